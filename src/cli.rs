@@ -1,0 +1,109 @@
+//! The command line: parse, start, wait, stop.
+
+mod bar;
+mod client;
+mod demo;
+mod record;
+mod replay;
+mod serve;
+mod submit;
+mod watch;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits). Not clap's own 2, which
+/// here means that a job was cancelled.
+const USAGE: u8 = 64;
+
+/// Shows people how far their ComfyUI pictures are.
+///
+/// The relay follows ComfyUI servers, folds their events into jobs with an honest percentage and a
+/// remaining time, and hands every job's progress to any number of WebSocket subscribers.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    /// What to log: error, warn, info, debug, trace, or a filter such as comfy_relay=debug. Servers
+    /// log at info by default, the other commands at warn
+    #[arg(long, global = true, env = "LOG", value_name = "FILTER")]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Args>),
+    Demo(demo::Args),
+    Submit(submit::Args),
+    Watch(watch::Args),
+    Record(record::Args),
+    Replay(replay::Args),
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Fails only where nobody listens.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(USAGE),
+            };
+        }
+    };
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let level = match cli.command {
+        Command::Serve(_) | Command::Replay(_) => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
+        .map_err(|error| anyhow::anyhow!("--log (LOG) is no filter: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(*args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Submit(args) => submit::run(args).await,
+            Command::Watch(args) => watch::run(args).await,
+            Command::Record(args) => record::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
+        }
+    })
+}
+
+/// Waits until the user or the system wants the program to end.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for SIGTERM, only for Ctrl-C");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The relay as the other commands see it: over HTTP and WebSocket, like any client.
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+/// Where the relay is.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RelayArg {
+    /// The relay's address
+    #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = super::serve::comfyui_url, value_name = "URL")]
+    relay: Url,
+}
+
+/// What a relay answers to a job that it takes.
+#[derive(Debug, Deserialize)]
+pub(super) struct Accepted {
+    pub(super) job_id: String,
+    pub(super) prompt_id: String,
+    pub(super) backend: String,
+    #[serde(default)]
+    pub(super) ignored: Vec<Value>,
+}
+
+/// A message of a job's socket, as far as it is shown here.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Message {
+    pub(super) r#type: String,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) progress: u64,
+    #[serde(default)]
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) estimated_remaining: Option<u64>,
+    #[serde(default)]
+    pub(super) error: Option<String>,
+    #[serde(default)]
+    pub(super) output_path: Option<String>,
+    #[serde(default)]
+    pub(super) code: Option<String>,
+}
+
+impl RelayArg {
+    pub(super) fn new(relay: Url) -> Self {
+        Self { relay }
+    }
+
+    /// The address of a job's socket.
+    pub(super) fn socket(&self, job: &str) -> String {
+        let mut url = self.at(&format!("ws/{job}"));
+        // A change between these schemes is always allowed.
+        let _ = url.set_scheme("ws");
+        url.into()
+    }
+
+    /// Hands in a job.
+    pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<Accepted> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let request = client.post(self.at("api/anime/jobs")).json(job).send();
+        let response = request.await.with_context(|| {
+            format!(
+                "the relay at {} does not answer (--relay, RELAY_URL)",
+                self.relay
+            )
+        })?;
+        let status = response.status();
+        let answer: Value = response
+            .json()
+            .await
+            .context("the answer is not that of a comfy-relay")?;
+        if !status.is_success() {
+            let error = &answer["error"];
+            let word = |key| error[key].as_str().unwrap_or_default();
+            bail!("{} ({})", word("message"), word("code"));
+        }
+        serde_json::from_value(answer).context("the answer is not that of a comfy-relay")
+    }
+
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.relay.clone();
+        let folder = self.relay.path().trim_end_matches('/');
+        url.set_path(&format!("{folder}/{path}"));
+        url
+    }
+}

@@ -1,0 +1,176 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use indicatif::{MultiProgress, ProgressBar};
+use serde_json::{Map, Value};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::asked_to_stop;
+use super::bar::JobBar;
+use super::client::RelayArg;
+use super::watch::{Outcome, follow};
+use crate::config::{RelayConfig, ServerConfig, UpstreamConfig};
+use crate::job::JobId;
+use crate::relay::{Relay, Work};
+use crate::replay::{Recording, Replay, ReplayOptions, Speed};
+use crate::server::Server;
+
+/// How many jobs are open at a time: one that runs and one that waits.
+const OPEN_JOBS: usize = 2;
+
+/// See the relay at work, without ComfyUI, database or network
+///
+/// Plays recordings of a real ComfyUI server on loopback, submits jobs to it through a relay, again
+/// and again, and shows their progress here and on a page.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// End after the first job
+    #[arg(long)]
+    once: bool,
+
+    /// How many times faster than it was recorded
+    #[arg(long, default_value = "1", value_parser = super::replay::factor, value_name = "FACTOR")]
+    speed: f64,
+
+    /// The address to listen on; any free port where this one is taken
+    #[arg(
+        long,
+        env = "LISTEN",
+        default_value = "127.0.0.1:8328",
+        value_name = "HOST:PORT"
+    )]
+    listen: SocketAddr,
+}
+
+/// Recordings that are part of the program: name, `meta.json`, `ws.jsonl`, `http.jsonl`.
+macro_rules! recordings {
+    ($($name:literal),* $(,)?) => {
+        [$((
+            $name,
+            include_str!(concat!("../../fixtures/", $name, "/meta.json")),
+            include_str!(concat!("../../fixtures/", $name, "/ws.jsonl")),
+            include_str!(concat!("../../fixtures/", $name, "/http.jsonl")),
+        )),*]
+    };
+}
+
+const RECORDINGS: [(&str, &str, &str, &str); 6] = recordings![
+    "0.8.0/01-txt2img-basic",
+    "0.8.0/02-previews-metadata",
+    "0.8.0/19-subgraph-loop",
+    "0.8.0/07-error-mid-run",
+    "0.8.0/03-hires-fix",
+    "0.8.0/12-animated-video",
+];
+
+/// A job that the demo submits: what to call it, and its graph.
+struct Sample {
+    name: String,
+    graph: Map<String, Value>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let recordings = read_recordings()?;
+    let samples: Vec<Sample> = recordings
+        .iter()
+        .filter_map(|recording| sample(recording))
+        .collect();
+    let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let comfyui = TcpListener::bind(free_port)
+        .await
+        .context("cannot listen on loopback")?;
+    let options = ReplayOptions {
+        speed: Speed::Real(args.speed),
+        repeat: true,
+        ..ReplayOptions::default()
+    };
+    let comfyui = Replay::start(comfyui, recordings, options);
+    let upstream = UpstreamConfig {
+        urls: vec![Url::parse(&comfyui.url()).context("the replay has no address")?],
+        ..UpstreamConfig::default()
+    };
+    let listener = match TcpListener::bind(args.listen).await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind(free_port)
+            .await
+            .context("cannot listen on loopback")?,
+    };
+    let relay = Relay::start(RelayConfig::default(), upstream)?;
+    let server = Server::start(listener, relay.clone(), ServerConfig::default())?;
+    let page = format!("http://{}/", server.address());
+    println!("ComfyUI, replayed:  {}", comfyui.url());
+    println!("The relay's page:   {page}");
+    if !args.once {
+        println!(
+            "In another terminal: comfy-relay watch demo-1 --relay {page}   (Ctrl-C ends the demo)"
+        );
+    }
+    relay.connected().await;
+    let client = RelayArg::new(Url::parse(&page)?);
+    let shown = tokio::select! {
+        shown = show(&relay, &client, &samples, args.once) => shown,
+        () = asked_to_stop() => Ok(ExitCode::SUCCESS),
+    };
+    server.shutdown().await;
+    relay.shutdown().await;
+    comfyui.shutdown().await;
+    shown
+}
+
+/// Submits the samples in turn, and shows each job to its end.
+async fn show(
+    relay: &Relay,
+    client: &RelayArg,
+    samples: &[Sample],
+    once: bool,
+) -> anyhow::Result<ExitCode> {
+    let bars = MultiProgress::new();
+    let mut open = JoinSet::new();
+    for (number, sample) in (1..).zip(samples.iter().cycle()) {
+        let job_id = JobId::parse(&format!("demo-{number}")).context("no job id")?;
+        let mut bar = JobBar::new(&sample.name, bars.add(ProgressBar::new(100)));
+        let work = Work::Graph(sample.graph.clone());
+        relay
+            .submit(Some(job_id.clone()), work, &Map::new(), None)
+            .await?;
+        let client = client.clone();
+        open.spawn(async move { follow(&client, &job_id, Some(&mut bar), &mut false).await });
+        while open.len() >= OPEN_JOBS || (once && !open.is_empty()) {
+            if let Some(followed) = open.join_next().await
+                && let Outcome::Refused(reason) | Outcome::Lost(reason) = followed?
+            {
+                anyhow::bail!("a job of the demo could not be followed: {reason}");
+            }
+        }
+        if once {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_recordings() -> anyhow::Result<Vec<Arc<Recording>>> {
+    let read = RECORDINGS.iter().map(|(name, meta, ws, http)| {
+        let recording =
+            Recording::parse(meta, ws, http).with_context(|| format!("the recording {name}"))?;
+        Ok(Arc::new(recording))
+    });
+    read.collect()
+}
+
+/// The first prompt of a recording.
+fn sample(recording: &Recording) -> Option<Sample> {
+    let body = &recording.prompts().next()?.request_body;
+    let name = recording
+        .meta
+        .scenario
+        .trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    Some(Sample {
+        name: name.to_owned(),
+        graph: body.get("prompt")?.as_object()?.clone(),
+    })
+}

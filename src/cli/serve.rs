@@ -1,0 +1,133 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use url::Url;
+
+use super::asked_to_stop;
+use crate::config::{Config, RelayConfig, ServerConfig, UpstreamConfig};
+use crate::relay::Relay;
+use crate::server::Server;
+
+/// Run the relay
+///
+/// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
+/// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The address to listen on
+    #[arg(
+        long,
+        env = "LISTEN",
+        default_value = "127.0.0.1:8328",
+        value_name = "HOST:PORT"
+    )]
+    listen: SocketAddr,
+
+    /// The ComfyUI server, or several with commas between them
+    #[arg(
+        long,
+        env = "COMFYUI_URL",
+        default_value = "http://127.0.0.1:8188",
+        value_delimiter = ',',
+        value_parser = comfyui_url,
+        value_name = "URL"
+    )]
+    comfyui_url: Vec<Url>,
+
+    /// The folder with workflows (API format) that can be submitted by name
+    #[arg(
+        long,
+        env = "WORKFLOWS",
+        default_value = "comfy_workflows",
+        value_name = "DIR"
+    )]
+    workflows: PathBuf,
+
+    /// How long a subscriber waits for a job that nobody has registered yet
+    #[arg(long, env = "WEBSOCKET_JOB_WAIT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    websocket_job_wait: Duration,
+
+    /// How often subscribers are pinged
+    #[arg(long, env = "WEBSOCKET_PING_INTERVAL", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    websocket_ping_interval: Duration,
+
+    /// How long a subscriber may be silent before it is given up
+    #[arg(long, env = "WEBSOCKET_CONNECTION_TIMEOUT", default_value = "300", value_parser = seconds, value_name = "SECONDS")]
+    websocket_connection_timeout: Duration,
+
+    /// How often jobs that ended long ago are looked for and forgotten
+    #[arg(long, env = "WEBSOCKET_CLEANUP_INTERVAL", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    websocket_cleanup_interval: Duration,
+
+    /// How long a job is remembered after its end
+    #[arg(long, env = "REMEMBER", default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
+    remember: Duration,
+}
+
+impl From<Args> for Config {
+    fn from(args: Args) -> Self {
+        Self {
+            upstream: UpstreamConfig {
+                urls: args.comfyui_url,
+                ..UpstreamConfig::default()
+            },
+            server: ServerConfig {
+                listen: args.listen,
+                ping_interval: args.websocket_ping_interval,
+                connection_timeout: args.websocket_connection_timeout,
+                job_wait: args.websocket_job_wait,
+            },
+            relay: RelayConfig {
+                workflows: args.workflows,
+                cleanup_interval: args.websocket_cleanup_interval,
+                remember: args.remember,
+                ..RelayConfig::default()
+            },
+        }
+    }
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::from(args);
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
+    let relay =
+        Relay::start(config.relay, config.upstream).context("cannot set up the HTTP client")?;
+    let server = Server::start(listener, relay.clone(), config.server)?;
+    tracing::info!("serving http://{}/", server.address());
+    asked_to_stop().await;
+    tracing::info!("stopping");
+    server.shutdown().await;
+    relay.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An address of a ComfyUI server.
+pub(super) fn comfyui_url(text: &str) -> Result<Url, String> {
+    let url =
+        Url::parse(text.trim()).map_err(|error| format!("{error}; expected http://HOST:PORT"))?;
+    match url.scheme() {
+        "http" if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(url),
+        "http" => Err("expected http://HOST:PORT without query".to_owned()),
+        "https" => {
+            Err("https is not spoken here; put the relay next to ComfyUI and use http".to_owned())
+        }
+        other => Err(format!(
+            "{other}:// is not spoken here; expected http://HOST:PORT"
+        )),
+    }
+}
+
+/// A whole number of seconds, at least one.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number of seconds, at least 1".to_owned()),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}

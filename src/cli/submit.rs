@@ -1,0 +1,82 @@
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+use super::client::RelayArg;
+use super::watch::{job_id, watch};
+use crate::job::JobId;
+use crate::workflow;
+
+/// Submit a workflow to ComfyUI through the relay
+///
+/// Prints the job's id. Follow it with "comfy-relay watch JOB", or at once with --watch.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A file in API format, or the name of a workflow in the relay's folder
+    #[arg(value_name = "FILE|NAME")]
+    workflow: String,
+
+    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be given again
+    #[arg(long = "param", short = 'p', value_parser = param, value_name = "NODE.INPUT=VALUE")]
+    params: Vec<(String, Value)>,
+
+    /// The job's id; one is made where none is given
+    #[arg(long, value_parser = job_id, value_name = "ID")]
+    job_id: Option<JobId>,
+
+    /// The ComfyUI server to use, where the relay has several
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+
+    /// Show the job's progress until it ends, and exit as "watch" does
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    relay: RelayArg,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let params: Map<String, Value> = args.params.into_iter().collect();
+    let job = json!({
+        "job_id": args.job_id,
+        "workflow": read(&args.workflow).await?,
+        "params": params,
+        "backend": args.backend,
+    });
+    let accepted = args.relay.submit(&job).await?;
+    for ignored in &accepted.ignored {
+        eprintln!("warning: ComfyUI ignores an output: {ignored}");
+    }
+    if args.watch {
+        let job = JobId::parse(&accepted.job_id).context("the relay answers with no job id")?;
+        return watch(&args.relay, &job, false).await;
+    }
+    println!("{}", accepted.job_id);
+    eprintln!("prompt {} on {}", accepted.prompt_id, accepted.backend);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The graph of a file, or a name for the relay.
+async fn read(workflow: &str) -> anyhow::Result<Value> {
+    let looks_like_a_path = workflow.contains('/') || Path::new(workflow).exists();
+    if !looks_like_a_path {
+        return Ok(Value::String(workflow.to_owned()));
+    }
+    let text = tokio::fs::read_to_string(workflow)
+        .await
+        .with_context(|| format!("cannot read {workflow}"))?;
+    let graph = workflow::parse(&text).with_context(|| format!("cannot submit {workflow}"))?;
+    Ok(Value::Object(graph))
+}
+
+/// A value is JSON where it can be, and else a text.
+fn param(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected NODE.INPUT=VALUE, such as 3.seed=7")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}

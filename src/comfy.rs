@@ -1,0 +1,82 @@
+//! One ComfyUI server, as a client sees it: its WebSocket and its HTTP API.
+//!
+//! Deliberately absent: what a job is to the relay, and who waits for it.
+
+mod error;
+mod history;
+mod message;
+mod output;
+mod preview;
+mod queue;
+mod rejection;
+mod rest;
+mod socket;
+
+pub use history::HistoryEntry;
+pub use message::Message;
+pub use preview::Preview;
+pub use queue::{Place, Queue, Standing};
+pub use rejection::{Rejection, WrongInput};
+pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
+pub use socket::{Incoming, Socket};
+
+use url::Url;
+use uuid::Uuid;
+
+use crate::config::UpstreamConfig;
+
+/// A ComfyUI server that is configured: its name, its address, and who we are to it.
+///
+/// Its HTTP calls are those of [`Rest`]; its events come over [`Upstream::socket`].
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    name: String,
+    url: Url,
+    client_id: String,
+    rest: Rest,
+}
+
+impl Upstream {
+    /// The server at `url`. It need not run yet.
+    pub fn new(url: Url) -> reqwest::Result<Self> {
+        let port = url
+            .port()
+            .map_or_else(String::new, |port| format!(":{port}"));
+        let path = url.path().trim_end_matches('/');
+        Ok(Self {
+            name: format!("{}{port}{path}", url.host_str().unwrap_or_default()),
+            // Prompts in flight are ours by this id: it stays the same over reconnects.
+            client_id: Uuid::new_v4().simple().to_string(),
+            rest: Rest::new(url.clone())?,
+            url,
+        })
+    }
+
+    /// What the server is called in messages: host, port and path.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The server's address, without user and password.
+    pub fn address(&self) -> String {
+        let mut url = self.url.clone();
+        // Only addresses that have no host refuse this, and they have no user either.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// The client id of our socket and of our prompts.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The HTTP API.
+    pub fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// The one socket to the server. Never open two.
+    pub fn socket(&self, config: &UpstreamConfig) -> Socket {
+        Socket::new(&self.url, &self.client_id, config)
+    }
+}

@@ -1,0 +1,113 @@
+//! Binary frames.
+
+use bytes::{Buf, Bytes};
+use serde::Deserialize;
+
+/// A preview image on its way, as ComfyUI made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// The prompt; `None` from servers that do not say (binary type 1).
+    pub prompt_id: Option<String>,
+    /// The display node that made it, where the server says so.
+    pub node: Option<String>,
+    /// `image/jpeg` or `image/png`.
+    pub mime: &'static str,
+    /// The image's bytes.
+    pub image: Bytes,
+}
+
+/// What is in front of an image in a frame of type 4.
+#[derive(Deserialize)]
+struct Metadata {
+    prompt_id: Option<String>,
+    node_id: Option<String>,
+    display_node_id: Option<String>,
+    #[serde(default)]
+    image_type: String,
+}
+
+const PREVIEW_IMAGE: u32 = 1;
+const PREVIEW_IMAGE_WITH_METADATA: u32 = 4;
+const FORMAT_PNG: u32 = 2;
+
+impl Preview {
+    /// Reads a binary frame: a big-endian type, then what that type holds.
+    ///
+    /// `None` for every frame that holds no image, and for garbled ones.
+    pub fn parse(mut frame: Bytes) -> Option<Self> {
+        match frame.try_get_u32().ok()? {
+            PREVIEW_IMAGE => {
+                let mime = match frame.try_get_u32().ok()? {
+                    FORMAT_PNG => "image/png",
+                    _ => "image/jpeg",
+                };
+                Some(Self {
+                    prompt_id: None,
+                    node: None,
+                    mime,
+                    image: frame,
+                })
+            }
+            PREVIEW_IMAGE_WITH_METADATA => {
+                let length = usize::try_from(frame.try_get_u32().ok()?).ok()?;
+                if frame.len() < length {
+                    return None;
+                }
+                let metadata: Metadata = serde_json::from_slice(&frame.split_to(length)).ok()?;
+                Some(Self {
+                    prompt_id: metadata.prompt_id,
+                    node: metadata.display_node_id.or(metadata.node_id),
+                    mime: match metadata.image_type.as_str() {
+                        "image/png" => "image/png",
+                        _ => "image/jpeg",
+                    },
+                    image: frame,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_image_are_read() {
+        let plain = Preview::parse(Bytes::from_static(b"\0\0\0\x01\0\0\0\x02png")).unwrap();
+        assert_eq!((plain.mime, &plain.image[..]), ("image/png", &b"png"[..]));
+        let json = br#"{"prompt_id":"p","node_id":"3","image_type":"image/jpeg"}"#;
+        let mut frame = vec![0, 0, 0, 4, 0, 0, 0, json.len() as u8];
+        frame.extend_from_slice(json);
+        frame.extend_from_slice(b"jpg");
+        let rich = Preview::parse(frame.into()).unwrap();
+        assert_eq!(rich.prompt_id.as_deref(), Some("p"));
+        assert_eq!(rich.node.as_deref(), Some("3"));
+        assert_eq!(&rich.image[..], b"jpg");
+    }
+
+    #[test]
+    fn cut_frames_hold_nothing() {
+        assert_eq!(
+            Preview::parse(Bytes::from_static(b"\0\0\0\x04\0\0\xff\xff{}")),
+            None
+        );
+        assert_eq!(Preview::parse(Bytes::from_static(b"\0\0\0\x01")), None);
+        assert_eq!(
+            Preview::parse(Bytes::from_static(b"\0\0\0\x03\0\0\0\x01atext")),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..6) {
+            let mut frame = vec![0, 0, 0, kind];
+            frame.extend(bytes);
+            Preview::parse(frame.into());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What `/queue` says.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::history;
+use crate::job::Plan;
+
+/// The prompts that run and wait on a server, in the order in which they will run.
+///
+/// A queue holds whole graphs and can be many megabytes: graphs are read one at a time, on demand.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    running: Vec<Place>,
+    pending: Vec<Place>,
+    body: Bytes,
+}
+
+/// One prompt in the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Lower ones run first; negative for prompts that were put in front.
+    pub number: f64,
+    /// The prompt.
+    pub prompt_id: String,
+    /// Who submitted it: its events go to the socket with this id. `None` for a prompt without one.
+    pub client_id: Option<String>,
+}
+
+/// Where a prompt stands in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs.
+    Running,
+    /// It waits.
+    Pending {
+        /// How many prompts run or wait before it.
+        ahead: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    queue_running: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    queue_pending: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Item(
+    f64,
+    String,
+    IgnoredAny,
+    ExtraData,
+    #[serde(default)] IgnoredAny,
+);
+
+#[derive(Deserialize, Default)]
+struct ExtraData {
+    #[serde(default)]
+    client_id: Option<String>,
+}
+
+impl Queue {
+    /// Reads the answer to `GET /queue`. Entries of an unknown shape are left out.
+    pub fn parse(body: Bytes) -> serde_json::Result<Self> {
+        let (running, mut pending) = {
+            let read: Body<'_> = serde_json::from_slice(&body)?;
+            (places(&read.queue_running), places(&read.queue_pending))
+        };
+        // The server answers in heap order; it takes the lowest (number, prompt id) next.
+        pending.sort_by(|a, b| {
+            let by_number = a.number.total_cmp(&b.number);
+            by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
+        });
+        Ok(Self {
+            running,
+            pending,
+            body,
+        })
+    }
+
+    /// The prompts that run.
+    pub fn running(&self) -> &[Place] {
+        &self.running
+    }
+
+    /// How many prompts wait.
+    pub fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Where a prompt stands; `None` where it is not in the queue.
+    pub fn standing(&self, prompt_id: &str) -> Option<Standing> {
+        if self
+            .running
+            .iter()
+            .any(|place| place.prompt_id == prompt_id)
+        {
+            return Some(Standing::Running);
+        }
+        let waiting = self
+            .pending
+            .iter()
+            .position(|place| place.prompt_id == prompt_id)?;
+        Some(Standing::Pending {
+            ahead: self.running.len() + waiting,
+        })
+    }
+
+    /// A prompt's place.
+    pub fn place(&self, prompt_id: &str) -> Option<&Place> {
+        let mut places = self.running.iter().chain(&self.pending);
+        places.find(|place| place.prompt_id == prompt_id)
+    }
+
+    /// A prompt's graph, read from the answer now.
+    pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
+        let body: Body<'_> = serde_json::from_slice(&self.body).ok()?;
+        let mut items = body.queue_running.iter().chain(&body.queue_pending);
+        let item = items.find(|item| {
+            let read: Option<Item> = serde_json::from_str(item.get()).ok();
+            read.is_some_and(|item| item.1 == prompt_id)
+        })?;
+        let prompt: Value = serde_json::from_str(item.get()).ok()?;
+        Some(history::plan(&prompt))
+    }
+}
+
+fn places(items: &[&RawValue]) -> Vec<Place> {
+    let items = items.iter().filter_map(|item| {
+        let Item(number, prompt_id, _, extra, _) = serde_json::from_str(item.get()).ok()?;
+        Some(Place {
+            number,
+            prompt_id,
+            client_id: extra.client_id,
+        })
+    });
+    items.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(text: &'static str) -> Queue {
+        Queue::parse(Bytes::from_static(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn places_are_in_the_servers_true_order() {
+        let queue = queue(
+            r#"{"queue_running": [[0, "r", {}, {}, []]],
+                "queue_pending": [[-2, "b", {}, {"client_id": "c"}, []], [3, "d", {}, {}, []], [-50.0, "a", {}, {}, []]]}"#,
+        );
+        assert_eq!(queue.standing("r"), Some(Standing::Running));
+        assert_eq!(queue.standing("a"), Some(Standing::Pending { ahead: 1 }));
+        assert_eq!(queue.standing("b"), Some(Standing::Pending { ahead: 2 }));
+        assert_eq!(queue.standing("d"), Some(Standing::Pending { ahead: 3 }));
+        assert_eq!(queue.standing("x"), None);
+        assert_eq!(queue.place("b").unwrap().client_id.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn graphs_are_read_on_demand() {
+        let queue = queue(
+            r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}}}, {}, ["9"]], "no item"],
+                "queue_pending": []}"#,
+        );
+        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
+        assert_eq!(queue.plan("x"), None);
+    }
+}

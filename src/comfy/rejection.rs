@@ -1,0 +1,90 @@
+use std::fmt;
+
+use serde_json::Value;
+
+/// What ComfyUI's validation has against a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// ComfyUI's word for it, such as `prompt_outputs_failed_validation`.
+    pub kind: String,
+    /// What it says of the whole.
+    pub message: String,
+    /// What it says of single inputs.
+    pub inputs: Vec<WrongInput>,
+}
+
+/// What is wrong with one input of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongInput {
+    /// The node's id.
+    pub node: String,
+    /// Its class.
+    pub class_type: String,
+    /// The input's name; empty where the node as a whole is meant.
+    pub input: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Rejection {
+    /// Reads the body of ComfyUI's answer 400: `{error: {type, message, details}, node_errors}`.
+    pub fn read(body: &Value) -> Self {
+        let error = &body["error"];
+        let word = |key| error[key].as_str().unwrap_or_default().trim();
+        let message = match (word("message"), word("details")) {
+            ("", "") => error.as_str().unwrap_or("it gives no reason").to_owned(),
+            (message, "") => message.to_owned(),
+            (message, details) if message == details => message.to_owned(),
+            (message, details) => format!("{message}: {}", details.replace('\n', " ")),
+        };
+        Self {
+            kind: error["type"].as_str().unwrap_or("rejected").to_owned(),
+            message,
+            inputs: wrong_inputs(&body["node_errors"]),
+        }
+    }
+}
+
+/// Reads ComfyUI's `node_errors`: `{node: {class_type, errors: [{message, details, extra_info: {input_name}}]}}`.
+pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
+    let nodes = node_errors.as_object().into_iter().flatten();
+    nodes
+        .flat_map(|(id, node)| {
+            let errors = node["errors"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            errors.iter().map(move |error| {
+                let word = |key| error[key].as_str().unwrap_or_default();
+                let message = [word("message"), word("details")];
+                WrongInput {
+                    node: id.clone(),
+                    class_type: node["class_type"].as_str().unwrap_or_default().to_owned(),
+                    input: error["extra_info"]["input_name"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    message: message
+                        .into_iter()
+                        .filter(|m| !m.is_empty())
+                        .collect::<Vec<_>>()
+                        .join(": "),
+                }
+            })
+        })
+        .collect()
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for wrong in &self.inputs {
+            write!(f, "; {} (node {})", wrong.class_type, wrong.node)?;
+            if !wrong.input.is_empty() {
+                write!(f, ", input {}", wrong.input)?;
+            }
+            write!(f, ": {}", wrong.message)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! The HTTP calls.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::history::HistoryEntry;
+use super::queue::{Queue, Standing};
+use super::rejection::{self, Rejection, WrongInput};
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a whole answer may take. A queue of many megabytes on a busy server takes seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest answer that is read. Queues of 50 MB have been seen.
+const MAX_ANSWER: usize = 128 << 20;
+
+/// Why a call to ComfyUI failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RestError {
+    /// No answer, or one that broke off.
+    #[error("{call} got no answer")]
+    Unreachable {
+        /// Method and path.
+        call: String,
+        /// What went wrong.
+        source: reqwest::Error,
+    },
+    /// An answer with a status that means no success.
+    #[error("{call} was answered with {status}")]
+    Refused {
+        /// Method and path.
+        call: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// An answer that is not what ComfyUI answers.
+    #[error("{call} was answered with something else than ComfyUI's JSON: {why}")]
+    Garbled {
+        /// Method and path.
+        call: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Why a prompt was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// ComfyUI's validation says no.
+    #[error("ComfyUI refuses the workflow: {0}")]
+    Rejected(Rejection),
+    /// The call itself failed.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+}
+
+/// What ComfyUI answers to a prompt that it takes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Submitted {
+    /// The prompt's id: the one that counts, whatever was asked for.
+    pub prompt_id: String,
+    /// The outputs that it ignores, where some are wrong and others are not.
+    #[serde(default)]
+    pub node_errors: Value,
+}
+
+impl Submitted {
+    /// The inputs for which some outputs are ignored.
+    pub fn ignored(&self) -> Vec<WrongInput> {
+        rejection::wrong_inputs(&self.node_errors)
+    }
+}
+
+/// How a cancellation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// The server was told to interrupt it, or to take it out of its queue.
+    Asked,
+    /// The server has it neither running nor waiting.
+    NotThere,
+}
+
+/// One ComfyUI server's HTTP API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    client: Client,
+    base: Url,
+    view: String,
+}
+
+impl Rest {
+    /// For the server at `base`, such as `http://127.0.0.1:8188/`.
+    pub fn new(base: Url) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            // Only the configured server is ever dialled.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        let view = format!("{}/view", base.as_str().trim_end_matches('/'));
+        Ok(Self { client, base, view })
+    }
+
+    /// The address of the server's `/view`.
+    pub fn view(&self) -> &str {
+        &self.view
+    }
+
+    /// Hands in a graph, with events going to the socket `client_id`, asking for `prompt_id`.
+    pub async fn submit(
+        &self,
+        graph: &Map<String, Value>,
+        client_id: &str,
+        prompt_id: &str,
+    ) -> Result<Submitted, SubmitError> {
+        let call = "POST /prompt";
+        let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
+        let request = self.client.post(self.at("prompt")).json(&body);
+        let (status, answer) = self.send(call, request).await?;
+        if status == StatusCode::BAD_REQUEST {
+            let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+            return Err(SubmitError::Rejected(Rejection::read(&refusal)));
+        }
+        success(call, status)?;
+        Ok(json_of(call, &answer)?)
+    }
+
+    /// The queue.
+    pub async fn queue(&self) -> Result<Queue, RestError> {
+        let call = "GET /queue";
+        let answer = self.get(call, self.at("queue")).await?;
+        Queue::parse(answer).map_err(|error| garbled(call, &error))
+    }
+
+    /// A prompt's entry in the history; `None` while there is none.
+    pub async fn history(&self, prompt_id: &str) -> Result<Option<HistoryEntry>, RestError> {
+        let path = format!(
+            "history/{}",
+            utf8_percent_encode(prompt_id, NON_ALPHANUMERIC)
+        );
+        let call = "GET /history/{prompt_id}";
+        let answer = self.get(call, self.at(&path)).await?;
+        let mut entries: Map<String, Value> = json_of(call, &answer)?;
+        let entry = entries.remove(prompt_id);
+        Ok(entry.and_then(|entry| HistoryEntry::read(entry, &self.view)))
+    }
+
+    /// The server's version; `None` where it does not say, as in 2023.
+    pub async fn version(&self) -> Result<Option<String>, RestError> {
+        let call = "GET /system_stats";
+        let answer = self.get(call, self.at("system_stats")).await?;
+        let stats: Value = json_of(call, &answer)?;
+        let version = stats.pointer("/system/comfyui_version");
+        Ok(version.and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// Interrupts a prompt where it runs, removes it where it waits.
+    ///
+    /// Newer servers do both by id. For the others the queue is read first, because they interrupt
+    /// whatever runs, whichever id they are given.
+    pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
+        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
+        let newer = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
+        let (status, _) = self
+            .send("POST /api/jobs/{prompt_id}/cancel", newer)
+            .await?;
+        if status.is_success() {
+            return Ok(Cancellation::Asked);
+        }
+        let (call, path, body) = match self.queue().await?.standing(prompt_id) {
+            Some(Standing::Running) => (
+                "POST /interrupt",
+                "interrupt",
+                json!({"prompt_id": prompt_id}),
+            ),
+            Some(Standing::Pending { .. }) => {
+                ("POST /queue", "queue", json!({"delete": [prompt_id]}))
+            }
+            None => return Ok(Cancellation::NotThere),
+        };
+        let (status, _) = self
+            .send(call, self.client.post(self.at(path)).json(&body))
+            .await?;
+        success(call, status)?;
+        Ok(Cancellation::Asked)
+    }
+
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let folder = self.base.path().trim_end_matches('/');
+        url.set_path(&format!("{folder}/{path}"));
+        url
+    }
+
+    async fn get(&self, call: &str, url: Url) -> Result<Bytes, RestError> {
+        let (status, answer) = self.send(call, self.client.get(url)).await?;
+        success(call, status)?;
+        Ok(answer)
+    }
+
+    async fn send(
+        &self,
+        call: &str,
+        request: RequestBuilder,
+    ) -> Result<(StatusCode, Bytes), RestError> {
+        let unreachable = |source| RestError::Unreachable {
+            call: call.to_owned(),
+            source,
+        };
+        let mut response = request.send().await.map_err(unreachable)?;
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if answer.len() + chunk.len() > MAX_ANSWER {
+                return Err(garbled(
+                    call,
+                    &format!("it is longer than {MAX_ANSWER} bytes"),
+                ));
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok((response.status(), answer.freeze()))
+    }
+}
+
+fn success(call: &str, status: StatusCode) -> Result<(), RestError> {
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(RestError::Refused {
+            call: call.to_owned(),
+            status,
+        }),
+    }
+}
+
+fn json_of<T: for<'de> Deserialize<'de>>(call: &str, answer: &[u8]) -> Result<T, RestError> {
+    serde_json::from_slice(answer).map_err(|error| garbled(call, &error))
+}
+
+fn garbled(call: &str, why: &dyn std::fmt::Display) -> RestError {
+    RestError::Garbled {
+        call: call.to_owned(),
+        why: why.to_string(),
+    }
+}

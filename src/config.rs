@@ -1,0 +1,102 @@
+//! What the relay is told at its start, as plain data. Only the command line fills it in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+/// Everything that a relay is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The ComfyUI servers.
+    pub upstream: UpstreamConfig,
+    /// The downstream edge.
+    pub server: ServerConfig,
+    /// What the relay remembers.
+    pub relay: RelayConfig,
+}
+
+/// How ComfyUI servers are dialled and followed.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// Their addresses, the one that is preferred first.
+    pub urls: Vec<Url>,
+    /// The pause before a lost socket is dialled again.
+    pub min_backoff: Duration,
+    /// What that pause grows to while the server stays away.
+    pub max_backoff: Duration,
+    /// How often the queue is looked at while jobs are open.
+    pub poll_interval: Duration,
+    /// How long a socket may be silent while a prompt of ours runs, before a new one is dialled:
+    /// a socket that the server has forgotten looks healthy and stays silent for ever.
+    pub silence: Duration,
+    /// How long after a prompt has left the queue its entry in the history is waited for.
+    /// Entries that came 1.3 s late have been seen.
+    pub history_gap: Duration,
+}
+
+/// How clients are served.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// How often subscribers are pinged.
+    pub ping_interval: Duration,
+    /// How long a subscriber may be silent, or not read, before it is given up.
+    pub connection_timeout: Duration,
+    /// How long a subscriber waits for a job that nobody has registered yet.
+    pub job_wait: Duration,
+}
+
+/// What the relay remembers and repeats.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// The folder with workflows that can be submitted by name.
+    pub workflows: PathBuf,
+    /// How often jobs that have ended are looked through, and old ones forgotten.
+    pub cleanup_interval: Duration,
+    /// How long a job is remembered after its end.
+    pub remember: Duration,
+    /// How long a running job may be silent before its state is published again.
+    pub heartbeat: Duration,
+    /// How many states of a job are kept for a subscriber that reads late. One that lags further
+    /// gets the newest state and goes on.
+    pub backlog: usize,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            min_backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(30),
+            poll_interval: Duration::from_secs(2),
+            silence: Duration::from_secs(10),
+            history_gap: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8328)),
+            ping_interval: Duration::from_secs(30),
+            connection_timeout: Duration::from_secs(300),
+            job_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            workflows: PathBuf::from("comfy_workflows"),
+            cleanup_interval: Duration::from_secs(60),
+            remember: Duration::from_secs(3_600),
+            heartbeat: Duration::from_secs(1),
+            backlog: 64,
+        }
+    }
+}

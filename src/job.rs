@@ -1,0 +1,295 @@
+//! What a job is, and how events change it. No I/O, and no clock of its own.
+//!
+//! [`Job::apply`] folds events of any sequence: lost, repeated or out of order ones never make
+//! its progress fall, and never change a final state.
+
+mod error;
+mod event;
+mod id;
+mod nodes;
+mod plan;
+mod progress;
+mod source;
+mod status;
+mod view;
+mod wording;
+
+use jiff::Timestamp;
+
+pub use error::{ErrorCode, JobError};
+pub use event::{Absence, Event, History, NodeReport, NodeState, Report, Verdict};
+pub use id::{JobId, JobIdError};
+pub use nodes::{Bar, Counts, Current, NodeRun, Nodes};
+pub use plan::{Plan, PlannedNode};
+pub use progress::{NodeView, NodesView, Output, Progress};
+pub use source::Source;
+pub use status::Status;
+
+/// How many files a job remembers. A prompt with more keeps the first ones.
+const MAX_OUTPUTS: usize = 1_000;
+
+/// One job: a prompt on a ComfyUI server, or the work of another producer.
+#[derive(Debug, Clone)]
+pub struct Job {
+    id: JobId,
+    prompt_id: Option<String>,
+    backend: Option<String>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    status: Status,
+    error: Option<JobError>,
+    learned_from: Option<Source>,
+    plan: Plan,
+    nodes: Nodes,
+    outputs: Vec<Output>,
+    ahead: Option<usize>,
+    reachable: bool,
+    verdict: Option<Verdict>,
+    report: Option<(Report, Timestamp)>,
+    /// The furthest share that was ever published, 0 to 1: what is shown never falls below it.
+    reached: f64,
+    seq: u64,
+}
+
+impl Job {
+    /// A job that waits.
+    pub fn new(id: JobId, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            prompt_id: None,
+            backend: None,
+            created_at,
+            started_at: None,
+            ended_at: None,
+            status: Status::Queued,
+            error: None,
+            learned_from: None,
+            plan: Plan::default(),
+            nodes: Nodes::default(),
+            outputs: Vec::new(),
+            ahead: None,
+            reachable: true,
+            verdict: None,
+            report: None,
+            reached: 0.0,
+            seq: 0,
+        }
+    }
+
+    /// The same job as the prompt `prompt_id` of the ComfyUI server called `backend`.
+    pub fn on_backend(mut self, backend: &str, prompt_id: &str) -> Self {
+        self.backend = Some(backend.to_owned());
+        self.prompt_id = Some(prompt_id.to_owned());
+        self
+    }
+
+    /// Folds one event, and says whether subscribers would see a difference.
+    pub fn apply(&mut self, event: Event, now: Timestamp) -> bool {
+        if self.status.is_final() {
+            return false;
+        }
+        match event {
+            Event::Planned(plan) => {
+                let news = self.plan != plan && !plan.is_empty();
+                if news {
+                    self.plan = plan;
+                }
+                news
+            }
+            Event::Queued { ahead } => {
+                let news = self.status == Status::Queued && ahead.is_some() && self.ahead != ahead;
+                if news {
+                    self.ahead = ahead;
+                }
+                news
+            }
+            Event::Started => self.start(now),
+            Event::Cached { nodes } => self.start(now) | self.nodes.cached(nodes),
+            Event::NodeStarted { node, display } => {
+                self.start(now) | self.nodes.started(node, display, &self.plan, now)
+            }
+            Event::Bar { node, value, max } => {
+                self.start(now) | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
+            }
+            Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
+            Event::Made(outputs) => self.keep(outputs),
+            Event::Ended(verdict) => {
+                let news = self.verdict.is_none();
+                self.verdict.get_or_insert(verdict);
+                news
+            }
+            Event::History(history) => self.read(history, now),
+            Event::Gone(absence) => self.vanish(absence, now),
+            Event::Reachable(reachable) => {
+                let news = self.reachable != reachable;
+                self.reachable = reachable;
+                news
+            }
+            Event::Reported(report) => self.take(report, now),
+        }
+    }
+
+    fn start(&mut self, now: Timestamp) -> bool {
+        let news = self.status == Status::Queued;
+        if news {
+            self.status = Status::Processing;
+            self.started_at = Some(now);
+            self.ahead = None;
+        }
+        news
+    }
+
+    fn keep(&mut self, outputs: Vec<Output>) -> bool {
+        let before = self.outputs.len();
+        for output in outputs {
+            if self.outputs.len() < MAX_OUTPUTS && !self.outputs.contains(&output) {
+                self.outputs.push(output);
+            }
+        }
+        self.outputs.len() > before
+    }
+
+    /// The entry's messages decide, then what was heard on the socket, then its status word, which
+    /// can be stale. Servers of 2023 leave neither, but outputs only where the prompt succeeded.
+    fn read(&mut self, history: History, now: Timestamp) -> bool {
+        let by_outputs = || match history.produced {
+            true => Verdict::Completed,
+            false => Verdict::Failed(JobError::without_outputs()),
+        };
+        let verdict = history
+            .messages
+            .or(self.verdict.take())
+            .or(history.word)
+            .unwrap_or_else(by_outputs);
+        self.keep(history.outputs);
+        self.end(verdict, Source::History, now)
+    }
+
+    fn vanish(&mut self, absence: Absence, now: Timestamp) -> bool {
+        let (verdict, source) = match (self.verdict.take(), absence) {
+            (Some(heard), _) => (heard, Source::Ws),
+            (None, Absence::Deleted) => (Verdict::Cancelled, Source::Queue),
+            (None, Absence::Forgotten) => (Verdict::Failed(JobError::lost()), Source::Queue),
+        };
+        self.end(verdict, source, now)
+    }
+
+    fn take(&mut self, report: Report, now: Timestamp) -> bool {
+        if report.status != Status::Queued {
+            self.start(now);
+        }
+        let verdict = match report.status {
+            Status::Queued | Status::Processing => None,
+            Status::Completed => Some(Verdict::Completed),
+            Status::Failed => Some(Verdict::Failed(JobError::reported(report.error.as_deref()))),
+            Status::Cancelled => Some(Verdict::Cancelled),
+        };
+        self.report = Some((report, now));
+        if let Some(verdict) = verdict {
+            self.end(verdict, Source::Producer, now);
+        }
+        true
+    }
+
+    fn end(&mut self, verdict: Verdict, source: Source, now: Timestamp) -> bool {
+        self.status = match verdict {
+            Verdict::Completed => Status::Completed,
+            Verdict::Cancelled => Status::Cancelled,
+            Verdict::Failed(error) => {
+                self.error = Some(error);
+                Status::Failed
+            }
+        };
+        let nodes_end = match self.status {
+            Status::Completed => NodeState::Finished,
+            _ => NodeState::Failed,
+        };
+        self.nodes.close(nodes_end, now);
+        self.ended_at = Some(now);
+        self.learned_from = Some(source);
+        self.ahead = None;
+        true
+    }
+
+    /// Seconds since execution began, until now or its end.
+    pub fn elapsed(&self, now: Timestamp) -> Option<f64> {
+        let until = self.ended_at.unwrap_or(now);
+        let since = self.started_at?;
+        let seconds = until.duration_since(since).as_secs_f64().max(0.0);
+        Some((seconds * 1000.0).round() / 1000.0)
+    }
+
+    /// The job's name.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// ComfyUI's name for it.
+    pub fn prompt_id(&self) -> Option<&str> {
+        self.prompt_id.as_deref()
+    }
+
+    /// The name of the ComfyUI server that runs it.
+    pub fn backend(&self) -> Option<&str> {
+        self.backend.as_deref()
+    }
+
+    /// Where it is in its life.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Why it failed.
+    pub fn error(&self) -> Option<&JobError> {
+        self.error.as_ref()
+    }
+
+    /// Where its end was learned.
+    pub fn learned_from(&self) -> Option<Source> {
+        self.learned_from
+    }
+
+    /// When it was registered.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When it was heard that execution began.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.started_at
+    }
+
+    /// When its end was learned.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        self.ended_at
+    }
+
+    /// Its graph.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How far its nodes are.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Whether its end was heard on the socket, while its outputs are not yet read.
+    pub fn is_ending(&self) -> bool {
+        self.verdict.is_some() && !self.status.is_final()
+    }
+
+    /// The number of the state that was published last.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What its producer said last, and when.
+    pub fn report(&self) -> Option<(&Report, Timestamp)> {
+        self.report.as_ref().map(|(report, at)| (report, *at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+use super::*;
+
+fn plan() -> Plan {
+    let text = r#"{
+        "1": {"class_type": "Loader", "inputs": {}},
+        "2": {"class_type": "KSampler", "inputs": {"steps": 8, "model": ["1", 0]}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}
+    }"#;
+    Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
+}
+
+fn bar(value: f64, max: f64) -> Bar {
+    Bar { value, max }
+}
+
+fn begin(nodes: &mut Nodes, id: &str, display: &str) -> bool {
+    nodes.started(
+        id.to_owned(),
+        Some(display.to_owned()),
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
+fn report(node: &str, value: f64, max: f64, state: NodeState) -> NodeReport {
+    NodeReport {
+        node: node.to_owned(),
+        display: None,
+        value,
+        max,
+        state,
+        loading: false,
+    }
+}
+
+#[test]
+fn a_node_that_begins_twice_counts_once() {
+    let mut nodes = Nodes::default();
+    assert!(begin(&mut nodes, "1", "1"));
+    assert!(!begin(&mut nodes, "1", "1"));
+    begin(&mut nodes, "2", "2");
+    assert_eq!(
+        nodes.counts(&plan()),
+        Counts {
+            done: 1,
+            cached: 0,
+            total: 3
+        }
+    );
+}
+
+#[test]
+fn steps_weigh_a_node() {
+    let mut nodes = Nodes::default();
+    begin(&mut nodes, "1", "1");
+    begin(&mut nodes, "2", "2");
+    assert!((nodes.share(&plan()) - 0.1).abs() < 1e-9);
+    nodes.bar(None, bar(4.0, 8.0), &plan(), Timestamp::UNIX_EPOCH);
+    assert!((nodes.share(&plan()) - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn a_bar_that_starts_again_takes_nothing_back() {
+    let mut nodes = Nodes::default();
+    begin(&mut nodes, "2", "2");
+    nodes.bar(
+        Some("2".into()),
+        bar(8.0, 8.0),
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    );
+    let before = nodes.share(&plan());
+    assert!(nodes.bar(
+        Some("2".into()),
+        bar(1.0, 4.0),
+        &plan(),
+        Timestamp::UNIX_EPOCH
+    ));
+    assert!(nodes.share(&plan()) >= before);
+    assert_eq!(nodes.current().and_then(|c| c.bar), Some(bar(1.0, 4.0)));
+}
+
+#[test]
+fn copies_made_at_run_time_count_as_their_display_node() {
+    let mut nodes = Nodes::default();
+    begin(&mut nodes, "3", "3");
+    begin(&mut nodes, "3.0.0.1", "3");
+    nodes.bar(
+        Some("3.0.0.1".into()),
+        bar(1.0, 5.0),
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(nodes.current().map(|c| c.id), Some("3"));
+    assert_eq!(nodes.counts(&plan()).total, 3);
+    assert_eq!(nodes.counts(&plan()).done, 0, "3 waits for its copy");
+    begin(&mut nodes, "2", "2");
+    assert_eq!(nodes.counts(&plan()).done, 1);
+}
+
+#[test]
+fn cached_nodes_weigh_nothing() {
+    let mut nodes = Nodes::default();
+    assert!(nodes.cached(vec!["1".into(), "2".into(), "elsewhere".into()]));
+    assert_eq!(
+        nodes.counts(&plan()),
+        Counts {
+            done: 0,
+            cached: 2,
+            total: 3
+        }
+    );
+    begin(&mut nodes, "3", "3");
+    nodes.report(
+        vec![report("3", 1.0, 1.0, NodeState::Finished)],
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert!((nodes.share(&plan()) - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn nodes_at_work_side_by_side_do_not_end_each_other() {
+    let mut nodes = Nodes::default();
+    let running = |id| report(id, 0.0, 1.0, NodeState::Running);
+    nodes.report(
+        vec![running("1"), running("2")],
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    );
+    begin(&mut nodes, "3", "3");
+    assert_eq!(nodes.counts(&plan()).done, 0);
+    nodes.report(
+        vec![report("1", 1.0, 1.0, NodeState::Finished)],
+        &plan(),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(nodes.counts(&plan()).done, 1);
+    assert!(!begin(&mut nodes, "1", "1"), "an echo revives nothing");
+    assert_eq!(nodes.counts(&plan()).done, 1);
+}
+
+#[test]
+fn senseless_bars_are_borne() {
+    let mut nodes = Nodes::default();
+    begin(&mut nodes, "2", "2");
+    for (value, max) in [
+        (0.0, 0.0),
+        (f64::NAN, 1.0),
+        (1.0, f64::INFINITY),
+        (9.0, -3.0),
+        (-1.0, 2.0),
+    ] {
+        nodes.bar(
+            Some("2".into()),
+            bar(value, max),
+            &plan(),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert!((0.0..=1.0).contains(&nodes.share(&plan())));
+    }
+}

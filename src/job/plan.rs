@@ -1,0 +1,168 @@
+//! What a graph asks for.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+/// The nodes that a prompt's outputs need, read from its API-format graph
+/// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
+///
+/// Reading is total: what is no node is left out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    nodes: HashMap<String, PlannedNode>,
+}
+
+/// One node of a [`Plan`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedNode {
+    /// The node's class, such as `KSampler`.
+    pub class_type: String,
+    /// What the author called it, where it is not the class.
+    pub title: Option<String>,
+    /// How many steps its bar will have, where the graph says so.
+    pub steps: Option<u32>,
+    /// Whether some output depends on it.
+    pub needed: bool,
+}
+
+impl Plan {
+    /// Reads a graph.
+    ///
+    /// `outputs` are the ids of the output nodes that the server will execute. While they are
+    /// not known, every node that no other node reads counts as one.
+    pub fn from_graph(graph: &Map<String, Value>, outputs: Option<&[String]>) -> Self {
+        let sources: HashMap<&str, Vec<&str>> = graph
+            .iter()
+            .map(|(id, node)| (id.as_str(), links(node)))
+            .collect();
+        let read: HashSet<&str> = sources.values().flatten().copied().collect();
+        let mut open: Vec<&str> = match outputs {
+            Some(ids) if !ids.is_empty() => ids.iter().map(String::as_str).collect(),
+            _ => graph
+                .keys()
+                .map(String::as_str)
+                .filter(|id| !read.contains(id))
+                .collect(),
+        };
+        let mut needed = HashSet::new();
+        while let Some(id) = open.pop() {
+            if needed.insert(id) {
+                open.extend(sources.get(id).into_iter().flatten());
+            }
+        }
+        let nodes = graph
+            .iter()
+            .filter_map(|(id, node)| {
+                let planned = PlannedNode::read(node, needed.contains(id.as_str()))?;
+                Some((id.clone(), planned))
+            })
+            .collect();
+        Self { nodes }
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: &str) -> Option<&PlannedNode> {
+        self.nodes.get(id)
+    }
+
+    /// The nodes that outputs need, in no order.
+    pub fn needed(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| node.needed)
+            .map(|(id, node)| (id.as_str(), node))
+    }
+
+    /// Whether nothing is known of the graph.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+impl PlannedNode {
+    fn read(node: &Value, needed: bool) -> Option<Self> {
+        let class_type = node.get("class_type")?.as_str()?.to_owned();
+        let title = node
+            .pointer("/_meta/title")
+            .and_then(Value::as_str)
+            .filter(|title| !title.trim().is_empty())
+            .map(str::to_owned);
+        let steps = node
+            .pointer("/inputs/steps")
+            .and_then(Value::as_u64)
+            .and_then(|steps| u32::try_from(steps).ok())
+            .filter(|&steps| steps > 0);
+        Some(Self {
+            class_type,
+            title,
+            steps,
+            needed,
+        })
+    }
+
+    /// What people call the node: its title, or its class.
+    pub fn name(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.class_type)
+    }
+}
+
+/// The ids of the nodes that a node reads. A link is an input of the form `["4", 0]`.
+fn links(node: &Value) -> Vec<&str> {
+    let Some(inputs) = node.get("inputs").and_then(Value::as_object) else {
+        return Vec::new();
+    };
+    inputs
+        .values()
+        .filter_map(|input| match input.as_array()?.as_slice() {
+            [Value::String(id), Value::Number(_)] => Some(id.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph() -> Map<String, Value> {
+        let text = r#"{
+            "1": {"class_type": "Loader", "inputs": {}},
+            "2": {"class_type": "KSampler", "inputs": {"steps": 20, "model": ["1", 0]}, "_meta": {"title": "Second pass"}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+            "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+            "5": {"no": "node"}
+        }"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn needed(plan: &Plan) -> Vec<&str> {
+        let mut ids: Vec<&str> = plan.needed().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn without_named_outputs_every_end_of_the_graph_is_one() {
+        assert_eq!(
+            needed(&Plan::from_graph(&graph(), None)),
+            ["1", "2", "3", "4"]
+        );
+    }
+
+    #[test]
+    fn only_what_the_named_outputs_read_is_needed() {
+        let plan = Plan::from_graph(&graph(), Some(&["4".to_owned()]));
+        assert_eq!(needed(&plan), ["1", "4"]);
+        assert_eq!(plan.node("2").map(PlannedNode::name), Some("Second pass"));
+        assert_eq!(plan.node("2").and_then(|n| n.steps), Some(20));
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let text = r#"{"1": {"class_type": "A", "inputs": {"x": ["2", 0]}},
+                       "2": {"class_type": "B", "inputs": {"x": ["1", 0]}}}"#;
+        let plan = Plan::from_graph(&serde_json::from_str(text).unwrap(), None);
+        assert!(needed(&plan).is_empty());
+    }
+}

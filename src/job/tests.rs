@@ -1,0 +1,283 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::estimate::Estimate;
+
+const MOMENT: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn job() -> Job {
+    Job::new(JobId::parse("j").unwrap(), MOMENT)
+}
+
+fn publish(job: &mut Job) -> Progress {
+    let estimate = Estimate::of(job, MOMENT);
+    job.publish(estimate.fraction, estimate.remaining, MOMENT)
+}
+
+fn sampler() -> Plan {
+    let text = r#"{
+        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {}, "_meta": {"title": "Load Checkpoint"}},
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20, "model": ["4", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
+    }"#;
+    Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
+}
+
+fn started(node: &str) -> Event {
+    Event::NodeStarted {
+        node: node.to_owned(),
+        display: None,
+    }
+}
+
+fn file(name: &str, folder: &str) -> Output {
+    Output {
+        node: "9".into(),
+        kind: "images".into(),
+        filename: name.into(),
+        subfolder: String::new(),
+        r#type: folder.into(),
+        url: String::new(),
+    }
+}
+
+#[test]
+fn a_job_tells_its_story_in_sentences() {
+    let mut job = job();
+    let mut told = Vec::new();
+    let bar = |value| Event::Bar {
+        node: Some("3".into()),
+        value,
+        max: 20.0,
+    };
+    for event in [
+        Event::Planned(sampler()),
+        Event::Queued { ahead: Some(3) },
+        Event::Started,
+        started("4"),
+        started("3"),
+        bar(12.0),
+        started("9"),
+        Event::Ended(Verdict::Completed),
+        Event::History(History {
+            produced: true,
+            ..History::default()
+        }),
+    ] {
+        job.apply(event, MOMENT);
+        let progress = publish(&mut job);
+        told.push((progress.progress, progress.message));
+    }
+    let told: Vec<(u8, &str)> = told.iter().map(|(p, m)| (*p, m.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (0, "Queued"),
+            (0, "Queued, 3 ahead"),
+            (0, "Starting"),
+            (0, "Loading checkpoint"),
+            (4, "Preparing to sample"),
+            (59, "KSampler: step 12 of 20"),
+            (95, "Saving image"),
+            (95, "Finishing"),
+            (100, "Completed"),
+        ]
+    );
+}
+
+#[test]
+fn messages_decide_over_what_was_heard_and_a_stale_word() {
+    let mut job = job();
+    job.apply(Event::Ended(Verdict::Completed), MOMENT);
+    job.apply(
+        Event::History(History {
+            messages: Some(Verdict::Cancelled),
+            word: Some(Verdict::Completed),
+            ..History::default()
+        }),
+        MOMENT,
+    );
+    assert_eq!(job.status(), Status::Cancelled);
+    assert_eq!(job.learned_from(), Some(Source::History));
+}
+
+#[test]
+fn an_entry_without_status_or_outputs_is_a_failure() {
+    let mut job = job();
+    job.apply(Event::History(History::default()), MOMENT);
+    assert_eq!(job.status(), Status::Failed);
+}
+
+#[test]
+fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
+    for (heard, absence, status) in [
+        (
+            Some(Verdict::Completed),
+            Absence::Forgotten,
+            Status::Completed,
+        ),
+        (None, Absence::Forgotten, Status::Failed),
+        (None, Absence::Deleted, Status::Cancelled),
+    ] {
+        let mut job = job();
+        if let Some(heard) = heard {
+            job.apply(Event::Ended(heard), MOMENT);
+        }
+        job.apply(Event::Gone(absence), MOMENT);
+        assert_eq!(job.status(), status);
+    }
+}
+
+#[test]
+fn previews_are_no_results() {
+    let mut job = job();
+    job.apply(
+        Event::Made(vec![file("p.png", "temp"), file("r.png", "output")]),
+        MOMENT,
+    );
+    let progress = publish(&mut job);
+    assert_eq!(progress.output_path.as_deref(), Some("r.png"));
+    assert_eq!(progress.outputs.len(), 2);
+}
+
+#[test]
+fn an_unreachable_backend_ends_nothing() {
+    let mut job = job();
+    job.apply(Event::Started, MOMENT);
+    assert!(job.apply(Event::Reachable(false), MOMENT));
+    let progress = publish(&mut job);
+    assert_eq!(progress.status, Status::Processing);
+    assert_eq!(progress.message, "Waiting for ComfyUI to answer");
+}
+
+fn node_id() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["4", "3", "9", "3.0.0.1", "9.0.0.Recurse", "x", ""])
+        .prop_map(str::to_owned)
+}
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (0u32..=25).prop_map(f64::from),
+        1 => prop::num::f64::ANY,
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(Verdict::Completed),
+        Just(Verdict::Cancelled),
+        Just(Verdict::Failed(JobError::lost())),
+    ]
+}
+
+fn node_report() -> impl Strategy<Value = NodeReport> {
+    let state = prop::sample::select(vec![
+        NodeState::Running,
+        NodeState::Finished,
+        NodeState::Failed,
+    ]);
+    (
+        node_id(),
+        prop::option::of(node_id()),
+        number(),
+        number(),
+        state,
+        any::<bool>(),
+    )
+        .prop_map(|(node, display, value, max, state, loading)| NodeReport {
+            node,
+            display,
+            value,
+            max,
+            state,
+            loading,
+        })
+}
+
+/// As in JSON, where a node stands once in a list of states.
+fn node_reports() -> impl Strategy<Value = Vec<NodeReport>> {
+    prop::collection::vec(node_report(), 0..5).prop_map(|mut reports| {
+        reports.sort_by(|a, b| a.node.cmp(&b.node));
+        reports.dedup_by(|a, b| a.node == b.node);
+        reports
+    })
+}
+
+fn ending() -> impl Strategy<Value = Event> {
+    let history = (
+        prop::option::of(verdict()),
+        prop::option::of(verdict()),
+        any::<bool>(),
+    )
+        .prop_map(|(messages, word, produced)| {
+            Event::History(History {
+                messages,
+                word,
+                outputs: Vec::new(),
+                produced,
+            })
+        });
+    let absence = prop::sample::select(vec![Absence::Deleted, Absence::Forgotten]);
+    let report = (0..Status::ALL.len(), 0u8..=100).prop_map(|(status, progress)| {
+        Event::Reported(Report {
+            status: Status::ALL[status],
+            progress,
+            estimated_remaining: None,
+            message: None,
+            output_path: None,
+            error: None,
+        })
+    });
+    prop_oneof![history, absence.prop_map(Event::Gone), report]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => Just(Event::Planned(sampler())),
+        1 => prop::option::of(0usize..9).prop_map(|ahead| Event::Queued { ahead }),
+        1 => Just(Event::Started),
+        1 => prop::collection::vec(node_id(), 0..4).prop_map(|nodes| Event::Cached { nodes }),
+        4 => (node_id(), prop::option::of(node_id())).prop_map(|(node, display)| Event::NodeStarted { node, display }),
+        6 => (prop::option::of(node_id()), number(), number()).prop_map(|(node, value, max)| Event::Bar { node, value, max }),
+        4 => node_reports().prop_map(Event::Nodes),
+        1 => Just(Event::Made(vec![file("a.png", "output")])),
+        1 => verdict().prop_map(Event::Ended),
+        1 => any::<bool>().prop_map(Event::Reachable),
+        1 => ending(),
+    ]
+}
+
+proptest! {
+    /// Any sequence, repetition, loss or reordering: no panic, no progress that falls, 100 only when
+    /// completed, no way out of a final state.
+    #[test]
+    fn progress_never_falls_and_ends_stick(events in prop::collection::vec(event(), 0..60)) {
+        let mut job = job();
+        let mut before = publish(&mut job);
+        for event in events {
+            job.apply(event, MOMENT);
+            let after = publish(&mut job);
+            prop_assert!(after.progress >= before.progress);
+            prop_assert!(after.seq > before.seq);
+            prop_assert_eq!(after.progress == 100, after.status == Status::Completed);
+            if before.status.is_final() {
+                let unnumbered = Progress { seq: before.seq, ..after.clone() };
+                prop_assert_eq!(&unnumbered, &before);
+            }
+            before = after;
+        }
+    }
+
+    /// What was seen before changes nothing when it comes again.
+    #[test]
+    fn events_that_come_twice_count_once(events in prop::collection::vec(event(), 1..30)) {
+        let mut once = job();
+        let mut twice = job();
+        for event in events {
+            once.apply(event.clone(), MOMENT);
+            twice.apply(event.clone(), MOMENT);
+            twice.apply(event, MOMENT);
+        }
+        prop_assert_eq!(publish(&mut once), publish(&mut twice));
+    }
+}

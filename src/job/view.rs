@@ -1,0 +1,126 @@
+//! How a job looks to its subscribers.
+
+use jiff::Timestamp;
+
+use super::nodes::{Bar, Counts};
+use super::{Job, NodeView, NodesView, Output, Progress, Status, wording};
+
+/// The longest sentence that is taken from a producer, in characters.
+const MAX_MESSAGE: usize = 200;
+
+impl Job {
+    /// The next state for subscribers: numbered, and never behind an earlier one.
+    ///
+    /// `fraction` is the share of the work that is done, 0 to 1; `remaining` the seconds until the
+    /// job ends, `None` while nobody can tell.
+    pub fn publish(&mut self, fraction: f64, remaining: Option<f64>, now: Timestamp) -> Progress {
+        self.seq += 1;
+        if fraction.is_finite() {
+            self.reached = self.reached.max(fraction.clamp(0.0, 1.0));
+        }
+        self.progress(remaining, now)
+    }
+
+    /// The state that was published last, as it looks at the moment `now`.
+    pub fn progress(&self, remaining: Option<f64>, now: Timestamp) -> Progress {
+        let percent = (self.reached * 100.0).floor() as u8;
+        Progress {
+            job_id: self.id.clone(),
+            status: self.status,
+            progress: if self.status == Status::Completed {
+                100
+            } else {
+                percent.min(99)
+            },
+            estimated_remaining: remaining.map(|seconds| seconds.max(0.0).round() as u64),
+            message: self.message(),
+            output_path: self.output_path(),
+            error: self.error.as_ref().map(|error| error.message.clone()),
+            timestamp: in_milliseconds(now),
+            prompt_id: self.prompt_id.clone(),
+            seq: self.seq,
+            node: self.node_view(),
+            nodes: self.nodes_view(),
+            queue_position: self.queue_position(),
+            elapsed: self.elapsed(now),
+            outputs: self.outputs.clone(),
+            backend: self.backend.clone(),
+        }
+    }
+
+    fn message(&self) -> String {
+        if let Some(message) = self
+            .report
+            .as_ref()
+            .and_then(|(report, _)| report.message.as_deref())
+        {
+            return wording::short(message, MAX_MESSAGE);
+        }
+        match self.status {
+            Status::Queued | Status::Processing if !self.reachable => {
+                "Waiting for ComfyUI to answer".to_owned()
+            }
+            Status::Queued => wording::queued(self.ahead),
+            Status::Processing if self.verdict.is_some() => "Finishing".to_owned(),
+            Status::Processing if self.report.is_some() => "Running".to_owned(),
+            Status::Processing => wording::running(self.nodes.current(), &self.plan),
+            Status::Completed => "Completed".to_owned(),
+            Status::Failed => "Failed".to_owned(),
+            Status::Cancelled => "Cancelled".to_owned(),
+        }
+    }
+
+    fn output_path(&self) -> Option<String> {
+        let reported = self
+            .report
+            .as_ref()
+            .and_then(|(report, _)| report.output_path.clone());
+        reported.or_else(|| {
+            self.outputs
+                .iter()
+                .find(|o| o.is_result())
+                .map(Output::path)
+        })
+    }
+
+    fn node_view(&self) -> Option<NodeView> {
+        let current = self
+            .nodes
+            .current()
+            .filter(|_| self.status == Status::Processing)?;
+        let planned = self.plan.node(current.id);
+        let steps = current.bar.and_then(Bar::steps);
+        Some(NodeView {
+            id: current.id.to_owned(),
+            class_type: planned.map(|node| node.class_type.clone()),
+            title: planned.and_then(|node| node.title.clone()),
+            step: steps.map(|(step, _)| step),
+            steps: steps.map(|(_, steps)| steps),
+        })
+    }
+
+    fn nodes_view(&self) -> Option<NodesView> {
+        let Counts {
+            done,
+            cached,
+            total,
+        } = self.nodes.counts(&self.plan);
+        (total > 0).then_some(NodesView {
+            done,
+            cached,
+            total,
+        })
+    }
+
+    fn queue_position(&self) -> Option<usize> {
+        match self.status {
+            Status::Queued => self.ahead.map(|ahead| ahead.max(1)),
+            Status::Processing => Some(0),
+            Status::Completed | Status::Failed | Status::Cancelled => None,
+        }
+    }
+}
+
+fn in_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}

@@ -1,0 +1,140 @@
+//! Sentences for people.
+
+use super::nodes::{Bar, Current};
+use super::{Plan, PlannedNode};
+
+/// The longest name of a node in a sentence, in characters.
+const MAX_NAME: usize = 60;
+
+/// The longest account of an error, in characters: a few lines on a page.
+const MAX_ERROR: usize = 500;
+
+/// What a queued job says.
+pub(super) fn queued(ahead: Option<usize>) -> String {
+    match ahead {
+        None => "Queued".to_owned(),
+        Some(0) => "Queued, next in line".to_owned(),
+        Some(ahead) => format!("Queued, {ahead} ahead"),
+    }
+}
+
+/// What a running job says.
+pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
+    let Some(current) = current else {
+        return "Starting".to_owned();
+    };
+    let planned = plan.node(current.id);
+    let name = planned.map_or_else(
+        || format!("Node {}", short(current.id, MAX_NAME)),
+        |node| short(node.name(), MAX_NAME),
+    );
+    if current.loading {
+        return format!("{name}: loading a model");
+    }
+    match current.bar.map(|bar| (bar, bar.steps())) {
+        Some((_, Some((step, steps)))) => format!("{name}: step {step} of {steps}"),
+        Some((bar, None)) if has_length(bar) => format!("{name}: {:.0} %", bar.share() * 100.0),
+        _ => planned
+            .and_then(doing)
+            .map_or_else(|| format!("Running {name}"), str::to_owned),
+    }
+}
+
+fn has_length(bar: Bar) -> bool {
+    bar.max > 0.0 && bar.value > 0.0
+}
+
+/// What nodes of well-known classes do, where their author gave them no name of their own.
+fn doing(node: &PlannedNode) -> Option<&'static str> {
+    let class = node.class_type.as_str();
+    let sentence = match class {
+        "CheckpointLoaderSimple" | "CheckpointLoader" | "ImageOnlyCheckpointLoader" => {
+            "Loading checkpoint"
+        }
+        "UNETLoader" | "UnetLoaderGGUF" => "Loading diffusion model",
+        "CLIPLoader" | "DualCLIPLoader" | "TripleCLIPLoader" => "Loading text encoder",
+        "VAELoader" => "Loading VAE",
+        "LoraLoader" | "LoraLoaderModelOnly" => "Loading LoRA",
+        "ControlNetLoader" => "Loading ControlNet",
+        "UpscaleModelLoader" => "Loading upscale model",
+        "LoadImage" | "LoadImageMask" => "Loading image",
+        "CLIPTextEncode" | "CLIPTextEncodeSDXL" | "CLIPTextEncodeFlux" => "Reading the prompt",
+        "EmptyLatentImage" | "EmptySD3LatentImage" => "Preparing the canvas",
+        "KSampler" | "KSamplerAdvanced" | "SamplerCustom" | "SamplerCustomAdvanced" => {
+            "Preparing to sample"
+        }
+        "VAEDecode" | "VAEDecodeTiled" => "Decoding image",
+        "VAEEncode" | "VAEEncodeTiled" | "VAEEncodeForInpaint" => "Encoding image",
+        "ImageUpscaleWithModel"
+        | "LatentUpscale"
+        | "LatentUpscaleBy"
+        | "ImageScale"
+        | "ImageScaleBy" => "Upscaling",
+        "SaveImage" => "Saving image",
+        "PreviewImage" => "Making a preview",
+        "SaveAnimatedWEBP" | "SaveAnimatedPNG" | "SaveWEBM" | "SaveVideo" | "CreateVideo"
+        | "VHS_VideoCombine" => "Saving video",
+        _ => return None,
+    };
+    Some(sentence)
+}
+
+/// What went wrong, naming the node. Takes any text that a node raised.
+pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
+    let raised = short(raised, MAX_ERROR);
+    match node {
+        Some((class, id)) => {
+            let (class, id) = (short(class, MAX_NAME), short(id, MAX_NAME));
+            format!("{class} (node {id}): {raised}")
+        }
+        None => raised,
+    }
+}
+
+/// A text in one line, without control characters, at most `max` characters long.
+pub(super) fn short(text: &str, max: usize) -> String {
+    let mut line = String::new();
+    let words = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > max * 4 {
+            break;
+        }
+    }
+    match line.char_indices().nth(max) {
+        Some((end, _)) => {
+            line.truncate(end);
+            line.push('…');
+            line
+        }
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_places_read_well() {
+        assert_eq!(queued(None), "Queued");
+        assert_eq!(queued(Some(0)), "Queued, next in line");
+        assert_eq!(queued(Some(3)), "Queued, 3 ahead");
+    }
+
+    #[test]
+    fn what_nodes_raise_becomes_one_clean_line() {
+        assert_eq!(short("a\u{0}b\n\n  c\u{1b}[0m", 80), "a b c [0m");
+        assert_eq!(short("äöü", 2), "äö…");
+        assert_eq!(short(&"x".repeat(10_000), 500).chars().count(), 501);
+        assert_eq!(
+            failure(Some(("KSampler", "3")), "out of memory\n"),
+            "KSampler (node 3): out of memory"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! A relay between ComfyUI and the people who wait for its pictures.
+//!
+//! It follows ComfyUI servers, folds what they tell of nodes and steps into jobs with an honest
+//! percentage and a remaining time, and hands every job's progress to any number of subscribers.
+//!
+//! # The map
+//!
+//! A module imports from floors below its own, never from its own and never upwards. Within floor 0,
+//! `estimate` reads `job`, and not the reverse. A test holds this.
+//!
+//! | floor | modules | |
+//! |---|---|---|
+//! | top | [`cli`] | parse, start, wait, stop |
+//! | 3 | [`server`] | the downstream edge: HTTP, one session for each subscriber |
+//! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
+//! | 1 | [`comfy`] · [`hub`] · [`workflow`] · [`replay`] | none knows another |
+//! | 0 | [`job`] · [`estimate`] | what a job is, how events change it, when it will end; no I/O |
+//! | ground | [`config`] | plain data, read once |
+//!
+//! # The way of one event
+//!
+//! ```text
+//! task A, one for each ComfyUI server                                task B, one for each subscriber
+//!
+//! Socket::next ─ Message::parse ─ Relay::ingest ─┐
+//!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ════════════▶ session ─ socket
+//!      (numbered, encoded once)                 ─┘
+//! ```
+//!
+//! Where this differs from a first sketch of the design: positions of events (`{epoch, seq}`) are left
+//! to the day when several nodes share the work, because on one node [`job::Job::apply`] swallows every
+//! echo by its state alone. The history of a prompt is read by a task of its own beside task A, so that
+//! a slow answer never keeps the socket from being read.
+
+pub mod config;
+
+pub mod job;
+
+pub mod estimate;
+
+pub mod comfy;
+
+pub mod hub;
+
+pub mod workflow;
+
+pub mod replay;
+
+pub mod relay;
+
+pub mod server;
+
+pub mod cli;

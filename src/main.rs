@@ -1,0 +1,8 @@
+//! The `comfy-relay` program: parses the command line, starts tracing, runs the command, and maps
+//! its failure to an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    comfy_relay::cli::run()
+}

@@ -1,0 +1,144 @@
+//! The heart: the only place where upstream, fan-out and workflows meet.
+//!
+//! Read [`ingest`] for the way of one event. Each backend has two tasks: [`follow`] reads its
+//! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
+
+mod backend;
+mod follow;
+mod ingest;
+mod jobs;
+mod lookup;
+mod reconcile;
+mod status;
+mod submit;
+mod upkeep;
+mod view;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::comfy::Upstream;
+use crate::config::{RelayConfig, UpstreamConfig};
+use crate::hub::{Connection, Hub, Preview, Subscription};
+use crate::job::JobId;
+use crate::workflow::Workflows;
+use backend::Backend;
+use jobs::Jobs;
+
+pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
+pub use submit::{Accepted, RelayError, Work};
+pub use view::{JobPage, JobView, NodeRunView};
+
+/// Follows ComfyUI servers, folds what they tell into jobs, and hands out the jobs' states.
+///
+/// Cheap to clone; clones are the same relay. Stop it with [`Relay::start_shutdown`], then wait for
+/// [`Relay::shutdown`].
+#[derive(Debug, Clone)]
+pub struct Relay(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: RelayConfig,
+    upstream: UpstreamConfig,
+    workflows: Workflows,
+    hub: Hub,
+    backends: Vec<Arc<Backend>>,
+    jobs: Mutex<Jobs>,
+    /// Marked whenever something changed that the monitor shows.
+    changes: watch::Sender<()>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Relay {
+    /// Starts to follow the configured servers. None of them need run yet.
+    pub fn start(config: RelayConfig, upstream: UpstreamConfig) -> reqwest::Result<Self> {
+        let backends = upstream
+            .urls
+            .iter()
+            .map(|url| Ok(Arc::new(Backend::new(Upstream::new(url.clone())?))))
+            .collect::<reqwest::Result<_>>()?;
+        let relay = Self(Arc::new(Inner {
+            workflows: Workflows::new(&config.workflows),
+            hub: Hub::new(config.backlog),
+            config,
+            upstream,
+            backends,
+            jobs: Mutex::default(),
+            changes: watch::Sender::new(()),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }));
+        let tasks = &relay.0.tasks;
+        for (index, backend) in relay.0.backends.iter().enumerate() {
+            tasks.spawn(relay.clone().follow(index, backend.clone()));
+            tasks.spawn(relay.clone().reconcile(index, backend.clone()));
+        }
+        tasks.spawn(relay.clone().beat());
+        tasks.spawn(relay.clone().clean());
+        tasks.close();
+        Ok(relay)
+    }
+
+    /// Follows a job, known or not: its newest state first, then every later one.
+    pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
+        self.changed();
+        self.hub().subscribe(job, connection)
+    }
+
+    /// Waits until the sockets of all servers are open.
+    pub async fn connected(&self) {
+        for backend in &self.0.backends {
+            let mut connected = backend.connected.subscribe();
+            // Fails only where the backend is gone, and it lives as long as the relay.
+            let _ = connected.wait_for(|&connected| connected).await;
+        }
+    }
+
+    /// The newest preview image of a job.
+    pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
+        self.hub().preview(job)
+    }
+
+    /// Marked whenever something changed that [`Relay::system_status`] shows.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Asks all tasks to stop.
+    pub fn start_shutdown(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Waits until all tasks have stopped.
+    pub async fn shutdown(&self) {
+        self.start_shutdown();
+        self.0.tasks.wait().await;
+    }
+
+    /// The fan-out.
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    async fn stopping(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    fn upstream_config(&self) -> &UpstreamConfig {
+        &self.0.upstream
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_replace(());
+    }
+
+    /// The jobs are whole at any moment, also after a panic elsewhere: an event is folded in full or
+    /// not at all.
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

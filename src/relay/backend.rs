@@ -1,0 +1,113 @@
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::comfy::{Queue, Upstream};
+use crate::job::Event;
+
+/// How many events of prompts that nobody has registered are kept, for the registration that may
+/// be on its way: an event can overtake the answer to the `POST /prompt` that it belongs to.
+const MAX_STRAYS: usize = 512;
+
+/// One ComfyUI server, and what is known of it at the moment.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) upstream: Upstream,
+    /// Wakes the task that compares open jobs with the queue and the history.
+    pub(super) look: Notify,
+    /// Asks the reader for a new socket.
+    pub(super) redial: Notify,
+    pub(super) connected: watch::Sender<bool>,
+    /// Taken for a look-up of a prompt that nobody has registered.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    state: Mutex<BackendState>,
+}
+
+/// What is known of a ComfyUI server at the moment.
+#[derive(Debug)]
+pub(super) struct BackendState {
+    /// How often the socket was lost. What was seen before the last loss may be gone after it.
+    pub(super) losses: u64,
+    /// Whether it answers. A socket that is dialled again at once is no reason to say no.
+    pub(super) reachable: bool,
+    pub(super) version: Option<String>,
+    /// The server is new, or has come back: its version is to be asked for.
+    pub(super) version_due: bool,
+    pub(super) queue_remaining: Option<u64>,
+    pub(super) running: usize,
+    pub(super) pending: usize,
+    /// The prompt that messages without an id are about.
+    pub(super) current: Option<String>,
+    /// A prompt whose entry was in the history: while it is, the server has not been restarted.
+    pub(super) witness: Option<String>,
+    /// When the socket was last heard.
+    pub(super) heard_at: Instant,
+    /// How often the socket was replaced because of silence, since it last told of a prompt.
+    pub(super) silences: u32,
+    strays: VecDeque<(String, Event)>,
+}
+
+impl Backend {
+    pub(super) fn new(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            look: Notify::new(),
+            redial: Notify::new(),
+            connected: watch::Sender::new(false),
+            turn: tokio::sync::Mutex::default(),
+            state: Mutex::new(BackendState {
+                losses: 0,
+                reachable: false,
+                version: None,
+                version_due: true,
+                queue_remaining: None,
+                running: 0,
+                pending: 0,
+                current: None,
+                witness: None,
+                heard_at: Instant::now(),
+                silences: 0,
+                strays: VecDeque::new(),
+            }),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.upstream.name()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, BackendState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BackendState {
+    /// Keeps an event of a prompt that nobody has registered.
+    pub(super) fn keep_stray(&mut self, prompt_id: String, event: Event) {
+        if self.strays.len() == MAX_STRAYS {
+            self.strays.pop_front();
+        }
+        self.strays.push_back((prompt_id, event));
+    }
+
+    /// The kept events of a prompt, in their order.
+    pub(super) fn take_strays(&mut self, prompt_id: &str) -> Vec<Event> {
+        let (mine, others) = std::mem::take(&mut self.strays)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|(id, _)| id == prompt_id);
+        self.strays = others;
+        mine.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Takes note of a queue.
+    pub(super) fn saw(&mut self, queue: &Queue) {
+        self.running = queue.running().len();
+        self.pending = queue.pending_count();
+        self.queue_remaining = Some((self.running + self.pending) as u64);
+        if let [running] = queue.running() {
+            self.current = Some(running.prompt_id.clone());
+        }
+    }
+}

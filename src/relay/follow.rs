@@ -1,0 +1,169 @@
+//! Task A: reads one backend's socket, and hands on what it hears. Waits for nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Relay;
+use super::backend::Backend;
+use crate::comfy::{Incoming, Message, Preview};
+use crate::hub;
+use crate::job::{Event, JobId};
+
+impl Relay {
+    /// Follows a backend until the relay stops.
+    #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
+    pub(super) async fn follow(self, index: usize, backend: Arc<Backend>) {
+        let mut socket = backend.upstream.socket(self.upstream_config());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stopping() => break,
+                () = backend.redial.notified() => {
+                    backend.connected.send_replace(false);
+                    socket.redial().await;
+                }
+                incoming = socket.next() => self.take(index, &backend, incoming),
+            }
+        }
+        socket.redial().await;
+    }
+
+    fn take(&self, index: usize, backend: &Backend, incoming: Incoming) {
+        backend.state().heard_at = Instant::now();
+        match incoming {
+            Incoming::Connected => self.opened(index, backend),
+            Incoming::Disconnected(reason) => self.lost(index, backend, &reason),
+            Incoming::Text(text) => {
+                let view = backend.upstream.rest().view();
+                self.hear(index, backend, Message::parse(&text, view));
+            }
+            Incoming::Binary(frame) => self.see(index, backend, frame),
+        }
+    }
+
+    fn opened(&self, index: usize, backend: &Backend) {
+        tracing::info!("connected to ComfyUI");
+        {
+            let mut state = backend.state();
+            state.reachable = true;
+            state.version_due = true;
+        }
+        backend.connected.send_replace(true);
+        self.ingest_all(index, &Event::Reachable(true));
+        self.changed();
+        backend.look.notify_one();
+    }
+
+    /// A socket that was open is dialled again at once, and nobody need know. One that cannot be
+    /// opened means that the server does not answer.
+    fn lost(&self, index: usize, backend: &Backend, reason: &str) {
+        let was_connected = backend.connected.send_replace(false);
+        let was_reachable = {
+            let mut state = backend.state();
+            state.losses += u64::from(was_connected);
+            state.current = None;
+            std::mem::replace(&mut state.reachable, was_connected)
+        };
+        match (was_connected, was_reachable) {
+            (true, _) => tracing::warn!(reason, "lost the socket to ComfyUI, dialling again"),
+            (false, true) => tracing::warn!(reason, "ComfyUI does not answer, trying on"),
+            (false, false) => tracing::debug!(reason, "ComfyUI does not answer yet"),
+        }
+        if !was_connected {
+            self.ingest_all(index, &Event::Reachable(false));
+        }
+        self.changed();
+    }
+
+    fn hear(&self, index: usize, backend: &Backend, message: Message) {
+        match message {
+            Message::Status { queue_remaining } => {
+                backend.state().queue_remaining = queue_remaining;
+                self.changed();
+                backend.look.notify_one();
+            }
+            Message::Prompt { prompt_id, event } => self.prompt(index, backend, prompt_id, event),
+            Message::Over { prompt_id } => {
+                let mut state = backend.state();
+                if prompt_id.is_none() || prompt_id == state.current {
+                    state.current = None;
+                }
+                backend.look.notify_one();
+            }
+            Message::Idle => {}
+            Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
+        }
+    }
+
+    fn prompt(&self, index: usize, backend: &Backend, told: Option<String>, event: Event) {
+        let ends = matches!(event, Event::Ended(_));
+        let prompt_id = {
+            let mut state = backend.state();
+            if told.is_some() {
+                state.silences = 0;
+            }
+            let Some(prompt_id) = told.or_else(|| state.current.clone()) else {
+                return;
+            };
+            state.current = (!ends).then(|| prompt_id.clone());
+            prompt_id
+        };
+        let mut jobs = self.jobs();
+        let followers: Vec<JobId> = jobs.of_prompt(index, &prompt_id).to_vec();
+        if followers.is_empty() {
+            backend.state().keep_stray(prompt_id, event);
+            return;
+        }
+        for id in followers {
+            self.ingest_in(&mut jobs, &id, event.clone());
+        }
+        if ends {
+            backend.look.notify_one();
+        }
+    }
+
+    fn see(&self, index: usize, backend: &Backend, frame: Bytes) {
+        let Some(preview) = Preview::parse(frame) else {
+            return;
+        };
+        let Some(prompt_id) = preview
+            .prompt_id
+            .or_else(|| backend.state().current.clone())
+        else {
+            return;
+        };
+        let mut jobs = self.jobs();
+        for id in jobs.of_prompt(index, &prompt_id).to_vec() {
+            let Some(entry) = jobs.get_mut(&id) else {
+                continue;
+            };
+            entry.previews += 1;
+            let current = entry.job.nodes().current().map(|current| current.id);
+            let node = preview.node.as_deref().or(current);
+            match hub::Preview::encode(
+                &id,
+                node,
+                preview.mime,
+                entry.previews,
+                preview.image.clone(),
+            ) {
+                Ok(preview) => self.hub().publish_preview(&id, preview),
+                Err(error) => tracing::error!(job_id = %id, %error, "a preview cannot be encoded"),
+            }
+        }
+    }
+
+    /// Hands an event to every open job of a backend.
+    fn ingest_all(&self, index: usize, event: &Event) {
+        let mut jobs = self.jobs();
+        let open: Vec<JobId> = jobs
+            .open(index)
+            .map(|entry| entry.job.id().clone())
+            .collect();
+        for id in open {
+            self.ingest_in(&mut jobs, &id, event.clone());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The way of one event through the relay.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Relay;
+use super::jobs::{Entry, Jobs};
+use crate::estimate::Estimate;
+use crate::hub::{End, Publication};
+use crate::job::{Event, JobId, Status};
+
+impl Relay {
+    /// Folds an event into a job and publishes what came of it. Never waits.
+    ///
+    /// States are numbered and published under the lock of the jobs: subscribers get them in order.
+    pub(super) fn ingest(&self, id: &JobId, event: Event) {
+        self.ingest_in(&mut self.jobs(), id, event);
+    }
+
+    pub(super) fn ingest_in(&self, jobs: &mut Jobs, id: &JobId, event: Event) {
+        let Some(entry) = jobs.get_mut(id) else {
+            return;
+        };
+        let before = entry.job.status();
+        if entry.job.apply(event, Timestamp::now()) {
+            log_change(before, entry);
+            self.publish(entry);
+        }
+    }
+
+    /// Publishes the state of a job as it is now, estimated anew.
+    pub(super) fn publish(&self, entry: &mut Entry) {
+        let now = Timestamp::now();
+        let estimate = Estimate::of(&entry.job, now);
+        let progress = entry
+            .job
+            .publish(estimate.fraction, estimate.remaining, now);
+        entry.published_at = Instant::now();
+        let end = entry.job.status().is_final().then(|| End {
+            error: entry.job.error().cloned(),
+        });
+        match Publication::encode(&progress, end) {
+            Ok(publication) => self.hub().publish(entry.job.id(), publication),
+            Err(error) => {
+                tracing::error!(job_id = %entry.job.id(), %error, "a state cannot be encoded")
+            }
+        }
+        self.changed();
+    }
+}
+
+fn log_change(before: Status, entry: &Entry) {
+    let job = &entry.job;
+    let status = job.status();
+    if status == before {
+        return;
+    }
+    let (job_id, prompt_id) = (job.id(), job.prompt_id());
+    let learned_from = job.learned_from().map(|source| source.as_str());
+    match job.error() {
+        Some(error) => tracing::info!(
+            %job_id, prompt_id, status = status.as_str(), learned_from,
+            code = error.code.as_str(), error = error.message, "job changed",
+        ),
+        None => tracing::info!(
+            %job_id, prompt_id, status = status.as_str(), learned_from, "job changed",
+        ),
+    }
+}

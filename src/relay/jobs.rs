@@ -1,0 +1,141 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use tokio::time::Instant;
+
+use crate::job::{Job, JobId, Status};
+
+/// Every job that the relay remembers.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    by_id: HashMap<JobId, Entry>,
+    /// Several jobs can follow one prompt.
+    by_prompt: HashMap<(usize, String), Vec<JobId>>,
+    /// In the order of registration.
+    order: BTreeMap<u64, JobId>,
+    next_number: u64,
+    /// Ids whose submission is on its way.
+    reserved: HashSet<JobId>,
+}
+
+/// A job, and what the relay notes about following it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) job: Job,
+    /// The place of its backend in the list of backends.
+    pub(super) backend: Option<usize>,
+    pub(super) published_at: Instant,
+    pub(super) previews: u64,
+    /// The backend's count of losses when its server last had the prompt.
+    pub(super) seen_at_loss: u64,
+    /// Since when the prompt is neither in the queue nor in the history.
+    pub(super) missing_since: Option<Instant>,
+    number: u64,
+}
+
+impl Jobs {
+    /// Registers a job, in place of its reservation.
+    pub(super) fn insert(&mut self, job: Job, backend: Option<usize>, seen_at_loss: u64) {
+        let id = job.id().clone();
+        self.reserved.remove(&id);
+        let number = self.next_number;
+        self.next_number += 1;
+        self.order.insert(number, id.clone());
+        if let (Some(backend), Some(prompt)) = (backend, job.prompt_id()) {
+            let followers = self
+                .by_prompt
+                .entry((backend, prompt.to_owned()))
+                .or_default();
+            followers.push(id.clone());
+        }
+        self.by_id.insert(
+            id,
+            Entry {
+                job,
+                backend,
+                published_at: Instant::now(),
+                previews: 0,
+                seen_at_loss,
+                missing_since: None,
+                number,
+            },
+        );
+    }
+
+    /// Takes a job id out of circulation; `false` where it is taken.
+    pub(super) fn reserve(&mut self, id: &JobId) -> bool {
+        !self.by_id.contains_key(id) && self.reserved.insert(id.clone())
+    }
+
+    pub(super) fn release(&mut self, id: &JobId) {
+        self.reserved.remove(id);
+    }
+
+    pub(super) fn get(&self, id: &JobId) -> Option<&Entry> {
+        self.by_id.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &JobId) -> Option<&mut Entry> {
+        self.by_id.get_mut(id)
+    }
+
+    /// The jobs that follow a prompt of a backend.
+    pub(super) fn of_prompt(&self, backend: usize, prompt_id: &str) -> &[JobId] {
+        let followers = self.by_prompt.get(&(backend, prompt_id.to_owned()));
+        followers.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The jobs of a backend that have not ended.
+    pub(super) fn open(&self, backend: usize) -> impl Iterator<Item = &Entry> {
+        self.by_id
+            .values()
+            .filter(move |entry| entry.backend == Some(backend) && !entry.job.status().is_final())
+    }
+
+    /// All jobs, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.by_id.values()
+    }
+
+    /// The jobs registered before the one with this number, the newest first.
+    pub(super) fn newest_first(&self, before: Option<u64>) -> impl Iterator<Item = &Entry> {
+        self.order
+            .range(..before.unwrap_or(u64::MAX))
+            .rev()
+            .filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    /// How many jobs are in a status.
+    pub(super) fn count(&self, status: Status) -> usize {
+        self.by_id
+            .values()
+            .filter(|entry| entry.job.status() == status)
+            .count()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn remove(&mut self, id: &JobId) {
+        let Some(entry) = self.by_id.remove(id) else {
+            return;
+        };
+        self.order.remove(&entry.number);
+        if let (Some(backend), Some(prompt)) = (entry.backend, entry.job.prompt_id()) {
+            let key = (backend, prompt.to_owned());
+            if let Some(followers) = self.by_prompt.get_mut(&key) {
+                followers.retain(|follower| follower != id);
+                if followers.is_empty() {
+                    self.by_prompt.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Its place in the order of registration: the cursor of a list.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}

@@ -1,0 +1,227 @@
+//! Compares open jobs with a backend's queue and history: on every connect, when something ended,
+//! and every now and then, because some prompts send us no events.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Relay;
+use super::backend::Backend;
+use crate::comfy::{HistoryEntry, Queue, RestError, Standing};
+use crate::job::{Absence, Event, JobId, Status};
+
+/// How soon the history is read again where an entry is due.
+const DUE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How much longer, at most, a socket may be silent in a prompt whose nodes are silent by nature:
+/// the patience doubles with each socket that stays as silent as the one before.
+const MAX_SILENCE_FACTOR: u32 = 16;
+
+/// An open job, as far as it matters here.
+struct Open {
+    id: JobId,
+    prompt_id: String,
+    waits: bool,
+    ending: bool,
+    planned: bool,
+    seen_at_loss: u64,
+}
+
+impl Relay {
+    /// Reconciles a backend's jobs until the relay stops.
+    #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
+    pub(super) async fn reconcile(self, index: usize, backend: Arc<Backend>) {
+        let mut next_look = None;
+        let mut failed = false;
+        loop {
+            tokio::select! {
+                () = self.stopping() => return,
+                () = backend.look.notified() => {}
+                () = rest_until(next_look) => {}
+            }
+            if !*backend.connected.borrow() {
+                // Its return wakes this task.
+                next_look = None;
+                continue;
+            }
+            match self.look(index, &backend).await {
+                Ok(next) => {
+                    next_look = next.map(|pause| Instant::now() + pause);
+                    failed = false;
+                }
+                Err(error) => {
+                    if !failed {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot compare jobs with ComfyUI, trying on"
+                        );
+                    }
+                    failed = true;
+                    next_look = Some(Instant::now() + self.upstream_config().poll_interval);
+                }
+            }
+        }
+    }
+
+    /// One look. Says after which pause the next one is due; `None` while no job is open.
+    async fn look(&self, index: usize, backend: &Backend) -> Result<Option<Duration>, RestError> {
+        let rest = backend.upstream.rest();
+        if backend.state().version_due {
+            let version = rest.version().await?;
+            let mut state = backend.state();
+            (state.version, state.version_due) = (version, false);
+            self.changed();
+        }
+        let open = self.open(index);
+        let (ending, running): (Vec<Open>, Vec<Open>) =
+            open.into_iter().partition(|open| open.ending);
+        let mut due = !ending.is_empty();
+        let mut missing = Vec::new();
+        for open in ending {
+            match rest.history(&open.prompt_id).await? {
+                Some(entry) => self.read(backend, &open, entry),
+                None => missing.push(open),
+            }
+        }
+        let queue = rest.queue().await?;
+        backend.state().saw(&queue);
+        let mut kept = HashSet::new();
+        for open in running {
+            match queue.standing(&open.prompt_id) {
+                Some(standing) => {
+                    kept.insert(open.seen_at_loss);
+                    self.standing(backend, &open, standing, &queue);
+                }
+                None => match rest.history(&open.prompt_id).await? {
+                    Some(entry) => self.read(backend, &open, entry),
+                    None => missing.push(open),
+                },
+            }
+        }
+        // The server can stand still between the last event and the end of a prompt.
+        missing.retain(|open| queue.standing(&open.prompt_id).is_none());
+        due |= !missing.is_empty();
+        for open in missing {
+            self.miss(backend, &open, &kept).await?;
+        }
+        self.notice_silence(backend, &queue);
+        let pause = match due {
+            true => DUE_INTERVAL.min(self.upstream_config().poll_interval),
+            false => self.upstream_config().poll_interval,
+        };
+        let any_open = self.jobs().open(index).next().is_some();
+        Ok(any_open.then_some(pause))
+    }
+
+    fn open(&self, index: usize) -> Vec<Open> {
+        let jobs = self.jobs();
+        let open = jobs.open(index).filter_map(|entry| {
+            Some(Open {
+                id: entry.job.id().clone(),
+                prompt_id: entry.job.prompt_id()?.to_owned(),
+                waits: entry.job.status() == Status::Queued,
+                ending: entry.job.is_ending(),
+                planned: !entry.job.plan().is_empty(),
+                seen_at_loss: entry.seen_at_loss,
+            })
+        });
+        open.collect()
+    }
+
+    fn standing(&self, backend: &Backend, open: &Open, standing: Standing, queue: &Queue) {
+        if let Some(entry) = self.jobs().get_mut(&open.id) {
+            entry.seen_at_loss = backend.state().losses;
+            entry.missing_since = None;
+        }
+        if !open.planned
+            && let Some(plan) = queue.plan(&open.prompt_id)
+        {
+            self.ingest(&open.id, Event::Planned(plan));
+        }
+        let event = match standing {
+            Standing::Running => Event::Started,
+            Standing::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
+        };
+        self.ingest(&open.id, event);
+    }
+
+    fn read(&self, backend: &Backend, open: &Open, entry: HistoryEntry) {
+        backend.state().witness = Some(open.prompt_id.clone());
+        if !open.planned {
+            self.ingest(&open.id, Event::Planned(entry.plan));
+        }
+        self.ingest(&open.id, Event::History(entry.history));
+    }
+
+    /// The prompt is neither in the queue nor in the history. That can be the gap between the two;
+    /// when it lasts, the prompt is gone.
+    async fn miss(
+        &self,
+        backend: &Backend,
+        open: &Open,
+        kept: &HashSet<u64>,
+    ) -> Result<(), RestError> {
+        let since = match self.jobs().get_mut(&open.id) {
+            Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
+            None => return Ok(()),
+        };
+        if since.elapsed() < self.upstream_config().history_gap {
+            return Ok(());
+        }
+        let absence = match open.waits && self.remembers(backend, open, kept).await? {
+            true => Absence::Deleted,
+            false => Absence::Forgotten,
+        };
+        self.ingest(&open.id, Event::Gone(absence));
+        Ok(())
+    }
+
+    /// Whether the server that now answers is the one that had the prompt, not restarted since: the
+    /// socket was never lost, or something of the time before the loss is there still.
+    async fn remembers(
+        &self,
+        backend: &Backend,
+        open: &Open,
+        kept: &HashSet<u64>,
+    ) -> Result<bool, RestError> {
+        let (losses, witness) = {
+            let state = backend.state();
+            (state.losses, state.witness.clone())
+        };
+        if open.seen_at_loss == losses || kept.contains(&open.seen_at_loss) {
+            return Ok(true);
+        }
+        match witness {
+            Some(witness) => Ok(backend.upstream.rest().history(&witness).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// A socket that the server has forgotten is open, healthy, and silent for ever: where a prompt
+    /// of ours runs and nothing is heard, a new socket repairs it.
+    fn notice_silence(&self, backend: &Backend, queue: &Queue) {
+        let client_id = backend.upstream.client_id();
+        let ours = |place: &crate::comfy::Place| place.client_id.as_deref() == Some(client_id);
+        let mut state = backend.state();
+        let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
+        let patience = self.upstream_config().silence * factor;
+        if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
+            state.silences += 1;
+            state.heard_at = Instant::now();
+            tracing::warn!(
+                ?patience,
+                "our prompt runs, but the socket is silent: dialling a new one"
+            );
+            backend.redial.notify_one();
+        }
+    }
+}
+
+async fn rest_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep(moment.saturating_duration_since(Instant::now())).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,323 @@
+//! Jobs come in, and are called off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::Relay;
+use super::backend::Backend;
+use crate::comfy::{Cancellation, RestError, SubmitError, WrongInput};
+use crate::job::{Event, Job, JobId, Plan, Report};
+use crate::workflow::{self, WorkflowError};
+
+/// How long a submission waits for a socket that is being dialled again. Events go only to sockets
+/// that are open, so the socket comes first.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a job is to do.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Follow a prompt that was submitted elsewhere.
+    Prompt(String),
+    /// Submit a graph in API format.
+    Graph(Map<String, Value>),
+    /// Submit a workflow from the folder, by name.
+    Named(String),
+}
+
+/// A job that was taken.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The job.
+    pub job_id: JobId,
+    /// ComfyUI's name for it.
+    pub prompt_id: String,
+    /// The server that runs it.
+    pub backend: String,
+    /// Outputs that ComfyUI ignores, because only others of the same graph are valid.
+    pub ignored: Vec<WrongInput>,
+}
+
+/// Why something asked of the relay was not done. Nothing is half done.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The job id is taken.
+    #[error("there is a job {0:?} already; choose another job_id, or leave it out")]
+    JobExists(JobId),
+    /// No such job.
+    #[error("there is no job {0:?}")]
+    JobNotFound(JobId),
+    /// The job has ended, or is none of ComfyUI's.
+    #[error("the job {0:?} is not one that can be cancelled: {1}")]
+    NotCancellable(JobId, &'static str),
+    /// Somebody else reports on this job already.
+    #[error("the job {0:?} is followed on ComfyUI; no other producer can report on it")]
+    NotReportable(JobId),
+    /// The configuration does not name this server.
+    #[error("there is no backend {name:?}; there are: {}", known.join(", "))]
+    BackendUnknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The server does not answer.
+    #[error("ComfyUI at {0} does not answer; try again when it runs")]
+    BackendUnreachable(String),
+    /// The server answers, but in no useful way.
+    #[error("ComfyUI at {backend} did not do it: {source}")]
+    Backend {
+        /// The server.
+        backend: String,
+        /// What it answered.
+        source: RestError,
+    },
+    /// No server knows the prompt.
+    #[error("no ComfyUI server knows the prompt {0:?}")]
+    PromptNotFound(String),
+    /// ComfyUI's validation says no.
+    #[error("{0}")]
+    Rejected(SubmitError, Vec<WrongInput>),
+    /// The workflow or its parameters are wrong.
+    #[error(transparent)]
+    Workflow(#[from] WorkflowError),
+}
+
+/// Gives a reserved job id back, unless the job was registered.
+struct Reservation<'a> {
+    relay: &'a Relay,
+    id: JobId,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.relay.jobs().release(&self.id);
+    }
+}
+
+impl Relay {
+    /// Takes a job: follows a prompt, or submits a workflow with its parameters filled in.
+    pub async fn submit(
+        &self,
+        job_id: Option<JobId>,
+        work: Work,
+        params: &Map<String, Value>,
+        backend: Option<&str>,
+    ) -> Result<Accepted, RelayError> {
+        let graph = match work {
+            Work::Prompt(prompt_id) => return self.register(job_id, &prompt_id, backend).await,
+            Work::Graph(graph) => graph,
+            Work::Named(name) => self.0.workflows.read(&name).await?,
+        };
+        let mut graph = workflow::check(Value::Object(graph))?;
+        workflow::fill(&mut graph, params)?;
+        let job_id = job_id.unwrap_or_else(fresh_id);
+        let _reservation = self.reserve(&job_id)?;
+        let (index, backend) = self.choose(backend)?;
+        await_socket(backend).await?;
+        let submitted = self.hand_in(backend, &graph).await?;
+        let plan = Plan::from_graph(&graph, None);
+        self.add(&job_id, index, &submitted.prompt_id, Some(plan));
+        Ok(Accepted {
+            job_id,
+            prompt_id: submitted.prompt_id.clone(),
+            backend: backend.name().to_owned(),
+            ignored: submitted.ignored(),
+        })
+    }
+
+    async fn hand_in(
+        &self,
+        backend: &Backend,
+        graph: &Map<String, Value>,
+    ) -> Result<crate::comfy::Submitted, RelayError> {
+        let prompt_id = Uuid::new_v4().to_string();
+        let upstream = &backend.upstream;
+        let submitted = upstream
+            .rest()
+            .submit(graph, upstream.client_id(), &prompt_id)
+            .await;
+        submitted.map_err(|error| match error {
+            SubmitError::Rest(source) => failed(backend, source),
+            SubmitError::Rejected(ref rejection) => {
+                let inputs = rejection.inputs.clone();
+                RelayError::Rejected(error, inputs)
+            }
+        })
+    }
+
+    /// Follows a prompt that was submitted elsewhere. Where no backend is named, all are asked.
+    async fn register(
+        &self,
+        job_id: Option<JobId>,
+        prompt_id: &str,
+        backend: Option<&str>,
+    ) -> Result<Accepted, RelayError> {
+        let job_id =
+            job_id.unwrap_or_else(|| JobId::parse(prompt_id).unwrap_or_else(|_| fresh_id()));
+        if let Some(accepted) = self.registered(&job_id, prompt_id) {
+            return Ok(accepted);
+        }
+        let _reservation = self.reserve(&job_id)?;
+        let index = match backend {
+            Some(_) => self.choose(backend)?.0,
+            None => self.locate(prompt_id).await?,
+        };
+        self.add(&job_id, index, prompt_id, None);
+        Ok(Accepted {
+            job_id,
+            prompt_id: prompt_id.to_owned(),
+            backend: self.0.backends[index].name().to_owned(),
+            ignored: Vec::new(),
+        })
+    }
+
+    /// A registration that comes a second time is answered like the first.
+    fn registered(&self, job_id: &JobId, prompt_id: &str) -> Option<Accepted> {
+        let jobs = self.jobs();
+        let job = &jobs.get(job_id)?.job;
+        (job.prompt_id() == Some(prompt_id)).then(|| Accepted {
+            job_id: job_id.clone(),
+            prompt_id: prompt_id.to_owned(),
+            backend: job.backend().unwrap_or_default().to_owned(),
+            ignored: Vec::new(),
+        })
+    }
+
+    /// Puts a job on the books and applies what was heard of its prompt before.
+    pub(super) fn add(&self, job_id: &JobId, index: usize, prompt_id: &str, plan: Option<Plan>) {
+        let backend = &self.0.backends[index];
+        let job = Job::new(job_id.clone(), Timestamp::now()).on_backend(backend.name(), prompt_id);
+        let mut jobs = self.jobs();
+        let (losses, reachable, strays) = {
+            let mut state = backend.state();
+            // Silence counts from here: an idle server had nothing to say before.
+            state.heard_at = Instant::now();
+            (state.losses, state.reachable, state.take_strays(prompt_id))
+        };
+        jobs.insert(job, Some(index), losses);
+        tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
+        if let Some(entry) = jobs.get_mut(job_id) {
+            if let Some(plan) = plan {
+                entry.job.apply(Event::Planned(plan), Timestamp::now());
+            }
+            entry
+                .job
+                .apply(Event::Reachable(reachable), Timestamp::now());
+            self.publish(entry);
+        }
+        for event in strays {
+            self.ingest_in(&mut jobs, job_id, event);
+        }
+        drop(jobs);
+        backend.look.notify_one();
+    }
+
+    /// Calls a job off: interrupts it where it runs, removes it where it waits. Its end comes with
+    /// ComfyUI's word for it.
+    pub async fn cancel(&self, job_id: &JobId) -> Result<(), RelayError> {
+        let (backend, prompt_id) = {
+            let jobs = self.jobs();
+            let entry = jobs
+                .get(job_id)
+                .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
+            let refuse = |why| Err(RelayError::NotCancellable(job_id.clone(), why));
+            if entry.job.status().is_final() {
+                return refuse("it has ended");
+            }
+            match (entry.backend, entry.job.prompt_id()) {
+                (Some(index), Some(prompt)) => (self.0.backends[index].clone(), prompt.to_owned()),
+                _ => return refuse("its producer is not ComfyUI"),
+            }
+        };
+        let cancelled = backend.upstream.rest().cancel(&prompt_id).await;
+        backend.look.notify_one();
+        match cancelled.map_err(|source| failed(&backend, source))? {
+            Cancellation::Asked => Ok(()),
+            Cancellation::NotThere => Err(RelayError::NotCancellable(
+                job_id.clone(),
+                "ComfyUI has it neither running nor waiting",
+            )),
+        }
+    }
+
+    /// Takes what a producer that is not ComfyUI reports; its first report registers the job.
+    pub fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
+        let mut jobs = self.jobs();
+        match jobs.get(job_id).map(|entry| entry.backend.is_some()) {
+            Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
+            Some(false) => {}
+            None if jobs.reserve(job_id) => {
+                jobs.insert(Job::new(job_id.clone(), Timestamp::now()), None, 0);
+                tracing::info!(%job_id, "job registered by its producer");
+            }
+            None => return Err(RelayError::JobExists(job_id.clone())),
+        }
+        self.ingest_in(&mut jobs, job_id, Event::Reported(report));
+        Ok(())
+    }
+
+    fn reserve(&self, job_id: &JobId) -> Result<Reservation<'_>, RelayError> {
+        match self.jobs().reserve(job_id) {
+            true => Ok(Reservation {
+                relay: self,
+                id: job_id.clone(),
+            }),
+            false => Err(RelayError::JobExists(job_id.clone())),
+        }
+    }
+
+    /// The backend with this name; without one, that with the shortest queue among those that answer.
+    fn choose(&self, name: Option<&str>) -> Result<(usize, &Arc<Backend>), RelayError> {
+        let mut backends = self.0.backends.iter().enumerate();
+        let Some(name) = name else {
+            let best = backends.min_by_key(|(_, backend)| {
+                let state = backend.state();
+                (!state.reachable, state.queue_remaining)
+            });
+            return best.ok_or_else(|| RelayError::BackendUnreachable("no address".to_owned()));
+        };
+        backends
+            .find(|(_, backend)| backend.name() == name)
+            .ok_or_else(|| {
+                let known = self
+                    .0
+                    .backends
+                    .iter()
+                    .map(|backend| backend.name().to_owned());
+                RelayError::BackendUnknown {
+                    name: name.to_owned(),
+                    known: known.collect(),
+                }
+            })
+    }
+}
+
+async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
+    let mut connected = backend.connected.subscribe();
+    let patience = match backend.state().reachable {
+        true => CONNECT_PATIENCE,
+        false => Duration::ZERO,
+    };
+    match timeout(patience, connected.wait_for(|&connected| connected)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
+    }
+}
+
+pub(super) fn failed(backend: &Backend, source: RestError) -> RelayError {
+    let backend = backend.name().to_owned();
+    match source {
+        RestError::Unreachable { .. } => RelayError::BackendUnreachable(backend),
+        source => RelayError::Backend { backend, source },
+    }
+}
+
+fn fresh_id() -> JobId {
+    JobId::parse(&Uuid::new_v4().to_string())
+        .expect("a UUID is made of hexadecimal digits and hyphens")
+}

@@ -1,0 +1,67 @@
+//! How the relay does, for operators and for the pages of the system that this one replaces.
+
+use hyper::{Response, StatusCode};
+use serde_json::{Map, json};
+
+use super::Edge;
+use super::body::{self, Body};
+use super::message::now;
+
+/// How many jobs, and how many connections of each, are listed one by one.
+const MAX_DETAILS: usize = 100;
+
+/// `GET /api/anime/health`.
+pub(super) fn health(edge: &Edge) -> Response<Body> {
+    let backends = edge.relay.backend_health();
+    let jobs = edge.relay.job_counts();
+    let healthy = backends.iter().all(|backend| backend.status == "connected");
+    let health = json!({
+        "status": if healthy { "healthy" } else { "degraded" },
+        "service": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "timestamp": now(),
+        "components": {
+            "comfyui": backends,
+            "database": {"status": "not_configured"},
+            "redis": {"status": "not_configured"},
+            "jobs": {"active_count": jobs.active + jobs.queued, "total_tracked": jobs.total},
+        },
+    });
+    body::json(StatusCode::OK, &health)
+}
+
+/// `GET /api/anime/websocket/status`.
+pub(super) fn websocket_status(edge: &Edge) -> Response<Body> {
+    let count = edge.relay.hub().count();
+    let (listed, truncated) = edge.relay.hub().connections(MAX_DETAILS, MAX_DETAILS);
+    let details: Map<_, _> = listed
+        .into_iter()
+        .map(|(job, count, connections)| {
+            let connections = connections.iter().map(|connection| {
+                json!({
+                    "connected_at": connection.connected_at,
+                    "user_info": connection.user_info,
+                    "last_ping": connection.heard_at(),
+                })
+            });
+            let connections: Vec<_> = connections.collect();
+            let detail = json!({"connection_count": count, "connections": connections});
+            (job.to_string(), detail)
+        })
+        .collect();
+    let mut connections = json!({
+        "total_connections": count.total,
+        "jobs_with_connections": count.jobs,
+        "connection_details": details,
+    });
+    if truncated {
+        connections["truncated"] = true.into();
+    }
+    let status = json!({
+        "status": "healthy",
+        "websocket_manager": "active",
+        "connections": connections,
+        "endpoints": ["/ws/{job_id}", "/ws/monitor"],
+    });
+    body::json(StatusCode::OK, &status)
+}

@@ -1,0 +1,108 @@
+//! The documented messages of sockets and event streams, but `progress` and `system_status`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{JobError, JobId};
+
+/// What the server says of a connection, not of a job's state.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ServerMessage<'a> {
+    /// The first message on every socket.
+    Connection {
+        /// Always `connected`.
+        status: &'static str,
+        /// The job that the socket was opened for; `monitor` for the system monitor.
+        job_id: &'a str,
+        /// A sentence for a person.
+        message: &'a str,
+        /// When it was said.
+        timestamp: Timestamp,
+    },
+    /// Something is wrong.
+    Error {
+        /// The job that it is about.
+        job_id: &'a str,
+        /// A sentence for a person.
+        error: &'a str,
+        /// A stable word for programs.
+        code: &'a str,
+        /// When it was said.
+        timestamp: Timestamp,
+    },
+    /// A sign of life.
+    Ping {
+        /// When it was given.
+        timestamp: Timestamp,
+    },
+    /// The answer to a client's ping.
+    Pong {
+        /// When it was given.
+        timestamp: Timestamp,
+    },
+}
+
+/// What a client may say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(super) enum ClientMessage {
+    /// Answered by a `pong`.
+    Ping,
+    /// The answer to our `ping`.
+    Pong,
+    /// Follow one more job on this socket.
+    Subscribe { job_id: String },
+    /// Follow a job no longer.
+    Unsubscribe { job_id: String },
+    /// Call a job off: the one that the socket was opened for, unless another one is named.
+    Cancel { job_id: Option<String> },
+}
+
+impl<'a> ServerMessage<'a> {
+    /// The greeting.
+    pub fn connection(job_id: &'a str, message: &'a str) -> Self {
+        Self::Connection {
+            status: "connected",
+            job_id,
+            message,
+            timestamp: now(),
+        }
+    }
+
+    /// A failure of any kind.
+    pub fn error(job_id: &'a str, code: &'a str, error: &'a str) -> Self {
+        Self::Error {
+            job_id,
+            error,
+            code,
+            timestamp: now(),
+        }
+    }
+
+    /// Why a job failed.
+    pub fn job_failed(job_id: &'a JobId, error: &'a JobError) -> Self {
+        Self::error(job_id.as_str(), error.code.as_str(), &error.message)
+    }
+
+    /// A sign of life.
+    pub fn ping() -> Self {
+        Self::Ping { timestamp: now() }
+    }
+
+    /// The answer to a ping.
+    pub fn pong() -> Self {
+        Self::Pong { timestamp: now() }
+    }
+
+    /// The message as text.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("messages have string keys and finite numbers only")
+    }
+}
+
+/// The present moment in whole milliseconds.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}

@@ -1,0 +1,105 @@
+//! The system monitor's socket: the relay as a whole, on every change, but at most once a second.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
+use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::Edge;
+use super::error::close;
+use super::message::ServerMessage;
+use super::session::close_socket;
+
+/// The least time between two messages, as documented.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most time between two messages, as documented.
+const MAX_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The newest status, encoded once for all monitors. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Feed(watch::Sender<Utf8Bytes>);
+
+/// Keeps the feed up to date while anybody reads it.
+pub(super) async fn watch(edge: Edge) {
+    let mut changes = edge.relay.changes();
+    loop {
+        let encoded_at = Instant::now();
+        if edge.monitor.0.receiver_count() > 0 {
+            edge.monitor.0.send_replace(encode(&edge));
+        }
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            _ = changes.changed() => {}
+            () = sleep_until(encoded_at + MAX_INTERVAL) => {}
+        }
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            () = sleep_until(encoded_at + MIN_INTERVAL) => {}
+        }
+    }
+}
+
+fn encode(edge: &Edge) -> Utf8Bytes {
+    let status = edge.relay.system_status();
+    serde_json::to_string(&status)
+        .expect("the status has string keys and finite numbers only")
+        .into()
+}
+
+/// Serves one monitor.
+#[tracing::instrument(name = "monitor", skip_all)]
+pub(super) async fn serve(edge: Edge, socket: HyperWebsocket) {
+    let mut socket = match socket.await {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
+    };
+    let code = follow(&edge, &mut socket).await;
+    if let Some(code) = code {
+        close_socket(&mut socket, code, "the relay is being stopped").await;
+    }
+}
+
+/// Sends until the monitor leaves, or yields the code with which to close.
+async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
+    let mut feed = edge.monitor.0.subscribe();
+    let greeting = ServerMessage::connection("monitor", "Connected to the system monitor").encode();
+    send(edge, socket, Frame::Text(greeting.into())).await?;
+    send(edge, socket, Frame::Text(encode(edge))).await?;
+    let mut ping = interval(edge.config.ping_interval);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping.reset();
+    let mut heard_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = edge.stop.cancelled() => return Some(close::GOING_AWAY),
+            changed = feed.changed() => {
+                changed.ok()?;
+                let status = feed.borrow_and_update().clone();
+                send(edge, socket, Frame::Text(status)).await?;
+            }
+            frame = socket.next() => match frame {
+                Some(Ok(Frame::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => heard_at = Instant::now(),
+            },
+            _ = ping.tick() => {
+                if heard_at.elapsed() > edge.config.connection_timeout {
+                    return None;
+                }
+                send(edge, socket, Frame::Text(ServerMessage::ping().encode().into())).await?;
+                send(edge, socket, Frame::Ping(bytes::Bytes::new())).await?;
+            }
+        }
+    }
+}
+
+/// `None` where the monitor is gone, or does not read.
+async fn send(edge: &Edge, socket: &mut HyperWebsocketStream, frame: Frame) -> Option<()> {
+    timeout(edge.config.connection_timeout, socket.send(frame))
+        .await
+        .ok()?
+        .ok()
+}

@@ -1,0 +1,337 @@
+//! Task B: one subscriber on one WebSocket.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt, StreamExt};
+use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
+use hyper_tungstenite::tungstenite::protocol::CloseFrame;
+use hyper_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
+use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::StreamMap;
+use tokio_stream::wrappers::WatchStream;
+
+use super::Edge;
+use super::error::{Failure, close};
+use super::message::{ClientMessage, ServerMessage};
+use crate::hub::{Connection, Delivery, Preview, Subscription};
+use crate::job::JobId;
+use crate::relay::Relay;
+
+/// How many jobs one socket may follow.
+const MAX_SUBSCRIPTIONS: usize = 100;
+
+/// How many messages that mean nothing are borne before the socket is closed.
+const MAX_BAD_MESSAGES: u32 = 3;
+
+/// How long a client may take to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A socket, and what its client follows.
+struct Session {
+    edge: Edge,
+    socket: HyperWebsocketStream,
+    /// The job that the socket was opened for.
+    job: JobId,
+    connection: Connection,
+    wants_previews: bool,
+    jobs: StreamMap<JobId, Subscription>,
+    previews: StreamMap<JobId, WatchStream<Option<Arc<Preview>>>>,
+    /// Waits for jobs that nobody has registered yet; each yields the job that did not come.
+    waits: FuturesUnordered<Pin<Box<dyn Future<Output = Option<JobId>> + Send>>>,
+    heard_at: Instant,
+    bad_messages: u32,
+}
+
+/// Why a session ends.
+enum End {
+    /// We close, with this code and reason.
+    Close(u16, &'static str),
+    /// The client has left, or can no longer be reached.
+    Gone,
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                Self::Close(close::TOO_BIG, "the message is too long")
+            }
+            _ => Self::Gone,
+        }
+    }
+}
+
+/// Serves one subscriber to the end of its jobs.
+#[tracing::instrument(name = "session", skip_all, fields(job_id = %job, peer = connection.user_info))]
+pub(super) async fn serve(
+    edge: Edge,
+    socket: HyperWebsocket,
+    job: JobId,
+    wants_previews: bool,
+    connection: Connection,
+) {
+    let socket = match socket.await {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
+    };
+    tracing::debug!("subscriber came");
+    let session = Session {
+        edge,
+        socket,
+        job,
+        connection,
+        wants_previews,
+        jobs: StreamMap::new(),
+        previews: StreamMap::new(),
+        waits: FuturesUnordered::new(),
+        heard_at: Instant::now(),
+        bad_messages: 0,
+    };
+    session.run().await;
+    tracing::debug!("subscriber left");
+}
+
+impl Session {
+    async fn run(mut self) {
+        let end = match self.greet().await {
+            Ok(()) => self.follow().await,
+            Err(end) => end,
+        };
+        if let End::Close(code, reason) = end {
+            close_socket(&mut self.socket, code, reason).await;
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(), End> {
+        let job = self.job.clone();
+        let greeting = format!("Connected to job {job}");
+        self.say(&ServerMessage::connection(job.as_str(), &greeting))
+            .await?;
+        self.subscribe(job);
+        Ok(())
+    }
+
+    async fn follow(&mut self) -> End {
+        let mut ping = interval(self.edge.config.ping_interval);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.reset();
+        let stop = self.edge.stop.clone();
+        loop {
+            let step = tokio::select! {
+                () = stop.cancelled() => Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
+                Some((job, delivery)) = self.jobs.next() => self.pass_on(job, &delivery).await,
+                Some((_, preview)) = self.previews.next() => self.pass_on_preview(preview).await,
+                Some(missed) = self.waits.next() => self.give_up(missed).await,
+                frame = self.socket.next() => match frame {
+                    Some(Ok(frame)) => self.hear(frame).await,
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(End::Gone),
+                },
+                _ = ping.tick() => self.ping().await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, job: JobId, delivery: &Delivery) -> Result<(), End> {
+        let publication = &delivery.publication;
+        if let Some(error) = delivery.failure() {
+            self.say(&ServerMessage::job_failed(&job, error)).await?;
+        }
+        self.send(Frame::Text(publication.text.clone())).await?;
+        if publication.end.is_some() {
+            self.unsubscribe(&job);
+            if self.jobs.is_empty() {
+                return Err(End::Close(close::NORMAL, "the job has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_on_preview(&mut self, preview: Option<Arc<Preview>>) -> Result<(), End> {
+        match preview {
+            Some(preview) => self.send(Frame::Binary(preview.message.clone())).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A job that was waited for did not come.
+    async fn give_up(&mut self, missed: Option<JobId>) -> Result<(), End> {
+        let Some(job) = missed.filter(|job| self.jobs.contains_key(job)) else {
+            return Ok(());
+        };
+        let failure = Failure::job_not_found(&job);
+        self.complain(&job, &failure).await?;
+        self.unsubscribe(&job);
+        match self.jobs.is_empty() {
+            true => Err(End::Close(close::JOB_NOT_FOUND, "there is no such job")),
+            false => Ok(()),
+        }
+    }
+
+    async fn hear(&mut self, frame: Frame) -> Result<(), End> {
+        self.heard_at = Instant::now();
+        self.connection.heard();
+        match frame {
+            Frame::Text(text) => match serde_json::from_str(&text) {
+                Ok(message) => self.obey(message).await,
+                Err(error) => {
+                    self.refuse(format!("this message means nothing here: {error}"))
+                        .await
+                }
+            },
+            Frame::Binary(_) => {
+                self.refuse("binary messages mean nothing here".to_owned())
+                    .await
+            }
+            Frame::Close(_) => Err(End::Gone),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(()),
+        }
+    }
+
+    async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
+        match message {
+            ClientMessage::Ping => self.say(&ServerMessage::pong()).await,
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Subscribe { job_id } => match JobId::parse(&job_id) {
+                Ok(job) if self.jobs.contains_key(&job) => Ok(()),
+                Ok(_) if self.jobs.len() >= MAX_SUBSCRIPTIONS => {
+                    self.refuse(format!(
+                        "one socket follows at most {MAX_SUBSCRIPTIONS} jobs"
+                    ))
+                    .await
+                }
+                Ok(job) => {
+                    self.subscribe(job);
+                    Ok(())
+                }
+                Err(error) => self.refuse(error.to_string()).await,
+            },
+            ClientMessage::Unsubscribe { job_id } => {
+                if let Ok(job) = JobId::parse(&job_id) {
+                    self.unsubscribe(&job);
+                }
+                Ok(())
+            }
+            ClientMessage::Cancel { job_id } => {
+                let job = match job_id
+                    .as_deref()
+                    .map_or_else(|| Ok(self.job.clone()), JobId::parse)
+                {
+                    Ok(job) => job,
+                    Err(error) => return self.refuse(error.to_string()).await,
+                };
+                match self.edge.relay.cancel(&job).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.complain(&job, &error.into()).await,
+                }
+            }
+        }
+    }
+
+    async fn refuse(&mut self, why: String) -> Result<(), End> {
+        self.bad_messages += 1;
+        let failure = Failure::bad_request("bad_message", why);
+        let job = self.job.clone();
+        self.complain(&job, &failure).await?;
+        match self.bad_messages > MAX_BAD_MESSAGES {
+            true => Err(End::Close(
+                close::POLICY,
+                "too many messages that mean nothing here",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    async fn complain(&mut self, job: &JobId, failure: &Failure) -> Result<(), End> {
+        self.say(&ServerMessage::error(
+            job.as_str(),
+            failure.code,
+            &failure.message,
+        ))
+        .await
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        if self.heard_at.elapsed() > self.edge.config.connection_timeout {
+            return Err(End::Gone);
+        }
+        self.say(&ServerMessage::ping()).await?;
+        self.send(Frame::Ping(Bytes::new())).await
+    }
+
+    fn subscribe(&mut self, job: JobId) {
+        let subscription = self.edge.relay.subscribe(&job, self.connection.clone());
+        if self.wants_previews {
+            let previews = WatchStream::new(subscription.previews());
+            self.previews.insert(job.clone(), previews);
+        }
+        if !subscription.is_known() {
+            let wait = self.edge.config.job_wait;
+            self.waits.push(Box::pin(await_job(
+                self.edge.relay.clone(),
+                job.clone(),
+                wait,
+            )));
+        }
+        self.jobs.insert(job, subscription);
+    }
+
+    fn unsubscribe(&mut self, job: &JobId) {
+        self.jobs.remove(job);
+        self.previews.remove(job);
+    }
+
+    async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
+        self.send(Frame::Text(message.encode().into())).await
+    }
+
+    /// A client that does not read is given up in the end; meanwhile only its own task waits.
+    async fn send(&mut self, frame: Frame) -> Result<(), End> {
+        match timeout(self.edge.config.connection_timeout, self.socket.send(frame)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(End::Gone),
+        }
+    }
+}
+
+/// Waits until a job is known; yields it where it is not known even then.
+pub(super) async fn await_job(relay: Relay, job: JobId, wait: Duration) -> Option<JobId> {
+    if relay.discover(&job).await {
+        return None;
+    }
+    tokio::time::sleep(wait).await;
+    (!relay.discover(&job).await).then_some(job)
+}
+
+/// Closes a socket in good manner, but waits only a moment for the answer.
+pub(super) async fn close_socket(
+    socket: &mut HyperWebsocketStream,
+    code: u16,
+    reason: &'static str,
+) {
+    let frame = CloseFrame {
+        code: code.into(),
+        reason: Utf8Bytes::from_static(reason),
+    };
+    let goodbye = async {
+        socket.close(Some(frame)).await?;
+        while let Some(frame) = socket.next().await {
+            frame?;
+        }
+        Ok::<(), SocketError>(())
+    };
+    match timeout(CLOSE_TIMEOUT, goodbye).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the socket broke off while it was closed"),
+        Err(_) => tracing::debug!("the client did not answer the close"),
+    }
+}

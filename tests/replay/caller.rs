@@ -1,0 +1,246 @@
+//! [`Caller`]: a client of a replay, as small as can be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Where the recordings are.
+pub(crate) const FIXTURES: &str = "fixtures";
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often HTTP is polled.
+pub(crate) const POLL: Duration = Duration::from_millis(5);
+
+pub(crate) fn folder(name: &str) -> PathBuf {
+    Path::new(FIXTURES).join(name)
+}
+
+pub(crate) fn recording(name: &str) -> Arc<Recording> {
+    Arc::new(Recording::read(&folder(name)).unwrap())
+}
+
+/// A replay of these, on a free port.
+pub(crate) async fn replay(recordings: &[&Arc<Recording>], speed: Speed, repeat: bool) -> Replay {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ReplayOptions {
+        speed,
+        repeat,
+        ..ReplayOptions::default()
+    };
+    let recordings = recordings.iter().copied().cloned().collect();
+    Replay::start(listener, recordings, options)
+}
+
+/// HTTP to a replay.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) url: String,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Caller {
+    pub(crate) fn of(replay: &Replay) -> Caller {
+        Caller {
+            url: replay.url(),
+            http: reqwest::Client::new(),
+        }
+    }
+
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
+        let response = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .ok()?;
+        response.json().await.ok()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.try_get(path)
+            .await
+            .unwrap_or_else(|| panic!("no answer to GET {path}"))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.http.post(format!("{}{path}", self.url)).json(body);
+        let response = request.send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
+    }
+
+    /// Posts the k-th prompt of a recording with this client id, and gives the new prompt's id.
+    pub(crate) async fn submit(
+        &self,
+        recording: &Recording,
+        k: usize,
+        client: Option<&str>,
+    ) -> String {
+        let mut body = recording.prompts().nth(k).unwrap().request_body.clone();
+        match client {
+            Some(client) => body["client_id"] = json!(client),
+            None => {
+                body.as_object_mut().unwrap().remove("client_id");
+            }
+        }
+        let (status, answer) = self.post("/prompt", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["prompt_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Polls the history until the prompt is in it.
+    pub(crate) async fn result(&self, id: &str) -> Value {
+        let path = history_path(id);
+        self.until(&format!("{path} to be there"), async || {
+            let history = self.try_get(&path).await?;
+            history.get(id).cloned()
+        })
+        .await
+    }
+
+    /// Asks again and again.
+    pub(crate) async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let mut tick = interval(POLL);
+        while Instant::now() < end {
+            tick.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+        panic!("waited too long for {what}");
+    }
+
+    pub(crate) async fn connect(&self, client: Option<&str>) -> Ear {
+        self.try_connect(client)
+            .await
+            .expect("the replay accepts sockets")
+    }
+
+    pub(crate) async fn try_connect(&self, client: Option<&str>) -> Option<Ear> {
+        let query = client
+            .map(|client| format!("?clientId={client}"))
+            .unwrap_or_default();
+        let url = format!("{}/ws{query}", self.url.replace("http", "ws"));
+        let (socket, _) = connect_async(url).await.ok()?;
+        Some(Ear { socket })
+    }
+}
+
+pub(crate) fn history_path(id: &str) -> String {
+    let id: String =
+        percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).collect();
+    format!("/history/{id}")
+}
+
+/// A socket to a replay.
+pub(crate) struct Ear {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+/// What an ear hears.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Sound {
+    Text(String),
+    Binary(Vec<u8>),
+    /// A close frame with its code.
+    Closed(Option<u16>),
+    /// The connection went without one.
+    Lost,
+}
+
+impl Sound {
+    pub(crate) fn event(&self) -> Value {
+        match self {
+            Sound::Text(text) => serde_json::from_str(text).unwrap(),
+            _ => Value::Null,
+        }
+    }
+}
+
+impl Ear {
+    pub(crate) async fn next(&mut self) -> Sound {
+        loop {
+            return match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => Sound::Text(text.to_string()),
+                Some(Ok(Message::Binary(bytes))) => Sound::Binary(bytes.to_vec()),
+                Some(Ok(Message::Close(frame))) => {
+                    Sound::Closed(frame.map(|frame| frame.code.into()))
+                }
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => Sound::Lost,
+            };
+        }
+    }
+
+    /// Everything up to and with the first sound that `last` knows.
+    pub(crate) async fn until(&mut self, what: &str, last: impl Fn(&Sound) -> bool) -> Vec<Sound> {
+        let mut sounds = Vec::new();
+        let heard = timeout(PATIENCE, async {
+            loop {
+                let sound = self.next().await;
+                let done = last(&sound);
+                let lost = sound == Sound::Lost;
+                sounds.push(sound);
+                if done || lost {
+                    return done;
+                }
+            }
+        });
+        match heard.await {
+            Ok(true) => sounds,
+            _ => panic!("did not hear {what}, but {sounds:#?}"),
+        }
+    }
+
+    /// Everything up to the end of a prompt.
+    pub(crate) async fn end_of(&mut self, id: &str) -> Vec<Sound> {
+        self.until(&format!("the end of {id}"), |sound| ends(sound, id))
+            .await
+    }
+
+    pub(crate) async fn greeting(&mut self) -> Value {
+        let first = timeout(PATIENCE, self.next()).await.unwrap().event();
+        assert_eq!(first["type"], "status");
+        first["data"].clone()
+    }
+
+    /// Closes it, and waits until it is closed.
+    pub(crate) async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+        let _ = timeout(PATIENCE, async {
+            while let Some(Ok(_)) = self.socket.next().await {}
+        })
+        .await;
+    }
+}
+
+pub(crate) fn ends(sound: &Sound, id: &str) -> bool {
+    let event = sound.event();
+    event["type"] == "executing"
+        && event["data"]["node"].is_null()
+        && event["data"]["prompt_id"] == id
+}
+
+pub(crate) fn types(sounds: &[Sound]) -> Vec<String> {
+    let kind = |sound: &Sound| match sound {
+        Sound::Text(_) => sound.event()["type"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        other => format!("{other:?}"),
+    };
+    sounds.iter().map(kind).collect()
+}

@@ -1,0 +1,10 @@
+//! Recordings, played to a real client over real sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod caller;
+mod scenarios;
+mod sweep;

@@ -1,0 +1,363 @@
+//! Every recording, driven to its end by a client that is as stubborn as a relay must be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_relay::replay::{Exchange, FrameKind, Outcome, Recording, Speed};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval, timeout};
+
+use super::caller::{Caller, Ear, FIXTURES, POLL, Sound, history_path, recording, replay};
+
+/// Silence while our prompt runs: time to connect anew.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// How long a recording may take.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Recordings played at once.
+const AT_ONCE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recording_plays_to_its_end() {
+    let mut names = Vec::new();
+    for version in std::fs::read_dir(FIXTURES).unwrap().flatten() {
+        if version.path().is_dir() {
+            for scenario in std::fs::read_dir(version.path()).unwrap().flatten() {
+                names.push(format!(
+                    "{}/{}",
+                    version.file_name().display(),
+                    scenario.file_name().display()
+                ));
+            }
+        }
+    }
+    let seats = Arc::new(Semaphore::new(AT_ONCE));
+    let drives: Vec<_> = names
+        .into_iter()
+        .map(|name| {
+            let seats = seats.clone();
+            tokio::spawn(async move {
+                let _seat = seats.acquire().await.unwrap();
+                let began = Instant::now();
+                let read = tokio::task::spawn_blocking({
+                    let name = name.clone();
+                    move || recording(&name)
+                });
+                let faults = match timeout(LIMIT, drive(read.await.unwrap())).await {
+                    Ok(faults) => faults,
+                    Err(_) => vec!["did not end".to_owned()],
+                };
+                (name, began.elapsed(), faults)
+            })
+        })
+        .collect();
+    let mut faults = Vec::new();
+    for drive in drives {
+        let (name, took, found) = drive.await.unwrap();
+        if took > Duration::from_secs(3) {
+            println!("{name} took {took:?}");
+        }
+        faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The end of a caller's prompt: its history, or that there is none.
+type End = Option<Value>;
+
+struct Driver {
+    caller: Caller,
+    client: String,
+    ear: Option<Ear>,
+    heard: Vec<Sound>,
+    last: Instant,
+    /// The last event but `status` was one that announces an end.
+    announced: bool,
+    reconnects: u32,
+}
+
+/// Plays a recording to its end, and tells what was wrong.
+async fn drive(recording: Arc<Recording>) -> Vec<String> {
+    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let caller = Caller::of(&server);
+    let client = "my-own-client".to_owned();
+    let ear = caller.connect(Some(&client)).await;
+    let mut driver = Driver {
+        caller,
+        client,
+        ear: Some(ear),
+        heard: Vec::new(),
+        last: Instant::now(),
+        announced: false,
+        reconnects: 0,
+    };
+    let mut faults = Vec::new();
+    let posts: Vec<&Exchange> = recording.prompts().collect();
+    let mut open: Vec<(usize, String, Value)> = Vec::new();
+    let mut ids = HashMap::new();
+    let mut ends: HashMap<usize, End> = HashMap::new();
+    for (k, post) in posts.iter().enumerate() {
+        let before: Vec<usize> = (0..k)
+            .filter(|j| had_left(&recording, posts[*j], post.t))
+            .collect();
+        driver
+            .settle(&mut open, &mut ends, |j| before.contains(&j))
+            .await;
+        let mut body = post.request_body.clone();
+        if body["client_id"] == recording.meta.client_id.as_str() {
+            body["client_id"] = json!(driver.client);
+        }
+        let (status, answer) = driver.caller.post("/prompt", &body).await;
+        if Some(status) != post.status {
+            faults.push(format!("#{k} was answered {status}, not {:?}", post.status));
+        }
+        if let Some(id) = answer["prompt_id"].as_str() {
+            driver.last = Instant::now();
+            open.push((k, id.to_owned(), answer["number"].clone()));
+            ids.insert(k, id.to_owned());
+        } else if answer != post.response {
+            faults.push(format!("#{k} was answered {answer}"));
+        }
+    }
+    driver.settle(&mut open, &mut ends, |_| true).await;
+    for (k, id) in &ids {
+        let recorded = posts[*k].response["prompt_id"].as_str().unwrap();
+        let outcome = recording.meta.outcome[recorded];
+        if !agrees(outcome, &ends[k], &recording.meta.comfyui_version) {
+            faults.push(format!("#{k} {id} should be {outcome:?}: {:?}", ends[k]));
+        }
+    }
+    if driver.reconnects == 0
+        && let Some(expected) = heard_alone(&recording, &driver.client, &ids)
+    {
+        driver.listen(expected.len()).await;
+        let heard: Vec<&Sound> = driver
+            .heard
+            .iter()
+            .filter(|sound| sound.event()["data"].get("sid").is_none())
+            .collect();
+        for (index, sound) in expected.iter().enumerate() {
+            if heard.get(index) != Some(&sound) {
+                faults.push(format!(
+                    "heard {} frames of {}; frame {index} is {:?}, not {sound:?}",
+                    heard.len(),
+                    expected.len(),
+                    heard.get(index)
+                ));
+                break;
+            }
+        }
+    }
+    server.shutdown().await;
+    faults
+}
+
+/// Whether a prompt had ended when another was posted.
+fn had_left(recording: &Recording, prompt: &Exchange, t: f64) -> bool {
+    let Some(id) = prompt.response["prompt_id"].as_str() else {
+        return false;
+    };
+    let number = &prompt.response["number"];
+    let mut polls = recording.exchanges.iter().filter(|exchange| {
+        exchange.is("GET", "/queue")
+            && exchange.status == Some(200)
+            && exchange.t > prompt.t_end
+            && exchange.t_end < t
+    });
+    let lists = |poll: &Exchange, list: &str| {
+        let entries = poll.response[list].as_array().cloned().unwrap_or_default();
+        entries
+            .iter()
+            .any(|entry| entry[1] == id && entry[0] == *number)
+    };
+    polls
+        .next_back()
+        .is_some_and(|poll| !lists(poll, "queue_running") && !lists(poll, "queue_pending"))
+}
+
+/// What the one and only socket of a recording heard after its greeting, with our ids.
+fn heard_alone(
+    recording: &Recording,
+    client: &str,
+    ids: &HashMap<usize, String>,
+) -> Option<Vec<Sound>> {
+    if recording.frames.iter().any(|frame| frame.socket != "main") {
+        return None;
+    }
+    let mut ids: Vec<(String, &String)> = ids
+        .iter()
+        .map(|(k, id)| {
+            let post = recording.prompts().nth(*k).unwrap();
+            let recorded = serde_json::to_string(&post.response["prompt_id"]).unwrap();
+            (recorded.trim_matches('"').to_owned(), id)
+        })
+        .collect();
+    let client = client.to_owned();
+    ids.push((recording.meta.client_id.clone(), &client));
+    let sounds = recording
+        .frames
+        .iter()
+        .filter_map(|frame| match &frame.kind {
+            FrameKind::Text(text) if text.contains("\"sid\"") || text.contains("feature_flags") => {
+                None
+            }
+            FrameKind::Text(text) => {
+                let text = ids
+                    .iter()
+                    .fold(text.clone(), |text, (from, to)| text.replace(from, to));
+                Some(Sound::Text(text))
+            }
+            FrameKind::Binary(bytes) if bytes[3] != 4 => Some(Sound::Binary(bytes.to_vec())),
+            FrameKind::Binary(bytes) => {
+                let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
+                let json = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+                let json = ids
+                    .iter()
+                    .fold(json, |text, (from, to)| text.replace(from, to));
+                let mut out = bytes[..4].to_vec();
+                out.extend((json.len() as u32).to_be_bytes());
+                out.extend(json.as_bytes());
+                out.extend(&bytes[8 + length..]);
+                Some(Sound::Binary(out))
+            }
+            _ => None,
+        });
+    Some(sounds.collect())
+}
+
+fn agrees(outcome: Outcome, end: &End, version: &str) -> bool {
+    let Some(entry) = end else {
+        return matches!(outcome, Outcome::Cancelled | Outcome::Lost);
+    };
+    if version.starts_with("2023") {
+        return outcome != Outcome::Lost && entry.get("status").is_none();
+    }
+    let messages = entry["status"]["messages"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let says = |kind: &str| {
+        messages
+            .iter()
+            .any(|message| message[0] == kind && message[1]["exception_type"] != "ExecutionBlocked")
+    };
+    match outcome {
+        Outcome::Completed => entry["status"]["status_str"] == "success",
+        Outcome::Failed => says("execution_error") && entry["status"]["status_str"] == "error",
+        Outcome::Cancelled => says("execution_interrupted"),
+        Outcome::Lost => false,
+    }
+}
+
+impl Driver {
+    /// Listens and polls until all of these prompts have ended.
+    async fn settle(
+        &mut self,
+        open: &mut Vec<(usize, String, Value)>,
+        ends: &mut HashMap<usize, End>,
+        wanted: impl Fn(usize) -> bool,
+    ) {
+        let mut tick = interval(POLL);
+        while open.iter().any(|(k, ..)| wanted(*k)) {
+            if let Some(ear) = &mut self.ear {
+                tokio::select! {
+                    biased;
+                    sound = ear.next() => {
+                        self.take(sound);
+                        continue;
+                    }
+                    _ = tick.tick() => {}
+                }
+            } else {
+                tick.tick().await;
+                self.ear = self.caller.try_connect(Some(&self.client)).await;
+                self.last = Instant::now();
+            }
+            let silent = self.last.elapsed() > SILENCE;
+            let Some(queue) = self.caller.try_get("/queue").await else {
+                continue;
+            };
+            let running = queue["queue_running"].as_array().unwrap();
+            let listed = |id: &str| {
+                running
+                    .iter()
+                    .chain(queue["queue_pending"].as_array().unwrap())
+                    .filter(|entry| entry[1] == id)
+                    .count()
+            };
+            let mut still = Vec::new();
+            for (k, id, number) in open.drain(..) {
+                // Prompts that share an id leave the queue in their order.
+                let twins = still.iter().filter(|(_, other, _)| *other == id).count();
+                if listed(&id) > twins {
+                    // As the recorded client did: read at the announced end, which is often too early.
+                    if self.announced
+                        && let Some(history) = self.caller.try_get(&history_path(&id)).await
+                        && history[&id]["prompt"][0] == number
+                    {
+                        ends.insert(k, Some(history[&id].clone()));
+                        continue;
+                    }
+                    still.push((k, id, number));
+                    continue;
+                }
+                match self.caller.try_get(&history_path(&id)).await {
+                    Some(history) => {
+                        ends.insert(k, history.get(&id).cloned());
+                    }
+                    None => still.push((k, id, number)),
+                }
+            }
+            *open = still;
+            if !running.is_empty() && silent {
+                self.reconnect().await;
+            }
+        }
+    }
+
+    /// The socket is silent while our prompt runs. One last chance, for the machine may be slow; then a new one.
+    async fn reconnect(&mut self) {
+        let Some(ear) = &mut self.ear else { return };
+        if let Ok(sound) = timeout(SILENCE, ear.next()).await {
+            self.take(sound);
+        } else if let Some(ear) = self.ear.take() {
+            ear.close().await;
+            self.reconnects += 1;
+        }
+    }
+
+    async fn listen(&mut self, count: usize) {
+        let end = Instant::now() + Duration::from_secs(3);
+        let told = |heard: &[Sound]| {
+            heard
+                .iter()
+                .filter(|sound| sound.event()["data"].get("sid").is_none())
+                .count()
+        };
+        while told(&self.heard) < count {
+            let Some(ear) = &mut self.ear else { return };
+            let Ok(sound) = tokio::time::timeout_at(end, ear.next()).await else {
+                return;
+            };
+            self.take(sound);
+        }
+    }
+
+    fn take(&mut self, sound: Sound) {
+        self.last = Instant::now();
+        match sound.event()["type"].as_str() {
+            Some("execution_success" | "execution_error" | "execution_interrupted") => {
+                self.announced = true
+            }
+            Some("status") => {}
+            _ => self.announced = false,
+        }
+        match sound {
+            Sound::Closed(_) | Sound::Lost => self.ear = None,
+            sound => self.heard.push(sound),
+        }
+    }
+}
