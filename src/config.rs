@@ -31,6 +31,9 @@ pub struct UpstreamConfig {
     /// How long a socket may be silent while a prompt of ours runs, before a new one is dialled:
     /// a socket that the server has forgotten looks healthy and stays silent for ever.
     pub silence: Duration,
+    /// How long the end of a prompt of ours, found in the history, waits for the socket to tell its
+    /// last events first.
+    pub event_grace: Duration,
     /// How long after a prompt has left the queue its entry in the history is waited for.
     /// Entries that came 1.3 s late have been seen.
     pub history_gap: Duration,
@@ -73,6 +76,7 @@ impl Default for UpstreamConfig {
             max_backoff: Duration::from_secs(30),
             poll_interval: Duration::from_secs(2),
             silence: Duration::from_secs(10),
+            event_grace: Duration::from_secs(1),
             history_gap: Duration::from_secs(5),
         }
     }

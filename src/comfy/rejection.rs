@@ -35,7 +35,13 @@ impl Rejection {
             ("", "") => error.as_str().unwrap_or("it gives no reason").to_owned(),
             (message, "") => message.to_owned(),
             (message, details) if message == details => message.to_owned(),
-            (message, details) => format!("{message}: {}", details.replace('\n', " ")),
+            (message, details) => {
+                format!(
+                    "{}: {}",
+                    message.trim_end_matches('.'),
+                    details.replace('\n', " ")
+                )
+            }
         };
         Self {
             kind: error["type"].as_str().unwrap_or("rejected").to_owned(),

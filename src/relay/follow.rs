@@ -85,13 +85,7 @@ impl Relay {
                 backend.look.notify_one();
             }
             Message::Prompt { prompt_id, event } => self.prompt(index, backend, prompt_id, event),
-            Message::Over { prompt_id } => {
-                let mut state = backend.state();
-                if prompt_id.is_none() || prompt_id == state.current {
-                    state.current = None;
-                }
-                backend.look.notify_one();
-            }
+            Message::Over { prompt_id } => self.over(index, backend, prompt_id),
             Message::Idle => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
         }
@@ -122,6 +116,20 @@ impl Relay {
         if ends {
             backend.look.notify_one();
         }
+    }
+
+    fn over(&self, index: usize, backend: &Backend, told: Option<String>) {
+        let current = backend.state().current.take();
+        let Some(prompt_id) = told.or(current) else {
+            return;
+        };
+        let mut jobs = self.jobs();
+        for id in jobs.of_prompt(index, &prompt_id).to_vec() {
+            if let Some(entry) = jobs.get_mut(&id) {
+                entry.over = true;
+            }
+        }
+        backend.look.notify_one();
     }
 
     fn see(&self, index: usize, backend: &Backend, frame: Bytes) {

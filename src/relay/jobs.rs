@@ -25,6 +25,12 @@ pub(super) struct Entry {
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
     pub(super) previews: u64,
+    /// Its events come to our socket.
+    pub(super) ours: bool,
+    /// The socket said that it is over.
+    pub(super) over: bool,
+    /// Since when the history has its end, while the socket has not told it.
+    pub(super) unheard_since: Option<Instant>,
     /// The backend's count of losses when its server last had the prompt.
     pub(super) seen_at_loss: u64,
     /// Since when the prompt is neither in the queue nor in the history.
@@ -54,6 +60,9 @@ impl Jobs {
                 backend,
                 published_at: Instant::now(),
                 previews: 0,
+                ours: false,
+                over: false,
+                unheard_since: None,
                 seen_at_loss,
                 missing_since: None,
                 number,

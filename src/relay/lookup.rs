@@ -22,7 +22,8 @@ impl Relay {
         true
     }
 
-    /// The place of the backend that has a prompt in its history or its queue.
+    /// The place of the backend that has a prompt in its queue or its history. The queue is read first:
+    /// a prompt goes from there to the history, never back.
     pub(super) async fn locate(&self, prompt_id: &str) -> Result<usize, RelayError> {
         let mut unreachable = None;
         for (index, backend) in self.0.backends.iter().enumerate() {
@@ -30,8 +31,8 @@ impl Relay {
             // One look at a time for each backend: a queue can be many megabytes.
             let _turn = backend.turn.lock().await;
             let found = async {
-                let in_history = rest.history(prompt_id).await?.is_some();
-                Ok::<bool, RestError>(in_history || rest.queue().await?.place(prompt_id).is_some())
+                let in_queue = rest.queue().await?.place(prompt_id).is_some();
+                Ok::<bool, RestError>(in_queue || rest.history(prompt_id).await?.is_some())
             };
             match found.await {
                 Ok(true) => return Ok(index),

@@ -95,7 +95,10 @@ impl Relay {
                     self.standing(backend, &open, standing, &queue);
                 }
                 None => match rest.history(&open.prompt_id).await? {
-                    Some(entry) => self.read(backend, &open, entry),
+                    Some(entry) if self.is_heard_out(backend, &open) => {
+                        self.read(backend, &open, entry)
+                    }
+                    Some(_) => due = true,
                     None => missing.push(open),
                 },
             }
@@ -132,6 +135,10 @@ impl Relay {
 
     fn standing(&self, backend: &Backend, open: &Open, standing: Standing, queue: &Queue) {
         if let Some(entry) = self.jobs().get_mut(&open.id) {
+            let client_id = queue
+                .place(&open.prompt_id)
+                .and_then(|place| place.client_id.as_deref());
+            entry.ours = client_id == Some(backend.upstream.client_id());
             entry.seen_at_loss = backend.state().losses;
             entry.missing_since = None;
         }
@@ -145,6 +152,20 @@ impl Relay {
             Standing::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
         self.ingest(&open.id, event);
+    }
+
+    /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
+    /// way for a moment longer than the answer of the history.
+    fn is_heard_out(&self, backend: &Backend, open: &Open) -> bool {
+        let losses = backend.state().losses;
+        let mut jobs = self.jobs();
+        let Some(entry) = jobs.get_mut(&open.id) else {
+            return true;
+        };
+        let tells =
+            entry.ours && entry.seen_at_loss == losses && !entry.over && !entry.job.is_ending();
+        let since = *entry.unheard_since.get_or_insert_with(Instant::now);
+        !tells || since.elapsed() >= self.upstream_config().event_grace
     }
 
     fn read(&self, backend: &Backend, open: &Open, entry: HistoryEntry) {

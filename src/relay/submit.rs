@@ -203,6 +203,7 @@ impl Relay {
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(entry) = jobs.get_mut(job_id) {
             if let Some(plan) = plan {
+                entry.ours = true;
                 entry.job.apply(Event::Planned(plan), Timestamp::now());
             }
             entry

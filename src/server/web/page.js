@@ -1,1 +1,310 @@
+// The page: what relay.js reports, put into the document. Text from messages goes in as text only.
 
+import { FINAL, JobSocket, MonitorSocket, jobIdProblem } from "./relay.js";
+
+const server = new URL("./", location.href).href;
+const $ = (id) => document.getElementById(id);
+
+/** An element with text or elements in it. */
+function make(name, content = [], properties = {}) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...[content].flat());
+  return element;
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+function remaining(progress) {
+  const seconds = progress.estimated_remaining;
+  if (seconds == null || FINAL.has(progress.status)) return "";
+  return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
+}
+
+function showLink(element, { state, text, code, reason }) {
+  element.dataset.state = state;
+  element.title = code ? `Close code ${code}${reason ? `: ${reason}` : ""}` : "";
+  setText(element, text);
+}
+
+// --- Messages ---------------------------------------------------------------------------------
+
+const MAX_LINES = 500;
+let held = [];
+let atEnd = true;
+
+function log(source, direction, text) {
+  if (source === "monitor" && !$("log-monitor").checked) return;
+  const time = new Date();
+  const clock = `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
+  held.push(make("div", [
+    make("time", clock, { dateTime: time.toISOString() }),
+    make("span", direction, { className: "direction" }),
+    make("span", source, { className: "source" }),
+    make("code", text),
+  ], { className: "entry" }));
+  held = held.slice(-MAX_LINES);
+  flushLog();
+}
+
+function flushLog() {
+  const paused = $("log-pause").checked;
+  $("log-held").textContent = paused && held.length ? ` (${held.length} held back)` : "";
+  if (paused) return;
+  const lines = $("log");
+  lines.append(...held);
+  held = [];
+  while (lines.childElementCount > MAX_LINES) lines.firstElementChild.remove();
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
+}
+
+function logRaw(source, { out, text, header, size }) {
+  if (text !== undefined) return log(source, out ? "→ sent" : "← got", text);
+  const what = header ? JSON.stringify(header) : "unreadable";
+  log(source, "← got", `binary, ${size} bytes: ${what}`);
+}
+
+$("log").addEventListener("scroll", ({ target }) => {
+  atEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 24;
+});
+$("log-pause").addEventListener("change", flushLog);
+$("log-clear").addEventListener("click", () => {
+  held = [];
+  atEnd = true;
+  $("log").replaceChildren();
+  flushLog();
+});
+
+// --- The job ----------------------------------------------------------------------------------
+
+let job = null;
+let previewUrl = null;
+let shownOutputs = "";
+
+function connectJob(id) {
+  job?.close();
+  clearJob();
+  $("job-id").value = id;
+  const problem = jobIdProblem(id);
+  if (problem) return showProblem(problem);
+  openJob(id);
+}
+
+function openJob(id) {
+  const socket = new JobSocket(id, { previews: $("previews").checked, server });
+  const on = (name, handle) => socket.addEventListener(name, ({ detail }) => {
+    if (socket === job) handle(detail);
+  });
+  on("state", showJobLink);
+  on("raw", (raw) => logRaw(id, raw));
+  on("progress", showProgress);
+  on("preview", showPreview);
+  on("problem", ({ error, code }) => showProblem(`${error} (${code})`));
+  job = socket;
+  job.connect();
+}
+
+function clearJob() {
+  job = null;
+  showProblem("");
+  showPreview(null);
+  $("progress").hidden = true;
+  $("outputs").hidden = true;
+  showLink($("link"), { state: "closed", text: "Not connected" });
+}
+
+function showJobLink(link) {
+  const open = link.state === "open";
+  showLink($("link"), { ...link, text: open ? `Connected to ${job.id}` : link.text });
+  const left = link.code ? ` (${link.code}${link.reason ? `: ${link.reason}` : ""})` : "";
+  log(job.id, "·", link.text + left);
+  $("disconnect").disabled = link.state === "closed";
+  $("cancel").disabled = !open;
+}
+
+function showProblem(text) {
+  $("problem").hidden = !text;
+  setText($("problem"), text);
+}
+
+function showProgress(progress) {
+  const { status, node, nodes } = progress;
+  $("progress").hidden = false;
+  $("progress").dataset.status = status;
+  $("bar").value = progress.progress;
+  setText($("status"), status);
+  setText($("percent"), `${progress.progress} %`);
+  setText($("eta"), remaining(progress));
+  setText($("message"), progress.message);
+  $("cancel").hidden = FINAL.has(status);
+  if (progress.error) showProblem(progress.error);
+  showFacts({
+    Node: node && nodeName(node),
+    Step: node?.steps && `${node.step} of ${node.steps}`,
+    Nodes: nodes && `${nodes.done} done, ${nodes.cached} cached, of ${nodes.total}`,
+    Elapsed: progress.elapsed != null && duration(progress.elapsed),
+    Queue: progress.queue_position > 0 && `place ${progress.queue_position}`,
+    Backend: progress.backend,
+    Prompt: progress.prompt_id,
+  });
+  showOutputs(progress.outputs ?? []);
+}
+
+function nodeName({ id, class_type, title }) {
+  const name = title ?? class_type;
+  const kind = title && class_type && title !== class_type ? `${class_type}, ` : "";
+  return name ? `${name} (${kind}${id})` : id;
+}
+
+function showFacts(facts) {
+  const known = Object.entries(facts).map(([name, value]) =>
+    make("div", [make("dt", name), make("dd", value || "–")]));
+  $("facts").replaceChildren(...known);
+}
+
+function showOutputs(outputs) {
+  const text = JSON.stringify(outputs);
+  $("outputs").hidden = outputs.length === 0;
+  // Else every message would load the images again.
+  if (text === shownOutputs) return;
+  shownOutputs = text;
+  $("output-list").replaceChildren(...outputs.map(outputItem));
+}
+
+function outputItem({ kind, filename, subfolder, type, url }) {
+  const path = subfolder ? `${subfolder}/${filename}` : filename;
+  const note = make("span", ` ${kind}${type === "output" ? "" : `, ${type}`}`, { className: "dim" });
+  // A link must not be able to run anything.
+  const address = URL.canParse(url) ? new URL(url) : null;
+  if (!/^https?:$/.test(address?.protocol)) return make("li", [path, note]);
+  const link = (content) => make("a", content, { href: address.href, target: "_blank", rel: "noopener" });
+  const item = make("li", [link(path), note]);
+  if (/^(images|gifs)$/.test(kind) && /\.(png|jpe?g|webp|gif|avif|bmp)$/i.test(filename)) {
+    const picture = link(make("img", [], { src: address.href, alt: path, loading: "lazy" }));
+    picture.firstChild.addEventListener("error", () => picture.remove());
+    item.prepend(picture);
+  }
+  return item;
+}
+
+function showPreview(preview) {
+  if (previewUrl) URL.revokeObjectURL(previewUrl);
+  previewUrl = preview && URL.createObjectURL(preview.blob);
+  $("preview").hidden = !preview;
+  if (!preview) return $("preview-image").removeAttribute("src");
+  $("preview-image").src = previewUrl;
+  setText($("preview-caption"), `Preview ${preview.seq}, node ${preview.node}, ${preview.mime}`);
+}
+
+/** Connects through the address, so that it can be copied and gone back to. */
+function goTo(id) {
+  const hash = `#job=${encodeURIComponent(id)}`;
+  if (location.hash === hash) connectJob(id);
+  else location.hash = hash;
+}
+
+function connectFromAddress() {
+  const id = new URLSearchParams(location.hash.slice(1)).get("job");
+  if (id) connectJob(id);
+}
+
+$("job-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const id = $("job-id").value.trim();
+  const problem = jobIdProblem(id);
+  if (problem) return showProblem(problem);
+  goTo(id);
+});
+$("disconnect").addEventListener("click", () => {
+  job?.close();
+  history.replaceState(null, "", location.pathname + location.search);
+});
+$("cancel").addEventListener("click", () => job?.cancel());
+$("previews").addEventListener("change", () => {
+  if ($("disconnect").disabled) return;
+  const { id } = job;
+  job.close();
+  showPreview(null);
+  openJob(id);
+});
+window.addEventListener("hashchange", connectFromAddress);
+
+// --- The monitor ------------------------------------------------------------------------------
+
+const rows = new Map();
+const monitor = new MonitorSocket({ server });
+
+monitor.addEventListener("state", ({ detail }) => showLink($("monitor-link"), detail));
+monitor.addEventListener("raw", ({ detail }) => logRaw("monitor", detail));
+monitor.addEventListener("status", ({ detail }) => {
+  const { backends, jobs, websockets, recent_jobs } = detail;
+  $("monitor-data").hidden = false;
+  $("backends").replaceChildren(...backends.map(backendItem));
+  const states = ["active", "queued", "completed", "failed", "cancelled"];
+  setText($("counts"), `${jobs.total} in all: ${states.map((name) => `${jobs[name]} ${name}`).join(", ")}`);
+  const { total_connections: sockets, jobs_with_connections: followed } = websockets;
+  setText($("connections"), `${sockets}, to ${followed} ${followed === 1 ? "job" : "jobs"}`);
+  showRecent(recent_jobs);
+});
+
+function backendItem({ name, url, connected, queue_remaining, version }) {
+  const facts = [connected ? "connected" : "not connected"];
+  if (queue_remaining != null) facts.push(`queue ${queue_remaining}`);
+  if (version) facts.push(`ComfyUI ${version}`);
+  const state = make("span", facts.join(", "), { className: "state", title: url });
+  state.dataset.state = connected ? "open" : "waiting";
+  return make("li", [make("span", name, { className: "name" }), state]);
+}
+
+/** Rows stay in place while their job is listed, so that the keyboard's focus does. */
+function showRecent(jobs) {
+  const listed = new Set(jobs.map(({ id }) => id));
+  for (const [id, row] of rows) {
+    if (!listed.has(id)) row.remove(), rows.delete(id);
+  }
+  jobs.forEach((recent, at) => {
+    const row = rows.get(recent.id) ?? newRow(recent);
+    const [, status, progress] = row.cells;
+    row.dataset.status = recent.status;
+    setText(status.firstChild, recent.status);
+    progress.firstChild.value = recent.progress;
+    setText(progress.lastChild, remaining(recent) || `${recent.progress} %`);
+    if ($("recent").children[at] !== row) $("recent").insertBefore(row, $("recent").children[at] ?? null);
+  });
+}
+
+function newRow({ id, created_at }) {
+  const since = new Date(created_at * 1000);
+  const row = make("tr", [
+    make("td", make("a", id, { href: `#job=${encodeURIComponent(id)}`, title: `Connect to ${id}` })),
+    make("td", make("span", [], { className: "badge" })),
+    make("td", [make("progress", [], { max: 100, ariaLabel: `Progress of ${id}` }), make("span", [], { className: "dim" })]),
+    make("td", make("time", since.toLocaleTimeString("en-GB"), { dateTime: since.toISOString() })),
+  ]);
+  row.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    goTo(id);
+  });
+  rows.set(id, row);
+  return row;
+}
+
+function switchMonitor() {
+  if ($("monitor-on").checked) return monitor.connect();
+  monitor.close();
+  $("monitor-data").hidden = true;
+  showLink($("monitor-link"), { state: "closed", text: "Off" });
+}
+
+$("monitor-on").addEventListener("change", switchMonitor);
+switchMonitor();
+connectFromAddress();

@@ -1,0 +1,9 @@
+//! The relay over real sockets, from recorded ComfyUI traffic to what its subscribers see.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod floors;
+mod http;
+mod recordings;
+mod sessions;
+mod subscriber;
+mod world;
