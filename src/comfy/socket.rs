@@ -43,6 +43,8 @@ pub struct Socket {
     min_backoff: Duration,
     max_backoff: Duration,
     stream: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+    /// The one before, until it is fully closed.
+    old: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     failures: u32,
     dial_at: Instant,
     ping: Interval,
@@ -83,6 +85,7 @@ impl Socket {
             min_backoff: config.min_backoff,
             max_backoff: config.max_backoff,
             stream: None,
+            old: None,
             failures: 0,
             dial_at: Instant::now(),
             ping,
@@ -125,22 +128,34 @@ impl Socket {
 
     /// Closes the socket in good manner; [`Socket::next`] dials a new one at once.
     pub async fn redial(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
-            let goodbye = async {
-                stream.close(None).await?;
-                while let Some(frame) = stream.next().await {
-                    frame?;
-                }
-                Ok::<(), tungstenite::Error>(())
-            };
-            if !matches!(timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-                tracing::debug!("the old socket did not close in time and was dropped");
-            }
-        }
+        self.old = self.stream.take().or(self.old.take());
+        self.close_old().await;
         self.dial_at = Instant::now();
     }
 
+    /// Until the server has closed its end as well, it could take a new socket for the old one.
+    async fn close_old(&mut self) {
+        let Some(mut old) = self.old.take() else {
+            return;
+        };
+        let goodbye = async {
+            old.close(None).await?;
+            while let Some(frame) = old.next().await {
+                frame?;
+            }
+            Ok::<(), tungstenite::Error>(())
+        };
+        match timeout(CLOSE_TIMEOUT, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the old socket broke off while it was closed")
+            }
+            Err(_) => tracing::debug!("the old socket did not close in time and was dropped"),
+        }
+    }
+
     async fn dial(&mut self) -> Incoming {
+        self.close_old().await;
         sleep_until(self.dial_at).await;
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
@@ -165,7 +180,7 @@ impl Socket {
     }
 
     fn lose(&mut self, reason: String) -> Incoming {
-        self.stream = None;
+        self.old = self.stream.take();
         self.dial_at = Instant::now() + self.backoff();
         self.failures = self.failures.saturating_add(1);
         Incoming::Disconnected(reason)

@@ -11,11 +11,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::subscriber::Subscriber;
+use super::subscriber::{Heard, Subscriber};
 
 /// A replayed ComfyUI, a relay, and its server, all on loopback. All stop when this is dropped.
 pub(crate) struct World {
-    pub(crate) comfyui: Replay,
+    comfyui: Option<Replay>,
     pub(crate) relay: Relay,
     server: Server,
     client: Client,
@@ -67,7 +67,7 @@ impl World {
         Self::with(vec![recording(name).await], Settings::default()).await
     }
 
-    pub(crate) async fn with(recordings: Vec<Arc<Recording>>, mut settings: Settings) -> Self {
+    pub(crate) async fn with(recordings: Vec<Arc<Recording>>, settings: Settings) -> Self {
         let options = ReplayOptions {
             speed: settings.speed,
             repeat: true,
@@ -75,11 +75,22 @@ impl World {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let comfyui = Replay::start(listener, recordings, options);
-        settings.upstream.urls = vec![Url::parse(&comfyui.url()).unwrap()];
+        let url = comfyui.url();
+        let world = Self::at(&url, Some(comfyui), settings).await;
+        world.relay.connected().await;
+        world
+    }
+
+    /// With a relay that finds nobody at its ComfyUI's address.
+    pub(crate) async fn without_comfyui(url: &str, settings: Settings) -> Self {
+        Self::at(url, None, settings).await
+    }
+
+    async fn at(url: &str, comfyui: Option<Replay>, mut settings: Settings) -> Self {
+        settings.upstream.urls = vec![Url::parse(url).unwrap()];
         let relay = Relay::start(settings.relay, settings.upstream).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, relay.clone(), settings.server).unwrap();
-        relay.connected().await;
         Self {
             comfyui,
             relay,
@@ -92,9 +103,14 @@ impl World {
         self.server.address().to_string()
     }
 
-    /// A subscriber at a path such as `/ws/job`.
+    /// A subscriber at a path such as `/ws/job`, which has been greeted.
     pub(crate) async fn subscribe(&self, path: &str) -> Subscriber {
-        Subscriber::connect(&format!("ws://{}{path}", self.address())).await
+        let mut subscriber = Subscriber::connect(&format!("ws://{}{path}", self.address())).await;
+        match subscriber.hear().await {
+            Heard::Text(greeting) => assert_eq!(greeting["type"], "connection"),
+            other => panic!("no greeting, but {other:?}"),
+        }
+        subscriber
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -112,7 +128,8 @@ impl World {
 
     /// Posts a prompt to ComfyUI itself, as another client would.
     pub(crate) async fn post_elsewhere(&self, body: &Value) -> (u16, Value) {
-        let url = format!("{}/prompt", self.comfyui.url());
+        let comfyui = self.comfyui.as_ref().unwrap();
+        let url = format!("{}/prompt", comfyui.url());
         answer(self.client.post(url).json(body)).await
     }
 
