@@ -1,8 +1,11 @@
 //! The relay over real sockets, from recorded ComfyUI traffic to what its subscribers see.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod commands;
 mod floors;
 mod http;
+mod line;
+mod outages;
 mod recordings;
 mod sessions;
 mod subscriber;

@@ -103,6 +103,10 @@ impl World {
         self.server.address().to_string()
     }
 
+    pub(crate) fn comfyui_url(&self) -> String {
+        self.comfyui.as_ref().unwrap().url()
+    }
+
     /// A subscriber at a path such as `/ws/job`, which has been greeted.
     pub(crate) async fn subscribe(&self, path: &str) -> Subscriber {
         let mut subscriber = Subscriber::connect(&format!("ws://{}{path}", self.address())).await;
@@ -128,8 +132,7 @@ impl World {
 
     /// Posts a prompt to ComfyUI itself, as another client would.
     pub(crate) async fn post_elsewhere(&self, body: &Value) -> (u16, Value) {
-        let comfyui = self.comfyui.as_ref().unwrap();
-        let url = format!("{}/prompt", comfyui.url());
+        let url = format!("{}/prompt", self.comfyui_url());
         answer(self.client.post(url).json(body)).await
     }
 

@@ -1,6 +1,6 @@
 // The page: what relay.js reports, put into the document. Text from messages goes in as text only.
 
-import { FINAL, JobSocket, MonitorSocket, jobIdProblem } from "./relay.js";
+import { FINAL, JobSocket, MonitorSocket, duration, jobIdProblem, remaining } from "./relay.js";
 
 const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
@@ -14,19 +14,6 @@ function make(name, content = [], properties = {}) {
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
-}
-
-function duration(seconds) {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-}
-
-function remaining(progress) {
-  const seconds = progress.estimated_remaining;
-  if (seconds == null || FINAL.has(progress.status)) return "";
-  return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
 }
 
 function showLink(element, { state, text, code, reason }) {
@@ -154,7 +141,7 @@ function showProgress(progress) {
     Queue: progress.queue_position > 0 && `place ${progress.queue_position}`,
     Backend: progress.backend,
     Prompt: progress.prompt_id,
-  });
+  }, FINAL.has(status));
   showOutputs(progress.outputs ?? []);
 }
 
@@ -164,10 +151,11 @@ function nodeName({ id, class_type, title }) {
   return name ? `${name} (${kind}${id})` : id;
 }
 
-function showFacts(facts) {
-  const known = Object.entries(facts).map(([name, value]) =>
-    make("div", [make("dt", name), make("dd", value || "–")]));
-  $("facts").replaceChildren(...known);
+/** What is unknown keeps its place while the job goes on, lest everything jump about. */
+function showFacts(facts, final) {
+  const shown = Object.entries(facts).filter(([, value]) => value || !final);
+  $("facts").replaceChildren(...shown.map(([name, value]) =>
+    make("div", [make("dt", name), make("dd", value || "–")], { className: name.toLowerCase() })));
 }
 
 function showOutputs(outputs) {

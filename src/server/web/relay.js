@@ -62,6 +62,20 @@ export function jobIdProblem(id) {
   return null;
 }
 
+/** Seconds, for people. */
+export function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+/** How long a job will take, for people; empty while nobody can tell. */
+export function remaining({ status, estimated_remaining: seconds }) {
+  if (seconds == null || FINAL.has(status)) return "";
+  return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
+}
+
 class RelaySocket extends EventTarget {
   #url;
   #socket = null;

@@ -1,0 +1,70 @@
+//! ComfyUI is away, and comes back.
+
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::line::Line;
+use super::subscriber::is_final;
+use super::world::{Settings, World, recording};
+
+const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+
+async fn comfyui(name: &str, speed: Speed) -> Replay {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ReplayOptions {
+        speed,
+        ..ReplayOptions::default()
+    };
+    Replay::start(listener, vec![recording(name).await], options)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comfyui_that_comes_later_is_found() {
+    let comfyui = comfyui(TXT2IMG, Speed::Fastest).await;
+    let line = Line::cut_from(comfyui.address()).await;
+    let world = World::without_comfyui(&line.url(), Settings::default()).await;
+    let (_, health) = world.get("/api/anime/health").await;
+    assert_eq!(health["status"], "degraded");
+    line.mend();
+    world.relay.connected().await;
+    let (_, health) = world.get("/api/anime/health").await;
+    assert_eq!(health["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
+    let comfyui = comfyui(TXT2IMG, Speed::Real(4.0)).await;
+    let line = Line::cut_from(comfyui.address()).await;
+    line.mend();
+    let world = World::without_comfyui(&line.url(), Settings::default()).await;
+    world.relay.connected().await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let graph = &recording(TXT2IMG)
+        .await
+        .prompts()
+        .next()
+        .unwrap()
+        .request_body["prompt"]
+        .clone();
+    let (status, _) = world
+        .post(
+            "/api/anime/jobs",
+            &json!({"job_id": "job", "workflow": graph}),
+        )
+        .await;
+    assert_eq!(status, 201);
+    let before = subscriber
+        .hear_until(|state| state["progress"].as_u64() >= Some(20))
+        .await;
+    line.cut();
+    let away = subscriber
+        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .await;
+    assert_eq!(away["status"], "processing");
+    assert!(away["progress"].as_u64() >= before["progress"].as_u64());
+    line.mend();
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+    assert!(is_final(subscriber.last()));
+}
