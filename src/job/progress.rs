@@ -40,7 +40,7 @@ pub struct Progress {
     /// How many nodes are done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesView>,
-    /// 0 while it runs, else how many prompts are before it, plus one.
+    /// 0 while it runs, else how many prompts run or wait before it, at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<usize>,
     /// Seconds since execution began.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, Counts};
-use super::{Job, NodeView, NodesView, Output, Progress, Status, wording};
+use super::{Job, NodeView, NodesView, Output, Progress, Status, Verdict, wording};
 
 /// The longest sentence that is taken from a producer, in characters.
 const MAX_MESSAGE: usize = 200;
@@ -61,6 +61,7 @@ impl Job {
                 "Waiting for ComfyUI to answer".to_owned()
             }
             Status::Queued => wording::queued(self.ahead),
+            Status::Processing if self.verdict == Some(Verdict::Cancelled) => "Stopping".to_owned(),
             Status::Processing if self.verdict.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
             Status::Processing => wording::running(self.nodes.current(), &self.plan),

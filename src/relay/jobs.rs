@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) ours: bool,
     /// The socket said that it is over.
     pub(super) over: bool,
+    /// The server took our word that it is to be cancelled.
+    pub(super) called_off: bool,
     /// Since when the history has its end, while the socket has not told it.
     pub(super) unheard_since: Option<Instant>,
     /// The backend's count of losses when its server last had the prompt.
@@ -62,6 +64,7 @@ impl Jobs {
                 previews: 0,
                 ours: false,
                 over: false,
+                called_off: false,
                 unheard_since: None,
                 seen_at_loss,
                 missing_since: None,

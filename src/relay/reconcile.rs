@@ -24,6 +24,7 @@ struct Open {
     id: JobId,
     prompt_id: String,
     waits: bool,
+    called_off: bool,
     ending: bool,
     planned: bool,
     seen_at_loss: u64,
@@ -95,9 +96,7 @@ impl Relay {
                     self.standing(backend, &open, standing, &queue);
                 }
                 None => match rest.history(&open.prompt_id).await? {
-                    Some(entry) if self.is_heard_out(backend, &open) => {
-                        self.read(backend, &open, entry)
-                    }
+                    Some(entry) if self.is_heard_out(&open) => self.read(backend, &open, entry),
                     Some(_) => due = true,
                     None => missing.push(open),
                 },
@@ -125,6 +124,7 @@ impl Relay {
                 id: entry.job.id().clone(),
                 prompt_id: entry.job.prompt_id()?.to_owned(),
                 waits: entry.job.status() == Status::Queued,
+                called_off: entry.called_off,
                 ending: entry.job.is_ending(),
                 planned: !entry.job.plan().is_empty(),
                 seen_at_loss: entry.seen_at_loss,
@@ -156,14 +156,12 @@ impl Relay {
 
     /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
     /// way for a moment longer than the answer of the history.
-    fn is_heard_out(&self, backend: &Backend, open: &Open) -> bool {
-        let losses = backend.state().losses;
+    fn is_heard_out(&self, open: &Open) -> bool {
         let mut jobs = self.jobs();
         let Some(entry) = jobs.get_mut(&open.id) else {
             return true;
         };
-        let tells =
-            entry.ours && entry.seen_at_loss == losses && !entry.over && !entry.job.is_ending();
+        let tells = entry.ours && !entry.over && !entry.job.is_ending();
         let since = *entry.unheard_since.get_or_insert_with(Instant::now);
         !tells || since.elapsed() >= self.upstream_config().event_grace
     }
@@ -188,10 +186,13 @@ impl Relay {
             Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
             None => return Ok(()),
         };
-        if since.elapsed() < self.upstream_config().history_gap {
+        // Nobody is surprised that a prompt is gone which we have had deleted.
+        let is_expected = open.waits && open.called_off;
+        if !is_expected && since.elapsed() < self.upstream_config().history_gap {
             return Ok(());
         }
-        let absence = match open.waits && self.remembers(backend, open, kept).await? {
+        let is_deleted = is_expected || (open.waits && self.remembers(backend, open, kept).await?);
+        let absence = match is_deleted {
             true => Absence::Deleted,
             false => Absence::Forgotten,
         };

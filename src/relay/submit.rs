@@ -46,16 +46,16 @@ pub struct Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The job id is taken.
-    #[error("there is a job {0:?} already; choose another job_id, or leave it out")]
+    #[error("there is a job \"{0}\" already; choose another job_id, or leave it out")]
     JobExists(JobId),
     /// No such job.
-    #[error("there is no job {0:?}")]
+    #[error("there is no job \"{0}\"")]
     JobNotFound(JobId),
     /// The job has ended, or is none of ComfyUI's.
-    #[error("the job {0:?} is not one that can be cancelled: {1}")]
+    #[error("the job \"{0}\" is not one that can be cancelled: {1}")]
     NotCancellable(JobId, &'static str),
     /// Somebody else reports on this job already.
-    #[error("the job {0:?} is followed on ComfyUI; no other producer can report on it")]
+    #[error("the job \"{0}\" is followed on ComfyUI; no other producer can report on it")]
     NotReportable(JobId),
     /// The configuration does not name this server.
     #[error("there is no backend {name:?}; there are: {}", known.join(", "))]
@@ -236,8 +236,12 @@ impl Relay {
             }
         };
         let cancelled = backend.upstream.rest().cancel(&prompt_id).await;
+        let cancelled = cancelled.map_err(|source| failed(&backend, source))?;
+        if let Some(entry) = self.jobs().get_mut(job_id) {
+            entry.called_off = cancelled == Cancellation::Asked;
+        }
         backend.look.notify_one();
-        match cancelled.map_err(|source| failed(&backend, source))? {
+        match cancelled {
             Cancellation::Asked => Ok(()),
             Cancellation::NotThere => Err(RelayError::NotCancellable(
                 job_id.clone(),

@@ -18,7 +18,8 @@ fn folders() -> Vec<PathBuf> {
                     .read_dir()
                     .unwrap()
                     .flatten()
-                    .map(|folder| folder.path()),
+                    .map(|entry| entry.path())
+                    .filter(|path| path.is_dir()),
             );
         }
     }

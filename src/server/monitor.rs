@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Edge;
 use super::error::close;
-use super::message::ServerMessage;
+use super::message::{ClientMessage, ServerMessage};
 use super::session::close_socket;
 
 /// The least time between two messages, as documented.
@@ -83,7 +83,12 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
             }
             frame = socket.next() => match frame {
                 Some(Ok(Frame::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(_)) => heard_at = Instant::now(),
+                Some(Ok(frame)) => {
+                    heard_at = Instant::now();
+                    if asks_for_pong(&frame) {
+                        send(edge, socket, Frame::Text(ServerMessage::pong().encode().into())).await?;
+                    }
+                }
             },
             _ = ping.tick() => {
                 if heard_at.elapsed() > edge.config.connection_timeout {
@@ -93,6 +98,14 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
                 send(edge, socket, Frame::Ping(bytes::Bytes::new())).await?;
             }
         }
+    }
+}
+
+/// A monitor may say `ping`; whatever else it says has no meaning here.
+fn asks_for_pong(frame: &Frame) -> bool {
+    match frame {
+        Frame::Text(text) => matches!(serde_json::from_str(text), Ok(ClientMessage::Ping)),
+        _ => false,
     }
 }
 

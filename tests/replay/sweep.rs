@@ -25,7 +25,8 @@ async fn every_recording_plays_to_its_end() {
     let mut names = Vec::new();
     for version in std::fs::read_dir(FIXTURES).unwrap().flatten() {
         if version.path().is_dir() {
-            for scenario in std::fs::read_dir(version.path()).unwrap().flatten() {
+            let entries = std::fs::read_dir(version.path()).unwrap().flatten();
+            for scenario in entries.filter(|entry| entry.path().is_dir()) {
                 names.push(format!(
                     "{}/{}",
                     version.file_name().display(),

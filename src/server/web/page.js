@@ -94,7 +94,10 @@ function openJob(id) {
   on("raw", (raw) => logRaw(id, raw));
   on("progress", showProgress);
   on("preview", showPreview);
-  on("problem", ({ error, code }) => showProblem(`${error} (${code})`));
+  on("problem", ({ error, code }) => {
+    showProblem(`${error} (${code})`);
+    showCancel(true, "Cancel job");
+  });
   job = socket;
   job.connect();
 }
@@ -114,7 +117,12 @@ function showJobLink(link) {
   const left = link.code ? ` (${link.code}${link.reason ? `: ${link.reason}` : ""})` : "";
   log(job.id, "·", link.text + left);
   $("disconnect").disabled = link.state === "closed";
-  $("cancel").disabled = !open;
+  showCancel(open, "Cancel job");
+}
+
+function showCancel(enabled, text) {
+  $("cancel").disabled = !enabled;
+  setText($("cancel"), text);
 }
 
 function showProblem(text) {
@@ -173,14 +181,13 @@ function outputItem({ kind, filename, subfolder, type, url }) {
   // A link must not be able to run anything.
   const address = URL.canParse(url) ? new URL(url) : null;
   if (!/^https?:$/.test(address?.protocol)) return make("li", [path, note]);
-  const link = (content) => make("a", content, { href: address.href, target: "_blank", rel: "noopener" });
-  const item = make("li", [link(path), note]);
+  const link = make("a", path, { href: address.href, target: "_blank", rel: "noopener" });
   if (/^(images|gifs)$/.test(kind) && /\.(png|jpe?g|webp|gif|avif|bmp)$/i.test(filename)) {
-    const picture = link(make("img", [], { src: address.href, alt: path, loading: "lazy" }));
-    picture.firstChild.addEventListener("error", () => picture.remove());
-    item.prepend(picture);
+    const picture = make("img", [], { src: address.href, alt: "", loading: "lazy" });
+    picture.addEventListener("error", () => picture.remove());
+    link.prepend(picture);
   }
-  return item;
+  return make("li", [link, note]);
 }
 
 function showPreview(preview) {
@@ -215,7 +222,10 @@ $("disconnect").addEventListener("click", () => {
   job?.close();
   history.replaceState(null, "", location.pathname + location.search);
 });
-$("cancel").addEventListener("click", () => job?.cancel());
+$("cancel").addEventListener("click", () => {
+  // ComfyUI may take seconds: the job's next state is the answer.
+  if (job?.cancel()) showCancel(false, "Cancelling…");
+});
 $("previews").addEventListener("change", () => {
   if ($("disconnect").disabled) return;
   const { id } = job;
