@@ -2,6 +2,7 @@
 
 mod bar;
 mod client;
+mod database;
 mod demo;
 mod record;
 mod replay;

@@ -52,6 +52,12 @@ impl Upstream {
         })
     }
 
+    /// The same server, where we are known as `client_id`.
+    pub fn with_client_id(mut self, client_id: String) -> Self {
+        self.client_id = client_id;
+        self
+    }
+
     /// What the server is called in messages: host, port and path.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,5 +1,6 @@
 //! What the relay is told at its start, as plain data. Only the command line fills it in.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// What the relay remembers.
     pub relay: RelayConfig,
+    /// Where jobs are stored.
+    pub store: StoreConfig,
 }
 
 /// How ComfyUI servers are dialled and followed.
@@ -50,6 +53,61 @@ pub struct ServerConfig {
     pub connection_timeout: Duration,
     /// How long a subscriber waits for a job that nobody has registered yet.
     pub job_wait: Duration,
+}
+
+/// Where jobs are stored.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The database.
+    pub database: Database,
+    /// How many connections to it are held at the most.
+    pub connections: u32,
+    /// How long finished jobs and node runs are kept; `None` for ever.
+    pub retention: Option<Duration>,
+}
+
+/// A database, by its kind and place.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+    Postgres(Url),
+    /// A file; `:memory:` for one that ends with the program.
+    Sqlite(PathBuf),
+}
+
+impl Database {
+    /// An SQLite database that ends with the program.
+    pub fn in_memory() -> Self {
+        Self::Sqlite(PathBuf::from(":memory:"))
+    }
+
+    /// Whether it ends with the program.
+    pub fn is_in_memory(&self) -> bool {
+        *self == Self::in_memory()
+    }
+}
+
+/// As people may see it: without the password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(url) => {
+                let mut url = url.clone();
+                if url.password().is_some() {
+                    // Fails only for addresses without a host, which have no password either.
+                    let _ = url.set_password(Some("***"));
+                }
+                write!(f, "{url}")
+            }
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What the relay remembers and repeats.
@@ -89,6 +147,16 @@ impl Default for ServerConfig {
             ping_interval: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(300),
             job_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            database: Database::in_memory(),
+            connections: 4,
+            retention: None,
         }
     }
 }

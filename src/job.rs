@@ -9,6 +9,7 @@ mod id;
 mod nodes;
 mod plan;
 mod progress;
+mod restore;
 mod source;
 mod status;
 mod view;
@@ -22,6 +23,7 @@ pub use id::{JobId, JobIdError};
 pub use nodes::{Bar, Counts, Current, NodeRun, Nodes};
 pub use plan::{Plan, PlannedNode};
 pub use progress::{NodeView, NodesView, Output, Progress};
+pub use restore::Saved;
 pub use source::Source;
 pub use status::Status;
 

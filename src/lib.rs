@@ -13,7 +13,7 @@
 //! | top | [`cli`] | parse, start, wait, stop |
 //! | 3 | [`server`] | the downstream edge: HTTP, one session for each subscriber |
 //! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
-//! | 1 | [`comfy`] · [`hub`] · [`workflow`] · [`replay`] | none knows another |
+//! | 1 | [`comfy`] · [`hub`] · [`store`] · [`workflow`] · [`replay`] | none knows another |
 //! | 0 | [`job`] · [`estimate`] | what a job is, how events change it, when it will end; no I/O |
 //! | ground | [`config`] | plain data, read once |
 //!
@@ -41,6 +41,8 @@ pub mod estimate;
 pub mod comfy;
 
 pub mod hub;
+
+pub mod store;
 
 pub mod workflow;
 

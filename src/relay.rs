@@ -8,6 +8,7 @@ mod follow;
 mod ingest;
 mod jobs;
 mod lookup;
+mod persist;
 mod reconcile;
 mod status;
 mod submit;
@@ -15,15 +16,18 @@ mod upkeep;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::comfy::Upstream;
-use crate::config::{RelayConfig, UpstreamConfig};
+use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
+use crate::store::{Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
 use jobs::Jobs;
@@ -31,6 +35,10 @@ use jobs::Jobs;
 pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use submit::{Accepted, RelayError, Work};
 pub use view::{JobPage, JobView, NodeRunView};
+
+/// How long a start waits for the database. Jobs that have not ended, and who we are to each server,
+/// are known from there.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Follows ComfyUI servers, folds what they tell into jobs, and hands out the jobs' states.
 ///
@@ -49,18 +57,40 @@ struct Inner {
     jobs: Mutex<Jobs>,
     /// Marked whenever something changed that the monitor shows.
     changes: watch::Sender<()>,
+    recorder: Recorder,
+    /// How long finished jobs are kept in the store.
+    retention: Option<Duration>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Stopped last, so that nothing that the other tasks did is lost.
+    recording: CancellationToken,
+    writing: TaskTracker,
 }
 
 impl Relay {
-    /// Starts to follow the configured servers. None of them need run yet.
-    pub fn start(config: RelayConfig, upstream: UpstreamConfig) -> reqwest::Result<Self> {
-        let backends = upstream
-            .urls
-            .iter()
-            .map(|url| Ok(Arc::new(Backend::new(Upstream::new(url.clone())?))))
-            .collect::<reqwest::Result<_>>()?;
+    /// Opens the store, goes on with the jobs that have not ended, and follows the configured
+    /// servers. Neither the database nor any server need be there yet.
+    pub async fn start(
+        config: RelayConfig,
+        upstream: UpstreamConfig,
+        store: &StoreConfig,
+    ) -> reqwest::Result<Self> {
+        let recorder = Recorder::new(Store::open(store));
+        let recording = CancellationToken::new();
+        let writing = TaskTracker::new();
+        writing.spawn(recorder.clone().run(recording.clone()));
+        writing.close();
+        let is_ready = timeout(STORE_PATIENCE, recorder.ready()).await.is_ok();
+        let mut backends = Vec::new();
+        for url in &upstream.urls {
+            let fresh = Upstream::new(url.clone())?;
+            let known = if is_ready {
+                persist::identified(recorder.store(), fresh).await
+            } else {
+                fresh
+            };
+            backends.push(Arc::new(Backend::new(known)));
+        }
         let relay = Self(Arc::new(Inner {
             workflows: Workflows::new(&config.workflows),
             hub: Hub::new(config.backlog),
@@ -69,10 +99,23 @@ impl Relay {
             backends,
             jobs: Mutex::default(),
             changes: watch::Sender::new(()),
+            recorder,
+            retention: store.retention,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            recording,
+            writing,
         }));
+        if is_ready {
+            relay.restore().await;
+        }
         let tasks = &relay.0.tasks;
+        if !is_ready {
+            tracing::warn!(
+                "the database is not there; jobs from before are taken up when it comes"
+            );
+            tasks.spawn(relay.clone().restore_late());
+        }
         for (index, backend) in relay.0.backends.iter().enumerate() {
             tasks.spawn(relay.clone().follow(index, backend.clone()));
             tasks.spawn(relay.clone().reconcile(index, backend.clone()));
@@ -113,10 +156,17 @@ impl Relay {
         self.0.stop.cancel();
     }
 
-    /// Waits until all tasks have stopped.
+    /// Waits until all tasks have stopped, and everything is written.
     pub async fn shutdown(&self) {
         self.start_shutdown();
         self.0.tasks.wait().await;
+        self.0.recording.cancel();
+        self.0.writing.wait().await;
+    }
+
+    /// The task that writes what happens.
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     /// The fan-out.

@@ -13,7 +13,7 @@ use super::asked_to_stop;
 use super::bar::JobBar;
 use super::client::RelayArg;
 use super::watch::{Outcome, follow};
-use crate::config::{RelayConfig, ServerConfig, UpstreamConfig};
+use crate::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::job::JobId;
 use crate::relay::{Relay, Work};
 use crate::replay::{Recording, Replay, ReplayOptions, Speed};
@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .await
             .context("cannot listen on loopback")?,
     };
-    let relay = Relay::start(RelayConfig::default(), upstream)?;
+    let relay = Relay::start(RelayConfig::default(), upstream, &StoreConfig::default()).await?;
     let server = Server::start(listener, relay.clone(), ServerConfig::default())?;
     let page = format!("http://{}/", server.address());
     println!("ComfyUI, replayed:  {}", comfyui.url());

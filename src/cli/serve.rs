@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use super::asked_to_stop;
-use crate::config::{Config, RelayConfig, ServerConfig, UpstreamConfig};
+use super::database::DatabaseArgs;
+use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::relay::Relay;
 use crate::server::Server;
 
@@ -66,11 +67,27 @@ pub(super) struct Args {
     /// How long a job is remembered after its end
     #[arg(long, env = "REMEMBER", default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
     remember: Duration,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    /// How long finished jobs and node runs are kept in the database; for ever by default. Rows that
+    /// the relay did not make are never deleted
+    #[arg(long, env = "RETENTION_DAYS", value_parser = days, value_name = "DAYS")]
+    retention_days: Option<Duration>,
 }
 
-impl From<Args> for Config {
-    fn from(args: Args) -> Self {
-        Self {
+impl TryFrom<Args> for Config {
+    type Error = anyhow::Error;
+
+    fn try_from(args: Args) -> anyhow::Result<Self> {
+        let store = StoreConfig {
+            database: args.database.choose()?,
+            retention: args.retention_days,
+            ..StoreConfig::default()
+        };
+        Ok(Self {
+            store,
             upstream: UpstreamConfig {
                 urls: args.comfyui_url,
                 ..UpstreamConfig::default()
@@ -87,18 +104,19 @@ impl From<Args> for Config {
                 remember: args.remember,
                 ..RelayConfig::default()
             },
-        }
+        })
     }
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::from(args);
+    let config = Config::try_from(args)?;
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
-    let relay =
-        Relay::start(config.relay, config.upstream).context("cannot set up the HTTP client")?;
+    tracing::info!("jobs are kept in {}", config.store.database);
+    let relay = Relay::start(config.relay, config.upstream, &config.store);
+    let relay = relay.await.context("cannot set up the HTTP client")?;
     let server = Server::start(listener, relay.clone(), config.server)?;
     tracing::info!("serving http://{}/", server.address());
     asked_to_stop().await;
@@ -129,5 +147,17 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number of seconds, at least 1".to_owned()),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+/// A whole number of days, at least one.
+fn days(text: &str) -> Result<Duration, String> {
+    /// A hundred years.
+    const MAX_DAYS: u64 = 36_500;
+    match text.parse() {
+        Ok(days @ 1..=MAX_DAYS) => Ok(Duration::from_secs(days * 86_400)),
+        _ => Err(format!(
+            "expected a whole number of days from 1 to {MAX_DAYS}"
+        )),
     }
 }

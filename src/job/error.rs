@@ -21,6 +21,13 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    const ALL: [Self; 3] = [Self::ExecutionError, Self::PromptLost, Self::Reported];
+
+    /// The code that a word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+
     /// The word in messages.
     pub fn as_str(self) -> &'static str {
         match self {

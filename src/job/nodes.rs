@@ -250,6 +250,15 @@ impl Nodes {
         runs
     }
 
+    /// The nodes of the graph that need not run.
+    pub fn cached_ids(&self) -> impl Iterator<Item = &str> {
+        let is_cached = |display: &Display| display.state == Some(NodeState::Cached);
+        let displays = self.displays.iter();
+        displays
+            .filter(move |(_, display)| is_cached(display))
+            .map(|(id, _)| id.as_str())
+    }
+
     /// How many of the plan's nodes are done.
     pub fn counts(&self, plan: &Plan) -> Counts {
         let mut counts = Counts::default();

@@ -24,6 +24,8 @@ pub struct PlannedNode {
     pub steps: Option<u32>,
     /// Whether some output depends on it.
     pub needed: bool,
+    /// Its class and what else its cost may depend on, in one word of 16 hexadecimal digits.
+    pub signature: String,
 }
 
 impl Plan {
@@ -94,6 +96,7 @@ impl PlannedNode {
             .and_then(|steps| u32::try_from(steps).ok())
             .filter(|&steps| steps > 0);
         Some(Self {
+            signature: signature(&class_type, node),
             class_type,
             title,
             steps,
@@ -105,6 +108,34 @@ impl PlannedNode {
     pub fn name(&self) -> &str {
         self.title.as_deref().unwrap_or(&self.class_type)
     }
+}
+
+/// Inputs that change a picture, but not the time that it takes.
+const COSTLESS: [&str; 6] = [
+    "seed",
+    "noise_seed",
+    "text",
+    "filename_prefix",
+    "image",
+    "cfg",
+];
+
+/// Hashes the class and the inputs that are no links and no [`COSTLESS`] ones (64-bit FNV-1a).
+fn signature(class_type: &str, node: &Value) -> String {
+    let inputs = node.get("inputs").and_then(Value::as_object);
+    let mut words: Vec<String> = inputs
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| !value.is_array() && !COSTLESS.contains(&name.as_str()))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    words.sort_unstable();
+    words.insert(0, class_type.to_owned());
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// The ids of the nodes that a node reads. A link is an input of the form `["4", 0]`.
@@ -156,6 +187,17 @@ mod tests {
         assert_eq!(needed(&plan), ["1", "4"]);
         assert_eq!(plan.node("2").map(PlannedNode::name), Some("Second pass"));
         assert_eq!(plan.node("2").and_then(|n| n.steps), Some(20));
+    }
+
+    #[test]
+    fn a_signature_tells_costs_apart_and_nothing_else() {
+        let sampler = |steps: u32, seed: u32| {
+            let node =
+                serde_json::json!({"inputs": {"steps": steps, "seed": seed, "model": ["1", 0]}});
+            signature("KSampler", &node)
+        };
+        assert_eq!(sampler(20, 1), sampler(20, 2));
+        assert_ne!(sampler(20, 1), sampler(30, 1));
     }
 
     #[test]

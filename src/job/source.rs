@@ -12,6 +12,13 @@ pub enum Source {
 }
 
 impl Source {
+    const ALL: [Self; 4] = [Self::Ws, Self::History, Self::Queue, Self::Producer];
+
+    /// The source that a word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == word)
+    }
+
     /// The word in logs and answers.
     pub fn as_str(self) -> &'static str {
         match self {

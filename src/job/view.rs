@@ -23,7 +23,8 @@ impl Job {
 
     /// The state that was published last, as it looks at the moment `now`.
     pub fn progress(&self, remaining: Option<f64>, now: Timestamp) -> Progress {
-        let percent = (self.reached * 100.0).floor() as u8;
+        // 57 hundredths are 0.57, and 0.57 · 100 is a little less than 57.
+        let percent = (self.reached * 100.0 + 1e-9).floor() as u8;
         Progress {
             job_id: self.id.clone(),
             status: self.status,

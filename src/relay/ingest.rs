@@ -5,9 +5,10 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::jobs::{Entry, Jobs};
+use super::persist;
 use crate::estimate::Estimate;
 use crate::hub::{End, Publication};
-use crate::job::{Event, JobId, Status};
+use crate::job::{Event, JobId, Progress, Status};
 
 impl Relay {
     /// Folds an event into a job and publishes what came of it. Never waits.
@@ -28,8 +29,16 @@ impl Relay {
         }
     }
 
-    /// Publishes the state of a job as it is now, estimated anew.
+    /// Publishes the state of a job as it is now, estimated anew, and has it written.
     pub(super) fn publish(&self, entry: &mut Entry) {
+        let progress = self.show(entry);
+        entry.recorded = self
+            .recorder()
+            .record(persist::record(&entry.job, progress));
+    }
+
+    /// Shows the state of a job as it is now to its subscribers.
+    pub(super) fn show(&self, entry: &mut Entry) -> Progress {
         let now = Timestamp::now();
         let estimate = Estimate::of(&entry.job, now);
         let progress = entry
@@ -42,10 +51,11 @@ impl Relay {
         match Publication::encode(&progress, end) {
             Ok(publication) => self.hub().publish(entry.job.id(), publication),
             Err(error) => {
-                tracing::error!(job_id = %entry.job.id(), %error, "a state cannot be encoded")
+                tracing::error!(job_id = %entry.job.id(), %error, "a state cannot be encoded");
             }
         }
         self.changed();
+        progress
     }
 }
 

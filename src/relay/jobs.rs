@@ -24,6 +24,8 @@ pub(super) struct Entry {
     /// The place of its backend in the list of backends.
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
+    /// The recorder's number of its newest state.
+    pub(super) recorded: u64,
     pub(super) previews: u64,
     /// Its events come to our socket.
     pub(super) ours: bool,
@@ -61,6 +63,7 @@ impl Jobs {
                 job,
                 backend,
                 published_at: Instant::now(),
+                recorded: 0,
                 previews: 0,
                 ours: false,
                 over: false,
@@ -108,12 +111,12 @@ impl Jobs {
         self.by_id.values()
     }
 
-    /// The jobs registered before the one with this number, the newest first.
-    pub(super) fn newest_first(&self, before: Option<u64>) -> impl Iterator<Item = &Entry> {
+    /// All jobs, the newest first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Entry> {
         self.order
-            .range(..before.unwrap_or(u64::MAX))
+            .values()
             .rev()
-            .filter_map(|(_, id)| self.by_id.get(id))
+            .filter_map(|id| self.by_id.get(id))
     }
 
     /// How many jobs are in a status.
@@ -142,12 +145,5 @@ impl Jobs {
                 }
             }
         }
-    }
-}
-
-impl Entry {
-    /// Its place in the order of registration: the cursor of a list.
-    pub(super) fn number(&self) -> u64 {
-        self.number
     }
 }

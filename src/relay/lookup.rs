@@ -6,10 +6,10 @@ use crate::comfy::RestError;
 use crate::job::JobId;
 
 impl Relay {
-    /// Registers the prompt that a job id names, where some server knows one: a job id may be a bare
-    /// prompt id. Says whether the job is known now.
+    /// Takes a job up that the store knows, or registers the prompt that its id names, where some server
+    /// knows one: a job id may be a bare prompt id. Says whether the job is known now.
     pub async fn discover(&self, job_id: &JobId) -> bool {
-        if self.jobs().get(job_id).is_some() {
+        if self.jobs().get(job_id).is_some() || self.take_up_from_store(job_id).await {
             return true;
         }
         let Ok(index) = self.locate(job_id.as_str()).await else {

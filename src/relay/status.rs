@@ -153,7 +153,7 @@ impl Relay {
 
     fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
         let jobs = self.jobs();
-        let recent = jobs.newest_first(None).take(RECENT_JOBS).map(|entry| {
+        let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
             let progress = job.progress(Estimate::of(job, now).remaining, now);
             RecentJob {

@@ -12,6 +12,7 @@ use super::Relay;
 use super::backend::Backend;
 use crate::comfy::{Cancellation, RestError, SubmitError, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
+use crate::store::StoreError;
 use crate::workflow::{self, WorkflowError};
 
 /// How long a submission waits for a socket that is being dialled again. Events go only to sockets
@@ -85,6 +86,9 @@ pub enum RelayError {
     /// The workflow or its parameters are wrong.
     #[error(transparent)]
     Workflow(#[from] WorkflowError),
+    /// The database does not answer.
+    #[error("the database does not answer; try again when it is back")]
+    Store(#[from] StoreError),
 }
 
 /// Gives a reserved job id back, unless the job was registered.
@@ -122,6 +126,7 @@ impl Relay {
         let submitted = self.hand_in(backend, &graph).await?;
         let plan = Plan::from_graph(&graph, None);
         self.add(&job_id, index, &submitted.prompt_id, Some(plan));
+        self.durable(&job_id).await;
         Ok(Accepted {
             job_id,
             prompt_id: submitted.prompt_id.clone(),
@@ -168,6 +173,7 @@ impl Relay {
             None => self.locate(prompt_id).await?,
         };
         self.add(&job_id, index, prompt_id, None);
+        self.durable(&job_id).await;
         Ok(Accepted {
             job_id,
             prompt_id: prompt_id.to_owned(),
@@ -251,18 +257,30 @@ impl Relay {
     }
 
     /// Takes what a producer that is not ComfyUI reports; its first report registers the job.
-    pub fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
-        let mut jobs = self.jobs();
-        match jobs.get(job_id).map(|entry| entry.backend.is_some()) {
-            Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
-            Some(false) => {}
-            None if jobs.reserve(job_id) => {
-                jobs.insert(Job::new(job_id.clone(), Timestamp::now()), None, 0);
-                tracing::info!(%job_id, "job registered by its producer");
-            }
-            None => return Err(RelayError::JobExists(job_id.clone())),
+    pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
+        self.take_up_from_store(job_id).await;
+        let is_news = {
+            let mut jobs = self.jobs();
+            let is_new = match jobs
+                .get(job_id)
+                .map(|entry| entry.job.prompt_id().is_some())
+            {
+                Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
+                Some(false) => false,
+                None if jobs.reserve(job_id) => {
+                    jobs.insert(Job::new(job_id.clone(), Timestamp::now()), None, 0);
+                    tracing::info!(%job_id, "job registered by its producer");
+                    true
+                }
+                None => return Err(RelayError::JobExists(job_id.clone())),
+            };
+            let is_final = report.status.is_final();
+            self.ingest_in(&mut jobs, job_id, Event::Reported(report));
+            is_new || is_final
+        };
+        if is_news {
+            self.durable(job_id).await;
         }
-        self.ingest_in(&mut jobs, job_id, Event::Reported(report));
         Ok(())
     }
 

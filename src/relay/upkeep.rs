@@ -39,14 +39,25 @@ impl Relay {
         }
     }
 
-    /// Forgets jobs that have ended long ago.
+    /// Forgets jobs that have ended long ago: the store answers for them. Deletes there what is older
+    /// than what is to be kept.
     pub(super) async fn clean(self) {
         let mut tick = interval(self.0.config.cleanup_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.stopping() => return,
-                _ = tick.tick() => self.forget_old(),
+                _ = tick.tick() => {}
+            }
+            // What is not written yet cannot be answered from the store.
+            if self.recorder().health().is_connected {
+                self.forget_old();
+            }
+            if let Err(error) = self.delete_old().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot delete old jobs, trying on"
+                );
             }
         }
     }

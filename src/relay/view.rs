@@ -1,12 +1,14 @@
 //! Jobs, as they are listed and shown.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Relay;
-use super::jobs::Entry;
+use super::persist::saved_state;
+use super::submit::RelayError;
 use crate::estimate::Estimate;
-use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress, Status};
+use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
+use crate::store::{Cursor, JobFilter};
 
 /// A part of the list of jobs, the newest first.
 #[derive(Debug, Clone, Serialize)]
@@ -14,7 +16,8 @@ pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<JobView>,
     /// What to ask with for the next page; `null` on the last one.
-    pub next_cursor: Option<String>,
+    #[serde(serialize_with = "encode")]
+    pub next_cursor: Option<Cursor>,
 }
 
 /// One job: the fields of its `progress` message, and what only its page shows.
@@ -59,6 +62,14 @@ pub struct NodeRunView {
     pub seconds: f64,
 }
 
+/// A cursor as clients hand it back: `MILLISECONDS.JOB_ID`.
+fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = cursor
+        .as_ref()
+        .map(|cursor| format!("{}.{}", cursor.created_at.as_millisecond(), cursor.job_id));
+    text.serialize(serializer)
+}
+
 impl Relay {
     /// One job, with its node timeline.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
@@ -83,23 +94,29 @@ impl Relay {
         job.status().is_final().then(|| job.seq())
     }
 
-    /// At most `limit` jobs, those of one status only where `status` says so, registered before the
-    /// one that `cursor` names.
-    pub fn list(&self, status: Option<Status>, limit: usize, cursor: Option<u64>) -> JobPage {
+    /// At most `limit` jobs from the store, the newest first. Those that the relay remembers are shown
+    /// as they are now.
+    pub async fn list(&self, filter: &JobFilter, limit: usize) -> Result<JobPage, RelayError> {
+        let mut found = self.recorder().store().jobs(filter, limit + 1).await?;
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let last = found.last().filter(|_| has_more);
+        let next_cursor = last.map(|job| Cursor {
+            created_at: job.created_at,
+            job_id: job.job_id.clone(),
+        });
         let now = Timestamp::now();
         let jobs = self.jobs();
-        let asked = |entry: &&Entry| status.is_none_or(|status| entry.job.status() == status);
-        let mut found = jobs.newest_first(cursor).filter(asked);
-        let page: Vec<&Entry> = found.by_ref().take(limit).collect();
-        let more = found.next().is_some();
-        let last = page.last().filter(|_| more);
-        JobPage {
-            next_cursor: last.map(|entry| entry.number().to_string()),
-            jobs: page
-                .into_iter()
-                .map(|entry| job_view(&entry.job, now))
-                .collect(),
-        }
+        let views = found
+            .into_iter()
+            .map(|saved| match jobs.get(&saved.job_id) {
+                Some(entry) => job_view(&entry.job, now),
+                None => job_view(&Job::restored(saved_state(saved)), now),
+            });
+        Ok(JobPage {
+            jobs: views.collect(),
+            next_cursor,
+        })
     }
 }
 

@@ -120,6 +120,7 @@ impl From<RelayError> for Failure {
             RelayError::PromptNotFound(_) => (StatusCode::NOT_FOUND, "prompt_not_found"),
             RelayError::Rejected(..) => (StatusCode::BAD_REQUEST, "workflow_rejected"),
             RelayError::Workflow(error) => workflow_status(error),
+            RelayError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unreachable"),
         };
         let message = error.to_string();
         let inputs = match error {

@@ -14,7 +14,10 @@ const MAX_DETAILS: usize = 100;
 pub(super) fn health(edge: &Edge) -> Response<Body> {
     let backends = edge.relay.backend_health();
     let jobs = edge.relay.job_counts();
-    let healthy = backends.iter().all(|backend| backend.status == "connected");
+    let recorder = edge.relay.recorder();
+    let database = recorder.health();
+    let healthy =
+        database.is_connected && backends.iter().all(|backend| backend.status == "connected");
     let health = json!({
         "status": if healthy { "healthy" } else { "degraded" },
         "service": env!("CARGO_PKG_NAME"),
@@ -22,7 +25,11 @@ pub(super) fn health(edge: &Edge) -> Response<Body> {
         "timestamp": now(),
         "components": {
             "comfyui": backends,
-            "database": {"status": "not_configured"},
+            "database": {
+                "status": if database.is_connected { "connected" } else { "unreachable" },
+                "kind": recorder.store().kind(),
+                "pending": database.pending,
+            },
             "redis": {"status": "not_configured"},
             "jobs": {"active_count": jobs.active + jobs.queued, "total_tracked": jobs.total},
         },

@@ -2,6 +2,7 @@
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -11,6 +12,7 @@ use super::error::{Failure, wrong_input};
 use super::route::query;
 use crate::job::{JobId, Report, Status};
 use crate::relay::Work;
+use crate::store::{Cursor, JobFilter};
 
 /// How many jobs a page of the list holds, unless the client asks otherwise.
 const PAGE: usize = 50;
@@ -92,22 +94,51 @@ pub(super) async fn create(
     Ok(body::json(StatusCode::CREATED, &answer))
 }
 
-/// `GET /api/anime/jobs?status=&limit=&cursor=`.
-pub(super) fn list(edge: &Edge, request: &Request<Incoming>) -> Result<Response<Body>, Failure> {
-    let status = query(request, "status")
-        .map(|word| status_of(&word))
-        .transpose()?;
-    let number = |name: &'static str| {
-        let wrong = |text: String| {
-            Failure::bad_request("bad_query", format!("{name} is a number, not {text:?}"))
+/// `GET /api/anime/jobs?status=&backend=&since=&until=&limit=&cursor=`.
+pub(super) async fn list(
+    edge: &Edge,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
+    let asked = |name: &str| query(request, name).filter(|text| !text.is_empty());
+    let moment = |name: &str| {
+        let wrong = |_| {
+            let expected = format!("{name} is a moment such as 2025-12-10T15:30:45Z");
+            Failure::bad_request("bad_query", expected)
         };
-        let text = query(request, name).filter(|text| !text.is_empty());
-        text.map(|text| text.parse::<u64>().map_err(|_| wrong(text)))
+        asked(name)
+            .map(|text| text.parse::<Timestamp>().map_err(wrong))
             .transpose()
     };
-    let limit = number("limit")?.map_or(PAGE, |limit| limit.clamp(1, MAX_PAGE as u64) as usize);
-    let page = edge.relay.list(status, limit, number("cursor")?);
+    let filter = JobFilter {
+        status: asked("status").map(|word| status_of(&word)).transpose()?,
+        backend: asked("backend"),
+        since: moment("since")?,
+        until: moment("until")?,
+        after: asked("cursor").map(|text| cursor(&text)).transpose()?,
+    };
+    let limit = match asked("limit").map(|text| text.parse()) {
+        None => PAGE,
+        Some(Ok(limit @ 1..=MAX_PAGE)) => limit,
+        Some(_) => {
+            let expected = format!("limit is a number from 1 to {MAX_PAGE}");
+            return Err(Failure::bad_request("bad_query", expected));
+        }
+    };
+    let page = edge.relay.list(&filter, limit).await?;
     Ok(body::json(StatusCode::OK, &page))
+}
+
+/// A cursor is what the page before called `next_cursor`.
+fn cursor(text: &str) -> Result<Cursor, Failure> {
+    let read = text.split_once('.').and_then(|(moment, job_id)| {
+        Some(Cursor {
+            created_at: Timestamp::from_millisecond(moment.parse().ok()?).ok()?,
+            job_id: JobId::parse(job_id).ok()?,
+        })
+    });
+    read.ok_or_else(|| {
+        Failure::bad_request("bad_query", "cursor is the next_cursor of the page before")
+    })
 }
 
 /// `GET /api/anime/jobs/{job_id}`.
@@ -159,7 +190,7 @@ pub(super) async fn report(
         output_path: new.output_path,
         error: new.error,
     };
-    edge.relay.report(job, report)?;
+    edge.relay.report(job, report).await?;
     Ok(body::json(StatusCode::ACCEPTED, &json!({"job_id": job})))
 }
 

@@ -69,7 +69,7 @@ async fn dispatch(
             Ok(health::health(&edge))
         }
         ["api", "anime", "jobs"] => match *request.method() {
-            Method::GET => jobs::list(&edge, &request),
+            Method::GET => jobs::list(&edge, &request).await,
             Method::POST => jobs::create(&edge, request).await,
             _ => Err(Failure::wrong_method("GET, POST")),
         },

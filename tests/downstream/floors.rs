@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["config"],
     &["job", "estimate"],
-    &["comfy", "hub", "workflow", "replay"],
+    &["comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
     &["server"],
     &["cli"],

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig, UpstreamConfig};
+use comfy_relay::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use comfy_relay::relay::Relay;
 use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
 use comfy_relay::server::Server;
@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) upstream: UpstreamConfig,
     pub(crate) server: ServerConfig,
     pub(crate) relay: RelayConfig,
+    pub(crate) store: StoreConfig,
     pub(crate) speed: Speed,
 }
 
@@ -49,6 +50,7 @@ impl Default for Settings {
                 backlog: 4_096,
                 ..RelayConfig::default()
             },
+            store: StoreConfig::default(),
             speed: Speed::Fastest,
         }
     }
@@ -88,7 +90,8 @@ impl World {
 
     async fn at(url: &str, comfyui: Option<Replay>, mut settings: Settings) -> Self {
         settings.upstream.urls = vec![Url::parse(url).unwrap()];
-        let relay = Relay::start(settings.relay, settings.upstream).unwrap();
+        let relay = Relay::start(settings.relay, settings.upstream, &settings.store);
+        let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, relay.clone(), settings.server).unwrap();
         Self {

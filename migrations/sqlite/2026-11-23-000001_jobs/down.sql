@@ -1,0 +1,3 @@
+-- The table jobs stays: it may be the pipeline's own.
+DROP TABLE backends;
+DROP TABLE node_runs;

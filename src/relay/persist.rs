@@ -1,0 +1,203 @@
+//! Between jobs and the store: what is kept of a job, and how it goes on after a restart.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Relay;
+use crate::comfy::Upstream;
+use crate::job::{Bar, Job, JobId, Progress, Saved};
+use crate::store::{JobRecord, NodeRunRecord, SavedJob, Store, StoreError};
+
+/// How long an answer waits until what it acknowledges is written. A database that is away holds up
+/// nobody for longer.
+const DURABLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The loss count of a job from before the start: whether its server was restarted since, nobody
+/// knows.
+const BEFORE_THE_START: u64 = u64::MAX;
+
+impl Relay {
+    /// Takes up every job that has not ended.
+    pub(super) async fn restore(&self) {
+        match self.recorder().store().open_jobs().await {
+            Ok(open) => {
+                let count = open.len();
+                for saved in open {
+                    self.take_up(saved);
+                }
+                if count > 0 {
+                    tracing::info!(jobs = count, "went on with jobs from before the start");
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "cannot read the jobs from before the start");
+            }
+        }
+    }
+
+    /// The same, once the database is there.
+    pub(super) async fn restore_late(self) {
+        tokio::select! {
+            () = self.stopping() => return,
+            () = self.recorder().ready() => {}
+        }
+        self.restore().await;
+        for backend in &self.0.backends {
+            backend.look.notify_one();
+        }
+    }
+
+    /// Puts a job from the store on the books, unless it is there. Says whether it is there now.
+    pub(super) fn take_up(&self, saved: SavedJob) -> bool {
+        let id = saved.job_id.clone();
+        let mut jobs = self.jobs();
+        if !jobs.reserve(&id) {
+            return jobs.get(&id).is_some();
+        }
+        let index = self
+            .0
+            .backends
+            .iter()
+            .position(|backend| Some(backend.name()) == saved.backend.as_deref());
+        if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
+            tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
+        }
+        jobs.insert(Job::restored(saved_state(saved)), index, BEFORE_THE_START);
+        if let Some(entry) = jobs.get_mut(&id) {
+            self.show(entry);
+        }
+        true
+    }
+
+    /// Takes up a job that the store knows. Says whether it is on the books now.
+    pub(super) async fn take_up_from_store(&self, id: &JobId) -> bool {
+        match self.recorder().store().job(id).await {
+            Ok(Some(saved)) => self.take_up(saved),
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look a job up"
+                );
+                false
+            }
+        }
+    }
+
+    /// Waits until the newest state of a job is written, but not for long.
+    pub(super) async fn durable(&self, id: &JobId) {
+        let recorded = self.jobs().get(id).map(|entry| entry.recorded);
+        if let Some(number) = recorded {
+            let asked = Instant::now();
+            if timeout(DURABLE_PATIENCE, self.recorder().written(number))
+                .await
+                .is_err()
+            {
+                tracing::debug!(job_id = %id, waited = ?asked.elapsed(), "acknowledged a state that is not written yet");
+            }
+        }
+    }
+
+    /// Deletes what the store need not keep any longer.
+    pub(super) async fn delete_old(&self) -> Result<(), StoreError> {
+        let Some(retention) = self.0.retention else {
+            return Ok(());
+        };
+        let Ok(before) = jiff::Timestamp::now().checked_sub(retention) else {
+            return Ok(());
+        };
+        let deleted = self.recorder().store().delete_before(before).await?;
+        if deleted > 0 {
+            tracing::info!(
+                jobs = deleted,
+                "deleted jobs that are older than RETENTION_DAYS"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The server, with the client id that is kept for it.
+pub(super) async fn identified(store: &Store, upstream: Upstream) -> Upstream {
+    let (name, address) = (upstream.name(), upstream.address());
+    match store.client_id(name, &address, upstream.client_id()).await {
+        Ok(client_id) => upstream.with_client_id(client_id),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                backend = name,
+                error,
+                "cannot read our client id; events of prompts in flight are missed"
+            );
+            upstream
+        }
+    }
+}
+
+/// What is kept of a job in this state.
+pub(super) fn record(job: &Job, progress: Progress) -> JobRecord {
+    let is_final = progress.status.is_final();
+    JobRecord {
+        created_at: job.created_at(),
+        started_at: job.started_at(),
+        completed_at: job.ended_at(),
+        error_code: job.error().map(|error| error.code.as_str()),
+        learned_from: job.learned_from().map(|source| source.as_str()),
+        node_runs: if is_final { node_runs(job) } else { Vec::new() },
+        progress,
+    }
+}
+
+fn node_runs(job: &Job) -> Vec<NodeRunRecord> {
+    let ended_at = job.ended_at().unwrap_or_default();
+    let ran = job.nodes().timeline().into_iter().map(|run| {
+        let planned = job.plan().node(run.display);
+        let until = run.ended_at.unwrap_or(ended_at);
+        NodeRunRecord {
+            node: run.id.to_owned(),
+            class: planned.map(|node| node.class_type.clone()),
+            signature: planned.map(|node| node.signature.clone()),
+            started_at: run.started_at,
+            seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
+            steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
+            cached: false,
+        }
+    });
+    let began_at = job.started_at().unwrap_or(ended_at);
+    let cached = job.nodes().cached_ids().filter_map(|id| {
+        let planned = job.plan().node(id).filter(|node| node.needed)?;
+        Some(NodeRunRecord {
+            node: id.to_owned(),
+            class: Some(planned.class_type.clone()),
+            signature: Some(planned.signature.clone()),
+            started_at: began_at,
+            seconds: 0.0,
+            steps: None,
+            cached: true,
+        })
+    });
+    ran.chain(cached).collect()
+}
+
+pub(super) fn saved_state(saved: SavedJob) -> Saved {
+    let SavedJob { metadata, .. } = saved;
+    Saved {
+        id: saved.job_id,
+        prompt_id: saved.prompt_id,
+        backend: saved.backend,
+        status: saved.status,
+        progress: metadata.progress.min(100),
+        seq: metadata.relay.seq,
+        outputs: metadata.outputs,
+        output_path: saved.output_path,
+        error: saved
+            .error
+            .map(|message| (metadata.relay.error_code, message)),
+        learned_from: metadata.relay.learned_from,
+        created_at: saved.created_at,
+        started_at: saved.started_at,
+        ended_at: saved.completed_at,
+    }
+}

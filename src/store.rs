@@ -1,0 +1,105 @@
+//! What must survive: jobs, the runs of their nodes, and who we are to each ComfyUI server, in
+//! PostgreSQL or SQLite.
+//!
+//! Each query is a function named for what it finds or does, written once for both databases. The
+//! table `jobs` may be the pipeline's own: see [`shape`].
+
+mod backends;
+mod database;
+mod jobs;
+mod record;
+mod recorder;
+mod save;
+mod schema;
+mod shape;
+
+use std::sync::Arc;
+
+use diesel::backend::Backend;
+use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::OnceCell;
+
+pub use database::StoreError;
+pub use jobs::{Cursor, JobFilter};
+pub use record::{JobRecord, Metadata, NodeRunRecord, RelayMetadata, SavedJob};
+pub use recorder::{Recorder, RecorderHealth};
+
+use crate::config::StoreConfig;
+use database::Connections;
+use diesel_async::pooled_connection::bb8::RunError;
+use save::Statements;
+
+const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// The lock under which relays that start at once migrate one after another: any number that nobody
+/// else takes.
+const MIGRATION_LOCK: i64 = 0x636f_6d66_795f_7265;
+
+/// A database, opened but not necessarily there. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connections: Connections,
+    statements: Arc<OnceCell<Statements>>,
+}
+
+impl Store {
+    /// Opens the configured database. Nothing is dialled before the first query.
+    pub fn open(config: &StoreConfig) -> Self {
+        Self {
+            connections: Connections::open(config),
+            statements: Arc::default(),
+        }
+    }
+
+    /// What kind of database it is.
+    pub fn kind(&self) -> &'static str {
+        match self.connections {
+            Connections::Postgres(_) => "postgres",
+            Connections::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Brings the schema up to date, adopting a table `jobs` that is there already.
+    ///
+    /// Several relays may do so at once. Needs a runtime of several threads, because migrations block.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        match &self.connections {
+            Connections::Postgres(pool) => {
+                // The lock belongs to this session: should the relay die, the server lets go of it.
+                let mut guard = pool.dedicated_connection().await.map_err(RunError::User)?;
+                let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+                guard.batch_execute(&lock).await?;
+                shape::adopt(&self.connections).await?;
+                let connection = pool.dedicated_connection().await.map_err(RunError::User)?;
+                apply(AsyncMigrationHarness::new(connection), POSTGRES_MIGRATIONS)?;
+            }
+            Connections::Sqlite(pool) => {
+                shape::adopt(&self.connections).await?;
+                let connection = pool.get_owned().await?;
+                apply(AsyncMigrationHarness::new(connection), SQLITE_MIGRATIONS)?;
+            }
+        }
+        self.prepared().await?;
+        Ok(())
+    }
+
+    /// The statements for the shape that the table `jobs` has.
+    async fn prepared(&self) -> Result<&Statements, StoreError> {
+        let prepare = || async {
+            let ids = shape::id_kind(&self.connections).await?;
+            Ok(Statements::new(&self.connections, ids))
+        };
+        self.statements.get_or_try_init(prepare).await
+    }
+}
+
+fn apply<D: Backend>(
+    mut connection: impl MigrationHarness<D>,
+    migrations: EmbeddedMigrations,
+) -> Result<(), StoreError> {
+    let applied = connection.run_pending_migrations(migrations);
+    applied.map_err(|error| StoreError::Migration(error.to_string()))?;
+    Ok(())
+}

@@ -1,0 +1,35 @@
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::schema::backends;
+
+impl Store {
+    /// The client id of a server's socket: the one that is kept, or else `fresh`, which is kept now.
+    pub async fn client_id(
+        &self,
+        name: &str,
+        url: &str,
+        fresh: &str,
+    ) -> Result<String, StoreError> {
+        in_time(async {
+            with_connection!(&self.connections, connection => {
+                diesel::insert_into(backends::table)
+                    .values((
+                        backends::name.eq(name),
+                        backends::url.eq(url),
+                        backends::client_id.eq(fresh),
+                    ))
+                    .on_conflict(backends::name)
+                    .do_update()
+                    .set(backends::url.eq(url))
+                    .execute(connection)
+                    .await?;
+                let kept = backends::table.find(name).select(backends::client_id);
+                Ok(kept.first(connection).await?)
+            })
+        })
+        .await
+    }
+}
