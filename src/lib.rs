@@ -24,7 +24,8 @@
 //!
 //! Socket::next ─ Message::parse ─ Relay::ingest ─┐
 //!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ════════════▶ session ─ socket
-//!      (numbered, encoded once)                 ─┘
+//!      (numbered, encoded once)                  ├─ Recorder::record   never waits
+//!                                               ─┘
 //! ```
 //!
 //! Where this differs from a first sketch of the design: positions of events (`{epoch, seq}`) are left

@@ -1,0 +1,134 @@
+//! How fast the recorder takes states, how fast they are written, and how long a final state is on its
+//! way to the disk: `cargo bench --bench recorder`.
+//!
+//! SQLite runs in a temporary folder; PostgreSQL where `DATABASE_URL` names one that may be filled.
+
+use std::time::{Duration, Instant};
+
+use comfy_relay::config::{Database, StoreConfig};
+use comfy_relay::job::{JobId, Progress, Status};
+use comfy_relay::store::{JobRecord, Recorder, Store};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Running jobs whose states are recorded again and again.
+const RUNNING: usize = 5_000;
+
+/// States that are recorded of them.
+const STATES: usize = 2_000_000;
+
+/// New jobs that are written.
+const NEW: usize = 50_000;
+
+/// Final states whose way to the disk is timed, and the pause between them.
+const FINALS: usize = 500;
+const FINAL_PAUSE: Duration = Duration::from_millis(10);
+
+#[tokio::main]
+async fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = Database::Sqlite(folder.path().join("bench.db"));
+    println!("database  updates/s taken  rows/s written (new jobs)  final state to durable, p50 / p99");
+    measure("sqlite", file).await;
+    match std::env::var("DATABASE_URL").ok().and_then(|url| Url::parse(&url).ok()) {
+        Some(url) => measure("postgres", Database::Postgres(url)).await,
+        None => println!("postgres  set DATABASE_URL to a PostgreSQL database that may be filled"),
+    }
+}
+
+async fn measure(name: &str, database: Database) {
+    let config = StoreConfig {
+        database,
+        ..StoreConfig::default()
+    };
+    let recorder = Recorder::new(Store::open(&config));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(recorder.clone().run(stop.clone()));
+    recorder.ready().await;
+    let taken = take(&recorder).await;
+    let written = write(&recorder).await;
+    let mut waits = finish(&recorder).await;
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!("{name:<8}  {taken:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms", at(0.5), at(0.99));
+    stop.cancel();
+    running.await.expect("the recorder ends");
+}
+
+/// States of running jobs, as fast as they are taken while the writer is at work.
+async fn take(recorder: &Recorder) -> f64 {
+    let records: Vec<JobRecord> = (0..RUNNING).map(|job| record("run", job, Status::Processing)).collect();
+    let recorder = recorder.clone();
+    let taking = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
+        let mut last = 0;
+        for state in 0..STATES {
+            let mut record = records[state % RUNNING].clone();
+            record.progress.seq = state as u64;
+            last = recorder.record(record);
+        }
+        (STATES as f64 / began.elapsed().as_secs_f64(), last, recorder)
+    });
+    let (rate, last, recorder) = taking.await.expect("no panic");
+    recorder.written(last).await;
+    rate
+}
+
+/// New jobs, until the last one is written.
+async fn write(recorder: &Recorder) -> f64 {
+    let began = Instant::now();
+    let mut last = 0;
+    for job in 0..NEW {
+        last = recorder.record(record("new", job, Status::Queued));
+    }
+    recorder.written(last).await;
+    NEW as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Final states, one after another, while running jobs go on.
+async fn finish(recorder: &Recorder) -> Vec<Duration> {
+    let mut pause = tokio::time::interval(FINAL_PAUSE);
+    let mut waits = Vec::new();
+    for job in 0..FINALS {
+        pause.tick().await;
+        for other in 0..10 {
+            recorder.record(record("run", (job * 10 + other) % RUNNING, Status::Processing));
+        }
+        let began = Instant::now();
+        let number = recorder.record(record("end", job, Status::Completed));
+        recorder.written(number).await;
+        waits.push(began.elapsed());
+    }
+    waits
+}
+
+fn record(kind: &str, number: usize, status: Status) -> JobRecord {
+    let now = Timestamp::now();
+    JobRecord {
+        progress: Progress {
+            job_id: JobId::parse(&format!("{kind}-{number}")).expect("a valid id"),
+            status,
+            progress: if status == Status::Completed { 100 } else { 45 },
+            estimated_remaining: Some(12),
+            message: "KSampler: step 9 of 20".to_owned(),
+            output_path: None,
+            error: None,
+            timestamp: now,
+            prompt_id: Some(format!("prompt-{kind}-{number}")),
+            seq: 1,
+            node: None,
+            nodes: None,
+            queue_position: None,
+            elapsed: Some(3.5),
+            outputs: Vec::new(),
+            backend: Some("127.0.0.1:8188".to_owned()),
+        },
+        created_at: now,
+        started_at: Some(now),
+        completed_at: status.is_final().then_some(now),
+        error_code: None,
+        learned_from: None,
+        node_runs: Vec::new(),
+    }
+}
