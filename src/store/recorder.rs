@@ -140,7 +140,7 @@ impl Recorder {
                     Err(error) => {
                         self.failed(&mut failures, &error);
                         if self.pause(failures, &stop).await {
-                            return;
+                            break;
                         }
                         continue;
                     }
