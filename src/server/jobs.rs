@@ -95,6 +95,7 @@ pub(super) async fn create(
 /// `GET /api/anime/jobs?status=&limit=&cursor=`.
 pub(super) fn list(edge: &Edge, request: &Request<Incoming>) -> Result<Response<Body>, Failure> {
     let status = query(request, "status")
+        .filter(|word| !word.is_empty())
         .map(|word| status_of(&word))
         .transpose()?;
     let number = |name: &'static str| {
@@ -112,7 +113,7 @@ pub(super) fn list(edge: &Edge, request: &Request<Incoming>) -> Result<Response<
 
 /// `GET /api/anime/jobs/{job_id}`.
 pub(super) async fn show(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
-    edge.relay.discover(job).await;
+    edge.relay.discover(job).await?;
     let view = edge
         .relay
         .job(job)
@@ -122,6 +123,7 @@ pub(super) async fn show(edge: &Edge, job: &JobId) -> Result<Response<Body>, Fai
 
 /// `POST /api/anime/jobs/{job_id}/cancel`.
 pub(super) async fn cancel(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
+    edge.relay.discover(job).await?;
     edge.relay.cancel(job).await?;
     let answer = json!({"job_id": job, "message": "ComfyUI was asked to cancel it"});
     Ok(body::json(StatusCode::ACCEPTED, &answer))
