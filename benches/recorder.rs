@@ -29,9 +29,14 @@ const FINAL_PAUSE: Duration = Duration::from_millis(10);
 async fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = Database::Sqlite(folder.path().join("bench.db"));
-    println!("database  updates/s taken  rows/s written (new jobs)  final state to durable, p50 / p99");
+    println!(
+        "database  updates/s taken  rows/s written (new jobs)  final state to durable, p50 / p99"
+    );
     measure("sqlite", file).await;
-    match std::env::var("DATABASE_URL").ok().and_then(|url| Url::parse(&url).ok()) {
+    match std::env::var("DATABASE_URL")
+        .ok()
+        .and_then(|url| Url::parse(&url).ok())
+    {
         Some(url) => measure("postgres", Database::Postgres(url)).await,
         None => println!("postgres  set DATABASE_URL to a PostgreSQL database that may be filled"),
     }
@@ -51,14 +56,20 @@ async fn measure(name: &str, database: Database) {
     let mut waits = finish(&recorder).await;
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!("{name:<8}  {taken:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms", at(0.5), at(0.99));
+    println!(
+        "{name:<8}  {taken:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
+        at(0.5),
+        at(0.99)
+    );
     stop.cancel();
     running.await.expect("the recorder ends");
 }
 
 /// States of running jobs, as fast as they are taken while the writer is at work.
 async fn take(recorder: &Recorder) -> f64 {
-    let records: Vec<JobRecord> = (0..RUNNING).map(|job| record("run", job, Status::Processing)).collect();
+    let records: Vec<JobRecord> = (0..RUNNING)
+        .map(|job| record("run", job, Status::Processing))
+        .collect();
     let recorder = recorder.clone();
     let taking = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
@@ -68,7 +79,11 @@ async fn take(recorder: &Recorder) -> f64 {
             record.progress.seq = state as u64;
             last = recorder.record(record);
         }
-        (STATES as f64 / began.elapsed().as_secs_f64(), last, recorder)
+        (
+            STATES as f64 / began.elapsed().as_secs_f64(),
+            last,
+            recorder,
+        )
     });
     let (rate, last, recorder) = taking.await.expect("no panic");
     recorder.written(last).await;
@@ -93,7 +108,11 @@ async fn finish(recorder: &Recorder) -> Vec<Duration> {
     for job in 0..FINALS {
         pause.tick().await;
         for other in 0..10 {
-            recorder.record(record("run", (job * 10 + other) % RUNNING, Status::Processing));
+            recorder.record(record(
+                "run",
+                (job * 10 + other) % RUNNING,
+                Status::Processing,
+            ));
         }
         let began = Instant::now();
         let number = recorder.record(record("end", job, Status::Completed));

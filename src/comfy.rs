@@ -65,10 +65,7 @@ impl Upstream {
 
     /// The server's address, without user and password.
     pub fn address(&self) -> String {
-        let mut url = self.url.clone();
-        // Only addresses that have no host refuse this, and they have no user either.
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
-        url.as_str().trim_end_matches('/').to_owned()
+        rest::address(&self.url)
     }
 
     /// The client id of our socket and of our prompts.

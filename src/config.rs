@@ -31,6 +31,9 @@ pub struct UpstreamConfig {
     pub max_backoff: Duration,
     /// How often the queue is looked at while jobs are open.
     pub poll_interval: Duration,
+    /// The least pause between two looks at a queue that nothing urgent asks for: it can be many
+    /// megabytes, and on a busy server it changes all the time.
+    pub min_look_pause: Duration,
     /// How long a socket may be silent while a prompt of ours runs, before a new one is dialled:
     /// a socket that the server has forgotten looks healthy and stays silent for ever.
     pub silence: Duration,
@@ -133,6 +136,7 @@ impl Default for UpstreamConfig {
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             poll_interval: Duration::from_secs(2),
+            min_look_pause: Duration::from_millis(200),
             silence: Duration::from_secs(10),
             event_grace: Duration::from_secs(1),
             history_gap: Duration::from_secs(5),

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 pub use connection::{Connection, Connections};
 pub use publication::{End, Preview, Publication};
@@ -27,6 +28,7 @@ pub struct Hub {
     topics: Arc<Mutex<HashMap<JobId, Arc<Topic>>>>,
     /// How many publications are kept for a subscriber that lags.
     backlog: usize,
+    changes: watch::Sender<()>,
 }
 
 impl Hub {
@@ -35,6 +37,7 @@ impl Hub {
         Self {
             topics: Arc::default(),
             backlog,
+            changes: watch::Sender::new(()),
         }
     }
 
@@ -55,7 +58,15 @@ impl Hub {
     pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
         let mut topics = self.lock();
         let topic = self.topic_in(&mut topics, job);
-        Subscription::new(self.clone(), job.clone(), topic, connection)
+        let subscription = Subscription::new(self.clone(), job.clone(), topic, connection);
+        drop(topics);
+        self.changes.send_replace(());
+        subscription
+    }
+
+    /// Marked whenever a subscriber has come or left, and by whoever else has news for monitors.
+    pub fn changes(&self) -> &watch::Sender<()> {
+        &self.changes
     }
 
     /// The newest preview of a job.
@@ -114,6 +125,8 @@ impl Hub {
         if unused && topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic)) {
             topics.remove(job);
         }
+        drop(topics);
+        self.changes.send_replace(());
     }
 
     fn topic_in(&self, topics: &mut HashMap<JobId, Arc<Topic>>, job: &JobId) -> Arc<Topic> {

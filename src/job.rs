@@ -177,7 +177,7 @@ impl Job {
         self.end(verdict, source, now)
     }
 
-    fn take(&mut self, report: Report, now: Timestamp) -> bool {
+    fn take(&mut self, mut report: Report, now: Timestamp) -> bool {
         if report.status != Status::Queued {
             self.start(now);
         }
@@ -187,6 +187,10 @@ impl Job {
             Status::Failed => Some(Verdict::Failed(JobError::reported(report.error.as_deref()))),
             Status::Cancelled => Some(Verdict::Cancelled),
         };
+        // An output that was reported once stays, as those of ComfyUI do.
+        if let Some((before, _)) = self.report.take() {
+            report.output_path = report.output_path.or(before.output_path);
+        }
         self.report = Some((report, now));
         if let Some(verdict) = verdict {
             self.end(verdict, Source::Producer, now);
@@ -205,6 +209,7 @@ impl Job {
         };
         let nodes_end = match self.status {
             Status::Completed => NodeState::Finished,
+            Status::Cancelled => NodeState::Interrupted,
             _ => NodeState::Failed,
         };
         self.nodes.close(nodes_end, now);

@@ -4,8 +4,10 @@
 //! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
 
 mod backend;
+mod error;
 mod follow;
 mod ingest;
+mod inquiry;
 mod jobs;
 mod lookup;
 mod persist;
@@ -32,8 +34,9 @@ use crate::workflow::Workflows;
 use backend::Backend;
 use jobs::Jobs;
 
+pub use error::RelayError;
 pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
-pub use submit::{Accepted, RelayError, Work};
+pub use submit::{Accepted, Work};
 pub use view::{JobPage, JobView, NodeRunView};
 
 /// How long a start waits for the database. Jobs that have not ended, and who we are to each server,
@@ -55,8 +58,6 @@ struct Inner {
     hub: Hub,
     backends: Vec<Arc<Backend>>,
     jobs: Mutex<Jobs>,
-    /// Marked whenever something changed that the monitor shows.
-    changes: watch::Sender<()>,
     recorder: Recorder,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
@@ -98,7 +99,6 @@ impl Relay {
             upstream,
             backends,
             jobs: Mutex::default(),
-            changes: watch::Sender::new(()),
             recorder,
             retention: store.retention,
             stop: CancellationToken::new(),
@@ -128,7 +128,6 @@ impl Relay {
 
     /// Follows a job, known or not: its newest state first, then every later one.
     pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
-        self.changed();
         self.hub().subscribe(job, connection)
     }
 
@@ -148,7 +147,7 @@ impl Relay {
 
     /// Marked whenever something changed that [`Relay::system_status`] shows.
     pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.changes.subscribe()
+        self.hub().changes().subscribe()
     }
 
     /// Asks all tasks to stop.
@@ -183,7 +182,7 @@ impl Relay {
     }
 
     fn changed(&self) {
-        self.0.changes.send_replace(());
+        self.hub().changes().send_replace(());
     }
 
     /// The jobs are whole at any moment, also after a panic elsewhere: an event is folded in full or

@@ -1,6 +1,7 @@
 //! The downstream edge: HTTP, and one session for each subscriber.
 
 mod body;
+mod ending;
 mod error;
 mod events;
 mod health;
@@ -9,6 +10,7 @@ mod message;
 mod monitor;
 mod route;
 mod session;
+mod wait;
 mod web;
 
 use std::net::SocketAddr;

@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message as Wire;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use url::Url;
 use uuid::Uuid;
 
@@ -58,6 +59,8 @@ pub(super) struct Args {
     description: String,
 }
 
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
 /// What is being recorded. Clones write to the same recording.
 #[derive(Debug, Clone)]
 struct Tape {
@@ -83,7 +86,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     let mut tasks = JoinSet::new();
-    let listening = tape.clone().listen();
+    let socket = tape
+        .connect()
+        .await
+        .context("cannot open ComfyUI's socket")?;
+    let listening = tape.clone().listen(socket);
     tasks.spawn(async {
         if let Err(error) = listening.await {
             eprintln!("warning: the socket broke off: {error:#}");
@@ -169,8 +176,8 @@ impl Tape {
         })
     }
 
-    /// Records the socket until it closes.
-    async fn listen(self) -> anyhow::Result<()> {
+    /// Opens the socket: events of prompts that are submitted before it are lost.
+    async fn connect(&self) -> anyhow::Result<Socket> {
         let path = format!("/ws?clientId={}", self.client_id);
         let mut url = self.base.join(&path)?;
         // A change between these schemes is always allowed.
@@ -180,6 +187,11 @@ impl Tape {
         let flags = json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}});
         socket.send(Wire::text(flags.to_string())).await?;
         self.note(FrameKind::Sent(flags));
+        Ok(socket)
+    }
+
+    /// Records the socket until it closes.
+    async fn listen(self, mut socket: Socket) -> anyhow::Result<()> {
         while let Some(frame) = socket.next().await {
             match frame? {
                 Wire::Text(text) => {

@@ -13,6 +13,9 @@ use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConf
 use crate::relay::Relay;
 use crate::server::Server;
 
+/// The longest time that can be set: clocks cannot count for ever.
+const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
 /// Run the relay
 ///
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
@@ -130,6 +133,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub(super) fn comfyui_url(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text.trim()).map_err(|error| format!("{error}; expected http://HOST:PORT"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "a user and a password in the address are of no use here: sockets are opened without; \
+             expected http://HOST:PORT"
+                .to_owned(),
+        );
+    }
     match url.scheme() {
         "http" if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(url),
         "http" => Err("expected http://HOST:PORT without query".to_owned()),
@@ -146,6 +156,9 @@ pub(super) fn comfyui_url(text: &str) -> Result<Url, String> {
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number of seconds, at least 1".to_owned()),
+        Ok(seconds) if seconds > MAX_SECONDS => Err(format!(
+            "expected at most {MAX_SECONDS} seconds, which are ten years"
+        )),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
     }
 }

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts to reach it.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The close code of a relay that cannot do now what it was asked.
+const TRY_LATER: u16 = 1013;
 
 /// Exit code where the job cannot be followed.
 const UNREACHABLE: u8 = 3;
@@ -45,6 +49,8 @@ pub(super) enum Outcome {
     Refused(String),
     /// The connection was lost.
     Lost(String),
+    /// Nobody reads what is printed.
+    Unread,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -58,7 +64,12 @@ pub(super) async fn watch(relay: &RelayArg, job: &JobId, json: bool) -> anyhow::
     let mut lost_at: Option<Instant> = None;
     let mut heard = false;
     loop {
-        match follow(relay, job, bar.as_mut(), &mut heard).await {
+        let mut spoke = false;
+        let outcome = follow(relay, job, bar.as_mut(), &mut spoke).await;
+        if spoke {
+            (heard, lost_at) = (true, None);
+        }
+        match outcome {
             Outcome::Ended(status) => {
                 return Ok(match status {
                     Status::Completed => ExitCode::SUCCESS,
@@ -70,6 +81,7 @@ pub(super) async fn watch(relay: &RelayArg, job: &JobId, json: bool) -> anyhow::
                 eprintln!("error: {reason}");
                 return Ok(ExitCode::from(UNREACHABLE));
             }
+            Outcome::Unread => return Ok(ExitCode::SUCCESS),
             Outcome::Lost(reason) => {
                 let patient = lost_at.get_or_insert_with(Instant::now).elapsed() < RETURN_PATIENCE;
                 if !(heard && patient) {
@@ -96,22 +108,31 @@ pub(super) async fn follow(
         }
         Err(error) => return Outcome::Lost(error.to_string()),
     };
+    // What the relay had to say last, should it give up.
+    let mut complaint = None;
     loop {
         let text = match socket.next().await {
             Some(Ok(Frame::Text(text))) => text,
+            Some(Ok(Frame::Close(Some(close)))) if u16::from(close.code) == TRY_LATER => {
+                return Outcome::Refused(complaint.unwrap_or_else(|| close.to_string()));
+            }
             Some(Ok(_)) => continue,
             Some(Err(error)) => return Outcome::Lost(error.to_string()),
             None => return Outcome::Lost("the connection ended".to_owned()),
         };
         *heard = true;
-        if bar.is_none() {
-            println!("{text}");
+        if bar.is_none() && writeln!(std::io::stdout(), "{text}").is_err() {
+            return Outcome::Unread;
         }
         let Ok(message) = serde_json::from_str::<Message>(&text) else {
             continue;
         };
         if message.r#type == "error" && message.code.as_deref() == Some("job_not_found") {
             return Outcome::Refused(message.error.unwrap_or_default());
+        }
+        if message.r#type == "error" {
+            complaint = message.error;
+            continue;
         }
         if message.r#type != "progress" {
             continue;

@@ -89,6 +89,12 @@ impl Queue {
         &self.running
     }
 
+    /// Every prompt that runs or waits.
+    pub fn prompt_ids(&self) -> impl Iterator<Item = &str> {
+        let places = self.running.iter().chain(&self.pending);
+        places.map(|place| place.prompt_id.as_str())
+    }
+
     /// How many prompts wait.
     pub fn pending_count(&self) -> usize {
         self.pending.len()

@@ -51,6 +51,19 @@ pub enum RestError {
     },
 }
 
+impl RestError {
+    /// Whether the server did not answer at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// Whether the server may have done what it was asked, although no answer came: the call broke
+    /// off when the connection was there.
+    pub fn may_be_done(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
+    }
+}
+
 /// Why a prompt was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -106,7 +119,7 @@ impl Rest {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .build()?;
-        let view = format!("{}/view", base.as_str().trim_end_matches('/'));
+        let view = format!("{}/view", address(&base));
         Ok(Self { client, base, view })
     }
 
@@ -231,6 +244,14 @@ impl Rest {
     }
 }
 
+/// An address without its user and password, and without a slash at its end.
+pub(super) fn address(url: &Url) -> String {
+    let mut url = url.clone();
+    // Only addresses that have no host refuse this, and they have no user either.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
 fn success(call: &str, status: StatusCode) -> Result<(), RestError> {
     match status.is_success() {
         true => Ok(()),
@@ -249,5 +270,17 @@ fn garbled(call: &str, why: &dyn std::fmt::Display) -> RestError {
     RestError::Garbled {
         call: call.to_owned(),
         why: why.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_files_holds_no_password() {
+        let base = Url::parse("http://me:secret@gpu:8188/comfy/").unwrap();
+        let rest = Rest::new(base).unwrap();
+        assert_eq!(rest.view(), "http://gpu:8188/comfy/view");
     }
 }

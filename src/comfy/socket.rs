@@ -186,9 +186,10 @@ impl Socket {
         Incoming::Disconnected(reason)
     }
 
-    /// Doubles with every failure in a row, and is jittered, so that many relays do not come at once.
+    /// Doubles with every failure in a row, and is jittered from the first one on, so that many
+    /// relays do not come at once: at first between once and twice the least pause.
     fn backoff(&self) -> Duration {
-        let doubled = self.min_backoff.saturating_mul(1 << self.failures.min(16));
+        let doubled = self.min_backoff.saturating_mul(2 << self.failures.min(16));
         let backoff = doubled.min(self.max_backoff);
         backoff
             .mul_f64(rand::rng().random_range(0.5..=1.0))

@@ -39,7 +39,7 @@ impl Delivery {
 
 /// One client that follows one job: a stream of its states, the newest first.
 ///
-/// Ends only when the job is forgotten. Dropping it takes the client off the books.
+/// Never ends; when the job is forgotten it says no more. Dropping it takes the client off the books.
 #[derive(Debug)]
 pub struct Subscription {
     hub: Hub,
@@ -73,6 +73,11 @@ impl Subscription {
         self.topic.newest().is_some()
     }
 
+    /// The number of the newest state, if any state is known yet.
+    pub fn newest_seq(&self) -> Option<u64> {
+        self.topic.newest().map(|newest| newest.seq)
+    }
+
     /// The job's previews, the newest only.
     pub fn previews(&self) -> watch::Receiver<Option<Arc<Preview>>> {
         self.topic.follow_previews()
@@ -92,6 +97,7 @@ impl Stream for Subscription {
                     Some(Ok(next)) => Some(next),
                     // It lagged: the newest state is all that it needs.
                     Some(Err(_)) => self.topic.newest(),
+                    // Never comes: the topic, which is ours as well, holds the sender.
                     None => return Poll::Ready(None),
                 },
             };

@@ -57,7 +57,7 @@ impl JobError {
     pub fn lost() -> Self {
         Self {
             code: ErrorCode::PromptLost,
-            message: "ComfyUI was restarted and has lost this prompt; submit it again".to_owned(),
+            message: "ComfyUI no longer knows this prompt (it was restarted, or its history was cleared); submit it again".to_owned(),
         }
     }
 

@@ -82,6 +82,8 @@ pub enum NodeState {
     Cached,
     /// It raised an error.
     Failed,
+    /// It was at work when the job was cancelled.
+    Interrupted,
 }
 
 /// How a prompt ended.

@@ -267,7 +267,7 @@ impl Nodes {
             match self.displays.get(id).and_then(|display| display.state) {
                 Some(NodeState::Finished) => counts.done += 1,
                 Some(NodeState::Cached) => counts.cached += 1,
-                Some(NodeState::Running | NodeState::Failed) | None => {}
+                Some(NodeState::Running | NodeState::Failed | NodeState::Interrupted) | None => {}
             }
         }
         counts

@@ -281,3 +281,29 @@ proptest! {
         prop_assert_eq!(publish(&mut once), publish(&mut twice));
     }
 }
+
+#[test]
+fn an_output_that_was_reported_stays() {
+    let mut job = job();
+    let report = |output_path: Option<&str>| Report {
+        status: Status::Processing,
+        progress: 50,
+        estimated_remaining: None,
+        message: None,
+        output_path: output_path.map(str::to_owned),
+        error: None,
+    };
+    job.apply(Event::Reported(report(Some("a.png"))), MOMENT);
+    job.apply(Event::Reported(report(None)), MOMENT);
+    let state = publish(&mut job);
+    assert_eq!(state.output_path.as_deref(), Some("a.png"));
+}
+
+#[test]
+fn nodes_at_work_are_interrupted_by_a_cancellation() {
+    let mut job = job();
+    job.apply(started("3"), MOMENT);
+    job.apply(Event::Ended(Verdict::Cancelled), MOMENT);
+    job.apply(Event::Gone(Absence::Forgotten), MOMENT);
+    assert_eq!(job.nodes().timeline()[0].state, NodeState::Interrupted);
+}

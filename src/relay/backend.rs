@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -15,14 +15,25 @@ const MAX_STRAYS: usize = 512;
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) upstream: Upstream,
-    /// Wakes the task that compares open jobs with the queue and the history.
-    pub(super) look: Notify,
+    /// Wakes the task that compares open jobs with the queue and the history, at once.
+    pub(super) look_now: Notify,
+    /// Wakes it when it has rested for a moment: the queue has changed.
+    pub(super) look_soon: Notify,
     /// Asks the reader for a new socket.
     pub(super) redial: Notify,
     pub(super) connected: watch::Sender<bool>,
-    /// Taken for a look-up of a prompt that nobody has registered.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Taken for a look-up of a prompt that nobody has registered: one reads the queue for all who
+    /// wait meanwhile.
+    pub(super) turn: tokio::sync::Mutex<Option<QueueIds>>,
     state: Mutex<BackendState>,
+}
+
+/// The prompts that a queue held.
+#[derive(Debug)]
+pub(super) struct QueueIds {
+    /// When it was asked for.
+    pub(super) asked_at: Instant,
+    pub(super) prompts: HashSet<String>,
 }
 
 /// What is known of a ComfyUI server at the moment.
@@ -46,6 +57,8 @@ pub(super) struct BackendState {
     pub(super) heard_at: Instant,
     /// How often the socket was replaced because of silence, since it last told of a prompt.
     pub(super) silences: u32,
+    /// It was told in the log that the server's answers are of no use.
+    pub(super) complained: bool,
     strays: VecDeque<(String, Event)>,
 }
 
@@ -53,7 +66,8 @@ impl Backend {
     pub(super) fn new(upstream: Upstream) -> Self {
         Self {
             upstream,
-            look: Notify::new(),
+            look_now: Notify::new(),
+            look_soon: Notify::new(),
             redial: Notify::new(),
             connected: watch::Sender::new(false),
             turn: tokio::sync::Mutex::default(),
@@ -69,6 +83,7 @@ impl Backend {
                 witness: None,
                 heard_at: Instant::now(),
                 silences: 0,
+                complained: false,
                 strays: VecDeque::new(),
             }),
         }
@@ -99,6 +114,15 @@ impl BackendState {
             .partition::<VecDeque<_>, _>(|(id, _)| id == prompt_id);
         self.strays = others;
         mine.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Takes note of a queue's length. The server runs one prompt at a time.
+    pub(super) fn heard_of_queue(&mut self, remaining: Option<u64>) {
+        self.queue_remaining = remaining;
+        if let Some(remaining) = remaining.and_then(|count| usize::try_from(count).ok()) {
+            self.running = remaining.min(1);
+            self.pending = remaining - self.running;
+        }
     }
 
     /// Takes note of a queue.

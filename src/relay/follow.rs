@@ -21,13 +21,21 @@ impl Relay {
                 biased;
                 () = self.stopping() => break,
                 () = backend.redial.notified() => {
-                    backend.connected.send_replace(false);
+                    self.let_go(&backend);
                     socket.redial().await;
                 }
                 incoming = socket.next() => self.take(index, &backend, incoming),
             }
         }
         socket.redial().await;
+    }
+
+    /// A socket that is replaced is a loss like any other: the server may be restarted before the
+    /// next one is open.
+    fn let_go(&self, backend: &Backend) {
+        let was_connected = backend.connected.send_replace(false);
+        backend.state().losses += u64::from(was_connected);
+        self.changed();
     }
 
     fn take(&self, index: usize, backend: &Backend, incoming: Incoming) {
@@ -53,7 +61,7 @@ impl Relay {
         backend.connected.send_replace(true);
         self.ingest_all(index, &Event::Reachable(true));
         self.changed();
-        backend.look.notify_one();
+        backend.look_now.notify_one();
     }
 
     /// A socket that was open is dialled again at once, and nobody need know. One that cannot be
@@ -80,9 +88,9 @@ impl Relay {
     fn hear(&self, index: usize, backend: &Backend, message: Message) {
         match message {
             Message::Status { queue_remaining } => {
-                backend.state().queue_remaining = queue_remaining;
+                backend.state().heard_of_queue(queue_remaining);
                 self.changed();
-                backend.look.notify_one();
+                backend.look_soon.notify_one();
             }
             Message::Prompt { prompt_id, event } => self.prompt(index, backend, prompt_id, event),
             Message::Over { prompt_id } => self.over(index, backend, prompt_id),
@@ -114,7 +122,7 @@ impl Relay {
             self.ingest_in(&mut jobs, &id, event.clone());
         }
         if ends {
-            backend.look.notify_one();
+            backend.look_now.notify_one();
         }
     }
 
@@ -129,7 +137,7 @@ impl Relay {
                 entry.over = true;
             }
         }
-        backend.look.notify_one();
+        backend.look_now.notify_one();
     }
 
     fn see(&self, index: usize, backend: &Backend, frame: Bytes) {

@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub(super) seen_at_loss: u64,
     /// Since when the prompt is neither in the queue nor in the history.
     pub(super) missing_since: Option<Instant>,
+    /// It was told in the log that its history is of no use.
+    pub(super) complained: bool,
     number: u64,
 }
 
@@ -71,6 +73,7 @@ impl Jobs {
                 unheard_since: None,
                 seen_at_loss,
                 missing_since: None,
+                complained: false,
                 number,
             },
         );

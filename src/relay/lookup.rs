@@ -1,45 +1,93 @@
 //! Finds the server of a prompt that was submitted elsewhere.
 
+use tokio::time::{Instant, sleep_until};
+
 use super::Relay;
-use super::submit::{RelayError, failed};
+use super::backend::{Backend, QueueIds};
+use super::error::{RelayError, failed};
 use crate::comfy::RestError;
 use crate::job::JobId;
 
+/// Where a prompt was found.
+pub(super) struct Found {
+    /// The backend's place in the list.
+    pub(super) index: usize,
+    /// Its count of losses before it was asked.
+    pub(super) losses: u64,
+}
+
 impl Relay {
     /// Takes a job up that the store knows, or registers the prompt that its id names, where some server
-    /// knows one: a job id may be a bare prompt id. Says whether the job is known now.
-    pub async fn discover(&self, job_id: &JobId) -> bool {
+    /// knows one: a job id may be a bare prompt id. The job is known afterwards, or the error tells why
+    /// not.
+    pub async fn discover(&self, job_id: &JobId) -> Result<(), RelayError> {
         if self.jobs().get(job_id).is_some() || self.take_up_from_store(job_id).await {
-            return true;
+            return Ok(());
         }
-        let Ok(index) = self.locate(job_id.as_str()).await else {
-            return false;
-        };
-        let known = self.jobs().get(job_id).is_some();
-        if !known && self.jobs().reserve(job_id) {
-            self.add(job_id, index, job_id.as_str(), None);
+        let found = self.locate(job_id.as_str(), None).await;
+        {
+            let mut jobs = self.jobs();
+            // It may have been registered while the servers were asked.
+            if jobs.get(job_id).is_some() {
+                return Ok(());
+            }
+            let is_free = found.is_ok() && jobs.reserve(job_id);
+            if found.is_ok() && !is_free {
+                // Its submission is on its way, and may fail yet.
+                return Err(RelayError::JobNotFound(job_id.clone()));
+            }
         }
-        true
+        let found = found.map_err(|error| match error {
+            RelayError::PromptNotFound(_) => RelayError::JobNotFound(job_id.clone()),
+            error => error,
+        })?;
+        self.add(job_id, &found, job_id.as_str(), None);
+        Ok(())
     }
 
-    /// The place of the backend that has a prompt in its queue or its history. The queue is read first:
-    /// a prompt goes from there to the history, never back.
-    pub(super) async fn locate(&self, prompt_id: &str) -> Result<usize, RelayError> {
+    /// The backend that has a prompt in its queue or its history: `only` this one, or any. The queue
+    /// is read first: a prompt goes from there to the history, never back.
+    pub(super) async fn locate(
+        &self,
+        prompt_id: &str,
+        only: Option<usize>,
+    ) -> Result<Found, RelayError> {
         let mut unreachable = None;
         for (index, backend) in self.0.backends.iter().enumerate() {
-            let rest = backend.upstream.rest();
-            // One look at a time for each backend: a queue can be many megabytes.
-            let _turn = backend.turn.lock().await;
-            let found = async {
-                let in_queue = rest.queue().await?.place(prompt_id).is_some();
-                Ok::<bool, RestError>(in_queue || rest.history(prompt_id).await?.is_some())
-            };
-            match found.await {
-                Ok(true) => return Ok(index),
+            if only.is_some_and(|only| only != index) {
+                continue;
+            }
+            let losses = backend.state().losses;
+            match self.has(backend, prompt_id).await {
+                Ok(true) => return Ok(Found { index, losses }),
                 Ok(false) => {}
                 Err(error) => unreachable = Some(failed(backend, error)),
             }
         }
         Err(unreachable.unwrap_or_else(|| RelayError::PromptNotFound(prompt_id.to_owned())))
+    }
+
+    async fn has(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RestError> {
+        let came_at = Instant::now();
+        let rest = backend.upstream.rest();
+        let mut turn = backend.turn.lock().await;
+        // What was asked for before we came may be too old to hold the prompt, but not to have held it.
+        let answer = turn
+            .as_ref()
+            .filter(|known| known.asked_at >= came_at || known.prompts.contains(prompt_id));
+        let is_queued = match answer {
+            Some(known) => known.prompts.contains(prompt_id),
+            None => {
+                if let Some(known) = &*turn {
+                    sleep_until(known.asked_at + self.upstream_config().min_look_pause).await;
+                }
+                let asked_at = Instant::now();
+                let queue = rest.queue().await?;
+                let prompts = queue.prompt_ids().map(str::to_owned).collect();
+                let known = turn.insert(QueueIds { asked_at, prompts });
+                known.prompts.contains(prompt_id)
+            }
+        };
+        Ok(is_queued || rest.history(prompt_id).await?.is_some())
     }
 }

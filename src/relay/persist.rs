@@ -45,7 +45,7 @@ impl Relay {
         }
         self.restore().await;
         for backend in &self.0.backends {
-            backend.look.notify_one();
+            backend.look_now.notify_one();
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
 use super::backend::Backend;
@@ -35,11 +35,17 @@ impl Relay {
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
     pub(super) async fn reconcile(self, index: usize, backend: Arc<Backend>) {
         let mut next_look = None;
+        let mut rested_at = Instant::now();
         let mut failed = false;
         loop {
+            let asked = async {
+                sleep_until(rested_at).await;
+                backend.look_soon.notified().await;
+            };
             tokio::select! {
                 () = self.stopping() => return,
-                () = backend.look.notified() => {}
+                () = backend.look_now.notified() => {}
+                () = asked => {}
                 () = rest_until(next_look) => {}
             }
             if !*backend.connected.borrow() {
@@ -47,7 +53,13 @@ impl Relay {
                 next_look = None;
                 continue;
             }
-            match self.look(index, &backend).await {
+            let looked = tokio::select! {
+                // A server that hangs must not hold up the end.
+                () = self.stopping() => return,
+                looked = self.look(index, &backend) => looked,
+            };
+            rested_at = Instant::now() + self.upstream_config().min_look_pause;
+            match looked {
                 Ok(next) => {
                     next_look = next.map(|pause| Instant::now() + pause);
                     failed = false;
@@ -67,48 +79,57 @@ impl Relay {
     }
 
     /// One look. Says after which pause the next one is due; `None` while no job is open.
+    ///
+    /// Only a server that does not answer ends it early: an answer of no use is about one job.
     async fn look(&self, index: usize, backend: &Backend) -> Result<Option<Duration>, RestError> {
-        let rest = backend.upstream.rest();
-        if backend.state().version_due {
-            let version = rest.version().await?;
-            let mut state = backend.state();
-            (state.version, state.version_due) = (version, false);
-            self.changed();
-        }
+        self.ask_version(backend).await?;
         let open = self.open(index);
+        if open.is_empty() {
+            // The length of the queue comes over the socket.
+            return Ok(None);
+        }
         let (ending, running): (Vec<Open>, Vec<Open>) =
             open.into_iter().partition(|open| open.ending);
         let mut due = !ending.is_empty();
         let mut missing = Vec::new();
         for open in ending {
-            match rest.history(&open.prompt_id).await? {
-                Some(entry) => self.read(backend, &open, entry),
-                None => missing.push(open),
+            match self.ask_history(backend, &open.id, &open.prompt_id).await? {
+                Some(Some(entry)) => self.read(backend, &open, entry),
+                // In the end, what was heard on the socket has to do.
+                Some(None) | None => missing.push(open),
             }
         }
-        let queue = rest.queue().await?;
-        backend.state().saw(&queue);
+        // A loss that comes after the question may come before the answer is of any worth.
+        let losses = backend.state().losses;
+        let queue = self.ask_queue(backend).await?;
+        let standing = |open: &Open| {
+            let queue = queue.as_ref()?;
+            Some((queue, queue.standing(&open.prompt_id)?))
+        };
         let mut kept = HashSet::new();
         for open in running {
-            match queue.standing(&open.prompt_id) {
-                Some(standing) => {
-                    kept.insert(open.seen_at_loss);
-                    self.standing(backend, &open, standing, &queue);
-                }
-                None => match rest.history(&open.prompt_id).await? {
-                    Some(entry) if self.is_heard_out(&open) => self.read(backend, &open, entry),
-                    Some(_) => due = true,
-                    None => missing.push(open),
-                },
+            if let Some((queue, standing)) = standing(&open) {
+                kept.insert(open.seen_at_loss);
+                self.standing(backend, &open, standing, queue, losses);
+                continue;
+            }
+            match self.ask_history(backend, &open.id, &open.prompt_id).await? {
+                Some(Some(entry)) if self.is_heard_out(&open) => self.read(backend, &open, entry),
+                Some(Some(_)) => due = true,
+                Some(None) if queue.is_some() => missing.push(open),
+                // Nobody can tell now; the next look may.
+                Some(None) | None => {}
             }
         }
         // The server can stand still between the last event and the end of a prompt.
-        missing.retain(|open| queue.standing(&open.prompt_id).is_none());
+        missing.retain(|open| standing(open).is_none());
         due |= !missing.is_empty();
         for open in missing {
             self.miss(backend, &open, &kept).await?;
         }
-        self.notice_silence(backend, &queue);
+        if let Some(queue) = &queue {
+            self.notice_silence(backend, queue);
+        }
         let pause = match due {
             true => DUE_INTERVAL.min(self.upstream_config().poll_interval),
             false => self.upstream_config().poll_interval,
@@ -133,13 +154,21 @@ impl Relay {
         open.collect()
     }
 
-    fn standing(&self, backend: &Backend, open: &Open, standing: Standing, queue: &Queue) {
+    /// The prompt runs or waits, by a queue that was asked for after `losses` losses of the socket.
+    fn standing(
+        &self,
+        backend: &Backend,
+        open: &Open,
+        standing: Standing,
+        queue: &Queue,
+        losses: u64,
+    ) {
         if let Some(entry) = self.jobs().get_mut(&open.id) {
             let client_id = queue
                 .place(&open.prompt_id)
                 .and_then(|place| place.client_id.as_deref());
             entry.ours = client_id == Some(backend.upstream.client_id());
-            entry.seen_at_loss = backend.state().losses;
+            entry.seen_at_loss = losses;
             entry.missing_since = None;
         }
         if !open.planned
@@ -216,7 +245,11 @@ impl Relay {
             return Ok(true);
         }
         match witness {
-            Some(witness) => Ok(backend.upstream.rest().history(&witness).await?.is_some()),
+            Some(witness) => match backend.upstream.rest().history(&witness).await {
+                Ok(entry) => Ok(entry.is_some()),
+                Err(error) if error.is_unreachable() => Err(error),
+                Err(_) => Ok(false),
+            },
             None => Ok(false),
         }
     }
@@ -243,7 +276,7 @@ impl Relay {
 
 async fn rest_until(moment: Option<Instant>) {
     match moment {
-        Some(moment) => sleep(moment.saturating_duration_since(Instant::now())).await,
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,5 @@
 //! Jobs come in, and are called off.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,10 +9,11 @@ use uuid::Uuid;
 
 use super::Relay;
 use super::backend::Backend;
-use crate::comfy::{Cancellation, RestError, SubmitError, WrongInput};
+use super::error::{RelayError, failed};
+use super::lookup::Found;
+use crate::comfy::{Cancellation, Rest, SubmitError, Submitted, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
-use crate::store::StoreError;
-use crate::workflow::{self, WorkflowError};
+use crate::workflow;
 
 /// How long a submission waits for a socket that is being dialled again. Events go only to sockets
 /// that are open, so the socket comes first.
@@ -43,61 +43,13 @@ pub struct Accepted {
     pub ignored: Vec<WrongInput>,
 }
 
-/// Why something asked of the relay was not done. Nothing is half done.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// The job id is taken.
-    #[error("there is a job \"{0}\" already; choose another job_id, or leave it out")]
-    JobExists(JobId),
-    /// No such job.
-    #[error("there is no job \"{0}\"")]
-    JobNotFound(JobId),
-    /// The job has ended, or is none of ComfyUI's.
-    #[error("the job \"{0}\" is not one that can be cancelled: {1}")]
-    NotCancellable(JobId, &'static str),
-    /// Somebody else reports on this job already.
-    #[error("the job \"{0}\" is followed on ComfyUI; no other producer can report on it")]
-    NotReportable(JobId),
-    /// The configuration does not name this server.
-    #[error("there is no backend {name:?}; there are: {}", known.join(", "))]
-    BackendUnknown {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// The server does not answer.
-    #[error("ComfyUI at {0} does not answer; try again when it runs")]
-    BackendUnreachable(String),
-    /// The server answers, but in no useful way.
-    #[error("ComfyUI at {backend} did not do it: {source}")]
-    Backend {
-        /// The server.
-        backend: String,
-        /// What it answered.
-        source: RestError,
-    },
-    /// No server knows the prompt.
-    #[error("no ComfyUI server knows the prompt {0:?}")]
-    PromptNotFound(String),
-    /// ComfyUI's validation says no.
-    #[error("{0}")]
-    Rejected(SubmitError, Vec<WrongInput>),
-    /// The workflow or its parameters are wrong.
-    #[error(transparent)]
-    Workflow(#[from] WorkflowError),
-    /// The database does not answer.
-    #[error("the database does not answer; try again when it is back")]
-    Store(#[from] StoreError),
-}
-
 /// Gives a reserved job id back, unless the job was registered.
-struct Reservation<'a> {
-    relay: &'a Relay,
+struct Reservation {
+    relay: Relay,
     id: JobId,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.relay.jobs().release(&self.id);
     }
@@ -120,38 +72,44 @@ impl Relay {
         let mut graph = workflow::check(Value::Object(graph))?;
         workflow::fill(&mut graph, params)?;
         let job_id = job_id.unwrap_or_else(fresh_id);
-        let _reservation = self.reserve(&job_id)?;
-        let (index, backend) = self.choose(backend)?;
+        let reservation = self.reserve(&job_id)?;
+        let index = self.choose(backend)?;
+        // Whoever asks may leave in the middle; a prompt that ComfyUI has taken is followed all the same.
+        let relay = self.clone();
+        let taking = self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = relay.stopping() => Err(RelayError::Stopping),
+                taken = relay.take_graph(reservation, index, &graph) => taken,
+            }
+        });
+        match taking.await {
+            Ok(taken) => taken,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(RelayError::Stopping),
+            },
+        }
+    }
+
+    async fn take_graph(
+        &self,
+        reservation: Reservation,
+        index: usize,
+        graph: &Map<String, Value>,
+    ) -> Result<Accepted, RelayError> {
+        let backend = &self.0.backends[index];
         await_socket(backend).await?;
-        let submitted = self.hand_in(backend, &graph).await?;
-        let plan = Plan::from_graph(&graph, None);
-        self.add(&job_id, index, &submitted.prompt_id, Some(plan));
-        self.durable(&job_id).await;
+        let losses = backend.state().losses;
+        let submitted = hand_in(backend, graph).await?;
+        let plan = Plan::from_graph(graph, None);
+        let found = Found { index, losses };
+        self.add(&reservation.id, &found, &submitted.prompt_id, Some(plan));
+        self.durable(&reservation.id).await;
         Ok(Accepted {
-            job_id,
+            job_id: reservation.id.clone(),
             prompt_id: submitted.prompt_id.clone(),
             backend: backend.name().to_owned(),
             ignored: submitted.ignored(),
-        })
-    }
-
-    async fn hand_in(
-        &self,
-        backend: &Backend,
-        graph: &Map<String, Value>,
-    ) -> Result<crate::comfy::Submitted, RelayError> {
-        let prompt_id = Uuid::new_v4().to_string();
-        let upstream = &backend.upstream;
-        let submitted = upstream
-            .rest()
-            .submit(graph, upstream.client_id(), &prompt_id)
-            .await;
-        submitted.map_err(|error| match error {
-            SubmitError::Rest(source) => failed(backend, source),
-            SubmitError::Rejected(ref rejection) => {
-                let inputs = rejection.inputs.clone();
-                RelayError::Rejected(error, inputs)
-            }
         })
     }
 
@@ -168,16 +126,14 @@ impl Relay {
             return Ok(accepted);
         }
         let _reservation = self.reserve(&job_id)?;
-        let index = match backend {
-            Some(_) => self.choose(backend)?.0,
-            None => self.locate(prompt_id).await?,
-        };
-        self.add(&job_id, index, prompt_id, None);
+        let only = backend.map(|_| self.choose(backend)).transpose()?;
+        let found = self.locate(prompt_id, only).await?;
+        self.add(&job_id, &found, prompt_id, None);
         self.durable(&job_id).await;
         Ok(Accepted {
             job_id,
             prompt_id: prompt_id.to_owned(),
-            backend: self.0.backends[index].name().to_owned(),
+            backend: self.0.backends[found.index].name().to_owned(),
             ignored: Vec::new(),
         })
     }
@@ -195,17 +151,17 @@ impl Relay {
     }
 
     /// Puts a job on the books and applies what was heard of its prompt before.
-    pub(super) fn add(&self, job_id: &JobId, index: usize, prompt_id: &str, plan: Option<Plan>) {
-        let backend = &self.0.backends[index];
+    pub(super) fn add(&self, job_id: &JobId, found: &Found, prompt_id: &str, plan: Option<Plan>) {
+        let backend = &self.0.backends[found.index];
         let job = Job::new(job_id.clone(), Timestamp::now()).on_backend(backend.name(), prompt_id);
         let mut jobs = self.jobs();
-        let (losses, reachable, strays) = {
+        let (reachable, strays) = {
             let mut state = backend.state();
             // Silence counts from here: an idle server had nothing to say before.
             state.heard_at = Instant::now();
-            (state.losses, state.reachable, state.take_strays(prompt_id))
+            (state.reachable, state.take_strays(prompt_id))
         };
-        jobs.insert(job, Some(index), losses);
+        jobs.insert(job, Some(found.index), found.losses);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(entry) = jobs.get_mut(job_id) {
             if let Some(plan) = plan {
@@ -221,7 +177,7 @@ impl Relay {
             self.ingest_in(&mut jobs, job_id, event);
         }
         drop(jobs);
-        backend.look.notify_one();
+        backend.look_now.notify_one();
     }
 
     /// Calls a job off: interrupts it where it runs, removes it where it waits. Its end comes with
@@ -246,7 +202,7 @@ impl Relay {
         if let Some(entry) = self.jobs().get_mut(job_id) {
             entry.called_off = cancelled == Cancellation::Asked;
         }
-        backend.look.notify_one();
+        backend.look_now.notify_one();
         match cancelled {
             Cancellation::Asked => Ok(()),
             Cancellation::NotThere => Err(RelayError::NotCancellable(
@@ -284,10 +240,10 @@ impl Relay {
         Ok(())
     }
 
-    fn reserve(&self, job_id: &JobId) -> Result<Reservation<'_>, RelayError> {
+    fn reserve(&self, job_id: &JobId) -> Result<Reservation, RelayError> {
         match self.jobs().reserve(job_id) {
             true => Ok(Reservation {
-                relay: self,
+                relay: self.clone(),
                 id: job_id.clone(),
             }),
             false => Err(RelayError::JobExists(job_id.clone())),
@@ -295,17 +251,19 @@ impl Relay {
     }
 
     /// The backend with this name; without one, that with the shortest queue among those that answer.
-    fn choose(&self, name: Option<&str>) -> Result<(usize, &Arc<Backend>), RelayError> {
+    fn choose(&self, name: Option<&str>) -> Result<usize, RelayError> {
         let mut backends = self.0.backends.iter().enumerate();
         let Some(name) = name else {
             let best = backends.min_by_key(|(_, backend)| {
                 let state = backend.state();
                 (!state.reachable, state.queue_remaining)
             });
+            let best = best.map(|(index, _)| index);
             return best.ok_or_else(|| RelayError::BackendUnreachable("no address".to_owned()));
         };
         backends
             .find(|(_, backend)| backend.name() == name)
+            .map(|(index, _)| index)
             .ok_or_else(|| {
                 let known = self
                     .0
@@ -320,6 +278,38 @@ impl Relay {
     }
 }
 
+async fn hand_in(backend: &Backend, graph: &Map<String, Value>) -> Result<Submitted, RelayError> {
+    let prompt_id = Uuid::new_v4().to_string();
+    let upstream = &backend.upstream;
+    let rest = upstream.rest();
+    let submitted = rest.submit(graph, upstream.client_id(), &prompt_id).await;
+    match submitted {
+        Ok(submitted) => Ok(submitted),
+        Err(SubmitError::Rest(error))
+            if error.may_be_done() && has_taken(rest, &prompt_id).await =>
+        {
+            tracing::warn!(prompt_id, "ComfyUI has taken a prompt without an answer");
+            Ok(Submitted {
+                prompt_id,
+                node_errors: Value::Null,
+            })
+        }
+        Err(SubmitError::Rest(source)) => Err(failed(backend, source)),
+        Err(error @ SubmitError::Rejected(_)) => Err(RelayError::rejected(error)),
+    }
+}
+
+/// Whether a prompt that was handed in without an answer is there all the same. Servers that make
+/// ids of their own cannot be asked.
+async fn has_taken(rest: &Rest, prompt_id: &str) -> bool {
+    let queue = rest.queue().await;
+    if queue.is_ok_and(|queue| queue.place(prompt_id).is_some()) {
+        return true;
+    }
+    let entry = rest.history(prompt_id).await;
+    entry.is_ok_and(|entry| entry.is_some())
+}
+
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
     let mut connected = backend.connected.subscribe();
     let patience = match backend.state().reachable {
@@ -329,14 +319,6 @@ async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
     match timeout(patience, connected.wait_for(|&connected| connected)).await {
         Ok(Ok(_)) => Ok(()),
         _ => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
-    }
-}
-
-pub(super) fn failed(backend: &Backend, source: RestError) -> RelayError {
-    let backend = backend.name().to_owned();
-    match source {
-        RestError::Unreachable { .. } => RelayError::BackendUnreachable(backend),
-        source => RelayError::Backend { backend, source },
     }
 }
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::Relay;
+use super::error::RelayError;
 use super::persist::saved_state;
-use super::submit::RelayError;
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
 use crate::store::{Cursor, JobFilter};
@@ -52,7 +52,7 @@ pub struct NodeRunView {
     pub class_type: Option<String>,
     /// What the author calls it.
     pub title: Option<String>,
-    /// `running`, `finished`, `cached` or `failed`.
+    /// `running`, `finished`, `cached`, `failed` or `interrupted`.
     pub state: &'static str,
     /// The steps of its bar.
     pub steps: Option<u32>,
@@ -145,6 +145,7 @@ fn node_run(job: &Job, run: NodeRun<'_>, now: Timestamp) -> NodeRunView {
             NodeState::Finished => "finished",
             NodeState::Cached => "cached",
             NodeState::Failed => "failed",
+            NodeState::Interrupted => "interrupted",
         },
         steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
         started_at: run.started_at,

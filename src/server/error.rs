@@ -32,6 +32,8 @@ pub(super) mod close {
     pub(crate) const POLICY: u16 = 1008;
     /// The client sent too much.
     pub(crate) const TOO_BIG: u16 = 1009;
+    /// What cannot be done now may be possible later.
+    pub(crate) const TRY_LATER: u16 = 1013;
     /// There is no such job, and none came.
     pub(crate) const JOB_NOT_FOUND: u16 = 4404;
 }
@@ -119,6 +121,7 @@ impl From<RelayError> for Failure {
             RelayError::Backend { .. } => (StatusCode::BAD_GATEWAY, "backend_error"),
             RelayError::PromptNotFound(_) => (StatusCode::NOT_FOUND, "prompt_not_found"),
             RelayError::Rejected(..) => (StatusCode::BAD_REQUEST, "workflow_rejected"),
+            RelayError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "going_away"),
             RelayError::Workflow(error) => workflow_status(error),
             RelayError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unreachable"),
         };

@@ -6,14 +6,13 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Edge;
 use super::body::{Body, full};
-use super::error::Failure;
 use super::message::ServerMessage;
-use super::session::await_job;
+use super::wait::await_job;
 use crate::hub::{Connection, Delivery, Subscription};
 use crate::job::JobId;
 
@@ -44,12 +43,15 @@ pub(super) fn stream<B>(
     connection: Connection,
 ) -> Response<Body> {
     let seen = last_event_id(request.headers());
-    let ended_at = edge.relay.final_seq(&job);
-    if ended_at.is_some() && ended_at == seen {
+    let final_seq = edge.relay.final_seq(&job);
+    if final_seq.is_some() && final_seq == seen {
         return full(StatusCode::NO_CONTENT, "text/event-stream", Bytes::new());
     }
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
     let subscription = edge.relay.subscribe(&job, connection);
+    // A number that the job has not reached yet is from before the relay was restarted.
+    let newest = subscription.newest_seq();
+    let seen = seen.filter(|&seen| newest.is_some_and(|newest| seen <= newest));
     let stream = Events {
         edge: edge.clone(),
         job,
@@ -91,11 +93,8 @@ impl Events {
         let greeting = format!("Connected to job {}", self.job);
         self.say(&ServerMessage::connection(self.job.as_str(), &greeting))
             .await?;
-        let mut wait = std::pin::pin!(await_job(
-            self.edge.relay.clone(),
-            self.job.clone(),
-            self.edge.config.job_wait
-        ));
+        let wait = self.edge.config.job_wait;
+        let mut wait = await_job(self.edge.relay.clone(), self.job.clone(), wait);
         let mut waits = !self.subscription.is_known();
         let mut ping = interval(self.edge.config.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,17 +104,21 @@ impl Events {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.events.closed() => return Err(Gone),
-                delivery = self.subscription.next() => match delivery {
-                    Some(delivery) if self.pass_on(&delivery).await? => return Ok(()),
-                    Some(_) => waits = false,
-                    None => return Ok(()),
-                },
-                missed = &mut wait, if waits => {
+                Some(delivery) = self.subscription.next() => {
                     waits = false;
-                    if missed.is_some() {
-                        let failure = Failure::job_not_found(&self.job);
-                        let id = self.job.clone();
-                        return self.say(&ServerMessage::error(id.as_str(), failure.code, &failure.message)).await;
+                    if self.pass_on(&delivery).await? {
+                        return Ok(());
+                    }
+                }
+                Some(missed) = wait.next(), if waits => {
+                    // It may have been registered by now, with its first state on the way.
+                    if self.subscription.is_known() {
+                        continue;
+                    }
+                    let (failure, end) = missed.tell();
+                    self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await?;
+                    if end.is_some() {
+                        return Ok(());
                     }
                 }
                 _ = ping.tick() => self.say(&ServerMessage::ping()).await?,
@@ -123,25 +126,38 @@ impl Events {
         }
     }
 
-    /// Sends a state, unless the client has it. Says whether it is the last one.
+    /// Sends a state, unless the client has it. The last one is always sent. Says whether it is the last one.
     async fn pass_on(&mut self, delivery: &Delivery) -> Result<bool, Gone> {
         let publication = &delivery.publication;
         if let Some(error) = delivery.failure() {
             let job = self.job.clone();
             self.say(&ServerMessage::job_failed(&job, error)).await?;
         }
-        if self.seen.is_none_or(|seen| publication.seq > seen) {
+        let is_last = publication.end.is_some();
+        if is_last || self.seen.is_none_or(|seen| publication.seq > seen) {
             let event = format!("id: {}\ndata: {}\n\n", publication.seq, publication.text);
             self.send(event).await?;
         }
-        Ok(publication.end.is_some())
+        Ok(is_last)
     }
 
     async fn say(&self, message: &ServerMessage<'_>) -> Result<(), Gone> {
         self.send(format!("data: {}\n\n", message.encode())).await
     }
 
+    /// A client that does not read is given up in the end, or when the server stops.
     async fn send(&self, event: String) -> Result<(), Gone> {
-        self.events.send(event.into()).await.map_err(|_| Gone)
+        let sending = timeout(
+            self.edge.config.connection_timeout,
+            self.events.send(event.into()),
+        );
+        tokio::select! {
+            biased;
+            sent = sending => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(Gone),
+            },
+            () = self.edge.stop.cancelled() => Err(Gone),
+        }
     }
 }

@@ -143,7 +143,7 @@ fn cursor(text: &str) -> Result<Cursor, Failure> {
 
 /// `GET /api/anime/jobs/{job_id}`.
 pub(super) async fn show(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
-    edge.relay.discover(job).await;
+    edge.relay.discover(job).await?;
     let view = edge
         .relay
         .job(job)
@@ -153,6 +153,7 @@ pub(super) async fn show(edge: &Edge, job: &JobId) -> Result<Response<Body>, Fai
 
 /// `POST /api/anime/jobs/{job_id}/cancel`.
 pub(super) async fn cancel(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
+    edge.relay.discover(job).await?;
     edge.relay.cancel(job).await?;
     let answer = json!({"job_id": job, "message": "ComfyUI was asked to cancel it"});
     Ok(body::json(StatusCode::ACCEPTED, &answer))

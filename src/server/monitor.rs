@@ -1,5 +1,6 @@
 //! The system monitor's socket: the relay as a whole, on every change, but at most once a second.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -9,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Edge;
+use super::ending::End;
 use super::error::close;
 use super::message::{ClientMessage, ServerMessage};
-use super::session::close_socket;
 
 /// The least time between two messages, as documented.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,14 +58,12 @@ pub(super) async fn serve(edge: Edge, socket: HyperWebsocket) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
     };
-    let code = follow(&edge, &mut socket).await;
-    if let Some(code) = code {
-        close_socket(&mut socket, code, "the relay is being stopped").await;
-    }
+    let Err(end) = follow(&edge, &mut socket).await;
+    end.carry_out(&mut socket).await;
 }
 
-/// Sends until the monitor leaves, or yields the code with which to close.
-async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
+/// Sends until the socket is to end.
+async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Result<Infallible, End> {
     let mut feed = edge.monitor.0.subscribe();
     let greeting = ServerMessage::connection("monitor", "Connected to the system monitor").encode();
     send(edge, socket, Frame::Text(greeting.into())).await?;
@@ -75,14 +74,16 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
     let mut heard_at = Instant::now();
     loop {
         tokio::select! {
-            () = edge.stop.cancelled() => return Some(close::GOING_AWAY),
+            () = edge.stop.cancelled() => return Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
             changed = feed.changed() => {
-                changed.ok()?;
+                changed.map_err(|_| End::Gone)?;
                 let status = feed.borrow_and_update().clone();
                 send(edge, socket, Frame::Text(status)).await?;
             }
             frame = socket.next() => match frame {
-                Some(Ok(Frame::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(Frame::Close(_))) => return Err(End::Left),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(End::Gone),
                 Some(Ok(frame)) => {
                     heard_at = Instant::now();
                     if asks_for_pong(&frame) {
@@ -92,7 +93,7 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Option<u16> {
             },
             _ = ping.tick() => {
                 if heard_at.elapsed() > edge.config.connection_timeout {
-                    return None;
+                    return Err(End::Gone);
                 }
                 send(edge, socket, Frame::Text(ServerMessage::ping().encode().into())).await?;
                 send(edge, socket, Frame::Ping(bytes::Bytes::new())).await?;
@@ -109,10 +110,10 @@ fn asks_for_pong(frame: &Frame) -> bool {
     }
 }
 
-/// `None` where the monitor is gone, or does not read.
-async fn send(edge: &Edge, socket: &mut HyperWebsocketStream, frame: Frame) -> Option<()> {
-    timeout(edge.config.connection_timeout, socket.send(frame))
-        .await
-        .ok()?
-        .ok()
+/// A monitor that does not read is given up in the end.
+async fn send(edge: &Edge, socket: &mut HyperWebsocketStream, frame: Frame) -> Result<(), End> {
+    match timeout(edge.config.connection_timeout, socket.send(frame)).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(End::Gone),
+    }
 }

@@ -1,36 +1,28 @@
 //! Task B: one subscriber on one WebSocket.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
-use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
-use hyper_tungstenite::tungstenite::protocol::CloseFrame;
-use hyper_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
+use hyper_tungstenite::tungstenite::Message as Frame;
 use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::WatchStream;
 
 use super::Edge;
+use super::ending::End;
 use super::error::{Failure, close};
 use super::message::{ClientMessage, ServerMessage};
+use super::wait::{Missed, Wait, await_job};
 use crate::hub::{Connection, Delivery, Preview, Subscription};
 use crate::job::JobId;
-use crate::relay::Relay;
 
 /// How many jobs one socket may follow.
 const MAX_SUBSCRIPTIONS: usize = 100;
 
 /// How many messages that mean nothing are borne before the socket is closed.
 const MAX_BAD_MESSAGES: u32 = 3;
-
-/// How long a client may take to answer a close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A socket, and what its client follows.
 struct Session {
@@ -42,29 +34,10 @@ struct Session {
     wants_previews: bool,
     jobs: StreamMap<JobId, Subscription>,
     previews: StreamMap<JobId, WatchStream<Option<Arc<Preview>>>>,
-    /// Waits for jobs that nobody has registered yet; each yields the job that did not come.
-    waits: FuturesUnordered<Pin<Box<dyn Future<Output = Option<JobId>> + Send>>>,
+    /// Waits for jobs that nobody has registered yet.
+    waits: StreamMap<JobId, Wait>,
     heard_at: Instant,
     bad_messages: u32,
-}
-
-/// Why a session ends.
-enum End {
-    /// We close, with this code and reason.
-    Close(u16, &'static str),
-    /// The client has left, or can no longer be reached.
-    Gone,
-}
-
-impl From<SocketError> for End {
-    fn from(error: SocketError) -> Self {
-        match error {
-            SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
-                Self::Close(close::TOO_BIG, "the message is too long")
-            }
-            _ => Self::Gone,
-        }
-    }
 }
 
 /// Serves one subscriber to the end of its jobs.
@@ -89,7 +62,7 @@ pub(super) async fn serve(
         wants_previews,
         jobs: StreamMap::new(),
         previews: StreamMap::new(),
-        waits: FuturesUnordered::new(),
+        waits: StreamMap::new(),
         heard_at: Instant::now(),
         bad_messages: 0,
     };
@@ -103,9 +76,9 @@ impl Session {
             Ok(()) => self.follow().await,
             Err(end) => end,
         };
-        if let End::Close(code, reason) = end {
-            close_socket(&mut self.socket, code, reason).await;
-        }
+        // Who has to say goodbye follows nothing any more.
+        (self.jobs, self.previews, self.waits) = Default::default();
+        end.carry_out(&mut self.socket).await;
     }
 
     async fn greet(&mut self) -> Result<(), End> {
@@ -127,7 +100,7 @@ impl Session {
                 () = stop.cancelled() => Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
                 Some((job, delivery)) = self.jobs.next() => self.pass_on(job, &delivery).await,
                 Some((_, preview)) = self.previews.next() => self.pass_on_preview(preview).await,
-                Some(missed) = self.waits.next() => self.give_up(missed).await,
+                Some((job, missed)) = self.waits.next() => self.miss(&job, missed).await,
                 frame = self.socket.next() => match frame {
                     Some(Ok(frame)) => self.hear(frame).await,
                     Some(Err(error)) => Err(error.into()),
@@ -147,6 +120,7 @@ impl Session {
             self.say(&ServerMessage::job_failed(&job, error)).await?;
         }
         self.send(Frame::Text(publication.text.clone())).await?;
+        self.waits.remove(&job);
         if publication.end.is_some() {
             self.unsubscribe(&job);
             if self.jobs.is_empty() {
@@ -163,16 +137,24 @@ impl Session {
         }
     }
 
-    /// A job that was waited for did not come.
-    async fn give_up(&mut self, missed: Option<JobId>) -> Result<(), End> {
-        let Some(job) = missed.filter(|job| self.jobs.contains_key(job)) else {
+    /// A job that is waited for was not found. It may have been registered by now, with its first
+    /// state on the way.
+    async fn miss(&mut self, job: &JobId, missed: Missed) -> Result<(), End> {
+        let is_known = {
+            let mut known = self.jobs.iter().filter(|(_, job)| job.is_known());
+            known.any(|(id, _)| id == job)
+        };
+        if is_known {
+            return Ok(());
+        }
+        let (failure, end) = missed.tell();
+        self.complain(job, &failure).await?;
+        let Some(end) = end else {
             return Ok(());
         };
-        let failure = Failure::job_not_found(&job);
-        self.complain(&job, &failure).await?;
-        self.unsubscribe(&job);
+        self.unsubscribe(job);
         match self.jobs.is_empty() {
-            true => Err(End::Close(close::JOB_NOT_FOUND, "there is no such job")),
+            true => Err(end),
             false => Ok(()),
         }
     }
@@ -192,7 +174,7 @@ impl Session {
                 self.refuse("binary messages mean nothing here".to_owned())
                     .await
             }
-            Frame::Close(_) => Err(End::Gone),
+            Frame::Close(_) => Err(End::Left),
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(()),
         }
     }
@@ -203,11 +185,12 @@ impl Session {
             ClientMessage::Pong => Ok(()),
             ClientMessage::Subscribe { job_id } => match JobId::parse(&job_id) {
                 Ok(job) if self.jobs.contains_key(&job) => Ok(()),
-                Ok(_) if self.jobs.len() >= MAX_SUBSCRIPTIONS => {
-                    self.refuse(format!(
-                        "one socket follows at most {MAX_SUBSCRIPTIONS} jobs"
-                    ))
-                    .await
+                Ok(job) if self.jobs.len() >= MAX_SUBSCRIPTIONS => {
+                    let failure = Failure::bad_request(
+                        "too_many_subscriptions",
+                        format!("one socket follows at most {MAX_SUBSCRIPTIONS} jobs"),
+                    );
+                    self.complain(&job, &failure).await
                 }
                 Ok(job) => {
                     self.subscribe(job);
@@ -276,11 +259,8 @@ impl Session {
         }
         if !subscription.is_known() {
             let wait = self.edge.config.job_wait;
-            self.waits.push(Box::pin(await_job(
-                self.edge.relay.clone(),
-                job.clone(),
-                wait,
-            )));
+            let wait = await_job(self.edge.relay.clone(), job.clone(), wait);
+            self.waits.insert(job.clone(), wait);
         }
         self.jobs.insert(job, subscription);
     }
@@ -288,6 +268,7 @@ impl Session {
     fn unsubscribe(&mut self, job: &JobId) {
         self.jobs.remove(job);
         self.previews.remove(job);
+        self.waits.remove(job);
     }
 
     async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
@@ -300,38 +281,5 @@ impl Session {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(End::Gone),
         }
-    }
-}
-
-/// Waits until a job is known; yields it where it is not known even then.
-pub(super) async fn await_job(relay: Relay, job: JobId, wait: Duration) -> Option<JobId> {
-    if relay.discover(&job).await {
-        return None;
-    }
-    tokio::time::sleep(wait).await;
-    (!relay.discover(&job).await).then_some(job)
-}
-
-/// Closes a socket in good manner, but waits only a moment for the answer.
-pub(super) async fn close_socket(
-    socket: &mut HyperWebsocketStream,
-    code: u16,
-    reason: &'static str,
-) {
-    let frame = CloseFrame {
-        code: code.into(),
-        reason: Utf8Bytes::from_static(reason),
-    };
-    let goodbye = async {
-        socket.close(Some(frame)).await?;
-        while let Some(frame) = socket.next().await {
-            frame?;
-        }
-        Ok::<(), SocketError>(())
-    };
-    match timeout(CLOSE_TIMEOUT, goodbye).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the socket broke off while it was closed"),
-        Err(_) => tracing::debug!("the client did not answer the close"),
     }
 }

@@ -106,6 +106,16 @@ async fn wrong_files_and_settings_are_named() {
         (&["serve", "--listen", "nowhere"][..], 64, "--listen"),
         (&["serve", "--comfyui-url", "ftp://x"], 64, "--comfyui-url"),
         (
+            &["serve", "--comfyui-url", "http://me:secret@x"],
+            64,
+            "password",
+        ),
+        (
+            &["serve", "--remember", "18446744073709551615"],
+            64,
+            "ten years",
+        ),
+        (
             &["serve", "--websocket-ping-interval", "0"],
             64,
             "--websocket-ping-interval",
@@ -173,4 +183,20 @@ async fn what_is_recorded_can_be_replayed() {
             .iter()
             .any(|state| state["message"] == "KSampler: step 12 of 20")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_ends_quietly_when_nobody_reads() {
+    let world = World::of(TXT2IMG).await;
+    let relay = format!("http://{}", world.address());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+    command.args(["watch", "job", "--json", "--relay", &relay]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer);
+    command.stderr(std::process::Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
 }

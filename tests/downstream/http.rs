@@ -46,6 +46,8 @@ async fn a_job_is_submitted_listed_and_shown() {
     let (_, page) = world.get("/api/anime/jobs?status=completed").await;
     assert_eq!(page["jobs"][0]["job_id"], "shot-12");
     assert_eq!(page["next_cursor"], Value::Null);
+    let (_, all) = world.get("/api/anime/jobs?status=").await;
+    assert_eq!(all["jobs"].as_array().unwrap().len(), 1);
     let (_, none) = world.get("/api/anime/jobs?status=failed").await;
     assert_eq!(none["jobs"], json!([]));
 }

@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod commands;
+mod faults;
 mod floors;
+mod goodbyes;
 mod http;
+mod impostor;
 mod line;
 mod outages;
 mod recordings;

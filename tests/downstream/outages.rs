@@ -1,9 +1,12 @@
 //! ComfyUI is away, and comes back.
 
+use std::time::Duration;
+
 use comfy_relay::replay::{Replay, ReplayOptions, Speed};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::impostor::Impostor;
 use super::line::Line;
 use super::subscriber::is_final;
 use super::world::{Settings, World, recording};
@@ -67,4 +70,40 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
     assert_eq!(subscriber.hear_out().await, 1000);
     assert_eq!(subscriber.last()["status"], "completed");
     assert!(is_final(subscriber.last()));
+}
+
+/// A prompt of ours waits, behind another of ours that is silent for so long that a new socket is
+/// dialled; meanwhile the server is restarted, and comes back empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
+    let comfyui = Impostor::start().await;
+    let mut settings = Settings::default();
+    settings.upstream.silence = Duration::from_millis(50);
+    settings.upstream.history_gap = Duration::from_millis(50);
+    let world = World::without_comfyui(&comfyui.url(), settings).await;
+    world.relay.connected().await;
+    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
+    let body = json!({"job_id": "first", "workflow": graph});
+    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "a"}));
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    let client = comfyui.posted()["client_id"].clone();
+    comfyui.queue(&[], &["a", "b"]);
+    let body = json!({"job_id": "waiting", "prompt_id": "b"});
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    let mut waiting = world.subscribe("/ws/waiting").await;
+    waiting
+        .hear_until(|state| state["queue_position"].is_u64())
+        .await;
+    // From here on the server takes no new socket.
+    comfyui.refuse_sockets(true);
+    let running = json!([0, "a", {}, {"client_id": client}, []]);
+    let queue = json!({"queue_running": [running], "queue_pending": [[1, "b", {}, {}, []]]});
+    comfyui.answer("GET /queue", 200, &queue);
+    waiting
+        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .await;
+    comfyui.queue(&[], &[]);
+    comfyui.refuse_sockets(false);
+    assert_eq!(waiting.hear_out().await, 1000);
+    assert_eq!(waiting.last()["status"], "failed", "{}", waiting.last());
 }

@@ -1,0 +1,82 @@
+//! How a socket ends.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use hyper_tungstenite::HyperWebsocketStream;
+use hyper_tungstenite::tungstenite::Utf8Bytes;
+use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
+use hyper_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::error::close;
+
+/// How long a client may take to answer a close, or we to answer its own.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is read at once of what nobody wants to know any more.
+const DISCARD_BUFFER: usize = 16 << 10;
+
+/// Why a socket ends.
+pub(super) enum End {
+    /// We close, with this code and reason.
+    Close(u16, &'static str),
+    /// The client closes.
+    Left,
+    /// The client can no longer be reached.
+    Gone,
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                Self::Close(close::TOO_BIG, "the message is too long")
+            }
+            _ => Self::Gone,
+        }
+    }
+}
+
+impl End {
+    /// Ends a socket in good manner, but waits only a moment for the client.
+    pub(super) async fn carry_out(self, socket: &mut HyperWebsocketStream) {
+        let goodbye = async {
+            match self {
+                Self::Close(code, reason) => close(socket, code, reason).await,
+                // Reading on sends the answer to the client's close, and then ends.
+                Self::Left => while let Some(Ok(_)) = socket.next().await {},
+                Self::Gone => {}
+            }
+        };
+        if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {
+            tracing::debug!("the client did not answer the close");
+        }
+    }
+}
+
+async fn close(socket: &mut HyperWebsocketStream, code: u16, reason: &'static str) {
+    let frame = CloseFrame {
+        code: code.into(),
+        reason: Utf8Bytes::from_static(reason),
+    };
+    if let Err(error) = socket.close(Some(frame)).await {
+        return tracing::debug!(%error, "the socket broke off before it was closed");
+    }
+    let mut is_answered = false;
+    while let Some(Ok(frame)) = socket.next().await {
+        is_answered |= frame.is_close();
+    }
+    if !is_answered {
+        discard(socket.get_mut()).await;
+    }
+}
+
+/// Reads what a client sends still, such as the rest of a message that is too long: a connection
+/// that is dropped with bytes unread is reset, and the client never sees why it was closed.
+async fn discard(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    let mut unread = vec![0; DISCARD_BUFFER];
+    let _ = stream.shutdown().await;
+    while matches!(stream.read(&mut unread).await, Ok(1..)) {}
+}

@@ -1,0 +1,62 @@
+//! Waiting for a job that nobody has registered yet.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::time::{Instant, sleep_until};
+
+use super::ending::End;
+use super::error::{Failure, close};
+use crate::job::JobId;
+use crate::relay::{Relay, RelayError};
+
+/// A wait for a job. Ends silently when the job is known.
+pub(super) type Wait = BoxStream<'static, Missed>;
+
+/// What comes of a wait.
+pub(super) enum Missed {
+    /// No server could tell whether there is such a job; it is waited for still.
+    Unanswered(RelayError),
+    /// The job did not come.
+    Absent(RelayError),
+}
+
+/// Looks for a job among the prompts of the servers, now and at the end of the wait.
+pub(super) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
+    let deadline = Instant::now() + wait;
+    let (late_relay, late_job) = (relay.clone(), job.clone());
+    let first = async move {
+        match relay.discover(&job).await {
+            Ok(()) | Err(RelayError::JobNotFound(_)) => None,
+            Err(error) => Some(Missed::Unanswered(error)),
+        }
+    };
+    let last = async move {
+        sleep_until(deadline).await;
+        let found = late_relay.discover(&late_job).await;
+        found.err().map(Missed::Absent)
+    };
+    let looks = stream::once(first).chain(stream::once(last));
+    looks.filter_map(std::future::ready).boxed()
+}
+
+impl Missed {
+    /// What the client is told, and how its socket ends where it follows nothing else. It goes on
+    /// where there is still hope.
+    pub(super) fn tell(self) -> (Failure, Option<End>) {
+        match self {
+            Self::Unanswered(error) => (error.into(), None),
+            Self::Absent(error @ RelayError::JobNotFound(_)) => {
+                let end = End::Close(close::JOB_NOT_FOUND, "there is no such job");
+                (error.into(), Some(end))
+            }
+            Self::Absent(error) => {
+                let end = End::Close(
+                    close::TRY_LATER,
+                    "nobody can tell whether there is such a job",
+                );
+                (error.into(), Some(end))
+            }
+        }
+    }
+}
