@@ -25,24 +25,21 @@ impl Relay {
             return Ok(());
         }
         let found = self.locate(job_id.as_str(), None).await;
-        {
-            let mut jobs = self.jobs();
-            // It may have been registered while the servers were asked.
-            if jobs.get(job_id).is_some() {
-                return Ok(());
-            }
-            let is_free = found.is_ok() && jobs.reserve(job_id);
-            if found.is_ok() && !is_free {
-                // Its submission is on its way, and may fail yet.
-                return Err(RelayError::JobNotFound(job_id.clone()));
-            }
+        let mut jobs = self.jobs();
+        // It may have been registered while the servers were asked.
+        if jobs.get(job_id).is_some() {
+            return Ok(());
         }
-        let found = found.map_err(|error| match error {
-            RelayError::PromptNotFound(_) => RelayError::JobNotFound(job_id.clone()),
-            error => error,
-        })?;
-        self.add(job_id, &found, job_id.as_str(), None);
-        Ok(())
+        match found {
+            // A submission under this id is on its way, and may fail yet.
+            Ok(_) if !jobs.reserve(job_id) => Err(RelayError::JobNotFound(job_id.clone())),
+            Ok(found) => {
+                self.add_in(&mut jobs, job_id, &found, job_id.as_str(), None);
+                Ok(())
+            }
+            Err(RelayError::PromptNotFound(_)) => Err(RelayError::JobNotFound(job_id.clone())),
+            Err(error) => Err(error),
+        }
     }
 
     /// The backend that has a prompt in its queue or its history: `only` this one, or any. The queue

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Relay;
 use super::backend::Backend;
 use super::error::{RelayError, failed};
+use super::jobs::Jobs;
 use super::lookup::Found;
 use crate::comfy::{Cancellation, Rest, SubmitError, Submitted, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
@@ -151,10 +152,20 @@ impl Relay {
     }
 
     /// Puts a job on the books and applies what was heard of its prompt before.
-    pub(super) fn add(&self, job_id: &JobId, found: &Found, prompt_id: &str, plan: Option<Plan>) {
+    fn add(&self, job_id: &JobId, found: &Found, prompt_id: &str, plan: Option<Plan>) {
+        self.add_in(&mut self.jobs(), job_id, found, prompt_id, plan);
+    }
+
+    pub(super) fn add_in(
+        &self,
+        jobs: &mut Jobs,
+        job_id: &JobId,
+        found: &Found,
+        prompt_id: &str,
+        plan: Option<Plan>,
+    ) {
         let backend = &self.0.backends[found.index];
         let job = Job::new(job_id.clone(), Timestamp::now()).on_backend(backend.name(), prompt_id);
-        let mut jobs = self.jobs();
         let (reachable, strays) = {
             let mut state = backend.state();
             // Silence counts from here: an idle server had nothing to say before.
@@ -174,9 +185,8 @@ impl Relay {
             self.publish(entry);
         }
         for event in strays {
-            self.ingest_in(&mut jobs, job_id, event);
+            self.ingest_in(jobs, job_id, event);
         }
-        drop(jobs);
         backend.look_now.notify_one();
     }
 

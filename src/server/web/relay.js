@@ -39,7 +39,7 @@ const CLOSE_TEXT = {
   1009: "The relay closed the connection: a message was too long",
   1011: "The relay met an error",
   1012: "The relay is restarting",
-  1013: "The relay is at its limit: try again later",
+  1013: "The relay cannot tell now: try again later",
   1014: "The relay cannot be reached through its proxy",
   4401: "The relay wants a login",
   4403: "This is not allowed",
