@@ -85,10 +85,13 @@ impl Relay {
         let mut backends = Vec::new();
         for url in &upstream.urls {
             let fresh = Upstream::new(url.clone())?;
-            let known = if is_ready {
-                persist::identified(recorder.store(), fresh).await
-            } else {
-                fresh
+            let kept = match is_ready {
+                true => persist::identified(recorder.store(), &fresh).await,
+                false => None,
+            };
+            let known = match kept {
+                Some(client_id) => fresh.with_client_id(client_id),
+                None => fresh,
             };
             backends.push(Arc::new(Backend::new(known)));
         }
@@ -106,11 +109,9 @@ impl Relay {
             recording,
             writing,
         }));
-        if is_ready {
-            relay.restore().await;
-        }
+        let is_restored = is_ready && relay.restore().await;
         let tasks = &relay.0.tasks;
-        if !is_ready {
+        if !is_restored {
             tracing::warn!(
                 "the database is not there; jobs from before are taken up when it comes"
             );

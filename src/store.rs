@@ -26,8 +26,7 @@ pub use record::{JobRecord, Metadata, NodeRunRecord, RelayMetadata, SavedJob};
 pub use recorder::{Recorder, RecorderHealth};
 
 use crate::config::StoreConfig;
-use database::Connections;
-use diesel_async::pooled_connection::bb8::RunError;
+use database::{Connections, dedicated};
 use save::Statements;
 
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -67,18 +66,28 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.connections {
             Connections::Postgres(pool) => {
-                // The lock belongs to this session: should the relay die, the server lets go of it.
-                let mut guard = pool.dedicated_connection().await.map_err(RunError::User)?;
-                let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
-                guard.batch_execute(&lock).await?;
-                shape::adopt(&self.connections).await?;
-                let connection = pool.dedicated_connection().await.map_err(RunError::User)?;
-                apply(AsyncMigrationHarness::new(connection), POSTGRES_MIGRATIONS)?;
+                // The lock belongs to this session: should the relay die, the server lets go of it. A
+                // large table takes its time, and the other relays wait for it.
+                let mut connection = dedicated(pool).await?;
+                let lock =
+                    format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
+                connection.batch_execute(&lock).await?;
+                shape::adopt_in_postgres(&mut connection).await?;
+                apply(
+                    &mut AsyncMigrationHarness::new(connection),
+                    POSTGRES_MIGRATIONS,
+                )?;
             }
             Connections::Sqlite(pool) => {
-                shape::adopt(&self.connections).await?;
-                let connection = pool.get_owned().await?;
-                apply(AsyncMigrationHarness::new(connection), SQLITE_MIGRATIONS)?;
+                let mut connection = pool.get().await?;
+                // Who writes first locks the others out until it is done.
+                let migrated = connection.spawn_blocking(|connection| {
+                    Ok(connection.immediate_transaction(|connection| {
+                        shape::adopt_in_sqlite(connection)?;
+                        apply(connection, SQLITE_MIGRATIONS)
+                    }))
+                });
+                migrated.await??;
             }
         }
         self.prepared().await?;
@@ -96,7 +105,7 @@ impl Store {
 }
 
 fn apply<D: Backend>(
-    mut connection: impl MigrationHarness<D>,
+    connection: &mut impl MigrationHarness<D>,
     migrations: EmbeddedMigrations,
 ) -> Result<(), StoreError> {
     let applied = connection.run_pending_migrations(migrations);

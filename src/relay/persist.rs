@@ -2,48 +2,73 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Relay;
 use crate::comfy::Upstream;
-use crate::job::{Bar, Job, JobId, Progress, Saved};
+use crate::job::{Bar, Event, Job, JobId, Progress, Saved};
 use crate::store::{JobRecord, NodeRunRecord, SavedJob, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
 /// nobody for longer.
 const DURABLE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The pause before the jobs from before the start are asked for again.
+const RESTORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// The loss count of a job from before the start: whether its server was restarted since, nobody
 /// knows.
 const BEFORE_THE_START: u64 = u64::MAX;
 
 impl Relay {
-    /// Takes up every job that has not ended.
-    pub(super) async fn restore(&self) {
-        match self.recorder().store().open_jobs().await {
-            Ok(open) => {
-                let count = open.len();
-                for saved in open {
-                    self.take_up(saved);
-                }
-                if count > 0 {
-                    tracing::info!(jobs = count, "went on with jobs from before the start");
-                }
-            }
+    /// Takes up every job that has not ended. Says whether the database could tell them.
+    pub(super) async fn restore(&self) -> bool {
+        let open = match self.recorder().store().open_jobs().await {
+            Ok(open) => open,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "cannot read the jobs from before the start");
+                return false;
             }
+        };
+        if open.is_empty() {
+            return true;
         }
+        tracing::info!(
+            jobs = open.len(),
+            "going on with jobs from before the start"
+        );
+        let ids: Vec<JobId> = open.iter().map(|saved| saved.job_id.clone()).collect();
+        for saved in open {
+            self.take_up(saved);
+        }
+        // Should we die at once, the next start does not count from the same number again.
+        if let Some(last) = ids.last() {
+            self.durable(last).await;
+        }
+        true
     }
 
     /// The same, once the database is there.
     pub(super) async fn restore_late(self) {
-        tokio::select! {
-            () = self.stopping() => return,
-            () = self.recorder().ready() => {}
+        loop {
+            tokio::select! {
+                () = self.stopping() => return,
+                () = self.recorder().ready() => {}
+            }
+            for backend in &self.0.backends {
+                // From now on it is known who we are, unless it was known before.
+                identified(self.recorder().store(), &backend.upstream).await;
+            }
+            if self.restore().await {
+                break;
+            }
+            tokio::select! {
+                () = self.stopping() => return,
+                () = sleep(RESTORE_PAUSE) => {}
+            }
         }
-        self.restore().await;
         for backend in &self.0.backends {
             backend.look_now.notify_one();
         }
@@ -64,15 +89,30 @@ impl Relay {
         if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
             tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
         }
-        jobs.insert(Job::restored(saved_state(saved)), index, BEFORE_THE_START);
+        let mut job = Job::restored(saved_state(saved));
+        if job.prompt_id().is_some() {
+            let reachable = index.is_some_and(|index| self.0.backends[index].state().reachable);
+            job.apply(Event::Reachable(reachable), Timestamp::now());
+        }
+        let has_ended = job.status().is_final();
+        jobs.insert(job, index, BEFORE_THE_START);
         if let Some(entry) = jobs.get_mut(&id) {
-            self.show(entry);
+            if has_ended {
+                self.show(entry);
+            } else {
+                // With its new number: the numbers go on from there after the next restart.
+                self.publish(entry);
+            }
         }
         true
     }
 
     /// Takes up a job that the store knows. Says whether it is on the books now.
     pub(super) async fn take_up_from_store(&self, id: &JobId) -> bool {
+        // What is on the books is newer, and known also while the database is away.
+        if self.jobs().get(id).is_some() {
+            return true;
+        }
         match self.recorder().store().job(id).await {
             Ok(Some(saved)) => self.take_up(saved),
             Ok(None) => false,
@@ -105,7 +145,7 @@ impl Relay {
         let Some(retention) = self.0.retention else {
             return Ok(());
         };
-        let Ok(before) = jiff::Timestamp::now().checked_sub(retention) else {
+        let Ok(before) = Timestamp::now().checked_sub(retention) else {
             return Ok(());
         };
         let deleted = self.recorder().store().delete_before(before).await?;
@@ -119,11 +159,11 @@ impl Relay {
     }
 }
 
-/// The server, with the client id that is kept for it.
-pub(super) async fn identified(store: &Store, upstream: Upstream) -> Upstream {
+/// The client id that is kept for a server: that which it has, where there was none.
+pub(super) async fn identified(store: &Store, upstream: &Upstream) -> Option<String> {
     let (name, address) = (upstream.name(), upstream.address());
     match store.client_id(name, &address, upstream.client_id()).await {
-        Ok(client_id) => upstream.with_client_id(client_id),
+        Ok(client_id) => Some(client_id),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
@@ -131,7 +171,7 @@ pub(super) async fn identified(store: &Store, upstream: Upstream) -> Upstream {
                 error,
                 "cannot read our client id; events of prompts in flight are missed"
             );
-            upstream
+            None
         }
     }
 }

@@ -29,6 +29,8 @@ impl Relay {
                 .iter()
                 .filter(|entry| entry.job.status() == Status::Processing)
                 .filter(|entry| entry.published_at.elapsed() >= heartbeat)
+                // Of one whose server is not configured any more there is never any news.
+                .filter(|entry| entry.backend.is_some() || entry.job.prompt_id().is_none())
                 .map(|entry| entry.job.id().clone())
                 .collect();
             for id in silent {
@@ -49,10 +51,7 @@ impl Relay {
                 () = self.stopping() => return,
                 _ = tick.tick() => {}
             }
-            // What is not written yet cannot be answered from the store.
-            if self.recorder().health().is_connected {
-                self.forget_old();
-            }
+            self.forget_old();
             if let Err(error) = self.delete_old().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -64,6 +63,7 @@ impl Relay {
 
     fn forget_old(&self) {
         let now = Timestamp::now();
+        let recorder = self.recorder();
         let mut jobs = self.jobs();
         let is_old = |ended: Timestamp| {
             let since = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
@@ -72,6 +72,8 @@ impl Relay {
         let old: Vec<JobId> = jobs
             .iter()
             .filter(|entry| entry.job.ended_at().is_some_and(is_old))
+            // What is not written yet cannot be answered from the store.
+            .filter(|entry| recorder.is_written(entry.job.id(), entry.recorded))
             .map(|entry| entry.job.id().clone())
             .collect();
         for id in &old {

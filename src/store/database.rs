@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bb8::ErrorSink;
 use diesel::result::DatabaseErrorKind;
 use diesel_async::pooled_connection::bb8::{Pool, RunError};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
@@ -50,15 +51,32 @@ pub enum StoreError {
     Encoding(#[from] serde_json::Error),
 }
 
+/// Why a batch was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A job in it: the others can be written.
+    Data,
+    /// The database's condition: nothing can be written.
+    Database,
+    /// One or the other: a value that does not fit, or a full disk.
+    Either,
+}
+
 impl StoreError {
-    /// Whether it may be the data's fault, and not the database's condition.
-    pub(super) fn may_be_the_datas_fault(&self) -> bool {
+    /// Whose fault it is, as far as it can be told.
+    pub(super) fn fault(&self) -> Fault {
+        use DatabaseErrorKind::*;
         match self {
-            Self::Query(diesel::result::Error::DatabaseError(kind, _)) => {
-                !matches!(kind, DatabaseErrorKind::ClosedConnection)
-            }
-            Self::Query(_) | Self::Encoding(_) => true,
-            Self::Unreachable(_) | Self::Slow | Self::Migration(_) => false,
+            Self::Query(diesel::result::Error::DatabaseError(kind, _)) => match kind {
+                UniqueViolation | ForeignKeyViolation | RestrictViolation | NotNullViolation
+                | CheckViolation | ExclusionViolation => Fault::Data,
+                UnableToSendCommand | ClosedConnection | SerializationFailure
+                | ReadOnlyTransaction => Fault::Database,
+                _ => Fault::Either,
+            },
+            Self::Query(_) => Fault::Either,
+            Self::Encoding(_) => Fault::Data,
+            Self::Unreachable(_) | Self::Slow | Self::Migration(_) => Fault::Database,
         }
     }
 }
@@ -71,6 +89,7 @@ impl Connections {
                 let manager = AsyncDieselConnectionManager::new(postgres_url(url));
                 let pool = Pool::builder()
                     .max_size(config.connections)
+                    .error_sink(Box::new(Reasons))
                     .connection_timeout(CONNECT_TIMEOUT);
                 Self::Postgres(pool.build_unchecked(manager))
             }
@@ -89,10 +108,26 @@ impl Connections {
                     })
                     .idle_timeout(None)
                     .max_lifetime(None)
+                    .error_sink(Box::new(Reasons))
                     .connection_timeout(CONNECT_TIMEOUT);
                 Self::Sqlite(pool.build_unchecked(manager))
             }
         }
+    }
+}
+
+/// Tells why there is no connection: who waits for one learns only that none came in time.
+#[derive(Debug, Clone, Copy)]
+struct Reasons;
+
+impl<E: std::error::Error + 'static> ErrorSink<E> for Reasons {
+    fn sink(&self, error: E) {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, "cannot connect to the database");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<E>> {
+        Box::new(*self)
     }
 }
 
@@ -103,19 +138,42 @@ async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
     Ok(connection)
 }
 
-/// The address, with what each session needs: moments in UTC, and no statement that never ends.
+/// The address, with what each session needs: moments in UTC, no statement that never ends, and no
+/// waiting for a server that has vanished.
 fn postgres_url(url: &url::Url) -> String {
-    let mut url = url.clone();
-    let settings = format!(
+    let mut settings = format!(
         "-c timezone=UTC -c statement_timeout={}",
         STATEMENT_TIMEOUT.as_millis()
     );
-    url.query_pairs_mut()
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query
         .append_pair("application_name", env!("CARGO_PKG_NAME"))
         .append_pair("connect_timeout", &CONNECT_TIMEOUT.as_secs().to_string())
-        .append_pair("options", &settings);
+        .append_pair("tcp_user_timeout", &STATEMENT_TIMEOUT.as_secs().to_string());
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "options" => settings = format!("{value} {settings}"),
+            _ => {
+                query.append_pair(&name, &value);
+            }
+        }
+    }
+    query.append_pair("options", &settings);
     // The driver wants %20, not the + of forms.
-    url.as_str().replace('+', "%20")
+    let query = query.finish().replace('+', "%20");
+    let mut url = url.clone();
+    url.set_query(Some(&query));
+    url.into()
+}
+
+/// A connection that is not the pool's.
+pub(super) async fn dedicated(
+    pool: &Pool<AsyncPgConnection>,
+) -> Result<AsyncPgConnection, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, pool.dedicated_connection()).await {
+        Ok(connected) => Ok(connected.map_err(RunError::User)?),
+        Err(_) => Err(RunError::TimedOut.into()),
+    }
 }
 
 /// Runs a query with a connection of whichever database it is: compiled once for each.
@@ -144,4 +202,24 @@ pub(super) async fn in_time<T>(
 ) -> Result<T, StoreError> {
     let answered = tokio::time::timeout(STATEMENT_TIMEOUT, query).await;
     answered.unwrap_or(Err(StoreError::Slow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_what_the_user_has_set() {
+        let url = "postgres://u:a+b@h:1/n?options=-c%20search_path%3Drelay&connect_timeout=9";
+        let url = postgres_url(&url.parse().unwrap());
+        assert!(url.starts_with("postgres://u:a+b@h:1/n?"), "{url}");
+        assert!(
+            url.contains("search_path%3Drelay%20-c%20timezone%3DUTC"),
+            "{url}"
+        );
+        assert!(
+            url.find("connect_timeout=2") < url.find("connect_timeout=9"),
+            "{url}"
+        );
+    }
 }

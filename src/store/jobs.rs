@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{Connections, StoreError, in_time, with_connection};
-use super::record::{SavedJob, moment};
+use super::record::{Metadata, SavedJob, moment};
 use crate::job::{JobId, Status};
 
 /// Which jobs a list holds.
@@ -126,15 +126,21 @@ impl Store {
             columns,
             moment: ts,
         } = self.dialect();
+        // Somebody else's moments may be finer than a cursor: the row itself knows, while it is there.
+        let place = format!(
+            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $6), CAST($5 AS {ts}))"
+        );
+        let words = Status::ALL.map(|status| format!("'{}'", status.as_str()));
+        let words = words.join(", ");
         // Parameters are numbered in the order of their first use, as SQLite wants them.
         let sql = format!(
-            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL \
+            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ({words}) \
              AND (CAST($1 AS text) IS NULL OR status = $1) \
              AND (CAST($2 AS text) IS NULL OR backend = $2) \
              AND (CAST($3 AS {ts}) IS NULL OR created_at >= CAST($3 AS {ts})) \
              AND (CAST($4 AS {ts}) IS NULL OR created_at < CAST($4 AS {ts})) \
-             AND (CAST($5 AS {ts}) IS NULL OR created_at < CAST($5 AS {ts}) \
-                  OR (created_at = CAST($5 AS {ts}) AND job_key < $6)) \
+             AND (CAST($5 AS {ts}) IS NULL OR created_at < {place} \
+                  OR (created_at = {place} AND job_key < $6)) \
              ORDER BY created_at DESC, job_key DESC LIMIT $7"
         )
         .replace("$3", "CAST($3 AS text)")
@@ -180,7 +186,6 @@ impl Row {
     /// `None` for a row that somebody else has given a key or a status that are none of ours.
     fn read(self) -> Option<SavedJob> {
         let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let metadata = self.metadata.as_deref().unwrap_or("{}");
         Some(SavedJob {
             job_id: JobId::parse(&self.job_key).ok()?,
             prompt_id: self.prompt_id,
@@ -191,7 +196,11 @@ impl Row {
             created_at: at(self.created_ms).unwrap_or_default(),
             started_at: at(self.started_ms),
             completed_at: at(self.completed_ms),
-            metadata: serde_json::from_str(metadata).unwrap_or_default(),
+            metadata: self
+                .metadata
+                .as_deref()
+                .map(Metadata::read)
+                .unwrap_or_default(),
         })
     }
 }

@@ -1,5 +1,7 @@
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::job::{JobId, Output, Progress, Status};
 
@@ -70,8 +72,7 @@ pub struct SavedJob {
 }
 
 /// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Metadata {
     /// 0 to 100.
     pub progress: u8,
@@ -177,6 +178,25 @@ impl JobRecord {
     }
 }
 
+impl Metadata {
+    /// Reads key by key: one that somebody else has written in a way of their own spoils no other.
+    pub(super) fn read(text: &str) -> Self {
+        fn take<T: Default + DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> T {
+            let value = keys.remove(key).map(serde_json::from_value);
+            value.and_then(Result::ok).unwrap_or_default()
+        }
+        let mut keys: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        let progress: f64 = take(&mut keys, "progress");
+        Self {
+            progress: progress.clamp(0.0, 100.0) as u8,
+            estimated_remaining: take(&mut keys, "estimated_remaining"),
+            last_updated: take(&mut keys, "last_updated"),
+            outputs: take(&mut keys, "outputs"),
+            relay: take(&mut keys, "relay"),
+        }
+    }
+}
+
 /// A moment as both databases take it: `2026-11-23T08:00:00.000Z`, always of this length, so that the
 /// order of texts is that of time.
 pub(super) fn moment(moment: Timestamp) -> String {
@@ -185,12 +205,48 @@ pub(super) fn moment(moment: Timestamp) -> String {
 
 /// The JSON of a batch. PostgreSQL's texts cannot hold NUL.
 pub(super) fn batch(rows: &impl Serialize) -> serde_json::Result<String> {
-    Ok(serde_json::to_string(rows)?.replace("\\u0000", ""))
+    Ok(without_nul(&serde_json::to_string(rows)?))
+}
+
+/// The JSON without the escape for NUL. A backslash that is escaped itself begins none.
+fn without_nul(json: &str) -> String {
+    let mut kept = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        kept.push_str(before);
+        rest = match escape.strip_prefix("\\u0000") {
+            Some(after) => after,
+            // What follows a backslash is ASCII: an escape has two bytes at least.
+            None => {
+                let (escape, after) = escape.split_at(2);
+                kept.push_str(escape);
+                after
+            }
+        };
+    }
+    kept + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nul_is_dropped_and_nothing_else() {
+        let texts = ["a\0b", r"a\u0000b", "\\\0", "\u{1}", "\"", ""];
+        let read: Vec<String> = serde_json::from_str(&batch(&texts).unwrap()).unwrap();
+        assert_eq!(read, ["ab", r"a\u0000b", "\\", "\u{1}", "\"", ""]);
+    }
+
+    #[test]
+    fn foreign_values_spoil_no_others() {
+        let text = r#"{"progress": 45.5, "outputs": "x.png", "relay": {"seq": 7}, "scene": 3}"#;
+        let metadata = Metadata::read(text);
+        assert_eq!((metadata.progress, metadata.relay.seq), (45, 7));
+        assert_eq!(metadata.outputs, []);
+        assert_eq!(Metadata::read("[1]"), Metadata::default());
+    }
 
     #[test]
     fn moments_have_one_length() {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
-use super::database::StoreError;
+use super::database::{Fault, StoreError};
 use super::record::JobRecord;
 use crate::job::JobId;
 
@@ -24,6 +24,10 @@ const MAX_BATCH: usize = 1_000;
 
 /// The pause before a database that failed is tried again, and what it grows to.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// How long a state rests that the database refuses, while it takes others: most likely it never takes
+/// it, but a disk that is nearly full looks the same.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long the last states are tried to be written when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +51,10 @@ struct Inner {
 struct Pending {
     /// The newest state of each job that is not written yet.
     records: HashMap<JobId, JobRecord>,
+    /// Those that the database refuses, while it takes others.
+    refused: HashMap<JobId, JobRecord>,
+    /// When the refused ones are tried again.
+    retry_at: Option<Instant>,
     /// How many states were recorded so far.
     recorded: u64,
     /// A final state waits, and is to be written at once.
@@ -56,7 +64,7 @@ struct Pending {
 /// How the recorder does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecorderHealth {
-    /// Whether the last attempt to write succeeded.
+    /// Whether the last attempt to write succeeded, for every job.
     pub is_connected: bool,
     /// How many jobs have a state that is not written yet.
     pub pending: usize,
@@ -86,9 +94,9 @@ impl Recorder {
         let mut pending = self.pending();
         let is_urgent = record.is_final();
         let is_first = pending.records.is_empty();
-        pending
-            .records
-            .insert(record.progress.job_id.clone(), record);
+        let id = record.progress.job_id.clone();
+        pending.refused.remove(&id);
+        pending.records.insert(id, record);
         pending.recorded += 1;
         pending.urgent |= is_urgent;
         let number = pending.recorded;
@@ -111,6 +119,14 @@ impl Recorder {
         let _ = written.wait_for(|written| *written >= number).await;
     }
 
+    /// Whether the newest state of a job, which has this number, is written.
+    pub fn is_written(&self, id: &JobId, number: u64) -> bool {
+        let pending = self.pending();
+        *self.0.written.borrow() >= number
+            && !pending.records.contains_key(id)
+            && !pending.refused.contains_key(id)
+    }
+
     /// Waits until the database is there and its schema up to date.
     pub async fn ready(&self) {
         let mut ready = self.0.ready.subscribe();
@@ -120,32 +136,20 @@ impl Recorder {
 
     /// How it does.
     pub fn health(&self) -> RecorderHealth {
+        let pending = self.pending();
         RecorderHealth {
-            is_connected: *self.0.ready.borrow(),
-            pending: self.pending().records.len(),
+            is_connected: *self.0.ready.borrow() && pending.refused.is_empty(),
+            pending: pending.records.len() + pending.refused.len(),
         }
     }
 
     /// Migrates, then writes until `stop`; then writes what is left.
     pub async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
-        let mut migrated = false;
+        if !self.migrate(&mut failures, &stop).await {
+            return self.tell_loss();
+        }
         loop {
-            if !migrated {
-                match self.0.store.migrate().await {
-                    Ok(()) => {
-                        migrated = true;
-                        self.succeeded(&mut failures);
-                    }
-                    Err(error) => {
-                        self.failed(&mut failures, &error);
-                        if self.pause(failures, &stop).await {
-                            break;
-                        }
-                        continue;
-                    }
-                }
-            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.batch_is_due() => {}
@@ -163,10 +167,33 @@ impl Recorder {
         self.drain().await;
     }
 
+    /// Tries until the schema is up to date. `false` where it is time to stop.
+    async fn migrate(&self, failures: &mut u32, stop: &CancellationToken) -> bool {
+        loop {
+            // Where another relay migrates, it is waited for.
+            let migrated = stop.run_until_cancelled(self.0.store.migrate()).await;
+            match migrated {
+                None => return false,
+                Some(Ok(())) => {
+                    self.succeeded(failures);
+                    return true;
+                }
+                Some(Err(error)) => self.failed(failures, &error),
+            }
+            if self.pause(*failures, stop).await {
+                return false;
+            }
+        }
+    }
+
     /// Waits until something is recorded, and then for more of it, unless it is urgent.
     async fn batch_is_due(&self) {
         while self.pending().records.is_empty() {
-            self.0.wake.notified().await;
+            let retry_at = self.pending().retry_at;
+            tokio::select! {
+                () = self.0.wake.notified() => {}
+                () = until(retry_at) => self.pending().retry_refused(),
+            }
         }
         let due = Instant::now() + BATCH_INTERVAL;
         while !self.pending().urgent {
@@ -182,6 +209,9 @@ impl Recorder {
         let (records, recorded) = {
             let mut pending = self.pending();
             pending.urgent = false;
+            if pending.retry_at.is_some_and(|due| due <= Instant::now()) {
+                pending.retry_refused();
+            }
             (std::mem::take(&mut pending.records), pending.recorded)
         };
         let mut left: Vec<JobRecord> = records.into_values().collect();
@@ -198,33 +228,52 @@ impl Recorder {
     }
 
     /// Writes a batch. Where the database refuses it, but takes others of its jobs one by one, the
-    /// refused ones are the data's fault: they are told, and given up, so that they hold up nobody.
+    /// refused ones rest for a while, so that they hold up nobody.
     async fn write(&self, batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
         let error = match self.0.store.save(&batch).await {
             Ok(()) => return Ok(()),
-            Err(error) if !error.may_be_the_datas_fault() || batch.len() == 1 => {
-                return Err((error, batch));
-            }
             Err(error) => error,
         };
-        let mut refused = Vec::new();
+        match (error.fault(), batch.len()) {
+            (Fault::Database, _) | (Fault::Either, 1) => return Err((error, batch)),
+            (Fault::Data, 1) => {
+                self.rest(batch, &error);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (mut refused, mut is_the_data) = (Vec::new(), true);
         let total = batch.len();
-        for record in batch {
-            if let Err(error) = self.0.store.save(std::slice::from_ref(&record)).await {
-                refused.push((record, error));
+        let mut left = batch.into_iter();
+        while let Some(record) = left.next() {
+            let saved = self.0.store.save(std::slice::from_ref(&record)).await;
+            let Err(error) = saved else { continue };
+            refused.push(record);
+            if error.fault() == Fault::Database {
+                refused.extend(left);
+                return Err((error, refused));
+            }
+            is_the_data &= error.fault() == Fault::Data;
+        }
+        if refused.len() == total && !is_the_data {
+            return Err((error, refused));
+        }
+        self.rest(refused, &error);
+        Ok(())
+    }
+
+    /// Keeps the states that the database refuses, to try them again later.
+    fn rest(&self, refused: Vec<JobRecord>, error: &StoreError) {
+        let error = error as &dyn std::error::Error;
+        let mut pending = self.pending();
+        for record in refused {
+            let job_id = record.progress.job_id.clone();
+            if !pending.records.contains_key(&job_id) {
+                tracing::error!(%job_id, error, "the database refuses this job, which is tried again");
+                pending.refused.insert(job_id, record);
             }
         }
-        if refused.len() == total {
-            return Err((
-                error,
-                refused.into_iter().map(|(record, _)| record).collect(),
-            ));
-        }
-        for (record, error) in refused {
-            let job_id = &record.progress.job_id;
-            tracing::error!(%job_id, error = &error as &dyn std::error::Error, "the database refuses this job for good");
-        }
-        Ok(())
+        pending.retry_at = Some(Instant::now() + REFUSED_PAUSE);
     }
 
     fn put_back(&self, records: Vec<JobRecord>) {
@@ -268,17 +317,29 @@ impl Recorder {
     }
 
     async fn drain(&self) {
+        self.pending().retry_refused();
         let drained = timeout(DRAIN_TIMEOUT, async {
             while !self.pending().records.is_empty() {
                 self.flush().await?;
             }
             Ok::<(), StoreError>(())
         });
-        let jobs = match drained.await {
-            Ok(Ok(())) => return,
-            Ok(Err(_)) | Err(_) => self.pending().records.len(),
-        };
-        tracing::error!(jobs, "the newest states of some jobs could not be written");
+        match drained.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "the database fails to the last");
+            }
+            Err(_) => tracing::error!("the database did not take the newest states in time"),
+        }
+        self.tell_loss();
+    }
+
+    fn tell_loss(&self) {
+        let jobs = self.health().pending;
+        if jobs > 0 {
+            tracing::error!(jobs, "the newest states of some jobs could not be written");
+        }
     }
 
     /// What is pending is whole at any moment, also after a panic elsewhere.
@@ -287,5 +348,22 @@ impl Recorder {
             .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    /// Has the refused states tried again with the next batch, unless there are newer ones.
+    fn retry_refused(&mut self) {
+        self.retry_at = None;
+        for (id, record) in self.refused.drain() {
+            self.records.entry(id).or_insert(record);
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -31,10 +31,11 @@ const SQLITE_ROWS: &str = "(SELECT value->>'job_key' AS job_key, value->>'row_id
     FROM json_each($1)) AS r";
 
 /// PostgreSQL replaces the keys that it is given, and keeps the others.
-const POSTGRES_MERGE: &str = "COALESCE(jobs.metadata, '{}') || EXCLUDED.metadata";
+const POSTGRES_MERGE: &str = "COALESCE(NULLIF(jobs.metadata, 'null'), '{}') || EXCLUDED.metadata";
 
 /// The same, key by key: SQLite's `json_patch` would drop a key that becomes `null`.
-const SQLITE_MERGE: &str = "json_set(COALESCE(jobs.metadata, '{}'), \
+const SQLITE_MERGE: &str = "json_set(CASE WHEN json_valid(jobs.metadata) \
+        AND json_type(jobs.metadata) = 'object' THEN jobs.metadata ELSE '{}' END, \
     '$.progress', json(EXCLUDED.metadata->'progress'), \
     '$.estimated_remaining', json(EXCLUDED.metadata->'estimated_remaining'), \
     '$.last_updated', EXCLUDED.metadata->>'last_updated', \
@@ -88,13 +89,17 @@ impl Statements {
     }
 }
 
-/// A row that is taken over begins anew: its status is that of the job, whatever it was before.
+/// A row that is taken over begins anew: its status is that of the job, whatever it was before. Where it
+/// was made without a moment, it gets the job's: lists are in the order of these.
 fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
     let (id, fits) = match (ids, is_postgres) {
-        (IdKind::Integer, true) => ("CAST(r.job_key AS bigint)", "r.job_key ~ '^[0-9]{1,18}$'"),
+        (IdKind::Integer, true) => (
+            "CAST(r.job_key AS bigint)",
+            "r.job_key ~ '^(0|[1-9][0-9]{0,17})$'",
+        ),
         (IdKind::Integer, false) => (
             "CAST(r.job_key AS integer)",
-            "r.job_key NOT GLOB '*[^0-9]*' AND length(r.job_key) < 19",
+            "CAST(CAST(r.job_key AS integer) AS text) = r.job_key",
         ),
         (IdKind::Uuid, _) => (
             "CAST(r.job_key AS uuid)",
@@ -103,8 +108,10 @@ fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
         (IdKind::Text, _) => ("r.job_key", "true"),
     };
     format!(
-        "UPDATE jobs SET job_key = r.job_key, status = r.status, started_at = NULL, completed_at = NULL \
-         FROM (SELECT {id} AS id, r.job_key, r.status FROM {rows} WHERE {fits}) AS r \
+        "UPDATE jobs SET job_key = r.job_key, status = r.status, \
+         created_at = COALESCE(jobs.created_at, r.created_at), started_at = NULL, completed_at = NULL \
+         FROM (SELECT CASE WHEN {fits} THEN {id} END AS id, r.job_key, r.status, r.created_at \
+         FROM {rows}) AS r \
          WHERE jobs.job_key IS NULL AND jobs.id = r.id"
     )
 }

@@ -1,8 +1,9 @@
 //! The pipeline's own table `jobs`, where there is one: it is adopted, not replaced.
 
+use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
-use diesel::{QueryableByName, sql_query};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel::{QueryableByName, SqliteConnection, sql_query};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::database::{Connections, StoreError, with_connection};
 
@@ -32,7 +33,7 @@ const POSTGRES_COLUMNS: &str = "SELECT column_name::text AS name, data_type::tex
 const SQLITE_COLUMNS: &str = "SELECT name, lower(type) AS kind FROM pragma_table_info('jobs')";
 
 /// The columns that the relay needs: name, type in PostgreSQL, type in SQLite.
-const NEEDED: [(&str, &str, &str); 12] = [
+static NEEDED: [(&str, &str, &str); 12] = [
     ("job_key", "TEXT", "TEXT"),
     ("prompt_id", "TEXT", "TEXT"),
     ("backend", "TEXT", "TEXT"),
@@ -52,22 +53,36 @@ const NEEDED: [(&str, &str, &str); 12] = [
 ];
 
 /// Adds the columns that an existing table lacks. Changes none, and drops none.
-pub(super) async fn adopt(connections: &Connections) -> Result<(), StoreError> {
-    let columns = columns(connections).await?;
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let is_postgres = matches!(connections, Connections::Postgres(_));
-    for (name, in_postgres, in_sqlite) in NEEDED {
-        if columns.iter().any(|column| column.name == name) {
-            continue;
-        }
-        let kind = if is_postgres { in_postgres } else { in_sqlite };
+pub(super) async fn adopt_in_postgres(
+    connection: &mut AsyncPgConnection,
+) -> Result<(), StoreError> {
+    let columns: Vec<Column> = sql_query(POSTGRES_COLUMNS).load(connection).await?;
+    for (name, kind, _) in lacking(&columns) {
         let sql = format!("ALTER TABLE jobs ADD COLUMN {name} {kind}");
-        with_connection!(connections, connection => connection.batch_execute(&sql).await?);
+        connection.batch_execute(&sql).await?;
         tracing::info!(column = name, "the existing table jobs has got a column");
     }
     Ok(())
+}
+
+/// The same for SQLite, whose calls block.
+pub(super) fn adopt_in_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let columns: Vec<Column> = diesel::RunQueryDsl::load(sql_query(SQLITE_COLUMNS), connection)?;
+    for (name, _, kind) in lacking(&columns) {
+        let sql = format!("ALTER TABLE jobs ADD COLUMN {name} {kind}");
+        connection.batch_execute(&sql)?;
+        tracing::info!(column = name, "the existing table jobs has got a column");
+    }
+    Ok(())
+}
+
+/// The columns that a table lacks; none where there is no table.
+fn lacking(
+    columns: &[Column],
+) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    NEEDED.iter().filter(|(needed, ..)| {
+        !columns.is_empty() && columns.iter().all(|column| column.name != *needed)
+    })
 }
 
 /// What the ids of the table are.

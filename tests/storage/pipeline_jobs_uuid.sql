@@ -1,0 +1,21 @@
+-- The same with ids of type UUID.
+CREATE TABLE jobs (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    project_id INTEGER,
+    character_id INTEGER,
+    job_type VARCHAR(50) NOT NULL,
+    status VARCHAR(50) DEFAULT 'pending',
+    priority INTEGER DEFAULT 0,
+    prompt TEXT,
+    negative_prompt TEXT,
+    output_path VARCHAR(500),
+    error_message TEXT,
+    metadata JSONB DEFAULT '{}',
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    completed_at TIMESTAMP
+);
+
+INSERT INTO jobs (id, project_id, job_type, status, priority, prompt, output_path, metadata, created_at) VALUES
+    ('6f9619ff-8b86-4d01-b42d-00cf4fc964f1', 7, 'image', 'pending', 5, 'a fox', NULL, '{"scene": 3, "tags": ["a", "b"], "progress": 12}', '2025-12-10 15:30:45.123456'),
+    ('6f9619ff-8b86-4d01-b42d-00cf4fc964f2', 7, 'video', 'archived', 1, 'a bear', 'old/bear.mp4', NULL, '2025-12-10 15:30:45.123499'),
+    ('6f9619ff-8b86-4d01-b42d-00cf4fc964f3', 8, 'image', 'completed', 1, 'a crow', 'old/crow.png', 'null', NULL);

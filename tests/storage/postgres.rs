@@ -1,0 +1,217 @@
+//! PostgreSQL servers that are thrown away.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use url::Url;
+
+use super::database::until;
+
+/// Runs the server until the tests let go of our standard input, however they end. Then removes its
+/// folder, unless a word tells to keep it.
+const WRAPPER: &str = r#"
+"$1/postgres" -D "$2/data" >>"$2/log" 2>&1 </dev/null &
+server=$!
+read -r word
+kill -INT "$server"
+wait "$server"
+[ "$word" = keep ] || rm -rf "$2"
+"#;
+
+/// The settings of every server. Few connections, so that a test can take them all.
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+max_connections = 60
+superuser_reserved_connections = 3
+";
+
+/// The user whom the relay is: none who could take the connections that are kept for superusers.
+pub(crate) const USER: &str = "relay";
+
+/// A server with databases of its own. It ends, and all of it, when this is dropped, or the process.
+pub(crate) struct Cluster {
+    folder: PathBuf,
+    port: u16,
+    running: Option<Running>,
+}
+
+struct Running {
+    wrapper: Child,
+    lifeline: ChildStdin,
+}
+
+/// The server that tests share which do not stop it.
+pub(crate) async fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    let made = tokio::task::spawn_blocking(|| SHARED.get_or_init(Cluster::make)).await;
+    let cluster = made.unwrap();
+    cluster.ready().await;
+    cluster
+}
+
+impl Cluster {
+    /// A server that one test may do with as it likes.
+    pub(crate) async fn own() -> Self {
+        let cluster = tokio::task::spawn_blocking(Self::make).await.unwrap();
+        cluster.ready().await;
+        cluster
+    }
+
+    fn make() -> Self {
+        let folder = tempfile::Builder::new().prefix("comfy-relay-pg").tempdir();
+        let folder = folder.unwrap().keep();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&folder));
+        }
+        let data = folder.join("data");
+        let mut initdb = as_postgres(&programs().join("initdb"));
+        initdb.args([
+            "--no-sync",
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "-D",
+        ]);
+        run(initdb.arg(&data));
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = port.local_addr().unwrap().port();
+        let sockets = folder.display();
+        let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{sockets}'\n");
+        let file = fs::OpenOptions::new()
+            .append(true)
+            .open(data.join("postgresql.conf"));
+        file.unwrap().write_all(settings.as_bytes()).unwrap();
+        let mut cluster = Self {
+            folder,
+            port,
+            running: None,
+        };
+        cluster.start();
+        cluster
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The address of a database, as a superuser or as the relay.
+    pub(crate) fn url(&self, user: &str, database: &str) -> Url {
+        format!("postgres://{user}@{}/{database}", self.address())
+            .parse()
+            .unwrap()
+    }
+
+    /// Starts the server; it is not ready at once.
+    pub(crate) fn start(&mut self) {
+        let mut wrapper = as_postgres(Path::new("sh"));
+        wrapper
+            .args(["-c", WRAPPER, "sh"])
+            .arg(programs())
+            .arg(&self.folder);
+        // Not of our group: a signal to the tests ends the tests, and they end the server.
+        let mut wrapper = wrapper.stdin(Stdio::piped()).spawn().unwrap();
+        let lifeline = wrapper.stdin.take().unwrap();
+        self.running = Some(Running { wrapper, lifeline });
+    }
+
+    /// Stops the server as an administrator does who does not wait for clients.
+    pub(crate) fn stop(&mut self) {
+        let mut running = self.running.take().unwrap();
+        running.lifeline.write_all(b"keep\n").unwrap();
+        assert!(running.wrapper.wait().unwrap().success());
+    }
+
+    /// Waits until the server answers.
+    pub(crate) async fn ready(&self) {
+        let url = self.url("postgres", "postgres");
+        until("PostgreSQL answers", async || {
+            AsyncPgConnection::establish(url.as_str()).await.is_ok()
+        })
+        .await;
+    }
+
+    /// A new database, and its name.
+    pub(crate) async fn database(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.run(&format!(
+            "DO $$ BEGIN CREATE ROLE {USER} LOGIN; \
+             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        ))
+        .await;
+        self.run(&format!("CREATE DATABASE {name} OWNER {USER}"))
+            .await;
+        name
+    }
+
+    /// Does something as the administrator.
+    pub(crate) async fn run(&self, sql: &str) {
+        let url = self.url("postgres", "postgres");
+        let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+        connection.batch_execute(sql).await.unwrap();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(Running {
+            mut wrapper,
+            lifeline,
+        }) = self.running.take()
+        {
+            drop(lifeline);
+            let _ = wrapper.wait();
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command
+        .args(["-u", "postgres", "--"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Where PostgreSQL's programs are: in the path, or where Debian puts them.
+fn programs() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
+        found.extend(versions.map(|version| version.unwrap().path().join("bin")));
+    }
+    let found = found
+        .into_iter()
+        .find(|folder| folder.join("initdb").exists());
+    found.expect("PostgreSQL's initdb is missing; tests/run installs it")
+}
