@@ -1,7 +1,12 @@
 //! How fast the recorder takes states, how fast they are written, and how long a final state is on its
 //! way to the disk: `cargo bench --bench recorder`.
 //!
-//! SQLite runs in a temporary folder; PostgreSQL where `DATABASE_URL` names one that may be filled.
+//! SQLite and PostgreSQL each run in a temporary folder; `DATABASE_URL` names another PostgreSQL that
+//! may be filled.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on has failed"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +16,18 @@ use comfy_relay::store::{JobRecord, Recorder, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+#[path = "../tests/storage/database.rs"]
+#[expect(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    reason = "what the tests ask is not asked here"
+)]
+mod database;
+#[path = "../tests/storage/postgres.rs"]
+#[expect(dead_code, reason = "what the tests do to servers is not done here")]
+mod postgres;
 
 /// Running jobs whose states are recorded again and again.
 const RUNNING: usize = 5_000;
@@ -38,7 +55,10 @@ async fn main() {
         .and_then(|url| Url::parse(&url).ok())
     {
         Some(url) => measure("postgres", Database::Postgres(url)).await,
-        None => println!("postgres  set DATABASE_URL to a PostgreSQL database that may be filled"),
+        None => {
+            let own = database::TestDatabase::postgres().await;
+            measure("postgres", own.database).await;
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl Relay {
         let mut graph = workflow::check(Value::Object(graph))?;
         workflow::fill(&mut graph, params)?;
         let job_id = job_id.unwrap_or_else(fresh_id);
+        // The id may be that of a job that only the store remembers.
+        self.take_up_from_store(&job_id).await;
         let reservation = self.reserve(&job_id)?;
         let index = self.choose(backend)?;
         // Whoever asks may leave in the middle; a prompt that ComfyUI has taken is followed all the same.
@@ -123,6 +125,7 @@ impl Relay {
     ) -> Result<Accepted, RelayError> {
         let job_id =
             job_id.unwrap_or_else(|| JobId::parse(prompt_id).unwrap_or_else(|_| fresh_id()));
+        self.take_up_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, prompt_id) {
             return Ok(accepted);
         }
@@ -204,7 +207,8 @@ impl Relay {
             }
             match (entry.backend, entry.job.prompt_id()) {
                 (Some(index), Some(prompt)) => (self.0.backends[index].clone(), prompt.to_owned()),
-                _ => return refuse("its producer is not ComfyUI"),
+                (None, Some(_)) => return refuse("its ComfyUI server is not configured any more"),
+                (_, None) => return refuse("its producer is not ComfyUI"),
             }
         };
         let cancelled = backend.upstream.rest().cancel(&prompt_id).await;

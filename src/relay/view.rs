@@ -113,8 +113,13 @@ impl Relay {
                 Some(entry) => job_view(&entry.job, now),
                 None => job_view(&Job::restored(saved_state(saved)), now),
             });
+        // A job may have gone on since it was written.
+        let asked = |view: &JobView| {
+            let wanted = filter.status;
+            wanted.is_none_or(|status| view.progress.status == status)
+        };
         Ok(JobPage {
-            jobs: views.collect(),
+            jobs: views.filter(asked).collect(),
             next_cursor,
         })
     }

@@ -236,6 +236,12 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
     assert_eq!(late.hear_out().await, 1000);
     assert_eq!(late.last()["status"], "completed");
     assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
+    let again = json!({"job_id": "job", "workflow": graph(TXT2IMG).await});
+    let (status, answer) = world.post("/api/anime/jobs", &again).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("job_exists"))
+    );
     stop(world).await;
 }
 
