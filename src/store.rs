@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 pub use database::StoreError;
 pub use jobs::{Cursor, JobFilter};
-pub use record::{JobRecord, Metadata, NodeRunRecord, RelayMetadata, SavedJob};
+pub use record::{JobRecord, NodeRunRecord};
 pub use recorder::{Recorder, RecorderHealth};
 
 use crate::config::StoreConfig;

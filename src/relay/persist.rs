@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Relay;
 use crate::comfy::Upstream;
 use crate::job::{Bar, Event, Job, JobId, Progress, Saved};
-use crate::store::{JobRecord, NodeRunRecord, SavedJob, Store, StoreError};
+use crate::store::{JobRecord, NodeRunRecord, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
 /// nobody for longer.
@@ -39,7 +39,7 @@ impl Relay {
             jobs = open.len(),
             "going on with jobs from before the start"
         );
-        let ids: Vec<JobId> = open.iter().map(|saved| saved.job_id.clone()).collect();
+        let ids: Vec<JobId> = open.iter().map(|saved| saved.id.clone()).collect();
         for saved in open {
             self.take_up(saved);
         }
@@ -75,8 +75,8 @@ impl Relay {
     }
 
     /// Puts a job from the store on the books, unless it is there. Says whether it is there now.
-    pub(super) fn take_up(&self, saved: SavedJob) -> bool {
-        let id = saved.job_id.clone();
+    pub(super) fn take_up(&self, saved: Saved) -> bool {
+        let id = saved.id.clone();
         let mut jobs = self.jobs();
         if !jobs.reserve(&id) {
             return jobs.get(&id).is_some();
@@ -89,7 +89,7 @@ impl Relay {
         if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
             tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
         }
-        let mut job = Job::restored(saved_state(saved));
+        let mut job = Job::restored(saved);
         if job.prompt_id().is_some() {
             let reachable = index.is_some_and(|index| self.0.backends[index].state().reachable);
             job.apply(Event::Reachable(reachable), Timestamp::now());
@@ -219,25 +219,4 @@ fn node_runs(job: &Job) -> Vec<NodeRunRecord> {
         })
     });
     ran.chain(cached).collect()
-}
-
-pub(super) fn saved_state(saved: SavedJob) -> Saved {
-    let SavedJob { metadata, .. } = saved;
-    Saved {
-        id: saved.job_id,
-        prompt_id: saved.prompt_id,
-        backend: saved.backend,
-        status: saved.status,
-        progress: metadata.progress.min(100),
-        seq: metadata.relay.seq,
-        outputs: metadata.outputs,
-        output_path: saved.output_path,
-        error: saved
-            .error
-            .map(|message| (metadata.relay.error_code, message)),
-        learned_from: metadata.relay.learned_from,
-        created_at: saved.created_at,
-        started_at: saved.started_at,
-        ended_at: saved.completed_at,
-    }
 }

@@ -5,7 +5,6 @@ use serde::{Serialize, Serializer};
 
 use super::Relay;
 use super::error::RelayError;
-use super::persist::saved_state;
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
 use crate::store::{Cursor, JobFilter};
@@ -103,16 +102,14 @@ impl Relay {
         let last = found.last().filter(|_| has_more);
         let next_cursor = last.map(|job| Cursor {
             created_at: job.created_at,
-            job_id: job.job_id.clone(),
+            job_id: job.id.clone(),
         });
         let now = Timestamp::now();
         let jobs = self.jobs();
-        let views = found
-            .into_iter()
-            .map(|saved| match jobs.get(&saved.job_id) {
-                Some(entry) => job_view(&entry.job, now),
-                None => job_view(&Job::restored(saved_state(saved)), now),
-            });
+        let views = found.into_iter().map(|saved| match jobs.get(&saved.id) {
+            Some(entry) => job_view(&entry.job, now),
+            None => job_view(&Job::restored(saved), now),
+        });
         // A job may have gone on since it was written.
         let asked = |view: &JobView| {
             let wanted = filter.status;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{Connections, StoreError, in_time, with_connection};
-use super::record::{Metadata, SavedJob, moment};
-use crate::job::{JobId, Status};
+use super::record::{Metadata, moment};
+use crate::job::{JobId, Saved, Status};
 
 /// Which jobs a list holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// The job with this id.
-    pub async fn job(&self, id: &JobId) -> Result<Option<SavedJob>, StoreError> {
+    pub async fn job(&self, id: &JobId) -> Result<Option<Saved>, StoreError> {
         let sql = format!(
             "SELECT {} FROM jobs WHERE job_key = $1",
             self.dialect().columns
@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Every job of the relay that has not ended.
-    pub async fn open_jobs(&self) -> Result<Vec<SavedJob>, StoreError> {
+    pub async fn open_jobs(&self) -> Result<Vec<Saved>, StoreError> {
         let columns = self.dialect().columns;
         let query = sql_query(format!(
             "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ('queued', 'processing')"
@@ -117,11 +117,7 @@ impl Store {
     }
 
     /// At most `limit` jobs, the newest first.
-    pub async fn jobs(
-        &self,
-        filter: &JobFilter,
-        limit: usize,
-    ) -> Result<Vec<SavedJob>, StoreError> {
+    pub async fn jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<Saved>, StoreError> {
         let Dialect {
             columns,
             moment: ts,
@@ -184,23 +180,30 @@ impl Store {
 
 impl Row {
     /// `None` for a row that somebody else has given a key or a status that are none of ours.
-    fn read(self) -> Option<SavedJob> {
+    fn read(self) -> Option<Saved> {
         let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        Some(SavedJob {
-            job_id: JobId::parse(&self.job_key).ok()?,
+        let metadata = self
+            .metadata
+            .as_deref()
+            .map(Metadata::read)
+            .unwrap_or_default();
+        let relay = metadata.relay;
+        Some(Saved {
+            id: JobId::parse(&self.job_key).ok()?,
             prompt_id: self.prompt_id,
             backend: self.backend,
             status: Status::from_word(&self.status)?,
+            progress: metadata.progress.min(100),
+            seq: relay.seq,
+            outputs: metadata.outputs,
             output_path: self.output_path,
-            error: self.error_message,
+            error: self
+                .error_message
+                .map(|message| (relay.error_code, message)),
+            learned_from: relay.learned_from,
             created_at: at(self.created_ms).unwrap_or_default(),
             started_at: at(self.started_ms),
-            completed_at: at(self.completed_ms),
-            metadata: self
-                .metadata
-                .as_deref()
-                .map(Metadata::read)
-                .unwrap_or_default(),
+            ended_at: at(self.completed_ms),
         })
     }
 }

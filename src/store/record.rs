@@ -46,56 +46,31 @@ pub struct NodeRunRecord {
     pub cached: bool,
 }
 
-/// A job as it was read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SavedJob {
-    /// The public id.
-    pub job_id: JobId,
-    /// ComfyUI's id for it.
-    pub prompt_id: Option<String>,
-    /// The name of its server.
-    pub backend: Option<String>,
-    /// Where it is in its life.
-    pub status: Status,
-    /// The first final output.
-    pub output_path: Option<String>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// When it was registered.
-    pub created_at: Timestamp,
-    /// When execution began.
-    pub started_at: Option<Timestamp>,
-    /// When its end was learned.
-    pub completed_at: Option<Timestamp>,
-    /// What else was kept.
-    pub metadata: Metadata,
-}
-
 /// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Metadata {
+pub(super) struct Metadata {
     /// 0 to 100.
-    pub progress: u8,
+    pub(super) progress: u8,
     /// Seconds until the end.
-    pub estimated_remaining: Option<u64>,
+    pub(super) estimated_remaining: Option<u64>,
     /// When this was true.
-    pub last_updated: Option<Timestamp>,
+    pub(super) last_updated: Option<Timestamp>,
     /// Every file that was made.
-    pub outputs: Vec<Output>,
+    pub(super) outputs: Vec<Output>,
     /// What only the relay needs.
-    pub relay: RelayMetadata,
+    pub(super) relay: RelayMetadata,
 }
 
 /// What the relay keeps to go on with a job after a restart.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RelayMetadata {
+pub(super) struct RelayMetadata {
     /// The number of the state.
-    pub seq: u64,
+    pub(super) seq: u64,
     /// Why it failed, in a stable word.
-    pub error_code: Option<String>,
+    pub(super) error_code: Option<String>,
     /// Where its end was learned.
-    pub learned_from: Option<String>,
+    pub(super) learned_from: Option<String>,
 }
 
 /// A job's state in the form in which a batch carries it to the database.
