@@ -20,8 +20,8 @@ use jiff::Timestamp;
 pub use error::{ErrorCode, JobError};
 pub use event::{Absence, Event, History, NodeReport, NodeState, Report, Verdict};
 pub use id::{JobId, JobIdError};
-pub use nodes::{Bar, Counts, Current, NodeRun, Nodes};
-pub use plan::{Plan, PlannedNode};
+pub use nodes::{Bar, Counts, Current, Effort, NodeRun, Nodes};
+pub use plan::{Plan, PlannedNode, Role};
 pub use progress::{NodeView, NodesView, Output, Progress};
 pub use restore::Saved;
 pub use source::Source;
@@ -48,6 +48,7 @@ pub struct Job {
     ahead: Option<usize>,
     reachable: bool,
     verdict: Option<Verdict>,
+    over_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
     /// The furthest share that was ever published, 0 to 1: what is shown never falls below it.
     reached: f64,
@@ -73,6 +74,7 @@ impl Job {
             ahead: None,
             reachable: true,
             verdict: None,
+            over_at: None,
             report: None,
             reached: 0.0,
             seq: 0,
@@ -119,6 +121,7 @@ impl Job {
             Event::Ended(verdict) => {
                 let news = self.verdict.is_none();
                 self.verdict.get_or_insert(verdict);
+                self.over_at.get_or_insert(now);
                 news
             }
             Event::History(history) => self.read(history, now),
@@ -209,6 +212,7 @@ impl Job {
         };
         self.nodes.close(nodes_end, now);
         self.ended_at = Some(now);
+        self.over_at.get_or_insert(now);
         self.learned_from = Some(source);
         self.ahead = None;
         true
@@ -265,6 +269,11 @@ impl Job {
     /// When its end was learned.
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.ended_at
+    }
+
+    /// When its work was over: its end was heard, while its outputs were perhaps still to be read.
+    pub fn over_at(&self) -> Option<Timestamp> {
+        self.over_at
     }
 
     /// Its graph.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::Relay;
 use super::jobs::{Entry, Jobs};
 use super::persist;
-use crate::estimate::Estimate;
+use crate::estimate::{CostModel, Estimate};
 use crate::hub::{End, Publication};
 use crate::job::{Event, JobId, Progress, Status};
 
@@ -40,7 +40,7 @@ impl Relay {
     /// Shows the state of a job as it is now to its subscribers.
     pub(super) fn show(&self, entry: &mut Entry) -> Progress {
         let now = Timestamp::now();
-        let estimate = Estimate::of(&entry.job, now);
+        let estimate = Estimate::of(&entry.job, &CostModel::default(), now);
         let progress = entry
             .job
             .publish(estimate.fraction, estimate.remaining, now);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Relay;
-use crate::estimate::Estimate;
+use crate::estimate::{CostModel, Estimate};
 use crate::job::{JobId, Status};
 
 /// How many jobs a monitor shows.
@@ -155,7 +155,7 @@ impl Relay {
         let jobs = self.jobs();
         let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(Estimate::of(job, now).remaining, now);
+            let progress = job.progress(Estimate::of(job, &CostModel::default(), now).remaining, now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

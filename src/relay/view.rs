@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use super::Relay;
 use super::persist::saved_state;
 use super::submit::RelayError;
-use crate::estimate::Estimate;
+use crate::estimate::{CostModel, Estimate};
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
 use crate::store::{Cursor, JobFilter};
 
@@ -122,7 +122,7 @@ impl Relay {
 
 fn job_view(job: &Job, now: Timestamp) -> JobView {
     JobView {
-        progress: job.progress(Estimate::of(job, now).remaining, now),
+        progress: job.progress(Estimate::of(job, &CostModel::default(), now).remaining, now),
         created_at: job.created_at(),
         started_at: job.started_at(),
         completed_at: job.ended_at(),
