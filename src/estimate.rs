@@ -11,12 +11,12 @@ mod samples;
 
 use jiff::Timestamp;
 
-use crate::job::{Job, Plan, Status};
+use crate::job::{Job, Plan, Remaining, Status, Verdict};
 use forecast::Forecast;
 pub use model::{CostModel, PastRun};
 
 /// How many deviations the 10th and 90th percentile are away from the middle.
-const INTERVAL: f64 = 1.3;
+const INTERVAL: f64 = 1.45;
 
 /// The most that is shown of a job that has not ended.
 const MAX_SHARE: f64 = 0.999;
@@ -59,8 +59,10 @@ impl Estimate {
             return Self::default();
         };
         let elapsed = now.duration_since(started_at).as_secs_f64().max(0.0);
-        if job.over_at().is_some() {
-            return Self::exact(MAX_SHARE, 0.0);
+        if let Some(verdict) = job.verdict() {
+            // What failed stays where it is.
+            let is_done = *verdict == Verdict::Completed;
+            return Self::exact(if is_done { MAX_SHARE } else { 0.0 }, 0.0);
         }
         if job.plan().is_empty() {
             return Self::projected(job, elapsed);
@@ -100,6 +102,14 @@ impl Estimate {
             low: Some((remaining - f64::sqrt(below)).max(0.0)),
             high: Some(remaining + f64::sqrt(above)),
         }
+    }
+
+    /// What subscribers are told of it.
+    pub fn outlook(&self) -> Option<Remaining> {
+        Some(Remaining {
+            seconds: self.remaining?,
+            interval: self.low.zip(self.high),
+        })
     }
 
     fn exact(fraction: f64, remaining: f64) -> Self {

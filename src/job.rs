@@ -22,7 +22,7 @@ pub use event::{Absence, Event, History, NodeReport, NodeState, Report, Verdict}
 pub use id::{JobId, JobIdError};
 pub use nodes::{Bar, Counts, Current, Effort, NodeRun, Nodes};
 pub use plan::{Plan, PlannedNode, Role};
-pub use progress::{NodeView, NodesView, Output, Progress};
+pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::Saved;
 pub use source::Source;
 pub use status::Status;
@@ -289,6 +289,11 @@ impl Job {
     /// Whether its end was heard on the socket, while its outputs are not yet read.
     pub fn is_ending(&self) -> bool {
         self.verdict.is_some() && !self.status.is_final()
+    }
+
+    /// How it ended, as heard on the socket.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
     }
 
     /// The number of the state that was published last.

@@ -43,7 +43,7 @@ impl Relay {
         let estimate = Estimate::of(&entry.job, &CostModel::default(), now);
         let progress = entry
             .job
-            .publish(estimate.fraction, estimate.remaining, now);
+            .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
         let end = entry.job.status().is_final().then(|| End {
             error: entry.job.error().cloned(),

@@ -122,7 +122,7 @@ impl Relay {
 
 fn job_view(job: &Job, now: Timestamp) -> JobView {
     JobView {
-        progress: job.progress(Estimate::of(job, &CostModel::default(), now).remaining, now),
+        progress: job.progress(Estimate::of(job, &CostModel::default(), now).outlook(), now),
         created_at: job.created_at(),
         started_at: job.started_at(),
         completed_at: job.ended_at(),

@@ -68,7 +68,7 @@ impl Algorithm {
         match self {
             Self::Ours => {
                 let estimate = Estimate::of(job, model, now);
-                let shown = job.publish(estimate.fraction, estimate.remaining, now);
+                let shown = job.publish(estimate.fraction, estimate.outlook(), now);
                 Answer {
                     progress: f64::from(shown.progress) / 100.0,
                     remaining: estimate.remaining,

@@ -63,16 +63,16 @@ impl Effort {
         self.before + self.length
     }
 
-    /// When the newest tick was heard.
+    /// When the newest tick was heard, once there was a whole one.
     pub fn ticked_at(&self) -> Option<Timestamp> {
-        self.last.map(|(at, _)| at)
+        self.last.filter(|(_, ticks)| *ticks >= 1.0).map(|(at, _)| at)
     }
 
     /// The ticks after the first one, and the seconds that they took. The first is often a warm-up.
     pub fn pace(&self) -> Option<(f64, f64)> {
         let ((first_at, first), (last_at, last)) = (self.first?, self.last?);
         let seconds = last_at.duration_since(first_at).as_secs_f64();
-        (last > first && seconds > 0.0).then_some((last - first, seconds))
+        (last - first >= 1.0 && seconds > 0.0).then_some((last - first, seconds))
     }
 
     /// Seconds from its start to its end, or to `until` if that came before.

@@ -88,16 +88,21 @@ impl Role {
         }
     }
 
-    /// Whether its work grows with the picture.
-    fn grows(self) -> bool {
-        !matches!(self, Self::Loader | Self::Text)
+    /// The work of one pass over a picture. Some of it does not grow with the picture: so costs of
+    /// tiny ones are not taken for a measure of large ones.
+    fn pass(self, pixels: f64) -> f64 {
+        let fixed = match self {
+            Self::Loader | Self::Text => return 1.0,
+            Self::Sampler | Self::Vae | Self::Upscale => 0.005,
+            Self::Save | Self::Other => 0.25,
+        };
+        fixed + (pixels / UNIT_PIXELS).powf(PIXEL_POWER)
     }
 }
 
 /// Reads the nodes of one graph, each once.
 pub(super) struct Reader<'a> {
     graph: &'a Map<String, Value>,
-    /// Nodes in the order of their links, sources first.
     pixels: HashMap<&'a str, Option<f64>>,
     loaders: HashMap<&'a str, BTreeSet<&'a str>>,
 }
@@ -131,8 +136,8 @@ impl<'a> Reader<'a> {
         if role == Role::Sampler {
             units *= self.calls(node);
         }
-        if let Some(pixels) = pixels.filter(|_| role.grows()) {
-            units *= (pixels / UNIT_PIXELS).powf(PIXEL_POWER);
+        if let Some(pixels) = pixels {
+            units *= role.pass(pixels);
         }
         let models = loaders.iter().filter(|loader| **loader != id);
         let models = models.map(|loader| words(&self.graph[*loader]).join(","));
@@ -142,7 +147,7 @@ impl<'a> Reader<'a> {
         Work {
             role,
             steps,
-            units: units.clamp(1e-6, MAX_FEATURE),
+            units: units.min(MAX_FEATURE),
             loaders: loaders.iter().map(|&loader| loader.to_owned()).collect(),
             signature: hash(class_type, &words),
         }
