@@ -16,7 +16,13 @@ const NODES: usize = 50;
 
 fn main() {
     let at = |seconds: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
-    let classes = ["CheckpointLoaderSimple", "EmptyLatentImage", "KSampler", "VAEDecode", "ImageScale"];
+    let classes = [
+        "CheckpointLoaderSimple",
+        "EmptyLatentImage",
+        "KSampler",
+        "VAEDecode",
+        "ImageScale",
+    ];
     let mut graph = serde_json::Map::new();
     for node in 0..NODES {
         let class = classes[node % classes.len()];
@@ -24,7 +30,10 @@ fn main() {
         if node > 0 {
             inputs["source"] = json!([(node - 1).to_string(), 0]);
         }
-        graph.insert(node.to_string(), json!({"class_type": class, "inputs": inputs}));
+        graph.insert(
+            node.to_string(),
+            json!({"class_type": class, "inputs": inputs}),
+        );
     }
     let plan = Plan::from_graph(&graph, None);
     let run = |until: usize| {
@@ -33,9 +42,16 @@ fn main() {
         job.apply(Event::Planned(plan.clone()), at(0));
         for node in 0..until {
             let node = node.to_string();
-            let started = Event::NodeStarted { node: node.clone(), display: None };
+            let started = Event::NodeStarted {
+                node: node.clone(),
+                display: None,
+            };
             job.apply(started, at(2 * node.parse::<i64>().unwrap_or(0)));
-            let bar = Event::Bar { node: Some(node.clone()), value: 5.0, max: 20.0 };
+            let bar = Event::Bar {
+                node: Some(node.clone()),
+                value: 5.0,
+                max: 20.0,
+            };
             job.apply(bar, at(2 * node.parse::<i64>().unwrap_or(0) + 1));
         }
         job
@@ -43,7 +59,13 @@ fn main() {
     let mut known = CostModel::default();
     let mut done = run(NODES);
     done.apply(Event::Ended(Verdict::Completed), at(100));
-    done.apply(Event::History(History { messages: Some(Verdict::Completed), ..History::default() }), at(100));
+    done.apply(
+        Event::History(History {
+            messages: Some(Verdict::Completed),
+            ..History::default()
+        }),
+        at(100),
+    );
     known.learn(&done);
     let job = run(NODES / 2);
     let now = at(NODES as i64);
@@ -53,6 +75,9 @@ fn main() {
             black_box(Estimate::of(black_box(&job), black_box(&model), now));
         }
         let each = began.elapsed() / ROUNDS;
-        println!("{NODES} nodes, {name:<10}  {:.2} µs an estimate", each.as_secs_f64() * 1e6);
+        println!(
+            "{NODES} nodes, {name:<10}  {:.2} µs an estimate",
+            each.as_secs_f64() * 1e6
+        );
     }
 }

@@ -70,7 +70,11 @@ impl Estimate {
         let forecast = Forecast::of(job, model, now);
         let whole = elapsed + forecast.remaining;
         Self {
-            fraction: if whole > 0.0 { (elapsed / whole).min(MAX_SHARE) } else { 0.0 },
+            fraction: if whole > 0.0 {
+                (elapsed / whole).min(MAX_SHARE)
+            } else {
+                0.0
+            },
             ..Self::from(forecast)
         }
     }

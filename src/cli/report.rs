@@ -42,7 +42,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         println!();
     }
     for (title, is_known) in [("known workflows", true), ("first-time workflows", false)] {
-        let jobs: Vec<_> = trial.jobs.iter().filter(|job| job.is_known == is_known).collect();
+        let jobs: Vec<_> = trial
+            .jobs
+            .iter()
+            .filter(|job| job.is_known == is_known)
+            .collect();
         println!("{title}: {} jobs", jobs.len());
         println!("{}", Table::of(&jobs));
     }

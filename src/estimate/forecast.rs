@@ -115,7 +115,9 @@ impl Forecast {
             });
         }
         // A node that a loop or a subgraph made has a bar of its own, and nothing else is known of it.
-        let made = nodes.active().filter(|(run, ..)| job.plan().node(run).is_none());
+        let made = nodes
+            .active()
+            .filter(|(run, ..)| job.plan().node(run).is_none());
         open.extend(made.map(|(.., effort)| Open {
             prediction: Prediction::UNKNOWN,
             effort: Some(effort),
@@ -132,7 +134,12 @@ impl Forecast {
     }
 
     /// The forecast for a prompt that has not begun, of which only some cached nodes may be known.
-    pub(super) fn of_plan(backend: &str, plan: &Plan, cached: &[String], model: &CostModel) -> Self {
+    pub(super) fn of_plan(
+        backend: &str,
+        plan: &Plan,
+        cached: &[String],
+        model: &CostModel,
+    ) -> Self {
         let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
         let waiting = plan.needed().filter(|(id, _)| !is_cached(id));
         let open: Vec<Open<'_>> = waiting

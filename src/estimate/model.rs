@@ -104,12 +104,20 @@ pub struct PastRun<'a> {
 
 impl Pair {
     fn at(&mut self, is_cold: bool) -> &mut Samples {
-        if is_cold { &mut self.cold } else { &mut self.warm }
+        if is_cold {
+            &mut self.cold
+        } else {
+            &mut self.warm
+        }
     }
 
     fn cost(&self, is_cold: bool) -> Option<Cost> {
         let (cold, warm) = (self.cold.middle(), self.warm.middle());
-        if is_cold { cold.or(warm) } else { warm.or(cold) }
+        if is_cold {
+            cold.or(warm)
+        } else {
+            warm.or(cold)
+        }
     }
 }
 
@@ -120,9 +128,21 @@ impl Costs {
             tick: cost.tick.map(|tick| tick / tick_units(node)),
             ticks: None,
         };
-        self.exact.entry(node.signature.clone()).or_default().at(is_cold).add(cost);
-        self.classes.entry(node.class_type.clone()).or_default().at(is_cold).add(unit);
-        self.roles.entry(node.role).or_default().at(is_cold).add(unit);
+        self.exact
+            .entry(node.signature.clone())
+            .or_default()
+            .at(is_cold)
+            .add(cost);
+        self.classes
+            .entry(node.class_type.clone())
+            .or_default()
+            .at(is_cold)
+            .add(unit);
+        self.roles
+            .entry(node.role)
+            .or_default()
+            .at(is_cold)
+            .add(unit);
     }
 
     fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
@@ -130,12 +150,18 @@ impl Costs {
     }
 
     fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        Some(scaled(self.classes.get(&node.class_type)?.cost(is_cold)?, node))
+        Some(scaled(
+            self.classes.get(&node.class_type)?.cost(is_cold)?,
+            node,
+        ))
     }
 
     fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
         // What is unlike everything else tells nothing of its like.
-        let pair = self.roles.get(&node.role).filter(|_| node.role != Role::Other)?;
+        let pair = self
+            .roles
+            .get(&node.role)
+            .filter(|_| node.role != Role::Other)?;
         Some(scaled(pair.cost(is_cold)?, node))
     }
 }
@@ -153,14 +179,21 @@ impl CostModel {
             .plan()
             .nodes()
             .filter_map(|(id, node)| {
-                let effort = job.nodes().effort(id).filter(|effort| is_finished(effort))?;
+                let effort = job
+                    .nodes()
+                    .effort(id)
+                    .filter(|effort| is_finished(effort))?;
                 let pace = effort.pace();
                 let cost = Cost {
                     seconds: effort.seconds(over_at),
                     tick: pace.map(|(ticks, seconds)| seconds / ticks),
                     ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
                 };
-                Some((node, self.is_cold(name, node, |id| job.nodes().is_cached(id)), cost))
+                Some((
+                    node,
+                    self.is_cold(name, node, |id| job.nodes().is_cached(id)),
+                    cost,
+                ))
             })
             .collect();
         let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
@@ -189,7 +222,10 @@ impl CostModel {
         if is_judged {
             backend.slowness += SPEED_STEP * (slowness - backend.slowness);
         }
-        let loaders = job.plan().needed().filter(|(_, node)| node.role == Role::Loader);
+        let loaders = job
+            .plan()
+            .needed()
+            .filter(|(_, node)| node.role == Role::Loader);
         backend.loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
     }
 
@@ -206,14 +242,26 @@ impl CostModel {
         };
         let own = &mut self.backends.entry(backend.to_owned()).or_default().costs;
         for costs in [own, &mut self.everywhere] {
-            costs.exact.entry(run.signature.to_owned()).or_default().warm.add(cost);
+            costs
+                .exact
+                .entry(run.signature.to_owned())
+                .or_default()
+                .warm
+                .add(cost);
             if let Some(units) = run.units.filter(|units| *units > 0.0) {
                 let unit = Cost {
                     seconds: run.seconds / units,
-                    tick: cost.tick.map(|tick| tick * run.steps.map_or(1.0, f64::from) / units),
+                    tick: cost
+                        .tick
+                        .map(|tick| tick * run.steps.map_or(1.0, f64::from) / units),
                     ticks: None,
                 };
-                costs.classes.entry(run.class.to_owned()).or_default().warm.add(unit);
+                costs
+                    .classes
+                    .entry(run.class.to_owned())
+                    .or_default()
+                    .warm
+                    .add(unit);
             }
         }
     }
@@ -294,7 +342,9 @@ impl CostModel {
 
     /// How much slower a backend is of late than its costs say, as a logarithm.
     pub(super) fn slowness(&self, backend: &str) -> f64 {
-        self.backends.get(backend).map_or(0.0, |backend| backend.slowness)
+        self.backends
+            .get(backend)
+            .map_or(0.0, |backend| backend.slowness)
     }
 }
 
@@ -322,7 +372,9 @@ pub(super) fn weight(role: Role, seconds: f64, expected: f64) -> f64 {
 }
 
 pub(super) fn log_ratio(seconds: f64, expected: f64) -> f64 {
-    (seconds.max(1e-3) / expected.max(1e-3)).ln().clamp(-MAX_SURPRISE, MAX_SURPRISE)
+    (seconds.max(1e-3) / expected.max(1e-3))
+        .ln()
+        .clamp(-MAX_SURPRISE, MAX_SURPRISE)
 }
 
 fn scaled(unit: Cost, node: &PlannedNode) -> Cost {

@@ -87,8 +87,16 @@ fn a_workflow_that_ran_before_is_known_from_its_first_second() {
 #[test]
 fn steps_and_pixels_scale_what_was_learned() {
     let model = taught(3);
-    let of = |plan: &Plan| Estimate::of_prompt("b", plan, &[], &model).remaining.unwrap();
-    let (usual, longer, wider) = (of(&graph(20, 512)), of(&graph(40, 512)), of(&graph(20, 1024)));
+    let of = |plan: &Plan| {
+        Estimate::of_prompt("b", plan, &[], &model)
+            .remaining
+            .unwrap()
+    };
+    let (usual, longer, wider) = (
+        of(&graph(20, 512)),
+        of(&graph(40, 512)),
+        of(&graph(20, 1024)),
+    );
     assert!((longer - usual - 10.0).abs() < 0.5, "{usual} {longer}");
     assert!(wider - usual > 7.0, "{usual} {wider}");
 }
@@ -105,7 +113,11 @@ fn live_steps_outweigh_what_was_learned() {
 fn cached_nodes_cost_nothing() {
     let model = taught(1);
     let plan = graph(20, 512);
-    let of = |cached: &[String]| Estimate::of_prompt("b", &plan, cached, &model).remaining.unwrap();
+    let of = |cached: &[String]| {
+        Estimate::of_prompt("b", &plan, cached, &model)
+            .remaining
+            .unwrap()
+    };
     assert!(of(&["4".to_owned(), "5".to_owned(), "3".to_owned()]) < of(&[]) - 10.0);
 }
 
@@ -141,7 +153,10 @@ fn what_waits_ends_after_all_before_it() {
     let estimate = Estimate::queued([one(10.0), one(20.0)], one(5.0));
     assert_eq!(estimate.remaining, Some(35.0));
     assert!(estimate.low.unwrap() > 26.0 && estimate.high.unwrap() < 47.0);
-    assert_eq!(Estimate::queued([Estimate::default()], one(5.0)).remaining, None);
+    assert_eq!(
+        Estimate::queued([Estimate::default()], one(5.0)).remaining,
+        None
+    );
 }
 
 #[test]
@@ -149,7 +164,9 @@ fn history_and_kept_runs_seed_the_model() {
     let plan = graph(20, 512);
     let mut model = CostModel::default();
     model.recall_prompt("b", &plan, &[], 60.0);
-    let whole = Estimate::of_prompt("b", &plan, &[], &model).remaining.unwrap();
+    let whole = Estimate::of_prompt("b", &plan, &[], &model)
+        .remaining
+        .unwrap();
     assert!((whole - 60.0).abs() < 1.0, "{whole}");
     for (_, node) in plan.needed() {
         let run = PastRun {
@@ -166,11 +183,15 @@ fn history_and_kept_runs_seed_the_model() {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let node = || prop::sample::select(vec!["4", "3", "8", "9", "7.0.0.1", "x"]).prop_map(str::to_owned);
+    let node =
+        || prop::sample::select(vec!["4", "3", "8", "9", "7.0.0.1", "x"]).prop_map(str::to_owned);
     let number = || prop_oneof![3 => (0u32..30).prop_map(f64::from), 1 => prop::num::f64::ANY];
     prop_oneof![
         Just(Event::Started),
-        node().prop_map(|node| Event::NodeStarted { node, display: None }),
+        node().prop_map(|node| Event::NodeStarted {
+            node,
+            display: None
+        }),
         prop::collection::vec(node(), 0..3).prop_map(|nodes| Event::Cached { nodes }),
         (node(), number(), number()).prop_map(|(node, value, max)| Event::Bar {
             node: Some(node),

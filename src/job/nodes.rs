@@ -273,7 +273,10 @@ impl Nodes {
 
     /// The runs at work, with the nodes that they count as.
     pub fn active(&self) -> impl Iterator<Item = (&str, &str, &Effort)> {
-        let runs = self.active.iter().filter_map(|id| self.runs.get_key_value(id));
+        let runs = self
+            .active
+            .iter()
+            .filter_map(|id| self.runs.get_key_value(id));
         runs.map(|(id, run)| (id.as_str(), run.display.as_str(), &run.effort))
     }
 

@@ -13,7 +13,12 @@ impl Job {
     ///
     /// `fraction` is the share of the work that is done, 0 to 1; `remaining` is `None` while
     /// nobody can tell.
-    pub fn publish(&mut self, fraction: f64, remaining: Option<Remaining>, now: Timestamp) -> Progress {
+    pub fn publish(
+        &mut self,
+        fraction: f64,
+        remaining: Option<Remaining>,
+        now: Timestamp,
+    ) -> Progress {
         self.seq += 1;
         if fraction.is_finite() {
             self.reached = self.reached.max(fraction.clamp(0.0, 1.0));

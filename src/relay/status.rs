@@ -155,7 +155,8 @@ impl Relay {
         let jobs = self.jobs();
         let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(Estimate::of(job, &CostModel::default(), now).outlook(), now);
+            let progress =
+                job.progress(Estimate::of(job, &CostModel::default(), now).outlook(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

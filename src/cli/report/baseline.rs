@@ -59,11 +59,25 @@ impl Algorithm {
 
     /// The answer for a job at a moment, `elapsed` seconds after its start. `mean` is the mean duration
     /// of the same workflow so far.
-    pub(super) fn answer(self, job: &mut Job, model: &CostModel, now: Timestamp, elapsed: f64, mean: Option<f64>) -> Answer {
+    pub(super) fn answer(
+        self,
+        job: &mut Job,
+        model: &CostModel,
+        now: Timestamp,
+        elapsed: f64,
+        mean: Option<f64>,
+    ) -> Answer {
         let (nodes, plan) = (job.nodes(), job.plan());
         let counts = nodes.counts(plan);
-        let (done, cached, total) = (counts.done as f64, counts.cached as f64, counts.total as f64);
-        let bar = nodes.current().and_then(|node| node.bar).map_or(0.0, |bar| bar.share());
+        let (done, cached, total) = (
+            counts.done as f64,
+            counts.cached as f64,
+            counts.total as f64,
+        );
+        let bar = nodes
+            .current()
+            .and_then(|node| node.bar)
+            .map_or(0.0, |bar| bar.share());
         let to_run = || plan.needed().filter(|(id, _)| !nodes.is_cached(id));
         match self {
             Self::Ours => {
@@ -90,15 +104,22 @@ impl Algorithm {
                 let sampled: f64 = to_run()
                     .map(|(id, node)| nodes.effort(id).map_or(0.0, |e| e.ticks().min(steps(node))))
                     .sum();
-                projected(0.2 * share(done, total - cached) + 0.8 * share(sampled, all), elapsed)
+                projected(
+                    0.2 * share(done, total - cached) + 0.8 * share(sampled, all),
+                    elapsed,
+                )
             }
             Self::ClassWeights => {
                 let all: f64 = to_run().map(|(_, node)| weight(node)).sum();
-                let over: f64 = to_run().map(|(id, node)| weight(node) * over(nodes, id)).sum();
+                let over: f64 = to_run()
+                    .map(|(id, node)| weight(node) * over(nodes, id))
+                    .sum();
                 projected(share(over, all), elapsed)
             }
             Self::MeanDuration => Answer {
-                progress: mean.filter(|mean| *mean > 0.0).map_or(0.0, |mean| (elapsed / mean).min(1.0)),
+                progress: mean
+                    .filter(|mean| *mean > 0.0)
+                    .map_or(0.0, |mean| (elapsed / mean).min(1.0)),
                 remaining: mean.map(|mean| (mean - elapsed).max(0.0)),
                 interval: None,
             },
@@ -116,7 +137,11 @@ fn projected(progress: f64, elapsed: f64) -> Answer {
 }
 
 fn share(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { (part / whole).clamp(0.0, 1.0) } else { 0.0 }
+    if whole > 0.0 {
+        (part / whole).clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
 }
 
 fn weight(node: &PlannedNode) -> f64 {

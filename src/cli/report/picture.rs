@@ -34,7 +34,10 @@ pub(super) fn draw(jobs: &[Scored]) -> String {
         );
         if percent <= 100 {
             let (x, y) = (x(share), y(0.0) + 20.0);
-            let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{percent} %</text>");
+            let _ = writeln!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{percent} %</text>"
+            );
         }
     }
     for job in jobs {
@@ -74,5 +77,7 @@ pub(super) fn draw(jobs: &[Scored]) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -48,7 +48,10 @@ impl Row {
     fn of(algorithm: Algorithm, index: usize, jobs: &[&Scored]) -> Self {
         let answer = |job: &Scored, moment: usize| job.answers[moment][index];
         let ahead = |job: &Scored, at: usize| answer(job, at).progress - moment(at);
-        let all = || jobs.iter().flat_map(|job| (0..MOMENTS).map(move |at| (*job, at)));
+        let all = || {
+            jobs.iter()
+                .flat_map(|job| (0..MOMENTS).map(move |at| (*job, at)))
+        };
         let intervals: Vec<bool> = all()
             .filter_map(|(job, at)| {
                 let (low, high) = answer(job, at).interval?;
@@ -61,12 +64,18 @@ impl Row {
         };
         Self {
             algorithm,
-            at_marks: MARKS.map(|mark| mean(jobs.iter().map(|job| job.error(index, mark * MOMENTS / 100)))),
+            at_marks: MARKS.map(|mark| {
+                mean(
+                    jobs.iter()
+                        .map(|job| job.error(index, mark * MOMENTS / 100)),
+                )
+            }),
             error: mean(jobs.iter().map(|job| job.mean_error(index))),
             progress_error: mean(all().map(|(job, at)| ahead(job, at).abs())),
             backward_moves: jobs.iter().map(moves).sum(),
             overshoot: all().map(|(job, at)| ahead(job, at)).fold(0.0, f64::max),
-            inside: (!intervals.is_empty()).then(|| mean(intervals.iter().map(|inside| f64::from(*inside)))),
+            inside: (!intervals.is_empty())
+                .then(|| mean(intervals.iter().map(|inside| f64::from(*inside)))),
             told: mean(all().map(|(job, at)| f64::from(answer(job, at).remaining.is_some()))),
         }
     }
@@ -83,7 +92,11 @@ impl fmt::Display for Table {
         for mark in MARKS {
             write!(f, " {:>6}", format!("{mark} %"))?;
         }
-        writeln!(f, " {:>6} {:>6} {:>5} {:>6} {:>7} {:>5}", "mean", "share", "back", "ahead", "inside", "told")?;
+        writeln!(
+            f,
+            " {:>6} {:>6} {:>5} {:>6} {:>7} {:>5}",
+            "mean", "share", "back", "ahead", "inside", "told"
+        )?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
@@ -94,11 +107,21 @@ impl fmt::Display for Table {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<22}", self.algorithm.name())?;
-        for error in self.at_marks.iter().chain([&self.error, &self.progress_error]) {
+        for error in self
+            .at_marks
+            .iter()
+            .chain([&self.error, &self.progress_error])
+        {
             write!(f, " {:>6.1}", 100.0 * error)?;
         }
-        let inside = self.inside.map_or_else(|| "-".to_owned(), |inside| format!("{:.0}", 100.0 * inside));
+        let inside = self
+            .inside
+            .map_or_else(|| "-".to_owned(), |inside| format!("{:.0}", 100.0 * inside));
         let (ahead, told) = (100.0 * self.overshoot, 100.0 * self.told);
-        write!(f, " {:>5} {ahead:>6.0} {inside:>7} {told:>5.0}", self.backward_moves)
+        write!(
+            f,
+            " {:>5} {ahead:>6.0} {inside:>7} {told:>5.0}",
+            self.backward_moves
+        )
     }
 }

@@ -15,7 +15,10 @@ fn estimates_hold_on_the_recordings() {
         let table = table(is_known);
         let (ours, others) = table.rows.split_first().unwrap();
         assert_eq!(ours.algorithm, Algorithm::Ours);
-        let best = others.iter().map(|row| row.error).fold(f64::INFINITY, f64::min);
+        let best = others
+            .iter()
+            .map(|row| row.error)
+            .fold(f64::INFINITY, f64::min);
         let text = format!("{is_known}\n{table}");
         assert!(ours.error <= limits.error, "{text}");
         assert!(ours.error <= limits.of_best * best, "{text}");
@@ -33,10 +36,10 @@ struct Limits {
     inside: (f64, f64),
 }
 
-/// The goal for the error is 0.08. The recorders shared two cores with other work: the same workflow
-/// took up to three times as long as an hour before, which nothing tells at its start.
+/// The goal for the error is 0.08, and three of the seven servers keep it. The others were recorded while
+/// other work slowed the machine down up to tenfold, which nothing tells at the start of a job.
 const KNOWN: Limits = Limits {
-    error: 0.12,
+    error: 0.115,
     of_best: 0.5,
     progress_error: 0.05,
     inside: (0.75, 0.90),

@@ -97,10 +97,23 @@ impl Trial {
         }
     }
 
-    fn prompt(&self, recording: &Recording, id: &str, graph: &Value, start: f64, end: Option<f64>) -> Option<Prompt> {
+    fn prompt(
+        &self,
+        recording: &Recording,
+        id: &str,
+        graph: &Value,
+        start: f64,
+        end: Option<f64>,
+    ) -> Option<Prompt> {
         let meta = &recording.meta;
-        let plan = graph.as_object().map(|graph| Plan::from_graph(graph, None)).unwrap_or_default();
-        let mut signatures: Vec<String> = plan.needed().map(|(_, node)| node.signature.clone()).collect();
+        let plan = graph
+            .as_object()
+            .map(|graph| Plan::from_graph(graph, None))
+            .unwrap_or_default();
+        let mut signatures: Vec<String> = plan
+            .needed()
+            .map(|(_, node)| node.signature.clone())
+            .collect();
         signatures.sort_unstable();
         let workflow = (meta.comfyui_version.clone(), signatures);
         let scored = end.filter(|end| end - start >= SHORTEST).map(|end| Scored {
@@ -110,7 +123,8 @@ impl Trial {
             duration: end - start,
             answers: Vec::with_capacity(MOMENTS),
         });
-        let mut job = Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&meta.comfyui_version, id);
+        let mut job =
+            Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&meta.comfyui_version, id);
         job.apply(Event::Planned(plan), at(start));
         Some(Prompt {
             job,
@@ -135,7 +149,8 @@ impl Trial {
                 break;
             }
             let job = &mut prompt.job;
-            let ask = |algorithm: Algorithm| algorithm.answer(job, &self.model, at(now), elapsed, mean);
+            let ask =
+                |algorithm: Algorithm| algorithm.answer(job, &self.model, at(now), elapsed, mean);
             let answers = Algorithm::ALL.map(ask);
             scored.answers.push(answers.to_vec());
         }
@@ -150,7 +165,10 @@ impl Trial {
         prompt.job.apply(Event::History(history), at(t));
         self.model.learn(&prompt.job);
         if let Some(end) = prompt.end.filter(|_| is_completed) {
-            self.durations.entry(prompt.workflow).or_default().push(end - prompt.start);
+            self.durations
+                .entry(prompt.workflow)
+                .or_default()
+                .push(end - prompt.start);
             self.jobs.extend(prompt.scored);
         }
     }
@@ -214,7 +232,9 @@ fn events(recording: &Recording) -> impl Iterator<Item = (f64, Option<String>, E
         match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
             Message::Over { prompt_id } => {
-                let outcome = prompt_id.as_ref().and_then(|id| recording.meta.outcome.get(id));
+                let outcome = prompt_id
+                    .as_ref()
+                    .and_then(|id| recording.meta.outcome.get(id));
                 let verdict = match outcome {
                     Some(Outcome::Completed) => Verdict::Completed,
                     _ => Verdict::Cancelled,

@@ -44,7 +44,11 @@ impl Effort {
         if old.is_some_and(|old| new.value < old.value || new.max != old.max) {
             self.before = self.ticks();
         }
-        let length = if new.max > 1.0 { new.max } else { FRACTION_TICKS };
+        let length = if new.max > 1.0 {
+            new.max
+        } else {
+            FRACTION_TICKS
+        };
         self.length = length.min(MAX_TICKS);
         let ticks = self.before + self.length * new.share();
         if ticks > self.ticks() {
@@ -65,7 +69,9 @@ impl Effort {
 
     /// When the newest tick was heard, once there was a whole one.
     pub fn ticked_at(&self) -> Option<Timestamp> {
-        self.last.filter(|(_, ticks)| *ticks >= 1.0).map(|(at, _)| at)
+        self.last
+            .filter(|(_, ticks)| *ticks >= 1.0)
+            .map(|(at, _)| at)
     }
 
     /// The ticks after the first one, and the seconds that they took. The first is often a warm-up.

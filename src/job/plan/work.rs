@@ -155,12 +155,24 @@ impl<'a> Reader<'a> {
 
     /// Pixels times pictures that leave the node: its own, or the largest that come in, enlarged.
     fn size(&self, node: &Value) -> Option<f64> {
-        let number = |name: &str| input(node, name).and_then(Value::as_f64).filter(|x| *x > 0.0);
+        let number = |name: &str| {
+            input(node, name)
+                .and_then(Value::as_f64)
+                .filter(|x| *x > 0.0)
+        };
         let count = |names: &[&str]| names.iter().find_map(|name| number(name)).unwrap_or(1.0);
-        let pictures = count(&["batch_size", "amount"]) * count(&["length", "frames", "video_frames"]);
-        let incoming = links(node).into_iter().filter_map(|id| *self.pixels.get(id)?);
-        let incoming = incoming.fold(None, |most: Option<f64>, size| Some(most.map_or(size, |most| most.max(size))));
-        let class = node.get("class_type").and_then(Value::as_str).unwrap_or_default();
+        let pictures =
+            count(&["batch_size", "amount"]) * count(&["length", "frames", "video_frames"]);
+        let incoming = links(node)
+            .into_iter()
+            .filter_map(|id| *self.pixels.get(id)?);
+        let incoming = incoming.fold(None, |most: Option<f64>, size| {
+            Some(most.map_or(size, |most| most.max(size)))
+        });
+        let class = node
+            .get("class_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let size = match (number("width"), number("height"), incoming) {
             (Some(width), Some(height), _) => width * height * pictures,
             (_, _, Some(size)) => {
@@ -182,7 +194,10 @@ impl<'a> Reader<'a> {
         for source in links(node) {
             found.extend(self.loaders.get(source).into_iter().flatten());
         }
-        let class = node.get("class_type").and_then(Value::as_str).unwrap_or_default();
+        let class = node
+            .get("class_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if Role::of(class) == Role::Loader {
             found.insert(id);
         }
@@ -195,7 +210,9 @@ impl<'a> Reader<'a> {
         let all = whole(node, "steps").or_else(|| whole(self.source(node, "sigmas")?, "steps"))?;
         let end = whole(node, "end_at_step").map_or(all, |end| end.min(all));
         let begin = whole(node, "start_at_step").unwrap_or(0);
-        u32::try_from(end.saturating_sub(begin)).ok().filter(|steps| *steps > 0)
+        u32::try_from(end.saturating_sub(begin))
+            .ok()
+            .filter(|steps| *steps > 0)
     }
 
     fn sampler(&self, node: &'a Value) -> Option<&'a str> {
@@ -218,7 +235,11 @@ impl<'a> Reader<'a> {
 /// The ids of the nodes that a node reads. A link is an input of the form `["4", 0]`.
 pub(super) fn links(node: &Value) -> Vec<&str> {
     let inputs = node.get("inputs").and_then(Value::as_object);
-    inputs.into_iter().flat_map(Map::values).filter_map(link).collect()
+    inputs
+        .into_iter()
+        .flat_map(Map::values)
+        .filter_map(link)
+        .collect()
 }
 
 fn link(input: &Value) -> Option<&str> {
@@ -328,15 +349,22 @@ mod tests {
     #[test]
     fn steps_are_those_between_start_and_end() {
         let steps = |inputs| work(sampler(inputs), "3").steps;
-        assert_eq!(steps(serde_json::json!({"start_at_step": 5, "end_at_step": 10_000})), Some(15));
-        assert_eq!(steps(serde_json::json!({"start_at_step": 0, "end_at_step": 12})), Some(12));
+        assert_eq!(
+            steps(serde_json::json!({"start_at_step": 5, "end_at_step": 10_000})),
+            Some(15)
+        );
+        assert_eq!(
+            steps(serde_json::json!({"start_at_step": 0, "end_at_step": 12})),
+            Some(12)
+        );
         assert_eq!(steps(serde_json::json!({"denoise": 0.5})), Some(20));
         assert_eq!(steps(serde_json::json!({"start_at_step": 30})), None);
     }
 
     #[test]
     fn a_sampler_that_asks_twice_costs_twice() {
-        let units = |name: &str| work(sampler(serde_json::json!({"sampler_name": name})), "3").units;
+        let units =
+            |name: &str| work(sampler(serde_json::json!({"sampler_name": name})), "3").units;
         assert_eq!(units("heun"), 2.0 * units("euler"));
     }
 }
