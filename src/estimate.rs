@@ -5,6 +5,7 @@
 //! how fast the machine is today, and correct the rest. The share that is done is the share of *time*:
 //! what has passed, over what has passed and what is left.
 
+mod costs;
 mod forecast;
 mod model;
 mod samples;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::samples::{Cost, Samples};
+use super::costs::Costs;
+use super::samples::Cost;
 use crate::job::{Effort, Job, Plan, PlannedNode, Role, Status};
 
 /// How far the speed of one job moves what is believed of a backend's.
@@ -35,22 +36,6 @@ struct Backend {
     slowness: f64,
     /// The signatures of the loaders that the last job needed: their models are warm.
     loaded: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Costs {
-    exact: HashMap<String, Pair>,
-    /// For one unit of work.
-    classes: HashMap<String, Pair>,
-    /// For one unit of work.
-    roles: HashMap<Role, Pair>,
-}
-
-/// Runs in prompts that had to load the models, and in those that had not.
-#[derive(Debug, Clone, Default)]
-struct Pair {
-    cold: Samples,
-    warm: Samples,
 }
 
 /// How near the runs were that a prediction is made from.
@@ -100,70 +85,6 @@ pub struct PastRun<'a> {
     pub seconds: f64,
     /// The steps of its bar.
     pub steps: Option<u32>,
-}
-
-impl Pair {
-    fn at(&mut self, is_cold: bool) -> &mut Samples {
-        if is_cold {
-            &mut self.cold
-        } else {
-            &mut self.warm
-        }
-    }
-
-    fn cost(&self, is_cold: bool) -> Option<Cost> {
-        let (cold, warm) = (self.cold.middle(), self.warm.middle());
-        if is_cold {
-            cold.or(warm)
-        } else {
-            warm.or(cold)
-        }
-    }
-}
-
-impl Costs {
-    fn add(&mut self, node: &PlannedNode, is_cold: bool, cost: Cost) {
-        let unit = Cost {
-            seconds: cost.seconds / node.units,
-            tick: cost.tick.map(|tick| tick / tick_units(node)),
-            ticks: None,
-        };
-        self.exact
-            .entry(node.signature.clone())
-            .or_default()
-            .at(is_cold)
-            .add(cost);
-        self.classes
-            .entry(node.class_type.clone())
-            .or_default()
-            .at(is_cold)
-            .add(unit);
-        self.roles
-            .entry(node.role)
-            .or_default()
-            .at(is_cold)
-            .add(unit);
-    }
-
-    fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        self.exact.get(&node.signature)?.cost(is_cold)
-    }
-
-    fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        Some(scaled(
-            self.classes.get(&node.class_type)?.cost(is_cold)?,
-            node,
-        ))
-    }
-
-    fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        // What is unlike everything else tells nothing of its like.
-        let pair = self
-            .roles
-            .get(&node.role)
-            .filter(|_| node.role != Role::Other)?;
-        Some(scaled(pair.cost(is_cold)?, node))
-    }
 }
 
 impl CostModel {
@@ -375,16 +296,4 @@ pub(super) fn log_ratio(seconds: f64, expected: f64) -> f64 {
     (seconds.max(1e-3) / expected.max(1e-3))
         .ln()
         .clamp(-MAX_SURPRISE, MAX_SURPRISE)
-}
-
-fn scaled(unit: Cost, node: &PlannedNode) -> Cost {
-    Cost {
-        seconds: unit.seconds * node.units,
-        tick: unit.tick.map(|tick| tick * tick_units(node)),
-        ticks: None,
-    }
-}
-
-fn tick_units(node: &PlannedNode) -> f64 {
-    node.units / node.steps.map_or(1.0, f64::from)
 }

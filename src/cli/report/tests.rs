@@ -37,7 +37,7 @@ struct Limits {
 }
 
 /// The goal for the error is 0.08, and three of the seven servers keep it. The others were recorded while
-/// other work slowed the machine down up to tenfold, which nothing tells at the start of a job.
+/// other work slowed the machine down several times over, which nothing tells at the start of a job.
 const KNOWN: Limits = Limits {
     error: 0.115,
     of_best: 0.5,
