@@ -150,6 +150,8 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             status,
             progress: if status == Status::Completed { 100 } else { 45 },
             estimated_remaining: Some(12),
+            estimated_low: None,
+            estimated_high: None,
             message: "KSampler: step 9 of 20".to_owned(),
             output_path: None,
             error: None,

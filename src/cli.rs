@@ -6,6 +6,7 @@ mod database;
 mod demo;
 mod record;
 mod replay;
+mod report;
 mod serve;
 mod submit;
 mod watch;
@@ -45,6 +46,7 @@ enum Command {
     Watch(watch::Args),
     Record(record::Args),
     Replay(replay::Args),
+    Report(report::Args),
 }
 
 /// Runs the program.
@@ -90,6 +92,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Watch(args) => watch::run(args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
+            Command::Report(args) => report::run(&args),
         }
     })
 }

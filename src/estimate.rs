@@ -1,8 +1,26 @@
 //! When a job will end. Pure: the caller names the moment.
+//!
+//! The seconds that a job has left are those of its nodes. What each will cost comes from a
+//! [`CostModel`], learned from nodes that have finished. As the job runs, its own nodes and bars show
+//! how fast the machine is today, and correct the rest. The share that is done is the share of *time*:
+//! what has passed, over what has passed and what is left.
+
+mod costs;
+mod forecast;
+mod model;
+mod samples;
 
 use jiff::Timestamp;
 
-use crate::job::{Job, Status};
+use crate::job::{Job, Plan, Remaining, Status, Verdict};
+use forecast::Forecast;
+pub use model::{CostModel, PastRun};
+
+/// How many deviations the 10th and 90th percentile are away from the middle.
+const INTERVAL: f64 = 1.45;
+
+/// The most that is shown of a job that has not ended.
+const MAX_SHARE: f64 = 0.999;
 
 /// The share below which a projection of the time so far is too wild to be shown.
 const MIN_SHARE: f64 = 0.05;
@@ -11,41 +29,130 @@ const MIN_SHARE: f64 = 0.05;
 const MIN_ELAPSED: f64 = 1.0;
 
 /// How far a job is, and how long it will take still.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Estimate {
-    /// The share of the work that is done, 0 to 1.
+    /// The share of its time that is over, 0 to 1.
     pub fraction: f64,
     /// Seconds until the job ends; `None` while there is no evidence.
     pub remaining: Option<f64>,
+    /// The 10th percentile of that.
+    pub low: Option<f64>,
+    /// The 90th percentile of that.
+    pub high: Option<f64>,
 }
 
 impl Estimate {
-    /// The estimate for a job at a moment: its time so far, projected over the share done.
-    pub fn of(job: &Job, now: Timestamp) -> Self {
+    /// The estimate for a job at a moment. For one that waits see [`Estimate::queued`].
+    pub fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
         if job.status().is_final() {
-            let fraction = f64::from(u8::from(job.status() == Status::Completed));
-            return Self {
-                fraction,
-                remaining: Some(0.0),
-            };
+            return Self::exact(f64::from(u8::from(job.status() == Status::Completed)), 0.0);
         }
         if let Some((report, at)) = job.report() {
             let since = now.duration_since(at).as_secs_f64();
+            let left = |seconds: u64| (seconds as f64 - since).max(0.0);
             return Self {
                 fraction: f64::from(report.progress) / 100.0,
-                remaining: report
-                    .estimated_remaining
-                    .map(|seconds| (seconds as f64 - since).max(0.0)),
+                remaining: report.estimated_remaining.map(left),
+                ..Self::default()
             };
         }
-        let fraction = job.nodes().share(job.plan());
-        let remaining = job
-            .elapsed(now)
-            .filter(|&elapsed| elapsed >= MIN_ELAPSED && fraction >= MIN_SHARE)
-            .map(|elapsed| elapsed * (1.0 - fraction) / fraction);
+        let Some(started_at) = job.started_at() else {
+            return Self::default();
+        };
+        let elapsed = now.duration_since(started_at).as_secs_f64().max(0.0);
+        if let Some(verdict) = job.verdict() {
+            // What failed stays where it is.
+            let is_done = *verdict == Verdict::Completed;
+            return Self::exact(if is_done { MAX_SHARE } else { 0.0 }, 0.0);
+        }
+        if job.plan().is_empty() {
+            return Self::projected(job, elapsed);
+        }
+        let forecast = Forecast::of(job, model, now);
+        let whole = elapsed + forecast.remaining;
+        Self {
+            fraction: if whole > 0.0 {
+                (elapsed / whole).min(MAX_SHARE)
+            } else {
+                0.0
+            },
+            ..Self::from(forecast)
+        }
+    }
+
+    /// How long a prompt will run once its turn has come.
+    pub fn of_prompt(backend: &str, plan: &Plan, cached: &[String], model: &CostModel) -> Self {
+        Self::from(Forecast::of_plan(backend, plan, cached, model))
+    }
+
+    /// When a job ends that waits: after what the running prompt has left, and after all the prompts
+    /// before it. `None` where nothing is known of one of them.
+    ///
+    /// `ahead` are the estimates of the running prompt ([`Estimate::of`]) and of the waiting ones
+    /// ([`Estimate::of_prompt`]), those of other clients included, in any order; `own` is the job's.
+    pub fn queued(ahead: impl IntoIterator<Item = Self>, own: Self) -> Self {
+        let (mut remaining, mut below, mut above) = (0.0, 0.0, 0.0);
+        for one in ahead.into_iter().chain([own]) {
+            let Some(seconds) = one.remaining else {
+                return Self::default();
+            };
+            remaining += seconds;
+            // What deviates alone adds up in squares.
+            below += (seconds - one.low.unwrap_or(seconds)).powi(2);
+            above += (one.high.unwrap_or(seconds) - seconds).powi(2);
+        }
+        Self {
+            fraction: 0.0,
+            remaining: Some(remaining),
+            low: Some((remaining - f64::sqrt(below)).max(0.0)),
+            high: Some(remaining + f64::sqrt(above)),
+        }
+    }
+
+    /// What subscribers are told of it.
+    pub fn outlook(&self) -> Option<Remaining> {
+        Some(Remaining {
+            seconds: self.remaining?,
+            interval: self.low.zip(self.high),
+        })
+    }
+
+    fn exact(fraction: f64, remaining: f64) -> Self {
+        Self {
+            fraction,
+            remaining: Some(remaining),
+            low: Some(remaining),
+            high: Some(remaining),
+        }
+    }
+
+    /// Where no graph is known: the time so far, projected over the share of the bars that was seen.
+    fn projected(job: &Job, elapsed: f64) -> Self {
+        let fraction = job.nodes().share(job.plan()).min(MAX_SHARE);
+        let is_enough = elapsed >= MIN_ELAPSED && fraction >= MIN_SHARE;
+        let remaining = is_enough.then(|| elapsed * (1.0 - fraction) / fraction);
         Self {
             fraction,
             remaining,
+            ..Self::default()
         }
     }
 }
+
+impl From<Forecast> for Estimate {
+    fn from(forecast: Forecast) -> Self {
+        if !forecast.is_founded {
+            return Self::default();
+        }
+        let width = INTERVAL * forecast.deviation;
+        Self {
+            fraction: 0.0,
+            remaining: Some(forecast.remaining),
+            low: Some((forecast.remaining - width).max(0.0)),
+            high: Some(forecast.remaining + width),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

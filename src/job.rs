@@ -20,9 +20,9 @@ use jiff::Timestamp;
 pub use error::{ErrorCode, JobError};
 pub use event::{Absence, Event, History, NodeReport, NodeState, Report, Verdict};
 pub use id::{JobId, JobIdError};
-pub use nodes::{Bar, Counts, Current, NodeRun, Nodes};
-pub use plan::{Plan, PlannedNode};
-pub use progress::{NodeView, NodesView, Output, Progress};
+pub use nodes::{Bar, Counts, Current, Effort, NodeRun, Nodes};
+pub use plan::{Plan, PlannedNode, Role};
+pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::Saved;
 pub use source::Source;
 pub use status::Status;
@@ -48,6 +48,7 @@ pub struct Job {
     ahead: Option<usize>,
     reachable: bool,
     verdict: Option<Verdict>,
+    over_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
     /// The furthest share that was ever published, 0 to 1: what is shown never falls below it.
     reached: f64,
@@ -73,6 +74,7 @@ impl Job {
             ahead: None,
             reachable: true,
             verdict: None,
+            over_at: None,
             report: None,
             reached: 0.0,
             seq: 0,
@@ -119,6 +121,7 @@ impl Job {
             Event::Ended(verdict) => {
                 let news = self.verdict.is_none();
                 self.verdict.get_or_insert(verdict);
+                self.over_at.get_or_insert(now);
                 news
             }
             Event::History(history) => self.read(history, now),
@@ -214,6 +217,7 @@ impl Job {
         };
         self.nodes.close(nodes_end, now);
         self.ended_at = Some(now);
+        self.over_at.get_or_insert(now);
         self.learned_from = Some(source);
         self.ahead = None;
         true
@@ -272,6 +276,11 @@ impl Job {
         self.ended_at
     }
 
+    /// When its work was over: its end was heard, while its outputs were perhaps still to be read.
+    pub fn over_at(&self) -> Option<Timestamp> {
+        self.over_at
+    }
+
     /// Its graph.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -285,6 +294,11 @@ impl Job {
     /// Whether its end was heard on the socket, while its outputs are not yet read.
     pub fn is_ending(&self) -> bool {
         self.verdict.is_some() && !self.status.is_final()
+    }
+
+    /// How it ended, as heard on the socket.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
     }
 
     /// The number of the state that was published last.

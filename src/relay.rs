@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::comfy::Upstream;
 use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
 use crate::store::{Recorder, Store};
@@ -58,6 +59,8 @@ struct Inner {
     hub: Hub,
     backends: Vec<Arc<Backend>>,
     jobs: Mutex<Jobs>,
+    /// What was learned of costs. Locked after the jobs, never before.
+    model: Mutex<CostModel>,
     recorder: Recorder,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
@@ -102,6 +105,7 @@ impl Relay {
             upstream,
             backends,
             jobs: Mutex::default(),
+            model: Mutex::default(),
             recorder,
             retention: store.retention,
             stop: CancellationToken::new(),
@@ -184,6 +188,11 @@ impl Relay {
 
     fn changed(&self) {
         self.hub().changes().send_replace(());
+    }
+
+    /// What was learned of costs: whole at any moment, as the jobs are.
+    fn model(&self) -> MutexGuard<'_, CostModel> {
+        self.0.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The jobs are whole at any moment, also after a panic elsewhere: an event is folded in full or

@@ -1,10 +1,13 @@
 //! The nodes of a job that have begun, and how far each is.
 
+mod effort;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
 use super::{NodeReport, NodeState, Plan};
+pub use effort::Effort;
 
 /// The most steps that one node counts for, so that a senseless bar cannot outweigh all others.
 const MAX_STEPS: f64 = 10_000.0;
@@ -31,9 +34,7 @@ struct Run {
     state: NodeState,
     bar: Option<Bar>,
     loading: bool,
-    /// When it was first heard of.
-    started_at: Timestamp,
-    ended_at: Option<Timestamp>,
+    effort: Effort,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -176,7 +177,7 @@ impl Nodes {
         }
         let display = self.display_of(&node, None, plan);
         self.begin(node.clone(), display, now);
-        self.advance(&node, bar)
+        self.advance(&node, bar, now)
     }
 
     /// How every node that has begun stands.
@@ -199,7 +200,7 @@ impl Nodes {
                 self.begin(report.node.clone(), display, now);
                 news = true;
             }
-            if has_bar && self.advance(&report.node, bar) {
+            if has_bar && self.advance(&report.node, bar, now) {
                 self.touch(&report.node);
                 news = true;
             }
@@ -242,8 +243,8 @@ impl Nodes {
             display: &run.display,
             state: run.state,
             bar: run.bar,
-            started_at: run.started_at,
-            ended_at: run.ended_at,
+            started_at: run.effort.started_at,
+            ended_at: run.effort.ended_at,
         });
         let mut runs: Vec<NodeRun<'_>> = runs.collect();
         runs.sort_by(|a, b| (a.started_at, a.id).cmp(&(b.started_at, b.id)));
@@ -257,6 +258,26 @@ impl Nodes {
         displays
             .filter(move |(_, display)| is_cached(display))
             .map(|(id, _)| id.as_str())
+    }
+
+    /// Whether the node of the graph need not run.
+    pub fn is_cached(&self, id: &str) -> bool {
+        let display = self.displays.get(id);
+        display.is_some_and(|display| display.state == Some(NodeState::Cached))
+    }
+
+    /// What the run with this id has shown of its pace; `None` while it has not begun.
+    pub fn effort(&self, run: &str) -> Option<&Effort> {
+        self.runs.get(run).map(|run| &run.effort)
+    }
+
+    /// The runs at work, with the nodes that they count as.
+    pub fn active(&self) -> impl Iterator<Item = (&str, &str, &Effort)> {
+        let runs = self
+            .active
+            .iter()
+            .filter_map(|id| self.runs.get_key_value(id));
+        runs.map(|(id, run)| (id.as_str(), run.display.as_str(), &run.effort))
     }
 
     /// How many of the plan's nodes are done.
@@ -330,11 +351,10 @@ impl Nodes {
             state: NodeState::Running,
             bar: None,
             loading: false,
-            started_at: now,
-            ended_at: None,
+            effort: Effort::new(now),
         });
         run.state = NodeState::Running;
-        run.ended_at = None;
+        run.effort.ended_at = None;
     }
 
     fn touch(&mut self, node: &str) {
@@ -344,13 +364,14 @@ impl Nodes {
         }
     }
 
-    fn advance(&mut self, node: &str, bar: Bar) -> bool {
+    fn advance(&mut self, node: &str, bar: Bar, now: Timestamp) -> bool {
         let Some(run) = self.runs.get_mut(node) else {
             return false;
         };
         if !bar.value.is_finite() || !bar.max.is_finite() || run.bar == Some(bar) {
             return false;
         }
+        run.effort.advance(run.bar, bar, now);
         run.bar = Some(bar);
         let display = self.displays.entry(run.display.clone()).or_default();
         display.share = display.share.max(bar.share());
@@ -363,7 +384,7 @@ impl Nodes {
             return;
         };
         run.state = state;
-        run.ended_at = Some(now);
+        run.effort.ended_at = Some(now);
         if run.display == node
             && let Some(display) = self.displays.get_mut(node)
         {

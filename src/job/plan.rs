@@ -1,8 +1,13 @@
 //! What a graph asks for.
 
+mod work;
+
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
+
+pub use work::Role;
+use work::{Reader, links};
 
 /// The nodes that a prompt's outputs need, read from its API-format graph
 /// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
@@ -26,6 +31,12 @@ pub struct PlannedNode {
     pub needed: bool,
     /// Its class and what else its cost may depend on, in one word of 16 hexadecimal digits.
     pub signature: String,
+    /// What it does.
+    pub role: Role,
+    /// How much work it is: steps times pictures of 512 by 512; 1 where the graph does not tell.
+    pub units: f64,
+    /// The nodes that load the models which it works with, itself included.
+    pub loaders: Vec<String>,
 }
 
 impl Plan {
@@ -53,10 +64,11 @@ impl Plan {
                 open.extend(sources.get(id).into_iter().flatten());
             }
         }
+        let reader = Reader::new(graph);
         let nodes = graph
             .iter()
             .filter_map(|(id, node)| {
-                let planned = PlannedNode::read(node, needed.contains(id.as_str()))?;
+                let planned = PlannedNode::read(id, node, &reader, needed.contains(id.as_str()))?;
                 Some((id.clone(), planned))
             })
             .collect();
@@ -66,6 +78,11 @@ impl Plan {
     /// The node with this id.
     pub fn node(&self, id: &str) -> Option<&PlannedNode> {
         self.nodes.get(id)
+    }
+
+    /// Every node, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
+        self.nodes.iter().map(|(id, node)| (id.as_str(), node))
     }
 
     /// The nodes that outputs need, in no order.
@@ -83,24 +100,23 @@ impl Plan {
 }
 
 impl PlannedNode {
-    fn read(node: &Value, needed: bool) -> Option<Self> {
+    fn read(id: &str, node: &Value, reader: &Reader<'_>, needed: bool) -> Option<Self> {
         let class_type = node.get("class_type")?.as_str()?.to_owned();
         let title = node
             .pointer("/_meta/title")
             .and_then(Value::as_str)
             .filter(|title| !title.trim().is_empty())
             .map(str::to_owned);
-        let steps = node
-            .pointer("/inputs/steps")
-            .and_then(Value::as_u64)
-            .and_then(|steps| u32::try_from(steps).ok())
-            .filter(|&steps| steps > 0);
+        let work = reader.work(id, &class_type);
         Some(Self {
-            signature: signature(&class_type, node),
             class_type,
             title,
-            steps,
+            steps: work.steps,
             needed,
+            signature: work.signature,
+            role: work.role,
+            units: work.units,
+            loaders: work.loaders,
         })
     }
 
@@ -108,48 +124,6 @@ impl PlannedNode {
     pub fn name(&self) -> &str {
         self.title.as_deref().unwrap_or(&self.class_type)
     }
-}
-
-/// Inputs that change a picture, but not the time that it takes.
-const COSTLESS: [&str; 6] = [
-    "seed",
-    "noise_seed",
-    "text",
-    "filename_prefix",
-    "image",
-    "cfg",
-];
-
-/// Hashes the class and the inputs that are no links and no [`COSTLESS`] ones (64-bit FNV-1a).
-fn signature(class_type: &str, node: &Value) -> String {
-    let inputs = node.get("inputs").and_then(Value::as_object);
-    let mut words: Vec<String> = inputs
-        .into_iter()
-        .flatten()
-        .filter(|(name, value)| !value.is_array() && !COSTLESS.contains(&name.as_str()))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    words.sort_unstable();
-    words.insert(0, class_type.to_owned());
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
-}
-
-/// The ids of the nodes that a node reads. A link is an input of the form `["4", 0]`.
-fn links(node: &Value) -> Vec<&str> {
-    let Some(inputs) = node.get("inputs").and_then(Value::as_object) else {
-        return Vec::new();
-    };
-    inputs
-        .values()
-        .filter_map(|input| match input.as_array()?.as_slice() {
-            [Value::String(id), Value::Number(_)] => Some(id.as_str()),
-            _ => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -187,17 +161,6 @@ mod tests {
         assert_eq!(needed(&plan), ["1", "4"]);
         assert_eq!(plan.node("2").map(PlannedNode::name), Some("Second pass"));
         assert_eq!(plan.node("2").and_then(|n| n.steps), Some(20));
-    }
-
-    #[test]
-    fn a_signature_tells_costs_apart_and_nothing_else() {
-        let sampler = |steps: u32, seed: u32| {
-            let node =
-                serde_json::json!({"inputs": {"steps": steps, "seed": seed, "model": ["1", 0]}});
-            signature("KSampler", &node)
-        };
-        assert_eq!(sampler(20, 1), sampler(20, 2));
-        assert_ne!(sampler(20, 1), sampler(30, 1));
     }
 
     #[test]

@@ -19,6 +19,12 @@ pub struct Progress {
     pub progress: u8,
     /// Seconds until the job ends, the queue before it included; `null` while nothing is known.
     pub estimated_remaining: Option<u64>,
+    /// The 10th percentile of `estimated_remaining`: it rarely takes less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_low: Option<u64>,
+    /// The 90th percentile of `estimated_remaining`: it rarely takes more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_high: Option<u64>,
     /// One short sentence for a person.
     pub message: String,
     /// The first final output, below ComfyUI's output folder.
@@ -52,6 +58,15 @@ pub struct Progress {
     /// The name of the ComfyUI server that runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+}
+
+/// Seconds until a job ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Remaining {
+    /// The best guess.
+    pub seconds: f64,
+    /// The 10th and the 90th percentile.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// The node that runs, for people.

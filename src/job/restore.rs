@@ -75,6 +75,7 @@ impl Job {
         job.learned_from = saved.learned_from.as_deref().and_then(Source::from_word);
         job.started_at = saved.started_at;
         job.ended_at = saved.ended_at;
+        job.over_at = saved.ended_at;
         job
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, Counts};
-use super::{Job, NodeView, NodesView, Output, Progress, Status, Verdict, wording};
+use super::{Job, NodeView, NodesView, Output, Progress, Remaining, Status, Verdict, wording};
 
 /// The longest sentence that is taken from a producer, in characters.
 const MAX_MESSAGE: usize = 200;
@@ -11,9 +11,14 @@ const MAX_MESSAGE: usize = 200;
 impl Job {
     /// The next state for subscribers: numbered, and never behind an earlier one.
     ///
-    /// `fraction` is the share of the work that is done, 0 to 1; `remaining` the seconds until the
-    /// job ends, `None` while nobody can tell.
-    pub fn publish(&mut self, fraction: f64, remaining: Option<f64>, now: Timestamp) -> Progress {
+    /// `fraction` is the share of the work that is done, 0 to 1; `remaining` is `None` while
+    /// nobody can tell.
+    pub fn publish(
+        &mut self,
+        fraction: f64,
+        remaining: Option<Remaining>,
+        now: Timestamp,
+    ) -> Progress {
         self.seq += 1;
         if fraction.is_finite() {
             self.reached = self.reached.max(fraction.clamp(0.0, 1.0));
@@ -22,7 +27,8 @@ impl Job {
     }
 
     /// The state that was published last, as it looks at the moment `now`.
-    pub fn progress(&self, remaining: Option<f64>, now: Timestamp) -> Progress {
+    pub fn progress(&self, remaining: Option<Remaining>, now: Timestamp) -> Progress {
+        let interval = remaining.and_then(|remaining| remaining.interval);
         // 57 hundredths are 0.57, and 0.57 · 100 is a little less than 57.
         let percent = (self.reached * 100.0 + 1e-9).floor() as u8;
         Progress {
@@ -33,7 +39,9 @@ impl Job {
             } else {
                 percent.min(99)
             },
-            estimated_remaining: remaining.map(|seconds| seconds.max(0.0).round() as u64),
+            estimated_remaining: remaining.map(|remaining| whole(remaining.seconds)),
+            estimated_low: interval.map(|(low, _)| whole(low)),
+            estimated_high: interval.map(|(_, high)| whole(high)),
             message: self.message(),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
@@ -121,6 +129,10 @@ impl Job {
             Status::Completed | Status::Failed | Status::Cancelled => None,
         }
     }
+}
+
+fn whole(seconds: f64) -> u64 {
+    seconds.max(0.0).round() as u64
 }
 
 fn in_milliseconds(time: Timestamp) -> Timestamp {

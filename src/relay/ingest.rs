@@ -25,6 +25,9 @@ impl Relay {
         let before = entry.job.status();
         if entry.job.apply(event, Timestamp::now()) {
             log_change(before, entry);
+            if entry.job.status().is_final() {
+                self.model().learn(&entry.job);
+            }
             self.publish(entry);
         }
     }
@@ -40,10 +43,10 @@ impl Relay {
     /// Shows the state of a job as it is now to its subscribers.
     pub(super) fn show(&self, entry: &mut Entry) -> Progress {
         let now = Timestamp::now();
-        let estimate = Estimate::of(&entry.job, now);
+        let estimate = Estimate::of(&entry.job, &self.model(), now);
         let progress = entry
             .job
-            .publish(estimate.fraction, estimate.remaining, now);
+            .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
         let end = entry.job.status().is_final().then(|| End {
             error: entry.job.error().cloned(),

@@ -153,9 +153,10 @@ impl Relay {
 
     fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
         let jobs = self.jobs();
+        let model = self.model();
         let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(Estimate::of(job, now).remaining, now);
+            let progress = job.progress(Estimate::of(job, &model, now).outlook(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::Relay;
 use super::error::RelayError;
-use crate::estimate::Estimate;
+use crate::estimate::{CostModel, Estimate};
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
 use crate::store::{Cursor, JobFilter};
 
@@ -82,7 +82,7 @@ impl Relay {
             .collect();
         Some(JobView {
             timeline: Some(timeline),
-            ..job_view(job, now)
+            ..job_view(job, &self.model(), now)
         })
     }
 
@@ -106,9 +106,10 @@ impl Relay {
         });
         let now = Timestamp::now();
         let jobs = self.jobs();
+        let model = self.model();
         let views = found.into_iter().map(|saved| match jobs.get(&saved.id) {
-            Some(entry) => job_view(&entry.job, now),
-            None => job_view(&Job::restored(saved), now),
+            Some(entry) => job_view(&entry.job, &model, now),
+            None => job_view(&Job::restored(saved), &model, now),
         });
         // A job may have gone on since it was written.
         let asked = |view: &JobView| {
@@ -122,9 +123,9 @@ impl Relay {
     }
 }
 
-fn job_view(job: &Job, now: Timestamp) -> JobView {
+fn job_view(job: &Job, model: &CostModel, now: Timestamp) -> JobView {
     JobView {
-        progress: job.progress(Estimate::of(job, now).remaining, now),
+        progress: job.progress(Estimate::of(job, model, now).outlook(), now),
         created_at: job.created_at(),
         started_at: job.started_at(),
         completed_at: job.ended_at(),

@@ -59,6 +59,8 @@ struct Pending {
     recorded: u64,
     /// A final state waits, and is to be written at once.
     urgent: bool,
+    /// The jobs whose states are being written at the moment.
+    in_flight: Vec<JobId>,
 }
 
 /// How the recorder does.
@@ -137,9 +139,13 @@ impl Recorder {
     /// How it does.
     pub fn health(&self) -> RecorderHealth {
         let pending = self.pending();
+        let in_flight = pending.in_flight.iter();
+        let in_flight = in_flight
+            .filter(|id| !pending.records.contains_key(*id))
+            .count();
         RecorderHealth {
             is_connected: *self.0.ready.borrow() && pending.refused.is_empty(),
-            pending: pending.records.len() + pending.refused.len(),
+            pending: pending.records.len() + pending.refused.len() + in_flight,
         }
     }
 
@@ -212,6 +218,7 @@ impl Recorder {
             if pending.retry_at.is_some_and(|due| due <= Instant::now()) {
                 pending.retry_refused();
             }
+            pending.in_flight = pending.records.keys().cloned().collect();
             (std::mem::take(&mut pending.records), pending.recorded)
         };
         let mut left: Vec<JobRecord> = records.into_values().collect();
@@ -223,6 +230,7 @@ impl Recorder {
                 return Err(error);
             }
         }
+        self.pending().in_flight.clear();
         self.0.written.send_replace(recorded);
         Ok(())
     }
@@ -278,6 +286,7 @@ impl Recorder {
 
     fn put_back(&self, records: Vec<JobRecord>) {
         let mut pending = self.pending();
+        pending.in_flight.clear();
         for record in records {
             pending.urgent |= record.is_final();
             let id = record.progress.job_id.clone();

@@ -174,7 +174,8 @@ fn wrong_end(
     })
 }
 
-/// The meaning of what a subscriber heard, timing left out. Of prompts whose events go to nobody, or
+/// The meaning of what a subscriber heard, timing left out, and with it the progress, which is a share
+/// of time. Of prompts whose events go to nobody, or
 /// to somebody else, only the end: what comes before depends on when the queue is looked at.
 fn story(subscriber: &Subscriber, is_ours: bool) -> Value {
     let mut steps: Vec<String> = Vec::new();
@@ -185,7 +186,7 @@ fn story(subscriber: &Subscriber, is_ours: bool) -> Value {
     for state in told.filter(|state| !depends_on_timing(state)) {
         let node = state["node"]["id"].as_str().unwrap_or("-");
         let message = state["message"].as_str().unwrap();
-        let step = format!("{:>3} % [{node}] {message}", state["progress"]);
+        let step = format!("[{node}] {message}");
         if steps.last() != Some(&step) {
             steps.push(step);
         }
@@ -213,7 +214,7 @@ fn story(subscriber: &Subscriber, is_ours: bool) -> Value {
     json!({
         "steps": steps,
         "status": last["status"],
-        "progress": if is_ours { last["progress"].clone() } else { Value::Null },
+        "progress": if last["status"] == "completed" { last["progress"].clone() } else { Value::Null },
         "message": last["message"],
         "error": last["error"],
         "errors": errors,

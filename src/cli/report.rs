@@ -1,0 +1,103 @@
+mod baseline;
+mod picture;
+mod score;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::replay::Recording;
+use score::Table;
+use trial::Trial;
+
+/// Measure progress and remaining time on recordings
+///
+/// Replays recordings in the order in which they were made, learning as it goes, so that no job is
+/// estimated from itself. Prints how far each algorithm was off: ours, and those that other clients of
+/// ComfyUI use. Only jobs that completed, and whose start and end were both heard, are scored.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folders with recordings; also folders of such folders
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+
+    /// Draw predicted against true remaining time into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Print a line for each job, too
+    #[arg(long)]
+    jobs: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let recordings = read(&args.dirs)?;
+    let trial = Trial::run(&recordings);
+    if args.jobs {
+        for job in &trial.jobs {
+            println!("{job}");
+        }
+        println!();
+    }
+    for (title, is_known) in [("known workflows", true), ("first-time workflows", false)] {
+        let jobs: Vec<_> = trial
+            .jobs
+            .iter()
+            .filter(|job| job.is_known == is_known)
+            .collect();
+        println!("{title}: {} jobs", jobs.len());
+        println!("{}", Table::of(&jobs));
+    }
+    println!("{}", score::LEGEND);
+    if let Some(file) = &args.svg {
+        std::fs::write(file, picture::draw(&trial.jobs))
+            .with_context(|| format!("cannot write {} (--svg)", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The recordings in and below the folders, the oldest first.
+fn read(dirs: &[PathBuf]) -> anyhow::Result<Vec<Recording>> {
+    let mut found = Vec::new();
+    for dir in dirs {
+        let before = found.len();
+        find(dir, &mut found).with_context(|| format!("cannot list {}", dir.display()))?;
+        anyhow::ensure!(
+            found.len() > before,
+            "{} holds no recording: a recording is a folder with meta.json, ws.jsonl and http.jsonl",
+            dir.display()
+        );
+    }
+    found.sort();
+    found.dedup();
+    let recordings = found.iter().map(|dir| Recording::read(dir));
+    let mut recordings = recordings.collect::<Result<Vec<_>, _>>()?;
+    recordings.sort_by(|a, b| {
+        let key = |recording: &Recording| {
+            let meta = &recording.meta;
+            let at: Option<jiff::Timestamp> = meta.recorded_at.parse().ok();
+            (at, meta.scenario.clone())
+        };
+        key(a).cmp(&key(b))
+    });
+    Ok(recordings)
+}
+
+fn find(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if dir.join("meta.json").is_file() {
+        found.push(dir.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

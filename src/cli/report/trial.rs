@@ -1,0 +1,264 @@
+//! Recordings, replayed by the clock of their frames.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::baseline::{Algorithm, Answer};
+use crate::comfy::Message;
+use crate::estimate::CostModel;
+use crate::job::{Event, History, Job, JobId, Plan, Verdict};
+use crate::replay::{FrameKind, Outcome, Recording};
+
+/// At how many moments of a job, evenly spread over its time, each algorithm is asked.
+pub(super) const MOMENTS: usize = 100;
+
+/// The shortest job that is scored, in seconds: below it frames measure their own delays, and nobody
+/// waits.
+const SHORTEST: f64 = 0.3;
+
+/// Everything that was scored.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    pub(super) jobs: Vec<Scored>,
+    model: CostModel,
+    /// The durations of each workflow so far, by backend.
+    durations: HashMap<(String, Vec<String>), Vec<f64>>,
+}
+
+/// One job, and what each algorithm answered.
+#[derive(Debug)]
+pub(super) struct Scored {
+    pub(super) version: String,
+    pub(super) scenario: String,
+    /// The same workflow had finished on that backend before.
+    pub(super) is_known: bool,
+    /// Seconds from its start to its end.
+    pub(super) duration: f64,
+    /// In the order of [`Algorithm::ALL`], for each moment.
+    pub(super) answers: Vec<Vec<Answer>>,
+}
+
+/// A prompt of a recording.
+struct Prompt {
+    job: Job,
+    workflow: (String, Vec<String>),
+    start: f64,
+    /// `None` where it is not to be scored.
+    end: Option<f64>,
+    scored: Option<Scored>,
+}
+
+impl Trial {
+    pub(super) fn run(recordings: &[Recording]) -> Self {
+        let mut trial = Self::default();
+        for recording in recordings {
+            trial.replay(recording);
+        }
+        trial
+    }
+
+    fn replay(&mut self, recording: &Recording) {
+        let graphs = graphs(recording);
+        let spans = spans(recording);
+        let mut prompts: HashMap<String, Prompt> = HashMap::new();
+        let mut running: Option<String> = None;
+        for (t, prompt_id, event) in events(recording) {
+            if let Some(id) = &running
+                && let Some(prompt) = prompts.get_mut(id)
+            {
+                self.ask(prompt, t);
+            }
+            let Some(id) = prompt_id.or_else(|| running.clone()) else {
+                continue;
+            };
+            if event == Event::Started && !prompts.contains_key(&id) {
+                let end = spans.get(&id).copied();
+                let graph = graphs.get(&id);
+                let prompt = graph.and_then(|graph| self.prompt(recording, &id, graph, t, end));
+                prompts.extend(prompt.map(|prompt| (id.clone(), prompt)));
+                running = Some(id.clone());
+            }
+            let Some(prompt) = prompts.get_mut(&id) else {
+                continue;
+            };
+            let over = match &event {
+                Event::Ended(verdict) => Some(verdict.clone()),
+                _ => None,
+            };
+            prompt.job.apply(event, at(t));
+            if let Some(verdict) = over
+                && let Some(prompt) = prompts.remove(&id)
+            {
+                self.close(prompt, verdict, t);
+            }
+        }
+    }
+
+    fn prompt(
+        &self,
+        recording: &Recording,
+        id: &str,
+        graph: &Value,
+        start: f64,
+        end: Option<f64>,
+    ) -> Option<Prompt> {
+        let meta = &recording.meta;
+        let plan = graph
+            .as_object()
+            .map(|graph| Plan::from_graph(graph, None))
+            .unwrap_or_default();
+        let mut signatures: Vec<String> = plan
+            .needed()
+            .map(|(_, node)| node.signature.clone())
+            .collect();
+        signatures.sort_unstable();
+        let workflow = (meta.comfyui_version.clone(), signatures);
+        let scored = end.filter(|end| end - start >= SHORTEST).map(|end| Scored {
+            version: meta.comfyui_version.clone(),
+            scenario: meta.scenario.clone(),
+            is_known: self.durations.contains_key(&workflow),
+            duration: end - start,
+            answers: Vec::with_capacity(MOMENTS),
+        });
+        let mut job =
+            Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&meta.comfyui_version, id);
+        job.apply(Event::Planned(plan), at(start));
+        Some(Prompt {
+            job,
+            workflow,
+            start,
+            end,
+            scored,
+        })
+    }
+
+    /// Asks every algorithm at each moment before `until`.
+    fn ask(&self, prompt: &mut Prompt, until: f64) {
+        let Some(scored) = &mut prompt.scored else {
+            return;
+        };
+        let mean = self.durations.get(&prompt.workflow);
+        let mean = mean.map(|durations| durations.iter().sum::<f64>() / durations.len() as f64);
+        while scored.answers.len() < MOMENTS {
+            let elapsed = moment(scored.answers.len()) * scored.duration;
+            let now = prompt.start + elapsed;
+            if now > until {
+                break;
+            }
+            let job = &mut prompt.job;
+            let ask =
+                |algorithm: Algorithm| algorithm.answer(job, &self.model, at(now), elapsed, mean);
+            let answers = Algorithm::ALL.map(ask);
+            scored.answers.push(answers.to_vec());
+        }
+    }
+
+    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) {
+        let is_completed = verdict == Verdict::Completed;
+        let history = History {
+            messages: Some(verdict),
+            ..History::default()
+        };
+        prompt.job.apply(Event::History(history), at(t));
+        self.model.learn(&prompt.job);
+        if let Some(end) = prompt.end.filter(|_| is_completed) {
+            self.durations
+                .entry(prompt.workflow)
+                .or_default()
+                .push(end - prompt.start);
+            self.jobs.extend(prompt.scored);
+        }
+    }
+}
+
+impl Scored {
+    /// How far an algorithm's remaining time was off at a moment, as a share of the job's duration.
+    /// Who says nothing says that nothing remains.
+    pub(super) fn error(&self, algorithm: usize, moment: usize) -> f64 {
+        let answer = &self.answers[moment][algorithm];
+        (answer.remaining.unwrap_or(0.0) - self.remaining(moment)).abs() / self.duration
+    }
+
+    /// The true seconds that were left.
+    pub(super) fn remaining(&self, index: usize) -> f64 {
+        self.duration * (1.0 - moment(index))
+    }
+
+    pub(super) fn mean_error(&self, algorithm: usize) -> f64 {
+        let errors = (0..MOMENTS).map(|moment| self.error(algorithm, moment));
+        errors.sum::<f64>() / MOMENTS as f64
+    }
+}
+
+impl fmt::Display for Scored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = if self.is_known { "known" } else { "first" };
+        let place = format!("{}/{}", self.version, self.scenario);
+        write!(f, "{known} {place:<42} {:>6.2} s", self.duration)?;
+        for algorithm in 0..Algorithm::ALL.len() {
+            write!(f, " {:>6.1}", 100.0 * self.mean_error(algorithm))?;
+        }
+        Ok(())
+    }
+}
+
+/// The true share of time at a moment.
+pub(super) fn moment(index: usize) -> f64 {
+    (index as f64 + 0.5) / MOMENTS as f64
+}
+
+fn at(t: f64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t.clamp(0.0, 1e9))
+}
+
+/// The graphs that were accepted, by prompt id.
+fn graphs(recording: &Recording) -> HashMap<String, &Value> {
+    let accepted = recording.prompts().filter_map(|exchange| {
+        let id = exchange.response.get("prompt_id")?.as_str()?;
+        Some((id.to_owned(), exchange.request_body.get("prompt")?))
+    });
+    accepted.collect()
+}
+
+/// What the sockets heard, with the prompt that it was about.
+fn events(recording: &Recording) -> impl Iterator<Item = (f64, Option<String>, Event)> {
+    recording.frames.iter().filter_map(|frame| {
+        let FrameKind::Text(text) = &frame.kind else {
+            return None;
+        };
+        match Message::parse(text, "") {
+            Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
+            Message::Over { prompt_id } => {
+                let outcome = prompt_id
+                    .as_ref()
+                    .and_then(|id| recording.meta.outcome.get(id));
+                let verdict = match outcome {
+                    Some(Outcome::Completed) => Verdict::Completed,
+                    _ => Verdict::Cancelled,
+                };
+                Some((frame.t, prompt_id, Event::Ended(verdict)))
+            }
+            Message::Status { .. } | Message::Idle | Message::Unknown => None,
+        }
+    })
+}
+
+/// The ends of the prompts that completed, where start and end were heard.
+fn spans(recording: &Recording) -> HashMap<String, f64> {
+    let mut started = Vec::new();
+    let mut ends: HashMap<String, f64> = HashMap::new();
+    for (t, prompt_id, event) in events(recording) {
+        let Some(id) = prompt_id else { continue };
+        match event {
+            Event::Started => started.push(id),
+            Event::Ended(Verdict::Completed) if started.contains(&id) => {
+                ends.entry(id).or_insert(t);
+            }
+            _ => {}
+        }
+    }
+    ends
+}

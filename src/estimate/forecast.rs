@@ -1,0 +1,232 @@
+//! What a job has left: its nodes' predictions, corrected by what they show live.
+
+use jiff::Timestamp;
+
+use super::model::{CostModel, Nearness, Prediction, log_ratio, weight};
+use crate::job::{Effort, Job, Plan, PlannedNode};
+
+/// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
+/// share of the job's own seconds.
+const SPEED_INERTIA: f64 = 0.5;
+
+/// How much of the backend's slowness is expected to last.
+const SLOWNESS_LASTS: f64 = 0.8;
+
+/// What the tick that was predicted counts beside the ticks that are seen, in ticks.
+const TICK_INERTIA: f64 = 1.5;
+
+/// The most of a tick that its silence eats: it is not over before it is heard.
+const MAX_TICK_SHARE: f64 = 0.9;
+
+/// What an interval has at least on either side for each node, in seconds.
+const JITTER: f64 = 0.02;
+
+/// The deviation that all nodes of a job share.
+const SHARED_DEVIATION: f64 = 0.1;
+
+/// What a job has left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Forecast {
+    /// Seconds.
+    pub(super) remaining: f64,
+    /// Their standard deviation.
+    pub(super) deviation: f64,
+    /// Whether it rests on anything but the built-in table.
+    pub(super) is_founded: bool,
+}
+
+/// A node whose time is not over.
+struct Open<'a> {
+    prediction: Prediction,
+    /// `None` while it has not begun.
+    effort: Option<&'a Effort>,
+}
+
+/// The sum over a job's nodes of what is known about its speed.
+#[derive(Default)]
+struct Speed {
+    weight: f64,
+    surprise: f64,
+}
+
+impl Speed {
+    fn add(&mut self, node: &PlannedNode, seconds: f64, expected: f64) {
+        let weight = weight(node.role, seconds, expected);
+        self.weight += weight;
+        self.surprise += weight * log_ratio(seconds, expected);
+    }
+}
+
+impl Nearness {
+    /// The deviation of what is predicted from such runs, as a share of it.
+    fn deviation(self) -> f64 {
+        match self {
+            Self::Exact => 0.25,
+            Self::Class => 0.8,
+            Self::Elsewhere => 1.0,
+            Self::Role => 1.2,
+            Self::Table => 1.5,
+        }
+    }
+
+    /// What a node that is silent for longer than expected will take still, as a share of its time so
+    /// far. The less is known of it, the longer it may go on.
+    fn overtime(self) -> f64 {
+        match self {
+            Self::Exact => 0.12,
+            Self::Class | Self::Elsewhere => 0.3,
+            Self::Role | Self::Table => 0.6,
+        }
+    }
+}
+
+impl Forecast {
+    /// The forecast for a job that runs.
+    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
+        let (backend, nodes) = (job.backend().unwrap_or_default(), job.nodes());
+        let mut open: Vec<Open<'_>> = Vec::new();
+        let mut speed = Speed::default();
+        let mut expected = 0.0;
+        for (id, node) in job.plan().nodes() {
+            let effort = nodes.effort(id);
+            if effort.is_none() && (!node.needed || nodes.is_cached(id)) {
+                continue;
+            }
+            let is_cold = model.is_cold(backend, node, |id| nodes.is_cached(id));
+            let prediction = model.predict(backend, node, is_cold);
+            expected += prediction.seconds;
+            let Some(effort) = effort else {
+                open.push(Open { prediction, effort });
+                continue;
+            };
+            let seconds = effort.seconds(now);
+            if effort.ended_at.is_some() {
+                speed.add(node, seconds, prediction.seconds);
+                continue;
+            }
+            match (effort.pace(), prediction.tick) {
+                (Some((ticks, seconds)), Some(tick)) => speed.add(node, seconds, tick * ticks),
+                _ if seconds > prediction.seconds => speed.add(node, seconds, prediction.seconds),
+                _ => {}
+            }
+            open.push(Open {
+                prediction,
+                effort: Some(effort),
+            });
+        }
+        // A node that a loop or a subgraph made has a bar of its own, and nothing else is known of it.
+        let made = nodes
+            .active()
+            .filter(|(run, ..)| job.plan().node(run).is_none());
+        open.extend(made.map(|(.., effort)| Open {
+            prediction: Prediction::UNKNOWN,
+            effort: Some(effort),
+        }));
+        let is_live = speed.weight > 0.0;
+        let trust = trust(&open);
+        let inertia = SPEED_INERTIA * expected * trust;
+        let known = model.slowness(backend) * SLOWNESS_LASTS;
+        let slowness = match speed.weight + inertia {
+            weight if weight > 0.0 => (speed.surprise + inertia * known) / weight,
+            _ => 0.0,
+        };
+        Self::sum(&open, slowness.exp(), is_live, now)
+    }
+
+    /// The forecast for a prompt that has not begun, of which only some cached nodes may be known.
+    pub(super) fn of_plan(
+        backend: &str,
+        plan: &Plan,
+        cached: &[String],
+        model: &CostModel,
+    ) -> Self {
+        let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
+        let waiting = plan.needed().filter(|(id, _)| !is_cached(id));
+        let open: Vec<Open<'_>> = waiting
+            .map(|(_, node)| Open {
+                prediction: model.predict(backend, node, model.is_cold(backend, node, is_cached)),
+                effort: None,
+            })
+            .collect();
+        let slowness = model.slowness(backend) * SLOWNESS_LASTS;
+        Self::sum(&open, slowness.exp(), false, Timestamp::UNIX_EPOCH)
+    }
+
+    /// What waits comes one after the other; what runs, runs at the same time.
+    fn sum(open: &[Open<'_>], slowness: f64, is_live: bool, now: Timestamp) -> Self {
+        let (mut remaining, mut variance) = (0.0, 0.0);
+        let mut running = (0.0, 0.0);
+        let mut in_table = 0.0;
+        for node in open {
+            let seconds = node.prediction.seconds * slowness;
+            let nearness = node.prediction.nearness;
+            let (left, deviation) = match node.effort {
+                None => (seconds, seconds * nearness.deviation()),
+                Some(effort) => node.left(effort, slowness, now),
+            };
+            if nearness == Nearness::Table {
+                in_table += left;
+            }
+            match node.effort {
+                Some(_) if left > running.0 => running = (left, deviation + JITTER),
+                Some(_) => {}
+                None => {
+                    remaining += left;
+                    variance += (deviation + JITTER).powi(2);
+                }
+            }
+        }
+        remaining += running.0;
+        variance += running.1 * running.1 + (SHARED_DEVIATION * remaining).powi(2);
+        Self {
+            remaining,
+            deviation: variance.sqrt(),
+            is_founded: is_live || in_table * 2.0 < remaining,
+        }
+    }
+}
+
+impl Open<'_> {
+    /// What a node at work has left, and its deviation.
+    fn left(&self, effort: &Effort, slowness: f64, now: Timestamp) -> (f64, f64) {
+        let Prediction {
+            seconds,
+            tick,
+            ticks,
+            nearness,
+        } = self.prediction;
+        let elapsed = effort.seconds(now);
+        let Some(ticked_at) = effort.ticked_at() else {
+            let expected = seconds * slowness;
+            let left = (expected - elapsed).max(nearness.overtime() * elapsed);
+            // The nearer its expected end, the less its deviation shrinks with what is left.
+            let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
+            return (left, left * nearness.deviation() * late);
+        };
+        let (seen, tick, deviation) = match (effort.pace(), tick) {
+            (Some((seen, seconds)), Some(tick)) => {
+                let tick = (seconds + TICK_INERTIA * tick * slowness) / (seen + TICK_INERTIA);
+                (seen, tick, Nearness::Exact.deviation())
+            }
+            (Some((seen, seconds)), None) => (seen, seconds / seen, Nearness::Exact.deviation()),
+            (None, Some(tick)) => (0.0, tick * slowness, nearness.deviation()),
+            (None, None) => (0.0, elapsed / effort.ticks(), nearness.deviation()),
+        };
+        let expected = ticks.unwrap_or(0.0).max(effort.expected_ticks());
+        let left = (expected - effort.ticks()).max(0.0) * tick;
+        let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
+        let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
+        (left, left * deviation / (1.0 + seen / 4.0).sqrt())
+    }
+}
+
+/// How much the predictions of what is left count beside what the job shows itself.
+fn trust(open: &[Open<'_>]) -> f64 {
+    let (mut sum, mut distance) = (0.0, 0.0);
+    for node in open {
+        sum += node.prediction.seconds;
+        distance += node.prediction.seconds * f64::from(node.prediction.nearness as u8);
+    }
+    let distance = if sum > 0.0 { distance / sum } else { 0.0 };
+    1.0 / (1.0 + 2.0 * distance * distance)
+}

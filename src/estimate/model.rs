@@ -1,0 +1,299 @@
+//! What nodes cost, learned from those that have run.
+
+use std::collections::HashMap;
+
+use super::costs::Costs;
+use super::samples::Cost;
+use crate::job::{Effort, Job, Plan, PlannedNode, Role, Status};
+
+/// How far the speed of one job moves what is believed of a backend's.
+const SPEED_STEP: f64 = 0.5;
+
+/// What is believed of a backend's speed beside what the nodes of one job show, in seconds of work.
+const SPEED_INERTIA: f64 = 1.0;
+
+/// The share of a job's own slowness that is taken out of its costs: the rest is the nodes' own.
+const SPEED_TRUST: f64 = 0.8;
+
+/// The largest factor that is believed between what was expected and what came, as a logarithm.
+const MAX_SURPRISE: f64 = 2.5;
+
+/// What finished nodes cost, by backend. Deterministic: the same runs in the same order give the same
+/// model.
+///
+/// A node is looked up by its signature, then by its class (scaled by its units), on its backend, then
+/// on all of them; then by its role. A built-in table is the last word.
+#[derive(Debug, Clone, Default)]
+pub struct CostModel {
+    backends: HashMap<String, Backend>,
+    everywhere: Costs,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Backend {
+    costs: Costs,
+    /// How much slower it has been of late than its costs say, as a logarithm.
+    slowness: f64,
+    /// The signatures of the loaders that the last job needed: their models are warm.
+    loaded: Vec<String>,
+}
+
+/// How near the runs were that a prediction is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nearness {
+    /// Runs of the same signature on the same backend.
+    Exact,
+    /// Runs of the same class.
+    Class,
+    /// Runs on other backends.
+    Elsewhere,
+    /// Runs of other classes with the same role.
+    Role,
+    /// None: the built-in table.
+    Table,
+}
+
+/// What a node is expected to cost at the backend's usual speed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Prediction {
+    pub(super) seconds: f64,
+    pub(super) tick: Option<f64>,
+    pub(super) ticks: Option<f64>,
+    pub(super) nearness: Nearness,
+}
+
+impl Prediction {
+    /// Of a node of which not even the class is known.
+    pub(super) const UNKNOWN: Self = Self {
+        seconds: 0.0,
+        tick: None,
+        ticks: None,
+        nearness: Nearness::Table,
+    };
+}
+
+/// A node run that was kept from earlier: `node_runs` of the store.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PastRun<'a> {
+    /// The node's class.
+    pub class: &'a str,
+    /// [`PlannedNode::signature`].
+    pub signature: &'a str,
+    /// [`PlannedNode::units`], where they were kept.
+    pub units: Option<f64>,
+    /// How long it took.
+    pub seconds: f64,
+    /// The steps of its bar.
+    pub steps: Option<u32>,
+}
+
+impl CostModel {
+    /// Takes note of what the nodes of a job that is over have cost.
+    pub fn learn(&mut self, job: &Job) {
+        let (Some(name), Some(over_at)) = (job.backend(), job.over_at()) else {
+            return;
+        };
+        let is_finished = |effort: &Effort| {
+            job.status() == Status::Completed || effort.ended_at.is_some_and(|end| end < over_at)
+        };
+        let runs: Vec<(&PlannedNode, bool, Cost)> = job
+            .plan()
+            .nodes()
+            .filter_map(|(id, node)| {
+                let effort = job
+                    .nodes()
+                    .effort(id)
+                    .filter(|effort| is_finished(effort))?;
+                let pace = effort.pace();
+                let cost = Cost {
+                    seconds: effort.seconds(over_at),
+                    tick: pace.map(|(ticks, seconds)| seconds / ticks),
+                    ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
+                };
+                Some((
+                    node,
+                    self.is_cold(name, node, |id| job.nodes().is_cached(id)),
+                    cost,
+                ))
+            })
+            .collect();
+        let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
+        let mut is_judged = false;
+        for (node, is_cold, cost) in &runs {
+            let expected = self.predict(name, node, *is_cold);
+            if expected.nearness <= Nearness::Class {
+                let weight = weight(node.role, cost.seconds, expected.seconds);
+                weights += weight;
+                surprise += weight * log_ratio(cost.seconds, expected.seconds);
+                is_judged = true;
+            }
+        }
+        let slowness = surprise / weights;
+        let pace = (slowness * SPEED_TRUST).exp();
+        let backend = self.backends.entry(name.to_owned()).or_default();
+        for (node, is_cold, cost) in runs {
+            let usual = Cost {
+                seconds: cost.seconds / pace,
+                tick: cost.tick.map(|tick| tick / pace),
+                ticks: cost.ticks,
+            };
+            backend.costs.add(node, is_cold, usual);
+            self.everywhere.add(node, is_cold, usual);
+        }
+        if is_judged {
+            backend.slowness += SPEED_STEP * (slowness - backend.slowness);
+        }
+        let loaders = job
+            .plan()
+            .needed()
+            .filter(|(_, node)| node.role == Role::Loader);
+        backend.loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
+    }
+
+    /// Takes note of a run that was kept from earlier, the oldest first.
+    pub fn recall(&mut self, backend: &str, run: &PastRun<'_>) {
+        if !run.seconds.is_finite() || run.seconds < 0.0 {
+            return;
+        }
+        let ticks = run.steps.map(f64::from).filter(|ticks| *ticks > 0.0);
+        let cost = Cost {
+            seconds: run.seconds,
+            tick: ticks.map(|ticks| run.seconds / ticks),
+            ticks,
+        };
+        let own = &mut self.backends.entry(backend.to_owned()).or_default().costs;
+        for costs in [own, &mut self.everywhere] {
+            costs
+                .exact
+                .entry(run.signature.to_owned())
+                .or_default()
+                .warm
+                .add(cost);
+            if let Some(units) = run.units.filter(|units| *units > 0.0) {
+                let unit = Cost {
+                    seconds: run.seconds / units,
+                    tick: cost
+                        .tick
+                        .map(|tick| tick * run.steps.map_or(1.0, f64::from) / units),
+                    ticks: None,
+                };
+                costs
+                    .classes
+                    .entry(run.class.to_owned())
+                    .or_default()
+                    .warm
+                    .add(unit);
+            }
+        }
+    }
+
+    /// Takes note of a whole prompt of which only the duration is known, as the history tells it: its
+    /// seconds are shared out among its nodes as they are expected to cost.
+    pub fn recall_prompt(&mut self, backend: &str, plan: &Plan, cached: &[String], seconds: f64) {
+        if !seconds.is_finite() || seconds <= 0.0 {
+            return;
+        }
+        let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
+        let ran = plan.needed().filter(|(id, _)| !is_cached(id));
+        let runs: Vec<(&PlannedNode, bool, f64)> = ran
+            .map(|(_, node)| {
+                let is_cold = self.is_cold(backend, node, is_cached);
+                (node, is_cold, self.predict(backend, node, is_cold).seconds)
+            })
+            .collect();
+        let expected: f64 = runs.iter().map(|(.., seconds)| seconds).sum();
+        if expected <= 0.0 {
+            return;
+        }
+        let own = &mut self.backends.entry(backend.to_owned()).or_default().costs;
+        for (node, is_cold, share) in runs {
+            let cost = Cost {
+                seconds: share * seconds / expected,
+                tick: None,
+                ticks: None,
+            };
+            own.add(node, is_cold, cost);
+            self.everywhere.add(node, is_cold, cost);
+        }
+    }
+
+    /// Whether a node finds its models on the disk only. A loader is warm where the job before it on
+    /// the backend needed the same file; any other node is warm where no loader of its runs.
+    pub(super) fn is_cold(
+        &self,
+        backend: &str,
+        node: &PlannedNode,
+        is_cached: impl Fn(&str) -> bool,
+    ) -> bool {
+        if node.role == Role::Loader {
+            let loaded = self.backends.get(backend).map(|backend| &backend.loaded);
+            return !loaded.is_some_and(|loaded| loaded.contains(&node.signature));
+        }
+        node.loaders.iter().any(|loader| !is_cached(loader))
+    }
+
+    pub(super) fn predict(&self, backend: &str, node: &PlannedNode, is_cold: bool) -> Prediction {
+        let own = self.backends.get(backend).map(|backend| &backend.costs);
+        let all = Some(&self.everywhere);
+        let look = |costs: Option<&Costs>, by: fn(&Costs, &PlannedNode, bool) -> Option<Cost>| {
+            by(costs?, node, is_cold)
+        };
+        let near = |nearness: Nearness| move |cost: Cost| (cost, nearness);
+        let found = (look(own, Costs::exact).map(near(Nearness::Exact)))
+            .or_else(|| look(own, Costs::class).map(near(Nearness::Class)))
+            .or_else(|| look(all, Costs::exact).map(near(Nearness::Elsewhere)))
+            .or_else(|| look(all, Costs::class).map(near(Nearness::Elsewhere)))
+            .or_else(|| look(own, Costs::role).map(near(Nearness::Role)))
+            .or_else(|| look(all, Costs::role).map(near(Nearness::Role)));
+        let (cost, nearness) = found.unwrap_or_else(|| {
+            let cost = Cost {
+                seconds: usual_seconds(node.role) * node.units,
+                tick: None,
+                ticks: None,
+            };
+            (cost, Nearness::Table)
+        });
+        Prediction {
+            seconds: cost.seconds,
+            tick: cost.tick,
+            ticks: cost.ticks,
+            nearness,
+        }
+    }
+
+    /// How much slower a backend is of late than its costs say, as a logarithm.
+    pub(super) fn slowness(&self, backend: &str) -> f64 {
+        self.backends
+            .get(backend)
+            .map_or(0.0, |backend| backend.slowness)
+    }
+}
+
+/// Seconds for one unit of work on a common machine. Only the ratios matter: the first nodes that
+/// finish show the machine's speed.
+fn usual_seconds(role: Role) -> f64 {
+    match role {
+        Role::Loader => 2.0,
+        Role::Sampler | Role::Vae => 0.5,
+        Role::Text => 0.3,
+        Role::Upscale => 2.0,
+        Role::Save => 0.2,
+        Role::Other => 0.02,
+    }
+}
+
+/// What a node's time tells of the machine's speed: much where it computes, little where it reads or
+/// writes files. One that takes far longer than expected is an accident of its own.
+pub(super) fn weight(role: Role, seconds: f64, expected: f64) -> f64 {
+    let time = seconds.min(3.0 * expected) + expected;
+    match role {
+        Role::Loader | Role::Save => 0.1 * time,
+        _ => time,
+    }
+}
+
+pub(super) fn log_ratio(seconds: f64, expected: f64) -> f64 {
+    (seconds.max(1e-3) / expected.max(1e-3))
+        .ln()
+        .clamp(-MAX_SURPRISE, MAX_SURPRISE)
+}

@@ -1,0 +1,94 @@
+use std::collections::VecDeque;
+
+/// How many runs are remembered of one kind.
+const KEPT: usize = 12;
+
+/// What a run weighs beside the one that came after it.
+const FADING: f64 = 0.85;
+
+/// The shortest time that counts, in seconds: below it frames differ by chance.
+const SHORTEST: f64 = 1e-3;
+
+/// What one run of a node cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Cost {
+    /// From its start to its end.
+    pub(super) seconds: f64,
+    /// Seconds of one tick of its bar after the first.
+    pub(super) tick: Option<f64>,
+    /// The ticks of all its bars.
+    pub(super) ticks: Option<f64>,
+}
+
+/// The newest runs of one kind of node, and what they cost in the middle.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Samples {
+    runs: VecDeque<Cost>,
+    middle: Option<Cost>,
+}
+
+impl Samples {
+    pub(super) fn add(&mut self, run: Cost) {
+        if self.runs.len() == KEPT {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run);
+        self.middle = Some(Cost {
+            seconds: self.median(|run| Some(run.seconds)).unwrap_or(SHORTEST),
+            tick: self.median(|run| run.tick),
+            ticks: self.median(|run| run.ticks),
+        });
+    }
+
+    pub(super) fn middle(&self) -> Option<Cost> {
+        self.middle
+    }
+
+    /// The median, where newer runs weigh more, and each as much less as it took longer: that is
+    /// what keeps the error small as a share of the time that it took.
+    fn median(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
+        let newest_first = self.runs.iter().rev().zip(0_i32..);
+        let weigh = |(run, age): (&Cost, i32)| {
+            let value = what(run)?;
+            Some((value, FADING.powi(age) / value.max(SHORTEST)))
+        };
+        let mut values: Vec<(f64, f64)> = newest_first.filter_map(weigh).collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+        let mut below = 0.0;
+        for (value, weight) in &values {
+            below += weight;
+            if below >= half {
+                return Some(*value);
+            }
+        }
+        values.last().map(|(value, _)| *value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn middle(seconds: &[f64]) -> f64 {
+        let mut samples = Samples::default();
+        for &seconds in seconds {
+            samples.add(Cost {
+                seconds,
+                tick: None,
+                ticks: None,
+            });
+        }
+        samples.middle().unwrap().seconds
+    }
+
+    #[test]
+    fn one_outlier_changes_little() {
+        assert_eq!(middle(&[2.0, 2.1, 500.0, 2.2]), 2.1);
+    }
+
+    #[test]
+    fn newer_runs_weigh_more() {
+        assert_eq!(middle(&[2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]), 1.0);
+    }
+}
