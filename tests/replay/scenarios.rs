@@ -13,7 +13,7 @@ use super::caller::{
 use futures_util::SinkExt as _;
 
 /// How long to listen before we say that nothing comes.
-const SILENCE: Duration = Duration::from_millis(100);
+const SILENCE: Duration = Duration::from_secs(1);
 
 const ME: &str = "4c1b3f5e9d0a";
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::caller::{Caller, Ear, FIXTURES, POLL, Sound, history_path, recording, replay};
 
 /// Silence while our prompt runs: time to connect anew.
-const SILENCE: Duration = Duration::from_millis(300);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How long a recording may take.
 const LIMIT: Duration = Duration::from_secs(40);
