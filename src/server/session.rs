@@ -83,11 +83,11 @@ impl Session {
 
     async fn greet(&mut self) -> Result<(), End> {
         let job = self.job.clone();
+        // Who has read the greeting misses nothing that happens afterwards.
+        self.subscribe(job.clone());
         let greeting = format!("Connected to job {job}");
         self.say(&ServerMessage::connection(job.as_str(), &greeting))
-            .await?;
-        self.subscribe(job);
-        Ok(())
+            .await
     }
 
     async fn follow(&mut self) -> End {
