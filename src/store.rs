@@ -66,7 +66,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.connections {
             Connections::Postgres(pool) => {
-                // The lock belongs to this session: should the relay die, the server lets go of it. A
+                // The lock belongs to this connection: should the relay die, the server lets go of it. A
                 // large table takes its time, and the other relays wait for it.
                 let mut connection = dedicated(pool).await?;
                 let lock =
