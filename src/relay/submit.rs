@@ -72,9 +72,14 @@ impl Relay {
         };
         let mut graph = workflow::check(Value::Object(graph))?;
         workflow::fill(&mut graph, params)?;
-        let job_id = job_id.unwrap_or_else(fresh_id);
-        // The id may be that of a job that only the store remembers.
-        self.take_up_from_store(&job_id).await;
+        let job_id = match job_id {
+            Some(id) => {
+                // It may be that of a job that only the store remembers.
+                self.take_up_from_store(&id).await;
+                id
+            }
+            None => fresh_id(),
+        };
         let reservation = self.reserve(&job_id)?;
         let index = self.choose(backend)?;
         // Whoever asks may leave in the middle; a prompt that ComfyUI has taken is followed all the same.
