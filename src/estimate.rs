@@ -17,7 +17,7 @@ use forecast::Forecast;
 pub use model::{CostModel, PastRun};
 
 /// How many deviations the 10th and 90th percentile are away from the middle.
-const INTERVAL: f64 = 1.45;
+const INTERVAL: f64 = 1.6;
 
 /// The most that is shown of a job that has not ended.
 const MAX_SHARE: f64 = 0.999;

@@ -67,6 +67,15 @@ impl Costs {
         self.exact.get(&node.signature)?.cost(is_cold)
     }
 
+    /// How many runs of the node's signature there are, as many as are remembered at most.
+    pub(super) fn runs(&self, node: &PlannedNode, is_cold: bool) -> usize {
+        let pair = self.exact.get(&node.signature);
+        pair.map_or(0, |pair| match is_cold {
+            true => pair.cold.len(),
+            false => pair.warm.len(),
+        })
+    }
+
     pub(super) fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
         Some(scaled(
             self.classes.get(&node.class_type)?.cost(is_cold)?,

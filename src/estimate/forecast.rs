@@ -7,13 +7,13 @@ use crate::job::{Effort, Job, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
 /// share of the job's own seconds.
-const SPEED_INERTIA: f64 = 0.5;
+const SPEED_INERTIA: f64 = 0.8;
 
-/// How much of the backend's slowness is expected to last.
-const SLOWNESS_LASTS: f64 = 0.8;
+/// How much of the machine's slowness is expected to last.
+const SLOWNESS_LASTS: f64 = 0.7;
 
 /// What the tick that was predicted counts beside the ticks that are seen, in ticks.
-const TICK_INERTIA: f64 = 1.5;
+const TICK_INERTIA: f64 = 1.0;
 
 /// The most of a tick that its silence eats: it is not over before it is heard.
 const MAX_TICK_SHARE: f64 = 0.9;

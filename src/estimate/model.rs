@@ -6,14 +6,17 @@ use super::costs::Costs;
 use super::samples::Cost;
 use crate::job::{Effort, Job, Plan, PlannedNode, Role, Status};
 
-/// How far the speed of one job moves what is believed of a backend's.
-const SPEED_STEP: f64 = 0.5;
+/// How far the speed of one job moves what is believed of a machine's.
+const SPEED_STEP: f64 = 0.6;
 
-/// What is believed of a backend's speed beside what the nodes of one job show, in seconds of work.
+/// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
 const SPEED_INERTIA: f64 = 1.0;
 
 /// The share of a job's own slowness that is taken out of its costs: the rest is the nodes' own.
-const SPEED_TRUST: f64 = 0.8;
+const SPEED_TRUST: f64 = 0.9;
+
+/// What the runs on the other servers of a machine count beside a server's own, in runs.
+const NEIGHBOUR_RUNS: f64 = 1.0;
 
 /// The largest factor that is believed between what was expected and what came, as a logarithm.
 const MAX_SURPRISE: f64 = 2.5;
@@ -23,17 +26,27 @@ const MAX_SURPRISE: f64 = 2.5;
 ///
 /// A node is looked up by its signature, then by its class (scaled by its units), on its backend, then
 /// on all of them; then by its role. A built-in table is the last word.
+///
+/// Servers on one machine share its speed, and what is slow on one now is slow on the others: all ports
+/// of a host are one machine.
 #[derive(Debug, Clone, Default)]
 pub struct CostModel {
     backends: HashMap<String, Backend>,
+    machines: HashMap<String, Machine>,
     everywhere: Costs,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Machine {
+    /// Of all its servers.
+    costs: Costs,
+    /// How much slower it has been of late than its costs say, as a logarithm.
+    slowness: f64,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Backend {
     costs: Costs,
-    /// How much slower it has been of late than its costs say, as a logarithm.
-    slowness: f64,
     /// The signatures of the loaders that the last job needed: their models are warm.
     loaded: Vec<String>,
 }
@@ -121,7 +134,7 @@ impl CostModel {
         let mut is_judged = false;
         for (node, is_cold, cost) in &runs {
             let expected = self.predict(name, node, *is_cold);
-            if expected.nearness <= Nearness::Class {
+            if expected.nearness <= Nearness::Elsewhere {
                 let weight = weight(node.role, cost.seconds, expected.seconds);
                 weights += weight;
                 surprise += weight * log_ratio(cost.seconds, expected.seconds);
@@ -131,17 +144,19 @@ impl CostModel {
         let slowness = surprise / weights;
         let pace = (slowness * SPEED_TRUST).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
+        let machine = self.machines.entry(host(name).to_owned()).or_default();
         for (node, is_cold, cost) in runs {
             let usual = Cost {
                 seconds: cost.seconds / pace,
                 tick: cost.tick.map(|tick| tick / pace),
                 ticks: cost.ticks,
             };
-            backend.costs.add(node, is_cold, usual);
-            self.everywhere.add(node, is_cold, usual);
+            for costs in [&mut backend.costs, &mut machine.costs, &mut self.everywhere] {
+                costs.add(node, is_cold, usual);
+            }
         }
         if is_judged {
-            backend.slowness += SPEED_STEP * (slowness - backend.slowness);
+            machine.slowness += SPEED_STEP * (slowness - machine.slowness);
         }
         let loaders = job
             .plan()
@@ -161,8 +176,7 @@ impl CostModel {
             tick: ticks.map(|ticks| run.seconds / ticks),
             ticks,
         };
-        let own = &mut self.backends.entry(backend.to_owned()).or_default().costs;
-        for costs in [own, &mut self.everywhere] {
+        for costs in self.costs_mut(backend) {
             costs
                 .exact
                 .entry(run.signature.to_owned())
@@ -205,16 +219,23 @@ impl CostModel {
         if expected <= 0.0 {
             return;
         }
-        let own = &mut self.backends.entry(backend.to_owned()).or_default().costs;
-        for (node, is_cold, share) in runs {
-            let cost = Cost {
-                seconds: share * seconds / expected,
-                tick: None,
-                ticks: None,
-            };
-            own.add(node, is_cold, cost);
-            self.everywhere.add(node, is_cold, cost);
+        for costs in self.costs_mut(backend) {
+            for (node, is_cold, share) in &runs {
+                let cost = Cost {
+                    seconds: share * seconds / expected,
+                    tick: None,
+                    ticks: None,
+                };
+                costs.add(node, *is_cold, cost);
+            }
         }
+    }
+
+    /// All the books in which a run on a backend stands.
+    fn costs_mut(&mut self, backend: &str) -> [&mut Costs; 3] {
+        let machine = self.machines.entry(host(backend).to_owned()).or_default();
+        let own = self.backends.entry(backend.to_owned()).or_default();
+        [&mut own.costs, &mut machine.costs, &mut self.everywhere]
     }
 
     /// Whether a node finds its models on the disk only. A loader is warm where the job before it on
@@ -239,12 +260,23 @@ impl CostModel {
             by(costs?, node, is_cold)
         };
         let near = |nearness: Nearness| move |cost: Cost| (cost, nearness);
-        let found = (look(own, Costs::exact).map(near(Nearness::Exact)))
-            .or_else(|| look(own, Costs::class).map(near(Nearness::Class)))
-            .or_else(|| look(all, Costs::exact).map(near(Nearness::Elsewhere)))
-            .or_else(|| look(all, Costs::class).map(near(Nearness::Elsewhere)))
-            .or_else(|| look(own, Costs::role).map(near(Nearness::Role)))
-            .or_else(|| look(all, Costs::role).map(near(Nearness::Role)));
+        let machine = self
+            .machines
+            .get(host(backend))
+            .map(|machine| &machine.costs);
+        let beside = |cost: Cost| {
+            let runs = own.map_or(0, |own| own.runs(node, is_cold)) as f64;
+            let share = NEIGHBOUR_RUNS / (runs + NEIGHBOUR_RUNS);
+            look(machine, Costs::exact).map_or(cost, |neighbours| cost.toward(neighbours, share))
+        };
+        let found = (look(own, Costs::exact)
+            .map(beside)
+            .map(near(Nearness::Exact)))
+        .or_else(|| look(own, Costs::class).map(near(Nearness::Class)))
+        .or_else(|| look(all, Costs::exact).map(near(Nearness::Elsewhere)))
+        .or_else(|| look(all, Costs::class).map(near(Nearness::Elsewhere)))
+        .or_else(|| look(own, Costs::role).map(near(Nearness::Role)))
+        .or_else(|| look(all, Costs::role).map(near(Nearness::Role)));
         let (cost, nearness) = found.unwrap_or_else(|| {
             let cost = Cost {
                 seconds: usual_seconds(node.role) * node.units,
@@ -261,11 +293,23 @@ impl CostModel {
         }
     }
 
-    /// How much slower a backend is of late than its costs say, as a logarithm.
+    /// How much slower a backend's machine is of late than its costs say, as a logarithm.
     pub(super) fn slowness(&self, backend: &str) -> f64 {
-        self.backends
-            .get(backend)
-            .map_or(0.0, |backend| backend.slowness)
+        self.machines
+            .get(host(backend))
+            .map_or(0.0, |machine| machine.slowness)
+    }
+}
+
+/// The machine that a backend runs on: its name without port and path.
+fn host(backend: &str) -> &str {
+    let authority = backend
+        .split_once('/')
+        .map_or(backend, |(before, _)| before);
+    match authority.rsplit_once(':') {
+        // An address such as [::1] has colons of its own.
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
     }
 }
 
@@ -296,4 +340,18 @@ pub(super) fn log_ratio(seconds: f64, expected: f64) -> f64 {
     (seconds.max(1e-3) / expected.max(1e-3))
         .ln()
         .clamp(-MAX_SURPRISE, MAX_SURPRISE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host;
+
+    #[test]
+    fn all_ports_of_a_host_are_one_machine() {
+        assert_eq!(host("box:8188"), "box");
+        assert_eq!(host("box:8188/comfy"), "box");
+        assert_eq!(host("box/comfy:2"), "box");
+        assert_eq!(host("[::1]:8188"), "[::1]");
+        assert_eq!(host("[::1]"), "[::1]");
+    }
 }

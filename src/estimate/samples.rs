@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 const KEPT: usize = 12;
 
 /// What a run weighs beside the one that came after it.
-const FADING: f64 = 0.85;
+const FADING: f64 = 0.95;
 
 /// The shortest time that counts, in seconds: below it frames differ by chance.
 const SHORTEST: f64 = 1e-3;
@@ -18,6 +18,25 @@ pub(super) struct Cost {
     pub(super) tick: Option<f64>,
     /// The ticks of all its bars.
     pub(super) ticks: Option<f64>,
+}
+
+impl Cost {
+    /// Between this cost and another one, of which `share` counts, 0 to 1. The ticks stay.
+    pub(super) fn toward(self, other: Self, share: f64) -> Self {
+        let mix = |own: f64, other: f64| {
+            let (own, other) = (own.max(SHORTEST).ln(), other.max(SHORTEST).ln());
+            (own + share * (other - own)).exp()
+        };
+        Self {
+            seconds: mix(self.seconds, other.seconds),
+            tick: self
+                .tick
+                .zip(other.tick)
+                .map(|(own, other)| mix(own, other))
+                .or(self.tick),
+            ..self
+        }
+    }
 }
 
 /// The newest runs of one kind of node, and what they cost in the middle.
@@ -38,6 +57,10 @@ impl Samples {
             tick: self.median(|run| run.tick),
             ticks: self.median(|run| run.ticks),
         });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
     }
 
     pub(super) fn middle(&self) -> Option<Cost> {

@@ -182,6 +182,26 @@ fn history_and_kept_runs_seed_the_model() {
     }
 }
 
+#[test]
+fn what_slows_a_machine_down_slows_all_its_servers() {
+    let mut model = CostModel::default();
+    let job = |backend: &str, step: f64| {
+        let (job, _) = run(graph(20, 512), 20, step, 100.0);
+        job.on_backend(backend, "p")
+    };
+    for backend in ["box:8188", "box:8189/b", "far:8188"] {
+        model.learn(&job(backend, 0.5));
+    }
+    let of = |model: &CostModel, backend: &str| {
+        let estimate = Estimate::of_prompt(backend, &graph(20, 512), &[], model);
+        estimate.remaining.unwrap()
+    };
+    let (near, far) = (of(&model, "box:8189/b"), of(&model, "far:8188"));
+    model.learn(&job("box:8188", 2.0));
+    assert!(of(&model, "box:8189/b") > 1.3 * near);
+    assert!((of(&model, "far:8188") - far).abs() < 0.01 * far);
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let node =
         || prop::sample::select(vec!["4", "3", "8", "9", "7.0.0.1", "x"]).prop_map(str::to_owned);

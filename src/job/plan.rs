@@ -2,7 +2,7 @@
 
 mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use work::{Reader, links};
 /// Reading is total: what is no node is left out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    nodes: HashMap<String, PlannedNode>,
+    nodes: BTreeMap<String, PlannedNode>,
 }
 
 /// One node of a [`Plan`].
@@ -80,12 +80,12 @@ impl Plan {
         self.nodes.get(id)
     }
 
-    /// Every node, in no order.
+    /// Every node, in the order of their ids as texts.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
         self.nodes.iter().map(|(id, node)| (id.as_str(), node))
     }
 
-    /// The nodes that outputs need, in no order.
+    /// The nodes that outputs need, in the same order.
     pub fn needed(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
         self.nodes
             .iter()

@@ -10,7 +10,7 @@ use super::baseline::{Algorithm, Answer};
 use crate::comfy::Message;
 use crate::estimate::CostModel;
 use crate::job::{Event, History, Job, JobId, Plan, Verdict};
-use crate::replay::{FrameKind, Outcome, Recording};
+use crate::replay::{FrameKind, Meta, Outcome, Recording};
 
 /// At how many moments of a job, evenly spread over its time, each algorithm is asked.
 pub(super) const MOMENTS: usize = 100;
@@ -115,7 +115,7 @@ impl Trial {
             .map(|(_, node)| node.signature.clone())
             .collect();
         signatures.sort_unstable();
-        let workflow = (meta.comfyui_version.clone(), signatures);
+        let workflow = (backend(meta), signatures);
         let scored = end.filter(|end| end - start >= SHORTEST).map(|end| Scored {
             version: meta.comfyui_version.clone(),
             scenario: meta.scenario.clone(),
@@ -124,7 +124,7 @@ impl Trial {
             answers: Vec::with_capacity(MOMENTS),
         });
         let mut job =
-            Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&meta.comfyui_version, id);
+            Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&backend(meta), id);
         job.apply(Event::Planned(plan), at(start));
         Some(Prompt {
             job,
@@ -203,6 +203,12 @@ impl fmt::Display for Scored {
         }
         Ok(())
     }
+}
+
+/// What the cost model knows a recorded server by. One machine made all the recordings of a report, with
+/// a server for each version.
+fn backend(meta: &Meta) -> String {
+    format!("recorded/{}", meta.comfyui_version)
 }
 
 /// The true share of time at a moment.
