@@ -1,9 +1,11 @@
 //! What a job has left: its nodes' predictions, corrected by what they show live.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::model::{CostModel, Nearness, Prediction, log_ratio, weight};
-use crate::job::{Effort, Job, Plan, PlannedNode};
+use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
 /// share of the job's own seconds.
@@ -87,9 +89,13 @@ impl Forecast {
         let mut open: Vec<Open<'_>> = Vec::new();
         let mut speed = Speed::default();
         let mut expected = 0.0;
-        for (id, node) in job.plan().nodes() {
+        let mut settled: HashSet<&str> = HashSet::new();
+        for (id, node) in job.plan().nodes().rev() {
             let effort = nodes.effort(id);
-            if effort.is_none() && (!node.needed || nodes.is_cached(id)) {
+            if is_settled(id, node, nodes, &settled) {
+                settled.insert(id);
+            }
+            if effort.is_none() && (!node.needed || settled.contains(id)) {
                 continue;
             }
             let is_cold = model.is_cold(backend, node, |id| nodes.is_cached(id));
@@ -217,6 +223,19 @@ impl Open<'_> {
         let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
         let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
         (left, left * deviation / (1.0 + seen / 4.0).sqrt())
+    }
+}
+
+/// Whether a node has run, or will not: it is cached, or all who could have read what it makes have done
+/// without, as those behind a switch do.
+fn is_settled(id: &str, node: &PlannedNode, nodes: &Nodes, settled: &HashSet<&str>) -> bool {
+    let is_idle = || {
+        let mut readers = node.readers.iter();
+        !node.readers.is_empty() && readers.all(|reader| settled.contains(reader.as_str()))
+    };
+    match nodes.effort(id) {
+        Some(effort) => effort.ended_at.is_some(),
+        None => nodes.is_cached(id) || is_idle(),
     }
 }
 

@@ -183,6 +183,24 @@ fn history_and_kept_runs_seed_the_model() {
 }
 
 #[test]
+fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
+    let switch = json!({
+        "1": {"class_type": "KSampler", "inputs": {"steps": 20}},
+        "2": {"class_type": "VAEDecode", "inputs": {"samples": ["1", 0]}},
+        "3": {"class_type": "EmptyImage", "inputs": {}},
+        "4": {"class_type": "Switch", "inputs": {"on_true": ["2", 0], "on_false": ["3", 0]}},
+        "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0]}}
+    });
+    let mut job = job(Plan::from_graph(switch.as_object().unwrap(), None));
+    let mut left = Vec::new();
+    for (node, seconds) in [("3", 0.0), ("4", 1.0), ("5", 2.0)] {
+        begin(&mut job, node, seconds);
+        left.push(remaining(&job, &taught(1), seconds));
+    }
+    assert!(left[1] > 10.0 && left[2] < 2.0, "{left:?}");
+}
+
+#[test]
 fn what_slows_a_machine_down_slows_all_its_servers() {
     let mut model = CostModel::default();
     let job = |backend: &str, step: f64| {

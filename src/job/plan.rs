@@ -2,12 +2,13 @@
 
 mod work;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 pub use work::Role;
-use work::{Reader, links};
+use work::{Reader, links, sources_first};
 
 /// The nodes that a prompt's outputs need, read from its API-format graph
 /// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
@@ -15,7 +16,8 @@ use work::{Reader, links};
 /// Reading is total: what is no node is left out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    nodes: BTreeMap<String, PlannedNode>,
+    /// Sources before those that read them.
+    nodes: IndexMap<String, PlannedNode>,
 }
 
 /// One node of a [`Plan`].
@@ -37,6 +39,8 @@ pub struct PlannedNode {
     pub units: f64,
     /// The nodes that load the models which it works with, itself included.
     pub loaders: Vec<String>,
+    /// The needed nodes that read what it makes.
+    pub readers: Vec<String>,
 }
 
 impl Plan {
@@ -65,14 +69,21 @@ impl Plan {
             }
         }
         let reader = Reader::new(graph);
-        let nodes = graph
-            .iter()
-            .filter_map(|(id, node)| {
-                let planned = PlannedNode::read(id, node, &reader, needed.contains(id.as_str()))?;
-                Some((id.clone(), planned))
-            })
-            .collect();
-        Self { nodes }
+        let mut readers: HashMap<&str, Vec<String>> = HashMap::new();
+        for (id, sources) in sources.iter().filter(|(id, _)| needed.contains(*id)) {
+            for source in sources {
+                readers.entry(source).or_default().push((*id).to_owned());
+            }
+        }
+        let nodes = sources_first(graph).into_iter().filter_map(|id| {
+            let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
+            planned.needed = needed.contains(id);
+            planned.readers = readers.remove(id).unwrap_or_default();
+            Some((id.to_owned(), planned))
+        });
+        Self {
+            nodes: nodes.collect(),
+        }
     }
 
     /// The node with this id.
@@ -80,8 +91,8 @@ impl Plan {
         self.nodes.get(id)
     }
 
-    /// Every node, in the order of their ids as texts.
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
+    /// Every node, sources before those that read them.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (&str, &PlannedNode)> {
         self.nodes.iter().map(|(id, node)| (id.as_str(), node))
     }
 
@@ -100,7 +111,8 @@ impl Plan {
 }
 
 impl PlannedNode {
-    fn read(id: &str, node: &Value, reader: &Reader<'_>, needed: bool) -> Option<Self> {
+    /// What the node tells by itself.
+    fn read(id: &str, node: &Value, reader: &Reader<'_>) -> Option<Self> {
         let class_type = node.get("class_type")?.as_str()?.to_owned();
         let title = node
             .pointer("/_meta/title")
@@ -112,11 +124,12 @@ impl PlannedNode {
             class_type,
             title,
             steps: work.steps,
-            needed,
+            needed: false,
             signature: work.signature,
             role: work.role,
             units: work.units,
             loaders: work.loaders,
+            readers: Vec::new(),
         })
     }
 

@@ -254,7 +254,7 @@ fn input<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// All ids, sources before those that read them; in a circle, in any order.
-fn sources_first(graph: &Map<String, Value>) -> Vec<&str> {
+pub(super) fn sources_first(graph: &Map<String, Value>) -> Vec<&str> {
     let (mut order, mut seen) = (Vec::new(), HashSet::new());
     for start in graph.keys() {
         let mut open = vec![(start.as_str(), false)];
