@@ -109,6 +109,17 @@ impl Estimate {
         }
     }
 
+    /// The same estimate some seconds later, where everything goes as expected.
+    pub fn later(self, seconds: f64) -> Self {
+        let left = |then: f64| (then - seconds).max(0.0);
+        Self {
+            remaining: self.remaining.map(left),
+            low: self.low.map(left),
+            high: self.high.map(left),
+            ..self
+        }
+    }
+
     /// What subscribers are told of it.
     pub fn outlook(&self) -> Option<Remaining> {
         Some(Remaining {

@@ -6,11 +6,14 @@
 mod backend;
 mod error;
 mod follow;
+mod forecast;
 mod ingest;
 mod inquiry;
 mod jobs;
 mod lookup;
+mod outlook;
 mod persist;
+mod plans;
 mod reconcile;
 mod status;
 mod submit;

@@ -16,7 +16,6 @@ use crate::job::Plan;
 pub struct Queue {
     running: Vec<Place>,
     pending: Vec<Place>,
-    body: Bytes,
 }
 
 /// One prompt in the queue.
@@ -28,6 +27,21 @@ pub struct Place {
     pub prompt_id: String,
     /// Who submitted it: its events go to the socket with this id. `None` for a prompt without one.
     pub client_id: Option<String>,
+    /// Its part of the answer.
+    item: Bytes,
+}
+
+impl Place {
+    /// The prompt's graph, read from the answer now. Empty where it holds none.
+    pub fn plan(&self) -> Plan {
+        let prompt: Option<Value> = serde_json::from_slice(&self.item).ok();
+        prompt.as_ref().map(history::plan).unwrap_or_default()
+    }
+
+    /// How long the prompt is in the answer, in bytes: reading its graph takes as long.
+    pub fn size(&self) -> usize {
+        self.item.len()
+    }
 }
 
 /// Where a prompt stands in the queue.
@@ -70,6 +84,7 @@ impl Queue {
     pub fn parse(body: Bytes) -> serde_json::Result<Self> {
         let (running, mut pending) = {
             let read: Body<'_> = serde_json::from_slice(&body)?;
+            let places = |items: &[&RawValue]| places(&body, items);
             (places(&read.queue_running), places(&read.queue_pending))
         };
         // The server answers in heap order; it takes the lowest (number, prompt id) next.
@@ -77,16 +92,17 @@ impl Queue {
             let by_number = a.number.total_cmp(&b.number);
             by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
         });
-        Ok(Self {
-            running,
-            pending,
-            body,
-        })
+        Ok(Self { running, pending })
     }
 
     /// The prompts that run.
     pub fn running(&self) -> &[Place] {
         &self.running
+    }
+
+    /// The prompts that wait, the next one first.
+    pub fn pending(&self) -> &[Place] {
+        &self.pending
     }
 
     /// Every prompt that runs or waits.
@@ -126,24 +142,18 @@ impl Queue {
 
     /// A prompt's graph, read from the answer now.
     pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
-        let body: Body<'_> = serde_json::from_slice(&self.body).ok()?;
-        let mut items = body.queue_running.iter().chain(&body.queue_pending);
-        let item = items.find(|item| {
-            let read: Option<Item> = serde_json::from_str(item.get()).ok();
-            read.is_some_and(|item| item.1 == prompt_id)
-        })?;
-        let prompt: Value = serde_json::from_str(item.get()).ok()?;
-        Some(history::plan(&prompt))
+        Some(self.place(prompt_id)?.plan())
     }
 }
 
-fn places(items: &[&RawValue]) -> Vec<Place> {
+fn places(body: &Bytes, items: &[&RawValue]) -> Vec<Place> {
     let items = items.iter().filter_map(|item| {
         let Item(number, prompt_id, _, extra, _) = serde_json::from_str(item.get()).ok()?;
         Some(Place {
             number,
             prompt_id,
             client_id: extra.client_id,
+            item: body.slice_ref(item.get().as_bytes()),
         })
     });
     items.collect()

@@ -160,6 +160,23 @@ fn what_waits_ends_after_all_before_it() {
 }
 
 #[test]
+fn what_is_left_falls_with_time_and_never_below_zero() {
+    let now = Estimate {
+        fraction: 0.2,
+        remaining: Some(10.0),
+        low: Some(4.0),
+        high: Some(15.0),
+    };
+    let then = now.later(6.0);
+    assert_eq!(
+        (then.low, then.remaining, then.high),
+        (Some(0.0), Some(4.0), Some(9.0))
+    );
+    assert_eq!(now.later(60.0).high, Some(0.0));
+    assert_eq!(Estimate::default().later(1.0), Estimate::default());
+}
+
+#[test]
 fn history_and_kept_runs_seed_the_model() {
     let plan = graph(20, 512);
     let mut model = CostModel::default();

@@ -69,6 +69,18 @@ pub struct Remaining {
     pub interval: Option<(f64, f64)>,
 }
 
+impl Remaining {
+    /// The best guess as it is shown: in whole seconds.
+    pub fn shown(&self) -> u64 {
+        whole(self.seconds)
+    }
+}
+
+/// Seconds as they are shown: whole, and never below zero.
+pub(super) fn whole(seconds: f64) -> u64 {
+    seconds.max(0.0).round() as u64
+}
+
 /// The node that runs, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {

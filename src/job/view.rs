@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, Counts};
+use super::progress::whole;
 use super::{Job, NodeView, NodesView, Output, Progress, Remaining, Status, Verdict, wording};
 
 /// The longest sentence that is taken from a producer, in characters.
@@ -39,7 +40,7 @@ impl Job {
             } else {
                 percent.min(99)
             },
-            estimated_remaining: remaining.map(|remaining| whole(remaining.seconds)),
+            estimated_remaining: remaining.map(|remaining| remaining.shown()),
             estimated_low: interval.map(|(low, _)| whole(low)),
             estimated_high: interval.map(|(_, high)| whole(high)),
             message: self.message(),
@@ -129,10 +130,6 @@ impl Job {
             Status::Completed | Status::Failed | Status::Cancelled => None,
         }
     }
-}
-
-fn whole(seconds: f64) -> u64 {
-    seconds.max(0.0).round() as u64
 }
 
 fn in_milliseconds(time: Timestamp) -> Timestamp {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::forecast::QueueForecast;
 use crate::comfy::{Queue, Upstream};
 use crate::job::Event;
 
@@ -59,6 +60,8 @@ pub(super) struct BackendState {
     pub(super) silences: u32,
     /// It was told in the log that the server's answers are of no use.
     pub(super) complained: bool,
+    /// How long its queue will take.
+    pub(super) forecast: QueueForecast,
     strays: VecDeque<(String, Event)>,
 }
 
@@ -84,6 +87,7 @@ impl Backend {
                 heard_at: Instant::now(),
                 silences: 0,
                 complained: false,
+                forecast: QueueForecast::default(),
                 strays: VecDeque::new(),
             }),
         }

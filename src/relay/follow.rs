@@ -80,6 +80,7 @@ impl Relay {
             (false, false) => tracing::debug!(reason, "ComfyUI does not answer yet"),
         }
         if !was_connected {
+            backend.state().forecast.lose();
             self.ingest_all(index, &Event::Reachable(false));
         }
         self.changed();

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use super::Relay;
 use super::jobs::{Entry, Jobs};
 use super::persist;
-use crate::estimate::Estimate;
 use crate::hub::{End, Publication};
 use crate::job::{Event, JobId, Progress, Status};
 
@@ -43,11 +42,13 @@ impl Relay {
     /// Shows the state of a job as it is now to its subscribers.
     pub(super) fn show(&self, entry: &mut Entry) -> Progress {
         let now = Timestamp::now();
-        let estimate = Estimate::of(&entry.job, &self.model(), now);
+        let estimate = self.estimate(entry, &self.model(), now);
+        self.tell_queue(entry, estimate, now);
         let progress = entry
             .job
             .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
+        entry.told_remaining = progress.estimated_remaining;
         let end = entry.job.status().is_final().then(|| End {
             error: entry.job.error().cloned(),
         });

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     /// The place of its backend in the list of backends.
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
+    /// The remaining seconds that were published last.
+    pub(super) told_remaining: Option<u64>,
     /// The recorder's number of its newest state.
     pub(super) recorded: u64,
     pub(super) previews: u64,
@@ -65,6 +67,7 @@ impl Jobs {
                 job,
                 backend,
                 published_at: Instant::now(),
+                told_remaining: None,
                 recorded: 0,
                 previews: 0,
                 ours: false,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
 use super::backend::Backend;
+use super::plans::Plans;
 use crate::comfy::{HistoryEntry, Queue, RestError, Standing};
 use crate::job::{Absence, Event, JobId, Status};
 
@@ -37,6 +38,7 @@ impl Relay {
         let mut next_look = None;
         let mut rested_at = Instant::now();
         let mut failed = false;
+        let mut plans = Plans::default();
         loop {
             let asked = async {
                 sleep_until(rested_at).await;
@@ -56,7 +58,7 @@ impl Relay {
             let looked = tokio::select! {
                 // A server that hangs must not hold up the end.
                 () = self.stopping() => return,
-                looked = self.look(index, &backend) => looked,
+                looked = self.look(index, &backend, &mut plans) => looked,
             };
             rested_at = Instant::now() + self.upstream_config().min_look_pause;
             match looked {
@@ -81,7 +83,12 @@ impl Relay {
     /// One look. Says after which pause the next one is due; `None` while no job is open.
     ///
     /// Only a server that does not answer ends it early: an answer of no use is about one job.
-    async fn look(&self, index: usize, backend: &Backend) -> Result<Option<Duration>, RestError> {
+    async fn look(
+        &self,
+        index: usize,
+        backend: &Backend,
+        plans: &mut Plans,
+    ) -> Result<Option<Duration>, RestError> {
         self.ask_version(backend).await?;
         let open = self.open(index);
         if open.is_empty() {
@@ -102,6 +109,7 @@ impl Relay {
         // A loss that comes after the question may come before the answer is of any worth.
         let losses = backend.state().losses;
         let queue = self.ask_queue(backend).await?;
+        self.forecast(index, backend, plans, queue.as_ref());
         let standing = |open: &Open| {
             let queue = queue.as_ref()?;
             Some((queue, queue.standing(&open.prompt_id)?))
@@ -180,7 +188,9 @@ impl Relay {
             Standing::Running => Event::Started,
             Standing::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
-        self.ingest(&open.id, event);
+        let mut jobs = self.jobs();
+        self.ingest_in(&mut jobs, &open.id, event);
+        self.tell_waiting(&mut jobs, &open.id);
     }
 
     /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Relay;
-use crate::estimate::Estimate;
 use crate::job::{JobId, Status};
 
 /// How many jobs a monitor shows.
@@ -156,7 +155,7 @@ impl Relay {
         let model = self.model();
         let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(Estimate::of(job, &model, now).outlook(), now);
+            let progress = job.progress(self.estimate(entry, &model, now).outlook(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::Relay;
 use super::error::RelayError;
-use crate::estimate::{CostModel, Estimate};
+use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
 use crate::store::{Cursor, JobFilter};
 
@@ -74,7 +74,8 @@ impl Relay {
     pub fn job(&self, id: &JobId) -> Option<JobView> {
         let now = Timestamp::now();
         let jobs = self.jobs();
-        let job = &jobs.get(id)?.job;
+        let entry = jobs.get(id)?;
+        let job = &entry.job;
         let runs = job.nodes().timeline();
         let timeline = runs
             .into_iter()
@@ -82,7 +83,7 @@ impl Relay {
             .collect();
         Some(JobView {
             timeline: Some(timeline),
-            ..job_view(job, &self.model(), now)
+            ..job_view(job, self.estimate(entry, &self.model(), now), now)
         })
     }
 
@@ -108,8 +109,11 @@ impl Relay {
         let jobs = self.jobs();
         let model = self.model();
         let views = found.into_iter().map(|saved| match jobs.get(&saved.id) {
-            Some(entry) => job_view(&entry.job, &model, now),
-            None => job_view(&Job::restored(saved), &model, now),
+            Some(entry) => job_view(&entry.job, self.estimate(entry, &model, now), now),
+            None => {
+                let job = Job::restored(saved);
+                job_view(&job, Estimate::of(&job, &model, now), now)
+            }
         });
         // A job may have gone on since it was written.
         let asked = |view: &JobView| {
@@ -123,9 +127,9 @@ impl Relay {
     }
 }
 
-fn job_view(job: &Job, model: &CostModel, now: Timestamp) -> JobView {
+fn job_view(job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
     JobView {
-        progress: job.progress(Estimate::of(job, model, now).outlook(), now),
+        progress: job.progress(estimate.outlook(), now),
         created_at: job.created_at(),
         started_at: job.started_at(),
         completed_at: job.ended_at(),

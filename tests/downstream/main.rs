@@ -9,6 +9,7 @@ mod http;
 mod impostor;
 mod line;
 mod outages;
+mod queue;
 mod recordings;
 mod sessions;
 mod subscriber;

@@ -1,0 +1,89 @@
+//! The one place that says when a job of the relay will end.
+
+use jiff::Timestamp;
+
+use super::Relay;
+use super::backend::Backend;
+use super::jobs::{Entry, Jobs};
+use super::plans::Plans;
+use crate::comfy::Queue;
+use crate::estimate::{CostModel, Estimate};
+use crate::job::{JobId, Plan, Status};
+
+impl Relay {
+    /// The estimate for a job at a moment: for one that waits, by what is before it in the queue.
+    pub(super) fn estimate(&self, entry: &Entry, model: &CostModel, now: Timestamp) -> Estimate {
+        let job = &entry.job;
+        match (entry.backend, job.prompt_id()) {
+            (Some(index), Some(prompt)) if job.status() == Status::Queued => {
+                self.0.backends[index].state().forecast.of(prompt, now)
+            }
+            _ => Estimate::of(job, model, now),
+        }
+    }
+
+    /// Has those that wait know what a job has left that runs before them.
+    pub(super) fn tell_queue(&self, entry: &Entry, estimate: Estimate, now: Timestamp) {
+        if let (Some(index), Some(prompt)) = (entry.backend, entry.job.prompt_id())
+            && is_told(entry)
+        {
+            let mut state = self.0.backends[index].state();
+            state.forecast.heard(prompt, estimate, now);
+        }
+    }
+
+    /// Takes note of how long the queue of a backend will take. The locks are never held for longer
+    /// than one plan takes: graphs can be megabytes, and the reader of the socket waits for nothing.
+    pub(super) fn forecast(
+        &self,
+        index: usize,
+        backend: &Backend,
+        plans: &mut Plans,
+        queue: Option<&Queue>,
+    ) {
+        let Some(queue) = queue else {
+            backend.state().forecast.lose();
+            return;
+        };
+        let own = |prompt: &str| -> Option<Plan> {
+            let jobs = self.jobs();
+            let followers = jobs.of_prompt(index, prompt).iter();
+            let mut plans = followers.filter_map(|id| Some(jobs.get(id)?.job.plan()));
+            plans.find(|plan| !plan.is_empty()).cloned()
+        };
+        let predict = |plan: &Plan, cached: &[String]| {
+            Estimate::of_prompt(backend.name(), plan, cached, &self.model())
+        };
+        let predicted = plans.predict(queue, own, predict);
+        let (jobs, model, now) = (self.jobs(), self.model(), Timestamp::now());
+        let live = |prompt: &str| {
+            let followers = jobs.of_prompt(index, prompt).iter();
+            let mut entries = followers.filter_map(|id| jobs.get(id));
+            let entry = entries.find(|entry| is_told(entry))?;
+            Some(Estimate::of(&entry.job, &model, now))
+        };
+        backend.state().forecast.saw(predicted, live, now);
+    }
+
+    /// Publishes the state of a job that waits anew, where the seconds that its subscribers were told
+    /// are not those of this moment.
+    pub(super) fn tell_waiting(&self, jobs: &mut Jobs, id: &JobId) {
+        let Some(entry) = jobs.get_mut(id) else {
+            return;
+        };
+        if entry.job.status() != Status::Queued {
+            return;
+        }
+        let now = Timestamp::now();
+        let outlook = self.estimate(entry, &self.model(), now).outlook();
+        if outlook.map(|outlook| outlook.shown()) != entry.told_remaining {
+            self.publish(entry);
+        }
+    }
+}
+
+/// Whether its own events tell what a job has left that runs or has run.
+fn is_told(entry: &Entry) -> bool {
+    let status = entry.job.status();
+    status.is_final() || (entry.ours && status == Status::Processing)
+}
