@@ -9,12 +9,14 @@ mod costs;
 mod forecast;
 mod model;
 mod samples;
+mod trail;
 
 use jiff::Timestamp;
 
 use crate::job::{Job, Plan, Remaining, Status, Verdict};
 use forecast::Forecast;
 pub use model::{CostModel, PastRun};
+pub use trail::{Familiarity, MARKS, Score, Trail};
 
 /// How many deviations the 10th and 90th percentile are away from the middle.
 const INTERVAL: f64 = 1.6;

@@ -11,6 +11,7 @@ mod ingest;
 mod inquiry;
 mod jobs;
 mod lookup;
+mod metrics;
 mod outlook;
 mod persist;
 mod plans;
@@ -39,6 +40,7 @@ use backend::Backend;
 use jobs::Jobs;
 
 pub use error::RelayError;
+pub use metrics::Metrics;
 pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use submit::{Accepted, Work};
 pub use view::{JobPage, JobView, NodeRunView};
@@ -65,6 +67,7 @@ struct Inner {
     /// What was learned of costs. Locked after the jobs, never before.
     model: Mutex<CostModel>,
     recorder: Recorder,
+    metrics: Metrics,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -110,6 +113,7 @@ impl Relay {
             jobs: Mutex::default(),
             model: Mutex::default(),
             recorder,
+            metrics: Metrics::default(),
             retention: store.retention,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -174,6 +178,11 @@ impl Relay {
     /// The task that writes what happens.
     pub fn recorder(&self) -> &Recorder {
         &self.0.recorder
+    }
+
+    /// What it has counted since its start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The fan-out.

@@ -7,6 +7,7 @@ mod events;
 mod health;
 mod jobs;
 mod message;
+mod metrics;
 mod monitor;
 mod route;
 mod session;

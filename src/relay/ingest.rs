@@ -25,6 +25,8 @@ impl Relay {
         if entry.job.apply(event, Timestamp::now()) {
             log_change(before, entry);
             if entry.job.status().is_final() {
+                self.metrics()
+                    .count(&entry.job, entry.trail.take().as_deref());
                 self.model().learn(&entry.job);
             }
             self.publish(entry);
@@ -49,6 +51,7 @@ impl Relay {
             .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
         entry.told_remaining = progress.estimated_remaining;
+        self.keep_trail(entry, estimate, progress.progress, now);
         let end = entry.job.status().is_final().then(|| End {
             error: entry.job.error().cloned(),
         });

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::time::Instant;
 
+use crate::estimate::Trail;
 use crate::job::{Job, JobId, Status};
 
 /// Every job that the relay remembers.
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) published_at: Instant,
     /// The remaining seconds that were published last.
     pub(super) told_remaining: Option<u64>,
+    /// What was published of it while it runs.
+    pub(super) trail: Option<Box<Trail>>,
     /// The recorder's number of its newest state.
     pub(super) recorded: u64,
     pub(super) previews: u64,
@@ -68,6 +71,7 @@ impl Jobs {
                 backend,
                 published_at: Instant::now(),
                 told_remaining: None,
+                trail: None,
                 recorded: 0,
                 previews: 0,
                 ours: false,

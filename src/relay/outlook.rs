@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::jobs::{Entry, Jobs};
 use super::plans::Plans;
 use crate::comfy::Queue;
-use crate::estimate::{CostModel, Estimate};
+use crate::estimate::{CostModel, Estimate, Trail};
 use crate::job::{JobId, Plan, Status};
 
 impl Relay {
@@ -29,6 +29,23 @@ impl Relay {
         {
             let mut state = self.0.backends[index].state();
             state.forecast.heard(prompt, estimate, now);
+        }
+    }
+
+    /// Keeps what is said of a job that runs, to judge it at its end. What producers say is not ours.
+    pub(super) fn keep_trail(
+        &self,
+        entry: &mut Entry,
+        estimate: Estimate,
+        progress: u8,
+        now: Timestamp,
+    ) {
+        let job = &entry.job;
+        if job.status() == Status::Processing && job.prompt_id().is_some() {
+            let trail = entry
+                .trail
+                .get_or_insert_with(|| Box::new(Trail::new(job, &self.model())));
+            trail.note(estimate, progress, now);
         }
     }
 

@@ -107,14 +107,15 @@ impl Relay {
                 total_connections: connections.total,
                 jobs_with_connections: connections.jobs,
             },
-            backends: self
-                .0
-                .backends
-                .iter()
-                .map(|backend| backend_status(backend))
-                .collect(),
+            backends: self.backend_statuses(),
             recent_jobs: self.recent_jobs(now),
         }
+    }
+
+    /// The ComfyUI servers, as monitors show them.
+    pub fn backend_statuses(&self) -> Vec<BackendStatus> {
+        let backends = self.0.backends.iter();
+        backends.map(|backend| backend_status(backend)).collect()
     }
 
     /// How many jobs are remembered.

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::Edge;
 use super::body::Body;
 use super::error::Failure;
-use super::{events, health, jobs, monitor, session, web};
+use super::{events, health, jobs, metrics, monitor, session, web};
 use crate::hub::Connection;
 use crate::job::JobId;
 
@@ -67,6 +67,10 @@ async fn dispatch(
         ["api", "anime", "health"] => {
             only(&request, Method::GET)?;
             Ok(health::health(&edge))
+        }
+        ["metrics"] => {
+            only(&request, Method::GET)?;
+            metrics::metrics(&edge)
         }
         ["api", "anime", "jobs"] => match *request.method() {
             Method::GET => jobs::list(&edge, &request).await,

@@ -8,6 +8,7 @@ mod goodbyes;
 mod http;
 mod impostor;
 mod line;
+mod metrics;
 mod outages;
 mod queue;
 mod recordings;
