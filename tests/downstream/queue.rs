@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use comfy_relay::replay::{Exchange, Recording, Speed};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::subscriber::Subscriber;
+use super::subscriber::{PATIENCE, Subscriber};
 use super::world::{Settings, World, recording};
 
 /// How fast the recordings are played: fast enough for a test, and slow enough for a step to take
@@ -70,7 +71,13 @@ fn graph(recording: &Recording, index: usize, steps: u32) -> Value {
 /// Hears until the job waits behind so many prompts.
 async fn wait_behind(subscriber: &mut Subscriber, ahead: u64) -> Value {
     let waits = |state: &Value| state["status"] == "queued" && state["queue_position"] == ahead;
-    subscriber.hear_until(waits).await
+    hear_until(subscriber, waits).await
+}
+
+/// Hears until a message satisfies the condition. Pings alone do not keep a test waiting.
+async fn hear_until(subscriber: &mut Subscriber, wanted: impl Fn(&Value) -> bool) -> Value {
+    let hearing = timeout(PATIENCE, subscriber.hear_until(wanted));
+    hearing.await.expect("it is never told")
 }
 
 /// What the jobs have left at one moment, in seconds.
@@ -123,7 +130,7 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
     }
     // When those before it go, it comes nearer.
     submit(&world, "e", &graph(&recording, 4, 4)).await;
-    last.hear_until(|state| {
+    hear_until(&mut last, |state| {
         state["status"] == "queued" && state["estimated_remaining"].as_f64() < Some(0.7 * left[3])
     })
     .await;
