@@ -57,7 +57,8 @@ fn prompt(recording: &Recording, index: usize) -> &Exchange {
     recording.prompts().nth(index).unwrap()
 }
 
-/// The body of a recorded prompt, with another number of steps.
+/// The body of a recorded prompt, with another number of steps. With a hundred thousand of them it takes
+/// minutes, also by what is learned on a busy machine, where all steps of a prompt can come at once.
 fn body(recording: &Recording, index: usize, steps: u32) -> Value {
     let mut body = prompt(recording, index).request_body.clone();
     body["prompt"]["3"]["inputs"]["steps"] = steps.into();
@@ -98,7 +99,7 @@ async fn remaining(world: &World, jobs: &[&str]) -> Vec<f64> {
 async fn a_job_that_waits_tells_the_time_of_all_before_it() {
     let (world, recording) = experienced("0.8.0/10-queue-delete-pending").await;
     let mut last = world.subscribe("/ws/d").await;
-    for (index, (job, steps)) in [("a", 20), ("b", 1_000), ("c", 2_000), ("d", 3_000)]
+    for (index, (job, steps)) in [("a", 20), ("b", 100_000), ("c", 200_000), ("d", 300_000)]
         .into_iter()
         .enumerate()
     {
@@ -141,20 +142,19 @@ async fn a_prompt_of_others_counts_like_our_own() {
     let (world, recording) = experienced("0.8.0/17-two-clients").await;
     let mut last = world.subscribe("/ws/c").await;
     submit(&world, "a", &graph(&recording, 0, 20)).await;
-    let (status, _) = world.post_elsewhere(&body(&recording, 1, 3_000)).await;
+    let (status, posted) = world.post_elsewhere(&body(&recording, 1, 300_000)).await;
     assert_eq!(status, 200);
-    submit(&world, "c", &graph(&recording, 2, 1_000)).await;
+    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
     let state = wait_behind(&mut last, 2).await;
     assert!(state["estimated_remaining"].is_u64(), "{state}");
-    let with = remaining(&world, &["c"]).await[0];
-    // The same without the other's prompt.
-    let (world, recording) = experienced("0.8.0/17-two-clients").await;
-    let mut last = world.subscribe("/ws/c").await;
-    submit(&world, "a", &graph(&recording, 0, 20)).await;
-    submit(&world, "c", &graph(&recording, 2, 1_000)).await;
-    wait_behind(&mut last, 1).await;
-    let without = remaining(&world, &["c"]).await[0];
-    assert!(with > 2.0 * without, "{with} {without}");
+    // What the other's prompt counts is seen by following it.
+    let followed = json!({"job_id": "b", "prompt_id": posted["prompt_id"]});
+    assert_eq!(world.post("/api/anime/jobs", &followed).await.0, 201);
+    let mut other = world.subscribe("/ws/b").await;
+    wait_behind(&mut other, 1).await;
+    let left = remaining(&world, &["b", "c"]).await;
+    let (others, own) = (left[0], left[1] - left[0]);
+    assert!(own > 0.0 && others > 2.0 * own, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +165,7 @@ async fn behind_a_prompt_that_nobody_can_judge_nothing_is_told() {
     let mut unknown = prompt(&recording, 1).request_body.clone();
     unknown["prompt"] = json!({"1": {"class_type": "NobodyHasSeenIt", "inputs": {}}});
     assert_eq!(world.post_elsewhere(&unknown).await.0, 200);
-    submit(&world, "c", &graph(&recording, 2, 1_000)).await;
+    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
     let state = wait_behind(&mut last, 2).await;
     assert_eq!(state["estimated_remaining"], Value::Null, "{state}");
     let (_, shown) = world.get("/api/anime/jobs/c").await;
@@ -177,10 +177,10 @@ async fn who_is_put_in_front_is_waited_for() {
     let (world, recording) = experienced("0.8.0/10c-queue-order").await;
     let mut overtaken = world.subscribe("/ws/b").await;
     submit(&world, "a", &graph(&recording, 0, 20)).await;
-    submit(&world, "b", &graph(&recording, 1, 1_000)).await;
+    submit(&world, "b", &graph(&recording, 1, 100_000)).await;
     wait_behind(&mut overtaken, 1).await;
     let before = remaining(&world, &["b"]).await[0];
-    let front = body(&recording, 2, 3_000);
+    let front = body(&recording, 2, 300_000);
     assert_eq!(front["front"], true);
     register(&world, "c", &front).await;
     wait_behind(&mut overtaken, 2).await;
