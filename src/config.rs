@@ -124,6 +124,9 @@ pub struct RelayConfig {
     pub remember: Duration,
     /// How long a running job may be silent before its state is published again.
     pub heartbeat: Duration,
+    /// The least time between two publications of a job whose status stays the same; zero to publish
+    /// the state after every event.
+    pub publish_interval: Duration,
     /// How many states of a job are kept for a subscriber that reads late. One that lags further
     /// gets the newest state and goes on.
     pub backlog: usize,
@@ -172,6 +175,7 @@ impl Default for RelayConfig {
             cleanup_interval: Duration::from_secs(60),
             remember: Duration::from_secs(3_600),
             heartbeat: Duration::from_secs(1),
+            publish_interval: Duration::from_millis(100),
             backlog: 64,
         }
     }

@@ -28,6 +28,9 @@
 //!                                               ─┘
 //! ```
 //!
+//! Every event is folded, but a job whose status stays the same is published ten times a second at the
+//! most (`relay/pace.rs`): the newest state is held back until then, never dropped.
+//!
 //! Where this differs from a first sketch of the design: positions of events (`{epoch, seq}`) are left
 //! to the day when several nodes share the work, because on one node [`job::Job::apply`] swallows every
 //! echo by its state alone. The history of a prompt is read by a task of its own beside task A, so that

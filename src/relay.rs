@@ -13,6 +13,7 @@ mod jobs;
 mod lookup;
 mod metrics;
 mod outlook;
+mod pace;
 mod persist;
 mod plans;
 mod reconcile;

@@ -71,6 +71,11 @@ pub(super) struct Args {
     #[arg(long, env = "REMEMBER", default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
     remember: Duration,
 
+    /// How many states of one job are published a second, at the most; 0 for all of them. The first
+    /// state, changes of status and the end are always published at once
+    #[arg(long, env = "PUBLISH_RATE", default_value = "10", value_parser = publish_interval, value_name = "PER_SECOND")]
+    publish_rate: Duration,
+
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -105,6 +110,7 @@ impl TryFrom<Args> for Config {
                 workflows: args.workflows,
                 cleanup_interval: args.websocket_cleanup_interval,
                 remember: args.remember,
+                publish_interval: args.publish_rate,
                 ..RelayConfig::default()
             },
         })
@@ -160,6 +166,17 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
             "expected at most {MAX_SECONDS} seconds, which are ten years"
         )),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+/// The least time between two publications, from how many there may be a second.
+fn publish_interval(text: &str) -> Result<Duration, String> {
+    /// More than that is a flood by itself.
+    const MAX_RATE: u32 = 1_000;
+    match text.parse() {
+        Ok(0) => Ok(Duration::ZERO),
+        Ok(rate @ 1..=MAX_RATE) => Ok(Duration::from_secs(1) / rate),
+        _ => Err(format!("expected a whole number from 0 to {MAX_RATE}")),
     }
 }
 

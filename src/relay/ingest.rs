@@ -10,7 +10,8 @@ use crate::hub::{End, Publication};
 use crate::job::{Event, JobId, Progress, Status};
 
 impl Relay {
-    /// Folds an event into a job and publishes what came of it. Never waits.
+    /// Folds an event into a job and publishes what came of it: changes of status at once, others in
+    /// time. Never waits.
     ///
     /// States are numbered and published under the lock of the jobs: subscribers get them in order.
     pub(super) fn ingest(&self, id: &JobId, event: Event) {
@@ -29,7 +30,10 @@ impl Relay {
                     .count(&entry.job, entry.trail.take().as_deref());
                 self.model().learn(&entry.job);
             }
-            self.publish(entry);
+            match entry.job.status() == before {
+                true => self.publish_in_time(entry),
+                false => self.publish(entry),
+            }
         }
     }
 
@@ -50,6 +54,7 @@ impl Relay {
             .job
             .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
+        entry.held_until = None;
         entry.told_remaining = progress.estimated_remaining;
         self.keep_trail(entry, estimate, progress.progress, now);
         let end = entry.job.status().is_final().then(|| End {

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) told_remaining: Option<u64>,
     /// What was published of it while it runs.
     pub(super) trail: Option<Box<Trail>>,
+    /// When its state is published, which has changed since the last publication.
+    pub(super) held_until: Option<Instant>,
     /// The recorder's number of its newest state.
     pub(super) recorded: u64,
     pub(super) previews: u64,
@@ -72,6 +74,7 @@ impl Jobs {
                 published_at: Instant::now(),
                 told_remaining: None,
                 trail: None,
+                held_until: None,
                 recorded: 0,
                 previews: 0,
                 ours: false,

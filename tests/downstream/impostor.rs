@@ -16,6 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
+/// How many events may be on their way to a socket: none of a flood is to be lost.
+const MAX_EVENTS: usize = 8_192;
+
 /// A ComfyUI that answers what the test tells it to. Nothing runs in it.
 pub(crate) struct Impostor {
     address: SocketAddr,
@@ -51,7 +54,7 @@ impl Impostor {
         let script = Arc::new(Script {
             replies: Mutex::default(),
             calls: watch::Sender::default(),
-            events: broadcast::Sender::new(64),
+            events: broadcast::Sender::new(MAX_EVENTS),
             posted: Mutex::default(),
             is_closed: watch::Sender::default(),
         });

@@ -3,6 +3,7 @@
 
 mod commands;
 mod faults;
+mod floods;
 mod floors;
 mod goodbyes;
 mod http;

@@ -49,6 +49,8 @@ impl Default for Settings {
                 workflows: PathBuf::from("comfy_workflows"),
                 // So that nobody lags, and all states can be compared.
                 backlog: 4_096,
+                // Recordings are played faster than anybody could read: all that is to be seen is seen.
+                publish_interval: Duration::ZERO,
                 ..RelayConfig::default()
             },
             store: StoreConfig::default(),
