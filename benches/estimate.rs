@@ -1,20 +1,17 @@
 //! How long the estimate of one job takes, for a graph of 50 nodes: `cargo bench --bench estimate`.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use comfy_relay::estimate::{CostModel, Estimate};
 use comfy_relay::job::{Event, History, Job, JobId, Plan, Verdict};
+use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-
-/// How often the job is estimated.
-const ROUNDS: u32 = 100_000;
 
 /// The nodes of the graph.
 const NODES: usize = 50;
 
-fn main() {
+fn estimate(criterion: &mut Criterion) {
     let at = |seconds: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
     let classes = [
         "CheckpointLoaderSimple",
@@ -70,14 +67,11 @@ fn main() {
     let job = run(NODES / 2);
     let now = at(NODES as i64);
     for (name, model) in [("known", known), ("never seen", CostModel::default())] {
-        let began = Instant::now();
-        for _ in 0..ROUNDS {
-            black_box(Estimate::of(black_box(&job), black_box(&model), now));
-        }
-        let each = began.elapsed() / ROUNDS;
-        println!(
-            "{NODES} nodes, {name:<10}  {:.2} µs an estimate",
-            each.as_secs_f64() * 1e6
-        );
+        criterion.bench_function(&format!("estimate {NODES} nodes, {name}"), |bencher| {
+            bencher.iter(|| Estimate::of(black_box(&job), black_box(&model), now));
+        });
     }
 }
+
+criterion_group!(benches, estimate);
+criterion_main!(benches);
