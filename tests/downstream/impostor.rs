@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
@@ -18,6 +19,9 @@ use tokio::task::JoinSet;
 
 /// How many events may be on their way to a socket: none of a flood is to be lost.
 const MAX_EVENTS: usize = 8_192;
+
+/// How long a call is waited for.
+const CALL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A ComfyUI that answers what the test tells it to. Nothing runs in it.
 pub(crate) struct Impostor {
@@ -114,7 +118,7 @@ impl Impostor {
     pub(crate) async fn called(&self, call: &str, times: usize) {
         let mut calls = self.script.calls.subscribe();
         let often = |calls: &HashMap<String, usize>| calls.get(call) >= Some(&times);
-        let waiting = tokio::time::timeout(super::subscriber::PATIENCE, calls.wait_for(often));
+        let waiting = tokio::time::timeout(CALL_PATIENCE, calls.wait_for(often));
         waiting.await.expect("the call did not come").unwrap();
     }
 

@@ -1,0 +1,155 @@
+//! A ComfyUI that tells more than anybody can read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use reqwest::Client;
+use serde_json::{Map, Value, json};
+
+use crate::Args;
+use crate::board::Board;
+use crate::clients::Clients;
+use crate::figures::{median, percentiles};
+use crate::impostor::Impostor;
+use crate::process::Server;
+use crate::publisher::name;
+use crate::scenario::listen_while;
+use crate::tally::{Mark, Tally};
+
+/// Messages a second.
+const RATE: f64 = 2_000.0;
+
+/// How many nodes each message tells of.
+const NODES: usize = 100;
+
+/// How many subscribers listen: few, because what is measured is the other side.
+const SUBSCRIBERS: usize = 10;
+
+/// States of one job a second, at the most; the end of the first one's interval not counted.
+const MAX_PUBLICATIONS: f64 = 10.0;
+
+struct Round {
+    /// Processor seconds of the relay in a second.
+    cores: f64,
+    /// Messages a second that were told.
+    told: f64,
+    /// States a second that each subscriber got.
+    states: f64,
+    latency: Option<(f64, f64)>,
+    is_sound: bool,
+}
+
+/// Runs all rounds, prints what they came to, and says whether all arrived that had to.
+pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
+    let mut rounds = Vec::new();
+    for _ in 0..args.rounds {
+        rounds.push(play(args)?);
+    }
+    let is_sound = rounds.iter().all(|round| round.is_sound);
+    let figure = |pick: fn(&Round) -> f64| {
+        let figures = rounds.iter().map(pick).collect();
+        median(figures).unwrap_or_default()
+    };
+    let latency = |pick: fn((f64, f64)) -> f64| {
+        let figures = rounds.iter().filter_map(|round| round.latency);
+        median(figures.map(pick).collect()).unwrap_or_default()
+    };
+    println!(
+        "flood of {:.0} messages a second on {NODES} nodes: {:.2} cores, {:.1} states a second for each of \
+         {SUBSCRIBERS} subscribers, {:.1} / {:.1} ms old (p50 / p99), {}",
+        figure(|round| round.told),
+        figure(|round| round.cores),
+        figure(|round| round.states),
+        latency(|(p50, _)| p50),
+        latency(|(_, p99)| p99),
+        match is_sound {
+            true => "the last one arrived",
+            false => "FAILED: lost, out of order, too many, or the last one did not arrive",
+        }
+    );
+    Ok(is_sound)
+}
+
+fn play(args: &Args) -> anyhow::Result<Round> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let comfyui = Arc::new(runtime.block_on(Impostor::start()));
+    comfyui.queue(&["p"], &[]);
+    let server = Server::relay(Some(&comfyui.url()), &args.relay)?;
+    runtime.block_on(async {
+        comfyui.called("GET /ws", 1).await;
+        register(&server).await
+    })?;
+    let board = Arc::new(Board::new(1));
+    let tally = Tally::new(board.clone(), SUBSCRIBERS as u32, Mark::Step);
+    let mut clients = Clients::new(server.address, tally)?;
+    clients.open(1, SUBSCRIBERS)?;
+    clients.tally.restart();
+    let (cpu, began) = (server.cpu()?, Instant::now());
+    let count = (args.seconds * RATE).round().max(1.0) as u64;
+    let telling = std::thread::spawn(move || {
+        tell(&comfyui, &board, count);
+        Ok(vec![count])
+    });
+    let posted = listen_while(&mut clients, telling)?;
+    let told = count as f64 / began.elapsed().as_secs_f64();
+    let has_all = clients.listen(|clients| clients.tally.has_all(&posted))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let tally = &mut clients.tally;
+    let each = tally.states as f64 / SUBSCRIBERS as f64;
+    // The status may change in the meantime, and the first state of the flood may come at once.
+    let is_calm = each <= seconds * MAX_PUBLICATIONS + 2.0;
+    Ok(Round {
+        cores: (server.cpu()? - cpu).as_secs_f64() / seconds,
+        told,
+        states: each / seconds,
+        latency: percentiles(&mut tally.latencies),
+        is_sound: has_all && is_calm && tally.lost + tally.out_of_order == 0,
+    })
+}
+
+/// Has the relay follow the prompt that runs.
+async fn register(server: &Server) -> anyhow::Result<()> {
+    let url = format!("http://{}/api/anime/jobs", server.address);
+    let job = json!({"job_id": name(0), "prompt_id": "p"});
+    let client = Client::builder().no_proxy().build()?;
+    let answer = client.post(url).json(&job).send().await?;
+    answer
+        .error_for_status()
+        .context("the prompt was not taken")?;
+    Ok(())
+}
+
+/// Tells of so many steps, at the rate.
+fn tell(comfyui: &Impostor, board: &Board, count: u64) {
+    let mut state = progress_state(count);
+    let gap = Duration::from_secs_f64(1.0 / RATE);
+    let began = Instant::now();
+    for step in 1..=count {
+        let due = began + gap.mul_f64((step - 1) as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        state["data"]["nodes"][(NODES - 1).to_string()]["value"] = json!(step);
+        board.post(0, step);
+        comfyui.say(&state);
+    }
+}
+
+/// All nodes but the last have finished; that one has so many steps.
+fn progress_state(steps: u64) -> Value {
+    let nodes: Map<String, Value> = (0..NODES)
+        .map(|node| {
+            let id = node.to_string();
+            let (max, state) = match node + 1 == NODES {
+                true => (steps, "running"),
+                false => (1, "finished"),
+            };
+            let told = json!({"value": 1, "max": max, "state": state, "node_id": id, "prompt_id": "p",
+                "display_node_id": id, "parent_node_id": null, "real_node_id": id});
+            (id, told)
+        })
+        .collect();
+    json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes": nodes}})
+}

@@ -1,0 +1,218 @@
+//! What is measured.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::Args;
+use crate::board::Board;
+use crate::clients::Clients;
+use crate::figures::{Figures, micros_each, percentiles, print_ratio};
+use crate::flood;
+use crate::process::{Server, own_cpu};
+use crate::publisher::{self, Pace};
+use crate::tally::{Mark, Tally};
+
+/// How long the servers are left alone before their memory is looked at: what serves only the
+/// connecting is gone by then.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// States a second for 19,000 subscribers: with more, the two cores have more to do than they can.
+const HELD_RATE: f64 = 2.0;
+
+/// What is measured
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// 10,000 subscribers of one job, states at a pace
+    Paced,
+    /// 10,000 subscribers of one job, states as fast as they are delivered
+    Saturated,
+    /// 100 subscribers of each of 100 jobs, states at a pace
+    Jobs,
+    /// 10,000 subscribers that nothing is told: connecting, and memory
+    Idle,
+    /// 19,000 subscribers in one process, 2 states a second
+    Held,
+    /// 10,000 subscribers of a job that ends
+    Finals,
+    /// 2,000 messages a second from ComfyUI, each on 100 nodes; the relay alone
+    Flood,
+}
+
+/// How a scenario is played.
+struct Plan {
+    jobs: usize,
+    /// Subscribers of each job.
+    each: usize,
+    pace: Option<Pace>,
+    settles: bool,
+    ends: bool,
+}
+
+/// A server that can be started anew for each round.
+#[derive(Clone, Copy)]
+enum Kind {
+    Floor,
+    Relay,
+}
+
+impl Scenario {
+    /// In the order of the table.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Paced,
+        Self::Saturated,
+        Self::Jobs,
+        Self::Idle,
+        Self::Held,
+        Self::Finals,
+        Self::Flood,
+    ];
+
+    /// Runs all rounds, prints what they came to, and says whether all arrived that had to.
+    pub(crate) fn measure(self, args: &Args) -> anyhow::Result<bool> {
+        if self == Self::Flood {
+            return flood::measure(args);
+        }
+        let plan = self.plan(args);
+        let (mut floor, mut relay) = (Vec::new(), Vec::new());
+        let mut is_sound = true;
+        for round in 0..args.rounds {
+            // Each goes first as often as the other.
+            let order = match round % 2 {
+                0 => [Kind::Floor, Kind::Relay],
+                _ => [Kind::Relay, Kind::Floor],
+            };
+            for kind in order {
+                let (figures, all_came) = plan.play(kind, args)?;
+                let may_skip = self == Self::Saturated;
+                is_sound &= all_came && figures.out_of_order == 0;
+                is_sound &= may_skip || figures.lost == 0;
+                match kind {
+                    Kind::Floor => floor.push(figures),
+                    Kind::Relay => relay.push(figures),
+                }
+            }
+        }
+        let (floor, relay) = (Figures::median(&floor), Figures::median(&relay));
+        let name = format!("{} {} x {}", self.name(), plan.jobs, plan.each);
+        floor.print(&name, "floor");
+        relay.print("", "relay");
+        print_ratio("CPU of a delivery", relay.cpu, floor.cpu);
+        if !is_sound {
+            println!(
+                "{:<22} FAILED: see above what did not arrive as it had to",
+                ""
+            );
+        }
+        Ok(is_sound)
+    }
+
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn plan(self, args: &Args) -> Plan {
+        let (jobs, subscribers) = match self {
+            Self::Jobs => (100, 10_000),
+            Self::Held => (1, 19_000),
+            _ => (1, 10_000),
+        };
+        let subscribers = args.subscribers.map_or(subscribers, |count| count as usize);
+        let every = |rate: f64| {
+            let count = (args.seconds * rate).round().max(1.0) as u64;
+            Some(Pace::Every(Duration::from_secs_f64(1.0 / rate), count))
+        };
+        Plan {
+            jobs,
+            each: (subscribers / jobs).max(1),
+            pace: match self {
+                Self::Paced | Self::Jobs => every(args.rate),
+                Self::Held => every(args.rate.min(HELD_RATE)),
+                Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(args.seconds))),
+                Self::Idle | Self::Finals | Self::Flood => None,
+            },
+            settles: matches!(self, Self::Idle | Self::Held),
+            ends: self == Self::Finals,
+        }
+    }
+}
+
+impl Plan {
+    /// One round with one server. Says also whether all arrived.
+    fn play(&self, kind: Kind, args: &Args) -> anyhow::Result<(Figures, bool)> {
+        let server = match kind {
+            Kind::Floor => Server::floor()?,
+            Kind::Relay => Server::relay(None, &args.relay)?,
+        };
+        publisher::register(server.address, self.jobs)?;
+        let total = self.jobs * self.each;
+        let before = server.memory()?;
+        let board = Arc::new(Board::new(self.jobs));
+        let tally = Tally::new(board.clone(), self.each as u32, Mark::Report);
+        let mut clients = Clients::new(server.address, tally)?;
+        let opening = clients.open(self.jobs, self.each)?;
+        let mut figures = Figures {
+            connects: total as f64 / opening.as_secs_f64(),
+            ..Figures::default()
+        };
+        if self.settles {
+            let until = Instant::now() + SETTLING;
+            clients.listen(|_| Instant::now() >= until)?;
+            let grown = server.memory()?.saturating_sub(before);
+            figures.memory = Some(grown as f64 / total as f64);
+        }
+        let mut all_came = true;
+        if let Some(pace) = self.pace {
+            let (cpu, own, began) = (server.cpu()?, own_cpu()?, Instant::now());
+            clients.tally.restart();
+            let publishing = publisher::publish(server.address, board, pace);
+            let posted = listen_while(&mut clients, publishing)?;
+            all_came &= clients.listen(|clients| clients.tally.has_all(&posted))?;
+            let states = clients.tally.states;
+            figures.cpu = micros_each(server.cpu()? - cpu, states);
+            figures.client_cpu = micros_each(own_cpu()? - own, states);
+            figures.rate = Some(states as f64 / began.elapsed().as_secs_f64());
+            figures.latency = percentiles(&mut clients.tally.latencies);
+        }
+        if self.ends {
+            let (cpu, own, began) = (server.cpu()?, own_cpu()?, Instant::now());
+            clients.tally.restart();
+            let (address, jobs) = (server.address, self.jobs);
+            let ending = std::thread::spawn(move || publisher::complete(address, jobs));
+            let is_over = |clients: &Clients| clients.closed + clients.broken == total;
+            all_came &= clients.listen(is_over)?;
+            join(ending)?;
+            figures.cpu = micros_each(server.cpu()? - cpu, total as u64);
+            figures.client_cpu = micros_each(own_cpu()? - own, total as u64);
+            figures.rate = Some(total as f64 / began.elapsed().as_secs_f64());
+            let wrong = clients.tally.repeated_finals + clients.broken as u64;
+            let came = clients.tally.finals.min(clients.closed as u64);
+            figures.finals = Some((came.saturating_sub(wrong), total as u64));
+            all_came &= wrong == 0 && came == total as u64;
+        }
+        all_came &= clients.broken == 0;
+        figures.lost = clients.tally.lost;
+        figures.out_of_order = clients.tally.out_of_order;
+        Ok((figures, all_came))
+    }
+}
+
+/// Listens for as long as states are published. Tells how many there were of each job.
+pub(crate) fn listen_while(
+    clients: &mut Clients,
+    publishing: JoinHandle<anyhow::Result<Vec<u64>>>,
+) -> anyhow::Result<Vec<u64>> {
+    // The publisher may pause for longer than is waited for anything else.
+    while !clients.listen(|_| publishing.is_finished())? {}
+    join(publishing)
+}
+
+fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
