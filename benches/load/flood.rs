@@ -26,7 +26,7 @@ const NODES: usize = 100;
 /// How many subscribers listen: few, because what is measured is the other side.
 const SUBSCRIBERS: usize = 10;
 
-/// States of one job a second, at the most; the end of the first one's interval not counted.
+/// States of one job a second, at the most.
 const MAX_PUBLICATIONS: f64 = 10.0;
 
 struct Round {
@@ -90,8 +90,10 @@ fn play(args: &Args) -> anyhow::Result<Round> {
     clients.tally.restart();
     let (cpu, began) = (server.cpu()?, Instant::now());
     let count = (args.seconds * RATE).round().max(1.0) as u64;
+    // It is there until the relay is gone.
+    let told_by = comfyui.clone();
     let telling = std::thread::spawn(move || {
-        tell(&comfyui, &board, count);
+        tell(&told_by, &board, count);
         Ok(vec![count])
     });
     let posted = listen_while(&mut clients, telling)?;
@@ -100,7 +102,7 @@ fn play(args: &Args) -> anyhow::Result<Round> {
     let seconds = began.elapsed().as_secs_f64();
     let tally = &mut clients.tally;
     let each = tally.states as f64 / SUBSCRIBERS as f64;
-    // The status may change in the meantime, and the first state of the flood may come at once.
+    // The status may change in the meantime, and the first state of the flood come at once.
     let is_calm = each <= seconds * MAX_PUBLICATIONS + 2.0;
     Ok(Round {
         cores: (server.cpu()? - cpu).as_secs_f64() / seconds,
