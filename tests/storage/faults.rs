@@ -168,7 +168,12 @@ async fn others_have_all_connections_mid_job() {
         })
         .await;
     };
-    let come = async || held.lock().await.clear();
+    let come = async || {
+        // The relay may take as many as there are, and we want to look as well.
+        let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT -1");
+        cluster.run(&limit).await;
+        held.lock().await.clear();
+    };
     outage(&db, db.config(), go, come).await;
 }
 
