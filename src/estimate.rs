@@ -8,6 +8,7 @@
 mod costs;
 mod forecast;
 mod model;
+mod past;
 mod samples;
 mod trail;
 
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 
 use crate::job::{Job, Plan, Remaining, Status, Verdict};
 use forecast::Forecast;
-pub use model::{CostModel, PastRun};
+pub use model::CostModel;
+pub use past::PastRun;
 pub use trail::{Familiarity, MARKS, Score, Trail};
 
 /// How many deviations the 10th and 90th percentile are away from the middle.

@@ -111,13 +111,19 @@ impl Job {
             Event::Started => self.start(now),
             Event::Cached { nodes } => self.start(now) | self.nodes.cached(nodes),
             Event::NodeStarted { node, display } => {
+                self.go_on();
                 self.start(now) | self.nodes.started(node, display, &self.plan, now)
             }
             Event::Bar { node, value, max } => {
+                self.go_on();
                 self.start(now) | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
             }
             Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
             Event::Made(outputs) => self.keep(outputs),
+            Event::Over => {
+                self.over_at.get_or_insert(now);
+                false
+            }
             Event::Ended(verdict) => {
                 let news = self.verdict.is_none();
                 self.verdict.get_or_insert(verdict);
@@ -143,6 +149,13 @@ impl Job {
             self.ahead = None;
         }
         news
+    }
+
+    /// A node is at work: it was not the end of this job that was heard, unless it said how.
+    fn go_on(&mut self) {
+        if self.verdict.is_none() {
+            self.over_at = None;
+        }
     }
 
     fn keep(&mut self, outputs: Vec<Output>) -> bool {

@@ -46,11 +46,7 @@ impl Costs {
             tick: cost.tick.map(|tick| tick / tick_units(node)),
             ticks: None,
         };
-        self.exact
-            .entry(node.signature.clone())
-            .or_default()
-            .at(is_cold)
-            .add(cost);
+        self.add_exact(node, is_cold, cost);
         self.classes
             .entry(node.class_type.clone())
             .or_default()
@@ -61,6 +57,15 @@ impl Costs {
             .or_default()
             .at(is_cold)
             .add(unit);
+    }
+
+    /// For nodes of this signature alone.
+    pub(super) fn add_exact(&mut self, node: &PlannedNode, is_cold: bool, cost: Cost) {
+        self.exact
+            .entry(node.signature.clone())
+            .or_default()
+            .at(is_cold)
+            .add(cost);
     }
 
     pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::costs::Costs;
+use super::past::PastRun;
 use super::samples::Cost;
-use crate::job::{Effort, Job, Plan, PlannedNode, Role, Status};
+use crate::job::{Effort, Job, PlannedNode, Role, Status};
 
 /// How far the speed of one job moves what is believed of a machine's.
 const SPEED_STEP: f64 = 0.6;
@@ -85,59 +86,68 @@ impl Prediction {
     };
 }
 
-/// A node run that was kept from earlier: `node_runs` of the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PastRun<'a> {
-    /// The node's class.
-    pub class: &'a str,
-    /// [`PlannedNode::signature`].
-    pub signature: &'a str,
-    /// [`PlannedNode::units`], where they were kept.
-    pub units: Option<f64>,
-    /// How long it took.
-    pub seconds: f64,
-    /// The steps of its bar.
-    pub steps: Option<u32>,
-}
-
 impl CostModel {
     /// Takes note of what the nodes of a job that is over have cost.
     pub fn learn(&mut self, job: &Job) {
-        let (Some(name), Some(over_at)) = (job.backend(), job.over_at()) else {
+        let Some(name) = job.backend() else {
             return;
+        };
+        let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
+        let loaders = job
+            .plan()
+            .needed()
+            .filter(|(_, node)| node.role == Role::Loader);
+        let loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
+        self.take(name, &runs, loaded);
+    }
+
+    /// What there is to learn of a job that is over: the runs of its nodes by their ids, in the order
+    /// of their starts.
+    pub fn runs<'a>(&self, job: &'a Job) -> Vec<(&'a str, PastRun<'a>)> {
+        let (Some(name), Some(over_at)) = (job.backend(), job.over_at()) else {
+            return Vec::new();
         };
         let is_finished = |effort: &Effort| {
             job.status() == Status::Completed || effort.ended_at.is_some_and(|end| end < over_at)
         };
-        let runs: Vec<(&PlannedNode, bool, Cost)> = job
-            .plan()
-            .nodes()
-            .filter_map(|(id, node)| {
-                let effort = job
-                    .nodes()
-                    .effort(id)
-                    .filter(|effort| is_finished(effort))?;
-                let pace = effort.pace();
-                let cost = Cost {
-                    seconds: effort.seconds(over_at),
-                    tick: pace.map(|(ticks, seconds)| seconds / ticks),
-                    ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
-                };
-                Some((
-                    node,
-                    self.is_cold(name, node, |id| job.nodes().is_cached(id)),
-                    cost,
-                ))
-            })
-            .collect();
+        let ran = job.plan().nodes().filter_map(|(id, node)| {
+            let effort = job.nodes().effort(id);
+            Some((id, node, effort.filter(|effort| is_finished(effort))?))
+        });
+        let mut ran: Vec<(&str, &PlannedNode, &Effort)> = ran.collect();
+        ran.sort_by_key(|(id, _, effort)| (effort.started_at, *id));
+        let runs = ran.into_iter().map(|(id, node, effort)| {
+            let pace = effort.pace();
+            let run = PastRun {
+                class: &node.class_type,
+                signature: &node.signature,
+                units: Some(node.units),
+                steps: node.steps,
+                is_cold: self.is_cold(name, node, |id| job.nodes().is_cached(id)),
+                is_cached: false,
+                seconds: effort.seconds(over_at),
+                tick: pace.map(|(ticks, seconds)| seconds / ticks),
+                ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
+            };
+            (id, run)
+        });
+        runs.collect()
+    }
+
+    /// Takes note of the runs of one job, in their order, and of the signatures of the loaders that it
+    /// needed.
+    pub(super) fn take(&mut self, name: &str, runs: &[PastRun<'_>], loaded: Vec<String>) {
+        let runs: Vec<(PlannedNode, &PastRun<'_>)> =
+            runs.iter().map(|run| (run.node(), run)).collect();
         let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
         let mut is_judged = false;
-        for (node, is_cold, cost) in &runs {
-            let expected = self.predict(name, node, *is_cold);
-            if expected.nearness <= Nearness::Elsewhere {
-                let weight = weight(node.role, cost.seconds, expected.seconds);
+        for (node, run) in &runs {
+            let expected = self.predict(name, node, run.is_cold);
+            // Where its work is not known, nothing can be expected of it.
+            if expected.nearness <= Nearness::Elsewhere && run.units.is_some() {
+                let weight = weight(node.role, run.seconds, expected.seconds);
                 weights += weight;
-                surprise += weight * log_ratio(cost.seconds, expected.seconds);
+                surprise += weight * log_ratio(run.seconds, expected.seconds);
                 is_judged = true;
             }
         }
@@ -145,90 +155,40 @@ impl CostModel {
         let pace = (slowness * SPEED_TRUST).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
         let machine = self.machines.entry(host(name).to_owned()).or_default();
-        for (node, is_cold, cost) in runs {
+        for (node, run) in runs {
             let usual = Cost {
-                seconds: cost.seconds / pace,
-                tick: cost.tick.map(|tick| tick / pace),
-                ticks: cost.ticks,
+                seconds: run.seconds / pace,
+                tick: run.tick.map(|tick| tick / pace),
+                ticks: run.ticks,
             };
             for costs in [&mut backend.costs, &mut machine.costs, &mut self.everywhere] {
-                costs.add(node, is_cold, usual);
+                match run.units {
+                    Some(_) => costs.add(&node, run.is_cold, usual),
+                    None => costs.add_exact(&node, run.is_cold, usual),
+                }
             }
         }
         if is_judged {
             machine.slowness += SPEED_STEP * (slowness - machine.slowness);
         }
-        let loaders = job
-            .plan()
-            .needed()
-            .filter(|(_, node)| node.role == Role::Loader);
-        backend.loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
+        backend.loaded = loaded;
     }
 
-    /// Takes note of a run that was kept from earlier, the oldest first.
-    pub fn recall(&mut self, backend: &str, run: &PastRun<'_>) {
-        if !run.seconds.is_finite() || run.seconds < 0.0 {
-            return;
-        }
-        let ticks = run.steps.map(f64::from).filter(|ticks| *ticks > 0.0);
-        let cost = Cost {
-            seconds: run.seconds,
-            tick: ticks.map(|ticks| run.seconds / ticks),
-            ticks,
-        };
-        for costs in self.costs_mut(backend) {
-            costs
-                .exact
-                .entry(run.signature.to_owned())
-                .or_default()
-                .warm
-                .add(cost);
-            if let Some(units) = run.units.filter(|units| *units > 0.0) {
-                let unit = Cost {
-                    seconds: run.seconds / units,
-                    tick: cost
-                        .tick
-                        .map(|tick| tick * run.steps.map_or(1.0, f64::from) / units),
-                    ticks: None,
-                };
-                costs
-                    .classes
-                    .entry(run.class.to_owned())
-                    .or_default()
-                    .warm
-                    .add(unit);
+    /// Takes note of a whole prompt of which only the costs of its nodes are guessed: a backend's speed
+    /// is not judged by it.
+    pub(super) fn take_guess(
+        &mut self,
+        name: &str,
+        runs: Vec<(&PlannedNode, bool, Cost)>,
+        loaded: Vec<String>,
+    ) {
+        for costs in self.costs_mut(name) {
+            for (node, is_cold, cost) in &runs {
+                costs.add(node, *is_cold, *cost);
             }
         }
-    }
-
-    /// Takes note of a whole prompt of which only the duration is known, as the history tells it: its
-    /// seconds are shared out among its nodes as they are expected to cost.
-    pub fn recall_prompt(&mut self, backend: &str, plan: &Plan, cached: &[String], seconds: f64) {
-        if !seconds.is_finite() || seconds <= 0.0 {
-            return;
-        }
-        let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
-        let ran = plan.needed().filter(|(id, _)| !is_cached(id));
-        let runs: Vec<(&PlannedNode, bool, f64)> = ran
-            .map(|(_, node)| {
-                let is_cold = self.is_cold(backend, node, is_cached);
-                (node, is_cold, self.predict(backend, node, is_cold).seconds)
-            })
-            .collect();
-        let expected: f64 = runs.iter().map(|(.., seconds)| seconds).sum();
-        if expected <= 0.0 {
-            return;
-        }
-        for costs in self.costs_mut(backend) {
-            for (node, is_cold, share) in &runs {
-                let cost = Cost {
-                    seconds: share * seconds / expected,
-                    tick: None,
-                    ticks: None,
-                };
-                costs.add(node, *is_cold, cost);
-            }
-        }
+        let backend = self.backends.entry(name.to_owned()).or_default();
+        backend.loaded = loaded;
     }
 
     /// All the books in which a run on a backend stands.

@@ -42,6 +42,9 @@ pub enum Event {
     Nodes(Vec<NodeReport>),
     /// A node has made outputs.
     Made(Vec<Output>),
+    /// The work is over, as heard on the socket from a server that does not say how it ended, as those
+    /// of 2023. History tells that.
+    Over,
     /// How the prompt ended, as heard on the socket. Its outputs are still to be read from history.
     Ended(Verdict),
     /// The prompt's entry in the server's history: the job is over.

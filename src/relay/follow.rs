@@ -137,6 +137,7 @@ impl Relay {
             if let Some(entry) = jobs.get_mut(&id) {
                 entry.over = true;
             }
+            self.ingest_in(&mut jobs, &id, Event::Over);
         }
         backend.look_now.notify_one();
     }

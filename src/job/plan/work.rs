@@ -68,7 +68,8 @@ const CALLS: [(&str, f64); 8] = [
 ];
 
 impl Role {
-    pub(super) fn of(class_type: &str) -> Self {
+    /// The role of a class.
+    pub fn of(class_type: &str) -> Self {
         let class = class_type.to_ascii_lowercase();
         let has = |word| class.contains(word);
         if has("sampler") && !has("select") {
