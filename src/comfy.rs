@@ -6,6 +6,7 @@ mod error;
 mod history;
 mod message;
 mod output;
+mod past;
 mod preview;
 mod queue;
 mod rejection;
@@ -14,6 +15,7 @@ mod socket;
 
 pub use history::HistoryEntry;
 pub use message::Message;
+pub use past::PastPrompt;
 pub use preview::Preview;
 pub use queue::{Place, Queue, Standing};
 pub use rejection::{Rejection, WrongInput};

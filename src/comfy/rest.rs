@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::history::HistoryEntry;
+use super::past::{self, PastPrompt};
 use super::queue::{Queue, Standing};
 use super::rejection::{self, Rejection, WrongInput};
 
@@ -21,6 +22,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest answer that is read. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
+
+/// The longest history of many prompts that is read: a hundred with large graphs have 10 MB. Who
+/// sends more, as servers do that know no `max_items`, is not heard out.
+const MAX_PAST: usize = 32 << 20;
 
 /// Why a call to ComfyUI failed.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +143,7 @@ impl Rest {
         let call = "POST /prompt";
         let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
         let request = self.client.post(self.at("prompt")).json(&body);
-        let (status, answer) = self.send(call, request).await?;
+        let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         if status == StatusCode::BAD_REQUEST {
             let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);
             return Err(SubmitError::Rejected(Rejection::read(&refusal)));
@@ -167,6 +172,23 @@ impl Rest {
         Ok(entry.and_then(|entry| HistoryEntry::read(entry, &self.view)))
     }
 
+    /// The newest prompts of the history that succeeded, at most `count`, the oldest first. Those of
+    /// which the server does not tell how long they took are left out.
+    pub async fn past(&self, count: usize) -> Result<Vec<PastPrompt>, RestError> {
+        let call = "GET /history";
+        let mut url = self.at("history");
+        url.query_pairs_mut()
+            .append_pair("max_items", &count.to_string());
+        let (status, answer) = self.send(call, self.client.get(url), MAX_PAST).await?;
+        success(call, status)?;
+        // Many graphs take a while, in which a runtime's thread has better things to do.
+        let read = tokio::task::spawn_blocking(move || past::read(&answer, count)).await;
+        match read {
+            Ok(read) => read.map_err(|error| garbled(call, &error)),
+            Err(error) => Err(garbled(call, &error)),
+        }
+    }
+
     /// The server's version; `None` where it does not say, as in 2023.
     pub async fn version(&self) -> Result<Option<String>, RestError> {
         let call = "GET /system_stats";
@@ -184,7 +206,7 @@ impl Rest {
         let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
         let newer = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
         let (status, _) = self
-            .send("POST /api/jobs/{prompt_id}/cancel", newer)
+            .send("POST /api/jobs/{prompt_id}/cancel", newer, MAX_ANSWER)
             .await?;
         if status.is_success() {
             return Ok(Cancellation::Asked);
@@ -201,7 +223,11 @@ impl Rest {
             None => return Ok(Cancellation::NotThere),
         };
         let (status, _) = self
-            .send(call, self.client.post(self.at(path)).json(&body))
+            .send(
+                call,
+                self.client.post(self.at(path)).json(&body),
+                MAX_ANSWER,
+            )
             .await?;
         success(call, status)?;
         Ok(Cancellation::Asked)
@@ -215,7 +241,7 @@ impl Rest {
     }
 
     async fn get(&self, call: &str, url: Url) -> Result<Bytes, RestError> {
-        let (status, answer) = self.send(call, self.client.get(url)).await?;
+        let (status, answer) = self.send(call, self.client.get(url), MAX_ANSWER).await?;
         success(call, status)?;
         Ok(answer)
     }
@@ -224,6 +250,7 @@ impl Rest {
         &self,
         call: &str,
         request: RequestBuilder,
+        limit: usize,
     ) -> Result<(StatusCode, Bytes), RestError> {
         let unreachable = |source| RestError::Unreachable {
             call: call.to_owned(),
@@ -232,11 +259,8 @@ impl Rest {
         let mut response = request.send().await.map_err(unreachable)?;
         let mut answer = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if answer.len() + chunk.len() > MAX_ANSWER {
-                return Err(garbled(
-                    call,
-                    &format!("it is longer than {MAX_ANSWER} bytes"),
-                ));
+            if answer.len() + chunk.len() > limit {
+                return Err(garbled(call, &format!("it is longer than {limit} bytes")));
             }
             answer.extend_from_slice(&chunk);
         }
