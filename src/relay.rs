@@ -10,6 +10,7 @@ mod forecast;
 mod ingest;
 mod inquiry;
 mod jobs;
+mod learning;
 mod lookup;
 mod metrics;
 mod outlook;
@@ -39,6 +40,7 @@ use crate::store::{Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
 use jobs::Jobs;
+use learning::Learning;
 
 pub use error::RelayError;
 pub use metrics::Metrics;
@@ -67,6 +69,7 @@ struct Inner {
     jobs: Mutex<Jobs>,
     /// What was learned of costs. Locked after the jobs, never before.
     model: Mutex<CostModel>,
+    learning: Learning,
     recorder: Recorder,
     metrics: Metrics,
     /// How long finished jobs are kept in the store.
@@ -108,6 +111,7 @@ impl Relay {
         let relay = Self(Arc::new(Inner {
             workflows: Workflows::new(&config.workflows),
             hub: Hub::new(config.backlog),
+            learning: Learning::new(backends.iter().map(|backend| backend.name())),
             config,
             upstream,
             backends,

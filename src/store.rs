@@ -9,6 +9,7 @@ mod database;
 mod jobs;
 mod record;
 mod recorder;
+mod runs;
 mod save;
 mod schema;
 mod shape;
@@ -22,8 +23,9 @@ use tokio::sync::OnceCell;
 
 pub use database::StoreError;
 pub use jobs::{Cursor, JobFilter};
-pub use record::{JobRecord, NodeRunRecord};
+pub use record::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use recorder::{Recorder, RecorderHealth};
+pub use runs::KeptRun;
 
 use crate::config::StoreConfig;
 use database::{Connections, dedicated};

@@ -50,6 +50,8 @@ pub(super) struct BackendState {
     pub(super) queue_remaining: Option<u64>,
     pub(super) running: usize,
     pub(super) pending: usize,
+    /// Nothing is known of what its nodes cost: its history is to be asked for.
+    pub(super) history_due: bool,
     /// The prompt that messages without an id are about.
     pub(super) current: Option<String>,
     /// A prompt whose entry was in the history: while it is, the server has not been restarted.
@@ -82,6 +84,7 @@ impl Backend {
                 queue_remaining: None,
                 running: 0,
                 pending: 0,
+                history_due: false,
                 current: None,
                 witness: None,
                 heard_at: Instant::now(),

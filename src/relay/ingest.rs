@@ -28,7 +28,7 @@ impl Relay {
             if entry.job.status().is_final() {
                 self.metrics()
                     .count(&entry.job, entry.trail.take().as_deref());
-                self.model().learn(&entry.job);
+                entry.costs = self.learn(&entry.job);
             }
             match entry.job.status() == before {
                 true => self.publish_in_time(entry),
@@ -40,9 +40,9 @@ impl Relay {
     /// Publishes the state of a job as it is now, estimated anew, and has it written.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.show(entry);
-        entry.recorded = self
-            .recorder()
-            .record(persist::record(&entry.job, progress));
+        entry.recorded =
+            self.recorder()
+                .record(persist::record(&entry.job, &entry.costs, progress));
     }
 
     /// Shows the state of a job as it is now to its subscribers.

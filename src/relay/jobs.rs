@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use crate::estimate::Trail;
 use crate::job::{Job, JobId, Status};
+use crate::store::NodeCostRecord;
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) job: Job,
+    /// What its nodes have cost, where that was learned.
+    pub(super) costs: HashMap<String, NodeCostRecord>,
     /// The place of its backend in the list of backends.
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
@@ -70,6 +73,7 @@ impl Jobs {
             id,
             Entry {
                 job,
+                costs: HashMap::new(),
                 backend,
                 published_at: Instant::now(),
                 told_remaining: None,

@@ -1,5 +1,6 @@
 //! Between jobs and the store: what is kept of a job, and how it goes on after a restart.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Relay;
 use crate::comfy::Upstream;
 use crate::job::{Bar, Event, Job, JobId, Progress, Saved};
-use crate::store::{JobRecord, NodeRunRecord, Store, StoreError};
+use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
 /// nobody for longer.
@@ -22,8 +23,10 @@ const RESTORE_PAUSE: Duration = Duration::from_secs(1);
 const BEFORE_THE_START: u64 = u64::MAX;
 
 impl Relay {
-    /// Takes up every job that has not ended. Says whether the database could tell them.
+    /// Recalls what nodes have cost, and takes up every job that has not ended. Says whether the
+    /// database could tell all that.
     pub(super) async fn restore(&self) -> bool {
+        let is_recalled = self.recall_stored().await;
         let open = match self.recorder().store().open_jobs().await {
             Ok(open) => open,
             Err(error) => {
@@ -33,7 +36,7 @@ impl Relay {
             }
         };
         if open.is_empty() {
-            return true;
+            return is_recalled;
         }
         tracing::info!(
             jobs = open.len(),
@@ -47,7 +50,7 @@ impl Relay {
         if let Some(last) = ids.last() {
             self.durable(last).await;
         }
-        true
+        is_recalled
     }
 
     /// The same, once the database is there.
@@ -177,7 +180,11 @@ pub(super) async fn identified(store: &Store, upstream: &Upstream) -> Option<Str
 }
 
 /// What is kept of a job in this state.
-pub(super) fn record(job: &Job, progress: Progress) -> JobRecord {
+pub(super) fn record(
+    job: &Job,
+    costs: &HashMap<String, NodeCostRecord>,
+    progress: Progress,
+) -> JobRecord {
     let is_final = progress.status.is_final();
     JobRecord {
         created_at: job.created_at(),
@@ -185,24 +192,32 @@ pub(super) fn record(job: &Job, progress: Progress) -> JobRecord {
         completed_at: job.ended_at(),
         error_code: job.error().map(|error| error.code.as_str()),
         learned_from: job.learned_from().map(|source| source.as_str()),
-        node_runs: if is_final { node_runs(job) } else { Vec::new() },
+        node_runs: if is_final {
+            node_runs(job, costs)
+        } else {
+            Vec::new()
+        },
         progress,
     }
 }
 
-fn node_runs(job: &Job) -> Vec<NodeRunRecord> {
+fn node_runs(job: &Job, costs: &HashMap<String, NodeCostRecord>) -> Vec<NodeRunRecord> {
     let ended_at = job.ended_at().unwrap_or_default();
+    // The work was over before its end was read.
+    let over_at = job.over_at().unwrap_or(ended_at);
     let ran = job.nodes().timeline().into_iter().map(|run| {
         let planned = job.plan().node(run.display);
-        let until = run.ended_at.unwrap_or(ended_at);
+        let until = run.ended_at.map_or(over_at, |end| end.min(over_at));
         NodeRunRecord {
             node: run.id.to_owned(),
             class: planned.map(|node| node.class_type.clone()),
-            signature: planned.map(|node| node.signature.clone()),
+            // What a node was expanded to costs something else than the node.
+            signature: (job.plan().node(run.id)).map(|node| node.signature.clone()),
             started_at: run.started_at,
             seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
+            cost: costs.get(run.id).copied(),
         }
     });
     let began_at = job.started_at().unwrap_or(ended_at);
@@ -216,6 +231,7 @@ fn node_runs(job: &Job) -> Vec<NodeRunRecord> {
             seconds: 0.0,
             steps: None,
             cached: true,
+            cost: None,
         })
     });
     ran.chain(cached).collect()

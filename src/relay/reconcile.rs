@@ -55,6 +55,7 @@ impl Relay {
                 next_look = None;
                 continue;
             }
+            self.recall_history(&backend);
             let looked = tokio::select! {
                 // A server that hangs must not hold up the end.
                 () = self.stopping() => return,

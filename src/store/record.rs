@@ -27,7 +27,7 @@ pub struct JobRecord {
     pub node_runs: Vec<NodeRunRecord>,
 }
 
-/// One execution of a node, as it is written.
+/// One execution of a node, as it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRunRecord {
     /// The run's id.
@@ -44,6 +44,24 @@ pub struct NodeRunRecord {
     pub steps: Option<u32>,
     /// It need not run.
     pub cached: bool,
+    /// What the cost model took note of; `None` where it took none, and in runs that were kept before
+    /// there was a model.
+    pub cost: Option<NodeCostRecord>,
+}
+
+/// What the cost model took note of in a run, beside its seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NodeCostRecord {
+    /// How much work it was.
+    pub units: f64,
+    /// The steps that the graph asked for.
+    pub planned_steps: Option<u32>,
+    /// Its models had to be read from the disk.
+    pub cold: bool,
+    /// Seconds of one tick of its bar after the first.
+    pub tick: Option<f64>,
+    /// The ticks of all its bars.
+    pub ticks: Option<f64>,
 }
 
 /// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
@@ -102,6 +120,11 @@ pub(super) struct NodeRunRow<'a> {
     seconds: f64,
     steps: Option<u32>,
     cached: bool,
+    units: Option<f64>,
+    planned_steps: Option<u32>,
+    cold: Option<bool>,
+    tick: Option<f64>,
+    ticks: Option<f64>,
 }
 
 impl JobRecord {
@@ -149,6 +172,11 @@ impl JobRecord {
             seconds: run.seconds,
             steps: run.steps,
             cached: run.cached,
+            units: run.cost.map(|cost| cost.units),
+            planned_steps: run.cost.and_then(|cost| cost.planned_steps),
+            cold: run.cost.map(|cost| cost.cold),
+            tick: run.cost.and_then(|cost| cost.tick),
+            ticks: run.cost.and_then(|cost| cost.ticks),
         })
     }
 }

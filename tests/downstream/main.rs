@@ -6,6 +6,7 @@ mod faults;
 mod floods;
 mod floors;
 mod goodbyes;
+mod histories;
 mod http;
 mod impostor;
 mod line;

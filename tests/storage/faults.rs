@@ -121,7 +121,7 @@ async fn postgresql_is_stopped_and_started_mid_job() {
 }
 
 /// A line to a database of the shared server.
-async fn line_to(db: &TestDatabase) -> (Line, StoreConfig) {
+pub(crate) async fn line_to(db: &TestDatabase) -> (Line, StoreConfig) {
     let line = Line::cut_from(postgres::shared().await.address()).await;
     let Database::Postgres(mut url) = db.database.clone() else {
         unreachable!("there is no line to a file");

@@ -6,6 +6,7 @@ mod database;
 mod disk;
 mod faults;
 mod kills;
+mod learning;
 mod life;
 #[path = "../downstream/line.rs"]
 mod line;

@@ -1,0 +1,226 @@
+//! What nodes cost, from before the start: the store's node runs, or else the server's history. What
+//! is learned meanwhile is newer, and goes on top.
+
+mod kept;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::Relay;
+use super::backend::Backend;
+use crate::comfy::PastPrompt;
+use crate::estimate::CostModel;
+use crate::job::Job;
+use crate::store::NodeCostRecord;
+use kept::KeptJob;
+
+/// How many prompts of a server's history are recalled: each is a graph that the server has to send.
+const MAX_PROMPTS: usize = 100;
+
+/// How many jobs that ended before everything older was recalled are kept to be learned again.
+const MAX_LESSONS: usize = 64;
+
+/// What has to be known until everything from before the start is recalled.
+///
+/// Locked after the jobs, and before the model.
+#[derive(Debug)]
+pub(super) struct Learning {
+    /// When the relay started: what ran since, it learns itself.
+    since: Timestamp,
+    /// Taken by who recalls: one after another.
+    turn: tokio::sync::Mutex<()>,
+    lessons: Mutex<Lessons>,
+}
+
+#[derive(Debug, Default)]
+struct Lessons {
+    /// What was recalled so far.
+    base: CostModel,
+    /// The jobs of which the model has learned since the start, to be learned again on top of a base
+    /// that grows.
+    live: VecDeque<Job>,
+    /// The base is about to grow: no job is moved into it.
+    is_growing: bool,
+    /// The node runs of the store were recalled.
+    is_stored_known: bool,
+    /// The servers of which nothing has been recalled yet.
+    due: HashSet<String>,
+}
+
+impl Learning {
+    /// For servers with these names.
+    pub(super) fn new<'a>(backends: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            since: Timestamp::now(),
+            turn: tokio::sync::Mutex::default(),
+            lessons: Mutex::new(Lessons {
+                due: backends.map(str::to_owned).collect(),
+                ..Lessons::default()
+            }),
+        }
+    }
+
+    /// They are whole at any moment, as the jobs are.
+    fn lessons(&self) -> MutexGuard<'_, Lessons> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lessons {
+    fn keep(&mut self, job: &Job) {
+        if self.due.is_empty() || job.backend().is_none() {
+            return;
+        }
+        self.live.push_back(job.clone());
+        while self.live.len() > MAX_LESSONS && !self.is_growing {
+            if let Some(oldest) = self.live.pop_front() {
+                self.base.learn(&oldest);
+            }
+        }
+    }
+}
+
+impl Relay {
+    /// Takes note of what the nodes of a job that is over have cost, and tells what that is, by node.
+    pub(super) fn learn(&self, job: &Job) -> HashMap<String, NodeCostRecord> {
+        let mut lessons = self.0.learning.lessons();
+        let mut model = self.model();
+        let runs = model.runs(job).into_iter();
+        let costs = runs.filter_map(|(node, run)| Some((node.to_owned(), kept::cost(&run)?)));
+        let costs = costs.collect();
+        model.learn(job);
+        lessons.keep(job);
+        costs
+    }
+
+    /// Recalls what the store has kept of the configured servers, once. Says whether the database
+    /// could tell. The history of those of which it has kept nothing is asked for.
+    pub(super) async fn recall_stored(&self) -> bool {
+        if self.0.learning.lessons().is_stored_known {
+            return true;
+        }
+        let jobs = match kept::jobs(self).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::error!(error, "cannot read what nodes have cost before the start");
+                return false;
+            }
+        };
+        let tells = |job: &&KeptJob| job.past().iter().any(|run| !run.is_cached);
+        let known = jobs.iter().filter(tells).map(|job| job.backend.clone());
+        let known: HashSet<String> = known.collect();
+        tracing::debug!(jobs = jobs.len(), "recalling what nodes have cost");
+        let teach = move |model: &mut CostModel| {
+            for job in &jobs {
+                model.recall(&job.backend, &job.past());
+            }
+        };
+        self.recall(known.iter(), teach).await;
+        self.0.learning.lessons().is_stored_known = true;
+        for backend in &self.0.backends {
+            if !known.contains(backend.name()) {
+                backend.state().history_due = true;
+            }
+        }
+        true
+    }
+
+    /// Recalls a server's history, where that is due. Never in the way of anything.
+    pub(super) fn recall_history(&self, backend: &Arc<Backend>) {
+        if !std::mem::take(&mut backend.state().history_due) {
+            return;
+        }
+        let (relay, backend) = (self.clone(), backend.clone());
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = relay.stopping() => {}
+                () = relay.read_history(&backend) => {}
+            }
+        });
+    }
+
+    async fn read_history(&self, backend: &Backend) {
+        let name = backend.name().to_owned();
+        let prompts = match backend.upstream.rest().past(MAX_PROMPTS).await {
+            Ok(prompts) => prompts,
+            // It is gone again before it was asked.
+            Err(error) if error.is_unreachable() && !error.may_be_done() => {
+                backend.state().history_due = true;
+                return;
+            }
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::warn!(
+                    backend = name,
+                    error,
+                    "learning nothing from ComfyUI's history"
+                );
+                Vec::new()
+            }
+        };
+        tracing::debug!(
+            backend = name,
+            prompts = prompts.len(),
+            "recalling ComfyUI's history"
+        );
+        let known = name.clone();
+        let teach = move |model: &mut CostModel| {
+            for PastPrompt {
+                plan,
+                cached,
+                seconds,
+            } in &prompts
+            {
+                model.recall_prompt(&name, plan, cached, *seconds);
+            }
+        };
+        self.recall([&known], teach).await;
+    }
+
+    /// Teaches the model what is older than all that was learned since the start, and notes of which
+    /// servers that was the last.
+    async fn recall(
+        &self,
+        known: impl IntoIterator<Item = &String>,
+        teach: impl FnOnce(&mut CostModel) + Send + 'static,
+    ) {
+        let learning = &self.0.learning;
+        let _turn = learning.turn.lock().await;
+        let mut base = {
+            let mut lessons = learning.lessons();
+            lessons.is_growing = true;
+            lessons.base.clone()
+        };
+        // Thousands of runs take a while, in which jobs go on.
+        let taught = tokio::task::spawn_blocking(move || {
+            teach(&mut base);
+            base
+        });
+        let taught = taught.await;
+        let mut lessons = learning.lessons();
+        lessons.is_growing = false;
+        match taught {
+            Ok(base) => {
+                let mut model = base.clone();
+                lessons.live.iter().for_each(|job| model.learn(job));
+                *self.model() = model;
+                lessons.base = base;
+            }
+            Err(error) => tracing::error!(%error, "cannot recall what nodes have cost"),
+        }
+        for name in known {
+            lessons.due.remove(name);
+        }
+        if lessons.due.is_empty() {
+            lessons.base = CostModel::default();
+            lessons.live.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::comfy::Message;
+use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::estimate::Estimate;
+use crate::job::{Event, History, JobId, Plan, Verdict};
+use crate::relay::persist;
+use crate::replay::{FrameKind, Recording};
+use crate::store::Recorder;
+
+const BACKEND: &str = "127.0.0.1:1";
+
+/// Recordings of many kinds: whole, cached, failed, interrupted, in a loop, at the same time, and of
+/// servers that do not say how a prompt ended.
+const RECORDINGS: [&str; 10] = [
+    "0.8.0/01-txt2img-basic",
+    "0.8.0/05-cached-rerun",
+    "0.8.0/07-error-mid-run",
+    "0.8.0/09-interrupt",
+    "0.8.0/11-bar-resets",
+    "0.8.0/18-async-parallel",
+    "0.8.0/19-subgraph-loop",
+    "2023-08-14/01-txt2img-basic",
+    "2023-12-30/01-txt2img-basic",
+    "2023-12-30/05-cached-rerun",
+];
+
+fn at(t: f64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t)
+}
+
+/// The jobs of a recording, as the relay would have folded them from a moment on.
+fn jobs_of(name: &str, from: f64) -> Vec<Job> {
+    let recording = Recording::read(&Path::new("fixtures").join(name)).unwrap();
+    let posted = recording.prompts().filter_map(|exchange| {
+        let id = exchange.response.get("prompt_id")?.as_str()?;
+        let graph = exchange.request_body["prompt"].as_object()?;
+        let job_id = JobId::parse(&format!("{from}-{id}")).unwrap();
+        let mut job = Job::new(job_id, at(from)).on_backend(BACKEND, id);
+        job.apply(Event::Planned(Plan::from_graph(graph, None)), at(from));
+        Some(job)
+    });
+    let mut jobs: Vec<Job> = posted.collect();
+    let mut running: Option<String> = None;
+    for frame in &recording.frames {
+        let now = at(from + frame.t);
+        let FrameKind::Text(text) = &frame.kind else {
+            continue;
+        };
+        let (id, event) = match Message::parse(text, "") {
+            Message::Prompt { prompt_id, event } => (prompt_id, event),
+            Message::Over { prompt_id } => (prompt_id, Event::Over),
+            _ => continue,
+        };
+        running = id.or(running);
+        let Some(job) = jobs
+            .iter_mut()
+            .find(|job| job.prompt_id() == running.as_deref())
+        else {
+            continue;
+        };
+        let is_over = event == Event::Over;
+        job.apply(event, now);
+        if is_over {
+            let produced = History {
+                produced: true,
+                ..History::default()
+            };
+            // It is read a good while later.
+            job.apply(Event::History(produced), at(from + frame.t + 0.7));
+        }
+    }
+    jobs.retain(|job| job.status().is_final());
+    jobs
+}
+
+/// Every plan's estimate.
+fn told(model: &CostModel, jobs: &[Job]) -> Vec<[Option<f64>; 3]> {
+    let estimates = jobs
+        .iter()
+        .map(|job| Estimate::of_prompt(BACKEND, job.plan(), &[], model));
+    let told = estimates.map(|told| [told.remaining, told.low, told.high]);
+    told.collect()
+}
+
+/// A relay with nobody to talk to.
+async fn relay() -> Relay {
+    let upstream = UpstreamConfig {
+        urls: vec![format!("http://{BACKEND}").parse().unwrap()],
+        ..UpstreamConfig::default()
+    };
+    let store = StoreConfig::default();
+    let relay = Relay::start(RelayConfig::default(), upstream, &store);
+    relay.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
+    let recorder = Recorder::new(crate::store::Store::open(&StoreConfig::default()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(recorder.clone().run(stop.clone()));
+    recorder.ready().await;
+    let mut learned = CostModel::default();
+    let mut all: Vec<Job> = Vec::new();
+    for (number, name) in RECORDINGS.into_iter().enumerate() {
+        let jobs = jobs_of(name, 1_000.0 * number as f64);
+        assert!(!jobs.is_empty(), "{name}");
+        all.extend(jobs);
+    }
+    let mut count = 0;
+    for job in &mut all {
+        let runs = learned.runs(job);
+        count += runs.len();
+        let costs = runs.iter();
+        let costs = costs.map(|(node, run)| ((*node).to_owned(), kept::cost(run).unwrap()));
+        let costs = costs.collect();
+        learned.learn(job);
+        let progress = job.publish(1.0, None, job.ended_at().unwrap());
+        recorder
+            .written(recorder.record(persist::record(job, &costs, progress)))
+            .await;
+    }
+    let runs = recorder
+        .store()
+        .node_runs(BACKEND, Timestamp::now(), 10_000)
+        .await
+        .unwrap();
+    assert!(
+        count > 50 && runs.len() > count,
+        "{count} of {} were learned",
+        runs.len()
+    );
+    let mut kept: Vec<KeptJob> = KeptJob::of(BACKEND, runs).collect();
+    kept.sort_by_key(KeptJob::began_at);
+    let mut recalled = CostModel::default();
+    for job in &kept {
+        recalled.recall(&job.backend, &job.past());
+    }
+    let (wanted, found) = (told(&learned, &all), told(&recalled, &all));
+    assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
+    for (wanted, found) in wanted.iter().flatten().zip(found.iter().flatten()) {
+        let (wanted, found) = (wanted.unwrap(), found.unwrap());
+        assert!((wanted - found).abs() <= 1e-6 * wanted, "{wanted} {found}");
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+fn job(name: &str, step: f64) -> Job {
+    let graph = json!({
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
+    });
+    let id = JobId::parse(name).unwrap();
+    let mut job = Job::new(id, at(0.0)).on_backend(BACKEND, name);
+    let plan = Plan::from_graph(graph.as_object().unwrap(), None);
+    job.apply(Event::Planned(plan), at(0.0));
+    for (node, t) in [("3", 0.0), ("9", 20.0 * step)] {
+        let node = node.to_owned();
+        job.apply(
+            Event::NodeStarted {
+                node,
+                display: None,
+            },
+            at(t),
+        );
+    }
+    let end = at(20.0 * step + 1.0);
+    job.apply(Event::Ended(Verdict::Completed), end);
+    job.apply(Event::History(History::default()), end);
+    job
+}
+
+/// However late what is older comes, it counts as older. The same for more jobs than are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_learned_live_outweighs_what_is_recalled_later() {
+    for count in [3, MAX_LESSONS, MAX_LESSONS + 20] {
+        let relay = relay().await;
+        let live: Vec<Job> = (0..count)
+            .map(|number| job(&format!("job-{number}"), 0.5))
+            .collect();
+        let old = || (0..40).map(|number| job(&format!("old-{number}"), 3.0));
+        let mut wanted = CostModel::default();
+        // Those that are not kept any longer are older than what is recalled.
+        let (folded, kept) = live.split_at(count.saturating_sub(MAX_LESSONS));
+        folded.iter().for_each(|job| wanted.learn(job));
+        old().for_each(|job| wanted.learn(&job));
+        kept.iter().for_each(|job| wanted.learn(job));
+        for job in &live {
+            assert_eq!(relay.learn(job).len(), 2);
+        }
+        // While it is recalled, jobs end.
+        let teach = move |model: &mut CostModel| old().for_each(|job| model.learn(&job));
+        relay.recall([], teach).await;
+        assert_eq!(told(&relay.model(), &live), told(&wanted, &live), "{count}");
+        assert!(relay.0.learning.lessons().live.len() <= MAX_LESSONS);
+        // That was the last: nothing is kept any longer.
+        relay.recall([&BACKEND.to_owned()], |_| {}).await;
+        relay.learn(&live[0]);
+        wanted.learn(&live[0]);
+        assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+        assert!(relay.0.learning.lessons().live.is_empty());
+        relay.shutdown().await;
+    }
+}
+
+/// A job that ends while older ones are recalled is learned once, and as the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ends_meanwhile_is_learned_on_top() {
+    let relay = relay().await;
+    let (teaching, learned) = (Arc::new(std::sync::Barrier::new(2)), job("live", 0.5));
+    let held = teaching.clone();
+    let recalling = tokio::spawn({
+        let relay = relay.clone();
+        async move {
+            let teach = move |model: &mut CostModel| {
+                held.wait();
+                (0..40).for_each(|number| model.learn(&job(&format!("old-{number}"), 3.0)));
+                held.wait();
+            };
+            relay.recall([], teach).await;
+        }
+    });
+    let live: Vec<Job> = (0..MAX_LESSONS + 5).map(|_| learned.clone()).collect();
+    tokio::task::block_in_place(|| teaching.wait());
+    for job in &live {
+        relay.learn(job);
+    }
+    tokio::task::block_in_place(|| teaching.wait());
+    recalling.await.unwrap();
+    let mut wanted = CostModel::default();
+    (0..40).for_each(|number| wanted.learn(&job(&format!("old-{number}"), 3.0)));
+    live.iter().for_each(|job| wanted.learn(job));
+    assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+    relay.shutdown().await;
+}
