@@ -1,6 +1,6 @@
 //! What nodes have cost is known after a restart, and at the first start from the server's history.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comfy_relay::config::StoreConfig;
 use comfy_relay::job::JobId;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::database::{TestDatabase, on_both, until};
 use super::faults::line_to;
+use super::impostor::Impostor;
 use super::life::{TXT2IMG, comfyui, report, settings, stop, submit};
 use super::world::World;
 
@@ -117,6 +118,46 @@ async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
             "{name}"
         );
     }
+}
+
+/// A server of 2023 says only that a prompt is over. The time until its history is read is no work of
+/// its last node.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_the_history_is_no_work() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = Impostor::start().await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "mine"}));
+    comfyui.queue(&["mine"], &[]);
+    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
+    let work = json!({"job_id": "job", "workflow": graph});
+    assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let say = |kind: &str, data: Value| comfyui.say(&json!({"type": kind, "data": data}));
+    say("execution_start", json!({"prompt_id": "mine"}));
+    say("executing", json!({"node": "9", "prompt_id": "mine"}));
+    say("executing", json!({"node": null, "prompt_id": "mine"}));
+    let image = json!({"filename": "a.png", "subfolder": "", "type": "output"});
+    let made = json!({"node": "9", "output": {"images": [image]}, "prompt_id": "mine"});
+    say("executed", made);
+    // What came before on the socket is heard by now.
+    subscriber
+        .hear_until(|state| state["outputs"].get(0).is_some())
+        .await;
+    let since = Instant::now();
+    comfyui
+        .called("GET /queue", comfyui.calls("GET /queue") + 5)
+        .await;
+    let waited = since.elapsed().as_secs_f64();
+    comfyui.queue(&[], &[]);
+    comfyui.complete("mine");
+    assert_eq!(subscriber.hear_out().await, 1000);
+    stop(world).await;
+    let sql = "SELECT unixepoch(jobs.completed_at, 'subsec') - unixepoch(node_runs.started_at, 'subsec') \
+        - node_runs.seconds AS v FROM node_runs JOIN jobs USING (job_key) WHERE node = '9'";
+    let left_out: f64 = db.value(sql).await.parse().unwrap();
+    // Moments are kept in milliseconds.
+    assert!(left_out >= waited - 0.005, "{left_out} of {waited}");
 }
 
 /// Nothing but the server knows of jobs from before.
