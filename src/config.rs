@@ -56,6 +56,10 @@ pub struct ServerConfig {
     pub connection_timeout: Duration,
     /// How long a subscriber waits for a job that nobody has registered yet.
     pub job_wait: Duration,
+    /// How many threads hand states out to subscribers, at least one.
+    pub fan_out_threads: usize,
+    /// Whether they may use io_uring, where the kernel has it.
+    pub io_uring: bool,
 }
 
 /// Where jobs are stored.
@@ -154,6 +158,8 @@ impl Default for ServerConfig {
             ping_interval: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(300),
             job_wait: Duration::from_secs(30),
+            fan_out_threads: 1,
+            io_uring: true,
         }
     }
 }

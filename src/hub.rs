@@ -5,7 +5,10 @@
 //! between. Deliberately absent: a log of all states, and what a job is.
 
 mod connection;
+mod encoded;
+mod outlet;
 mod publication;
+mod share;
 mod subscription;
 mod topic;
 
@@ -16,7 +19,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use connection::{Connection, Connections};
+pub use encoded::Encoded;
+pub use outlet::{Backlog, News, Outlet};
 pub use publication::{End, Preview, Publication};
+pub use share::Share;
 pub use subscription::{Delivery, Subscription};
 
 use crate::job::JobId;
@@ -62,6 +68,13 @@ impl Hub {
         drop(topics);
         self.changes.send_replace(());
         subscription
+    }
+
+    /// Follows a job, known or not, on behalf of many clients: what is new comes to the outlet.
+    pub fn share(&self, job: &JobId, outlet: Arc<Outlet>) -> Share {
+        let mut topics = self.lock();
+        let topic = self.topic_in(&mut topics, job);
+        Share::new(self.clone(), job.clone(), topic, outlet)
     }
 
     /// Marked whenever a subscriber has come or left, and by whoever else has news for monitors.
@@ -119,21 +132,29 @@ impl Hub {
 
     /// Takes a subscription's connection off the books, and a topic that nobody needs with it.
     fn leave(&self, job: &JobId, topic: &Arc<Topic>, connection: u64) {
-        let mut topics = self.lock();
         topic.connections().remove(&connection);
-        let unused = topic.connections().is_empty() && topic.newest().is_none();
-        if unused && topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic)) {
+        self.drop_unused(job, topic);
+        self.changes.send_replace(());
+    }
+
+    fn drop_unused(&self, job: &JobId, topic: &Arc<Topic>) {
+        let mut topics = self.lock();
+        let is_kept = topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic));
+        if is_kept && topic.is_unused() {
             topics.remove(job);
         }
-        drop(topics);
-        self.changes.send_replace(());
+    }
+
+    fn is_current(&self, job: &JobId, topic: &Arc<Topic>) -> bool {
+        let topics = self.lock();
+        topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic))
     }
 
     fn topic_in(&self, topics: &mut HashMap<JobId, Arc<Topic>>, job: &JobId) -> Arc<Topic> {
         if let Some(topic) = topics.get(job) {
             return topic.clone();
         }
-        let topic = Arc::new(Topic::new(self.backlog));
+        let topic = Arc::new(Topic::new(job.clone(), self.backlog));
         topics.insert(job.clone(), topic.clone());
         topic
     }

@@ -1,16 +1,18 @@
 //! The downstream edge: HTTP, and one session for each subscriber.
 
 mod body;
+mod deflate;
 mod ending;
 mod error;
 mod events;
 mod health;
+mod inflate;
 mod jobs;
 mod message;
 mod metrics;
 mod monitor;
 mod route;
-mod session;
+mod shard;
 mod wait;
 mod web;
 
@@ -30,6 +32,7 @@ pub use message::ServerMessage;
 
 use crate::config::ServerConfig;
 use crate::relay::Relay;
+use shard::{Prepared, Shards};
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +58,7 @@ struct Edge {
     relay: Relay,
     config: Arc<ServerConfig>,
     monitor: monitor::Feed,
+    shards: Shards,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -67,13 +71,16 @@ impl Server {
         config: ServerConfig,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
+        let threads = Prepared::new(config.fan_out_threads)?;
         let edge = Edge {
             monitor: monitor::Feed::default(),
+            shards: threads.shards(),
             relay,
             config: Arc::new(config),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        threads.start(&edge)?;
         edge.tasks.spawn(monitor::watch(edge.clone()));
         edge.tasks.spawn(edge.clone().accept(listener));
         Ok(Self { address, edge })
@@ -87,6 +94,7 @@ impl Server {
     /// Asks to accept no more, and to tell every subscriber that the server goes away (1001).
     pub fn start_shutdown(&self) {
         self.edge.stop.cancel();
+        self.edge.shards.stop();
         self.edge.tasks.close();
     }
 
@@ -99,6 +107,13 @@ impl Server {
         {
             tracing::warn!("some clients did not take their leave in time");
         }
+    }
+}
+
+/// Threads do not end with the runtime, as tasks do.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.start_shutdown();
     }
 }
 

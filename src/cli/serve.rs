@@ -76,6 +76,20 @@ pub(super) struct Args {
     #[arg(long, env = "PUBLISH_RATE", default_value = "10", value_parser = publish_interval, value_name = "PER_SECOND")]
     publish_rate: Duration,
 
+    /// How many threads hand states out to subscribers; half as many as there are cores by default
+    #[arg(long, env = "FAN_OUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), value_name = "COUNT")]
+    fan_out_threads: Option<u16>,
+
+    /// Whether states are written to many subscribers at once by io_uring
+    #[arg(
+        long,
+        env = "IO_URING",
+        default_value = "auto",
+        value_enum,
+        value_name = "WHEN"
+    )]
+    io_uring: IoUring,
+
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -83,6 +97,15 @@ pub(super) struct Args {
     /// the relay did not make are never deleted
     #[arg(long, env = "RETENTION_DAYS", value_parser = days, value_name = "DAYS")]
     retention_days: Option<Duration>,
+}
+
+/// Whether io_uring is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum IoUring {
+    /// Where the kernel has it and allows it
+    Auto,
+    /// Never
+    Off,
 }
 
 impl TryFrom<Args> for Config {
@@ -105,6 +128,10 @@ impl TryFrom<Args> for Config {
                 ping_interval: args.websocket_ping_interval,
                 connection_timeout: args.websocket_connection_timeout,
                 job_wait: args.websocket_job_wait,
+                fan_out_threads: args
+                    .fan_out_threads
+                    .map_or_else(half_the_cores, usize::from),
+                io_uring: args.io_uring == IoUring::Auto,
             },
             relay: RelayConfig {
                 workflows: args.workflows,
@@ -133,6 +160,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     server.shutdown().await;
     relay.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One thread can keep a core busy, and those who read have something to do as well.
+fn half_the_cores() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).max(1)
 }
 
 /// An address of a ComfyUI server.

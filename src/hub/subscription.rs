@@ -1,19 +1,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
-use tokio::sync::watch;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::Hub;
 use super::connection::Connection;
-use super::publication::{Preview, Publication};
+use super::publication::Publication;
 use super::topic::Topic;
 use crate::job::{JobError, JobId};
-
-static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
 
 /// A state on its way to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +50,13 @@ pub struct Subscription {
 impl Subscription {
     /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
     pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, connection: Connection) -> Self {
-        let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
-        topic.connections().insert(id, connection);
+        let connection = topic.enter(connection);
         let (snapshot, states) = topic.follow();
         Self {
             hub,
             job,
             topic,
-            connection: id,
+            connection,
             snapshot,
             states: BroadcastStream::new(states),
             seen: 0,
@@ -76,11 +71,6 @@ impl Subscription {
     /// The number of the newest state, if any state is known yet.
     pub fn newest_seq(&self) -> Option<u64> {
         self.topic.newest().map(|newest| newest.seq)
-    }
-
-    /// The job's previews, the newest only.
-    pub fn previews(&self) -> watch::Receiver<Option<Arc<Preview>>> {
-        self.topic.follow_previews()
     }
 }
 

@@ -1,28 +1,40 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use super::connection::Connection;
+use super::outlet::{News, Outlet};
 use super::publication::{Preview, Publication};
+use crate::job::JobId;
+
+static NEXT_PLACE: AtomicU64 = AtomicU64::new(0);
 
 /// What the followers of one job share.
 #[derive(Debug)]
 pub(super) struct Topic {
-    /// The newest state. Snapshot and receiver are taken under this one lock, so that nothing can
-    /// fall between them.
-    newest: Mutex<Option<Arc<Publication>>>,
+    job: JobId,
+    /// The newest state, and who hands it out. Snapshot and follower are taken under this one lock,
+    /// so that nothing can fall between them.
+    newest: Mutex<Newest>,
     states: broadcast::Sender<Arc<Publication>>,
-    previews: watch::Sender<Option<Arc<Preview>>>,
     connections: Mutex<BTreeMap<u64, Connection>>,
 }
 
+#[derive(Debug, Default)]
+struct Newest {
+    state: Option<Arc<Publication>>,
+    preview: Option<Arc<Preview>>,
+    outlets: Vec<Arc<Outlet>>,
+}
+
 impl Topic {
-    pub(super) fn new(backlog: usize) -> Self {
+    pub(super) fn new(job: JobId, backlog: usize) -> Self {
         Self {
+            job,
             newest: Mutex::default(),
             states: broadcast::Sender::new(backlog),
-            previews: watch::Sender::new(None),
             connections: Mutex::default(),
         }
     }
@@ -30,17 +42,29 @@ impl Topic {
     pub(super) fn publish(&self, publication: Publication) {
         let publication = Arc::new(publication);
         let mut newest = lock(&self.newest);
-        *newest = Some(publication.clone());
-        // Fails where nobody follows the job, which is no failure.
+        newest.state = Some(publication.clone());
+        for outlet in &newest.outlets {
+            outlet.post(&self.job, News::State(publication.clone()));
+        }
+        // Fails where nobody reads it, which is no failure.
         let _ = self.states.send(publication);
     }
 
     pub(super) fn publish_preview(&self, preview: Preview) {
-        self.previews.send_replace(Some(Arc::new(preview)));
+        let preview = Arc::new(preview);
+        let mut newest = lock(&self.newest);
+        newest.preview = Some(preview.clone());
+        for outlet in &newest.outlets {
+            outlet.post(&self.job, News::Preview(preview.clone()));
+        }
     }
 
     pub(super) fn newest(&self) -> Option<Arc<Publication>> {
-        lock(&self.newest).clone()
+        lock(&self.newest).state.clone()
+    }
+
+    pub(super) fn preview(&self) -> Option<Arc<Preview>> {
+        lock(&self.newest).preview.clone()
     }
 
     /// The newest state, and a receiver of all later ones.
@@ -51,19 +75,40 @@ impl Topic {
         broadcast::Receiver<Arc<Publication>>,
     ) {
         let newest = lock(&self.newest);
-        (newest.clone(), self.states.subscribe())
+        (newest.state.clone(), self.states.subscribe())
     }
 
-    pub(super) fn preview(&self) -> Option<Arc<Preview>> {
-        self.previews.borrow().clone()
+    /// Leaves all that comes from now on at an outlet, too.
+    pub(super) fn attach(&self, outlet: Arc<Outlet>) {
+        lock(&self.newest).outlets.push(outlet);
     }
 
-    pub(super) fn follow_previews(&self) -> watch::Receiver<Option<Arc<Preview>>> {
-        self.previews.subscribe()
+    pub(super) fn detach(&self, outlet: &Arc<Outlet>) {
+        let mut newest = lock(&self.newest);
+        let attached = newest
+            .outlets
+            .iter()
+            .position(|attached| Arc::ptr_eq(attached, outlet));
+        if let Some(index) = attached {
+            newest.outlets.swap_remove(index);
+        }
+    }
+
+    /// Puts a client on the books. Returns its place there.
+    pub(super) fn enter(&self, connection: Connection) -> u64 {
+        let place = NEXT_PLACE.fetch_add(1, Ordering::Relaxed);
+        self.connections().insert(place, connection);
+        place
     }
 
     pub(super) fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
         lock(&self.connections)
+    }
+
+    /// Whether nobody needs it: it knows nothing, and nobody waits for it to know something.
+    pub(super) fn is_unused(&self) -> bool {
+        let newest = lock(&self.newest);
+        newest.state.is_none() && newest.outlets.is_empty() && self.connections().is_empty()
     }
 }
 

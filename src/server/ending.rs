@@ -1,11 +1,12 @@
 //! How a socket ends.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyper_tungstenite::HyperWebsocketStream;
 use hyper_tungstenite::tungstenite::Utf8Bytes;
-use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
+use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError, ProtocolError};
 use hyper_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -13,12 +14,13 @@ use tokio::time::timeout;
 use super::error::close;
 
 /// How long a client may take to answer a close, or we to answer its own.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is read at once of what nobody wants to know any more.
 const DISCARD_BUFFER: usize = 16 << 10;
 
 /// Why a socket ends.
+#[derive(Debug)]
 pub(super) enum End {
     /// We close, with this code and reason.
     Close(u16, &'static str),
@@ -34,6 +36,15 @@ impl From<SocketError> for End {
             SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
                 Self::Close(close::TOO_BIG, "the message is too long")
             }
+            SocketError::Utf8(_) => Self::Close(close::INVALID, "a text that is not UTF-8"),
+            SocketError::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                Self::Close(close::INVALID, "a message that cannot be inflated")
+            }
+            SocketError::Io(error) if error.kind() == ErrorKind::QuotaExceeded => {
+                Self::Close(close::POLICY, "too many messages")
+            }
+            SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Gone,
+            SocketError::Protocol(_) => Self::Close(close::PROTOCOL, "a breach of the protocol"),
             _ => Self::Gone,
         }
     }

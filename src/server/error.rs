@@ -28,6 +28,10 @@ pub(super) mod close {
     pub(crate) const NORMAL: u16 = 1000;
     /// The server goes away: reconnect.
     pub(crate) const GOING_AWAY: u16 = 1001;
+    /// The client broke the WebSocket protocol.
+    pub(crate) const PROTOCOL: u16 = 1002;
+    /// The client sent a message that is not what it says to be.
+    pub(crate) const INVALID: u16 = 1007;
     /// The client sent what it may not send.
     pub(crate) const POLICY: u16 = 1008;
     /// The client sent too much.

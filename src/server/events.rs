@@ -135,22 +135,22 @@ impl Events {
         }
         let is_last = publication.end.is_some();
         if is_last || self.seen.is_none_or(|seen| publication.seq > seen) {
-            let event = format!("id: {}\ndata: {}\n\n", publication.seq, publication.text);
-            self.send(event).await?;
+            let mut event = format!("id: {}\ndata: ", publication.seq).into_bytes();
+            event.extend_from_slice(publication.frame.payload());
+            event.extend_from_slice(b"\n\n");
+            self.send(event.into()).await?;
         }
         Ok(is_last)
     }
 
     async fn say(&self, message: &ServerMessage<'_>) -> Result<(), Gone> {
-        self.send(format!("data: {}\n\n", message.encode())).await
+        self.send(format!("data: {}\n\n", message.encode()).into())
+            .await
     }
 
     /// A client that does not read is given up in the end, or when the server stops.
-    async fn send(&self, event: String) -> Result<(), Gone> {
-        let sending = timeout(
-            self.edge.config.connection_timeout,
-            self.events.send(event.into()),
-        );
+    async fn send(&self, event: Bytes) -> Result<(), Gone> {
+        let sending = timeout(self.edge.config.connection_timeout, self.events.send(event));
         tokio::select! {
             biased;
             sent = sending => match sent {

@@ -46,8 +46,8 @@ pub(super) fn websocket_status(edge: &Edge) -> Response<Body> {
         .map(|(job, count, connections)| {
             let connections = connections.iter().map(|connection| {
                 json!({
-                    "connected_at": connection.connected_at,
-                    "user_info": connection.user_info,
+                    "connected_at": connection.connected_at(),
+                    "user_info": connection.user_info(),
                     "last_ping": connection.heard_at(),
                 })
             });

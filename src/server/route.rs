@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
 use percent_encoding::percent_decode_str;
@@ -11,7 +11,8 @@ use percent_encoding::percent_decode_str;
 use super::Edge;
 use super::body::Body;
 use super::error::Failure;
-use super::{events, health, jobs, metrics, monitor, session, web};
+use super::shard::Arrival;
+use super::{deflate, events, health, jobs, metrics, monitor, web};
 use crate::hub::Connection;
 use crate::job::JobId;
 
@@ -48,16 +49,18 @@ async fn dispatch(
         }
         ["ws", id] => {
             let job = job_id(id)?;
-            let previews = query(&request, "previews").is_some_and(|asked| asked == "1");
-            let (response, socket) = open_socket(&edge, request)?;
-            let connection = Connection::new(peer.ip().to_string());
-            edge.tasks.spawn(session::serve(
-                edge.clone(),
-                socket,
+            let arrival = Arrival {
                 job,
-                previews,
-                connection,
-            ));
+                wants_previews: query(&request, "previews").is_some_and(|asked| asked == "1"),
+                deflates: deflate::is_offered(request.headers()),
+                connection: Connection::new(peer.ip().to_string()),
+            };
+            let (mut response, socket) = open_socket(&edge, request)?;
+            if arrival.deflates {
+                let headers = response.headers_mut();
+                headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
+            }
+            edge.tasks.spawn(edge.shards.clone().adopt(socket, arrival));
             Ok(response)
         }
         ["api", "anime", "websocket", "status"] => {

@@ -14,6 +14,7 @@ use crate::relay::{Relay, RelayError};
 pub(super) type Wait = BoxStream<'static, Missed>;
 
 /// What comes of a wait.
+#[derive(Debug)]
 pub(super) enum Missed {
     /// No server could tell whether there is such a job; it is waited for still.
     Unanswered(RelayError),

@@ -1,0 +1,172 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indexmap::IndexMap;
+use mio::Waker;
+
+use super::publication::{Preview, Publication};
+use crate::job::JobId;
+
+/// What a topic has new.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// A state.
+    State(Arc<Publication>),
+    /// A preview image.
+    Preview(Arc<Preview>),
+}
+
+/// Where topics leave their news for a thread that hands them out. They never wait for it.
+///
+/// The thread takes all of it whenever it comes round, which is every few milliseconds. Should it
+/// not, each topic keeps no more than its newest `limit`.
+pub struct Outlet {
+    waiting: Mutex<IndexMap<JobId, Backlog>>,
+    waker: Waker,
+    limit: usize,
+}
+
+/// The news of one topic that wait to be handed out, the oldest first.
+#[derive(Debug, Default)]
+pub struct Backlog(VecDeque<News>);
+
+impl News {
+    /// Whether it is the last state of its job, which nobody may miss.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::State(publication) if publication.end.is_some())
+    }
+}
+
+impl Backlog {
+    /// Takes one in. What is older than the newest `limit` is dropped, but never a final state. Only
+    /// the newest preview is kept.
+    pub fn push(&mut self, news: News, limit: usize) {
+        if matches!(news, News::Preview(_)) {
+            self.0.retain(|old| matches!(old, News::State(_)));
+        }
+        self.0.push_back(news);
+        while self.0.len() > limit.max(1) {
+            let Some(oldest) = self.0.iter().position(|news| !news.is_final()) else {
+                return;
+            };
+            self.0.remove(oldest);
+        }
+    }
+
+    /// Takes the oldest out.
+    pub fn pop(&mut self) -> Option<News> {
+        self.0.pop_front()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Outlet {
+    /// An outlet of a thread that `waker` wakes.
+    pub fn new(waker: Waker, limit: usize) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            waker,
+            limit,
+        }
+    }
+
+    /// All that has come since the last time, by job.
+    pub fn take(&self) -> IndexMap<JobId, Backlog> {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// Wakes the thread for some other reason.
+    pub fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a fan-out thread cannot be woken");
+        }
+    }
+
+    pub(super) fn post(&self, job: &JobId, news: News) {
+        let mut waiting = self.lock();
+        let is_first = waiting.is_empty();
+        match waiting.get_mut(job) {
+            Some(backlog) => backlog.push(news, self.limit),
+            None => {
+                let mut backlog = Backlog::default();
+                backlog.push(news, self.limit);
+                waiting.insert(job.clone(), backlog);
+            }
+        }
+        drop(waiting);
+        if is_first {
+            self.wake();
+        }
+    }
+
+    /// What it guards is whole at any moment, also after a panic elsewhere.
+    fn lock(&self) -> std::sync::MutexGuard<'_, IndexMap<JobId, Backlog>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::hub::{Encoded, End};
+
+    fn state(seq: u64, is_final: bool) -> News {
+        News::State(Arc::new(Publication {
+            seq,
+            frame: Encoded::text("state"),
+            end: is_final.then_some(End { error: None }),
+        }))
+    }
+
+    fn preview(seq: u64) -> News {
+        News::Preview(Arc::new(Preview {
+            seq,
+            mime: "image/png",
+            image: Bytes::new(),
+            frame: Encoded::binary(&[]),
+        }))
+    }
+
+    fn seqs(mut backlog: Backlog) -> Vec<u64> {
+        std::iter::from_fn(|| backlog.pop())
+            .map(|news| match news {
+                News::State(publication) => publication.seq,
+                News::Preview(preview) => preview.seq,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_the_final_state_always() {
+        let mut backlog = Backlog::default();
+        for seq in 1..=9 {
+            backlog.push(state(seq, false), 2);
+        }
+        backlog.push(state(10, true), 2);
+        backlog.push(preview(100), 1);
+        assert_eq!(seqs(backlog), [10]);
+    }
+
+    #[test]
+    fn only_the_newest_preview_is_kept() {
+        let mut backlog = Backlog::default();
+        for seq in 1..=3 {
+            backlog.push(state(seq, false), 9);
+            backlog.push(preview(10 + seq), 9);
+        }
+        assert_eq!(seqs(backlog), [1, 2, 3, 13]);
+    }
+}

@@ -1,0 +1,71 @@
+use std::sync::Arc;
+
+use super::Hub;
+use super::connection::Connection;
+use super::outlet::Outlet;
+use super::publication::{Preview, Publication};
+use super::topic::Topic;
+use crate::job::JobId;
+
+/// One topic, followed by a thread on behalf of many clients: its news come to the thread's
+/// [`Outlet`] until this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    hub: Hub,
+    job: JobId,
+    topic: Arc<Topic>,
+    outlet: Arc<Outlet>,
+}
+
+impl Share {
+    /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
+    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, outlet: Arc<Outlet>) -> Self {
+        topic.attach(outlet.clone());
+        Self {
+            hub,
+            job,
+            topic,
+            outlet,
+        }
+    }
+
+    /// The job that is followed.
+    pub fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    /// The newest state, if any is known. What comes later comes to the outlet; so may this one.
+    pub fn newest(&self) -> Option<Arc<Publication>> {
+        self.topic.newest()
+    }
+
+    /// The newest preview.
+    pub fn preview(&self) -> Option<Arc<Preview>> {
+        self.topic.preview()
+    }
+
+    /// Whether the hub still publishes here: it does not where the job was forgotten meanwhile.
+    pub fn is_current(&self) -> bool {
+        self.hub.is_current(&self.job, &self.topic)
+    }
+
+    /// Puts a client on the books. Returns its place there.
+    pub fn enter(&self, connection: Connection) -> u64 {
+        let place = self.topic.enter(connection);
+        self.hub.changes.send_replace(());
+        place
+    }
+
+    /// Takes the client with this place off the books.
+    pub fn leave(&self, place: u64) {
+        self.topic.connections().remove(&place);
+        self.hub.changes.send_replace(());
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.topic.detach(&self.outlet);
+        self.hub.drop_unused(&self.job, &self.topic);
+    }
+}

@@ -1,0 +1,202 @@
+use std::time::Instant;
+
+use hyper_tungstenite::tungstenite::Message as Frame;
+use slotmap::DefaultKey as Key;
+
+use super::super::ending::End;
+use super::super::error::{Failure, close};
+use super::super::message::{ClientMessage, ServerMessage};
+use super::dialogue::{Dialogue, Heard};
+use super::inbox::Word;
+use super::subscriber::Stage;
+use super::thread::Shard;
+use crate::hub::Encoded;
+use crate::job::JobId;
+use crate::relay::RelayError;
+
+/// How many jobs one socket may follow.
+const MAX_SUBSCRIPTIONS: usize = 100;
+
+/// How many messages that mean nothing are borne before the socket is closed.
+const MAX_BAD_MESSAGES: u32 = 3;
+
+/// How many messages of one client are heard before others have their turn.
+const MAX_TURN: usize = 32;
+
+impl Shard {
+    /// Listens to a client, as far as it may speak: who does not take our answers is not asked for
+    /// more.
+    pub(super) fn hear(&mut self, who: Key) {
+        for _ in 0..MAX_TURN {
+            let Some(subscriber) = self.subscribers.get_mut(who) else {
+                return;
+            };
+            match subscriber.stage {
+                Stage::Draining => return self.drain(who),
+                Stage::Parting(..) => return,
+                Stage::Open | Stage::Closing => {}
+            }
+            if !subscriber.is_free() || subscriber.awaits_answer {
+                return;
+            }
+            let deflates = subscriber.deflates;
+            let dialogue = subscriber
+                .dialogue
+                .get_or_insert_with(|| Box::new(Dialogue::new(deflates, Vec::new())));
+            match dialogue.listen(&mut subscriber.line, &mut subscriber.heard) {
+                Heard::Nothing => {
+                    if dialogue.is_speaking() {
+                        subscriber.stall();
+                    } else if dialogue.is_over() && subscriber.stage == Stage::Open {
+                        subscriber.dialogue = None;
+                    }
+                    return;
+                }
+                Heard::Message(frame) => {
+                    subscriber.heard_at = Instant::now();
+                    subscriber.connection.heard();
+                    if subscriber.stage == Stage::Open
+                        && let Err(end) = self.understand(who, frame)
+                    {
+                        self.end(who, end);
+                    }
+                }
+                Heard::End(end) => return self.stop_hearing(who, end),
+            }
+        }
+        self.eager.push_back(who);
+    }
+
+    /// What a client sends from now on cannot be understood any more.
+    fn stop_hearing(&mut self, who: Key, end: End) {
+        let Some(subscriber) = self.subscribers.get_mut(who) else {
+            return;
+        };
+        match (subscriber.stage, end) {
+            (_, End::Gone) => self.remove(who),
+            (Stage::Open, end) => self.end(who, end),
+            (..) => {
+                subscriber.line.finish();
+                subscriber.stage = Stage::Draining;
+                self.drain(who);
+            }
+        }
+    }
+
+    /// Listens on to those who were interrupted.
+    pub(super) fn hear_eager(&mut self) {
+        for who in std::mem::take(&mut self.eager) {
+            self.hear(who);
+        }
+    }
+
+    fn understand(&mut self, who: Key, frame: Frame) -> Result<(), End> {
+        match frame {
+            Frame::Text(text) => match serde_json::from_str(&text) {
+                Ok(message) => self.obey(who, message),
+                Err(error) => self.refuse(who, format!("this message means nothing here: {error}")),
+            },
+            Frame::Binary(_) => self.refuse(who, "binary messages mean nothing here".to_owned()),
+            Frame::Close(_) => Err(End::Left),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(()),
+        }
+    }
+
+    fn obey(&mut self, who: Key, message: ClientMessage) -> Result<(), End> {
+        let own = self.subscribers[who].job.clone();
+        match message {
+            ClientMessage::Ping => self.say(who, &ServerMessage::pong()),
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Subscribe { job_id } => match JobId::parse(&job_id) {
+                Ok(job) => self.subscribe_to(who, &job),
+                Err(error) => self.refuse(who, error.to_string()),
+            },
+            ClientMessage::Unsubscribe { job_id } => {
+                let job = JobId::parse(&job_id).ok();
+                if let Some(&topic) = job.and_then(|job| self.by_job.get(&job)) {
+                    self.unfollow(who, topic);
+                }
+                Ok(())
+            }
+            ClientMessage::Cancel { job_id } => {
+                match job_id.as_deref().map_or(Ok(own), JobId::parse) {
+                    Ok(job) => {
+                        self.cancel(who, job);
+                        Ok(())
+                    }
+                    Err(error) => self.refuse(who, error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn subscribe_to(&mut self, who: Key, job: &JobId) -> Result<(), End> {
+        let follows = &self.subscribers[who].follows;
+        let topic = self.by_job.get(job);
+        if topic.is_some_and(|&topic| follows.iter().any(|follow| follow.topic == topic)) {
+            return Ok(());
+        }
+        if follows.len() >= MAX_SUBSCRIPTIONS {
+            let failure = Failure::bad_request(
+                "too_many_subscriptions",
+                format!("one socket follows at most {MAX_SUBSCRIPTIONS} jobs"),
+            );
+            return self.complain(who, job, &failure);
+        }
+        self.subscribe(who, job)
+    }
+
+    fn cancel(&mut self, who: Key, job: JobId) {
+        self.subscribers[who].awaits_answer = true;
+        let (relay, inbox) = (self.edge.relay.clone(), self.inbox.clone());
+        let task = async move {
+            let result = relay.cancel(&job).await;
+            inbox.tell(Word::Cancelled { who, job, result });
+        };
+        self.edge.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Tells what came of a wish to cancel a job, and listens on.
+    pub(super) fn answer(&mut self, who: Key, job: &JobId, result: Result<(), RelayError>) {
+        let Some(subscriber) = self.subscribers.get_mut(who) else {
+            return;
+        };
+        subscriber.awaits_answer = false;
+        let told = match result {
+            Ok(()) => Ok(()),
+            Err(error) => self.complain(who, job, &error.into()),
+        };
+        match told {
+            Ok(()) => self.hear(who),
+            Err(end) => self.end(who, end),
+        }
+    }
+
+    fn refuse(&mut self, who: Key, why: String) -> Result<(), End> {
+        let subscriber = &mut self.subscribers[who];
+        subscriber.bad_messages += 1;
+        let is_too_much = subscriber.bad_messages > MAX_BAD_MESSAGES;
+        let job = subscriber.job.clone();
+        self.complain(who, &job, &Failure::bad_request("bad_message", why))?;
+        match is_too_much {
+            true => Err(End::Close(
+                close::POLICY,
+                "too many messages that mean nothing here",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn complain(&mut self, who: Key, job: &JobId, failure: &Failure) -> Result<(), End> {
+        let error = ServerMessage::error(job.as_str(), failure.code, &failure.message);
+        self.say(who, &error)
+    }
+
+    fn say(&mut self, who: Key, message: &ServerMessage<'_>) -> Result<(), End> {
+        if !self.is_open(who) {
+            return Ok(());
+        }
+        let message = Encoded::text(&message.encode());
+        self.subscribers[who].say(message.plain().clone())
+    }
+}
