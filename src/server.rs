@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod inflate;
 mod jobs;
+mod memory;
 mod message;
 mod metrics;
 mod monitor;
@@ -24,6 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -59,6 +61,8 @@ struct Edge {
     config: Arc<ServerConfig>,
     monitor: monitor::Feed,
     shards: Shards,
+    /// Connections that have come and gone, or were handed over.
+    served: Arc<watch::Sender<u64>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -77,11 +81,13 @@ impl Server {
             shards: threads.shards(),
             relay,
             config: Arc::new(config),
+            served: Arc::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         threads.start(&edge)?;
         edge.tasks.spawn(monitor::watch(edge.clone()));
+        edge.tasks.spawn(memory::give_back(edge.clone()));
         edge.tasks.spawn(edge.clone().accept(listener));
         Ok(Self { address, edge })
     }
@@ -142,7 +148,7 @@ impl Edge {
             tracing::debug!(%peer, %error, "the connection was gone at once");
             return;
         }
-        let stop = self.stop.clone();
+        let (stop, done) = (self.stop.clone(), self.served.clone());
         let service = service_fn(move |request| {
             let edge = self.clone();
             async move { Ok::<_, std::convert::Infallible>(route::answer(edge, peer, request).await) }
@@ -163,5 +169,6 @@ impl Edge {
         if let Err(error) = served {
             tracing::debug!(%peer, %error, "a connection broke off");
         }
+        done.send_modify(|served| *served += 1);
     }
 }

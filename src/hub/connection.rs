@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,8 +10,9 @@ pub struct Connection(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
-    connected_at: Timestamp,
-    user_info: Box<str>,
+    /// Milliseconds since 1970.
+    connected_at: i64,
+    address: IpAddr,
     /// Milliseconds since 1970.
     heard_at: AtomicI64,
 }
@@ -25,24 +27,24 @@ pub struct Connections {
 }
 
 impl Connection {
-    /// A client that has just come. `user_info` is the address that it came from.
-    pub fn new(user_info: String) -> Self {
-        let now = super::now();
+    /// A client that has just come from an address.
+    pub fn new(address: IpAddr) -> Self {
+        let now = super::now().as_millisecond();
         Self(Arc::new(Place {
             connected_at: now,
-            user_info: user_info.into(),
-            heard_at: AtomicI64::new(now.as_millisecond()),
+            address,
+            heard_at: AtomicI64::new(now),
         }))
     }
 
     /// When it came.
     pub fn connected_at(&self) -> Timestamp {
-        self.0.connected_at
+        timestamp(self.0.connected_at)
     }
 
-    /// Who it is: the address it came from.
-    pub fn user_info(&self) -> &str {
-        &self.0.user_info
+    /// The address that it came from.
+    pub fn address(&self) -> IpAddr {
+        self.0.address
     }
 
     /// Notes that the client has just been heard.
@@ -53,7 +55,11 @@ impl Connection {
 
     /// When the client was last heard.
     pub fn heard_at(&self) -> Timestamp {
-        let at = self.0.heard_at.load(Ordering::Relaxed);
-        Timestamp::from_millisecond(at).unwrap_or(self.0.connected_at)
+        timestamp(self.0.heard_at.load(Ordering::Relaxed))
     }
+}
+
+/// Of milliseconds that came from a timestamp.
+fn timestamp(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -47,7 +47,7 @@ pub(super) fn websocket_status(edge: &Edge) -> Response<Body> {
             let connections = connections.iter().map(|connection| {
                 json!({
                     "connected_at": connection.connected_at(),
-                    "user_info": connection.user_info(),
+                    "user_info": connection.address(),
                     "last_ping": connection.heard_at(),
                 })
             });

@@ -53,7 +53,7 @@ async fn dispatch(
                 job,
                 wants_previews: query(&request, "previews").is_some_and(|asked| asked == "1"),
                 deflates: deflate::is_offered(request.headers()),
-                connection: Connection::new(peer.ip().to_string()),
+                address: peer.ip(),
             };
             let (mut response, socket) = open_socket(&edge, request)?;
             if arrival.deflates {
@@ -94,7 +94,7 @@ async fn dispatch(
         }
         ["api", "anime", "jobs", id, "events"] => {
             only(&request, Method::GET)?;
-            let connection = Connection::new(peer.ip().to_string());
+            let connection = Connection::new(peer.ip());
             Ok(events::stream(&edge, job_id(id)?, &request, connection))
         }
         ["api", "anime", "jobs", id, "preview"] => {

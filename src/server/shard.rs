@@ -35,6 +35,7 @@ mod thread;
 mod topic;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,7 +43,6 @@ use hyper_tungstenite::HyperWebsocket;
 use tokio::sync::oneshot;
 
 use super::Edge;
-use crate::hub::Connection;
 use crate::job::JobId;
 use inbox::{Inbox, Word};
 use line::Line;
@@ -63,7 +63,7 @@ pub(super) struct Arrival {
     pub(super) wants_previews: bool,
     /// It has negotiated compression.
     pub(super) deflates: bool,
-    pub(super) connection: Connection,
+    pub(super) address: IpAddr,
 }
 
 /// Threads that are ready, but do not know yet what they serve.

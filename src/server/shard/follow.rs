@@ -25,9 +25,11 @@ impl Shard {
     /// Takes a client in: it is greeted, and told the newest state of its job, where there is one.
     pub(super) fn welcome(&mut self, line: Line, early: Vec<u8>, arrival: Arrival) {
         let now = Instant::now();
-        let job = arrival.job.clone();
+        let known = self.by_job.get_key_value(&arrival.job);
+        let job = known.map_or(&arrival.job, |(job, _)| job).clone();
         let deflates = arrival.deflates;
-        let who = self.subscribers.insert(Subscriber::new(line, arrival, now));
+        let subscriber = Subscriber::new(line, &arrival, job.clone(), now);
+        let who = self.subscribers.insert(subscriber);
         let subscriber = &mut self.subscribers[who];
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
@@ -35,7 +37,8 @@ impl Shard {
             tracing::warn!(%error, "a subscriber's socket cannot be watched");
             return self.remove(who);
         }
-        if !early.is_empty() {
+        let is_early = !early.is_empty();
+        if is_early {
             subscriber.dialogue = Some(Box::new(Dialogue::new(deflates, early)));
         }
         if self.is_stopping {
@@ -57,7 +60,9 @@ impl Shard {
             self.introduced(who, &job, newest);
         }
         self.catch_up(who);
-        self.hear(who);
+        if is_early {
+            self.hear(who);
+        }
     }
 
     /// Lets a subscriber follow one more job.

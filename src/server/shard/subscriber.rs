@@ -6,6 +6,7 @@ use slotmap::DefaultKey as Key;
 use tokio::task::AbortHandle;
 
 use super::super::ending::End;
+use super::Arrival;
 use super::dialogue::Dialogue;
 use super::line::Line;
 use crate::hub::Connection;
@@ -75,15 +76,16 @@ pub(super) enum Taken {
 }
 
 impl Subscriber {
-    pub(super) fn new(line: Line, arrival: super::Arrival, now: Instant) -> Self {
+    /// `job` is as the shard's topic has it: an id of its own would be memory for each subscriber.
+    pub(super) fn new(line: Line, arrival: &Arrival, job: JobId, now: Instant) -> Self {
         Self {
             line,
             rest: Bytes::new(),
             stalled_since: None,
             dialogue: None,
             follows: Vec::with_capacity(1),
-            job: arrival.job,
-            connection: arrival.connection,
+            job,
+            connection: Connection::new(arrival.address),
             heard_at: now,
             heard: 0,
             bad_messages: 0,

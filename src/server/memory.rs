@@ -1,0 +1,47 @@
+//! Memory that many connections at once have needed, and nobody needs any more.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Edge;
+
+/// After how many connections it is worth a look. The handshake of each needs some 12 KB.
+const MANY: u64 = 1_000;
+
+/// How long is waited, so that most of those that came at once are served.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// Gives back to the system what is free, whenever many connections have been served. The allocator
+/// would keep it for the next ones, which may never come.
+pub(super) async fn give_back(edge: Edge) {
+    let mut served = edge.served.subscribe();
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            came = served.wait_for(|served| *served >= seen + MANY) => if came.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            () = sleep(SETTLING) => seen = *served.borrow_and_update(),
+        }
+        edge.tasks.spawn_blocking(trim);
+    }
+}
+
+/// Only glibc has to be told.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "a call into the C library, which no crate wraps"
+)]
+fn trim() {
+    // SAFETY: it may be called at any time by any thread, and touches only what is free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim() {}
