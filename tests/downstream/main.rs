@@ -1,7 +1,9 @@
 //! The relay over real sockets, from recorded ComfyUI traffic to what its subscribers see.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod breaches;
 mod commands;
+mod fan_out;
 mod faults;
 mod floods;
 mod floors;
@@ -16,4 +18,5 @@ mod queue;
 mod recordings;
 mod sessions;
 mod subscriber;
+mod wire;
 mod world;
