@@ -70,15 +70,15 @@ impl Clients {
         })
     }
 
-    /// Opens so many subscribers of each job, until each has been shown a state. Tells how long it
+    /// Opens a subscriber of each of these jobs, until each has been shown a state. Tells how long it
     /// took.
-    pub(crate) fn open(&mut self, jobs: usize, each: usize) -> anyhow::Result<Duration> {
+    pub(crate) fn open(&mut self, jobs: &[usize]) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let total = jobs * each;
+        let total = jobs.len();
         let mut heard = Instant::now();
         while self.ready < total {
             while self.clients.len() < total && self.clients.len() < self.ready + OPENING {
-                self.connect(self.clients.len() % jobs)
+                self.connect(jobs[self.clients.len()])
                     .context("cannot open a subscriber")?;
             }
             if self.look()? > 0 {

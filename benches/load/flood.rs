@@ -84,9 +84,9 @@ fn play(args: &Args) -> anyhow::Result<Round> {
         register(&server).await
     })?;
     let board = Arc::new(Board::new(1));
-    let tally = Tally::new(board.clone(), SUBSCRIBERS as u32, Mark::Step);
+    let tally = Tally::new(board.clone(), vec![SUBSCRIBERS as u32], 0, Mark::Step);
     let mut clients = Clients::new(server.address, tally)?;
-    clients.open(1, SUBSCRIBERS)?;
+    clients.open(&[0; SUBSCRIBERS])?;
     clients.tally.restart();
     let (cpu, began) = (server.cpu()?, Instant::now());
     let count = (args.seconds * RATE).round().max(1.0) as u64;

@@ -26,7 +26,12 @@ pub(crate) enum Pace {
     Every(Duration, u64),
     /// Each as soon as nearly all before it have arrived, for so long.
     Saturated(Duration),
+    /// The first job so, and the others [`BESIDE`] apart, for so long.
+    Beside(Duration),
 }
+
+/// How far apart the states of a job are that is watched beside one that saturates the server.
+const BESIDE: Duration = Duration::from_millis(50);
 
 /// Posts update 0 of all jobs: they are known afterwards.
 pub(crate) fn register(address: SocketAddr, jobs: usize) -> anyhow::Result<()> {
@@ -58,7 +63,13 @@ pub(crate) fn publish(
                     Pace::Every(gap, count) => {
                         paced(&client, address, &board, job, gap, count).await
                     }
-                    Pace::Saturated(time) => saturated(&client, address, &board, job, time).await,
+                    Pace::Beside(time) if job > 0 => {
+                        let count = (time.as_secs_f64() / BESIDE.as_secs_f64()).ceil() as u64;
+                        paced(&client, address, &board, job, BESIDE, count).await
+                    }
+                    Pace::Saturated(time) | Pace::Beside(time) => {
+                        saturated(&client, address, &board, job, time).await
+                    }
                 }
             }
         })

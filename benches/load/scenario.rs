@@ -31,6 +31,9 @@ pub(crate) enum Scenario {
     Saturated,
     /// 100 subscribers of each of 100 jobs, states at a pace
     Jobs,
+    /// One subscriber of a job beside 10,000 of another one, whose states come as fast as they are
+    /// delivered: the latencies are the one's
+    Beside,
     /// 10,000 subscribers that nothing is told: connecting, and memory
     Idle,
     /// 19,000 subscribers in one process, 2 states a second
@@ -43,9 +46,10 @@ pub(crate) enum Scenario {
 
 /// How a scenario is played.
 struct Plan {
-    jobs: usize,
     /// Subscribers of each job.
-    each: usize,
+    counts: Vec<usize>,
+    /// The first job of which latencies are taken.
+    first_timed: usize,
     pace: Option<Pace>,
     settles: bool,
     ends: bool,
@@ -60,10 +64,11 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
+        Self::Beside,
         Self::Idle,
         Self::Held,
         Self::Finals,
@@ -86,7 +91,7 @@ impl Scenario {
             };
             for kind in order {
                 let (figures, all_came) = plan.play(kind, args)?;
-                let may_skip = self == Self::Saturated;
+                let may_skip = matches!(self, Self::Saturated | Self::Beside);
                 is_sound &= all_came && figures.out_of_order == 0;
                 is_sound &= may_skip || figures.lost == 0;
                 match kind {
@@ -96,7 +101,7 @@ impl Scenario {
             }
         }
         let (floor, relay) = (Figures::median(&floor), Figures::median(&relay));
-        let name = format!("{} {} x {}", self.name(), plan.jobs, plan.each);
+        let name = format!("{} {} x {}", self.name(), plan.counts.len(), plan.counts[0]);
         floor.print(&name, "floor");
         relay.print("", "relay");
         print_ratio("CPU of a delivery", relay.cpu, floor.cpu);
@@ -125,13 +130,18 @@ impl Scenario {
             let count = (args.seconds * rate).round().max(1.0) as u64;
             Some(Pace::Every(Duration::from_secs_f64(1.0 / rate), count))
         };
+        let mut counts = vec![(subscribers / jobs).max(1); jobs];
+        if self == Self::Beside {
+            counts.push(1);
+        }
         Plan {
-            jobs,
-            each: (subscribers / jobs).max(1),
+            first_timed: usize::from(self == Self::Beside),
+            counts,
             pace: match self {
                 Self::Paced | Self::Jobs => every(args.rate),
                 Self::Held => every(args.rate.min(HELD_RATE)),
                 Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(args.seconds))),
+                Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(args.seconds))),
                 Self::Idle | Self::Finals | Self::Flood => None,
             },
             settles: matches!(self, Self::Idle | Self::Held),
@@ -141,19 +151,32 @@ impl Scenario {
 }
 
 impl Plan {
+    /// The job of each subscriber, the jobs in turn.
+    fn turns(&self) -> Vec<usize> {
+        let most = self.counts.iter().max().copied().unwrap_or_default();
+        let turn = |round: usize| {
+            let jobs = self.counts.iter().enumerate();
+            jobs.filter(move |(_, count)| round < **count)
+                .map(|(job, _)| job)
+        };
+        (0..most).flat_map(turn).collect()
+    }
+
     /// One round with one server. Says also whether all arrived.
     fn play(&self, kind: Kind, args: &Args) -> anyhow::Result<(Figures, bool)> {
         let server = match kind {
             Kind::Floor => Server::floor()?,
             Kind::Relay => Server::relay(None, &args.relay)?,
         };
-        publisher::register(server.address, self.jobs)?;
-        let total = self.jobs * self.each;
+        let jobs = self.counts.len();
+        publisher::register(server.address, jobs)?;
+        let total: usize = self.counts.iter().sum();
         let before = server.memory()?;
-        let board = Arc::new(Board::new(self.jobs));
-        let tally = Tally::new(board.clone(), self.each as u32, Mark::Report);
+        let board = Arc::new(Board::new(jobs));
+        let counts = self.counts.iter().map(|&count| count as u32).collect();
+        let tally = Tally::new(board.clone(), counts, self.first_timed, Mark::Report);
         let mut clients = Clients::new(server.address, tally)?;
-        let opening = clients.open(self.jobs, self.each)?;
+        let opening = clients.open(&self.turns())?;
         let mut figures = Figures {
             connects: total as f64 / opening.as_secs_f64(),
             ..Figures::default()
@@ -180,7 +203,7 @@ impl Plan {
         if self.ends {
             let (cpu, own, began) = (server.cpu()?, own_cpu()?, Instant::now());
             clients.tally.restart();
-            let (address, jobs) = (server.address, self.jobs);
+            let address = server.address;
             let ending = std::thread::spawn(move || publisher::complete(address, jobs));
             let is_over = |clients: &Clients| clients.closed + clients.broken == total;
             all_came &= clients.listen(is_over)?;

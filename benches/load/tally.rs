@@ -47,7 +47,9 @@ pub(crate) struct Tally {
     /// Of each job, the last update that has reached all.
     complete: Vec<u64>,
     /// How many subscribers each job has.
-    each: u32,
+    counts: Vec<u32>,
+    /// The first job of which latencies are taken.
+    first_timed: usize,
     pub(crate) states: u64,
     /// States and updates that a subscriber did not get, though later ones came.
     pub(crate) lost: u64,
@@ -59,7 +61,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(board: Arc<Board>, each: u32, mark: Mark) -> Self {
+    /// `counts` are the subscribers of each job; latencies are taken from job `first_timed` on.
+    pub(crate) fn new(board: Arc<Board>, counts: Vec<u32>, first_timed: usize, mark: Mark) -> Self {
         let jobs = board.jobs();
         let is_each_a_state = mark == Mark::Report;
         let mark = match mark {
@@ -74,7 +77,8 @@ impl Tally {
             end: Finder::new("\"status\":\"completed\""),
             reached: vec![vec![0; RING]; jobs],
             complete: vec![0; jobs],
-            each,
+            counts,
+            first_timed,
             states: 0,
             lost: 0,
             out_of_order: 0,
@@ -124,8 +128,10 @@ impl Tally {
                 .board
                 .now()
                 .saturating_sub(self.board.posted_at(job, mark));
-            self.latencies
-                .push(u32::try_from(taken / 1_000).unwrap_or(u32::MAX));
+            if job >= self.first_timed {
+                let micros = u32::try_from(taken / 1_000);
+                self.latencies.push(micros.unwrap_or(u32::MAX));
+            }
             self.arrive(job, seen.mark, mark);
             if self.is_each_a_state {
                 missing = missing.max(mark - seen.mark - 1);
@@ -140,7 +146,7 @@ impl Tally {
         for reached in before + 1..=mark {
             let count = &mut self.reached[job][reached as usize % RING];
             *count += 1;
-            if *count == self.each {
+            if *count == self.counts[job] {
                 *count = 0;
                 self.complete[job] = self.complete[job].max(reached);
                 self.board.arrived(job);
