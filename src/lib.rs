@@ -11,7 +11,7 @@
 //! | floor | modules | |
 //! |---|---|---|
 //! | top | [`cli`] | parse, start, wait, stop |
-//! | 3 | [`server`] | the downstream edge: HTTP, one session for each subscriber |
+//! | 3 | [`server`] | the downstream edge: HTTP, and threads with thousands of subscribers each |
 //! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
 //! | 1 | [`comfy`] · [`hub`] · [`store`] · [`workflow`] · [`replay`] | none knows another |
 //! | 0 | [`job`] · [`estimate`] | what a job is, how events change it, when it will end; no I/O |
@@ -20,21 +20,26 @@
 //! # The way of one event
 //!
 //! ```text
-//! task A, one for each ComfyUI server                                task B, one for each subscriber
+//! task A, one for each ComfyUI server                       thread B, for thousands of subscribers
 //!
 //! Socket::next ─ Message::parse ─ Relay::ingest ─┐
-//!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ════════════▶ session ─ socket
-//!      (numbered, encoded once)                  ├─ Recorder::record   never waits
+//!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ══ Outlet ══▶ Shard ─ sockets
+//!      (numbered, framed once)                   ├─ Recorder::record   never waits
 //!                                               ─┘
 //! ```
 //!
 //! Every event is folded, but a job whose status stays the same is published ten times a second at the
 //! most (`relay/pace.rs`): the newest state is held back until then, never dropped.
 //!
-//! Where this differs from a first sketch of the design: positions of events (`{epoch, seq}`) are left
-//! to the day when several nodes share the work, because on one node [`job::Job::apply`] swallows every
-//! echo by its state alone. The history of a prompt is read by a task of its own beside task A, so that
-//! a slow answer never keeps the socket from being read.
+//! # Where this differs from a first sketch of the design
+//!
+//! - Subscribers have no task each: waking ten thousand tasks costs as much again as writing to their
+//!   sockets, and each holds kilobytes. The head of `server/shard.rs` tells what there is instead. Event
+//!   streams and monitors, of which there are few, are tasks.
+//! - Positions of events (`{epoch, seq}`) are left to the day when several nodes share the work: on one
+//!   node [`job::Job::apply`] swallows every echo by its state alone.
+//! - The history of a prompt is read by a task of its own beside task A, so that a slow answer never
+//!   keeps the socket from being read.
 
 pub mod config;
 

@@ -74,11 +74,12 @@ impl Clients {
     /// took.
     pub(crate) fn open(&mut self, jobs: &[usize]) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let total = jobs.len();
+        let known = self.clients.len();
+        let total = known + jobs.len();
         let mut heard = Instant::now();
         while self.ready < total {
             while self.clients.len() < total && self.clients.len() < self.ready + OPENING {
-                self.connect(jobs[self.clients.len()])
+                self.connect(jobs[self.clients.len() - known])
                     .context("cannot open a subscriber")?;
             }
             if self.look()? > 0 {
@@ -92,6 +93,12 @@ impl Clients {
             );
         }
         Ok(began.elapsed())
+    }
+
+    /// Lets all subscribers of a job leave at once, without a word.
+    pub(crate) fn leave(&mut self, job: usize) {
+        let leaving = self.clients.iter_mut().filter(|client| client.job == job);
+        leaving.for_each(|client| client.stream = None);
     }
 
     /// Listens until something is so, or nothing comes any more.

@@ -18,6 +18,8 @@ pub(crate) struct Figures {
     pub(crate) rate: Option<f64>,
     /// Milliseconds from the post of a state to its arrival: median and 99th percentile.
     pub(crate) latency: Option<(f64, f64)>,
+    /// The longest of them.
+    pub(crate) longest: Option<f64>,
     pub(crate) lost: u64,
     pub(crate) out_of_order: u64,
     /// Subscribers that got the final state once and then the close, of so many.
@@ -40,6 +42,10 @@ impl Figures {
             client_cpu: some(|round| round.client_cpu),
             rate: some(|round| round.rate),
             latency: p50.zip(p99),
+            longest: rounds
+                .iter()
+                .filter_map(|round| round.longest)
+                .reduce(f64::max),
             lost: rounds.iter().map(|round| round.lost).sum(),
             out_of_order: rounds.iter().map(|round| round.out_of_order).sum(),
             finals: (!finals.is_empty()).then(|| finals.iter().fold((0, 0), sum)),
@@ -109,6 +115,14 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
         odd if odd % 2 == 1 => Some(values[middle]),
         _ => Some((values[middle - 1] + values[middle]) / 2.0),
     }
+}
+
+/// The longest of latencies in microseconds, in milliseconds.
+pub(crate) fn longest(latencies: &[u32]) -> Option<f64> {
+    latencies
+        .iter()
+        .max()
+        .map(|&longest| f64::from(longest) / 1e3)
 }
 
 /// The median and the 99th percentile of latencies in microseconds, in milliseconds.

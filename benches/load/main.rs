@@ -19,6 +19,7 @@ mod frames;
     reason = "what the tests ask of it is not asked here"
 )]
 mod impostor;
+mod leave;
 mod process;
 mod publisher;
 mod scenario;

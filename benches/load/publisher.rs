@@ -28,6 +28,8 @@ pub(crate) enum Pace {
     Saturated(Duration),
     /// The first job so, and the others [`BESIDE`] apart, for so long.
     Beside(Duration),
+    /// Those of all jobs but the first so many, so far apart.
+    Watched(Duration, u64),
 }
 
 /// How far apart the states of a job are that is watched beside one that saturates the server.
@@ -66,6 +68,10 @@ pub(crate) fn publish(
                     Pace::Beside(time) if job > 0 => {
                         let count = (time.as_secs_f64() / BESIDE.as_secs_f64()).ceil() as u64;
                         paced(&client, address, &board, job, BESIDE, count).await
+                    }
+                    Pace::Watched(..) if job == 0 => Ok(0),
+                    Pace::Watched(gap, count) => {
+                        paced(&client, address, &board, job, gap, count).await
                     }
                     Pace::Saturated(time) | Pace::Beside(time) => {
                         saturated(&client, address, &board, job, time).await

@@ -10,10 +10,10 @@ use crate::Args;
 use crate::board::Board;
 use crate::clients::Clients;
 use crate::figures::{Figures, micros_each, percentiles, print_ratio};
-use crate::flood;
 use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
+use crate::{flood, leave};
 
 /// How long the servers are left alone before their memory is looked at: what serves only the
 /// connecting is gone by then.
@@ -40,6 +40,9 @@ pub(crate) enum Scenario {
     Held,
     /// 10,000 subscribers of a job that ends
     Finals,
+    /// 10,000 subscribers that come at once and leave at once, three times, beside one of a running
+    /// job: the latencies are the one's, the memory is what is left for each that came
+    Leave,
     /// 2,000 messages a second from ComfyUI, each on 100 nodes; the relay alone
     Flood,
 }
@@ -64,7 +67,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -72,13 +75,16 @@ impl Scenario {
         Self::Idle,
         Self::Held,
         Self::Finals,
+        Self::Leave,
         Self::Flood,
     ];
 
     /// Runs all rounds, prints what they came to, and says whether all arrived that had to.
     pub(crate) fn measure(self, args: &Args) -> anyhow::Result<bool> {
-        if self == Self::Flood {
-            return flood::measure(args);
+        match self {
+            Self::Flood => return flood::measure(args),
+            Self::Leave => return leave::measure(args),
+            _ => {}
         }
         let plan = self.plan(args);
         let (mut floor, mut relay) = (Vec::new(), Vec::new());
@@ -114,7 +120,7 @@ impl Scenario {
         Ok(is_sound)
     }
 
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -142,7 +148,7 @@ impl Scenario {
                 Self::Held => every(args.rate.min(HELD_RATE)),
                 Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(args.seconds))),
                 Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(args.seconds))),
-                Self::Idle | Self::Finals | Self::Flood => None,
+                Self::Idle | Self::Finals | Self::Leave | Self::Flood => None,
             },
             settles: matches!(self, Self::Idle | Self::Held),
             ends: self == Self::Finals,
