@@ -3,6 +3,9 @@
 //! The guarantee: a subscriber sees the states of a job in their order, none twice, and always the
 //! newest in the end; a final state is never skipped. One that reads too slowly skips states in
 //! between. Deliberately absent: a log of all states, and what a job is.
+//!
+//! One client follows a job by a [`Subscription`], a stream of its own; a thread that serves thousands
+//! holds one [`Share`] of each job and finds what is new in its [`Outlet`].
 
 mod connection;
 mod encoded;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::ServerConfig;
+use comfy_relay::config::{RelayConfig, ServerConfig};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -18,9 +18,16 @@ async fn worlds() -> [World; 2] {
             io_uring,
             ..ServerConfig::default()
         };
+        let settings = Settings::default();
+        // States are counted: none may come only because nothing has changed for a while.
+        let relay = RelayConfig {
+            heartbeat: Duration::from_secs(3_600),
+            ..settings.relay
+        };
         let settings = Settings {
             server,
-            ..Settings::default()
+            relay,
+            ..settings
         };
         World::without_comfyui("http://127.0.0.1:1", settings).await
     };
@@ -90,7 +97,7 @@ async fn who_reads_slowly_skips_states_and_gets_the_newest_and_the_end() {
         let mut slow = Wire::narrow(&world.address(), "/ws/job").await;
         let mut quick = world.subscribe("/ws/job").await;
         let huge = "x".repeat(1 << 20);
-        for progress in 1..=40 {
+        for progress in 1..=20 {
             report(
                 &world,
                 "job",
@@ -99,22 +106,22 @@ async fn who_reads_slowly_skips_states_and_gets_the_newest_and_the_end() {
             .await;
             quick.hear_until(is_state(progress)).await;
         }
-        assert_eq!(quick.states.len(), 40);
+        assert_eq!(quick.states.len(), 20);
         let mut seen = Vec::new();
         loop {
             let (_, message) = slow
                 .text_until(|message| message["type"] == "progress")
                 .await;
             seen.push(message["progress"].as_u64().unwrap());
-            if seen.last() == Some(&40) {
+            if seen.last() == Some(&20) {
                 break;
             }
         }
-        assert!(seen.is_sorted() && seen.len() < 40, "{seen:?}");
+        assert!(seen.is_sorted() && seen.len() < 20, "{seen:?}");
         report(
             &world,
             "job",
-            json!({"progress": 41, "status": "completed", "output_path": huge}),
+            json!({"progress": 21, "status": "completed", "output_path": huge}),
         )
         .await;
         let (_, last) = slow
@@ -207,5 +214,33 @@ async fn one_socket_may_follow_a_hundred_jobs_that_change_at_once() {
         }
         assert_eq!(subscriber.hear_out().await, 1000);
         assert_eq!(subscriber.states.len(), 300);
+    }
+}
+
+/// Those who stay get every state, and nothing is left of those who have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_comes_and_leaves_at_once_disturbs_nobody() {
+    const CROWD: usize = 500;
+    for world in worlds().await {
+        let mut neighbour = world.subscribe("/ws/job").await;
+        for progress in 1..=4 {
+            let address = world.address();
+            let coming = (0..CROWD).map(|_| Wire::connect(&address, "/ws/job", ""));
+            let crowd = futures_util::future::join_all(coming).await;
+            report(&world, "job", state(progress, "")).await;
+            drop(crowd);
+        }
+        report(
+            &world,
+            "job",
+            json!({"progress": 99, "status": "completed"}),
+        )
+        .await;
+        assert_eq!(neighbour.hear_out().await, 1000);
+        assert_eq!(neighbour.states.len(), 5);
+        let mut monitor = world.subscribe("/ws/monitor").await;
+        monitor
+            .hear_until(|status| status["websockets"]["total_connections"] == 0)
+            .await;
     }
 }

@@ -25,6 +25,7 @@ impl Shard {
     /// Takes a client in: it is greeted, and told the newest state of its job, where there is one.
     pub(super) fn welcome(&mut self, line: Line, early: Vec<u8>, arrival: Arrival) {
         let now = Instant::now();
+        tracing::debug!(job_id = %arrival.job, peer = %arrival.address, "subscriber came");
         let known = self.by_job.get_key_value(&arrival.job);
         let job = known.map_or(&arrival.job, |(job, _)| job).clone();
         let deflates = arrival.deflates;

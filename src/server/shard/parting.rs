@@ -160,7 +160,10 @@ impl Shard {
     /// Lets go of a socket.
     pub(super) fn remove(&mut self, who: Key) {
         self.unfollow_all(who);
-        self.subscribers.remove(who);
+        if let Some(subscriber) = self.subscribers.remove(who) {
+            let peer = subscriber.connection.address();
+            tracing::debug!(job_id = %subscriber.job, %peer, "subscriber left");
+        }
     }
 
     fn unfollow_all(&mut self, who: Key) {
