@@ -5,6 +5,7 @@ mod adoption;
 mod database;
 mod disk;
 mod faults;
+mod goodbyes;
 #[path = "../downstream/impostor.rs"]
 #[expect(dead_code, reason = "what the other tests answer is not answered here")]
 mod impostor;

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
@@ -52,6 +54,22 @@ impl Program {
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Asks it to stop, as service managers do.
+    pub(crate) fn terminate(&self) {
+        let id = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        kill(id, Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for its end, and tells its exit code.
+    pub(crate) fn exit_code(mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
+    }
+
+    /// The address of a WebSocket.
+    pub(crate) fn socket(&self, path: &str) -> String {
+        format!("ws://127.0.0.1:{}{path}", self.port)
     }
 
     /// Status and JSON of an answer; `None` where there is none.
