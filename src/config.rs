@@ -1,11 +1,15 @@
 //! What the relay is told at its start, as plain data. Only the command line fills it in.
 
+mod access;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
+
+pub use access::{AccessConfig, KeySource, LimitConfig, Origins, Secret, TlsConfig};
 
 /// Everything that a relay is told.
 #[derive(Debug, Clone)]
@@ -56,6 +60,20 @@ pub struct ServerConfig {
     pub connection_timeout: Duration,
     /// How long a subscriber waits for a job that nobody has registered yet.
     pub job_wait: Duration,
+    /// How long a client may take over a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long a client may take to send the head of a request, and may say nothing between two.
+    pub head_timeout: Duration,
+    /// How long a client may take to send the body of a request.
+    pub body_timeout: Duration,
+    /// How often the files with keys and certificates are looked at.
+    pub reload_interval: Duration,
+    /// Who is let in.
+    pub access: AccessConfig,
+    /// How many of them.
+    pub limits: LimitConfig,
+    /// How connections are encrypted; `None` for not at all.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Where jobs are stored.
@@ -154,6 +172,13 @@ impl Default for ServerConfig {
             ping_interval: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(300),
             job_wait: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            reload_interval: Duration::from_secs(2),
+            access: AccessConfig::default(),
+            limits: LimitConfig::default(),
+            tls: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::WatchStream;
 use super::Edge;
 use super::ending::End;
 use super::error::{Failure, close};
+use super::guard::{Access, Scope};
 use super::message::{ClientMessage, ServerMessage};
 use super::wait::{Missed, Wait, await_job};
 use crate::hub::{Connection, Delivery, Preview, Subscription};
@@ -31,6 +32,7 @@ struct Session {
     /// The job that the socket was opened for.
     job: JobId,
     connection: Connection,
+    access: Access,
     wants_previews: bool,
     jobs: StreamMap<JobId, Subscription>,
     previews: StreamMap<JobId, WatchStream<Option<Arc<Preview>>>>,
@@ -48,6 +50,7 @@ pub(super) async fn serve(
     job: JobId,
     wants_previews: bool,
     connection: Connection,
+    access: Access,
 ) {
     let socket = match socket.await {
         Ok(socket) => socket,
@@ -59,6 +62,7 @@ pub(super) async fn serve(
         socket,
         job,
         connection,
+        access,
         wants_previews,
         jobs: StreamMap::new(),
         previews: StreamMap::new(),
@@ -98,6 +102,7 @@ impl Session {
         loop {
             let step = tokio::select! {
                 () = stop.cancelled() => Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
+                () = self.access.expired() => self.expire().await,
                 Some((job, delivery)) = self.jobs.next() => self.pass_on(job, &delivery).await,
                 Some((_, preview)) = self.previews.next() => self.pass_on_preview(preview).await,
                 Some((job, missed)) = self.waits.next() => self.miss(&job, missed).await,
@@ -181,6 +186,13 @@ impl Session {
 
     async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
         match message {
+            ClientMessage::Auth { token } => match self.access.renew(&self.edge.guard, &token) {
+                Ok(()) => {
+                    let message = ServerMessage::auth(self.access.expires_at());
+                    self.say(&message).await
+                }
+                Err(failure) => self.complain(&self.job.clone(), &failure).await,
+            },
             ClientMessage::Ping => self.say(&ServerMessage::pong()).await,
             ClientMessage::Pong => Ok(()),
             ClientMessage::Subscribe { job_id } => match JobId::parse(&job_id) {
@@ -192,10 +204,13 @@ impl Session {
                     );
                     self.complain(&job, &failure).await
                 }
-                Ok(job) => {
-                    self.subscribe(job);
-                    Ok(())
-                }
+                Ok(job) => match self.access.check(Scope::Subscribe, Some(&job)) {
+                    Ok(()) => {
+                        self.subscribe(job);
+                        Ok(())
+                    }
+                    Err(failure) => self.complain(&job, &failure).await,
+                },
                 Err(error) => self.refuse(error.to_string()).await,
             },
             ClientMessage::Unsubscribe { job_id } => {
@@ -212,12 +227,21 @@ impl Session {
                     Ok(job) => job,
                     Err(error) => return self.refuse(error.to_string()).await,
                 };
+                if let Err(failure) = self.access.check(Scope::Cancel, Some(&job)) {
+                    return self.complain(&job, &failure).await;
+                }
                 match self.edge.relay.cancel(&job).await {
                     Ok(()) => Ok(()),
                     Err(error) => self.complain(&job, &error.into()).await,
                 }
             }
         }
+    }
+
+    async fn expire(&mut self) -> Result<(), End> {
+        self.complain(&self.job.clone(), &Failure::expired())
+            .await?;
+        Err(End::EXPIRED)
     }
 
     async fn refuse(&mut self, why: String) -> Result<(), End> {
