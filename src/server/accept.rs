@@ -23,6 +23,9 @@ use super::route;
 /// descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest head of a request that is read, in bytes. A token may have sixteen thousand.
+const MAX_HEAD: usize = 64 << 10;
+
 /// How many clients are told at a time why they are not served. More are turned away without a word.
 const MAX_REFUSALS: usize = 256;
 
@@ -132,6 +135,7 @@ impl Edge {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
+            .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let refused = async {

@@ -1,6 +1,7 @@
 //! The relay keeps strangers out: tokens, web pages, floods, and clients that mean no good.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod commands;
 mod confusion;
 mod expiry;
 mod files;

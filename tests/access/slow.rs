@@ -114,6 +114,27 @@ async fn a_body_that_does_not_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_long_is_refused() {
+    let world = relay(ServerConfig::default()).await;
+    let mut stream = connect(&world).await;
+    let head = format!("GET / HTTP/1.1\r\nx-long: {}", "x".repeat(1 << 20));
+    // The relay may end the connection before it was given all of it.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let told = heard(&mut stream).await;
+    assert!(
+        told.is_empty() || told.starts_with("HTTP/1.1 431"),
+        "{told}"
+    );
+    let mut stream = connect(&world).await;
+    let head = format!(
+        "GET / HTTP/1.1\r\nx-long: {}\r\nconnection: close\r\n\r\n",
+        "x".repeat(30_000)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(heard(&mut stream).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_in_nobodys_way() {
     let world = relay(ServerConfig::default()).await;
     let mut slow = Vec::new();

@@ -20,8 +20,9 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::gate::relay;
+use super::impostor::Impostor;
 use super::subscriber::PATIENCE;
-use super::world::World;
+use super::world::{Settings, World};
 
 /// Writes a new certificate and its key, and gives back the certificate.
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
@@ -32,7 +33,7 @@ fn write_certificate(folder: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-async fn encrypted() -> (World, TempDir, CertificateDer<'static>) {
+fn settings() -> (ServerConfig, TempDir, CertificateDer<'static>) {
     let folder = tempfile::tempdir().unwrap();
     let certificate = write_certificate(folder.path());
     let server = ServerConfig {
@@ -44,6 +45,11 @@ async fn encrypted() -> (World, TempDir, CertificateDer<'static>) {
         }),
         ..ServerConfig::default()
     };
+    (server, folder, certificate)
+}
+
+async fn encrypted() -> (World, TempDir, CertificateDer<'static>) {
+    let (server, folder, certificate) = settings();
     (relay(server).await, folder, certificate)
 }
 
@@ -179,8 +185,17 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_of_a_socket_is_told_as_an_encrypted_one() {
-    let (world, _folder, certificate) = encrypted().await;
+    let comfyui = Impostor::start().await;
+    comfyui.queue(&["p"], &[]);
+    let (server, _folder, certificate) = settings();
+    let settings = Settings {
+        server,
+        ..Settings::default()
+    };
+    let world = World::without_comfyui(&comfyui.url(), settings).await;
     let mut stream = connect(&world, &certificate).await.unwrap();
-    let answer = ask(&mut stream, "GET /api/anime/health HTTP/1.1", "").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let job = json!({"job_id": "job", "prompt_id": "p"}).to_string();
+    let answer = ask(&mut stream, "POST /api/anime/jobs HTTP/1.1", &job).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("\"wss://localhost/ws/job\""), "{answer}");
 }
