@@ -45,7 +45,7 @@ pub(super) struct AccessArgs {
     #[arg(long, env = "INSECURE")]
     insecure: bool,
 
-    /// The web pages that may use the relay beside its own, such as https://app.example.org, with commas
+    /// The web pages that may use the relay beside its own, by their origin (https://HOST), with commas
     /// between them; * for all
     #[arg(
         long,
