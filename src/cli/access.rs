@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use ipnet::IpNet;
 use url::Url;
 
@@ -42,7 +42,7 @@ pub(super) struct AccessArgs {
 
     /// Listen on other addresses than loopback also where nobody is asked for a token: whoever reaches
     /// the relay can do everything
-    #[arg(long, env = "INSECURE")]
+    #[arg(long, env = "INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
 
     /// The web pages that may use the relay beside its own, by their origin (https://HOST), with commas
@@ -100,7 +100,7 @@ struct LimitArgs {
     max_connections_per_address: u32,
 
     /// Limit clients on the relay's own machine as well
-    #[arg(long, env = "LIMIT_LOOPBACK")]
+    #[arg(long, env = "LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
     limit_loopback: bool,
 }
 

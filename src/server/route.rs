@@ -48,7 +48,9 @@ pub(super) async fn turn_away(
         && let Ok(visitor) = visitor
         && let Ok((response, socket)) = open_socket(&edge, &mut request)
     {
-        let refusing = ending::refuse(socket, String::new(), failure, visitor);
+        let named = request.uri().path().rsplit('/').next();
+        let job = named.unwrap_or_default().to_owned();
+        let refusing = ending::refuse(socket, job, failure, visitor);
         edge.tasks.spawn(refusing);
         return response;
     }

@@ -9,7 +9,8 @@ const FILES: u32 = 1_024;
 #[tokio::test(flavor = "multi_thread")]
 async fn without_tokens_the_relay_is_for_its_own_machine() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        let mut program = Program::start(&["--listen", address], &[], FILES);
+        let variables = [("INSECURE", "false")];
+        let mut program = Program::start(&["--listen", address], &variables, FILES);
         assert_eq!(program.ended().code(), Some(64), "{address}");
         let told = program.log();
         for word in [address, "AUTH_JWT_SECRET", "AUTH_JWKS_FILE", "--insecure"] {
@@ -18,7 +19,11 @@ async fn without_tokens_the_relay_is_for_its_own_machine() {
         assert!(!told.contains("serving"), "{told}");
     }
     // Nobody has this address: the program gets as far as to find out.
-    for variables in [("INSECURE", "true"), ("AUTH_JWT_SECRET", SECRET)] {
+    for variables in [
+        ("INSECURE", "true"),
+        ("INSECURE", "1"),
+        ("AUTH_JWT_SECRET", SECRET),
+    ] {
         let mut program = Program::start(&["--listen", "192.0.2.1:0"], &[variables], FILES);
         assert_eq!(program.ended().code(), Some(1), "{}", program.log());
         assert!(program.log().contains("cannot listen"), "{}", program.log());
