@@ -1,9 +1,11 @@
 //! The command line: parse, start, wait, stop.
 
+mod access;
 mod bar;
 mod client;
 mod database;
 mod demo;
+mod files;
 mod record;
 mod replay;
 mod report;
@@ -16,7 +18,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits). Not clap's own 2, which
 /// here means that a job was cancelled.
@@ -49,6 +55,11 @@ enum Command {
     Report(report::Args),
 }
 
+/// Settings that make no sense together, or name what is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct WrongSetting(anyhow::Error);
+
 /// Runs the program.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -66,7 +77,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<WrongSetting>() {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -78,10 +92,13 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
         .map_err(|error| anyhow::anyhow!("--log (LOG) is no filter: {error}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let output = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(output)
+        .with(filter)
+        .with(filter_fn(is_printable))
         .init();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -95,6 +112,11 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Report(args) => report::run(&args),
         }
     })
+}
+
+/// At its finest the library prints all that goes over sockets, tokens as well.
+fn is_printable(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() != Level::TRACE || !metadata.target().starts_with("tungstenite")
 }
 
 /// Waits until the user or the system wants the program to end.

@@ -1,11 +1,15 @@
 //! What the relay is told at its start, as plain data. Only the command line fills it in.
 
+mod access;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
+
+pub use access::{AccessConfig, KeySource, LimitConfig, Origins, Secret, TlsConfig};
 
 /// Everything that a relay is told.
 #[derive(Debug, Clone)]
@@ -60,6 +64,20 @@ pub struct ServerConfig {
     pub fan_out_threads: usize,
     /// Whether they may use io_uring, where the kernel has it.
     pub io_uring: bool,
+    /// How long a client may take over a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long a client may take to send the head of a request, and may say nothing between two.
+    pub head_timeout: Duration,
+    /// How long a client may take to send the body of a request.
+    pub body_timeout: Duration,
+    /// How often the files with keys and certificates are looked at.
+    pub reload_interval: Duration,
+    /// Who is let in.
+    pub access: AccessConfig,
+    /// How many of them.
+    pub limits: LimitConfig,
+    /// How connections are encrypted; `None` for not at all.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Where jobs are stored.
@@ -160,6 +178,13 @@ impl Default for ServerConfig {
             job_wait: Duration::from_secs(30),
             fan_out_threads: 1,
             io_uring: true,
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            reload_interval: Duration::from_secs(2),
+            access: AccessConfig::default(),
+            limits: LimitConfig::default(),
+            tls: None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::Saved;
 pub use source::Source;
 pub use status::Status;
+pub use wording::discreet;
 
 /// How many files a job remembers. A prompt with more keeps the first ones.
 const MAX_OUTPUTS: usize = 1_000;

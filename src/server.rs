@@ -1,10 +1,12 @@
 //! The downstream edge: HTTP, and one session for each subscriber.
 
+mod accept;
 mod body;
 mod deflate;
 mod ending;
 mod error;
 mod events;
+mod guard;
 mod health;
 mod inflate;
 mod jobs;
@@ -14,6 +16,8 @@ mod metrics;
 mod monitor;
 mod route;
 mod shard;
+mod stamp;
+mod tls;
 mod wait;
 mod web;
 
@@ -21,27 +25,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use guard::KeysError;
 pub use message::ServerMessage;
+pub use tls::TlsError;
 
 use crate::config::ServerConfig;
 use crate::relay::Relay;
+use guard::Guard;
 use shard::{Prepared, Shards};
-
-/// How long a client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long the listener rests after the machine refused it a connection, as it does when file
-/// descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use tls::Tls;
 
 /// How long clients are given to take their leave when the server stops.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,11 +52,34 @@ pub struct Server {
     edge: Edge,
 }
 
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener has no address.
+    #[error("the listener is of no use")]
+    Listener(#[from] std::io::Error),
+    /// There is nothing to check tokens with.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// There is nothing to encrypt connections with.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Whether a server could start with these settings. Reads the files that they name.
+pub fn check(config: &ServerConfig) -> Result<(), StartError> {
+    Guard::new(config, config.listen)?;
+    config.tls.as_ref().map(Tls::load).transpose()?;
+    Ok(())
+}
+
 /// What every connection needs. Cheap to clone.
 #[derive(Debug, Clone)]
 struct Edge {
     relay: Relay,
     config: Arc<ServerConfig>,
+    guard: Arc<Guard>,
+    tls: Option<Arc<Tls>>,
     monitor: monitor::Feed,
     shards: Shards,
     /// Connections that have come and gone, or were handed over.
@@ -68,13 +89,15 @@ struct Edge {
 }
 
 impl Server {
-    /// Serves a relay on a listener that is bound already.
+    /// Serves a relay on a listener that is bound already. Reads the files with keys and certificates.
     pub fn start(
         listener: TcpListener,
         relay: Relay,
         config: ServerConfig,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
+        let guard = Guard::new(&config, address)?;
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let threads = Prepared::new(config.fan_out_threads)?;
         let edge = Edge {
             monitor: monitor::Feed::default(),
@@ -82,12 +105,15 @@ impl Server {
             relay,
             config: Arc::new(config),
             served: Arc::default(),
+            guard: Arc::new(guard),
+            tls: tls.map(Arc::new),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         threads.start(&edge)?;
         edge.tasks.spawn(monitor::watch(edge.clone()));
         edge.tasks.spawn(memory::give_back(edge.clone()));
+        edge.tasks.spawn(refresh(edge.clone()));
         edge.tasks.spawn(edge.clone().accept(listener));
         Ok(Self { address, edge })
     }
@@ -123,52 +149,22 @@ impl Drop for Server {
     }
 }
 
-impl Edge {
-    async fn accept(self, listener: TcpListener) {
-        loop {
-            let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    self.tasks.spawn(self.clone().serve(stream, peer));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection, trying on");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+/// Looks at files now and then that may change while they are in use.
+async fn refresh(edge: Edge) {
+    loop {
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            () = sleep(edge.config.reload_interval) => {}
+        }
+        let (guard, tls) = (edge.guard.clone(), edge.tls.clone());
+        let refreshed = tokio::task::spawn_blocking(move || {
+            guard.refresh();
+            if let Some(tls) = tls {
+                tls.refresh();
             }
-        }
-    }
-
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        // Messages are small and must not wait for each other.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "the connection was gone at once");
-            return;
-        }
-        let (stop, done) = (self.stop.clone(), self.served.clone());
-        let service = service_fn(move |request| {
-            let edge = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(route::answer(edge, peer, request).await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%peer, %error, "a connection broke off");
+        if refreshed.await.is_err() {
+            tracing::error!("keys and certificates could not be looked at");
         }
-        done.send_modify(|served| *served += 1);
     }
 }

@@ -1,9 +1,14 @@
 //! The relay as the other commands see it: over HTTP and WebSocket, like any client.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use hyper::header;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use url::Url;
+
+use crate::config::Secret;
 
 /// Where the relay is.
 #[derive(Debug, Clone, clap::Args)]
@@ -11,6 +16,17 @@ pub(super) struct RelayArg {
     /// The relay's address
     #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = super::serve::comfyui_url, value_name = "URL")]
     relay: Url,
+
+    /// The token, where the relay wants one; better in the environment, where nobody sees it in a list
+    /// of processes
+    #[arg(
+        id = "relay_token",
+        long = "token",
+        env = "RELAY_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<Secret>,
 }
 
 /// What a relay answers to a job that it takes.
@@ -45,22 +61,31 @@ pub(super) struct Message {
 
 impl RelayArg {
     pub(super) fn new(relay: Url) -> Self {
-        Self { relay }
+        Self { relay, token: None }
     }
 
-    /// The address of a job's socket.
-    pub(super) fn socket(&self, job: &str) -> String {
+    /// The request for a job's socket.
+    pub(super) fn socket(&self, job: &str) -> anyhow::Result<Request> {
         let mut url = self.at(&format!("ws/{job}"));
         // A change between these schemes is always allowed.
         let _ = url.set_scheme("ws");
-        url.into()
+        let mut request = url.as_str().into_client_request()?;
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {}", token.expose()).parse();
+            let value = value.map_err(|_| anyhow!("the token is none (--token, RELAY_TOKEN)"))?;
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        Ok(request)
     }
 
     /// Hands in a job.
     pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<Accepted> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let request = client.post(self.at("api/anime/jobs")).json(job).send();
-        let response = request.await.with_context(|| {
+        let mut request = client.post(self.at("api/anime/jobs")).json(job);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let response = request.send().await.with_context(|| {
             format!(
                 "the relay at {} does not answer (--relay, RELAY_URL)",
                 self.relay

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use url::Url;
 
-use crate::config::Database;
+use crate::config::{Database, Secret};
 
 /// Where jobs are stored. The `DB_*` settings are those of older deployments.
 #[derive(Debug, clap::Args)]
@@ -40,22 +40,6 @@ pub(super) struct DatabaseArgs {
     db_password: Option<Secret>,
 }
 
-/// A text that is never printed.
-#[derive(Clone)]
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
 impl DatabaseArgs {
     /// The database that the settings name. Makes the folder for a file.
     pub(super) fn choose(self) -> anyhow::Result<Database> {
@@ -86,7 +70,7 @@ impl DatabaseArgs {
         url.set_host(Some(host)).with_context(|| wrong("DB_HOST"))?;
         let set = url.set_port(Some(self.db_port)).and_then(|()| {
             url.set_username(self.db_user.as_deref().unwrap_or("postgres"))?;
-            url.set_password(self.db_password.as_ref().map(|secret| secret.0.as_str()))
+            url.set_password(self.db_password.as_ref().map(Secret::expose))
         });
         if set.is_err() {
             bail!(wrong("one of DB_PORT, DB_USER and DB_PASSWORD"));

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::asked_to_stop;
+use super::access::keep_private;
 use super::bar::JobBar;
 use super::client::RelayArg;
 use super::watch::{Outcome, follow};
+use super::{WrongSetting, asked_to_stop};
 use crate::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::job::JobId;
 use crate::relay::{Relay, Work};
@@ -74,6 +75,7 @@ struct Sample {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    keep_private(args.listen, "the demo is for this machine alone").map_err(WrongSetting)?;
     let recordings = read_recordings()?;
     let samples: Vec<Sample> = recordings
         .iter()

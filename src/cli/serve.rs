@@ -7,11 +7,12 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::asked_to_stop;
+use super::access::AccessArgs;
 use super::database::DatabaseArgs;
+use super::{WrongSetting, asked_to_stop, files};
 use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::relay::Relay;
-use crate::server::Server;
+use crate::server::{self, Server};
 
 /// The longest time that can be set: clocks cannot count for ever.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
@@ -91,6 +92,9 @@ pub(super) struct Args {
     io_uring: IoUring,
 
     #[command(flatten)]
+    access: AccessArgs,
+
+    #[command(flatten)]
     database: DatabaseArgs,
 
     /// How long finished jobs and node runs are kept in the database; for ever by default. Rows that
@@ -112,6 +116,7 @@ impl TryFrom<Args> for Config {
     type Error = anyhow::Error;
 
     fn try_from(args: Args) -> anyhow::Result<Self> {
+        let access = args.access.access(args.listen)?;
         let store = StoreConfig {
             database: args.database.choose()?,
             retention: args.retention_days,
@@ -132,6 +137,10 @@ impl TryFrom<Args> for Config {
                     .fan_out_threads
                     .map_or_else(half_the_cores, usize::from),
                 io_uring: args.io_uring == IoUring::Auto,
+                access,
+                limits: args.access.limits(),
+                tls: args.access.tls(),
+                ..ServerConfig::default()
             },
             relay: RelayConfig {
                 workflows: args.workflows,
@@ -145,7 +154,11 @@ impl TryFrom<Args> for Config {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::try_from(args)?;
+    let config = Config::try_from(args).map_err(WrongSetting)?;
+    if let Err(error) = server::check(&config.server) {
+        return Err(WrongSetting(error.into()).into());
+    }
+    let limit = files::raise_limit();
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -153,8 +166,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!("jobs are kept in {}", config.store.database);
     let relay = Relay::start(config.relay, config.upstream, &config.store);
     let relay = relay.await.context("cannot set up the HTTP client")?;
+    let has_tls = config.server.tls.is_some();
     let server = Server::start(listener, relay.clone(), config.server)?;
-    tracing::info!("serving http://{}/", server.address());
+    let scheme = if has_tls { "https" } else { "http" };
+    tracing::info!("serving {scheme}://{}/", server.address());
+    if let Some(limit) = limit {
+        tokio::spawn(files::watch(limit));
+    }
     asked_to_stop().await;
     tracing::info!("stopping");
     server.shutdown().await;

@@ -18,8 +18,9 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two attempts to reach it.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The close code of a relay that cannot do now what it was asked.
-const TRY_LATER: u16 = 1013;
+/// The close codes of a relay that cannot do now what it was asked, does not know who asks, or does not
+/// allow it.
+const REFUSALS: [u16; 3] = [1013, 4401, 4403];
 
 /// Exit code where the job cannot be followed.
 const UNREACHABLE: u8 = 3;
@@ -101,7 +102,11 @@ pub(super) async fn follow(
     mut bar: Option<&mut JobBar>,
     heard: &mut bool,
 ) -> Outcome {
-    let mut socket = match connect_async(relay.socket(job.as_str())).await {
+    let request = match relay.socket(job.as_str()) {
+        Ok(request) => request,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    let mut socket = match connect_async(request).await {
         Ok((socket, _)) => socket,
         Err(tungstenite::Error::Http(response)) => {
             return Outcome::Refused(format!("the relay answers {}", response.status()));
@@ -113,7 +118,7 @@ pub(super) async fn follow(
     loop {
         let text = match socket.next().await {
             Some(Ok(Frame::Text(text))) => text,
-            Some(Ok(Frame::Close(Some(close)))) if u16::from(close.code) == TRY_LATER => {
+            Some(Ok(Frame::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
                 return Outcome::Refused(complaint.unwrap_or_else(|| close.to_string()));
             }
             Some(Ok(_)) => continue,

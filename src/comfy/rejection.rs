@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::job::discreet;
+
 /// What ComfyUI's validation has against a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -45,7 +47,7 @@ impl Rejection {
         };
         Self {
             kind: error["type"].as_str().unwrap_or("rejected").to_owned(),
-            message,
+            message: discreet(&message),
             inputs: wrong_inputs(&body["node_errors"]),
         }
     }
@@ -62,7 +64,8 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                 .unwrap_or_default();
             errors.iter().map(move |error| {
                 let word = |key| error[key].as_str().unwrap_or_default();
-                let message = [word("message"), word("details")];
+                let mut message = vec![word("message"), word("details")];
+                message.retain(|part| !part.is_empty());
                 WrongInput {
                     node: id.clone(),
                     class_type: node["class_type"].as_str().unwrap_or_default().to_owned(),
@@ -70,11 +73,7 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                         .as_str()
                         .unwrap_or_default()
                         .to_owned(),
-                    message: message
-                        .into_iter()
-                        .filter(|m| !m.is_empty())
-                        .collect::<Vec<_>>()
-                        .join(": "),
+                    message: discreet(&message.join(": ")),
                 }
             })
         })

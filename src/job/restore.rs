@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{ErrorCode, Job, JobError, JobId, Output, Report, Source, Status};
+use super::{ErrorCode, Job, JobError, JobId, Output, Report, Source, Status, wording};
 
 /// How far the numbers of states jump at a restart. More states than this are never lost with it, so
 /// that numbers go on growing for subscribers who saw the last ones.
@@ -70,7 +70,8 @@ impl Job {
                 .as_deref()
                 .and_then(ErrorCode::from_word)
                 .unwrap_or(ErrorCode::ExecutionError),
-            message,
+            // Somebody else may have written it.
+            message: wording::kept_failure(&message),
         });
         job.learned_from = saved.learned_from.as_deref().and_then(Source::from_word);
         job.started_at = saved.started_at;

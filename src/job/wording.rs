@@ -1,13 +1,20 @@
 //! Sentences for people.
 
+mod paths;
+
 use super::nodes::{Bar, Current};
 use super::{Plan, PlannedNode};
+
+pub use paths::discreet;
 
 /// The longest name of a node in a sentence, in characters.
 const MAX_NAME: usize = 60;
 
 /// The longest account of an error, in characters: a few lines on a page.
 const MAX_ERROR: usize = 500;
+
+/// The longest account of an error that was kept: with the node's name before it.
+const MAX_KEPT_ERROR: usize = MAX_ERROR + 2 * MAX_NAME + 20;
 
 /// What a queued job says.
 pub(super) fn queued(ahead: Option<usize>) -> String {
@@ -79,9 +86,14 @@ fn doing(node: &PlannedNode) -> Option<&'static str> {
     Some(sentence)
 }
 
+/// What went wrong, as it was kept by us or by somebody else.
+pub(super) fn kept_failure(message: &str) -> String {
+    short(&discreet(message), MAX_KEPT_ERROR)
+}
+
 /// What went wrong, naming the node. Takes any text that a node raised.
 pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
-    let raised = short(raised, MAX_ERROR);
+    let raised = short(&discreet(raised), MAX_ERROR);
     match node {
         Some((class, id)) => {
             let (class, id) = (short(class, MAX_NAME), short(id, MAX_NAME));

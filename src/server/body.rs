@@ -17,9 +17,6 @@ use super::error::Failure;
 /// The largest body that is taken: a workflow of thousands of nodes is a few megabytes.
 const MAX_BODY: usize = 16 << 20;
 
-/// How long a client may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The body of an answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -41,6 +38,18 @@ pub(super) fn full(
         header::X_CONTENT_TYPE_OPTIONS,
         header::HeaderValue::from_static("nosniff"),
     );
+    // Addresses may hold tokens.
+    headers.insert(
+        header::REFERRER_POLICY,
+        header::HeaderValue::from_static("no-referrer"),
+    );
+    response
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = status;
     response
 }
 
@@ -55,9 +64,12 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
     }
 }
 
-/// Reads a request's body as JSON.
-pub(super) async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
-    let reading = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+/// Reads a request's body as JSON. All of it must come in time.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    body: Incoming,
+    patience: Duration,
+) -> Result<T, Failure> {
+    let reading = timeout(patience, Limited::new(body, MAX_BODY).collect());
     let bytes = match reading.await {
         Ok(Ok(read)) => read.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -77,10 +89,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, 
             return Err(Failure::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
-                format!(
-                    "the body did not come within {} seconds",
-                    BODY_TIMEOUT.as_secs()
-                ),
+                format!("the body did not come within {patience:?}"),
             ));
         }
     };

@@ -3,21 +3,45 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use hyper_tungstenite::HyperWebsocketStream;
-use hyper_tungstenite::tungstenite::Utf8Bytes;
+use futures_util::{SinkExt, StreamExt};
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as SocketError, ProtocolError};
 use hyper_tungstenite::tungstenite::protocol::CloseFrame;
+use hyper_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
+use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::close;
+use super::error::{Failure, close};
+use super::guard::Visitor;
+use super::message::ServerMessage;
 
 /// How long a client may take to answer a close, or we to answer its own.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is read at once of what nobody wants to know any more.
 const DISCARD_BUFFER: usize = 16 << 10;
+
+/// Tells a client why it is not served, and closes: browsers show their pages neither the status nor
+/// the body of an upgrade that was refused. The visitor keeps its place meanwhile.
+pub(super) async fn refuse(socket: HyperWebsocket, job: String, failure: Failure, _: Visitor) {
+    let mut socket = match socket.await {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
+    };
+    let greeting = ServerMessage::connection(&job, "Connected, but not let in").encode();
+    let error = ServerMessage::error(&job, failure.code, &failure.message).encode();
+    let telling = async {
+        for text in [greeting, error] {
+            socket.send(Frame::Text(text.into())).await?;
+        }
+        Ok::<_, SocketError>(())
+    };
+    let end = match timeout(CLOSE_TIMEOUT, telling).await {
+        Ok(Ok(())) => End::Close(failure.close_code(), failure.code),
+        Ok(Err(_)) | Err(_) => End::Gone,
+    };
+    end.carry_out(&mut socket).await;
+}
 
 /// Why a socket ends.
 #[derive(Debug)]
@@ -51,6 +75,9 @@ impl From<SocketError> for End {
 }
 
 impl End {
+    /// The client's token has expired.
+    pub(super) const EXPIRED: Self = Self::Close(close::UNAUTHENTICATED, "the token has expired");
+
     /// Ends a socket in good manner, but waits only a moment for the client.
     pub(super) async fn carry_out(self, socket: &mut HyperWebsocketStream) {
         let goodbye = async {

@@ -1,5 +1,8 @@
 //! Every failure's status, code and wording, and the codes with which sockets are closed.
 
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode, header};
 use serde_json::json;
 
@@ -8,6 +11,9 @@ use crate::comfy::WrongInput;
 use crate::job::{JobId, JobIdError};
 use crate::relay::RelayError;
 use crate::workflow::WorkflowError;
+
+/// How long a client waits that found no place, in seconds.
+const FULL_PAUSE: u64 = 5;
 
 /// A request that was not done, and why.
 #[derive(Debug)]
@@ -19,7 +25,19 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// What ComfyUI has against single inputs.
     inputs: Vec<WrongInput>,
-    allow: Option<&'static str>,
+    /// What programs are told beside it.
+    beside: Option<Beside>,
+}
+
+/// What programs are told beside a failure, in a header.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    /// The methods that are taken.
+    Allow(&'static str),
+    /// How to say who one is.
+    Challenge(&'static str),
+    /// When to try again, in seconds.
+    RetryAfter(u64),
 }
 
 /// The codes with which sockets are closed, as documented.
@@ -38,6 +56,10 @@ pub(super) mod close {
     pub(crate) const TOO_BIG: u16 = 1009;
     /// What cannot be done now may be possible later.
     pub(crate) const TRY_LATER: u16 = 1013;
+    /// Nobody knows who the client is, or no longer.
+    pub(crate) const UNAUTHENTICATED: u16 = 4401;
+    /// It is known who the client is, and that it may not do this.
+    pub(crate) const FORBIDDEN: u16 = 4403;
     /// There is no such job, and none came.
     pub(crate) const JOB_NOT_FOUND: u16 = 4404;
 }
@@ -49,7 +71,7 @@ impl Failure {
             code,
             message: message.into(),
             inputs: Vec::new(),
-            allow: None,
+            beside: None,
         }
     }
 
@@ -68,7 +90,7 @@ impl Failure {
 
     pub(super) fn wrong_method(allow: &'static str) -> Self {
         Self {
-            allow: Some(allow),
+            beside: Some(Beside::Allow(allow)),
             ..Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
@@ -81,15 +103,84 @@ impl Failure {
         RelayError::JobNotFound(id.clone()).into()
     }
 
+    /// Nobody knows who asks.
+    pub(super) fn no_token() -> Self {
+        Self {
+            beside: Some(Beside::Challenge("Bearer realm=\"comfy-relay\"")),
+            ..Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "a token is needed: send it as \"Authorization: Bearer TOKEN\"",
+            )
+        }
+    }
+
+    /// The token is not believed.
+    pub(super) fn bad_token(why: &'static str) -> Self {
+        Self {
+            beside: Some(Beside::Challenge(
+                "Bearer realm=\"comfy-relay\", error=\"invalid_token\"",
+            )),
+            ..Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", why)
+        }
+    }
+
+    /// The token was believed, but its time is over.
+    pub(super) fn expired() -> Self {
+        Self::bad_token("the token has expired; connect again with a new one")
+    }
+
+    /// It is known who asks, and that this is not allowed.
+    pub(super) fn forbidden(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
+    }
+
+    /// Too much at once, from one client.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        Self {
+            beside: Some(Beside::RetryAfter(seconds)),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                format!("too many requests; try again in {seconds} s"),
+            )
+        }
+    }
+
+    /// No place is left.
+    pub(super) fn too_many_connections(why: &'static str) -> Self {
+        Self {
+            beside: Some(Beside::RetryAfter(FULL_PAUSE)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", why)
+        }
+    }
+
+    /// The code with which a socket is closed for it.
+    pub(super) fn close_code(&self) -> u16 {
+        match self.status {
+            StatusCode::UNAUTHORIZED => close::UNAUTHENTICATED,
+            StatusCode::FORBIDDEN => close::FORBIDDEN,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => close::TRY_LATER,
+            _ => close::POLICY,
+        }
+    }
+
     pub(super) fn answer(&self) -> Response<Body> {
         let mut error = json!({"code": self.code, "message": self.message});
         if !self.inputs.is_empty() {
             error["inputs"] = self.inputs.iter().map(wrong_input).collect();
         }
         let mut response = body::json(self.status, &json!({"error": error}));
-        if let Some(allow) = self.allow {
-            let allow = header::HeaderValue::from_static(allow);
-            response.headers_mut().insert(header::ALLOW, allow);
+        if let Some(beside) = self.beside {
+            let (name, value) = match beside {
+                Beside::Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
+                Beside::Challenge(text) => {
+                    (header::WWW_AUTHENTICATE, HeaderValue::from_static(text))
+                }
+                Beside::RetryAfter(seconds) => (header::RETRY_AFTER, seconds.into()),
+            };
+            response.headers_mut().insert(name, value);
         }
         response
     }

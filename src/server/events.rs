@@ -11,6 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Edge;
 use super::body::{Body, full};
+use super::error::Failure;
+use super::guard::Access;
 use super::message::ServerMessage;
 use super::wait::await_job;
 use crate::hub::{Connection, Delivery, Subscription};
@@ -28,6 +30,7 @@ struct Events {
     /// The number of the last state that the client has seen, from before it reconnected.
     seen: Option<u64>,
     events: mpsc::Sender<Bytes>,
+    access: Access,
 }
 
 /// The client has left.
@@ -41,6 +44,7 @@ pub(super) fn stream<B>(
     job: JobId,
     request: &Request<B>,
     connection: Connection,
+    access: Access,
 ) -> Response<Body> {
     let seen = last_event_id(request.headers());
     let final_seq = edge.relay.final_seq(&job);
@@ -58,6 +62,7 @@ pub(super) fn stream<B>(
         subscription,
         seen,
         events,
+        access,
     };
     edge.tasks.spawn(async move {
         if stream.run().await.is_err() {
@@ -104,6 +109,10 @@ impl Events {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.events.closed() => return Err(Gone),
+                () = self.access.expired() => {
+                    let failure = Failure::expired();
+                    return self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await;
+                }
                 Some(delivery) = self.subscription.next() => {
                     waits = false;
                     if self.pass_on(&delivery).await? {

@@ -10,26 +10,39 @@ use super::message::now;
 /// How many jobs, and how many connections of each, are listed one by one.
 const MAX_DETAILS: usize = 100;
 
-/// `GET /api/anime/health`.
-pub(super) fn health(edge: &Edge) -> Response<Body> {
+/// `GET /api/anime/health`. Strangers are told how the parts do, not where they are or what they do.
+pub(super) fn health(edge: &Edge, is_trusted: bool) -> Response<Body> {
     let backends = edge.relay.backend_health();
     let jobs = edge.relay.job_counts();
     let recorder = edge.relay.recorder();
     let database = recorder.health();
     let healthy =
         database.is_connected && backends.iter().all(|backend| backend.status == "connected");
+    let is_connected = if database.is_connected {
+        "connected"
+    } else {
+        "unreachable"
+    };
+    let (comfyui, database) = match is_trusted {
+        true => (
+            json!(backends),
+            json!({"status": is_connected, "kind": recorder.store().kind(), "pending": database.pending}),
+        ),
+        false => {
+            let unnamed = (1..).zip(&backends).map(|(number, backend)| {
+                json!({"name": format!("comfyui-{number}"), "status": backend.status})
+            });
+            (unnamed.collect(), json!({"status": is_connected}))
+        }
+    };
     let health = json!({
         "status": if healthy { "healthy" } else { "degraded" },
         "service": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
         "timestamp": now(),
         "components": {
-            "comfyui": backends,
-            "database": {
-                "status": if database.is_connected { "connected" } else { "unreachable" },
-                "kind": recorder.store().kind(),
-                "pending": database.pending,
-            },
+            "comfyui": comfyui,
+            "database": database,
             "redis": {"status": "not_configured"},
             "jobs": {"active_count": jobs.active + jobs.queued, "total_tracked": jobs.total},
         },
@@ -37,10 +50,13 @@ pub(super) fn health(edge: &Edge) -> Response<Body> {
     body::json(StatusCode::OK, &health)
 }
 
-/// `GET /api/anime/websocket/status`.
-pub(super) fn websocket_status(edge: &Edge) -> Response<Body> {
+/// `GET /api/anime/websocket/status`. Strangers are told how many there are, not who follows what.
+pub(super) fn websocket_status(edge: &Edge, is_trusted: bool) -> Response<Body> {
     let count = edge.relay.hub().count();
-    let (listed, truncated) = edge.relay.hub().connections(MAX_DETAILS, MAX_DETAILS);
+    let (listed, truncated) = match is_trusted {
+        true => edge.relay.hub().connections(MAX_DETAILS, MAX_DETAILS),
+        false => Default::default(),
+    };
     let details: Map<_, _> = listed
         .into_iter()
         .map(|(job, count, connections)| {

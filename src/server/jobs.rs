@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Edge;
 use super::body::{self, Body, full, read_json};
 use super::error::{Failure, wrong_input};
+use super::guard::{Access, Scope};
 use super::route::query;
 use crate::job::{JobId, Report, Status};
 use crate::relay::Work;
@@ -47,14 +48,20 @@ struct NewReport {
 pub(super) async fn create(
     edge: &Edge,
     request: Request<Incoming>,
+    access: &Access,
 ) -> Result<Response<Body>, Failure> {
     let host = request
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let host = host.map_or_else(|| edge.config.listen.to_string(), str::to_owned);
-    let new: NewJob = read_json(request.into_body()).await?;
+    let scheme = match edge.config.tls {
+        Some(_) => "wss",
+        None => "ws",
+    };
+    let new: NewJob = read_json(request.into_body(), edge.config.body_timeout).await?;
     let job_id = new.job_id.as_deref().map(JobId::parse).transpose()?;
+    access.check(Scope::Submit, job_id.as_ref())?;
     let work = match (new.prompt_id, new.workflow) {
         (Some(prompt), None) if prompt.is_empty() || prompt.len() > MAX_PROMPT_ID => {
             return Err(Failure::bad_request(
@@ -86,7 +93,7 @@ pub(super) async fn create(
         "job_id": accepted.job_id,
         "prompt_id": accepted.prompt_id,
         "backend": accepted.backend,
-        "ws_url": format!("ws://{host}/ws/{}", accepted.job_id),
+        "ws_url": format!("{scheme}://{host}/ws/{}", accepted.job_id),
     });
     if !accepted.ignored.is_empty() {
         answer["ignored"] = accepted.ignored.iter().map(wrong_input).collect();
@@ -98,6 +105,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     edge: &Edge,
     request: &Request<Incoming>,
+    access: &Access,
 ) -> Result<Response<Body>, Failure> {
     let asked = |name: &str| query(request, name).filter(|text| !text.is_empty());
     let moment = |name: &str| {
@@ -114,6 +122,7 @@ pub(super) async fn list(
         backend: asked("backend"),
         since: moment("since")?,
         until: moment("until")?,
+        only: access.only(),
         after: asked("cursor").map(|text| cursor(&text)).transpose()?,
     };
     let limit = match asked("limit").map(|text| text.parse()) {
@@ -165,7 +174,7 @@ pub(super) async fn report(
     job: &JobId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
-    let new: NewReport = read_json(request.into_body()).await?;
+    let new: NewReport = read_json(request.into_body(), edge.config.body_timeout).await?;
     if !(0.0..=100.0).contains(&new.progress) {
         return Err(Failure::bad_request(
             "bad_progress",

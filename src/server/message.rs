@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::guard::Token;
 use crate::job::{JobError, JobId};
 
 /// What the server says of a connection, not of a job's state.
@@ -31,6 +32,13 @@ pub enum ServerMessage<'a> {
         /// When it was said.
         timestamp: Timestamp,
     },
+    /// A newer token was taken.
+    Auth {
+        /// Until when; `null` where nobody is asked for one.
+        expires_at: Option<Timestamp>,
+        /// When it was said.
+        timestamp: Timestamp,
+    },
     /// A sign of life.
     Ping {
         /// When it was given.
@@ -47,6 +55,8 @@ pub enum ServerMessage<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum ClientMessage {
+    /// Go on with a newer token.
+    Auth { token: Token },
     /// Answered by a `pong`.
     Ping,
     /// The answer to our `ping`.
@@ -83,6 +93,14 @@ impl<'a> ServerMessage<'a> {
     /// Why a job failed.
     pub fn job_failed(job_id: &'a JobId, error: &'a JobError) -> Self {
         Self::error(job_id.as_str(), error.code.as_str(), &error.message)
+    }
+
+    /// A newer token was taken.
+    pub fn auth(expires_at: Option<Timestamp>) -> Self {
+        Self::Auth {
+            expires_at,
+            timestamp: now(),
+        }
     }
 
     /// A sign of life.

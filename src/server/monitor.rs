@@ -11,7 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Edge;
 use super::ending::End;
-use super::error::close;
+use super::error::{Failure, close};
+use super::guard::Access;
 use super::message::{ClientMessage, ServerMessage};
 
 /// The least time between two messages, as documented.
@@ -53,17 +54,21 @@ fn encode(edge: &Edge) -> Utf8Bytes {
 
 /// Serves one monitor.
 #[tracing::instrument(name = "monitor", skip_all)]
-pub(super) async fn serve(edge: Edge, socket: HyperWebsocket) {
+pub(super) async fn serve(edge: Edge, socket: HyperWebsocket, mut access: Access) {
     let mut socket = match socket.await {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
     };
-    let Err(end) = follow(&edge, &mut socket).await;
+    let Err(end) = follow(&edge, &mut socket, &mut access).await;
     end.carry_out(&mut socket).await;
 }
 
 /// Sends until the socket is to end.
-async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Result<Infallible, End> {
+async fn follow(
+    edge: &Edge,
+    socket: &mut HyperWebsocketStream,
+    access: &mut Access,
+) -> Result<Infallible, End> {
     let mut feed = edge.monitor.0.subscribe();
     let greeting = ServerMessage::connection("monitor", "Connected to the system monitor").encode();
     send(edge, socket, Frame::Text(greeting.into())).await?;
@@ -75,6 +80,10 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Result<Infall
     loop {
         tokio::select! {
             () = edge.stop.cancelled() => return Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
+            () = access.expired() => {
+                send(edge, socket, Frame::Text(refusal(&Failure::expired()))).await?;
+                return Err(End::EXPIRED);
+            }
             changed = feed.changed() => {
                 changed.map_err(|_| End::Gone)?;
                 let status = feed.borrow_and_update().clone();
@@ -86,8 +95,8 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Result<Infall
                 None => return Err(End::Gone),
                 Some(Ok(frame)) => {
                     heard_at = Instant::now();
-                    if asks_for_pong(&frame) {
-                        send(edge, socket, Frame::Text(ServerMessage::pong().encode().into())).await?;
+                    if let Some(answer) = answer(edge, access, &frame) {
+                        send(edge, socket, Frame::Text(answer)).await?;
                     }
                 }
             },
@@ -102,12 +111,25 @@ async fn follow(edge: &Edge, socket: &mut HyperWebsocketStream) -> Result<Infall
     }
 }
 
-/// A monitor may say `ping`; whatever else it says has no meaning here.
-fn asks_for_pong(frame: &Frame) -> bool {
-    match frame {
-        Frame::Text(text) => matches!(serde_json::from_str(text), Ok(ClientMessage::Ping)),
-        _ => false,
+/// A monitor may say `ping`, or send a newer token; whatever else it says has no meaning here.
+fn answer(edge: &Edge, access: &mut Access, frame: &Frame) -> Option<Utf8Bytes> {
+    let Frame::Text(text) = frame else {
+        return None;
+    };
+    match serde_json::from_str(text).ok()? {
+        ClientMessage::Ping => Some(ServerMessage::pong().encode().into()),
+        ClientMessage::Auth { token } => Some(match access.renew(&edge.guard, &token) {
+            Ok(()) => ServerMessage::auth(access.expires_at()).encode().into(),
+            Err(failure) => refusal(&failure),
+        }),
+        _ => None,
     }
+}
+
+fn refusal(failure: &Failure) -> Utf8Bytes {
+    ServerMessage::error("monitor", failure.code, &failure.message)
+        .encode()
+        .into()
 }
 
 /// A monitor that does not read is given up in the end.

@@ -22,6 +22,7 @@
 mod batch;
 mod deadlines;
 mod dialogue;
+mod expiry;
 mod fan_out;
 mod follow;
 mod hearing;
@@ -43,6 +44,7 @@ use hyper_tungstenite::HyperWebsocket;
 use tokio::sync::oneshot;
 
 use super::Edge;
+use super::guard::Access;
 use crate::job::JobId;
 use inbox::{Inbox, Word};
 use line::Line;
@@ -64,6 +66,7 @@ pub(super) struct Arrival {
     /// It has negotiated compression.
     pub(super) deflates: bool,
     pub(super) address: IpAddr,
+    pub(super) access: Access,
 }
 
 /// Threads that are ready, but do not know yet what they serve.

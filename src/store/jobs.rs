@@ -21,6 +21,8 @@ pub struct JobFilter {
     pub since: Option<Timestamp>,
     /// Only those registered before this moment.
     pub until: Option<Timestamp>,
+    /// Only those with one of these ids; `None` for all.
+    pub only: Option<Vec<JobId>>,
     /// Only those that come after this one in the list.
     pub after: Option<Cursor>,
 }
@@ -58,10 +60,12 @@ struct Row {
     completed_ms: Option<i64>,
 }
 
-/// Where the two databases differ: how a row is read, and as what a moment is compared.
+/// Where the two databases differ: how a row is read, as what a moment is compared, and what follows a key
+/// that is to be one of the ids in `$5`, which have commas between them.
 struct Dialect {
     columns: &'static str,
     moment: &'static str,
+    one_of: &'static str,
 }
 
 const POSTGRES: Dialect = Dialect {
@@ -71,6 +75,7 @@ const POSTGRES: Dialect = Dialect {
               round(extract(epoch FROM started_at) * 1000)::bigint AS started_ms, \
               round(extract(epoch FROM completed_at) * 1000)::bigint AS completed_ms",
     moment: "timestamptz",
+    one_of: "= ANY (string_to_array(CAST($5 AS text), ','))",
 };
 
 const SQLITE: Dialect = Dialect {
@@ -79,6 +84,7 @@ const SQLITE: Dialect = Dialect {
               CAST(round(unixepoch(started_at, 'subsec') * 1000) AS BIGINT) AS started_ms, \
               CAST(round(unixepoch(completed_at, 'subsec') * 1000) AS BIGINT) AS completed_ms",
     moment: "text",
+    one_of: r#"IN (SELECT value FROM json_each('["' || replace($5, ',', '","') || '"]'))"#,
 };
 
 impl Store {
@@ -121,10 +127,11 @@ impl Store {
         let Dialect {
             columns,
             moment: ts,
+            one_of,
         } = self.dialect();
         // Somebody else's moments may be finer than a cursor: the row itself knows, while it is there.
         let place = format!(
-            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $6), CAST($5 AS {ts}))"
+            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $7), CAST($6 AS {ts}))"
         );
         let words = Status::ALL.map(|status| format!("'{}'", status.as_str()));
         let words = words.join(", ");
@@ -135,19 +142,25 @@ impl Store {
              AND (CAST($2 AS text) IS NULL OR backend = $2) \
              AND (CAST($3 AS {ts}) IS NULL OR created_at >= CAST($3 AS {ts})) \
              AND (CAST($4 AS {ts}) IS NULL OR created_at < CAST($4 AS {ts})) \
-             AND (CAST($5 AS {ts}) IS NULL OR created_at < {place} \
-                  OR (created_at = {place} AND job_key < $6)) \
-             ORDER BY created_at DESC, job_key DESC LIMIT $7"
+             AND (CAST($5 AS text) IS NULL OR job_key {one_of}) \
+             AND (CAST($6 AS {ts}) IS NULL OR created_at < {place} \
+                  OR (created_at = {place} AND job_key < $7)) \
+             ORDER BY created_at DESC, job_key DESC LIMIT $8"
         )
         .replace("$3", "CAST($3 AS text)")
         .replace("$4", "CAST($4 AS text)")
-        .replace("$5", "CAST($5 AS text)");
+        .replace("$6", "CAST($6 AS text)");
+        let only = filter.only.as_ref().map(|ids| {
+            let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+            ids.join(",")
+        });
         let after = filter.after.as_ref();
         let query = sql_query(sql)
             .bind::<Nullable<Text>, _>(filter.status.map(Status::as_str))
             .bind::<Nullable<Text>, _>(filter.backend.as_deref())
             .bind::<Nullable<Text>, _>(filter.since.map(moment))
             .bind::<Nullable<Text>, _>(filter.until.map(moment))
+            .bind::<Nullable<Text>, _>(only)
             .bind::<Nullable<Text>, _>(after.map(|cursor| moment(cursor.created_at)))
             .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.job_id.as_str()))
             .bind::<BigInt, _>(limit as i64);

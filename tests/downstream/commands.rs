@@ -121,7 +121,11 @@ async fn wrong_files_and_settings_are_named() {
             "--websocket-ping-interval",
         ),
         (&["serve", "--no-such-flag"], 64, "--no-such-flag"),
-        (&["serve", "--listen", "192.0.2.1:1"], 1, "LISTEN"),
+        (
+            &["serve", "--insecure", "--listen", "192.0.2.1:1"],
+            1,
+            "LISTEN",
+        ),
         (&["demo", "--speed", "0"], 64, "--speed"),
         (&["watch", "a/b"], 64, "job id"),
         (&["replay", "no-such-folder"], 1, "no-such-folder"),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// How long anything is waited for before the test has failed.
@@ -31,8 +32,8 @@ pub(crate) enum Heard {
 }
 
 impl Subscriber {
-    pub(crate) async fn connect(url: &str) -> Self {
-        let (socket, _) = timeout(PATIENCE, connect_async(url))
+    pub(crate) async fn connect(request: impl IntoClientRequest + Unpin) -> Self {
+        let (socket, _) = timeout(PATIENCE, connect_async(request))
             .await
             .unwrap()
             .unwrap();
@@ -140,7 +141,7 @@ impl Subscriber {
                 self.states.push(message.clone());
             }
             "error" => self.errors.push(message.clone()),
-            "connection" | "ping" | "pong" | "system_status" => {}
+            "connection" | "auth" | "ping" | "pong" | "system_status" => {}
             other => panic!("an undocumented type: {other}"),
         }
     }

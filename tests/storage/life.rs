@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, StoreConfig};
+use comfy_relay::job::JobId;
 use comfy_relay::relay::Relay;
 use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -20,6 +22,7 @@ on_both!(
     a_job_is_kept_whole,
     a_failure_is_kept,
     lists_go_on_over_restarts,
+    lists_are_held_to_ids,
     forgotten_jobs_are_answered_for,
     a_job_goes_on_after_a_restart,
     a_job_of_a_server_that_is_gone_is_left_alone,
@@ -203,6 +206,31 @@ async fn lists_go_on_over_restarts(db: TestDatabase) {
     let moment = first["jobs"][1]["created_at"].as_str().unwrap();
     assert_eq!(walk(&world, &format!("until={moment}")).await, ["c", "a"]);
     assert_eq!(walk(&world, &format!("since={moment}")).await, ["e", "d"]);
+    stop(world).await;
+}
+
+async fn lists_are_held_to_ids(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    for job in ["a", "b.c", "d:e", "f_g"] {
+        report(&world, job, json!({"progress": 10, "status": "processing"})).await;
+    }
+    let id = |id: &&str| JobId::parse(id).unwrap();
+    let store = world.relay.recorder().store();
+    for (asked, limit, found) in [
+        (&["d:e", "nobody", "a"][..], 10, &["d:e", "a"][..]),
+        (&["f-g", "b", "c"], 10, &[]),
+        (&["a", "b.c", "f_g"], 2, &["f_g", "b.c"]),
+        (&[], 10, &[]),
+    ] {
+        let filter = JobFilter {
+            only: Some(asked.iter().map(id).collect()),
+            ..JobFilter::default()
+        };
+        let jobs = store.jobs(&filter, limit).await.unwrap();
+        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!(ids, found, "{asked:?}");
+    }
     stop(world).await;
 }
 

@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use bytes::Bytes;
 use slotmap::DefaultKey as Key;
 
@@ -70,15 +72,18 @@ impl Shard {
         let (subscribers, batch) = (&self.subscribers, &mut self.batch);
         let frames: Vec<_> = parcels
             .iter()
-            .map(|parcel| (subscribers[parcel.who].line.plain(), &parcel.frame))
+            .filter_map(|parcel| Some((subscribers[parcel.who].line.plain()?, &parcel.frame)))
             .collect();
         let mut written = Vec::with_capacity(frames.len());
         batch.write(&frames, &mut written);
-        for (parcel, written) in parcels.into_iter().zip(written) {
-            let Some(subscriber) = self.subscribers.get_mut(parcel.who) else {
-                continue;
-            };
+        let mut written = written.into_iter();
+        for parcel in parcels {
+            let subscriber = &mut self.subscribers[parcel.who];
             subscriber.is_in_batch = false;
+            let written = match subscriber.line.plain().and_then(|_| written.next()) {
+                Some(written) => written,
+                None => subscriber.line.write(&parcel.frame),
+            };
             match subscriber.settle(&parcel.frame, written) {
                 Ok(taken) => self.told(parcel.who, parcel.topic, &parcel.news, taken),
                 Err(end) => self.end(parcel.who, end),

@@ -29,7 +29,7 @@ impl Shard {
         let known = self.by_job.get_key_value(&arrival.job);
         let job = known.map_or(&arrival.job, |(job, _)| job).clone();
         let deflates = arrival.deflates;
-        let subscriber = Subscriber::new(line, &arrival, job.clone(), now);
+        let subscriber = Subscriber::new(line, arrival, job.clone(), now);
         let who = self.subscribers.insert(subscriber);
         let subscriber = &mut self.subscribers[who];
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -38,14 +38,16 @@ impl Shard {
             tracing::warn!(%error, "a subscriber's socket cannot be watched");
             return self.remove(who);
         }
-        let is_early = !early.is_empty();
-        if is_early {
+        // Decrypted bytes that nobody has read make no event either.
+        let is_early = !early.is_empty() || subscriber.line.plain().is_none();
+        if !early.is_empty() {
             subscriber.dialogue = Some(Box::new(Dialogue::new(deflates, early)));
         }
         if self.is_stopping {
             return self.part(who, close::GOING_AWAY, "the relay is being stopped");
         }
         self.pings.add(who, now);
+        self.watch_expiry(who, now);
         // Who has read the greeting misses nothing that happens afterwards.
         let newest = self.follow(who, &job);
         let greeting = format!("Connected to job {job}");

@@ -5,6 +5,7 @@ use slotmap::DefaultKey as Key;
 
 use super::super::ending::End;
 use super::super::error::{Failure, close};
+use super::super::guard::Scope;
 use super::super::message::{ClientMessage, ServerMessage};
 use super::dialogue::{Dialogue, Heard};
 use super::inbox::Word;
@@ -105,6 +106,7 @@ impl Shard {
     fn obey(&mut self, who: Key, message: ClientMessage) -> Result<(), End> {
         let own = self.subscribers[who].job.clone();
         match message {
+            ClientMessage::Auth { token } => self.renew(who, &token),
             ClientMessage::Ping => self.say(who, &ServerMessage::pong()),
             ClientMessage::Pong => Ok(()),
             ClientMessage::Subscribe { job_id } => match JobId::parse(&job_id) {
@@ -120,10 +122,7 @@ impl Shard {
             }
             ClientMessage::Cancel { job_id } => {
                 match job_id.as_deref().map_or(Ok(own), JobId::parse) {
-                    Ok(job) => {
-                        self.cancel(who, job);
-                        Ok(())
-                    }
+                    Ok(job) => self.cancel(who, job),
                     Err(error) => self.refuse(who, error.to_string()),
                 }
             }
@@ -143,17 +142,26 @@ impl Shard {
             );
             return self.complain(who, job, &failure);
         }
+        let access = &self.subscribers[who].access;
+        if let Err(failure) = access.check(Scope::Subscribe, Some(job)) {
+            return self.complain(who, job, &failure);
+        }
         self.subscribe(who, job)
     }
 
-    fn cancel(&mut self, who: Key, job: JobId) {
-        self.subscribers[who].awaits_answer = true;
+    fn cancel(&mut self, who: Key, job: JobId) -> Result<(), End> {
+        let subscriber = &mut self.subscribers[who];
+        if let Err(failure) = subscriber.access.check(Scope::Cancel, Some(&job)) {
+            return self.complain(who, &job, &failure);
+        }
+        subscriber.awaits_answer = true;
         let (relay, inbox) = (self.edge.relay.clone(), self.inbox.clone());
         let task = async move {
             let result = relay.cancel(&job).await;
             inbox.tell(Word::Cancelled { who, job, result });
         };
         self.edge.tasks.spawn_on(task, &self.runtime);
+        Ok(())
     }
 
     /// Tells what came of a wish to cancel a job, and listens on.
@@ -192,7 +200,7 @@ impl Shard {
         self.say(who, &error)
     }
 
-    fn say(&mut self, who: Key, message: &ServerMessage<'_>) -> Result<(), End> {
+    pub(super) fn say(&mut self, who: Key, message: &ServerMessage<'_>) -> Result<(), End> {
         if !self.is_open(who) {
             return Ok(());
         }

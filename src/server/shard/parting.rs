@@ -136,6 +136,9 @@ impl Shard {
         let Some(subscriber) = self.subscribers.get_mut(who) else {
             return;
         };
+        if !subscriber.is_free() {
+            subscriber.stall();
+        }
         let stalled = subscriber.stalled_since;
         let is_stalled = stalled.is_some_and(|since| now.duration_since(since) > timeout);
         let is_silent = now.duration_since(subscriber.heard_at) > limit;

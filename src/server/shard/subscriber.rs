@@ -6,6 +6,7 @@ use slotmap::DefaultKey as Key;
 use tokio::task::AbortHandle;
 
 use super::super::ending::End;
+use super::super::guard::Access;
 use super::Arrival;
 use super::dialogue::Dialogue;
 use super::line::Line;
@@ -25,6 +26,7 @@ pub(super) struct Subscriber {
     /// The job that the socket was opened for.
     pub(super) job: JobId,
     pub(super) connection: Connection,
+    pub(super) access: Access,
     pub(super) heard_at: Instant,
     /// Bytes that it has sent since it was last pinged.
     pub(super) heard: u32,
@@ -77,7 +79,7 @@ pub(super) enum Taken {
 
 impl Subscriber {
     /// `job` is as the shard's topic has it: an id of its own would be memory for each subscriber.
-    pub(super) fn new(line: Line, arrival: &Arrival, job: JobId, now: Instant) -> Self {
+    pub(super) fn new(line: Line, arrival: Arrival, job: JobId, now: Instant) -> Self {
         Self {
             line,
             rest: Bytes::new(),
@@ -86,6 +88,7 @@ impl Subscriber {
             follows: Vec::with_capacity(1),
             job,
             connection: Connection::new(arrival.address),
+            access: arrival.access,
             heard_at: now,
             heard: 0,
             bad_messages: 0,
@@ -100,7 +103,8 @@ impl Subscriber {
     /// Whether a frame can be sent: nothing else is on its way.
     pub(super) fn is_free(&self) -> bool {
         let is_speaking = self.dialogue.as_ref().is_some_and(|it| it.is_speaking());
-        self.rest.is_empty() && !is_speaking && self.stalled_since.is_none()
+        let is_clear = self.rest.is_empty() && !self.line.has_backlog();
+        is_clear && !is_speaking && self.stalled_since.is_none()
     }
 
     /// Sends a frame to a client that is free, as far as it takes it.
@@ -147,6 +151,11 @@ impl Subscriber {
 
     /// Goes on with what the client has not taken yet. Says whether it is free now.
     pub(super) fn resume(&mut self) -> Result<bool, End> {
+        match self.line.flush() {
+            Err(error) if is_for_later(error.kind()) => return Ok(false),
+            Err(_) => return Err(End::Gone),
+            Ok(()) => {}
+        }
         if let Some(dialogue) = &mut self.dialogue {
             dialogue.speak(&mut self.line)?;
             if dialogue.is_speaking() {
@@ -163,6 +172,9 @@ impl Subscriber {
         }
         // The whole frame is not held for the sake of its end.
         self.rest = Bytes::new();
+        if self.line.has_backlog() {
+            return Ok(false);
+        }
         self.stalled_since = None;
         Ok(true)
     }

@@ -1,4 +1,5 @@
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub(super) struct Shard {
     pub(super) eager: VecDeque<Key>,
     pub(super) pings: Deadlines,
     pub(super) goodbyes: Deadlines,
+    /// Whose token may have expired when; some are not there any more, or have newer ones.
+    pub(super) expiries: BinaryHeap<Reverse<(Instant, Key)>>,
     pub(super) batch: Batch,
     pub(super) is_stopping: bool,
 }
@@ -83,6 +86,7 @@ impl Shard {
             eager: VecDeque::new(),
             pings: Deadlines::new(edge.config.ping_interval),
             goodbyes: Deadlines::new(CLOSE_TIMEOUT),
+            expiries: BinaryHeap::new(),
             batch: Batch::Loop,
             is_stopping: false,
             edge,
@@ -115,8 +119,11 @@ impl Shard {
         if !self.due.is_empty() || !self.eager.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = self.pings.next().into_iter().chain(self.goodbyes.next());
-        next.min()
+        let expiry = self.expiries.peek().map(|Reverse((due, _))| *due);
+        let next = [self.pings.next(), self.goodbyes.next(), expiry];
+        next.into_iter()
+            .flatten()
+            .min()
             .map(|due| due.saturating_duration_since(Instant::now()))
     }
 
@@ -155,6 +162,7 @@ impl Shard {
     /// Pings who is due, and gives up who is silent, does not read, or does not answer our close.
     fn keep_time(&mut self) {
         let now = Instant::now();
+        self.expire(now);
         while let Some(who) = self.pings.pop(now) {
             self.ping(who, now);
         }

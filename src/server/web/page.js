@@ -4,6 +4,19 @@ import { FINAL, JobSocket, MonitorSocket, duration, jobIdProblem, remaining } fr
 
 const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
+const token = takeToken();
+
+/** A token comes behind the #, which no server sees, and does not stay there: #token=… or #job=…&token=… */
+function takeToken() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  const given = parts.get("token");
+  if (given) {
+    sessionStorage.setItem("token", given);
+    parts.delete("token");
+    history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname + location.search);
+  }
+  return sessionStorage.getItem("token") ?? undefined;
+}
 
 /** An element with text or elements in it. */
 function make(name, content = [], properties = {}) {
@@ -86,7 +99,7 @@ function connectJob(id) {
 }
 
 function openJob(id) {
-  const socket = new JobSocket(id, { previews: $("previews").checked, server });
+  const socket = new JobSocket(id, { previews: $("previews").checked, server, token });
   const on = (name, handle) => socket.addEventListener(name, ({ detail }) => {
     if (socket === job) handle(detail);
   });
@@ -238,7 +251,7 @@ window.addEventListener("hashchange", connectFromAddress);
 // --- The monitor ------------------------------------------------------------------------------
 
 const rows = new Map();
-const monitor = new MonitorSocket({ server });
+const monitor = new MonitorSocket({ server, token });
 
 monitor.addEventListener("state", ({ detail }) => showLink($("monitor-link"), detail));
 monitor.addEventListener("raw", ({ detail }) => logRaw("monitor", detail));

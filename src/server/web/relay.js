@@ -7,6 +7,8 @@
 //   job.addEventListener("state", ({ detail }) => label.textContent = detail.text);
 //   job.connect();                                            // later: job.cancel(), job.close()
 //
+// Where the relay wants tokens: new JobSocket("my-job", { token }), and job.renew(newer) before it expires.
+//
 // Events, with their `detail`:
 //   state     {state: "connecting" | "open" | "waiting" | "closed", text, code?, reason?, delay?}
 //   progress  a job's state      problem  an `error` message      status  the monitor's message
@@ -41,7 +43,7 @@ const CLOSE_TEXT = {
   1012: "The relay is restarting",
   1013: "The relay cannot tell now: try again later",
   1014: "The relay cannot be reached through its proxy",
-  4401: "The relay wants a login",
+  4401: "The relay wants a token, or a newer one",
   4403: "This is not allowed",
   4404: "There is no such job",
 };
@@ -78,6 +80,7 @@ export function remaining({ status, estimated_remaining: seconds }) {
 
 class RelaySocket extends EventTarget {
   #url;
+  #token;
   #socket = null;
   #attempt = 0;
   #openedAt = 0;
@@ -88,8 +91,9 @@ class RelaySocket extends EventTarget {
   #ended = false;
 
   /** `path` is taken below `server`: an address of http, https, ws or wss with a final slash. */
-  constructor(path, server = `${location.origin}/`) {
+  constructor(path, server = `${location.origin}/`, token) {
     super();
+    this.#token = token;
     this.#url = new URL(path, server);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
   }
@@ -98,7 +102,8 @@ class RelaySocket extends EventTarget {
     this.#drop();
     this.#ended = false;
     this.#say("connecting", "Connecting…");
-    const socket = new WebSocket(this.#url);
+    // A browser can send a token in no other way that is not written down by servers in between.
+    const socket = new WebSocket(this.#url, this.#token ? ["bearer", this.#token] : []);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.#openedAt = this.#heardAt = Date.now();
@@ -124,6 +129,15 @@ class RelaySocket extends EventTarget {
     const text = JSON.stringify(message);
     this.#socket.send(text);
     this.#emit("raw", { out: true, text });
+    return true;
+  }
+
+  /** Goes on with a newer token of the same user; false while there is no connection: the next one has it. */
+  renew(token) {
+    this.#token = token;
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    // Not through send(), which tells everybody who listens.
+    this.#socket.send(JSON.stringify({ type: "auth", token }));
     return true;
   }
 
@@ -216,10 +230,10 @@ class RelaySocket extends EventTarget {
 
 /** Follows one job to its end. Throws a RangeError where `id` is no job id. */
 export class JobSocket extends RelaySocket {
-  constructor(id, { previews = false, server } = {}) {
+  constructor(id, { previews = false, server, token } = {}) {
     const problem = jobIdProblem(id);
     if (problem) throw new RangeError(problem);
-    super(`ws/${encodeURIComponent(id)}${previews ? "?previews=1" : ""}`, server);
+    super(`ws/${encodeURIComponent(id)}${previews ? "?previews=1" : ""}`, server, token);
     this.id = id;
   }
 
@@ -231,7 +245,7 @@ export class JobSocket extends RelaySocket {
 
 /** Follows the relay as a whole. */
 export class MonitorSocket extends RelaySocket {
-  constructor({ server } = {}) {
-    super("ws/monitor", server);
+  constructor({ server, token } = {}) {
+    super("ws/monitor", server, token);
   }
 }

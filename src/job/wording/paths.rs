@@ -1,0 +1,139 @@
+//! Texts without what is none of their readers' business.
+
+/// Where a trace of the program begins, in what Python's errors say of themselves.
+const TRACE: &str = "Traceback (most recent call last)";
+
+/// A text that holds no trace of the program, no folders of the machine, and no query of an address, in
+/// which keys are handed over. Of a path its last name stays: that is what helps.
+pub fn discreet(text: &str) -> String {
+    let text = text.split(TRACE).next().unwrap_or_default();
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    // The character before, which shows whether a path can begin here.
+    let mut before = None;
+    while let Some(next) = rest.chars().next() {
+        let begins = before.is_none_or(is_border);
+        if let Some(length) = begins.then(|| path(rest, before)).flatten() {
+            let path = &rest[..length];
+            let name = path.trim_end_matches(['/', '\\']);
+            told.push_str(name.rsplit(['/', '\\']).next().unwrap_or_default());
+            before = path.chars().next_back();
+            rest = &rest[length..];
+        } else if let Some(length) = begins.then(|| address(rest)).flatten() {
+            let address = &rest[..length];
+            told.push_str(address.split('?').next().unwrap_or_default());
+            before = address.chars().next_back();
+            rest = &rest[length..];
+        } else {
+            told.push(next);
+            before = Some(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    told
+}
+
+/// How long the path of some folder is that a text begins with.
+fn path(text: &str, before: Option<char>) -> Option<usize> {
+    let mut letters = text.chars();
+    let first = letters.next()?;
+    let is_drive = first.is_ascii_alphabetic()
+        && letters.next() == Some(':')
+        && letters.next().is_some_and(|c| matches!(c, '/' | '\\'));
+    let is_home = text.starts_with("~/");
+    let is_share = text.starts_with("\\\\");
+    if !(first == '/' || is_drive || is_home || is_share) {
+        return None;
+    }
+    // In quotes it may hold spaces.
+    let quote = before.filter(|c| matches!(c, '\'' | '"' | '`'));
+    let end = match quote {
+        Some(quote) => text.find(quote),
+        None => text.find(|c: char| c.is_whitespace() || (is_border(c) && c != ':') || c == ')'),
+    };
+    let length = end.unwrap_or(text.len());
+    let length = text[..length].trim_end_matches([':', '.', ';']).len();
+    let folders = text[..length].matches(['/', '\\']).count();
+    // One alone stands for "or" and "per" as well.
+    (folders > 1).then_some(length)
+}
+
+/// How long the address is that a text begins with.
+fn address(text: &str) -> Option<usize> {
+    let scheme = text.find(|c: char| !c.is_ascii_alphanumeric())?;
+    if scheme == 0 || !text[scheme..].starts_with("://") {
+        return None;
+    }
+    let end = text.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '>' | ')'));
+    Some(end.unwrap_or(text.len()))
+}
+
+/// What may stand before a path.
+fn is_border(c: char) -> bool {
+    let is_mark = matches!(
+        c,
+        '\'' | '"' | '`' | '(' | '[' | '{' | '<' | '=' | ',' | ':' | '>'
+    );
+    c.is_whitespace() || is_mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_paths_the_last_name_stays() {
+        for (text, told) in [
+            (
+                "[Errno 2] No such file or directory: '/home/ada/Comfy UI/input/cat.png'",
+                "[Errno 2] No such file or directory: 'cat.png'",
+            ),
+            (
+                "cannot open /srv/models/x.safetensors: denied",
+                "cannot open x.safetensors: denied",
+            ),
+            (
+                "File \"/opt/comfy/nodes.py\", line 12",
+                "File \"nodes.py\", line 12",
+            ),
+            ("path=/a/b/c.png,/d/e.png", "path=c.png,e.png"),
+            ("C:\\Users\\ada\\comfy\\x.png is gone", "x.png is gone"),
+            ("at D:/comfy/models/x.ckpt.", "at x.ckpt."),
+            ("see ~/comfy/input/x.png", "see x.png"),
+            ("\\\\nas\\share\\x.png", "x.png"),
+            ("in /var/lib/comfy/", "in comfy"),
+        ] {
+            assert_eq!(discreet(text), told);
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_stays() {
+        for text in [
+            "mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)",
+            "and/or 10 it/s, 3 / 4, a/b/c",
+            "/ is a slash, as is /x",
+            "ratio 16:9 at 12:30",
+            "KSampler: step 3/20",
+            "http://127.0.0.1:8188/view",
+            "übel: ß / ä",
+            "",
+        ] {
+            assert_eq!(discreet(text), text);
+        }
+    }
+
+    #[test]
+    fn addresses_lose_their_query() {
+        assert_eq!(
+            discreet("403 for url: https://api.example/v1/x?key=SECRET (retry)"),
+            "403 for url: https://api.example/v1/x (retry)"
+        );
+    }
+
+    #[test]
+    fn traces_are_cut_off() {
+        let raised = "it failed\n\nTraceback (most recent call last):\n  File \"x.py\", line 1";
+        assert_eq!(discreet(raised).trim(), "it failed");
+    }
+}

@@ -1,0 +1,228 @@
+//! What one client may do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::Guard;
+use super::keys::Claims;
+use super::limits::Place;
+use super::token::Token;
+use crate::job::JobId;
+use crate::server::error::Failure;
+
+/// What a token may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::server) enum Scope {
+    /// To follow its jobs.
+    Subscribe,
+    /// To hand in jobs under its ids.
+    Submit,
+    /// To report on its jobs.
+    Progress,
+    /// To call its jobs off.
+    Cancel,
+    /// To see how the relay as a whole does.
+    Monitor,
+}
+
+/// The scopes of a token. Every subscriber holds one: a set with memory of its own would be too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scopes([bool; Scope::ALL.len()]);
+
+/// The jobs of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Jobs {
+    All,
+    Listed(HashSet<JobId>),
+}
+
+/// What one client may do, and until when.
+#[derive(Debug)]
+pub(in crate::server) struct Access {
+    sub: Option<Arc<str>>,
+    jobs: Jobs,
+    scopes: Scopes,
+    /// `None` for ever: nobody is asked for a token.
+    expires_at: Option<Timestamp>,
+    /// The client's places among the connections, given back with this.
+    places: Vec<Arc<Place>>,
+}
+
+impl Scope {
+    const ALL: [Self; 5] = [
+        Self::Subscribe,
+        Self::Submit,
+        Self::Progress,
+        Self::Cancel,
+        Self::Monitor,
+    ];
+
+    /// The word in tokens.
+    pub(in crate::server) fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Submit => "submit",
+            Self::Progress => "progress",
+            Self::Cancel => "cancel",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+impl Scopes {
+    fn contains(self, scope: Scope) -> bool {
+        self.0[scope as usize]
+    }
+
+    fn is_superset(self, other: Self) -> bool {
+        Scope::ALL
+            .into_iter()
+            .all(|scope| self.contains(scope) || !other.contains(scope))
+    }
+}
+
+impl Access {
+    /// Where nobody is asked for a token.
+    pub(super) fn everything() -> Self {
+        Self {
+            sub: None,
+            jobs: Jobs::All,
+            scopes: Scopes([true; Scope::ALL.len()]),
+            expires_at: None,
+            places: Vec::new(),
+        }
+    }
+
+    /// What the claims of a token allow. Words and ids that are unknown here allow nothing.
+    pub(super) fn of(claims: Claims) -> Self {
+        let jobs = match claims.jobs.iter().any(|job| job == "*") {
+            true => Jobs::All,
+            false => {
+                let listed = claims.jobs.iter().filter_map(|job| JobId::parse(job).ok());
+                Jobs::Listed(listed.collect())
+            }
+        };
+        let is_asked = |scope: Scope| claims.scope.iter().any(|word| word == scope.as_str());
+        Self {
+            sub: claims.sub.map(Arc::from),
+            jobs,
+            scopes: Scopes(Scope::ALL.map(is_asked)),
+            expires_at: Some(claims.expires_at),
+            places: Vec::new(),
+        }
+    }
+
+    /// Whose token it is.
+    pub(super) fn sub(&self) -> Option<&Arc<str>> {
+        self.sub.as_ref()
+    }
+
+    /// Until when; `None` for ever.
+    pub(in crate::server) fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether the token has the scope, whatever its jobs.
+    pub(in crate::server) fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(scope)
+    }
+
+    /// Whether the job is one of the token's, whatever its scopes.
+    pub(in crate::server) fn may_see(&self, job: &JobId) -> bool {
+        match &self.jobs {
+            Jobs::All => true,
+            Jobs::Listed(jobs) => jobs.contains(job),
+        }
+    }
+
+    /// The jobs that it is restricted to; `None` for all.
+    pub(in crate::server) fn only(&self) -> Option<Vec<JobId>> {
+        match &self.jobs {
+            Jobs::All => None,
+            Jobs::Listed(jobs) => Some(jobs.iter().cloned().collect()),
+        }
+    }
+
+    /// Refuses what the token has no scope for.
+    pub(super) fn check_scope(&self, scope: Scope) -> Result<(), Failure> {
+        match self.may(scope) {
+            true => Ok(()),
+            false => Err(Failure::forbidden(format!(
+                "the token does not have the scope {:?}; ask for one that has",
+                scope.as_str()
+            ))),
+        }
+    }
+
+    /// Refuses what the token does not allow: `job` is the one that is meant, `None` where it may be
+    /// any job.
+    pub(in crate::server) fn check(
+        &self,
+        scope: Scope,
+        job: Option<&JobId>,
+    ) -> Result<(), Failure> {
+        self.check_scope(scope)?;
+        match job {
+            Some(job) if !self.may_see(job) => Err(Failure::forbidden(format!(
+                "the token is not for the job {:?}; ask for one that names it in \"jobs\"",
+                job.as_str()
+            ))),
+            Some(_) => Ok(()),
+            // Who looks after the relay as a whole need not be told of jobs.
+            None if self.jobs == Jobs::All || scope == Scope::Monitor => Ok(()),
+            None => Err(Failure::forbidden(
+                "the token is for certain jobs only; name one of them as job_id",
+            )),
+        }
+    }
+
+    /// Goes on with a newer token, which must be for the same `sub` and allow all that this one does:
+    /// what is open already is not looked at again.
+    pub(in crate::server) fn renew(&mut self, guard: &Guard, token: &Token) -> Result<(), Failure> {
+        let newer = guard.authenticate(Some(token))?;
+        if newer.sub != self.sub {
+            return Err(Failure::forbidden(
+                "the new token is for another sub; connect anew with it",
+            ));
+        }
+        let has_jobs = match (&newer.jobs, &self.jobs) {
+            (Jobs::All, _) => true,
+            (Jobs::Listed(_), Jobs::All) => false,
+            (Jobs::Listed(newer), Jobs::Listed(older)) => newer.is_superset(older),
+        };
+        if !has_jobs || !newer.scopes.is_superset(self.scopes) {
+            return Err(Failure::forbidden(
+                "the new token allows less than the one before; connect anew with it",
+            ));
+        }
+        self.jobs = newer.jobs;
+        self.scopes = newer.scopes;
+        self.expires_at = newer.expires_at;
+        Ok(())
+    }
+
+    /// Waits until the token has expired. Made anew after a renewal.
+    pub(in crate::server) async fn expired(&self) {
+        let Some(expires_at) = self.expires_at else {
+            return std::future::pending().await;
+        };
+        // The clock on the wall may be set meanwhile: it is looked at again.
+        while let Ok(left) = Duration::try_from(expires_at.duration_since(Timestamp::now()))
+            && !left.is_zero()
+        {
+            sleep(left.min(MAX_SLEEP)).await;
+        }
+    }
+
+    /// Keeps a place until the client is gone.
+    pub(super) fn keep(&mut self, place: Arc<Place>) {
+        self.places.push(place);
+    }
+}
+
+/// How long it may take until a clock that was set is noticed.
+const MAX_SLEEP: Duration = Duration::from_secs(60);

@@ -1,0 +1,68 @@
+//! Where a request carries its token.
+
+use std::fmt;
+
+use hyper::{HeaderMap, Request, header};
+use serde::Deserialize;
+
+/// What a WebSocket's client lists before its token, and what it is answered.
+pub(in crate::server) const PROTOCOL: &str = "bearer";
+
+/// A token as it was sent. Never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub(in crate::server) struct Token(String);
+
+impl Token {
+    /// The token of a request: in `Authorization`, in `Sec-WebSocket-Protocol`, or in the query, for
+    /// clients that can set neither.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let headers = request.headers();
+        let token = authorization(headers)
+            .or_else(|| protocol(headers))
+            .or_else(|| query(request.uri().query()?));
+        token.map(Self)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Without the token, whatever it is printed for.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Whether a WebSocket's client offers to be told that its token was taken. It is told so also where
+/// nobody asks for tokens: browsers give up a socket whose offers are all left out.
+pub(in crate::server) fn is_offered(headers: &HeaderMap) -> bool {
+    protocols(headers).any(|word| word.eq_ignore_ascii_case(PROTOCOL))
+}
+
+fn authorization(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case(PROTOCOL) && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// The word after `bearer`.
+fn protocol(headers: &HeaderMap) -> Option<String> {
+    let mut words = protocols(headers);
+    words.find(|word| word.eq_ignore_ascii_case(PROTOCOL))?;
+    words.next().map(str::to_owned)
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let texts = lists.filter_map(|list| list.to_str().ok());
+    texts.flat_map(|list| list.split(',').map(str::trim))
+}
+
+fn query(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let found = pairs.find(|(name, value)| name == "token" && !value.is_empty());
+    found.map(|(_, value)| value.into_owned())
+}

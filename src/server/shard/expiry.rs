@@ -1,0 +1,62 @@
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use slotmap::DefaultKey as Key;
+
+use super::super::ending::End;
+use super::super::error::Failure;
+use super::super::guard::Token;
+use super::super::message::ServerMessage;
+use super::thread::Shard;
+
+/// How long it may take until a clock on the wall that was set is noticed.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+impl Shard {
+    /// Has a subscriber looked at when its token may have expired.
+    pub(super) fn watch_expiry(&mut self, who: Key, now: Instant) {
+        let expires_at = self.subscribers[who].access.expires_at();
+        let Some(expires_at) = expires_at else { return };
+        let left = Duration::try_from(expires_at.duration_since(Timestamp::now()));
+        let wait = left.unwrap_or_default().min(MAX_WAIT);
+        self.expiries.push(Reverse((now + wait, who)));
+    }
+
+    /// Takes leave of those whose tokens have expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(&Reverse((due, who))) = self.expiries.peek()
+            && due <= now
+        {
+            self.expiries.pop();
+            if !self.is_open(who) {
+                continue;
+            }
+            let subscriber = &self.subscribers[who];
+            let expires_at = subscriber.access.expires_at();
+            if expires_at.is_some_and(|expires_at| expires_at > Timestamp::now()) {
+                self.watch_expiry(who, now);
+                continue;
+            }
+            let job = subscriber.job.clone();
+            let told = self.complain(who, &job, &Failure::expired());
+            self.end(who, told.err().unwrap_or(End::EXPIRED));
+        }
+    }
+
+    /// Lets a subscriber go on with a newer token.
+    pub(super) fn renew(&mut self, who: Key, token: &Token) -> Result<(), End> {
+        let subscriber = &mut self.subscribers[who];
+        match subscriber.access.renew(&self.edge.guard, token) {
+            Ok(()) => {
+                let expires_at = subscriber.access.expires_at();
+                self.watch_expiry(who, Instant::now());
+                self.say(who, &ServerMessage::auth(expires_at))
+            }
+            Err(failure) => {
+                let job = subscriber.job.clone();
+                self.complain(who, &job, &failure)
+            }
+        }
+    }
+}
