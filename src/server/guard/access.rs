@@ -15,7 +15,7 @@ use crate::job::JobId;
 use crate::server::error::Failure;
 
 /// What a token may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Scope {
     /// To follow its jobs.
     Subscribe,
@@ -36,16 +36,21 @@ enum Jobs {
     Listed(HashSet<JobId>),
 }
 
-/// What one client may do, and until when.
+/// What a token allows, one bit for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scopes(u8);
+
+/// What one client may do, and until when. Small, because every subscriber has one.
 #[derive(Debug)]
 pub(in crate::server) struct Access {
     sub: Option<Arc<str>>,
     jobs: Jobs,
-    scopes: HashSet<Scope>,
+    scopes: Scopes,
     /// `None` for ever: nobody is asked for a token.
     expires_at: Option<Timestamp>,
-    /// The client's places among the connections, given back with this.
-    places: Vec<Arc<Place>>,
+    /// The client's places, given back with this: that of its connection, and where that is a proxy's, its
+    /// own.
+    places: [Option<Arc<Place>>; 2],
 }
 
 impl Scope {
@@ -56,6 +61,10 @@ impl Scope {
         Self::Cancel,
         Self::Monitor,
     ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
 
     /// The word in tokens.
     pub(in crate::server) fn as_str(self) -> &'static str {
@@ -69,15 +78,31 @@ impl Scope {
     }
 }
 
+impl Scopes {
+    fn contains(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+
+    fn is_superset(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
 impl Access {
     /// Where nobody is asked for a token.
     pub(super) fn everything() -> Self {
         Self {
             sub: None,
             jobs: Jobs::All,
-            scopes: HashSet::from(Scope::ALL),
+            scopes: Scope::ALL.into_iter().collect(),
             expires_at: None,
-            places: Vec::new(),
+            places: [None, None],
         }
     }
 
@@ -96,7 +121,7 @@ impl Access {
             jobs,
             scopes: Scope::ALL.into_iter().filter(is_asked).collect(),
             expires_at: Some(claims.expires_at),
-            places: Vec::new(),
+            places: [None, None],
         }
     }
 
@@ -112,7 +137,7 @@ impl Access {
 
     /// Whether the token has the scope, whatever its jobs.
     pub(in crate::server) fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
+        self.scopes.contains(scope)
     }
 
     /// Whether the job is one of the token's, whatever its scopes.
@@ -178,7 +203,7 @@ impl Access {
             (Jobs::Listed(_), Jobs::All) => false,
             (Jobs::Listed(newer), Jobs::Listed(older)) => newer.is_superset(older),
         };
-        if !has_jobs || !newer.scopes.is_superset(&self.scopes) {
+        if !has_jobs || !newer.scopes.is_superset(self.scopes) {
             return Err(Failure::forbidden(
                 "the new token allows less than the one before; connect anew with it",
             ));
@@ -202,9 +227,9 @@ impl Access {
         }
     }
 
-    /// Keeps a place until the client is gone.
-    pub(super) fn keep(&mut self, place: Arc<Place>) {
-        self.places.push(place);
+    /// Keeps places until the client is gone: that of its connection, and its own behind a proxy.
+    pub(super) fn keep(&mut self, connection: Arc<Place>, own: Option<Place>) {
+        self.places = [Some(connection), own.map(Arc::new)];
     }
 }
 
