@@ -15,7 +15,7 @@ use crate::job::JobId;
 use crate::server::error::Failure;
 
 /// What a token may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Scope {
     /// To follow its jobs.
     Subscribe,
@@ -29,10 +29,6 @@ pub(in crate::server) enum Scope {
     Monitor,
 }
 
-/// The scopes of a token. Every subscriber holds one: a set with memory of its own would be too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Scopes([bool; Scope::ALL.len()]);
-
 /// The jobs of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Jobs {
@@ -40,7 +36,11 @@ enum Jobs {
     Listed(HashSet<JobId>),
 }
 
-/// What one client may do, and until when.
+/// What a token allows, one bit for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scopes(u8);
+
+/// What one client may do, and until when. Small, because every subscriber has one.
 #[derive(Debug)]
 pub(in crate::server) struct Access {
     sub: Option<Arc<str>>,
@@ -48,8 +48,9 @@ pub(in crate::server) struct Access {
     scopes: Scopes,
     /// `None` for ever: nobody is asked for a token.
     expires_at: Option<Timestamp>,
-    /// The client's places among the connections, given back with this.
-    places: Vec<Arc<Place>>,
+    /// The client's places, given back with this: that of its connection, and where that is a proxy's, its
+    /// own.
+    places: [Option<Arc<Place>>; 2],
 }
 
 impl Scope {
@@ -60,6 +61,10 @@ impl Scope {
         Self::Cancel,
         Self::Monitor,
     ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
 
     /// The word in tokens.
     pub(in crate::server) fn as_str(self) -> &'static str {
@@ -75,13 +80,17 @@ impl Scope {
 
 impl Scopes {
     fn contains(self, scope: Scope) -> bool {
-        self.0[scope as usize]
+        self.0 & scope.bit() != 0
     }
 
     fn is_superset(self, other: Self) -> bool {
-        Scope::ALL
-            .into_iter()
-            .all(|scope| self.contains(scope) || !other.contains(scope))
+        self.0 & other.0 == other.0
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
     }
 }
 
@@ -91,9 +100,9 @@ impl Access {
         Self {
             sub: None,
             jobs: Jobs::All,
-            scopes: Scopes([true; Scope::ALL.len()]),
+            scopes: Scope::ALL.into_iter().collect(),
             expires_at: None,
-            places: Vec::new(),
+            places: [None, None],
         }
     }
 
@@ -106,13 +115,13 @@ impl Access {
                 Jobs::Listed(listed.collect())
             }
         };
-        let is_asked = |scope: Scope| claims.scope.iter().any(|word| word == scope.as_str());
+        let is_asked = |scope: &Scope| claims.scope.iter().any(|word| word == scope.as_str());
         Self {
             sub: claims.sub.map(Arc::from),
             jobs,
-            scopes: Scopes(Scope::ALL.map(is_asked)),
+            scopes: Scope::ALL.into_iter().filter(is_asked).collect(),
             expires_at: Some(claims.expires_at),
-            places: Vec::new(),
+            places: [None, None],
         }
     }
 
@@ -218,9 +227,9 @@ impl Access {
         }
     }
 
-    /// Keeps a place until the client is gone.
-    pub(super) fn keep(&mut self, place: Arc<Place>) {
-        self.places.push(place);
+    /// Keeps places until the client is gone: that of its connection, and its own behind a proxy.
+    pub(super) fn keep(&mut self, connection: Arc<Place>, own: Option<Place>) {
+        self.places = [Some(connection), own.map(Arc::new)];
     }
 }
 

@@ -79,11 +79,12 @@ impl Visitor {
             limits.attempt(self.address, Some(sub))?;
         }
         // Who comes without a proxy was counted when it connected.
+        let mut own = None;
         if self.address != self.peer.address {
             limits.attempt(self.address, None)?;
-            access.keep(Arc::new(limits.share(self.address)?));
+            own = Some(limits.share(self.address)?);
         }
-        access.keep(self.peer.place.clone());
+        access.keep(self.peer.place.clone(), own);
         Ok(access)
     }
 }
