@@ -97,7 +97,7 @@ impl Relay {
         let is_ready = timeout(STORE_PATIENCE, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
         for url in &upstream.urls {
-            let fresh = Upstream::new(url.clone())?;
+            let fresh = Upstream::new(url.clone(), &upstream)?;
             let kept = match is_ready {
                 true => persist::identified(recorder.store(), &fresh).await,
                 false => None,
