@@ -133,8 +133,15 @@ impl Relay {
         // The server can stand still between the last event and the end of a prompt.
         missing.retain(|open| standing(open).is_none());
         due |= !missing.is_empty();
-        for open in missing {
-            self.miss(backend, &open, &kept).await?;
+        for mut open in missing {
+            if kept.contains(&open.seen_at_loss) {
+                // Before the next loss takes the evidence away: this is the server that had the prompt.
+                open.seen_at_loss = losses;
+                if let Some(entry) = self.jobs().get_mut(&open.id) {
+                    entry.seen_at_loss = losses;
+                }
+            }
+            self.miss(backend, &open).await?;
         }
         if let Some(queue) = &queue {
             self.notice_silence(backend, queue);
@@ -216,12 +223,7 @@ impl Relay {
 
     /// The prompt is neither in the queue nor in the history. That can be the gap between the two;
     /// when it lasts, the prompt is gone.
-    async fn miss(
-        &self,
-        backend: &Backend,
-        open: &Open,
-        kept: &HashSet<u64>,
-    ) -> Result<(), RestError> {
+    async fn miss(&self, backend: &Backend, open: &Open) -> Result<(), RestError> {
         let since = match self.jobs().get_mut(&open.id) {
             Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
             None => return Ok(()),
@@ -231,7 +233,7 @@ impl Relay {
         if !is_expected && since.elapsed() < self.upstream_config().history_gap {
             return Ok(());
         }
-        let is_deleted = is_expected || (open.waits && self.remembers(backend, open, kept).await?);
+        let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);
         let absence = match is_deleted {
             true => Absence::Deleted,
             false => Absence::Forgotten,
@@ -242,17 +244,12 @@ impl Relay {
 
     /// Whether the server that now answers is the one that had the prompt, not restarted since: the
     /// socket was never lost, or something of the time before the loss is there still.
-    async fn remembers(
-        &self,
-        backend: &Backend,
-        open: &Open,
-        kept: &HashSet<u64>,
-    ) -> Result<bool, RestError> {
+    async fn remembers(&self, backend: &Backend, open: &Open) -> Result<bool, RestError> {
         let (losses, witness) = {
             let state = backend.state();
             (state.losses, state.witness.clone())
         };
-        if open.seen_at_loss == losses || kept.contains(&open.seen_at_loss) {
+        if open.seen_at_loss == losses {
             return Ok(true);
         }
         match witness {
