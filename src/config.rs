@@ -50,6 +50,9 @@ pub struct UpstreamConfig {
     /// How long a ping may go unanswered before the line counts as dead: pongs come late while the
     /// server's event loop is starved.
     pub pong_patience: Duration,
+    /// For how long a relay that follows a server keeps others away, unless it says so again:
+    /// ten minutes at the most.
+    pub lease: Duration,
     /// How long a whole answer may take. A queue of many megabytes on a busy server takes seconds.
     pub answer_timeout: Duration,
 }
@@ -155,6 +158,7 @@ impl Default for UpstreamConfig {
             dial_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             pong_patience: Duration::from_secs(30),
+            lease: Duration::from_secs(9),
             answer_timeout: Duration::from_secs(30),
         }
     }

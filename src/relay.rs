@@ -11,6 +11,7 @@ mod ingest;
 mod inquiry;
 mod jobs;
 mod learning;
+mod lease;
 mod lookup;
 mod metrics;
 mod outlook;
@@ -36,7 +37,7 @@ use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
-use crate::store::{Recorder, Store};
+use crate::store::{Holder, Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
 use jobs::Jobs;
@@ -71,6 +72,8 @@ struct Inner {
     model: Mutex<CostModel>,
     learning: Learning,
     recorder: Recorder,
+    /// Who we are to other relays on the same database.
+    holder: Holder,
     metrics: Metrics,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
@@ -118,6 +121,7 @@ impl Relay {
             jobs: Mutex::default(),
             model: Mutex::default(),
             recorder,
+            holder: Holder::new(),
             metrics: Metrics::default(),
             retention: store.retention,
             stop: CancellationToken::new(),
@@ -125,6 +129,12 @@ impl Relay {
             recording,
             writing,
         }));
+        if is_ready {
+            // Before any socket is dialled.
+            for backend in &relay.0.backends {
+                relay.renew_lease(backend).await;
+            }
+        }
         let is_restored = is_ready && relay.restore().await;
         let tasks = &relay.0.tasks;
         if !is_restored {

@@ -40,6 +40,9 @@ impl Relay {
     /// Publishes the state of a job as it is now, estimated anew, and has it written.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.show(entry);
+        if self.is_elsewhere(entry.backend) {
+            return;
+        }
         entry.recorded =
             self.recorder()
                 .record(persist::record(&entry.job, &entry.costs, progress));

@@ -92,6 +92,11 @@ impl Relay {
         if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
             tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
         }
+        if self.is_elsewhere(index) && !saved.status.is_final() {
+            // Its own relay tells of it.
+            jobs.release(&id);
+            return false;
+        }
         let mut job = Job::restored(saved);
         if job.prompt_id().is_some() {
             let reachable = index.is_some_and(|index| self.0.backends[index].state().reachable);

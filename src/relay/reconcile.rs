@@ -20,6 +20,13 @@ const DUE_INTERVAL: Duration = Duration::from_millis(250);
 /// the patience doubles with each socket that stays as silent as the one before.
 const MAX_SILENCE_FACTOR: u32 = 16;
 
+/// So many times as long as a look took, the next one waits that nothing urgent asks for: a long queue
+/// is work for the server and for us.
+const REST_FACTOR: u32 = 4;
+
+/// No look counts as longer than this.
+const MAX_LOOK: Duration = Duration::from_secs(5);
+
 /// An open job, as far as it matters here.
 struct Open {
     id: JobId,
@@ -56,15 +63,18 @@ impl Relay {
                 continue;
             }
             self.recall_history(&backend);
+            let began_at = Instant::now();
             let looked = tokio::select! {
                 // A server that hangs must not hold up the end.
                 () = self.stopping() => return,
                 looked = self.look(index, &backend, &mut plans) => looked,
             };
-            rested_at = Instant::now() + self.upstream_config().min_look_pause;
+            let took = began_at.elapsed().min(MAX_LOOK);
+            let least = self.upstream_config().min_look_pause;
+            rested_at = Instant::now() + least.max(took * REST_FACTOR);
             match looked {
                 Ok(next) => {
-                    next_look = next.map(|pause| Instant::now() + pause);
+                    next_look = next.map(|pause| Instant::now() + pause.max(took));
                     failed = false;
                 }
                 Err(error) => {
@@ -123,7 +133,9 @@ impl Relay {
                 continue;
             }
             match self.ask_history(backend, &open.id, &open.prompt_id).await? {
-                Some(Some(entry)) if self.is_heard_out(&open) => self.read(backend, &open, entry),
+                Some(Some(entry)) if self.is_heard_out(backend, &open) => {
+                    self.read(backend, &open, entry)
+                }
                 Some(Some(_)) => due = true,
                 Some(None) if queue.is_some() => missing.push(open),
                 // Nobody can tell now; the next look may.
@@ -203,14 +215,28 @@ impl Relay {
 
     /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
     /// way for a moment longer than the answer of the history.
-    fn is_heard_out(&self, open: &Open) -> bool {
+    ///
+    /// A socket that was open all the time and did not tell it hears nothing: a new one may.
+    fn is_heard_out(&self, backend: &Backend, open: &Open) -> bool {
         let mut jobs = self.jobs();
         let Some(entry) = jobs.get_mut(&open.id) else {
             return true;
         };
         let tells = entry.ours && !entry.over && !entry.job.is_ending();
         let since = *entry.unheard_since.get_or_insert_with(Instant::now);
-        !tells || since.elapsed() >= self.upstream_config().event_grace
+        if !tells {
+            return true;
+        }
+        if since.elapsed() < self.upstream_config().event_grace {
+            return false;
+        }
+        let mut state = backend.state();
+        if entry.seen_at_loss == state.losses {
+            state.deaf += 1;
+            tracing::warn!("a prompt of ours ended, and the socket was silent: dialling a new one");
+            backend.redial.notify_one();
+        }
+        true
     }
 
     fn read(&self, backend: &Backend, open: &Open, entry: HistoryEntry) {

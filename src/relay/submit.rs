@@ -11,6 +11,7 @@ use super::Relay;
 use super::backend::Backend;
 use super::error::{RelayError, failed};
 use super::jobs::Jobs;
+use super::lease::Lease;
 use super::lookup::Found;
 use crate::comfy::{Cancellation, Rest, SubmitError, Submitted, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
@@ -330,6 +331,9 @@ async fn has_taken(rest: &Rest, prompt_id: &str) -> bool {
 }
 
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
+    if *backend.lease.borrow() == Lease::Elsewhere {
+        return Err(RelayError::HeldElsewhere(backend.name().to_owned()));
+    }
     let mut connected = backend.connected.subscribe();
     let patience = match backend.state().reachable {
         true => CONNECT_PATIENCE,

@@ -10,6 +10,7 @@ mod faults;
 mod impostor;
 mod kills;
 mod learning;
+mod leases;
 mod life;
 #[path = "../downstream/line.rs"]
 mod line;
