@@ -4,6 +4,7 @@
 //! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
 
 mod backend;
+mod clock;
 mod error;
 mod follow;
 mod forecast;
@@ -27,6 +28,7 @@ mod view;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ use crate::job::JobId;
 use crate::store::{Holder, Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
+use clock::Clock;
 use jobs::Jobs;
 use learning::Learning;
 
@@ -75,6 +78,7 @@ struct Inner {
     /// Who we are to other relays on the same database.
     holder: Holder,
     metrics: Metrics,
+    clock: Clock,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -123,6 +127,7 @@ impl Relay {
             recorder,
             holder: Holder::new(),
             metrics: Metrics::default(),
+            clock: Clock::new(),
             retention: store.retention,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -211,6 +216,11 @@ impl Relay {
 
     fn upstream_config(&self) -> &UpstreamConfig {
         &self.0.upstream
+    }
+
+    /// The time of jobs.
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     fn changed(&self) {

@@ -100,7 +100,7 @@ impl Relay {
         let mut job = Job::restored(saved);
         if job.prompt_id().is_some() {
             let reachable = index.is_some_and(|index| self.0.backends[index].state().reachable);
-            job.apply(Event::Reachable(reachable), Timestamp::now());
+            job.apply(Event::Reachable(reachable), self.now());
         }
         let has_ended = job.status().is_final();
         jobs.insert(job, index, BEFORE_THE_START);

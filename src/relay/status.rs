@@ -101,7 +101,7 @@ pub struct RecentJob {
 impl Relay {
     /// The relay as a whole, as monitors show it.
     pub fn system_status(&self) -> SystemStatus {
-        let now = Timestamp::now();
+        let now = self.now();
         let connections = self.hub().count();
         SystemStatus {
             timestamp: seconds(now),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -174,7 +173,7 @@ impl Relay {
         plan: Option<Plan>,
     ) {
         let backend = &self.0.backends[found.index];
-        let job = Job::new(job_id.clone(), Timestamp::now()).on_backend(backend.name(), prompt_id);
+        let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
         let (reachable, strays) = {
             let mut state = backend.state();
             // Silence counts from here: an idle server had nothing to say before.
@@ -186,11 +185,9 @@ impl Relay {
         if let Some(entry) = jobs.get_mut(job_id) {
             if let Some(plan) = plan {
                 entry.ours = true;
-                entry.job.apply(Event::Planned(plan), Timestamp::now());
+                entry.job.apply(Event::Planned(plan), self.now());
             }
-            entry
-                .job
-                .apply(Event::Reachable(reachable), Timestamp::now());
+            entry.job.apply(Event::Reachable(reachable), self.now());
             self.publish(entry);
         }
         for event in strays {
@@ -244,7 +241,7 @@ impl Relay {
                 Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
                 Some(false) => false,
                 None if jobs.reserve(job_id) => {
-                    jobs.insert(Job::new(job_id.clone(), Timestamp::now()), None, 0);
+                    jobs.insert(Job::new(job_id.clone(), self.now()), None, 0);
                     tracing::info!(%job_id, "job registered by its producer");
                     true
                 }

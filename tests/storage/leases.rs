@@ -170,6 +170,7 @@ async fn a_relay_that_has_lost_its_lease_lets_go_of_the_socket(db: TestDatabase)
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_a_server_is_followed_and_its_lease_is_taken_later() {
     let db = TestDatabase::postgres().await;
+    Store::open(&db.config()).migrate().await.unwrap();
     let (line, store) = line_to(&db).await;
     line.cut();
     let comfyui = Impostor::start().await;
