@@ -20,6 +20,7 @@ mod pace;
 mod persist;
 mod plans;
 mod reconcile;
+mod silence;
 mod status;
 mod submit;
 mod upkeep;

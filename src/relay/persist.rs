@@ -63,6 +63,8 @@ impl Relay {
             for backend in &self.0.backends {
                 // From now on it is known who we are, unless it was known before.
                 identified(self.recorder().store(), &backend.upstream).await;
+                // The jobs of a server that another relay follows are not ours.
+                self.renew_lease(backend).await;
             }
             if self.restore().await {
                 break;

@@ -16,10 +16,6 @@ use crate::job::{Absence, Event, JobId, Status};
 /// How soon the history is read again where an entry is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How much longer, at most, a socket may be silent in a prompt whose nodes are silent by nature:
-/// the patience doubles with each socket that stays as silent as the one before.
-const MAX_SILENCE_FACTOR: u32 = 16;
-
 /// So many times as long as a look took, the next one waits that nothing urgent asks for: a long queue
 /// is work for the server and for us.
 const REST_FACTOR: u32 = 4;
@@ -230,12 +226,7 @@ impl Relay {
         if since.elapsed() < self.upstream_config().event_grace {
             return false;
         }
-        let mut state = backend.state();
-        if entry.seen_at_loss == state.losses {
-            state.deaf += 1;
-            tracing::warn!("a prompt of ours ended, and the socket was silent: dialling a new one");
-            backend.redial.notify_one();
-        }
+        self.notice_deafness(backend, entry.seen_at_loss);
         true
     }
 
@@ -285,25 +276,6 @@ impl Relay {
                 Err(_) => Ok(false),
             },
             None => Ok(false),
-        }
-    }
-
-    /// A socket that the server has forgotten is open, healthy, and silent for ever: where a prompt
-    /// of ours runs and nothing is heard, a new socket repairs it.
-    fn notice_silence(&self, backend: &Backend, queue: &Queue) {
-        let client_id = backend.upstream.client_id();
-        let ours = |place: &crate::comfy::Place| place.client_id.as_deref() == Some(client_id);
-        let mut state = backend.state();
-        let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
-        let patience = self.upstream_config().silence * factor;
-        if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
-            state.silences += 1;
-            state.heard_at = Instant::now();
-            tracing::warn!(
-                ?patience,
-                "our prompt runs, but the socket is silent: dialling a new one"
-            );
-            backend.redial.notify_one();
         }
     }
 }

@@ -48,13 +48,17 @@ impl Gate {
         format!("http://{}", self.address)
     }
 
-    /// Posts a prompt to the ComfyUI behind it, as somebody else does.
-    pub(crate) async fn post_elsewhere(&self, body: &Value) -> (u16, Value) {
+    /// Posts a prompt to the ComfyUI behind it, as somebody else does, and tells the answer. None where the
+    /// server was restarted and takes no more.
+    pub(crate) async fn post_elsewhere(&self, body: &Value) -> Option<Value> {
         // Not while the server is being replaced.
         let _turn = self.state.turn.lock().await;
+        if self.state.told().is_over {
+            return None;
+        }
         self.state.takes_prompt();
         let url = format!("{}/prompt", self.state.comfyui_url());
-        answer(self.state.client.post(url).json(body)).await
+        Some(answer(self.state.client.post(url).json(body)).await.1)
     }
 
     /// What has gone through so far.

@@ -125,10 +125,9 @@ async fn hand_in(
     let is_refused = prompt.response["prompt_id"].is_null();
     let mut request = json!({"job_id": job, "workflow": body["prompt"]});
     if !is_ours {
-        if gate.told().is_over {
+        let Some(posted) = gate.post_elsewhere(body).await else {
             return Ok(None);
-        }
-        let (_, posted) = gate.post_elsewhere(body).await;
+        };
         request = json!({"job_id": job, "prompt_id": posted["prompt_id"]});
     }
     let mut last = Value::Null;

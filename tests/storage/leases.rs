@@ -11,6 +11,7 @@ use super::database::{TestDatabase, on_both, until};
 use super::faults::line_to;
 use super::impostor::Impostor;
 use super::life::{TXT2IMG, comfyui, relay_at, settings, stop, submit};
+use super::line::Line;
 use super::program::Program;
 use super::world::World;
 
@@ -226,6 +227,34 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
     let start = json!({"type": "execution_start", "data": {"prompt_id": "somebody's"}});
     until("it is heard", async || {
         comfyui.say(&start);
+        comfyui_status(&world).await.1 == "connected"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_sockets_are_all_lost_says_so() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = Impostor::start().await;
+    let line = Line::cut_from(comfyui.address()).await;
+    let world = World::without_comfyui(&line.url(), settings(db.config())).await;
+    for lost in 0..6 {
+        line.mend();
+        world.relay.connected().await;
+        let expected = match lost {
+            0..5 => json!("connected"),
+            _ => json!("contested"),
+        };
+        assert_eq!(comfyui_status(&world).await.1, expected, "{lost} were lost");
+        line.cut();
+        until("the loss is seen", async || {
+            comfyui_status(&world).await.1 == "unreachable"
+        })
+        .await;
+    }
+    // One that stays is well.
+    line.mend();
+    until("it is well again", async || {
         comfyui_status(&world).await.1 == "connected"
     })
     .await;
