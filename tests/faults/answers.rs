@@ -275,3 +275,24 @@ async fn a_history_that_cannot_be_read_is_no_end() {
     assert_eq!(subscriber.hear_out().await, 1000);
     assert_eq!(subscriber.last()["status"], "failed");
 }
+
+/// The answer to a submission is lost, and the server is away for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_whose_answer_is_lost_is_looked_for_until_the_server_answers() {
+    let comfyui = Impostor::start().await;
+    let world = world(&comfyui, settings()).await;
+    comfyui.reply("POST /prompt", Reply::Broken);
+    comfyui.reply("GET /queue", Reply::Broken);
+    let asked = comfyui.calls("GET /queue");
+    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
+    let body = json!({"job_id": "job", "workflow": graph});
+    let back = async {
+        comfyui.called("GET /queue", asked + 2).await;
+        let prompt = comfyui.posted()["prompt_id"].clone();
+        comfyui.queue(&[prompt.as_str().unwrap()], &[]);
+        prompt
+    };
+    let (submitted, prompt) = tokio::join!(world.post("/api/anime/jobs", &body), back);
+    let (status, answer) = submitted;
+    assert_eq!((status, &answer["prompt_id"]), (201, &prompt), "{answer}");
+}

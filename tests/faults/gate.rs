@@ -61,6 +61,12 @@ impl Gate {
         Some(answer(self.state.client.post(url).json(body)).await.1)
     }
 
+    /// How many prompts the server has taken, those included whose answer did not go through.
+    pub(crate) async fn taken(&self) -> usize {
+        let _turn = self.state.turn.lock().await;
+        self.state.told().taken
+    }
+
     /// What has gone through so far.
     pub(crate) fn told(&self) -> Told {
         self.state.told()

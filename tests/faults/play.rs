@@ -132,6 +132,7 @@ async fn hand_in(
     }
     let mut last = Value::Null;
     for _ in 0..ATTEMPTS {
+        let taken = gate.taken().await;
         let (status, told) = world.post("/api/anime/jobs", &request).await;
         if status == 201 {
             return Ok(Some(told["prompt_id"].as_str().unwrap().to_owned()));
@@ -143,7 +144,8 @@ async fn hand_in(
             }
             return Ok(None);
         }
-        if gate.told().is_over {
+        // One that was taken, and whose answer was lost for good, is nobody's.
+        if gate.told().is_over || gate.taken().await > taken {
             return Ok(None);
         }
         last = told;

@@ -49,10 +49,10 @@ pub(super) async fn answer(
             return Ok(told(503, "another server".into()));
         }
     }
-    let (status, text) = forward(&state, request).await?;
-    if call == Some(Call::Prompt) && status == 200 {
-        state.takes_prompt();
-    }
+    let (status, text) = match call {
+        Some(Call::Prompt) => submit(&state, request).await?,
+        _ => forward(&state, request).await?,
+    };
     let prompt_id = path.strip_prefix("/history/").map(|id| {
         let id = percent_decode_str(id).decode_utf8_lossy();
         id.into_owned()
@@ -75,6 +75,28 @@ pub(super) async fn answer(
         state.tells_end(&prompt_id);
     }
     Ok(told(status, text))
+}
+
+/// A prompt is handed in, also where nobody hears the answer.
+async fn submit(state: &Arc<State>, request: Request<Incoming>) -> Result<(u16, Bytes), Broken> {
+    let body = request.into_body().collect().await.map_err(|_| Broken)?;
+    let turn = state.turn.clone().lock_owned().await;
+    if state.told().is_over {
+        return Err(Broken);
+    }
+    let state = state.clone();
+    let submitted = tokio::spawn(async move {
+        let _turn = turn;
+        let url = format!("{}/prompt", state.comfyui_url());
+        let call = state.client.post(url).body(body.to_bytes());
+        let answer = call.send().await.map_err(|_| Broken)?;
+        let status = answer.status().as_u16();
+        if status == 200 {
+            state.takes_prompt();
+        }
+        Ok((status, answer.bytes().await.map_err(|_| Broken)?))
+    });
+    submitted.await.map_err(|_| Broken)?
 }
 
 async fn forward(state: &State, request: Request<Incoming>) -> Result<(u16, Bytes), Broken> {

@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) client: Client,
     live: Mutex<Live>,
     /// Taken for a restart: nothing is handed on meanwhile.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Live {
@@ -45,8 +45,8 @@ pub(crate) struct Told {
     pub(crate) ended: HashSet<String>,
     /// The prompts whose end had been told when the server was restarted for the first time.
     pub(crate) before_restart: Option<HashSet<String>>,
-    /// Whether a prompt was taken.
-    pub(crate) has_prompt: bool,
+    /// How many prompts were taken by the server.
+    pub(crate) taken: usize,
     /// The server was restarted when it had taken prompts: it takes no more, because a recording cannot
     /// be gone on with in the middle.
     pub(crate) is_over: bool,
@@ -78,7 +78,7 @@ impl State {
                 told: Told::default(),
             }),
             recording,
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
         }
     }
 
@@ -169,7 +169,7 @@ impl State {
 
     /// A prompt was taken by the server.
     pub(super) fn takes_prompt(&self) {
-        self.live.lock().unwrap().told.has_prompt = true;
+        self.live.lock().unwrap().told.taken += 1;
     }
 
     /// An entry of a server that is gone.
@@ -194,7 +194,7 @@ impl State {
         let mut live = self.live.lock().unwrap();
         let ended = live.told.ended.clone();
         live.told.before_restart.get_or_insert(ended);
-        live.told.is_over |= live.told.has_prompt;
+        live.told.is_over |= live.told.taken > 0;
         live.told.kept = entries.keys().cloned().collect();
         live.kept = entries;
         std::mem::replace(&mut live.comfyui, fresh).start_shutdown();
