@@ -4,6 +4,7 @@
 
 mod error;
 mod history;
+mod json;
 mod message;
 mod output;
 mod past;
@@ -39,8 +40,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The server at `url`. It need not run yet.
-    pub fn new(url: Url) -> reqwest::Result<Self> {
+    /// The server at `url`, which is dialled as `config` says. It need not run yet.
+    pub fn new(url: Url, config: &UpstreamConfig) -> reqwest::Result<Self> {
         let port = url
             .port()
             .map_or_else(String::new, |port| format!(":{port}"));
@@ -49,7 +50,7 @@ impl Upstream {
             name: format!("{}{port}{path}", url.host_str().unwrap_or_default()),
             // Prompts in flight are ours by this id: it stays the same over reconnects.
             client_id: Uuid::new_v4().simple().to_string(),
-            rest: Rest::new(url.clone())?,
+            rest: Rest::new(url.clone(), config.answer_timeout)?,
             url,
         })
     }

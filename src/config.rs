@@ -47,6 +47,18 @@ pub struct UpstreamConfig {
     /// How long after a prompt has left the queue its entry in the history is waited for.
     /// Entries that came 1.3 s late have been seen.
     pub history_gap: Duration,
+    /// How long a server may take to accept the socket. Its event loop can stand still for seconds.
+    pub dial_timeout: Duration,
+    /// How often the server is pinged: proxies cut what is silent for a minute, and it pings nobody.
+    pub ping_interval: Duration,
+    /// How long a ping may go unanswered before the line counts as dead: pongs come late while the
+    /// server's event loop is starved.
+    pub pong_patience: Duration,
+    /// For how long a relay that follows a server keeps others away, unless it says so again:
+    /// ten minutes at the most.
+    pub lease: Duration,
+    /// How long a whole answer may take. A queue of many megabytes on a busy server takes seconds.
+    pub answer_timeout: Duration,
 }
 
 /// How clients are served.
@@ -165,6 +177,11 @@ impl Default for UpstreamConfig {
             silence: Duration::from_secs(10),
             event_grace: Duration::from_secs(1),
             history_gap: Duration::from_secs(5),
+            dial_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            pong_patience: Duration::from_secs(30),
+            lease: Duration::from_secs(9),
+            answer_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Estimate {
             return Self::exact(f64::from(u8::from(job.status() == Status::Completed)), 0.0);
         }
         if let Some((report, at)) = job.report() {
-            let since = now.duration_since(at).as_secs_f64();
+            let since = now.duration_since(at).as_secs_f64().max(0.0);
             let left = |seconds: u64| (seconds as f64 - since).max(0.0);
             return Self {
                 fraction: f64::from(report.progress) / 100.0,

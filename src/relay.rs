@@ -4,6 +4,7 @@
 //! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
 
 mod backend;
+mod clock;
 mod error;
 mod follow;
 mod forecast;
@@ -11,6 +12,7 @@ mod ingest;
 mod inquiry;
 mod jobs;
 mod learning;
+mod lease;
 mod lookup;
 mod metrics;
 mod outlook;
@@ -18,6 +20,7 @@ mod pace;
 mod persist;
 mod plans;
 mod reconcile;
+mod silence;
 mod status;
 mod submit;
 mod upkeep;
@@ -26,6 +29,7 @@ mod view;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +40,10 @@ use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
-use crate::store::{Recorder, Store};
+use crate::store::{Holder, Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
+use clock::Clock;
 use jobs::Jobs;
 use learning::Learning;
 
@@ -71,7 +76,10 @@ struct Inner {
     model: Mutex<CostModel>,
     learning: Learning,
     recorder: Recorder,
+    /// Who we are to other relays on the same database.
+    holder: Holder,
     metrics: Metrics,
+    clock: Clock,
     /// How long finished jobs are kept in the store.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -97,7 +105,7 @@ impl Relay {
         let is_ready = timeout(STORE_PATIENCE, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
         for url in &upstream.urls {
-            let fresh = Upstream::new(url.clone())?;
+            let fresh = Upstream::new(url.clone(), &upstream)?;
             let kept = match is_ready {
                 true => persist::identified(recorder.store(), &fresh).await,
                 false => None,
@@ -118,13 +126,21 @@ impl Relay {
             jobs: Mutex::default(),
             model: Mutex::default(),
             recorder,
+            holder: Holder::new(),
             metrics: Metrics::default(),
+            clock: Clock::new(),
             retention: store.retention,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             recording,
             writing,
         }));
+        if is_ready {
+            // Before any socket is dialled.
+            for backend in &relay.0.backends {
+                relay.renew_lease(backend).await;
+            }
+        }
         let is_restored = is_ready && relay.restore().await;
         let tasks = &relay.0.tasks;
         if !is_restored {
@@ -201,6 +217,11 @@ impl Relay {
 
     fn upstream_config(&self) -> &UpstreamConfig {
         &self.0.upstream
+    }
+
+    /// The time of jobs.
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     fn changed(&self) {

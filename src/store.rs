@@ -6,7 +6,9 @@
 
 mod backends;
 mod database;
+mod holder;
 mod jobs;
+mod lease;
 mod record;
 mod recorder;
 mod runs;
@@ -22,6 +24,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::OnceCell;
 
 pub use database::StoreError;
+pub use holder::Holder;
 pub use jobs::{Cursor, JobFilter};
 pub use record::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use recorder::{Recorder, RecorderHealth};

@@ -16,50 +16,34 @@ pub struct HistoryEntry {
     pub plan: Plan,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    prompt: Value,
-    #[serde(default)]
-    outputs: Map<String, Value>,
-    #[serde(default)]
-    status: Option<EntryStatus>,
-}
-
-#[derive(Deserialize)]
-struct EntryStatus {
-    #[serde(default)]
-    status_str: Option<String>,
-    #[serde(default)]
-    messages: Vec<Value>,
-}
-
 impl HistoryEntry {
     /// Reads one entry. `view` is the address of the server's `/view`.
     ///
-    /// `None` where the value is no entry.
+    /// `None` where the value is no entry. A part of another shape than is known is as good as none:
+    /// that there is an entry says that the prompt is over.
     pub fn read(entry: Value, view: &str) -> Option<Self> {
-        if !entry.is_object() {
+        let entry = entry.as_object()?;
+        let is_known = |field: &str| entry.contains_key(field);
+        if !["prompt", "outputs", "status"].into_iter().any(is_known) {
             return None;
         }
-        let entry: Entry = serde_json::from_value(entry).ok()?;
-        let outputs = &entry.outputs;
+        let nothing = Map::new();
+        let outputs = entry.get("outputs").and_then(Value::as_object);
+        let outputs = outputs.unwrap_or(&nothing);
         let files = outputs
             .iter()
             .flat_map(|(node, made)| output::files(node, made, view))
             .collect();
-        let (messages, word) = match &entry.status {
-            Some(status) => (by_messages(&status.messages), by_word(status)),
-            None => (None, None),
-        };
+        let status = |field: &str| entry.get("status")?.get(field);
+        let messages = status("messages").and_then(Value::as_array);
         Some(Self {
             history: History {
-                messages,
-                word,
+                messages: messages.and_then(|messages| by_messages(messages)),
+                word: status("status_str").and_then(by_word),
                 outputs: files,
                 produced: !outputs.is_empty(),
             },
-            plan: plan(&entry.prompt),
+            plan: entry.get("prompt").map(plan).unwrap_or_default(),
         })
     }
 }
@@ -93,8 +77,8 @@ fn by_messages(messages: &[Value]) -> Option<Verdict> {
     })
 }
 
-fn by_word(status: &EntryStatus) -> Option<Verdict> {
-    match status.status_str.as_deref()? {
+fn by_word(word: &Value) -> Option<Verdict> {
+    match word.as_str()? {
         "success" => Some(Verdict::Completed),
         "error" => Some(Verdict::Failed(JobError::execution(
             None,
@@ -148,8 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_another_shape_hides_no_end() {
+        let entry = json!({"prompt": 7, "outputs": null, "status": {"status_str": 5, "messages": [
+            7, [], ["execution_error"], ["execution_success", null]
+        ]}});
+        let entry = HistoryEntry::read(entry, "").unwrap();
+        assert_eq!(entry.history.messages, Some(Verdict::Completed));
+        let entry = json!({"outputs": [], "status": {"status_str": "success", "messages": {}}});
+        let entry = HistoryEntry::read(entry, "").unwrap();
+        assert_eq!(entry.history.word, Some(Verdict::Completed));
+    }
+
+    #[test]
     fn what_is_no_entry_is_none() {
-        for value in [json!(null), json!([]), json!({"outputs": 7}), json!("x")] {
+        for value in [json!(null), json!([]), json!({"error": 7}), json!("x")] {
             assert_eq!(HistoryEntry::read(value, ""), None);
         }
     }

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::ExecutionError;
-use super::output;
+use super::{json, output};
 use crate::job::{Event, NodeReport, NodeState, Verdict};
 
 /// One text frame of ComfyUI's socket, understood.
@@ -123,7 +123,17 @@ impl Message {
     ///
     /// Total: what is no JSON, of an unknown type, or of another shape is [`Message::Unknown`].
     pub fn parse(text: &str, view: &str) -> Self {
-        Self::read(text, view).unwrap_or(Self::Unknown)
+        Self::read(text, view).unwrap_or_else(|_| Self::read_plainly(text, view))
+    }
+
+    /// Reads a frame that takes Python's liberties with JSON.
+    fn read_plainly(text: &str, view: &str) -> Self {
+        let Cow::Owned(plain) = json::plain(text.as_bytes()) else {
+            return Self::Unknown;
+        };
+        let plain = std::str::from_utf8(&plain).ok();
+        let read = plain.and_then(|plain| Self::read(plain, view).ok());
+        read.unwrap_or(Self::Unknown)
     }
 
     fn read(text: &str, view: &str) -> serde_json::Result<Self> {

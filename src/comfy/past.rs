@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::history;
+use super::{history, json};
 use crate::job::Plan;
 
 /// The longest time that is believed of a prompt, in seconds: a week. A clock that was set meanwhile
@@ -67,12 +67,22 @@ struct Timed<'a> {
 /// Entries of another shape are left out, and those that tell no times: of prompts that did not
 /// succeed, and of servers from before the middle of 2024.
 pub(super) fn read(body: &[u8], count: usize) -> serde_json::Result<Vec<PastPrompt>> {
+    let read = strictly(body, count);
+    if read.is_err()
+        && let Cow::Owned(plain) = json::plain(body)
+    {
+        return strictly(&plain, count);
+    }
+    read
+}
+
+fn strictly(body: &[u8], count: usize) -> serde_json::Result<Vec<PastPrompt>> {
     let entries: HashMap<String, &RawValue> = serde_json::from_slice(body)?;
     let mut timed: Vec<Timed<'_>> = entries.values().copied().filter_map(time).collect();
     timed.sort_by(|a, b| a.started_at.total_cmp(&b.started_at));
     let newest = timed.split_off(timed.len().saturating_sub(count));
     let prompts = newest.into_iter().filter_map(|timed| {
-        let prompt: Value = serde_json::from_str(timed.prompt.get()).ok()?;
+        let prompt: Value = json::read(timed.prompt.get().as_bytes()).ok()?;
         Some(PastPrompt {
             plan: history::plan(&prompt),
             cached: timed.cached,

@@ -1,12 +1,13 @@
 //! What `/queue` says.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::history;
+use super::{history, json};
 use crate::job::Plan;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
@@ -34,7 +35,7 @@ pub struct Place {
 impl Place {
     /// The prompt's graph, read from the answer now. Empty where it holds none.
     pub fn plan(&self) -> Plan {
-        let prompt: Option<Value> = serde_json::from_slice(&self.item).ok();
+        let prompt: Option<Value> = json::read(&self.item).ok();
         prompt.as_ref().map(history::plan).unwrap_or_default()
     }
 
@@ -58,33 +59,35 @@ pub enum Standing {
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     queue_running: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     queue_pending: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Item(
-    f64,
-    String,
-    IgnoredAny,
-    ExtraData,
-    #[serde(default)] IgnoredAny,
-);
-
-#[derive(Deserialize, Default)]
-struct ExtraData {
-    #[serde(default)]
-    client_id: Option<String>,
+struct ExtraData<'a> {
+    #[serde(borrow)]
+    client_id: Option<Cow<'a, str>>,
 }
 
 impl Queue {
-    /// Reads the answer to `GET /queue`. Entries of an unknown shape are left out.
+    /// Reads the answer to `GET /queue`. Entries of an unknown shape are left out; an answer that does
+    /// not say what runs and what waits is none, or a strange answer would be an empty queue.
     pub fn parse(body: Bytes) -> serde_json::Result<Self> {
+        let read = Self::read(&body);
+        if read.is_err()
+            && let Cow::Owned(plain) = json::plain(&body)
+        {
+            return Self::read(&plain.into());
+        }
+        read
+    }
+
+    fn read(body: &Bytes) -> serde_json::Result<Self> {
         let (running, mut pending) = {
-            let read: Body<'_> = serde_json::from_slice(&body)?;
-            let places = |items: &[&RawValue]| places(&body, items);
+            let read: Body<'_> = serde_json::from_slice(body)?;
+            let places = |items: &[&RawValue]| places(body, items);
             (places(&read.queue_running), places(&read.queue_pending))
         };
         // The server answers in heap order; it takes the lowest (number, prompt id) next.
@@ -148,11 +151,15 @@ impl Queue {
 
 fn places(body: &Bytes, items: &[&RawValue]) -> Vec<Place> {
     let items = items.iter().filter_map(|item| {
-        let Item(number, prompt_id, _, extra, _) = serde_json::from_str(item.get()).ok()?;
+        // Part by part: an odd one must not make a prompt look gone.
+        let parts: Vec<&RawValue> = serde_json::from_str(item.get()).ok()?;
+        let number = serde_json::from_str(parts.first()?.get());
+        let extra = parts.get(3).map(|extra| serde_json::from_str(extra.get()));
+        let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
         Some(Place {
-            number,
-            prompt_id,
-            client_id: extra.client_id,
+            number: number.unwrap_or(f64::MAX),
+            prompt_id: json::read(parts.get(1)?.get().as_bytes()).ok()?,
+            client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
             item: body.slice_ref(item.get().as_bytes()),
         })
     });
@@ -179,6 +186,39 @@ mod tests {
         assert_eq!(queue.standing("d"), Some(Standing::Pending { ahead: 3 }));
         assert_eq!(queue.standing("x"), None);
         assert_eq!(queue.place("b").unwrap().client_id.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn what_tells_neither_of_running_nor_of_waiting_prompts_is_no_queue() {
+        for text in [
+            "{}",
+            "[]",
+            "null",
+            r#"{"queue_running": []}"#,
+            r#"{"error": "busy"}"#,
+        ] {
+            assert!(Queue::parse(text.into()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_odd_part_hides_no_prompt() {
+        let queue = queue(
+            r#"{"queue_running": [[null, "r", 7, {"client_id": 5}, null, "new"]],
+                "queue_pending": [[1, "a", {}, null], [2, "b"], [3], {}, [4, 5]]}"#,
+        );
+        assert_eq!(queue.standing("r"), Some(Standing::Running));
+        assert_eq!(queue.standing("b"), Some(Standing::Pending { ahead: 2 }));
+        assert_eq!(queue.prompt_ids().count(), 3);
+    }
+
+    #[test]
+    fn numbers_that_are_none_hide_no_queue() {
+        let queue = queue(
+            r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}, "is_changed": [NaN]}}, {}, ["9"]]],
+                "queue_pending": []}"#,
+        );
+        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
     }
 
     #[test]

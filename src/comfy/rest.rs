@@ -6,10 +6,12 @@ use bytes::{Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::history::HistoryEntry;
+use super::json;
 use super::past::{self, PastPrompt};
 use super::queue::{Queue, Standing};
 use super::rejection::{self, Rejection, WrongInput};
@@ -17,11 +19,12 @@ use super::rejection::{self, Rejection, WrongInput};
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a whole answer may take. A queue of many megabytes on a busy server takes seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The longest answer that is read. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
+
+/// From this length on, reading an answer takes so many milliseconds that it is done beside the
+/// runtime's threads.
+const LONG_ANSWER: usize = 256 << 10;
 
 /// The longest history of many prompts that is read: a hundred with large graphs have 10 MB. Who
 /// sends more, as servers do that know no `max_items`, is not heard out.
@@ -115,11 +118,12 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// For the server at `base`, such as `http://127.0.0.1:8188/`.
-    pub fn new(base: Url) -> reqwest::Result<Self> {
+    /// For the server at `base`, such as `http://127.0.0.1:8188/`. No answer may take longer than
+    /// `answer_timeout`.
+    pub fn new(base: Url, answer_timeout: Duration) -> reqwest::Result<Self> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
+            .timeout(answer_timeout)
             // Only the configured server is ever dialled.
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -156,7 +160,7 @@ impl Rest {
     pub async fn queue(&self) -> Result<Queue, RestError> {
         let call = "GET /queue";
         let answer = self.get(call, self.at("queue")).await?;
-        Queue::parse(answer).map_err(|error| garbled(call, &error))
+        aside(answer.len(), call, move || Queue::parse(answer)).await
     }
 
     /// A prompt's entry in the history; `None` while there is none.
@@ -167,9 +171,13 @@ impl Rest {
         );
         let call = "GET /history/{prompt_id}";
         let answer = self.get(call, self.at(&path)).await?;
-        let mut entries: Map<String, Value> = json_of(call, &answer)?;
-        let entry = entries.remove(prompt_id);
-        Ok(entry.and_then(|entry| HistoryEntry::read(entry, &self.view)))
+        let (length, prompt_id, view) = (answer.len(), prompt_id.to_owned(), self.view.clone());
+        let read = move || {
+            let mut entries: Map<String, Value> = json::read(&answer)?;
+            let entry = entries.remove(&prompt_id);
+            Ok(entry.and_then(|entry| HistoryEntry::read(entry, &view)))
+        };
+        aside(length, call, read).await
     }
 
     /// The newest prompts of the history that succeeded, at most `count`, the oldest first. Those of
@@ -181,12 +189,7 @@ impl Rest {
             .append_pair("max_items", &count.to_string());
         let (status, answer) = self.send(call, self.client.get(url), MAX_PAST).await?;
         success(call, status)?;
-        // Many graphs take a while, in which a runtime's thread has better things to do.
-        let read = tokio::task::spawn_blocking(move || past::read(&answer, count)).await;
-        match read {
-            Ok(read) => read.map_err(|error| garbled(call, &error)),
-            Err(error) => Err(garbled(call, &error)),
-        }
+        aside(answer.len(), call, move || past::read(&answer, count)).await
     }
 
     /// The server's version; `None` where it does not say, as in 2023.
@@ -286,8 +289,23 @@ fn success(call: &str, status: StatusCode) -> Result<(), RestError> {
     }
 }
 
-fn json_of<T: for<'de> Deserialize<'de>>(call: &str, answer: &[u8]) -> Result<T, RestError> {
-    serde_json::from_slice(answer).map_err(|error| garbled(call, &error))
+fn json_of<T: DeserializeOwned>(call: &str, answer: &[u8]) -> Result<T, RestError> {
+    json::read(answer).map_err(|error| garbled(call, &error))
+}
+
+/// Reads an answer, beside the runtime's threads where it is long: they have better things to do.
+async fn aside<T: Send + 'static>(
+    length: usize,
+    call: &str,
+    read: impl FnOnce() -> serde_json::Result<T> + Send + 'static,
+) -> Result<T, RestError> {
+    if length < LONG_ANSWER {
+        return read().map_err(|error| garbled(call, &error));
+    }
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read.map_err(|error| garbled(call, &error)),
+        Err(error) => Err(garbled(call, &error)),
+    }
 }
 
 fn garbled(call: &str, why: &dyn std::fmt::Display) -> RestError {
@@ -304,7 +322,7 @@ mod tests {
     #[test]
     fn the_address_of_files_holds_no_password() {
         let base = Url::parse("http://me:secret@gpu:8188/comfy/").unwrap();
-        let rest = Rest::new(base).unwrap();
+        let rest = Rest::new(base, Duration::from_secs(1)).unwrap();
         assert_eq!(rest.view(), "http://gpu:8188/comfy/view");
     }
 }

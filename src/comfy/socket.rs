@@ -25,30 +25,21 @@ const FLAGS: &str = r#"{"type":"feature_flags","data":{"supports_preview_metadat
 /// The largest frame that is taken: previews and outputs of video nodes are many megabytes.
 const MAX_FRAME: usize = 64 << 20;
 
-/// How long a server may take to accept the socket. Its event loop can stand still for seconds.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long the old socket's closing handshake may take before it is simply dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How often the server is pinged: proxies cut what is silent for a minute, and it pings nobody.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
-/// How long a ping may go unanswered: pongs come late while the server's event loop is starved.
-const PONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket that is always there, or on its way back.
 pub struct Socket {
     url: Url,
-    min_backoff: Duration,
-    max_backoff: Duration,
+    config: UpstreamConfig,
     stream: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     /// The one before, until it is fully closed.
     old: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     failures: u32,
     dial_at: Instant,
     ping: Interval,
-    heard_at: Instant,
+    /// When the oldest ping was sent since which nothing was heard.
+    unanswered_since: Option<Instant>,
 }
 
 /// What comes of waiting on a [`Socket`].
@@ -78,18 +69,17 @@ impl Socket {
         };
         // A change between these schemes is always allowed.
         let _ = url.set_scheme(scheme);
-        let mut ping = interval(PING_INTERVAL);
+        let mut ping = interval(config.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             url,
-            min_backoff: config.min_backoff,
-            max_backoff: config.max_backoff,
+            config: config.clone(),
             stream: None,
             old: None,
             failures: 0,
             dial_at: Instant::now(),
             ping,
-            heard_at: Instant::now(),
+            unanswered_since: None,
         }
     }
 
@@ -99,9 +89,14 @@ impl Socket {
             return self.dial().await;
         };
         loop {
+            let given_up = self
+                .unanswered_since
+                .map(|since| since + self.config.pong_patience);
             tokio::select! {
+                // What has come is heard before the line is called dead, however late we are.
+                biased;
                 frame = stream.next() => {
-                    self.heard_at = Instant::now();
+                    self.unanswered_since = None;
                     match frame {
                         Some(Ok(Frame::Text(text))) => return Incoming::Text(text),
                         Some(Ok(Frame::Binary(bytes))) => return Incoming::Binary(bytes),
@@ -114,12 +109,17 @@ impl Socket {
                         None => return self.lose("the connection ended".to_owned()),
                     }
                 }
+                () = reached(given_up) => {
+                    return self.lose("pings were not answered".to_owned());
+                }
                 _ = self.ping.tick() => {
-                    if self.heard_at.elapsed() > PING_INTERVAL + PONG_PATIENCE {
-                        return self.lose("pings were not answered".to_owned());
-                    }
-                    if let Err(error) = stream.send(Frame::Ping(Bytes::new())).await {
-                        return self.lose(error.to_string());
+                    self.unanswered_since.get_or_insert_with(Instant::now);
+                    // A line that takes nothing is as dead as one that brings nothing.
+                    let sent = timeout(self.config.pong_patience, stream.send(Frame::Ping(Bytes::new())));
+                    match sent.await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return self.lose(error.to_string()),
+                        Err(_) => return self.lose("a ping could not be sent in time".to_owned()),
                     }
                 }
             }
@@ -160,7 +160,7 @@ impl Socket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let dialled = timeout(DIAL_TIMEOUT, async {
+        let dialled = timeout(self.config.dial_timeout, async {
             let dialling = connect_async_with_config(self.url.as_str(), Some(config), true);
             let (mut stream, _) = dialling.await?;
             stream.send(Frame::text(FLAGS)).await?;
@@ -170,7 +170,7 @@ impl Socket {
             Ok(Ok(stream)) => {
                 self.stream = Some(stream);
                 self.failures = 0;
-                self.heard_at = Instant::now();
+                self.unanswered_since = None;
                 self.ping.reset();
                 Incoming::Connected
             }
@@ -189,10 +189,21 @@ impl Socket {
     /// Doubles with every failure in a row, and is jittered from the first one on, so that many
     /// relays do not come at once: at first between once and twice the least pause.
     fn backoff(&self) -> Duration {
-        let doubled = self.min_backoff.saturating_mul(2 << self.failures.min(16));
-        let backoff = doubled.min(self.max_backoff);
+        let doubled = self
+            .config
+            .min_backoff
+            .saturating_mul(2 << self.failures.min(16));
+        let backoff = doubled.min(self.config.max_backoff);
         backoff
             .mul_f64(rand::rng().random_range(0.5..=1.0))
-            .max(self.min_backoff)
+            .max(self.config.min_backoff)
+    }
+}
+
+/// Until a moment that may never come.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -410,10 +410,20 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Seconds until the next event, by a clock that is set now and then.
+fn pause() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        8 => 0.0..100.0,
+        1 => -1e8..1e8,
+        1 => Just(-3_600.0),
+        1 => Just(3_600.0),
+    ]
+}
+
 proptest! {
     #[test]
     fn estimates_are_sane_whatever_happens(
-        events in prop::collection::vec((event(), 0.0..100.0f64), 0..40),
+        events in prop::collection::vec((event(), pause()), 0..40),
         taught_runs in 0usize..3,
         fields in prop::collection::vec(value(), 7),
     ) {

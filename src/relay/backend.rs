@@ -1,10 +1,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::forecast::QueueForecast;
+use super::lease::Lease;
 use crate::comfy::{Queue, Upstream};
 use crate::job::Event;
 
@@ -23,6 +25,8 @@ pub(super) struct Backend {
     /// Asks the reader for a new socket.
     pub(super) redial: Notify,
     pub(super) connected: watch::Sender<bool>,
+    /// Whether we are the relay that follows it.
+    pub(super) lease: watch::Sender<Lease>,
     /// Taken for a look-up of a prompt that nobody has registered: one reads the queue for all who
     /// wait meanwhile.
     pub(super) turn: tokio::sync::Mutex<Option<QueueIds>>,
@@ -60,6 +64,12 @@ pub(super) struct BackendState {
     pub(super) heard_at: Instant,
     /// How often the socket was replaced because of silence, since it last told of a prompt.
     pub(super) silences: u32,
+    /// How many prompts in a row ended of which the open socket told nothing.
+    pub(super) deaf: u32,
+    /// When the socket was opened last.
+    pub(super) opened_at: Instant,
+    /// How many sockets in a row were lost soon after they were opened.
+    pub(super) flaps: u32,
     /// It was told in the log that the server's answers are of no use.
     pub(super) complained: bool,
     /// How long its queue will take.
@@ -75,6 +85,7 @@ impl Backend {
             look_soon: Notify::new(),
             redial: Notify::new(),
             connected: watch::Sender::new(false),
+            lease: watch::Sender::new(Lease::Unknown),
             turn: tokio::sync::Mutex::default(),
             state: Mutex::new(BackendState {
                 losses: 0,
@@ -89,6 +100,9 @@ impl Backend {
                 witness: None,
                 heard_at: Instant::now(),
                 silences: 0,
+                deaf: 0,
+                opened_at: Instant::now(),
+                flaps: 0,
                 complained: false,
                 forecast: QueueForecast::default(),
                 strays: VecDeque::new(),
@@ -105,7 +119,38 @@ impl Backend {
     }
 }
 
+/// A socket that lives this long is no sign of trouble.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// So many sockets lost at once, one after the other, are no accident.
+const MAX_FLAPS: u32 = 5;
+
+/// So many prompts in a row are not missed by accident.
+const MAX_DEAF: u32 = 2;
+
 impl BackendState {
+    /// The socket is open.
+    pub(super) fn opened(&mut self) {
+        self.opened_at = Instant::now();
+        self.reachable = true;
+        self.version_due = true;
+    }
+
+    /// The socket, which was open, is lost.
+    pub(super) fn lost(&mut self) {
+        self.losses += 1;
+        self.flaps = match self.opened_at.elapsed() < SETTLED {
+            true => self.flaps + 1,
+            false => 0,
+        };
+    }
+
+    /// Whether socket after socket is lost, or hears nothing: somebody else uses our client id.
+    pub(super) fn is_contested(&self) -> bool {
+        let flaps = self.flaps >= MAX_FLAPS && self.opened_at.elapsed() < SETTLED;
+        flaps || self.deaf >= MAX_DEAF
+    }
+
     /// Keeps an event of a prompt that nobody has registered.
     pub(super) fn keep_stray(&mut self, prompt_id: String, event: Event) {
         if self.strays.len() == MAX_STRAYS {

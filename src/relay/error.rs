@@ -32,6 +32,9 @@ pub enum RelayError {
     /// The server does not answer.
     #[error("ComfyUI at {0} does not answer; try again when it runs")]
     BackendUnreachable(String),
+    /// Another relay on the same database follows the server.
+    #[error("another relay follows ComfyUI at {0}; ask that one, or try again when it is gone")]
+    HeldElsewhere(String),
     /// The server answers, but in no useful way.
     #[error("ComfyUI at {backend} did not do it: {source}")]
     Backend {

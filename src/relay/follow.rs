@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::backend::Backend;
+use super::lease::Lease;
 use crate::comfy::{Incoming, Message, Preview};
 use crate::hub;
 use crate::job::{Event, JobId};
@@ -15,16 +16,35 @@ impl Relay {
     /// Follows a backend until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
     pub(super) async fn follow(self, index: usize, backend: Arc<Backend>) {
+        let keeping = self.0.tasks.spawn(self.clone().keep_lease(backend.clone()));
+        self.listen(index, &backend).await;
+        // Who takes over may dial as soon as the lease is free, and our socket is closed by now.
+        let _ = keeping.await;
+        self.release_lease(&backend).await;
+    }
+
+    async fn listen(&self, index: usize, backend: &Backend) {
         let mut socket = backend.upstream.socket(self.upstream_config());
+        let mut lease = backend.lease.subscribe();
         loop {
+            if *lease.borrow_and_update() == Lease::Elsewhere {
+                self.stand_by(index, backend);
+                socket.redial().await;
+                tokio::select! {
+                    () = self.stopping() => break,
+                    // Fails only where the backend is gone, and we have it.
+                    _ = lease.wait_for(|lease| *lease != Lease::Elsewhere) => {}
+                }
+            }
             tokio::select! {
                 biased;
                 () = self.stopping() => break,
+                _ = lease.changed() => {}
                 () = backend.redial.notified() => {
-                    self.let_go(&backend);
+                    self.let_go(backend);
                     socket.redial().await;
                 }
-                incoming = socket.next() => self.take(index, &backend, incoming),
+                incoming = socket.next() => self.take(index, backend, incoming),
             }
         }
         socket.redial().await;
@@ -34,8 +54,17 @@ impl Relay {
     /// next one is open.
     fn let_go(&self, backend: &Backend) {
         let was_connected = backend.connected.send_replace(false);
-        backend.state().losses += u64::from(was_connected);
+        if was_connected {
+            backend.state().losses += 1;
+        }
         self.changed();
+    }
+
+    /// Another relay follows the server: what comes of its jobs is not ours to tell.
+    fn stand_by(&self, index: usize, backend: &Backend) {
+        backend.state().reachable = false;
+        self.ingest_all(index, &Event::Reachable(false));
+        self.let_go(backend);
     }
 
     fn take(&self, index: usize, backend: &Backend, incoming: Incoming) {
@@ -53,11 +82,7 @@ impl Relay {
 
     fn opened(&self, index: usize, backend: &Backend) {
         tracing::info!("connected to ComfyUI");
-        {
-            let mut state = backend.state();
-            state.reachable = true;
-            state.version_due = true;
-        }
+        backend.state().opened();
         backend.connected.send_replace(true);
         self.ingest_all(index, &Event::Reachable(true));
         self.changed();
@@ -70,7 +95,9 @@ impl Relay {
         let was_connected = backend.connected.send_replace(false);
         let was_reachable = {
             let mut state = backend.state();
-            state.losses += u64::from(was_connected);
+            if was_connected {
+                state.lost();
+            }
             state.current = None;
             std::mem::replace(&mut state.reachable, was_connected)
         };
@@ -106,6 +133,7 @@ impl Relay {
             let mut state = backend.state();
             if told.is_some() {
                 state.silences = 0;
+                state.deaf = 0;
             }
             let Some(prompt_id) = told.or_else(|| state.current.clone()) else {
                 return;

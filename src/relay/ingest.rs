@@ -1,6 +1,5 @@
 //! The way of one event through the relay.
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Relay;
@@ -23,7 +22,7 @@ impl Relay {
             return;
         };
         let before = entry.job.status();
-        if entry.job.apply(event, Timestamp::now()) {
+        if entry.job.apply(event, self.now()) {
             log_change(before, entry);
             if entry.job.status().is_final() {
                 self.metrics()
@@ -40,6 +39,9 @@ impl Relay {
     /// Publishes the state of a job as it is now, estimated anew, and has it written.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.show(entry);
+        if self.is_elsewhere(entry.backend) {
+            return;
+        }
         entry.recorded =
             self.recorder()
                 .record(persist::record(&entry.job, &entry.costs, progress));
@@ -47,7 +49,7 @@ impl Relay {
 
     /// Shows the state of a job as it is now to its subscribers.
     pub(super) fn show(&self, entry: &mut Entry) -> Progress {
-        let now = Timestamp::now();
+        let now = self.now();
         let estimate = self.estimate(entry, &self.model(), now);
         self.tell_queue(entry, estimate, now);
         let progress = entry

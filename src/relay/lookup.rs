@@ -54,6 +54,10 @@ impl Relay {
             if only.is_some_and(|only| only != index) {
                 continue;
             }
+            if self.is_elsewhere(Some(index)) {
+                unreachable = Some(RelayError::HeldElsewhere(backend.name().to_owned()));
+                continue;
+            }
             let losses = backend.state().losses;
             match self.has(backend, prompt_id).await {
                 Ok(true) => return Ok(Found { index, losses }),

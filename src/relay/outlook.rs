@@ -72,7 +72,7 @@ impl Relay {
             Estimate::of_prompt(backend.name(), plan, cached, &self.model())
         };
         let predicted = plans.predict(queue, own, predict);
-        let (jobs, model, now) = (self.jobs(), self.model(), Timestamp::now());
+        let (jobs, model, now) = (self.jobs(), self.model(), self.now());
         let live = |prompt: &str| {
             let followers = jobs.of_prompt(index, prompt).iter();
             let mut entries = followers.filter_map(|id| jobs.get(id));
@@ -91,7 +91,7 @@ impl Relay {
         if entry.job.status() != Status::Queued {
             return;
         }
-        let now = Timestamp::now();
+        let now = self.now();
         let outlook = self.estimate(entry, &self.model(), now).outlook();
         if outlook.map(|outlook| outlook.shown()) != entry.told_remaining {
             self.publish(entry);

@@ -63,6 +63,8 @@ impl Relay {
             for backend in &self.0.backends {
                 // From now on it is known who we are, unless it was known before.
                 identified(self.recorder().store(), &backend.upstream).await;
+                // The jobs of a server that another relay follows are not ours.
+                self.renew_lease(backend).await;
             }
             if self.restore().await {
                 break;
@@ -92,10 +94,15 @@ impl Relay {
         if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
             tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
         }
+        if self.is_elsewhere(index) && !saved.status.is_final() {
+            // Its own relay tells of it.
+            jobs.release(&id);
+            return false;
+        }
         let mut job = Job::restored(saved);
         if job.prompt_id().is_some() {
             let reachable = index.is_some_and(|index| self.0.backends[index].state().reachable);
-            job.apply(Event::Reachable(reachable), Timestamp::now());
+            job.apply(Event::Reachable(reachable), self.now());
         }
         let has_ended = job.status().is_final();
         jobs.insert(job, index, BEFORE_THE_START);

@@ -16,9 +16,12 @@ use crate::job::{Absence, Event, JobId, Status};
 /// How soon the history is read again where an entry is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How much longer, at most, a socket may be silent in a prompt whose nodes are silent by nature:
-/// the patience doubles with each socket that stays as silent as the one before.
-const MAX_SILENCE_FACTOR: u32 = 16;
+/// So many times as long as a look took, the next one waits that nothing urgent asks for: a long queue
+/// is work for the server and for us.
+const REST_FACTOR: u32 = 4;
+
+/// No look counts as longer than this.
+const MAX_LOOK: Duration = Duration::from_secs(5);
 
 /// An open job, as far as it matters here.
 struct Open {
@@ -56,15 +59,18 @@ impl Relay {
                 continue;
             }
             self.recall_history(&backend);
+            let began_at = Instant::now();
             let looked = tokio::select! {
                 // A server that hangs must not hold up the end.
                 () = self.stopping() => return,
                 looked = self.look(index, &backend, &mut plans) => looked,
             };
-            rested_at = Instant::now() + self.upstream_config().min_look_pause;
+            let took = began_at.elapsed().min(MAX_LOOK);
+            let least = self.upstream_config().min_look_pause;
+            rested_at = Instant::now() + least.max(took * REST_FACTOR);
             match looked {
                 Ok(next) => {
-                    next_look = next.map(|pause| Instant::now() + pause);
+                    next_look = next.map(|pause| Instant::now() + pause.max(took));
                     failed = false;
                 }
                 Err(error) => {
@@ -123,7 +129,9 @@ impl Relay {
                 continue;
             }
             match self.ask_history(backend, &open.id, &open.prompt_id).await? {
-                Some(Some(entry)) if self.is_heard_out(&open) => self.read(backend, &open, entry),
+                Some(Some(entry)) if self.is_heard_out(backend, &open) => {
+                    self.read(backend, &open, entry)
+                }
                 Some(Some(_)) => due = true,
                 Some(None) if queue.is_some() => missing.push(open),
                 // Nobody can tell now; the next look may.
@@ -133,8 +141,15 @@ impl Relay {
         // The server can stand still between the last event and the end of a prompt.
         missing.retain(|open| standing(open).is_none());
         due |= !missing.is_empty();
-        for open in missing {
-            self.miss(backend, &open, &kept).await?;
+        for mut open in missing {
+            if kept.contains(&open.seen_at_loss) {
+                // Before the next loss takes the evidence away: this is the server that had the prompt.
+                open.seen_at_loss = losses;
+                if let Some(entry) = self.jobs().get_mut(&open.id) {
+                    entry.seen_at_loss = losses;
+                }
+            }
+            self.miss(backend, &open).await?;
         }
         if let Some(queue) = &queue {
             self.notice_silence(backend, queue);
@@ -196,14 +211,23 @@ impl Relay {
 
     /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
     /// way for a moment longer than the answer of the history.
-    fn is_heard_out(&self, open: &Open) -> bool {
+    ///
+    /// A socket that was open all the time and did not tell it hears nothing: a new one may.
+    fn is_heard_out(&self, backend: &Backend, open: &Open) -> bool {
         let mut jobs = self.jobs();
         let Some(entry) = jobs.get_mut(&open.id) else {
             return true;
         };
         let tells = entry.ours && !entry.over && !entry.job.is_ending();
         let since = *entry.unheard_since.get_or_insert_with(Instant::now);
-        !tells || since.elapsed() >= self.upstream_config().event_grace
+        if !tells {
+            return true;
+        }
+        if since.elapsed() < self.upstream_config().event_grace {
+            return false;
+        }
+        self.notice_deafness(backend, entry.seen_at_loss);
+        true
     }
 
     fn read(&self, backend: &Backend, open: &Open, entry: HistoryEntry) {
@@ -216,12 +240,7 @@ impl Relay {
 
     /// The prompt is neither in the queue nor in the history. That can be the gap between the two;
     /// when it lasts, the prompt is gone.
-    async fn miss(
-        &self,
-        backend: &Backend,
-        open: &Open,
-        kept: &HashSet<u64>,
-    ) -> Result<(), RestError> {
+    async fn miss(&self, backend: &Backend, open: &Open) -> Result<(), RestError> {
         let since = match self.jobs().get_mut(&open.id) {
             Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
             None => return Ok(()),
@@ -231,7 +250,7 @@ impl Relay {
         if !is_expected && since.elapsed() < self.upstream_config().history_gap {
             return Ok(());
         }
-        let is_deleted = is_expected || (open.waits && self.remembers(backend, open, kept).await?);
+        let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);
         let absence = match is_deleted {
             true => Absence::Deleted,
             false => Absence::Forgotten,
@@ -242,17 +261,12 @@ impl Relay {
 
     /// Whether the server that now answers is the one that had the prompt, not restarted since: the
     /// socket was never lost, or something of the time before the loss is there still.
-    async fn remembers(
-        &self,
-        backend: &Backend,
-        open: &Open,
-        kept: &HashSet<u64>,
-    ) -> Result<bool, RestError> {
+    async fn remembers(&self, backend: &Backend, open: &Open) -> Result<bool, RestError> {
         let (losses, witness) = {
             let state = backend.state();
             (state.losses, state.witness.clone())
         };
-        if open.seen_at_loss == losses || kept.contains(&open.seen_at_loss) {
+        if open.seen_at_loss == losses {
             return Ok(true);
         }
         match witness {
@@ -262,25 +276,6 @@ impl Relay {
                 Err(_) => Ok(false),
             },
             None => Ok(false),
-        }
-    }
-
-    /// A socket that the server has forgotten is open, healthy, and silent for ever: where a prompt
-    /// of ours runs and nothing is heard, a new socket repairs it.
-    fn notice_silence(&self, backend: &Backend, queue: &Queue) {
-        let client_id = backend.upstream.client_id();
-        let ours = |place: &crate::comfy::Place| place.client_id.as_deref() == Some(client_id);
-        let mut state = backend.state();
-        let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
-        let patience = self.upstream_config().silence * factor;
-        if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
-            state.silences += 1;
-            state.heard_at = Instant::now();
-            tracing::warn!(
-                ?patience,
-                "our prompt runs, but the socket is silent: dialling a new one"
-            );
-            backend.redial.notify_one();
         }
     }
 }

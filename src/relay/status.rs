@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Relay;
+use super::lease::Lease;
 use crate::job::{JobId, Status};
 
 /// How many jobs a monitor shows.
@@ -72,7 +73,9 @@ pub struct BackendStatus {
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
-    /// `connected` or `unreachable`.
+    /// `connected` or `unreachable`; `held_elsewhere` where another relay follows it, and this one stands
+    /// by; `contested` where socket after socket is lost or hears nothing, as when somebody else uses the
+    /// relay's client id.
     pub status: &'static str,
     /// How many prompts ran when its queue was last looked at.
     pub queue_running: usize,
@@ -98,7 +101,7 @@ pub struct RecentJob {
 impl Relay {
     /// The relay as a whole, as monitors show it.
     pub fn system_status(&self) -> SystemStatus {
-        let now = Timestamp::now();
+        let now = self.now();
         let connections = self.hub().count();
         SystemStatus {
             timestamp: seconds(now),
@@ -139,10 +142,11 @@ impl Relay {
             let state = backend.state();
             BackendHealth {
                 name: backend.name().to_owned(),
-                status: if connected {
-                    "connected"
-                } else {
-                    "unreachable"
+                status: match connected {
+                    _ if *backend.lease.borrow() == Lease::Elsewhere => "held_elsewhere",
+                    true if state.is_contested() => "contested",
+                    true => "connected",
+                    false => "unreachable",
                 },
                 queue_running: state.running,
                 queue_pending: state.pending,

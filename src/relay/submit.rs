@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::Relay;
 use super::backend::Backend;
 use super::error::{RelayError, failed};
 use super::jobs::Jobs;
+use super::lease::Lease;
 use super::lookup::Found;
-use crate::comfy::{Cancellation, Rest, SubmitError, Submitted, WrongInput};
+use crate::comfy::{Cancellation, Rest, RestError, SubmitError, Submitted, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
 use crate::workflow;
 
 /// How long a submission waits for a socket that is being dialled again. Events go only to sockets
 /// that are open, so the socket comes first.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a prompt is looked for whose answer was lost: the server may be away for a moment.
+const FIND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause between two looks for it.
+const FIND_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a job is to do.
 #[derive(Debug, Clone)]
@@ -173,7 +179,7 @@ impl Relay {
         plan: Option<Plan>,
     ) {
         let backend = &self.0.backends[found.index];
-        let job = Job::new(job_id.clone(), Timestamp::now()).on_backend(backend.name(), prompt_id);
+        let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
         let (reachable, strays) = {
             let mut state = backend.state();
             // Silence counts from here: an idle server had nothing to say before.
@@ -185,11 +191,9 @@ impl Relay {
         if let Some(entry) = jobs.get_mut(job_id) {
             if let Some(plan) = plan {
                 entry.ours = true;
-                entry.job.apply(Event::Planned(plan), Timestamp::now());
+                entry.job.apply(Event::Planned(plan), self.now());
             }
-            entry
-                .job
-                .apply(Event::Reachable(reachable), Timestamp::now());
+            entry.job.apply(Event::Reachable(reachable), self.now());
             self.publish(entry);
         }
         for event in strays {
@@ -243,7 +247,7 @@ impl Relay {
                 Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
                 Some(false) => false,
                 None if jobs.reserve(job_id) => {
-                    jobs.insert(Job::new(job_id.clone(), Timestamp::now()), None, 0);
+                    jobs.insert(Job::new(job_id.clone(), self.now()), None, 0);
                     tracing::info!(%job_id, "job registered by its producer");
                     true
                 }
@@ -321,15 +325,25 @@ async fn hand_in(backend: &Backend, graph: &Map<String, Value>) -> Result<Submit
 /// Whether a prompt that was handed in without an answer is there all the same. Servers that make
 /// ids of their own cannot be asked.
 async fn has_taken(rest: &Rest, prompt_id: &str) -> bool {
-    let queue = rest.queue().await;
-    if queue.is_ok_and(|queue| queue.place(prompt_id).is_some()) {
-        return true;
+    let given_up_at = Instant::now() + FIND_PATIENCE;
+    loop {
+        match is_there(rest, prompt_id).await {
+            Ok(is_there) => return is_there,
+            Err(_) if Instant::now() >= given_up_at => return false,
+            Err(_) => sleep(FIND_PAUSE).await,
+        }
     }
-    let entry = rest.history(prompt_id).await;
-    entry.is_ok_and(|entry| entry.is_some())
+}
+
+async fn is_there(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
+    let queue = rest.queue().await?;
+    Ok(queue.place(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
 }
 
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
+    if *backend.lease.borrow() == Lease::Elsewhere {
+        return Err(RelayError::HeldElsewhere(backend.name().to_owned()));
+    }
     let mut connected = backend.connected.subscribe();
     let patience = match backend.state().reachable {
         true => CONNECT_PATIENCE,

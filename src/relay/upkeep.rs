@@ -25,6 +25,10 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             let mut jobs = self.jobs();
+            if jobs.iter().all(|entry| entry.job.status().is_final()) {
+                self.0.clock.set();
+                continue;
+            }
             let silent: Vec<JobId> = jobs
                 .iter()
                 .filter(|entry| entry.job.status() == Status::Processing)
@@ -62,7 +66,7 @@ impl Relay {
     }
 
     fn forget_old(&self) {
-        let now = Timestamp::now();
+        let now = self.now();
         let recorder = self.recorder();
         let mut jobs = self.jobs();
         let is_old = |ended: Timestamp| {

@@ -72,7 +72,7 @@ fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok
 impl Relay {
     /// One job, with its node timeline.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
-        let now = Timestamp::now();
+        let now = self.now();
         let jobs = self.jobs();
         let entry = jobs.get(id)?;
         let job = &entry.job;
@@ -105,7 +105,7 @@ impl Relay {
             created_at: job.created_at,
             job_id: job.id.clone(),
         });
-        let now = Timestamp::now();
+        let now = self.now();
         let jobs = self.jobs();
         let model = self.model();
         let views = found.into_iter().map(|saved| match jobs.get(&saved.id) {

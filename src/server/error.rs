@@ -213,6 +213,9 @@ impl From<RelayError> for Failure {
             RelayError::BackendUnreachable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "backend_unreachable")
             }
+            RelayError::HeldElsewhere(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "backend_held_elsewhere")
+            }
             RelayError::Backend { .. } => (StatusCode::BAD_GATEWAY, "backend_error"),
             RelayError::PromptNotFound(_) => (StatusCode::NOT_FOUND, "prompt_not_found"),
             RelayError::Rejected(..) => (StatusCode::BAD_REQUEST, "workflow_rejected"),

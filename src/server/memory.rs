@@ -9,26 +9,34 @@ use super::Edge;
 /// After how many connections it is worth a look. The handshake of each needs some 12 KB.
 const MANY: u64 = 1_000;
 
-/// How long is waited, so that most of those that came at once are served.
+/// Many that come within this time come at once: what they need is needed for the next ones.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// Gives back to the system what is free, whenever many connections have been served. The allocator
 /// would keep it for the next ones, which may never come.
 pub(super) async fn give_back(edge: Edge) {
     let mut served = edge.served.subscribe();
-    let mut seen = 0;
-    loop {
-        tokio::select! {
-            () = edge.stop.cancelled() => return,
-            came = served.wait_for(|served| *served >= seen + MANY) => if came.is_err() {
-                return;
+    let mut given_back_at = 0;
+    let settled = async {
+        while served
+            .wait_for(|served| *served >= given_back_at + MANY)
+            .await
+            .is_ok()
+        {
+            loop {
+                let before = *served.borrow();
+                sleep(SETTLING).await;
+                given_back_at = *served.borrow();
+                if given_back_at < before + MANY {
+                    break;
+                }
             }
+            edge.tasks.spawn_blocking(trim);
         }
-        tokio::select! {
-            () = edge.stop.cancelled() => return,
-            () = sleep(SETTLING) => seen = *served.borrow_and_update(),
-        }
-        edge.tasks.spawn_blocking(trim);
+    };
+    tokio::select! {
+        () = edge.stop.cancelled() => {}
+        () = settled => {}
     }
 }
 

@@ -23,6 +23,9 @@ const MAX_EVENTS: usize = 8_192;
 /// How long a call is waited for.
 const CALL_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Counts as a call: a socket was closed.
+const CLOSE: &str = "CLOSE /ws";
+
 /// A ComfyUI that answers what the test tells it to. Nothing runs in it.
 pub(crate) struct Impostor {
     address: SocketAddr,
@@ -176,18 +179,19 @@ async fn answer(
     let reply = script.reply_to(&call);
     if call == "GET /ws" && !*script.is_closed.borrow() {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
-        let mut events = script.events.subscribe();
+        let (mut events, calls) = (script.events.subscribe(), script.calls.clone());
         tokio::spawn(async move {
             let mut socket = socket.await.unwrap();
             loop {
                 tokio::select! {
-                    Ok(event) = events.recv() => if socket.send(Message::text(event)).await.is_err() { return },
+                    Ok(event) = events.recv() => if socket.send(Message::text(event)).await.is_err() { break },
                     frame = socket.next() => match frame {
                         Some(Ok(_)) => {}
-                        _ => return,
+                        _ => break,
                     },
                 }
             }
+            calls.send_modify(|calls| *calls.entry(CLOSE.to_owned()).or_default() += 1);
         });
         script
             .calls

@@ -1,6 +1,6 @@
 //! Every recording of every version, through the relay, to what its subscribers see.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use comfy_relay::replay::{Exchange, Outcome, Recording};
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::subscriber::{Subscriber, is_final};
-use super::world::{Settings, World, recording};
+use super::world::{Settings, World, names, recording};
 
 /// How long one recording may take, played as fast as possible, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -42,28 +42,6 @@ async fn subscribers_see_what_happened() {
         .collect()
         .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-fn names() -> Vec<String> {
-    let folders = |dir: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.is_dir()).collect()
-    };
-    let mut names: Vec<String> = folders(Path::new("fixtures"))
-        .iter()
-        .flat_map(|version| folders(version))
-        .map(|dir| {
-            dir.strip_prefix("fixtures")
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    names.sort();
-    names
 }
 
 /// Plays a recording and says what is wrong.

@@ -66,6 +66,29 @@ pub(crate) async fn recording(name: &str) -> Arc<Recording> {
     Arc::new(reading.await.unwrap().unwrap())
 }
 
+/// All recordings, by their folders below `fixtures`.
+pub(crate) fn names() -> Vec<String> {
+    let folders = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect()
+    };
+    let mut names: Vec<String> = folders(Path::new("fixtures"))
+        .iter()
+        .flat_map(|version| folders(version))
+        .map(|dir| {
+            dir.strip_prefix("fixtures")
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
 impl World {
     /// With one recording, and a relay that is connected to it.
     pub(crate) async fn of(name: &str) -> Self {

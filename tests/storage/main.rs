@@ -11,6 +11,7 @@ mod goodbyes;
 mod impostor;
 mod kills;
 mod learning;
+mod leases;
 mod life;
 #[path = "../downstream/line.rs"]
 mod line;

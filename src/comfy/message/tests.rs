@@ -144,3 +144,26 @@ proptest! {
         parse(&serde_json::json!({"type": kind, "data": data}).to_string());
     }
 }
+
+#[test]
+fn pythons_liberties_hide_no_message() {
+    let text = r#"{"type": "executed", "data": {"node": "9", "display_node": "9", "prompt_id": "p",
+        "output": {"scores": [NaN, -Infinity], "images": [{"filename": "a\udc80.png", "type": "output"}]}}}"#;
+    let Message::Prompt {
+        event: Event::Made(made),
+        ..
+    } = parse(text)
+    else {
+        panic!("nothing was made");
+    };
+    assert_eq!(made[0].filename, "a\u{fffd}.png");
+    let error = r#"{"type": "execution_error", "data": {"prompt_id": "p", "node_id": "1", "node_type": "Load",
+        "exception_message": "no \udc80", "exception_type": "OSError"}}"#;
+    assert!(matches!(
+        parse(error),
+        Message::Prompt {
+            event: Event::Ended(Verdict::Failed(_)),
+            ..
+        }
+    ));
+}

@@ -1,0 +1,2 @@
+ALTER TABLE backends DROP COLUMN held_until;
+ALTER TABLE backends DROP COLUMN holder;

@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+
+use super::Store;
+use super::database::{Connections, StoreError, in_time, with_connection};
+use super::holder::Holder;
+
+/// The database's clock, which is the same for all who ask it.
+const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
+const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigint)";
+
+/// No lease lasts longer, in milliseconds: ten minutes.
+const MAX_LEASE_MS: i64 = 600_000;
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Nullable<Text>)]
+    holder: Option<String>,
+}
+
+impl Store {
+    /// Takes or renews the lease of the server called `name`: for so long, but ten minutes at the most, `holder` is the one relay that
+    /// follows it. Says whether it is.
+    ///
+    /// A lease that has run out is free, and so is that of a process that is known to be dead. The row is
+    /// made with `url` and `client_id`, should there be none.
+    pub async fn take_lease(
+        &self,
+        name: &str,
+        url: &str,
+        client_id: &str,
+        holder: &Holder,
+        lasts: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = match self.connections {
+            Connections::Postgres(_) => POSTGRES_NOW,
+            Connections::Sqlite(_) => SQLITE_NOW,
+        };
+        // Parameters are numbered in the order of their first use, as SQLite wants them. What runs out
+        // later than any lease does was made by a clock that was wrong.
+        let sql = format!(
+            "INSERT INTO backends (name, url, client_id, holder, held_until) \
+             VALUES ($1, $2, $3, $4, {now} + $5) \
+             ON CONFLICT (name) DO UPDATE SET url = EXCLUDED.url, holder = EXCLUDED.holder, \
+             held_until = EXCLUDED.held_until \
+             WHERE backends.holder IS NULL OR backends.holder IN ($4, $6) \
+             OR backends.held_until < {now} OR backends.held_until > {now} + {MAX_LEASE_MS}"
+        );
+        let lasts =
+            i64::try_from(lasts.as_millis()).map_or(MAX_LEASE_MS, |ms| ms.min(MAX_LEASE_MS));
+        let take = async |instead_of: &str| {
+            let query = sql_query(&sql)
+                .bind::<Text, _>(name)
+                .bind::<Text, _>(url)
+                .bind::<Text, _>(client_id)
+                .bind::<Text, _>(holder.as_str())
+                .bind::<BigInt, _>(lasts)
+                .bind::<Text, _>(instead_of);
+            in_time(async {
+                let rows = with_connection!(&self.connections, connection => query.execute(connection).await?);
+                Ok(rows > 0)
+            })
+            .await
+        };
+        if take(holder.as_str()).await? {
+            return Ok(true);
+        }
+        match self.lease_holder(name).await? {
+            Some(other) if Holder::is_dead(&other) => take(&other).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Gives a lease back, where `holder` has it.
+    pub async fn release_lease(&self, name: &str, holder: &Holder) -> Result<(), StoreError> {
+        let release =
+            "UPDATE backends SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
+        let query = sql_query(release)
+            .bind::<Text, _>(name)
+            .bind::<Text, _>(holder.as_str());
+        in_time(async {
+            with_connection!(&self.connections, connection => query.execute(connection).await?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn lease_holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let query = sql_query("SELECT holder FROM backends WHERE name = $1").bind::<Text, _>(name);
+        let row: Option<Row> = in_time(async {
+            Ok(with_connection!(&self.connections, connection => query.get_result(connection).await.optional()?))
+        })
+        .await?;
+        Ok(row.and_then(|row| row.holder))
+    }
+}
