@@ -1,6 +1,7 @@
 mod baseline;
 mod picture;
 mod score;
+mod tape;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -57,3 +57,14 @@ fn is_within(row: &Row, limits: Limits) -> bool {
     let inside = row.inside.unwrap_or_default();
     (limits.inside.0..=limits.inside.1).contains(&inside)
 }
+
+/// Two prompts were queued under one id: the first samples 8 steps, the second 5 on cached models.
+#[test]
+fn prompts_with_one_id_have_their_own_graphs_and_ends() {
+    let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
+    let trial = Trial::run(&read(&[PathBuf::from(folder)]).unwrap());
+    let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
+    assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
+    let is_known: Vec<bool> = trial.jobs.iter().map(|job| job.is_known).collect();
+    assert_eq!(is_known, [false, false], "the graphs differ in their steps");
+}

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::baseline::{Algorithm, Answer};
-use crate::comfy::Message;
+use super::tape::{self, Graphs};
 use crate::estimate::CostModel;
 use crate::job::{Event, History, Job, JobId, Plan, Verdict};
-use crate::replay::{FrameKind, Meta, Outcome, Recording};
+use crate::replay::{Meta, Recording};
 
 /// At how many moments of a job, evenly spread over its time, each algorithm is asked.
 pub(super) const MOMENTS: usize = 100;
@@ -61,11 +61,11 @@ impl Trial {
     }
 
     fn replay(&mut self, recording: &Recording) {
-        let graphs = graphs(recording);
-        let spans = spans(recording);
+        let mut graphs = Graphs::of(recording);
+        let mut heard = tape::heard(recording).into_iter();
         let mut prompts: HashMap<String, Prompt> = HashMap::new();
         let mut running: Option<String> = None;
-        for (t, prompt_id, event) in events(recording) {
+        while let Some((t, prompt_id, event)) = heard.next() {
             if let Some(id) = &running
                 && let Some(prompt) = prompts.get_mut(id)
             {
@@ -75,8 +75,8 @@ impl Trial {
                 continue;
             };
             if event == Event::Started && !prompts.contains_key(&id) {
-                let end = spans.get(&id).copied();
-                let graph = graphs.get(&id);
+                let end = tape::completion(&id, heard.as_slice());
+                let graph = graphs.start(&id);
                 let prompt = graph.and_then(|graph| self.prompt(recording, &id, graph, t, end));
                 prompts.extend(prompt.map(|prompt| (id.clone(), prompt)));
                 running = Some(id.clone());
@@ -218,53 +218,4 @@ pub(super) fn moment(index: usize) -> f64 {
 
 fn at(t: f64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t.clamp(0.0, 1e9))
-}
-
-/// The graphs that were accepted, by prompt id.
-fn graphs(recording: &Recording) -> HashMap<String, &Value> {
-    let accepted = recording.prompts().filter_map(|exchange| {
-        let id = exchange.response.get("prompt_id")?.as_str()?;
-        Some((id.to_owned(), exchange.request_body.get("prompt")?))
-    });
-    accepted.collect()
-}
-
-/// What the sockets heard, with the prompt that it was about.
-fn events(recording: &Recording) -> impl Iterator<Item = (f64, Option<String>, Event)> {
-    recording.frames.iter().filter_map(|frame| {
-        let FrameKind::Text(text) = &frame.kind else {
-            return None;
-        };
-        match Message::parse(text, "") {
-            Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
-            Message::Over { prompt_id } => {
-                let outcome = prompt_id
-                    .as_ref()
-                    .and_then(|id| recording.meta.outcome.get(id));
-                let verdict = match outcome {
-                    Some(Outcome::Completed) => Verdict::Completed,
-                    _ => Verdict::Cancelled,
-                };
-                Some((frame.t, prompt_id, Event::Ended(verdict)))
-            }
-            Message::Status { .. } | Message::Idle | Message::Unknown => None,
-        }
-    })
-}
-
-/// The ends of the prompts that completed, where start and end were heard.
-fn spans(recording: &Recording) -> HashMap<String, f64> {
-    let mut started = Vec::new();
-    let mut ends: HashMap<String, f64> = HashMap::new();
-    for (t, prompt_id, event) in events(recording) {
-        let Some(id) = prompt_id else { continue };
-        match event {
-            Event::Started => started.push(id),
-            Event::Ended(Verdict::Completed) if started.contains(&id) => {
-                ends.entry(id).or_insert(t);
-            }
-            _ => {}
-        }
-    }
-    ends
 }
