@@ -6,7 +6,7 @@ use score::Row;
 #[test]
 fn estimates_hold_on_the_recordings() {
     let recordings = read(&[PathBuf::from("fixtures")]).unwrap();
-    let trial = Trial::run(&recordings);
+    let trial = Trial::in_order(&recordings);
     let table = |is_known| {
         let jobs = trial.jobs.iter().filter(|job| job.is_known == is_known);
         Table::of(&jobs.collect::<Vec<_>>())
@@ -62,7 +62,7 @@ fn is_within(row: &Row, limits: Limits) -> bool {
 #[test]
 fn prompts_with_one_id_have_their_own_graphs_and_ends() {
     let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
-    let trial = Trial::run(&read(&[PathBuf::from(folder)]).unwrap());
+    let trial = Trial::in_order(&read(&[PathBuf::from(folder)]).unwrap());
     let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
     assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
     let is_known: Vec<bool> = trial.jobs.iter().map(|job| job.is_known).collect();

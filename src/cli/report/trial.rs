@@ -19,13 +19,16 @@ pub(super) const MOMENTS: usize = 100;
 /// waits.
 const SHORTEST: f64 = 0.3;
 
+/// A backend, and the signatures of the nodes that run there.
+type Workflow = (String, Vec<String>);
+
 /// Everything that was scored.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     pub(super) jobs: Vec<Scored>,
     model: CostModel,
     /// The durations of each workflow so far, by backend.
-    durations: HashMap<(String, Vec<String>), Vec<f64>>,
+    durations: HashMap<Workflow, Vec<f64>>,
 }
 
 /// One job, and what each algorithm answered.
@@ -33,7 +36,7 @@ pub(super) struct Trial {
 pub(super) struct Scored {
     pub(super) version: String,
     pub(super) scenario: String,
-    /// The same workflow had finished on that backend before.
+    /// What was learned has the same workflow, completed on the same backend.
     pub(super) is_known: bool,
     /// Seconds from its start to its end.
     pub(super) duration: f64,
@@ -44,23 +47,59 @@ pub(super) struct Scored {
 /// A prompt of a recording.
 struct Prompt {
     job: Job,
-    workflow: (String, Vec<String>),
+    workflow: Workflow,
     start: f64,
     /// `None` where it is not to be scored.
     end: Option<f64>,
     scored: Option<Scored>,
 }
 
+/// A prompt that is over.
+struct Finished {
+    job: Job,
+    workflow: Workflow,
+    /// Seconds, where it completed and both its start and its end were heard.
+    duration: Option<f64>,
+}
+
 impl Trial {
-    pub(super) fn run(recordings: &[Recording]) -> Self {
+    /// Learns as it goes: what is scored is estimated from all that was before it.
+    pub(super) fn in_order(recordings: &[Recording]) -> Self {
         let mut trial = Self::default();
         for recording in recordings {
-            trial.replay(recording);
+            trial.replay(recording, true);
         }
         trial
     }
 
-    fn replay(&mut self, recording: &Recording) {
+    /// Scores each recording by what all the others tell, and by nothing of its own.
+    ///
+    /// The later ones are learned first, then the earlier ones: so the newest that is known, of the
+    /// machine's speed above all, is what was just before the recording, as in life.
+    pub(super) fn leave_one_out(recordings: &[Recording]) -> Self {
+        let replayed = recordings
+            .iter()
+            .map(|one| Self::default().replay(one, false));
+        let replayed: Vec<Vec<Finished>> = replayed.collect();
+        let mut jobs = Vec::new();
+        for (index, recording) in recordings.iter().enumerate() {
+            let mut trial = Self::default();
+            let (earlier, later) = (&replayed[..index], &replayed[index + 1..]);
+            for finished in later.iter().chain(earlier).flatten() {
+                trial.learn(finished);
+            }
+            trial.replay(recording, false);
+            jobs.append(&mut trial.jobs);
+        }
+        Self {
+            jobs,
+            ..Self::default()
+        }
+    }
+
+    /// Scores the jobs of a recording, and returns all of them that are over.
+    fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<Finished> {
+        let mut all_finished = Vec::new();
         let mut graphs = Graphs::of(recording);
         let mut heard = tape::heard(recording).into_iter();
         let mut prompts: HashMap<String, Prompt> = HashMap::new();
@@ -92,9 +131,14 @@ impl Trial {
             if let Some(verdict) = over
                 && let Some(prompt) = prompts.remove(&id)
             {
-                self.close(prompt, verdict, t);
+                let finished = self.close(prompt, verdict, t);
+                if learns {
+                    self.learn(&finished);
+                }
+                all_finished.push(finished);
             }
         }
+        all_finished
     }
 
     fn prompt(
@@ -156,20 +200,28 @@ impl Trial {
         }
     }
 
-    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) {
-        let is_completed = verdict == Verdict::Completed;
+    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) -> Finished {
+        let end = prompt.end.filter(|_| verdict == Verdict::Completed);
         let history = History {
             messages: Some(verdict),
             ..History::default()
         };
         prompt.job.apply(Event::History(history), at(t));
-        self.model.learn(&prompt.job);
-        if let Some(end) = prompt.end.filter(|_| is_completed) {
-            self.durations
-                .entry(prompt.workflow)
-                .or_default()
-                .push(end - prompt.start);
+        if end.is_some() {
             self.jobs.extend(prompt.scored);
+        }
+        Finished {
+            job: prompt.job,
+            workflow: prompt.workflow,
+            duration: end.map(|end| end - prompt.start),
+        }
+    }
+
+    fn learn(&mut self, finished: &Finished) {
+        self.model.learn(&finished.job);
+        if let Some(duration) = finished.duration {
+            let durations = self.durations.entry(finished.workflow.clone());
+            durations.or_default().push(duration);
         }
     }
 }
