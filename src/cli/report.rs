@@ -1,6 +1,7 @@
 mod baseline;
 mod picture;
 mod score;
+mod tape;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -14,14 +15,24 @@ use trial::Trial;
 
 /// Measure progress and remaining time on recordings
 ///
-/// Replays recordings in the order in which they were made, learning as it goes, so that no job is
-/// estimated from itself. Prints how far each algorithm was off: ours, and those that other clients of
-/// ComfyUI use. Only jobs that completed, and whose start and end were both heard, are scored.
+/// Replays recordings in the order in which they were made, learning as it goes, or with
+/// --leave-one-out each by what all the others tell: no job is estimated from itself. Prints how far
+/// each algorithm was off: ours, and those that other clients of ComfyUI use. Only jobs that completed,
+/// and whose start and end were both heard, are scored. A workflow is known where what was learned has
+/// one with the same nodes, completed on the same version of ComfyUI.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Folders with recordings; also folders of such folders
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
+
+    /// Score each recording by what was learned from all the others
+    ///
+    /// Nothing of the recording itself is learned, not even its first job for its second one. The later
+    /// recordings are learned first, then the earlier ones: so what is believed of the machine's speed is
+    /// what was so just before the recording.
+    #[arg(long)]
+    leave_one_out: bool,
 
     /// Draw predicted against true remaining time into this file
     #[arg(long, value_name = "FILE")]
@@ -34,7 +45,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recordings = read(&args.dirs)?;
-    let trial = Trial::run(&recordings);
+    let trial = match args.leave_one_out {
+        true => Trial::leave_one_out(&recordings),
+        false => Trial::in_order(&recordings),
+    };
     if args.jobs {
         for job in &trial.jobs {
             println!("{job}");

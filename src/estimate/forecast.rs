@@ -9,7 +9,7 @@ use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
 /// share of the job's own seconds.
-const SPEED_INERTIA: f64 = 0.8;
+const SPEED_INERTIA: f64 = 0.6;
 
 /// How much of the machine's slowness is expected to last.
 const SLOWNESS_LASTS: f64 = 0.7;
@@ -19,6 +19,9 @@ const TICK_INERTIA: f64 = 1.0;
 
 /// The most of a tick that its silence eats: it is not over before it is heard.
 const MAX_TICK_SHARE: f64 = 0.9;
+
+/// What a node that is silent for longer than expected will take still, as a share of its time so far.
+const OVERTIME: f64 = 0.4;
 
 /// What an interval has at least on either side for each node, in seconds.
 const JITTER: f64 = 0.02;
@@ -70,16 +73,6 @@ impl Nearness {
             Self::Table => 1.5,
         }
     }
-
-    /// What a node that is silent for longer than expected will take still, as a share of its time so
-    /// far. The less is known of it, the longer it may go on.
-    fn overtime(self) -> f64 {
-        match self {
-            Self::Exact => 0.12,
-            Self::Class | Self::Elsewhere => 0.3,
-            Self::Role | Self::Table => 0.6,
-        }
-    }
 }
 
 impl Forecast {
@@ -110,8 +103,13 @@ impl Forecast {
                 speed.add(node, seconds, prediction.seconds);
                 continue;
             }
-            match (effort.pace(), prediction.tick) {
-                (Some((ticks, seconds)), Some(tick)) => speed.add(node, seconds, tick * ticks),
+            match (effort.pace(), prediction.tick, effort.ticked_at()) {
+                (Some((ticks, seconds)), Some(tick), _) => speed.add(node, seconds, tick * ticks),
+                // The first tick tells something before there is a pace.
+                (None, Some(tick), Some(at)) => {
+                    let seconds = at.duration_since(effort.started_at).as_secs_f64();
+                    speed.add(node, seconds, prediction.until(effort, tick));
+                }
                 _ if seconds > prediction.seconds => speed.add(node, seconds, prediction.seconds),
                 _ => {}
             }
@@ -192,6 +190,16 @@ impl Forecast {
     }
 }
 
+impl Prediction {
+    /// When a node was expected to be as far as its newest tick: what it takes before its first one is
+    /// what its ticks leave of its time.
+    fn until(&self, effort: &Effort, tick: f64) -> f64 {
+        let ticks = self.ticks.unwrap_or_else(|| effort.expected_ticks());
+        let left = (ticks - effort.ticks()).max(0.0) * tick;
+        (self.seconds - left).max(effort.ticks() * tick)
+    }
+}
+
 impl Open<'_> {
     /// What a node at work has left, and its deviation.
     fn left(&self, effort: &Effort, slowness: f64, now: Timestamp) -> (f64, f64) {
@@ -204,7 +212,7 @@ impl Open<'_> {
         let elapsed = effort.seconds(now);
         let Some(ticked_at) = effort.ticked_at() else {
             let expected = seconds * slowness;
-            let left = (expected - elapsed).max(nearness.overtime() * elapsed);
+            let left = (expected - elapsed).max(OVERTIME * elapsed);
             // The nearer its expected end, the less its deviation shrinks with what is left.
             let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
             return (left, left * nearness.deviation() * late);

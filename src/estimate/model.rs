@@ -8,10 +8,14 @@ use super::samples::Cost;
 use crate::job::{Effort, Job, PlannedNode, Role, Status};
 
 /// How far the speed of one job moves what is believed of a machine's.
-const SPEED_STEP: f64 = 0.6;
+const SPEED_STEP: f64 = 0.8;
 
 /// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
 const SPEED_INERTIA: f64 = 1.0;
+
+/// What the surprise at a node tells of the machine's speed for each step that its prediction came from
+/// farther away: more of it is then the node's own, and the less of it counts.
+const FARTHER_TELLS: f64 = 0.5;
 
 /// The share of a job's own slowness that is taken out of its costs: the rest is the nodes' own.
 const SPEED_TRUST: f64 = 0.9;
@@ -145,7 +149,8 @@ impl CostModel {
             let expected = self.predict(name, node, run.is_cold);
             // Where its work is not known, nothing can be expected of it.
             if expected.nearness <= Nearness::Elsewhere && run.units.is_some() {
-                let weight = weight(node.role, run.seconds, expected.seconds);
+                let weight = weight(node.role, run.seconds, expected.seconds)
+                    * FARTHER_TELLS.powi(expected.nearness as i32);
                 weights += weight;
                 surprise += weight * log_ratio(run.seconds, expected.seconds);
                 is_judged = true;

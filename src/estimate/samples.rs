@@ -3,9 +3,6 @@ use std::collections::VecDeque;
 /// How many runs are remembered of one kind.
 const KEPT: usize = 12;
 
-/// What a run weighs beside the one that came after it.
-const FADING: f64 = 0.95;
-
 /// The shortest time that counts, in seconds: below it frames differ by chance.
 const SHORTEST: f64 = 1e-3;
 
@@ -67,15 +64,12 @@ impl Samples {
         self.middle
     }
 
-    /// The median, where newer runs weigh more, and each as much less as it took longer: that is
-    /// what keeps the error small as a share of the time that it took.
+    /// The median, where each run weighs as much less as it took longer: that is what keeps the error
+    /// small as a share of the time that it took.
     fn median(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
-        let newest_first = self.runs.iter().rev().zip(0_i32..);
-        let weigh = |(run, age): (&Cost, i32)| {
-            let value = what(run)?;
-            Some((value, FADING.powi(age) / value.max(SHORTEST)))
-        };
-        let mut values: Vec<(f64, f64)> = newest_first.filter_map(weigh).collect();
+        let weigh = |value: f64| (value, 1.0 / value.max(SHORTEST));
+        let values = self.runs.iter().filter_map(what);
+        let mut values: Vec<(f64, f64)> = values.map(weigh).collect();
         values.sort_by(|a, b| a.0.total_cmp(&b.0));
         let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
         let mut below = 0.0;
@@ -111,7 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn newer_runs_weigh_more() {
-        assert_eq!(middle(&[2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]), 1.0);
+    fn old_runs_are_forgotten() {
+        let runs = [[1.0; KEPT], [2.0; KEPT]].concat();
+        assert_eq!(middle(&runs), 2.0);
     }
 }

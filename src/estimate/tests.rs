@@ -110,6 +110,17 @@ fn live_steps_outweigh_what_was_learned() {
 }
 
 #[test]
+fn the_first_step_tells_before_there_is_a_pace() {
+    let model = taught(3);
+    let after_first = |step: f64| {
+        let now = 2.0 + step + 0.01;
+        remaining(&run(graph(20, 512), 20, step, now).0, &model, now)
+    };
+    let (usual, slow) = (after_first(0.5), after_first(2.0));
+    assert!(slow > 1.15 * usual, "{usual} {slow}");
+}
+
+#[test]
 fn cached_nodes_cost_nothing() {
     let model = taught(1);
     let plan = graph(20, 512);

@@ -1,31 +1,54 @@
 use super::*;
 use baseline::Algorithm;
-use score::Row;
 
-/// What the estimates must hold on the recordings. None of them is estimated from itself.
+/// Each recording is estimated from those before it.
 #[test]
-fn estimates_hold_on_the_recordings() {
-    let recordings = read(&[PathBuf::from("fixtures")]).unwrap();
-    let trial = Trial::run(&recordings);
-    let table = |is_known| {
-        let jobs = trial.jobs.iter().filter(|job| job.is_known == is_known);
-        Table::of(&jobs.collect::<Vec<_>>())
-    };
-    for (is_known, limits) in [(true, KNOWN), (false, FIRST)] {
-        let table = table(is_known);
-        let (ours, others) = table.rows.split_first().unwrap();
-        assert_eq!(ours.algorithm, Algorithm::Ours);
-        let best = others
-            .iter()
-            .map(|row| row.error)
-            .fold(f64::INFINITY, f64::min);
-        let text = format!("{is_known}\n{table}");
-        assert!(ours.error <= limits.error, "{text}");
-        assert!(ours.error <= limits.of_best * best, "{text}");
-        assert!(ours.progress_error <= limits.progress_error, "{text}");
-        assert_eq!(ours.backward_moves, 0, "{text}");
-        assert!(is_within(ours, limits), "{text}");
-    }
+fn estimates_hold_in_the_order_of_the_recordings() {
+    let trial = Trial::in_order(&recordings());
+    assert_within(&trial, true, KNOWN);
+    assert_within(&trial, false, FIRST);
+}
+
+/// Each recording is estimated from all the others.
+#[test]
+fn estimates_hold_with_each_recording_left_out() {
+    let trial = Trial::leave_one_out(&recordings());
+    assert_within(&trial, true, KNOWN_FROM_OTHERS);
+    assert_within(&trial, false, FIRST_FROM_OTHERS);
+}
+
+/// A recording that is alone is estimated from nothing, though its second job ran a known workflow.
+#[test]
+fn nothing_is_learned_of_a_recording_that_is_left_out() {
+    let alone = read(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
+    let known = |trial: &Trial| trial.jobs.iter().filter(|job| job.is_known).count();
+    assert!(known(&Trial::in_order(&alone)) > 0);
+    assert_eq!(known(&Trial::leave_one_out(&alone)), 0);
+    let twice = [alone.clone(), alone].concat();
+    let trial = Trial::leave_one_out(&twice);
+    assert_eq!(known(&trial), trial.jobs.len());
+}
+
+fn recordings() -> Vec<Recording> {
+    read(&[PathBuf::from("fixtures")]).unwrap()
+}
+
+fn assert_within(trial: &Trial, is_known: bool, limits: Limits) {
+    let jobs = trial.jobs.iter().filter(|job| job.is_known == is_known);
+    let table = Table::of(&jobs.collect::<Vec<_>>());
+    let (ours, others) = table.rows.split_first().unwrap();
+    assert_eq!(ours.algorithm, Algorithm::Ours);
+    let best = others
+        .iter()
+        .map(|row| row.error)
+        .fold(f64::INFINITY, f64::min);
+    let text = format!("{is_known}\n{table}");
+    assert!(ours.error <= limits.error, "{text}");
+    assert!(ours.error <= limits.of_best * best, "{text}");
+    assert!(ours.progress_error <= limits.progress_error, "{text}");
+    assert_eq!(ours.backward_moves, 0, "{text}");
+    let inside = ours.inside.unwrap_or_default();
+    assert!((0.75..=0.90).contains(&inside), "{text}");
 }
 
 /// Shares of 1.
@@ -33,26 +56,44 @@ struct Limits {
     error: f64,
     of_best: f64,
     progress_error: f64,
-    inside: (f64, f64),
 }
 
 /// The goal for the error is 0.08. What is missing is load on the machine that recorded, which nothing
-/// tells at the start of a job.
+/// tells at the start of a job, and the pause of up to half a second that many a first job of a server
+/// makes at its end, now in one node and now after the last.
 const KNOWN: Limits = Limits {
-    error: 0.084,
+    error: 0.081,
     of_best: 0.5,
     progress_error: 0.05,
-    inside: (0.75, 0.90),
 };
 
 const FIRST: Limits = Limits {
-    error: 0.15,
+    error: 0.14,
     of_best: 1.0,
     progress_error: 0.08,
-    inside: (0.75, 0.90),
 };
 
-fn is_within(row: &Row, limits: Limits) -> bool {
-    let inside = row.inside.unwrap_or_default();
-    (limits.inside.0..=limits.inside.1).contains(&inside)
+/// The goal is the same. Here the first jobs of a recording tell nothing to those that follow: neither
+/// what they cost, nor that the machine is slower than it was in the recording before.
+const KNOWN_FROM_OTHERS: Limits = Limits {
+    error: 0.093,
+    of_best: 0.5,
+    progress_error: 0.05,
+};
+
+const FIRST_FROM_OTHERS: Limits = Limits {
+    error: 0.12,
+    of_best: 1.0,
+    progress_error: 0.08,
+};
+
+/// Two prompts were queued under one id: the first samples 8 steps, the second 5 on cached models.
+#[test]
+fn prompts_with_one_id_have_their_own_graphs_and_ends() {
+    let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
+    let trial = Trial::in_order(&read(&[PathBuf::from(folder)]).unwrap());
+    let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
+    assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
+    let is_known: Vec<bool> = trial.jobs.iter().map(|job| job.is_known).collect();
+    assert_eq!(is_known, [false, false], "the graphs differ in their steps");
 }

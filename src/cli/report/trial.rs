@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::baseline::{Algorithm, Answer};
-use crate::comfy::Message;
+use super::tape::{self, Graphs};
 use crate::estimate::CostModel;
 use crate::job::{Event, History, Job, JobId, Plan, Verdict};
-use crate::replay::{FrameKind, Meta, Outcome, Recording};
+use crate::replay::{Meta, Recording};
 
 /// At how many moments of a job, evenly spread over its time, each algorithm is asked.
 pub(super) const MOMENTS: usize = 100;
@@ -19,13 +19,16 @@ pub(super) const MOMENTS: usize = 100;
 /// waits.
 const SHORTEST: f64 = 0.3;
 
+/// A backend, and the signatures of the nodes that run there.
+type Workflow = (String, Vec<String>);
+
 /// Everything that was scored.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     pub(super) jobs: Vec<Scored>,
     model: CostModel,
     /// The durations of each workflow so far, by backend.
-    durations: HashMap<(String, Vec<String>), Vec<f64>>,
+    durations: HashMap<Workflow, Vec<f64>>,
 }
 
 /// One job, and what each algorithm answered.
@@ -33,7 +36,7 @@ pub(super) struct Trial {
 pub(super) struct Scored {
     pub(super) version: String,
     pub(super) scenario: String,
-    /// The same workflow had finished on that backend before.
+    /// What was learned has the same workflow, completed on the same backend.
     pub(super) is_known: bool,
     /// Seconds from its start to its end.
     pub(super) duration: f64,
@@ -44,28 +47,64 @@ pub(super) struct Scored {
 /// A prompt of a recording.
 struct Prompt {
     job: Job,
-    workflow: (String, Vec<String>),
+    workflow: Workflow,
     start: f64,
     /// `None` where it is not to be scored.
     end: Option<f64>,
     scored: Option<Scored>,
 }
 
+/// A prompt that is over.
+struct Finished {
+    job: Job,
+    workflow: Workflow,
+    /// Seconds, where it completed and both its start and its end were heard.
+    duration: Option<f64>,
+}
+
 impl Trial {
-    pub(super) fn run(recordings: &[Recording]) -> Self {
+    /// Learns as it goes: what is scored is estimated from all that was before it.
+    pub(super) fn in_order(recordings: &[Recording]) -> Self {
         let mut trial = Self::default();
         for recording in recordings {
-            trial.replay(recording);
+            trial.replay(recording, true);
         }
         trial
     }
 
-    fn replay(&mut self, recording: &Recording) {
-        let graphs = graphs(recording);
-        let spans = spans(recording);
+    /// Scores each recording by what all the others tell, and by nothing of its own.
+    ///
+    /// The later ones are learned first, then the earlier ones: so the newest that is known, of the
+    /// machine's speed above all, is what was just before the recording, as in life.
+    pub(super) fn leave_one_out(recordings: &[Recording]) -> Self {
+        let replayed = recordings
+            .iter()
+            .map(|one| Self::default().replay(one, false));
+        let replayed: Vec<Vec<Finished>> = replayed.collect();
+        let mut jobs = Vec::new();
+        for (index, recording) in recordings.iter().enumerate() {
+            let mut trial = Self::default();
+            let (earlier, later) = (&replayed[..index], &replayed[index + 1..]);
+            for finished in later.iter().chain(earlier).flatten() {
+                trial.learn(finished);
+            }
+            trial.replay(recording, false);
+            jobs.append(&mut trial.jobs);
+        }
+        Self {
+            jobs,
+            ..Self::default()
+        }
+    }
+
+    /// Scores the jobs of a recording, and returns all of them that are over.
+    fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<Finished> {
+        let mut all_finished = Vec::new();
+        let mut graphs = Graphs::of(recording);
+        let mut heard = tape::heard(recording).into_iter();
         let mut prompts: HashMap<String, Prompt> = HashMap::new();
         let mut running: Option<String> = None;
-        for (t, prompt_id, event) in events(recording) {
+        while let Some((t, prompt_id, event)) = heard.next() {
             if let Some(id) = &running
                 && let Some(prompt) = prompts.get_mut(id)
             {
@@ -75,8 +114,8 @@ impl Trial {
                 continue;
             };
             if event == Event::Started && !prompts.contains_key(&id) {
-                let end = spans.get(&id).copied();
-                let graph = graphs.get(&id);
+                let end = tape::completion(&id, heard.as_slice());
+                let graph = graphs.start(&id);
                 let prompt = graph.and_then(|graph| self.prompt(recording, &id, graph, t, end));
                 prompts.extend(prompt.map(|prompt| (id.clone(), prompt)));
                 running = Some(id.clone());
@@ -92,9 +131,14 @@ impl Trial {
             if let Some(verdict) = over
                 && let Some(prompt) = prompts.remove(&id)
             {
-                self.close(prompt, verdict, t);
+                let finished = self.close(prompt, verdict, t);
+                if learns {
+                    self.learn(&finished);
+                }
+                all_finished.push(finished);
             }
         }
+        all_finished
     }
 
     fn prompt(
@@ -156,20 +200,28 @@ impl Trial {
         }
     }
 
-    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) {
-        let is_completed = verdict == Verdict::Completed;
+    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) -> Finished {
+        let end = prompt.end.filter(|_| verdict == Verdict::Completed);
         let history = History {
             messages: Some(verdict),
             ..History::default()
         };
         prompt.job.apply(Event::History(history), at(t));
-        self.model.learn(&prompt.job);
-        if let Some(end) = prompt.end.filter(|_| is_completed) {
-            self.durations
-                .entry(prompt.workflow)
-                .or_default()
-                .push(end - prompt.start);
+        if end.is_some() {
             self.jobs.extend(prompt.scored);
+        }
+        Finished {
+            job: prompt.job,
+            workflow: prompt.workflow,
+            duration: end.map(|end| end - prompt.start),
+        }
+    }
+
+    fn learn(&mut self, finished: &Finished) {
+        self.model.learn(&finished.job);
+        if let Some(duration) = finished.duration {
+            let durations = self.durations.entry(finished.workflow.clone());
+            durations.or_default().push(duration);
         }
     }
 }
@@ -218,53 +270,4 @@ pub(super) fn moment(index: usize) -> f64 {
 
 fn at(t: f64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t.clamp(0.0, 1e9))
-}
-
-/// The graphs that were accepted, by prompt id.
-fn graphs(recording: &Recording) -> HashMap<String, &Value> {
-    let accepted = recording.prompts().filter_map(|exchange| {
-        let id = exchange.response.get("prompt_id")?.as_str()?;
-        Some((id.to_owned(), exchange.request_body.get("prompt")?))
-    });
-    accepted.collect()
-}
-
-/// What the sockets heard, with the prompt that it was about.
-fn events(recording: &Recording) -> impl Iterator<Item = (f64, Option<String>, Event)> {
-    recording.frames.iter().filter_map(|frame| {
-        let FrameKind::Text(text) = &frame.kind else {
-            return None;
-        };
-        match Message::parse(text, "") {
-            Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
-            Message::Over { prompt_id } => {
-                let outcome = prompt_id
-                    .as_ref()
-                    .and_then(|id| recording.meta.outcome.get(id));
-                let verdict = match outcome {
-                    Some(Outcome::Completed) => Verdict::Completed,
-                    _ => Verdict::Cancelled,
-                };
-                Some((frame.t, prompt_id, Event::Ended(verdict)))
-            }
-            Message::Status { .. } | Message::Idle | Message::Unknown => None,
-        }
-    })
-}
-
-/// The ends of the prompts that completed, where start and end were heard.
-fn spans(recording: &Recording) -> HashMap<String, f64> {
-    let mut started = Vec::new();
-    let mut ends: HashMap<String, f64> = HashMap::new();
-    for (t, prompt_id, event) in events(recording) {
-        let Some(id) = prompt_id else { continue };
-        match event {
-            Event::Started => started.push(id),
-            Event::Ended(Verdict::Completed) if started.contains(&id) => {
-                ends.entry(id).or_insert(t);
-            }
-            _ => {}
-        }
-    }
-    ends
 }

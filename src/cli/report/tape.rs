@@ -1,0 +1,65 @@
+//! What a recording tells of its prompts.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_json::Value;
+
+use crate::comfy::Message;
+use crate::job::{Event, Verdict};
+use crate::replay::{FrameKind, Outcome, Recording};
+
+/// What a socket heard, when, and the prompt that it was about.
+pub(super) type Heard = (f64, Option<String>, Event);
+
+/// The graphs that were accepted, by prompt id.
+pub(super) struct Graphs<'a>(HashMap<&'a str, VecDeque<&'a Value>>);
+
+impl<'a> Graphs<'a> {
+    pub(super) fn of(recording: &'a Recording) -> Self {
+        let mut graphs: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+        for exchange in recording.prompts() {
+            let id = exchange.response.get("prompt_id").and_then(Value::as_str);
+            if let Some((id, graph)) = id.zip(exchange.request_body.get("prompt")) {
+                graphs.entry(id).or_default().push_back(graph);
+            }
+        }
+        Self(graphs)
+    }
+
+    /// The graph of a prompt that starts. Prompts with one id start in the order of their submission.
+    pub(super) fn start(&mut self, id: &str) -> Option<&'a Value> {
+        self.0.get_mut(id)?.pop_front()
+    }
+}
+
+/// Everything that the sockets heard, in order.
+pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
+    let heard = recording.frames.iter().filter_map(|frame| {
+        let FrameKind::Text(text) = &frame.kind else {
+            return None;
+        };
+        match Message::parse(text, "") {
+            Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
+            Message::Over { prompt_id } => {
+                let outcome = prompt_id
+                    .as_ref()
+                    .and_then(|id| recording.meta.outcome.get(id));
+                let verdict = match outcome {
+                    Some(Outcome::Completed) => Verdict::Completed,
+                    _ => Verdict::Cancelled,
+                };
+                Some((frame.t, prompt_id, Event::Ended(verdict)))
+            }
+            Message::Status { .. } | Message::Idle | Message::Unknown => None,
+        }
+    });
+    heard.collect()
+}
+
+/// When a prompt that has started completes, if that is heard.
+pub(super) fn completion(id: &str, later: &[Heard]) -> Option<f64> {
+    later.iter().find_map(|(t, prompt_id, event)| {
+        let is_end = prompt_id.as_deref() == Some(id) && *event == Event::Ended(Verdict::Completed);
+        is_end.then_some(*t)
+    })
+}
