@@ -53,6 +53,8 @@ pub(crate) struct Clients {
     pub(crate) closed: usize,
     /// How many broke off, or were closed with another code.
     pub(crate) broken: usize,
+    /// How the last one of them did.
+    breach: String,
 }
 
 impl Clients {
@@ -67,6 +69,7 @@ impl Clients {
             ready: 0,
             closed: 0,
             broken: 0,
+            breach: String::new(),
         })
     }
 
@@ -87,9 +90,10 @@ impl Clients {
             }
             anyhow::ensure!(
                 self.broken == 0 && heard.elapsed() < PATIENCE,
-                "{} of {total} subscribers were served, {} broke off",
+                "{} of {total} subscribers were served, {} broke off: {}",
                 self.ready,
-                self.broken
+                self.broken,
+                self.breach
             );
         }
         Ok(began.elapsed())
@@ -165,8 +169,11 @@ impl Clients {
             let was_ready = client.seen.any();
             match client.read(&mut self.buffer, &mut self.tally) {
                 Heard::All => {}
-                Heard::End(1000) => self.closed += 1,
-                Heard::End(_) => self.broken += 1,
+                Heard::End => self.closed += 1,
+                Heard::Breach(breach) => {
+                    self.broken += 1;
+                    self.breach = breach;
+                }
             }
             self.ready += usize::from(!was_ready && client.seen.any());
         }
@@ -178,8 +185,10 @@ impl Clients {
 enum Heard {
     /// All that was there was read.
     All,
-    /// The socket has ended with this code, 1006 where it broke off.
-    End(u16),
+    /// The socket was closed with 1000.
+    End,
+    /// It ended in another way.
+    Breach(String),
 }
 
 impl Client {
@@ -204,14 +213,18 @@ impl Client {
                 return Heard::All;
             };
             let read = match stream.read(buffer) {
-                Ok(0) => return self.end(1006),
+                Ok(0) => return self.end("the end of the stream".to_owned()),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::All,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return self.end(1006),
+                Err(error) => return self.end(error.to_string()),
             };
-            if let Some(code) = self.take(&buffer[..read], tally) {
-                return self.end(code);
+            match self.take(&buffer[..read], tally) {
+                Heard::All => {}
+                end => {
+                    self.stream = None;
+                    return end;
+                }
             }
             // Less than there was room for: there is no more. The next that comes is told anew.
             if read < buffer.len() {
@@ -220,13 +233,13 @@ impl Client {
         }
     }
 
-    fn end(&mut self, code: u16) -> Heard {
+    fn end(&mut self, breach: String) -> Heard {
         self.stream = None;
-        Heard::End(code)
+        Heard::Breach(breach)
     }
 
-    /// Takes what came. Tells the code if that was the end.
-    fn take(&mut self, came: &[u8], tally: &mut Tally) -> Option<u16> {
+    /// Takes what came.
+    fn take(&mut self, came: &[u8], tally: &mut Tally) -> Heard {
         let mut before = std::mem::take(&mut self.rest);
         let mut data = match before.is_empty() {
             true => came,
@@ -238,10 +251,10 @@ impl Client {
         if data.starts_with(b"HTTP/1.1 ") {
             let Some(end) = memmem::find(data, b"\r\n\r\n") else {
                 self.rest = data.to_vec();
-                return None;
+                return Heard::All;
             };
             if !data.starts_with(b"HTTP/1.1 101") {
-                return Some(1006);
+                return Heard::Breach(String::from_utf8_lossy(data).into_owned());
             }
             data = &data[end + 4..];
         }
@@ -251,7 +264,10 @@ impl Client {
                 (frames::CLOSING, Some(stream)) => {
                     let _ = stream.write(&frames::CLOSE);
                     let code = frame.payload.first_chunk();
-                    return Some(code.map_or(1005, |code| u16::from_be_bytes(*code)));
+                    return match code.map_or(1005, |code| u16::from_be_bytes(*code)) {
+                        1000 => Heard::End,
+                        code => Heard::Breach(format!("closed with {code}")),
+                    };
                 }
                 (frames::PING, Some(stream)) => {
                     // A server that does not take this misses it soon enough.
@@ -263,6 +279,6 @@ impl Client {
         if !data.is_empty() {
             self.rest = data.to_vec();
         }
-        None
+        Heard::All
     }
 }
