@@ -30,7 +30,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use message::ServerMessage;
+pub use message::{ClientMessage, ServerMessage};
 
 use crate::config::ServerConfig;
 use crate::relay::Relay;
