@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use message::{ClientMessage, ServerMessage};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use shard::fuzzing;
 
 use crate::config::ServerConfig;
 use crate::relay::Relay;

@@ -24,6 +24,8 @@ mod deadlines;
 mod dialogue;
 mod fan_out;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hearing;
 mod inbox;
 mod line;
