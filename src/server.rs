@@ -31,8 +31,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use guard::KeysError;
-pub use message::ServerMessage;
+pub use guard::{KeysError, Token};
+pub use message::{ClientMessage, ServerMessage};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use shard::fuzzing;
 pub use tls::TlsError;
 
 use crate::config::ServerConfig;

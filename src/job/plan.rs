@@ -70,9 +70,9 @@ impl Plan {
         }
         let reader = Reader::new(graph);
         let mut readers: HashMap<&str, Vec<String>> = HashMap::new();
-        for (id, sources) in sources.iter().filter(|(id, _)| needed.contains(*id)) {
-            for source in sources {
-                readers.entry(source).or_default().push((*id).to_owned());
+        for id in graph.keys().filter(|id| needed.contains(id.as_str())) {
+            for source in sources.get(id.as_str()).into_iter().flatten() {
+                readers.entry(source).or_default().push(id.clone());
             }
         }
         let nodes = sources_first(graph).into_iter().filter_map(|id| {
@@ -174,6 +174,22 @@ mod tests {
         assert_eq!(needed(&plan), ["1", "4"]);
         assert_eq!(plan.node("2").map(PlannedNode::name), Some("Second pass"));
         assert_eq!(plan.node("2").and_then(|n| n.steps), Some(20));
+    }
+
+    /// What is read twice is no news.
+    #[test]
+    fn a_graph_is_always_read_to_the_same_plan() {
+        let readers = (2..20).map(|id| {
+            let node = serde_json::json!({"class_type": "A", "inputs": {"x": ["1", 0]}});
+            (id.to_string(), node)
+        });
+        let source = serde_json::json!({"class_type": "Loader"});
+        let graph = Map::from_iter(readers.chain([("1".to_owned(), source)]));
+        let plan = Plan::from_graph(&graph, None);
+        assert_eq!(plan, Plan::from_graph(&graph, None));
+        let readers = plan.node("1").map(|node| node.readers.clone());
+        let in_order: Vec<String> = (2..20).map(|id| id.to_string()).collect();
+        assert_eq!(readers, Some(in_order));
     }
 
     #[test]

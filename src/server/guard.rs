@@ -22,11 +22,12 @@ use pages::Pages;
 use proxies::Proxies;
 
 pub use keys::KeysError;
+pub use token::Token;
 
 pub(super) use access::{Access, Scope};
 pub(super) use limits::{Crowd, Place};
 pub(super) use pages::PageAnswer;
-pub(super) use token::{PROTOCOL, Token, is_offered};
+pub(super) use token::{PROTOCOL, is_offered};
 pub(super) use visitor::{Peer, Visitor};
 
 /// Keeps strangers out. One for all connections.

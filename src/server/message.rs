@@ -54,19 +54,43 @@ pub enum ServerMessage<'a> {
 /// What a client may say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum ClientMessage {
+pub enum ClientMessage {
     /// Go on with a newer token.
-    Auth { token: Token },
+    Auth {
+        /// The token.
+        token: Token,
+    },
     /// Answered by a `pong`.
     Ping,
     /// The answer to our `ping`.
     Pong,
     /// Follow one more job on this socket.
-    Subscribe { job_id: String },
+    Subscribe {
+        /// The job, not checked yet.
+        job_id: String,
+    },
     /// Follow a job no longer.
-    Unsubscribe { job_id: String },
-    /// Call a job off: the one that the socket was opened for, unless another one is named.
-    Cancel { job_id: Option<String> },
+    Unsubscribe {
+        /// The job, not checked yet.
+        job_id: String,
+    },
+    /// Call a job off.
+    Cancel {
+        /// The job, not checked yet; without it the one that the socket was opened for.
+        job_id: Option<String>,
+    },
+}
+
+impl ClientMessage {
+    /// Reads a text message. Fails where it is none of the documented ones.
+    pub fn parse(text: &str) -> serde_json::Result<Self> {
+        // A list would be taken for one as well, with its first entry for the type.
+        if !text.trim_start().starts_with('{') {
+            let wanted = r#"expected an object such as {"type": "ping"}"#;
+            return Err(serde::de::Error::custom(wanted));
+        }
+        serde_json::from_str(text)
+    }
 }
 
 impl<'a> ServerMessage<'a> {
@@ -123,4 +147,29 @@ impl<'a> ServerMessage<'a> {
 pub(super) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_say_objects_and_nothing_else() {
+        let follow = ClientMessage::parse(r#" {"type": "subscribe", "job_id": "j", "new": 1}"#);
+        let wanted = ClientMessage::Subscribe {
+            job_id: "j".to_owned(),
+        };
+        assert_eq!(follow.unwrap(), wanted);
+        for wrong in [
+            r#"["ping"]"#,
+            r#"["cancel", null]"#,
+            r#"["cancel", "j"]"#,
+            r#"["cancel", {"job_id": "j"}]"#,
+            r#""ping""#,
+            "{}",
+            "",
+        ] {
+            assert!(ClientMessage::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

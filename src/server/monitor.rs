@@ -116,7 +116,7 @@ fn answer(edge: &Edge, access: &mut Access, frame: &Frame) -> Option<Utf8Bytes> 
     let Frame::Text(text) = frame else {
         return None;
     };
-    match serde_json::from_str(text).ok()? {
+    match ClientMessage::parse(text).ok()? {
         ClientMessage::Ping => Some(ServerMessage::pong().encode().into()),
         ClientMessage::Auth { token } => Some(match access.renew(&edge.guard, &token) {
             Ok(()) => ServerMessage::auth(access.expires_at()).encode().into(),

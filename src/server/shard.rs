@@ -25,6 +25,8 @@ mod dialogue;
 mod expiry;
 mod fan_out;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hearing;
 mod inbox;
 mod line;

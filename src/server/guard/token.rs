@@ -10,7 +10,7 @@ pub(in crate::server) const PROTOCOL: &str = "bearer";
 
 /// A token as it was sent. Never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-pub(in crate::server) struct Token(String);
+pub struct Token(String);
 
 impl Token {
     /// The token of a request: in `Authorization`, in `Sec-WebSocket-Protocol`, or in the query, for

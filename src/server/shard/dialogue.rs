@@ -8,10 +8,9 @@ use hyper_tungstenite::tungstenite::protocol::{
 
 use super::super::ending::End;
 use super::super::inflate::Inflater;
-use super::line::Line;
 
 /// The largest message that a client may send: they are all short.
-const MAX_MESSAGE: usize = 64 << 10;
+pub(super) const MAX_MESSAGE: usize = 64 << 10;
 
 /// What is read at once. The library fills its buffer with zeros at every read: a large one costs.
 const READ_BUFFER: usize = 1 << 10;
@@ -21,6 +20,8 @@ pub(super) const MAX_HEARD: u32 = 512 << 10;
 
 /// `tungstenite`'s side of a socket, for as long as something on it is not finished: a frame that has
 /// not come whole, an answer that was not taken, a close that is not answered.
+///
+/// The line that it speaks on never blocks.
 #[derive(Debug)]
 pub(super) struct Dialogue {
     context: WebSocketContext,
@@ -85,7 +86,7 @@ impl Dialogue {
     }
 
     /// The next message. `heard` counts the bytes that come, up to [`MAX_HEARD`].
-    pub(super) fn listen(&mut self, line: &mut Line, heard: &mut u32) -> Heard {
+    pub(super) fn listen(&mut self, line: &mut (impl Read + Write), heard: &mut u32) -> Heard {
         let mut tap = Tap {
             line,
             heard,
@@ -111,7 +112,7 @@ impl Dialogue {
     }
 
     /// Sends what waits to be taken, as far as that goes.
-    pub(super) fn speak(&mut self, line: &mut Line) -> Result<(), End> {
+    pub(super) fn speak(&mut self, line: &mut impl Write) -> Result<(), End> {
         let said = self.context.flush(&mut Voice(line));
         self.settle(said)
     }
@@ -119,7 +120,7 @@ impl Dialogue {
     /// Begins the closing handshake.
     pub(super) fn close(
         &mut self,
-        line: &mut Line,
+        line: &mut impl Write,
         code: u16,
         reason: &'static str,
     ) -> Result<(), End> {
@@ -161,14 +162,14 @@ fn wire_length(message: &Message) -> u64 {
 }
 
 /// What the context reads from: the client's line, inflated where that was negotiated.
-struct Tap<'a> {
-    line: &'a mut Line,
+struct Tap<'a, L> {
+    line: &'a mut L,
     heard: &'a mut u32,
     inflater: Option<&'a mut Inflater>,
     read: &'a mut u64,
 }
 
-impl Read for Tap<'_> {
+impl<L: Read> Read for Tap<'_, L> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (line, heard) = (&mut *self.line, &mut *self.heard);
         let mut from_line = |buffer: &mut [u8]| {
@@ -188,7 +189,7 @@ impl Read for Tap<'_> {
     }
 }
 
-impl Write for Tap<'_> {
+impl<L: Write> Write for Tap<'_, L> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.line.write(data)
     }
@@ -199,15 +200,15 @@ impl Write for Tap<'_> {
 }
 
 /// For when the context is only to write.
-struct Voice<'a>(&'a mut Line);
+struct Voice<'a, L>(&'a mut L);
 
-impl Read for Voice<'_> {
+impl<L> Read for Voice<'_, L> {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
 }
 
-impl Write for Voice<'_> {
+impl<L: Write> Write for Voice<'_, L> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.0.write(data)
     }

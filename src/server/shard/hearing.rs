@@ -93,7 +93,7 @@ impl Shard {
 
     fn understand(&mut self, who: Key, frame: Frame) -> Result<(), End> {
         match frame {
-            Frame::Text(text) => match serde_json::from_str(&text) {
+            Frame::Text(text) => match ClientMessage::parse(&text) {
                 Ok(message) => self.obey(who, message),
                 Err(error) => self.refuse(who, format!("this message means nothing here: {error}")),
             },

@@ -1,0 +1,64 @@
+//! The bytes of a subscriber, plain or compressed: however they are cut, the same is heard, and
+//! nothing grows beyond its bound.
+#![no_main]
+
+use comfy_relay::server::fuzzing::{Client, MAX_MESSAGE, hear, translate};
+use comfy_relay_fuzz::client::Case;
+use libfuzzer_sys::fuzz_target;
+
+/// The bound that is tried on the translation alone: short cases reach it.
+const SHORT: usize = 1_000;
+
+/// The longest head of a frame.
+const HEAD: usize = 14;
+
+/// What is read at once.
+const CHUNK: usize = 1 << 10;
+
+fuzz_target!(|data: &[u8]| {
+    let Some(case) = Case::read(data, MAX_MESSAGE) else {
+        return;
+    };
+    let (early, pieces) = case.pieces();
+    let whole = Client {
+        early: &[],
+        pieces: &[&case.bytes],
+        deflates: case.deflates,
+        is_slow: false,
+    };
+    let cut = Client {
+        early,
+        pieces: &pieces,
+        is_slow: case.is_slow,
+        ..whole
+    };
+
+    let heard = hear(whole);
+    assert_eq!(heard, hear(cut), "it matters how the bytes are cut");
+    assert!(
+        heard
+            .messages
+            .iter()
+            .all(|message| message.len() <= MAX_MESSAGE)
+    );
+    assert!(heard.messages.len() >= case.messages.len(), "{heard:?}");
+    for (heard, sent) in heard.messages.iter().zip(&case.messages) {
+        assert_eq!(heard.clone().into_data(), sent.as_slice());
+    }
+
+    if !case.deflates {
+        return;
+    }
+    let translated = translate(whole, SHORT);
+    let translated_cut = translate(cut, SHORT);
+    assert_eq!(translated.bytes, translated_cut.bytes);
+    assert_eq!(translated.error, translated_cut.error);
+    // One frame; or, of what cannot be understood, all that has come, and that is not much.
+    let most = HEAD + SHORT + 1 + CHUNK;
+    assert!(translated.largest <= most, "{}", translated.largest);
+    assert!(translated_cut.largest <= most + early.len());
+    if let Some((compressed, frames)) = case.built {
+        let most = case.bytes.len() + compressed * (SHORT + 1) + frames * HEAD;
+        assert!(translated.bytes.len() <= most, "{}", translated.bytes.len());
+    }
+});

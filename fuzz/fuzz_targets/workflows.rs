@@ -1,0 +1,139 @@
+//! The files of workflows, their parameters, and what graphs ask for.
+//!
+//! A case has up to three parts with a zero between them: a file, `params`, and the list of its output
+//! nodes.
+#![no_main]
+
+use std::collections::{HashMap, HashSet};
+
+use comfy_relay::estimate::{CostModel, Estimate};
+use comfy_relay::job::{Plan, Role};
+use comfy_relay::workflow::{self, WorkflowError};
+use comfy_relay_fuzz::PART;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value};
+
+type Graph = Map<String, Value>;
+
+fuzz_target!(|data: &[u8]| {
+    let mut parts = data
+        .split(|&byte| byte == PART)
+        .map(|part| std::str::from_utf8(part).unwrap_or_default());
+    let file = parts.next().unwrap_or_default();
+    let params: Option<Graph> = parts
+        .next()
+        .and_then(|part| serde_json::from_str(part).ok());
+    let outputs: Option<Vec<String>> = parts
+        .next()
+        .and_then(|part| serde_json::from_str(part).ok());
+    match workflow::parse(file) {
+        Ok(graph) => {
+            workflow::check(Value::Object(graph.clone())).unwrap();
+            if let Some(params) = params {
+                fill(&graph, &params);
+            }
+            plan(&graph, outputs.as_deref());
+        }
+        Err(error) => {
+            is_clear(&error);
+            // Graphs of others are not checked, but read.
+            if let Ok(graph) = serde_json::from_str(file) {
+                plan(&graph, outputs.as_deref());
+            }
+        }
+    }
+});
+
+/// One line in the words of the house.
+fn is_clear(error: &WorkflowError) {
+    let text = error.to_string();
+    assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
+    assert!(!text.ends_with('.'), "{text}");
+    assert!(!text.chars().any(char::is_control), "{text}");
+}
+
+/// All parameters are filled in, or none; and nothing else is changed.
+fn fill(graph: &Graph, params: &Graph) {
+    let mut filled = graph.clone();
+    if let Err(error) = workflow::fill(&mut filled, params) {
+        is_clear(&error);
+        assert_eq!(&filled, graph);
+        return;
+    }
+    assert!(filled.keys().eq(graph.keys()));
+    let mut changed = 0;
+    for (node, before) in filled.values().zip(graph.values()) {
+        let (mut inputs, mut inputs_before) = (node.clone(), before.clone());
+        for (name, value) in inputs_of(&node["inputs"]) {
+            if *value != before["inputs"][name] {
+                let is_asked = |(key, asked): (&String, &Value)| {
+                    asked == value && key.ends_with(&format!(".{name}"))
+                };
+                assert!(params.iter().any(is_asked) || name.contains('.'));
+                changed += 1;
+            }
+        }
+        if let (Value::Object(a), Value::Object(b)) = (&mut inputs, &mut inputs_before) {
+            a.remove("inputs");
+            b.remove("inputs");
+            assert_eq!(a, b);
+        }
+        assert_eq!(links(node), links(before));
+    }
+    assert!(changed <= params.len());
+    workflow::check(Value::Object(filled)).unwrap();
+}
+
+fn plan(graph: &Graph, outputs: Option<&[String]>) {
+    let plan = Plan::from_graph(graph, outputs);
+    assert_eq!(plan, Plan::from_graph(graph, outputs));
+    let places: HashMap<&str, usize> = plan.nodes().map(|(id, _)| id).zip(0..).collect();
+    for (id, node) in plan.nodes() {
+        assert_eq!(graph[id]["class_type"], node.class_type);
+        assert!(node.units.is_finite() && node.units > 0.0, "{node:?}");
+        assert_ne!(node.steps, Some(0));
+        assert_eq!(node.signature.len(), 16);
+        for loader in &node.loaders {
+            let class = graph[loader]["class_type"].as_str().unwrap();
+            assert_eq!(Role::of(class), Role::Loader);
+        }
+        for source in links(&graph[id]) {
+            let Some(&place) = places.get(source) else {
+                continue;
+            };
+            assert!(!node.needed || plan.node(source).unwrap().needed);
+            assert!(place < places[id] || depends(graph, source, id));
+        }
+    }
+    let estimate = Estimate::of_prompt("b", &plan, &[], &CostModel::default());
+    assert!(estimate.remaining.is_none_or(f64::is_finite));
+}
+
+fn inputs_of(inputs: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    inputs.as_object().into_iter().flatten()
+}
+
+/// The nodes that a node reads.
+fn links(node: &Value) -> Vec<&str> {
+    let inputs = inputs_of(&node["inputs"]);
+    inputs
+        .filter_map(|(_, input)| match input.as_array()?.as_slice() {
+            [Value::String(id), Value::Number(_)] => Some(id.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether a node reads another one, directly or not: with the reverse, a circle.
+fn depends(graph: &Graph, node: &str, on: &str) -> bool {
+    let (mut open, mut seen) = (vec![node], HashSet::new());
+    while let Some(id) = open.pop() {
+        if id == on {
+            return true;
+        }
+        if seen.insert(id) {
+            open.extend(graph.get(id).map(links).unwrap_or_default());
+        }
+    }
+    false
+}
