@@ -148,11 +148,6 @@ impl Hub {
         }
     }
 
-    fn is_current(&self, job: &JobId, topic: &Arc<Topic>) -> bool {
-        let topics = self.lock();
-        topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic))
-    }
-
     fn topic_in(&self, topics: &mut HashMap<JobId, Arc<Topic>>, job: &JobId) -> Arc<Topic> {
         if let Some(topic) = topics.get(job) {
             return topic.clone();

@@ -1,7 +1,8 @@
-//! The downstream edge: HTTP, and one session for each subscriber.
+//! The downstream edge: HTTP, and the sockets of subscribers.
 
 mod accept;
 mod body;
+mod deferred;
 mod deflate;
 mod ending;
 mod error;

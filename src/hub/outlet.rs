@@ -27,9 +27,14 @@ pub struct Outlet {
     limit: usize,
 }
 
-/// The news of one topic that wait to be handed out, the oldest first.
+/// The news of one topic that wait to be handed out.
 #[derive(Debug, Default)]
-pub struct Backlog(VecDeque<News>);
+pub struct Backlog {
+    /// The oldest first.
+    states: VecDeque<Arc<Publication>>,
+    /// The newest.
+    preview: Option<Arc<Preview>>,
+}
 
 impl News {
     /// Whether it is the last state of its job, which nobody may miss.
@@ -39,29 +44,24 @@ impl News {
 }
 
 impl Backlog {
-    /// Takes one in. What is older than the newest `limit` is dropped, but never a final state. Only
-    /// the newest preview is kept.
+    /// Takes one in. Only the newest `limit` states are kept, at least one: so the final one, which is
+    /// the last, always is. Of previews only the newest is kept.
     pub fn push(&mut self, news: News, limit: usize) {
-        if matches!(news, News::Preview(_)) {
-            self.0.retain(|old| matches!(old, News::State(_)));
-        }
-        self.0.push_back(news);
-        while self.0.len() > limit.max(1) {
-            let Some(oldest) = self.0.iter().position(|news| !news.is_final()) else {
-                return;
-            };
-            self.0.remove(oldest);
+        match news {
+            News::State(publication) => {
+                self.states.push_back(publication);
+                while self.states.len() > limit.max(1) {
+                    self.states.pop_front();
+                }
+            }
+            News::Preview(preview) => self.preview = Some(preview),
         }
     }
 
-    /// Takes the oldest out.
+    /// Takes the oldest state out; where there is none, the preview.
     pub fn pop(&mut self) -> Option<News> {
-        self.0.pop_front()
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        let state = self.states.pop_front().map(News::State);
+        state.or_else(|| self.preview.take().map(News::Preview))
     }
 }
 
@@ -150,23 +150,22 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept_and_the_final_state_always() {
+    fn the_newest_states_are_kept_and_the_final_one_always() {
         let mut backlog = Backlog::default();
         for seq in 1..=9 {
             backlog.push(state(seq, false), 2);
         }
-        backlog.push(state(10, true), 2);
-        backlog.push(preview(100), 1);
+        backlog.push(state(10, true), 0);
         assert_eq!(seqs(backlog), [10]);
     }
 
     #[test]
-    fn only_the_newest_preview_is_kept() {
+    fn the_newest_preview_is_kept_and_takes_no_states_place() {
         let mut backlog = Backlog::default();
         for seq in 1..=3 {
-            backlog.push(state(seq, false), 9);
-            backlog.push(preview(10 + seq), 9);
+            backlog.push(state(seq, false), 2);
+            backlog.push(preview(10 + seq), 2);
         }
-        assert_eq!(seqs(backlog), [1, 2, 3, 13]);
+        assert_eq!(seqs(backlog), [2, 3, 13]);
     }
 }

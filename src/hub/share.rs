@@ -44,11 +44,6 @@ impl Share {
         self.topic.preview()
     }
 
-    /// Whether the hub still publishes here: it does not where the job was forgotten meanwhile.
-    pub fn is_current(&self) -> bool {
-        self.hub.is_current(&self.job, &self.topic)
-    }
-
     /// Puts a client on the books. Returns its place there.
     pub fn enter(&self, connection: Connection) -> u64 {
         let place = self.topic.enter(connection);

@@ -33,7 +33,7 @@ impl Delivery {
     }
 }
 
-/// One client that follows one job: a stream of its states, the newest first.
+/// One client that follows one job: a stream of its newest state and every later one.
 ///
 /// Never ends; when the job is forgotten it says no more. Dropping it takes the client off the books.
 #[derive(Debug)]

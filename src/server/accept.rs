@@ -12,10 +12,11 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::Edge;
+use super::deferred::Deferred;
 use super::guard::{Crowd, Peer};
 use super::route;
 
@@ -32,14 +33,8 @@ const MAX_REFUSALS: usize = 256;
 /// How long a client that is not served may take to ask, and to leave.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long that may take.
+/// How long it may take to tell a client that its request took too long.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A connection that is not served, and the right to say so.
-struct Refusal {
-    crowd: Crowd,
-    _permit: OwnedSemaphorePermit,
-}
 
 impl Edge {
     /// Takes connections until the server is to stop.
@@ -73,27 +68,24 @@ impl Edge {
 
     fn receive(&self, stream: TcpStream, address: SocketAddr, refusals: &Arc<Semaphore>) {
         let ip = address.ip().to_canonical();
-        let (place, refusal) = match self.guard.connect(ip) {
-            Ok(place) => (place, None),
+        let (place, crowd, refusal) = match self.guard.connect(ip) {
+            Ok(place) => (place, None, None),
             Err(crowd) => {
                 let Ok(permit) = refusals.clone().try_acquire_owned() else {
                     return;
                 };
-                let refusal = Refusal {
-                    crowd,
-                    _permit: permit,
-                };
-                (self.guard.no_place(), Some(refusal))
+                (self.guard.no_place(), Some(crowd), Some(Arc::new(permit)))
             }
         };
         let peer = Peer {
             address: ip,
             place: Arc::new(place),
+            _refusal: refusal,
         };
-        self.tasks.spawn(self.clone().open(stream, peer, refusal));
+        self.tasks.spawn(self.clone().open(stream, peer, crowd));
     }
 
-    async fn open(self, stream: TcpStream, peer: Peer, refusal: Option<Refusal>) {
+    async fn open(self, stream: TcpStream, peer: Peer, crowd: Option<Crowd>) {
         // Messages are small and must not wait for each other. Who takes nothing for too long is gone:
         // the system gives the connection up, whatever is to be sent on it.
         let set = stream.set_nodelay(true).and_then(|()| {
@@ -104,25 +96,23 @@ impl Edge {
             return tracing::debug!(peer = %peer.address, %error, "the connection was gone at once");
         }
         let Some(tls) = &self.tls else {
-            return self.serve(stream, peer, refusal).await;
+            return self.serve(stream, peer, crowd).await;
         };
         let handshake = timeout(self.config.handshake_timeout, tls.acceptor().accept(stream));
         match handshake.await {
-            Ok(Ok(stream)) => self.serve(stream, peer, refusal).await,
+            Ok(Ok(stream)) => self.serve(stream, peer, crowd).await,
             Ok(Err(error)) => tracing::debug!(peer = %peer.address, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(peer = %peer.address, "the TLS handshake took too long"),
         }
     }
 
-    /// Serves one connection, encrypted or not. The stream is not wrapped: who takes a connection over
-    /// after an upgrade finds it as it came.
-    async fn serve<S>(self, stream: S, peer: Peer, refusal: Option<Refusal>)
+    /// Serves one connection, encrypted or not.
+    async fn serve<S>(self, stream: S, peer: Peer, crowd: Option<Crowd>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (stop, done) = (self.stop.clone(), self.served.clone());
         let (address, head_timeout) = (peer.address, self.config.head_timeout);
-        let crowd = refusal.as_ref().map(|refusal| refusal.crowd);
         let service = service_fn(move |request| {
             let (edge, peer) = (self.clone(), peer.clone());
             async move {
@@ -136,7 +126,7 @@ impl Edge {
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Deferred::new(stream)), service)
             .with_upgrades();
         let refused = async {
             match crowd {
@@ -162,7 +152,7 @@ impl Edge {
             && let Some(parts) = connection.into_parts()
             && !parts.read_buf.is_empty()
         {
-            let mut stream = parts.io.into_inner();
+            let (mut stream, _) = parts.io.into_inner().into_parts();
             let last_word = async {
                 stream.write_all(too_slow().as_bytes()).await?;
                 stream.shutdown().await

@@ -19,7 +19,7 @@ use super::message::ServerMessage;
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is read at once of what nobody wants to know any more.
-const DISCARD_BUFFER: usize = 16 << 10;
+pub(super) const DISCARD_BUFFER: usize = 16 << 10;
 
 /// Tells a client why it is not served, and closes: browsers show their pages neither the status nor
 /// the body of an upgrade that was refused. The visitor keeps its place meanwhile.

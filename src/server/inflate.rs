@@ -5,7 +5,7 @@ use std::io::{self, Cursor, ErrorKind};
 use bytes::{Buf, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use hyper_tungstenite::tungstenite::protocol::frame::FrameHeader;
-use hyper_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use hyper_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// What is read at once.
 const READ_BUFFER: usize = 1 << 10;
@@ -100,10 +100,12 @@ impl Inflater {
         let frame = self.input.split_to(begin + length);
         match header {
             FrameHeader {
-                opcode: OpCode::Data(_),
+                opcode: OpCode::Data(kind),
                 mask: Some(mask),
                 ..
-            } if header.rsv1 != self.message.is_some() => {
+            } if header.rsv1 != self.message.is_some()
+                && header.rsv1 == (kind != Data::Continue) =>
+            {
                 self.inflate(header, mask, &frame[begin..])?;
             }
             _ => self.output.extend_from_slice(&frame),
@@ -185,7 +187,6 @@ mod tests {
     use flate2::{Compress, Compression, FlushCompress};
     use hyper_tungstenite::tungstenite::Message as Frame;
     use hyper_tungstenite::tungstenite::error::{CapacityError, Error};
-    use hyper_tungstenite::tungstenite::protocol::frame::coding::Data;
     use hyper_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
     use super::*;
@@ -310,6 +311,11 @@ mod tests {
             [
                 frame(Data::Text, true, false, &deflate(b"a")),
                 frame(Data::Continue, true, true, &[0]),
+            ]
+            .concat(),
+            [
+                frame(Data::Text, false, false, b"a"),
+                frame(Data::Continue, true, true, &deflate(b"b")),
             ]
             .concat(),
             vec![0xc9, 0x80, 1, 2, 3, 4],

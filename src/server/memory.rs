@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::Edge;
 
 /// After how many connections it is worth a look. The handshake of each needs some 12 KB.
-const MANY: u64 = 1_000;
+const MANY: u64 = 100;
 
 /// Many that come within this time come at once: what they need is needed for the next ones.
 const SETTLING: Duration = Duration::from_secs(1);

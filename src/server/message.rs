@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::guard::Token;
 use crate::job::{JobError, JobId};
 
+/// The largest message that a client may send, in bytes: they are all short.
+pub(super) const MAX_CLIENT_MESSAGE: usize = 64 << 10;
+
 /// What the server says of a connection, not of a job's state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

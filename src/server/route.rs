@@ -11,13 +11,11 @@ use super::Edge;
 use super::body::Body;
 use super::error::Failure;
 use super::guard::{self, Crowd, Peer, Scope, Visitor};
+use super::message::MAX_CLIENT_MESSAGE;
 use super::shard::Arrival;
 use super::{deflate, ending, events, health, jobs, metrics, monitor, web};
 use crate::hub::Connection;
 use crate::job::JobId;
-
-/// The largest message that a client may send: they are all short.
-const MAX_CLIENT_MESSAGE: usize = 64 << 10;
 
 /// What a socket reads at once. The library's own choice, 128 KiB, is for other loads than ours.
 const READ_BUFFER: usize = 4 << 10;

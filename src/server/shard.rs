@@ -117,18 +117,14 @@ impl Prepared {
 impl Shards {
     /// Waits for a handshake to end, and hands the socket over.
     pub(super) async fn adopt(self, socket: HyperWebsocket, arrival: Arrival) {
-        let line = match socket.await {
+        let handover = match socket.await {
             Ok(socket) => Line::from_upgraded(socket),
             Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
         };
-        match line {
-            Ok((line, early)) => {
+        match handover {
+            Ok(handover) => {
                 let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
-                self.inboxes[next].tell(Word::Come {
-                    line,
-                    early,
-                    arrival: Box::new(arrival),
-                });
+                self.inboxes[next].tell(Word::Come(Box::new((handover, arrival))));
             }
             Err(error) => tracing::debug!(%error, "the connection was gone at once"),
         }

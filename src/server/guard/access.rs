@@ -1,7 +1,7 @@
 //! What one client may do.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,14 +43,20 @@ struct Scopes(u8);
 /// What one client may do, and until when. Small, because every subscriber has one.
 #[derive(Debug)]
 pub(in crate::server) struct Access {
-    sub: Option<Arc<str>>,
-    jobs: Jobs,
-    scopes: Scopes,
+    rights: Arc<Rights>,
     /// `None` for ever: nobody is asked for a token.
     expires_at: Option<Timestamp>,
     /// The client's places, given back with this: that of its connection, and where that is a proxy's, its
     /// own.
     places: [Option<Arc<Place>>; 2],
+}
+
+/// What a token allows.
+#[derive(Debug)]
+struct Rights {
+    sub: Option<Arc<str>>,
+    jobs: Jobs,
+    scopes: Scopes,
 }
 
 impl Scope {
@@ -97,10 +103,15 @@ impl FromIterator<Scope> for Scopes {
 impl Access {
     /// Where nobody is asked for a token.
     pub(super) fn everything() -> Self {
+        static EVERYTHING: LazyLock<Arc<Rights>> = LazyLock::new(|| {
+            Arc::new(Rights {
+                sub: None,
+                jobs: Jobs::All,
+                scopes: Scope::ALL.into_iter().collect(),
+            })
+        });
         Self {
-            sub: None,
-            jobs: Jobs::All,
-            scopes: Scope::ALL.into_iter().collect(),
+            rights: EVERYTHING.clone(),
             expires_at: None,
             places: [None, None],
         }
@@ -116,10 +127,13 @@ impl Access {
             }
         };
         let is_asked = |scope: &Scope| claims.scope.iter().any(|word| word == scope.as_str());
-        Self {
-            sub: claims.sub.map(Arc::from),
+        let rights = Rights {
+            sub: claims.sub.as_deref().map(Arc::from),
             jobs,
             scopes: Scope::ALL.into_iter().filter(is_asked).collect(),
+        };
+        Self {
+            rights: Arc::new(rights),
             expires_at: Some(claims.expires_at),
             places: [None, None],
         }
@@ -127,7 +141,7 @@ impl Access {
 
     /// Whose token it is.
     pub(super) fn sub(&self) -> Option<&Arc<str>> {
-        self.sub.as_ref()
+        self.rights.sub.as_ref()
     }
 
     /// Until when; `None` for ever.
@@ -137,12 +151,12 @@ impl Access {
 
     /// Whether the token has the scope, whatever its jobs.
     pub(in crate::server) fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(scope)
+        self.rights.scopes.contains(scope)
     }
 
     /// Whether the job is one of the token's, whatever its scopes.
     pub(in crate::server) fn may_see(&self, job: &JobId) -> bool {
-        match &self.jobs {
+        match &self.rights.jobs {
             Jobs::All => true,
             Jobs::Listed(jobs) => jobs.contains(job),
         }
@@ -150,7 +164,7 @@ impl Access {
 
     /// The jobs that it is restricted to; `None` for all.
     pub(in crate::server) fn only(&self) -> Option<Vec<JobId>> {
-        match &self.jobs {
+        match &self.rights.jobs {
             Jobs::All => None,
             Jobs::Listed(jobs) => Some(jobs.iter().cloned().collect()),
         }
@@ -182,7 +196,7 @@ impl Access {
             ))),
             Some(_) => Ok(()),
             // Who looks after the relay as a whole need not be told of jobs.
-            None if self.jobs == Jobs::All || scope == Scope::Monitor => Ok(()),
+            None if self.rights.jobs == Jobs::All || scope == Scope::Monitor => Ok(()),
             None => Err(Failure::forbidden(
                 "the token is for certain jobs only; name one of them as job_id",
             )),
@@ -192,25 +206,25 @@ impl Access {
     /// Goes on with a newer token, which must be for the same `sub` and allow all that this one does:
     /// what is open already is not looked at again.
     pub(in crate::server) fn renew(&mut self, guard: &Guard, token: &Token) -> Result<(), Failure> {
-        let newer = guard.authenticate(Some(token))?;
-        if newer.sub != self.sub {
+        let newest = guard.authenticate(Some(token))?;
+        let (newer, older) = (&newest.rights, &self.rights);
+        if newer.sub != older.sub {
             return Err(Failure::forbidden(
                 "the new token is for another sub; connect anew with it",
             ));
         }
-        let has_jobs = match (&newer.jobs, &self.jobs) {
+        let has_jobs = match (&newer.jobs, &older.jobs) {
             (Jobs::All, _) => true,
             (Jobs::Listed(_), Jobs::All) => false,
             (Jobs::Listed(newer), Jobs::Listed(older)) => newer.is_superset(older),
         };
-        if !has_jobs || !newer.scopes.is_superset(self.scopes) {
+        if !has_jobs || !newer.scopes.is_superset(older.scopes) {
             return Err(Failure::forbidden(
                 "the new token allows less than the one before; connect anew with it",
             ));
         }
-        self.jobs = newer.jobs;
-        self.scopes = newer.scopes;
-        self.expires_at = newer.expires_at;
+        self.rights = newest.rights;
+        self.expires_at = newest.expires_at;
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Guard;
 use super::access::{Access, Scope};
 use super::limits::Place;
@@ -28,6 +30,8 @@ pub(in crate::server) struct Peer {
     pub(in crate::server) address: IpAddr,
     /// Its place among the connections.
     pub(in crate::server) place: Arc<Place>,
+    /// Of one that is not served: its place among those that are told why.
+    pub(in crate::server) _refusal: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Visitor {

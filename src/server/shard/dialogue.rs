@@ -8,9 +8,7 @@ use hyper_tungstenite::tungstenite::protocol::{
 
 use super::super::ending::End;
 use super::super::inflate::Inflater;
-
-/// The largest message that a client may send: they are all short.
-pub(super) const MAX_MESSAGE: usize = 64 << 10;
+use super::super::message::MAX_CLIENT_MESSAGE;
 
 /// What is read at once. The library fills its buffer with zeros at every read: a large one costs.
 const READ_BUFFER: usize = 1 << 10;
@@ -51,11 +49,11 @@ impl Dialogue {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
+            .max_message_size(Some(MAX_CLIENT_MESSAGE))
+            .max_frame_size(Some(MAX_CLIENT_MESSAGE));
         let read = early.len() as u64;
         let (early, inflater) = match deflates {
-            true => (Vec::new(), Some(Inflater::new(early, MAX_MESSAGE))),
+            true => (Vec::new(), Some(Inflater::new(early, MAX_CLIENT_MESSAGE))),
             false => (early, None),
         };
         let context = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
@@ -96,7 +94,11 @@ impl Dialogue {
         match self.context.read(&mut tap) {
             Ok(message) => {
                 self.understood += wire_length(&message);
-                Heard::Message(message)
+                // The answer to a ping goes first: what is sent next must not fall into the middle of it.
+                match message.is_ping().then(|| self.speak(line)) {
+                    Some(Err(end)) => Heard::End(end),
+                    _ => Heard::Message(message),
+                }
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 match self.speak(line) {
@@ -181,7 +183,12 @@ impl<L: Read> Read for Tap<'_, L> {
             Ok(count)
         };
         let count = match &mut self.inflater {
-            Some(inflater) => inflater.read(&mut from_line, buffer)?,
+            Some(inflater) => {
+                let count = inflater.read(&mut from_line, buffer)?;
+                // What is sent as a few bytes may be much to understand.
+                *self.heard = self.heard.saturating_add(count as u32);
+                count
+            }
             None => from_line(buffer)?,
         };
         *self.read += count as u64;

@@ -16,11 +16,14 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 impl Shard {
     /// Has a subscriber looked at when its token may have expired.
     pub(super) fn watch_expiry(&mut self, who: Key, now: Instant) {
-        let expires_at = self.subscribers[who].access.expires_at();
-        let Some(expires_at) = expires_at else { return };
+        let subscriber = &mut self.subscribers[who];
+        let Some(expires_at) = subscriber.access.expires_at() else {
+            return;
+        };
         let left = Duration::try_from(expires_at.duration_since(Timestamp::now()));
-        let wait = left.unwrap_or_default().min(MAX_WAIT);
-        self.expiries.push(Reverse((now + wait, who)));
+        let due = now + left.unwrap_or_default().min(MAX_WAIT);
+        subscriber.expiry = Some(due);
+        self.expiries.push(Reverse((due, who)));
     }
 
     /// Takes leave of those whose tokens have expired.
@@ -33,6 +36,10 @@ impl Shard {
                 continue;
             }
             let subscriber = &self.subscribers[who];
+            // A newer token has been sent since.
+            if subscriber.expiry != Some(due) {
+                continue;
+            }
             let expires_at = subscriber.access.expires_at();
             if expires_at.is_some_and(|expires_at| expires_at > Timestamp::now()) {
                 self.watch_expiry(who, now);

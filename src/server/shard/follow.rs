@@ -2,7 +2,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
 use futures_util::StreamExt;
 use mio::Interest;
 use slotmap::DefaultKey as Key;
@@ -14,7 +13,7 @@ use super::super::wait::{Missed, await_job};
 use super::Arrival;
 use super::dialogue::Dialogue;
 use super::inbox::Word;
-use super::line::Line;
+use super::line::Handover;
 use super::subscriber::{Follow, Stage, Subscriber, Taken};
 use super::thread::{Shard, token};
 use super::topic::{Topic, snapshot};
@@ -23,7 +22,12 @@ use crate::job::JobId;
 
 impl Shard {
     /// Takes a client in: it is greeted, and told the newest state of its job, where there is one.
-    pub(super) fn welcome(&mut self, line: Line, early: Vec<u8>, arrival: Arrival) {
+    pub(super) fn welcome(&mut self, handover: Handover, arrival: Arrival) {
+        let Handover {
+            line,
+            answer,
+            early,
+        } = handover;
         let now = Instant::now();
         tracing::debug!(job_id = %arrival.job, peer = %arrival.address, "subscriber came");
         let known = self.by_job.get_key_value(&arrival.job);
@@ -44,6 +48,10 @@ impl Shard {
             subscriber.dialogue = Some(Box::new(Dialogue::new(deflates, early)));
         }
         if self.is_stopping {
+            self.goodbyes.add(who, now);
+            if let Err(end) = self.subscribers[who].say(answer.freeze()) {
+                return self.end(who, end);
+            }
             return self.part(who, close::GOING_AWAY, "the relay is being stopped");
         }
         self.pings.add(who, now);
@@ -52,7 +60,8 @@ impl Shard {
         let newest = self.follow(who, &job);
         let greeting = format!("Connected to job {job}");
         let greeting = ServerMessage::connection(job.as_str(), &greeting).encode();
-        let mut frames = BytesMut::from(&Encoded::text(&greeting).plain()[..]);
+        let mut frames = answer;
+        frames.extend_from_slice(Encoded::text(&greeting).plain());
         if let Some(newest) = &newest {
             frames.extend_from_slice(&snapshot(newest, deflates));
         }
@@ -121,18 +130,12 @@ impl Shard {
     }
 
     fn topic(&mut self, job: &JobId) -> Key {
-        let share = || {
-            let outlet = self.inbox.outlet().clone();
-            self.edge.relay.hub().share(job, outlet)
-        };
         if let Some(&topic) = self.by_job.get(job) {
-            let it = &mut self.topics[topic];
-            if !it.share.is_current() {
-                it.share = share();
-            }
             return topic;
         }
-        let topic = self.topics.insert(Topic::new(share()));
+        let outlet = self.inbox.outlet().clone();
+        let share = self.edge.relay.hub().share(job, outlet);
+        let topic = self.topics.insert(Topic::new(share));
         self.by_job.insert(job.clone(), topic);
         topic
     }

@@ -6,10 +6,11 @@ use hyper_tungstenite::tungstenite::Message;
 
 use super::super::ending::End;
 use super::super::inflate::Inflater;
-use super::dialogue::{self, Dialogue, Heard};
+use super::super::message::MAX_CLIENT_MESSAGE;
+use super::dialogue::{Dialogue, Heard};
 
 /// The largest message that a client may send.
-pub const MAX_MESSAGE: usize = dialogue::MAX_MESSAGE;
+pub const MAX_MESSAGE: usize = MAX_CLIENT_MESSAGE;
 
 /// More than is read at once, and the head of a frame.
 const SPARE: usize = 4 << 10;

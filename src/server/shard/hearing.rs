@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::time::Instant;
 
 use hyper_tungstenite::tungstenite::Message as Frame;
@@ -22,7 +23,7 @@ const MAX_SUBSCRIPTIONS: usize = 100;
 const MAX_BAD_MESSAGES: u32 = 3;
 
 /// How many messages of one client are heard before others have their turn.
-const MAX_TURN: usize = 32;
+pub(super) const MAX_TURN: usize = 32;
 
 impl Shard {
     /// Listens to a client, as far as it may speak: who does not take our answers is not asked for
@@ -37,7 +38,12 @@ impl Shard {
                 Stage::Parting(..) => return,
                 Stage::Open | Stage::Closing => {}
             }
-            if !subscriber.is_free() || subscriber.awaits_answer {
+            if subscriber.line.has_backlog() {
+                // Also reading makes one, of which no event tells. What fails here fails again below.
+                let _ = subscriber.line.flush();
+            }
+            let awaits_answer = subscriber.awaits_answer && subscriber.stage == Stage::Open;
+            if !subscriber.is_free() || awaits_answer {
                 return;
             }
             let deflates = subscriber.deflates;
@@ -65,7 +71,17 @@ impl Shard {
                 Heard::End(end) => return self.stop_hearing(who, end),
             }
         }
-        self.eager.push_back(who);
+        self.make_eager(who);
+    }
+
+    /// Has a client listened to once more when others have had their turn.
+    pub(super) fn make_eager(&mut self, who: Key) {
+        if let Some(subscriber) = self.subscribers.get_mut(who)
+            && !subscriber.is_eager
+        {
+            subscriber.is_eager = true;
+            self.eager.push_back(who);
+        }
     }
 
     /// What a client sends from now on cannot be understood any more.
@@ -87,7 +103,10 @@ impl Shard {
     /// Listens on to those who were interrupted.
     pub(super) fn hear_eager(&mut self) {
         for who in std::mem::take(&mut self.eager) {
-            self.hear(who);
+            if let Some(subscriber) = self.subscribers.get_mut(who) {
+                subscriber.is_eager = false;
+                self.hear(who);
+            }
         }
     }
 

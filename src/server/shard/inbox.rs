@@ -1,10 +1,10 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slotmap::DefaultKey as Key;
 
 use super::super::wait::Missed;
 use super::Arrival;
-use super::line::Line;
+use super::line::Handover;
 use crate::hub::Outlet;
 use crate::job::JobId;
 use crate::relay::RelayError;
@@ -13,12 +13,7 @@ use crate::relay::RelayError;
 #[derive(Debug)]
 pub(super) enum Word {
     /// A client has shaken hands.
-    Come {
-        line: Line,
-        /// What it has said already.
-        early: Vec<u8>,
-        arrival: Box<Arrival>,
-    },
+    Come(Box<(Handover, Arrival)>),
     /// A job that a subscriber waits for was not found.
     Missed {
         who: Key,
@@ -38,7 +33,8 @@ pub(super) enum Word {
 /// Where a shard is told what is new.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    words: Mutex<Vec<Word>>,
+    /// `None` once nobody reads them any more.
+    words: Mutex<Option<Vec<Word>>>,
     outlet: Arc<Outlet>,
 }
 
@@ -46,7 +42,7 @@ impl Inbox {
     /// The outlet's thread is the one that reads this.
     pub(super) fn new(outlet: Arc<Outlet>) -> Self {
         Self {
-            words: Mutex::default(),
+            words: Mutex::new(Some(Vec::new())),
             outlet,
         }
     }
@@ -56,10 +52,14 @@ impl Inbox {
         &self.outlet
     }
 
+    /// Tells the shard something. Where it has ended, a client that is handed over is hung up on.
     pub(super) fn tell(&self, word: Word) {
-        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.push(word);
-        let is_first = words.len() == 1;
+        let mut words = self.lock();
+        let Some(open) = words.as_mut() else {
+            return;
+        };
+        open.push(word);
+        let is_first = open.len() == 1;
         drop(words);
         if is_first {
             self.outlet.wake();
@@ -67,6 +67,15 @@ impl Inbox {
     }
 
     pub(super) fn take(&self) -> Vec<Word> {
-        std::mem::take(&mut self.words.lock().unwrap_or_else(PoisonError::into_inner))
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes nothing any more.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Word>>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

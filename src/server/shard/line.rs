@@ -1,6 +1,7 @@
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
+use bytes::BytesMut;
 use hyper_tungstenite::HyperWebsocketStream;
 use hyper_util::rt::TokioIo;
 use mio::event::Source;
@@ -10,6 +11,8 @@ use rustls::{ServerConnection, StreamOwned};
 use tokio::net::TcpStream as TokioStream;
 use tokio_rustls::server::TlsStream;
 
+use super::super::deferred::Deferred;
+
 /// A client's connection. It never blocks.
 #[derive(Debug)]
 pub(super) enum Line {
@@ -18,24 +21,44 @@ pub(super) enum Line {
     Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
+/// A connection on its way to a shard.
+#[derive(Debug)]
+pub(super) struct Handover {
+    pub(super) line: Line,
+    /// The answer to the handshake, which has not been sent.
+    pub(super) answer: BytesMut,
+    /// What the client has said already.
+    pub(super) early: Vec<u8>,
+}
+
 impl Line {
-    /// Takes the connection back from the server that has shaken hands on it, and what the client has
-    /// said since.
-    pub(super) fn from_upgraded(socket: HyperWebsocketStream) -> io::Result<(Self, Vec<u8>)> {
+    /// Takes the connection back from the server that has shaken hands on it.
+    pub(super) fn from_upgraded(socket: HyperWebsocketStream) -> io::Result<Handover> {
         let upgraded = socket.into_inner().into_inner();
-        let upgraded = match upgraded.downcast::<TokioIo<TokioStream>>() {
+        let upgraded = match upgraded.downcast::<TokioIo<Deferred<TokioStream>>>() {
             Ok(parts) => {
-                let stream = detach(parts.io.into_inner())?;
-                return Ok((Self::Plain(stream), parts.read_buf.into()));
+                let (stream, answer) = parts.io.into_inner().into_parts();
+                return Ok(Handover {
+                    line: Self::Plain(detach(stream)?),
+                    answer,
+                    early: parts.read_buf.into(),
+                });
             }
             Err(upgraded) => upgraded,
         };
         let parts = upgraded
-            .downcast::<TokioIo<TlsStream<TokioStream>>>()
+            .downcast::<TokioIo<Deferred<TlsStream<TokioStream>>>>()
             .map_err(|_| io::Error::other("the connection is of an unknown kind"))?;
-        let (stream, session) = parts.io.into_inner().into_inner();
+        let (stream, answer) = parts.io.into_inner().into_parts();
+        let (stream, mut session) = stream.into_inner();
+        // A frame is taken whole: else its rest would wait for a socket that never was full.
+        session.set_buffer_limit(None);
         let stream = StreamOwned::new(session, detach(stream)?);
-        Ok((Self::Encrypted(Box::new(stream)), parts.read_buf.into()))
+        Ok(Handover {
+            line: Self::Encrypted(Box::new(stream)),
+            answer,
+            early: parts.read_buf.into(),
+        })
     }
 
     /// The connection itself, where frames can be written to it as they are.
@@ -58,6 +81,7 @@ impl Line {
     pub(super) fn finish(&mut self) {
         if let Self::Encrypted(stream) = self {
             stream.conn.send_close_notify();
+            // Where it is not taken at once, it is more than the client would read.
             let _ = stream.flush();
         }
         // Fails where the client has gone, which is what it is for.
@@ -80,7 +104,11 @@ impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
-            Self::Encrypted(stream) => stream.read(buffer),
+            // What cannot be decrypted is no message, and its client cannot be told.
+            Self::Encrypted(stream) => stream.read(buffer).map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => ErrorKind::ConnectionAborted.into(),
+                _ => error,
+            }),
         }
     }
 }

@@ -5,16 +5,14 @@ use bytes::{BufMut, BytesMut};
 use hyper_tungstenite::tungstenite::protocol::frame::Frame;
 use slotmap::DefaultKey as Key;
 
-use super::super::ending::End;
+use super::super::ending::{DISCARD_BUFFER, End};
 use super::super::error::close;
 use super::super::message::ServerMessage;
 use super::dialogue::Dialogue;
+use super::hearing::MAX_TURN;
 use super::subscriber::Stage;
 use super::thread::Shard;
 use crate::hub::Encoded;
-
-/// What is read at once of what nobody wants to know any more.
-const DISCARD_BUFFER: usize = 16 << 10;
 
 impl Shard {
     /// Ends a socket.
@@ -72,6 +70,7 @@ impl Shard {
             // The client's answer could not be told from what it sends still.
             subscriber.line.finish();
             subscriber.stage = Stage::Draining;
+            self.make_eager(who);
         } else if dialogue.is_speaking() {
             subscriber.stall();
         }
@@ -88,16 +87,16 @@ impl Shard {
         }
         match subscriber.resume() {
             Ok(false) => return,
-            Ok(true) => {}
+            // Who takes what it is told is there.
+            Ok(true) => subscriber.heard_at = Instant::now(),
             Err(end) => return self.end(who, end),
         }
-        match subscriber.stage {
-            Stage::Parting(..) => self.close(who),
-            Stage::Open => self.catch_up(who),
-            Stage::Closing | Stage::Draining => {}
+        if matches!(subscriber.stage, Stage::Parting(..)) {
+            self.close(who);
         }
-        // It was not listened to meanwhile.
+        // It was not listened to meanwhile. First, because what it is told next may be too much again.
         self.hear(who);
+        self.catch_up(who);
     }
 
     /// Throws away what a client sends still, such as the rest of a message that is too long: a
@@ -107,13 +106,14 @@ impl Shard {
             return;
         };
         let mut unread = [0; DISCARD_BUFFER];
-        loop {
+        for _ in 0..MAX_TURN {
             match subscriber.line.read(&mut unread) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => return self.remove(who),
             }
         }
+        self.make_eager(who);
     }
 
     /// Takes leave of everybody.
@@ -156,8 +156,6 @@ impl Shard {
                 return self.end(who, end);
             }
         }
-        // It may have had more to say than it was allowed to.
-        self.hear(who);
     }
 
     /// Lets go of a socket.
@@ -194,8 +192,5 @@ fn ping_frames() -> bytes::Bytes {
 /// late the next time, but no less than one answer to a ping takes.
 fn silence_limit(ping_interval: Duration, timeout: Duration) -> Duration {
     let answer = ping_interval + ping_interval / 2;
-    timeout
-        .saturating_sub(ping_interval)
-        .max(answer)
-        .min(timeout)
+    timeout.saturating_sub(ping_interval).max(answer)
 }

@@ -10,6 +10,9 @@ use mio::net::TcpStream;
 /// Never wait for a socket, and raise no signal where it is closed.
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
+/// Stands for what came of a frame while nothing has: no write fails so.
+const OPEN: ErrorKind = ErrorKind::NotFound;
+
 /// A ring of the thread that makes it: no other one may use it.
 pub(super) struct Ring {
     ring: IoUring,
@@ -43,7 +46,7 @@ impl Ring {
     ) -> io::Result<()> {
         for chunk in frames.chunks(self.size) {
             let first = written.len();
-            written.extend(chunk.iter().map(|_| Err(ErrorKind::WouldBlock.into())));
+            written.extend(chunk.iter().map(|_| Err(OPEN.into())));
             if let Err((error, done)) = self.send_chunk(chunk, &mut written[first..]) {
                 if done == 0 {
                     written.truncate(first);
@@ -105,7 +108,7 @@ impl Ring {
 
 /// Whether nothing has come of a frame yet.
 fn is_open(result: &io::Result<usize>) -> bool {
-    matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    matches!(result, Err(error) if error.kind() == OPEN)
 }
 
 /// Whether the same call may succeed the next time.

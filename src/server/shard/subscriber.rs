@@ -19,7 +19,7 @@ pub(super) struct Subscriber {
     pub(super) line: Line,
     /// What the client has to take before it is told anything else.
     rest: Bytes,
-    /// Since when it has taken nothing, where it has to.
+    /// Since when it has not taken all that it was sent.
     pub(super) stalled_since: Option<Instant>,
     pub(super) dialogue: Option<Box<Dialogue>>,
     pub(super) follows: Vec<Follow>,
@@ -37,6 +37,10 @@ pub(super) struct Subscriber {
     pub(super) is_in_batch: bool,
     /// It has asked for something, and is not listened to until that is answered.
     pub(super) awaits_answer: bool,
+    /// It stands in the queue of those who have more to say.
+    pub(super) is_eager: bool,
+    /// When its token is looked at next.
+    pub(super) expiry: Option<Instant>,
     pub(super) stage: Stage,
 }
 
@@ -96,6 +100,8 @@ impl Subscriber {
             deflates: arrival.deflates,
             is_in_batch: false,
             awaits_answer: false,
+            is_eager: false,
+            expiry: None,
             stage: Stage::Open,
         }
     }

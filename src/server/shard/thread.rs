@@ -56,6 +56,13 @@ pub(super) struct Shard {
     pub(super) is_stopping: bool,
 }
 
+/// However a thread ends, nobody waits for it any more.
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
 impl Seat {
     pub(super) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -140,11 +147,10 @@ impl Shard {
     fn read_inbox(&mut self) {
         for word in self.inbox.take() {
             match word {
-                Word::Come {
-                    line,
-                    early,
-                    arrival,
-                } => self.welcome(line, early, *arrival),
+                Word::Come(coming) => {
+                    let (handover, arrival) = *coming;
+                    self.welcome(handover, arrival);
+                }
                 Word::Missed { who, job, missed } => self.miss(who, &job, missed),
                 Word::Cancelled { who, job, result } => self.answer(who, &job, result),
                 Word::Stop => self.stop(),
