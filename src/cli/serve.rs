@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use url::Url;
 
 use super::access::AccessArgs;
@@ -13,6 +13,10 @@ use super::{WrongSetting, asked_to_stop, files};
 use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::relay::Relay;
 use crate::server::{self, Server};
+
+/// How many connections may wait to be accepted. Where a queue is full, a client waits for a second
+/// before it tries again.
+const BACKLOG: u32 = 4_096;
 
 /// The longest time that can be set: clocks cannot count for ever.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
@@ -160,9 +164,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let limit = files::raise_limit();
     let listen = config.server.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
+    let listener =
+        bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("jobs are kept in {}", config.store.database);
     let relay = Relay::start(config.relay, config.upstream, &config.store);
     let relay = relay.await.context("cannot set up the HTTP client")?;
@@ -178,6 +181,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     server.shutdown().await;
     relay.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens for many clients at once. Must be called within a runtime.
+fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match listen {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // The port of a relay that has just ended can be taken over. On Windows it would be taken away.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)
 }
 
 /// One thread can keep a core busy, and those who read have something to do as well.

@@ -79,7 +79,7 @@ impl Edge {
         };
         let peer = Peer {
             address: ip,
-            place: Arc::new(place),
+            place,
             _refusal: refusal,
         };
         self.tasks.spawn(self.clone().open(stream, peer, crowd));

@@ -48,7 +48,7 @@ pub(in crate::server) struct Access {
     expires_at: Option<Timestamp>,
     /// The client's places, given back with this: that of its connection, and where that is a proxy's, its
     /// own.
-    places: [Option<Arc<Place>>; 2],
+    places: [Option<Place>; 2],
 }
 
 /// What a token allows.
@@ -242,8 +242,8 @@ impl Access {
     }
 
     /// Keeps places until the client is gone: that of its connection, and its own behind a proxy.
-    pub(super) fn keep(&mut self, connection: Arc<Place>, own: Option<Place>) {
-        self.places = [Some(connection), own.map(Arc::new)];
+    pub(super) fn keep(&mut self, connection: Place, own: Option<Place>) {
+        self.places = [Some(connection), own];
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use slotmap::{DefaultKey as Key, SlotMap};
+
 use crate::config::LimitConfig;
 use crate::server::error::Failure;
 
@@ -52,15 +54,26 @@ struct Places {
 struct Taken {
     total: u32,
     by_address: HashMap<IpAddr, u32>,
+    /// All in one piece of memory: what is on its own for the life of a connection keeps the memory of
+    /// its handshake from being given back.
+    held: SlotMap<Key, Held>,
 }
 
-/// A connection's place, given back when this is dropped.
+/// A place that is taken.
 #[derive(Debug)]
-pub(in crate::server) struct Place {
-    places: Arc<Places>,
+struct Held {
+    holders: u32,
     /// Whether it counts in all.
     is_counted: bool,
     address: Option<IpAddr>,
+}
+
+/// A connection's place. Clones are the same place, which is given back with the last of them.
+#[derive(Debug)]
+pub(in crate::server) struct Place {
+    places: Arc<Places>,
+    /// `None` for one that stands for no place.
+    key: Option<Key>,
 }
 
 /// Why a connection is not served.
@@ -137,8 +150,7 @@ impl Limits {
     pub(super) fn no_place(&self) -> Place {
         Place {
             places: self.places.clone(),
-            is_counted: false,
-            address: None,
+            key: None,
         }
     }
 
@@ -166,10 +178,14 @@ impl Limits {
             *of_address += 1;
         }
         taken.total += u32::from(is_counted);
-        Ok(Place {
-            places: self.places.clone(),
+        let key = taken.held.insert(Held {
+            holders: 1,
             is_counted,
             address,
+        });
+        Ok(Place {
+            places: self.places.clone(),
+            key: Some(key),
         })
     }
 
@@ -210,14 +226,35 @@ impl Places {
     }
 }
 
+impl Clone for Place {
+    fn clone(&self) -> Self {
+        if let Some(key) = self.key {
+            self.places.taken().held[key].holders += 1;
+        }
+        Self {
+            places: self.places.clone(),
+            key: self.key,
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(key) = self.key else { return };
         let mut taken = self.places.taken();
-        if self.is_counted {
+        let held = &mut taken.held[key];
+        held.holders -= 1;
+        if held.holders > 0 {
+            return;
+        }
+        let Some(held) = taken.held.remove(key) else {
+            return;
+        };
+        if held.is_counted {
             taken.total -= 1;
             self.places.is_told.store(false, Ordering::Relaxed);
         }
-        if let Some(address) = self.address
+        if let Some(address) = held.address
             && let Some(of_address) = taken.by_address.get_mut(&address)
         {
             *of_address -= 1;

@@ -29,7 +29,7 @@ pub(in crate::server) struct Peer {
     /// Its address.
     pub(in crate::server) address: IpAddr,
     /// Its place among the connections.
-    pub(in crate::server) place: Arc<Place>,
+    pub(in crate::server) place: Place,
     /// Of one that is not served: its place among those that are told why.
     pub(in crate::server) _refusal: Option<Arc<OwnedSemaphorePermit>>,
 }
