@@ -1,6 +1,5 @@
 //! What nobody is told: folders, traces, prompts, and tokens.
 
-use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, ServerConfig};
 use reqwest::{Client, Method};
