@@ -1,6 +1,5 @@
 //! What nobody is told: folders, traces, prompts, and tokens.
 
-
 use comfy_relay::config::{RelayConfig, ServerConfig};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
