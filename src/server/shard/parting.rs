@@ -153,7 +153,7 @@ impl Shard {
         if subscriber.stage == Stage::Open && subscriber.is_free() {
             let sent = subscriber.send(&ping_frames());
             if let Err(end) = sent {
-                return self.end(who, end);
+                self.end(who, end);
             }
         }
     }
