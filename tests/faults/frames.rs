@@ -1,7 +1,9 @@
 //! Frames that are none of ComfyUI's.
 
+use std::time::Duration;
+
 use super::fault::{Fault, Junk, WRONG_TYPES};
-use super::play::{Played, play};
+use super::play::{Played, play_with, settings};
 use super::world::recording;
 
 const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
@@ -11,7 +13,10 @@ const FRAME: usize = 20;
 
 async fn with(junk: Junk) -> Played {
     let fault = Fault::Insert { frame: FRAME, junk };
-    let played = play(recording(TXT2IMG).await, vec![fault]).await;
+    let mut settings = settings();
+    // A long frame is silence while it comes, and must not be taken for a dead socket here.
+    settings.upstream.silence = Duration::from_secs(30);
+    let played = play_with(settings, recording(TXT2IMG).await, vec![fault]).await;
     assert!(played.wrong.is_empty(), "{junk:?}: {:?}", played.wrong);
     assert_eq!(played.jobs, 1);
     played

@@ -55,7 +55,16 @@ pub(crate) fn settings() -> Settings {
 
 /// Plays a recording with these faults.
 pub(crate) async fn play(recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
-    let played = tokio::spawn(timeout(PATIENCE, play_out(recording, faults)));
+    play_with(settings(), recording, faults).await
+}
+
+/// The same with a relay of these settings.
+pub(crate) async fn play_with(
+    settings: Settings,
+    recording: Arc<Recording>,
+    faults: Vec<Fault>,
+) -> Played {
+    let played = tokio::spawn(timeout(PATIENCE, play_out(settings, recording, faults)));
     let wrong = match played.await {
         Ok(Ok(played)) => return played,
         Ok(Err(_)) => "does not come to an end".to_owned(),
@@ -68,9 +77,9 @@ pub(crate) async fn play(recording: Arc<Recording>, faults: Vec<Fault>) -> Playe
     }
 }
 
-async fn play_out(recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
+async fn play_out(settings: Settings, recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
     let gate = Gate::before(recording.clone(), faults.clone()).await;
-    let world = World::without_comfyui(&gate.url(), settings()).await;
+    let world = World::without_comfyui(&gate.url(), settings).await;
     world.relay.connected().await;
     let mut played = Played {
         wrong: Vec::new(),
