@@ -10,6 +10,7 @@ mod forecast;
 mod model;
 mod past;
 mod samples;
+mod slowness;
 mod trail;
 
 use jiff::Timestamp;

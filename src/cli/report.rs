@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::replay::Recording;
 use score::Table;
-use trial::Trial;
+use trial::{LeftOut, Trial};
 
 /// Measure progress and remaining time on recordings
 ///
@@ -26,13 +26,18 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
 
-    /// Score each recording by what was learned from all the others
+    /// Score each recording, or each job, by what was learned from all the others
     ///
-    /// Nothing of the recording itself is learned, not even its first job for its second one. The later
-    /// recordings are learned first, then the earlier ones: so what is believed of the machine's speed is
-    /// what was so just before the recording.
-    #[arg(long)]
-    leave_one_out: bool,
+    /// Nothing of it is learned itself. The later ones are learned first, then the earlier ones: so what is
+    /// believed of the machine's speed is what was so just before.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "recording"
+    )]
+    leave_one_out: Option<LeftOut>,
 
     /// Draw predicted against true remaining time into this file
     #[arg(long, value_name = "FILE")]
@@ -46,8 +51,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recordings = read(&args.dirs)?;
     let trial = match args.leave_one_out {
-        true => Trial::leave_one_out(&recordings),
-        false => Trial::in_order(&recordings),
+        Some(what) => Trial::leave_one_out(what, &recordings),
+        None => Trial::in_order(&recordings),
     };
     if args.jobs {
         for job in &trial.jobs {

@@ -11,8 +11,8 @@ use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 /// share of the job's own seconds.
 const SPEED_INERTIA: f64 = 0.6;
 
-/// How much of the machine's slowness is expected to last.
-const SLOWNESS_LASTS: f64 = 0.7;
+/// How much of the machine's slowness is expected of the next job.
+const SLOWNESS_LASTS: f64 = 0.6;
 
 /// What the tick that was predicted counts beside the ticks that are seen, in ticks.
 const TICK_INERTIA: f64 = 1.0;
@@ -217,7 +217,7 @@ impl Open<'_> {
             let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
             return (left, left * nearness.deviation() * late);
         };
-        let (seen, tick, deviation) = match (effort.pace(), tick) {
+        let (seen, tick, deviation) = match (effort.recent_pace(), tick) {
             (Some((seen, seconds)), Some(tick)) => {
                 let tick = (seconds + TICK_INERTIA * tick * slowness) / (seen + TICK_INERTIA);
                 (seen, tick, Nearness::Exact.deviation())

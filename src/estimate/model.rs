@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use super::costs::Costs;
 use super::past::PastRun;
 use super::samples::Cost;
+use super::slowness::Slowness;
 use crate::job::{Effort, Job, PlannedNode, Role, Status};
-
-/// How far the speed of one job moves what is believed of a machine's.
-const SPEED_STEP: f64 = 0.8;
 
 /// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
 const SPEED_INERTIA: f64 = 1.0;
@@ -21,7 +19,7 @@ const FARTHER_TELLS: f64 = 0.5;
 const SPEED_TRUST: f64 = 0.9;
 
 /// What the runs on the other servers of a machine count beside a server's own, in runs.
-const NEIGHBOUR_RUNS: f64 = 1.0;
+const NEIGHBOUR_RUNS: f64 = 2.0;
 
 /// The largest factor that is believed between what was expected and what came, as a logarithm.
 const MAX_SURPRISE: f64 = 2.5;
@@ -45,8 +43,7 @@ pub struct CostModel {
 struct Machine {
     /// Of all its servers.
     costs: Costs,
-    /// How much slower it has been of late than its costs say, as a logarithm.
-    slowness: f64,
+    slowness: Slowness,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -174,7 +171,7 @@ impl CostModel {
             }
         }
         if is_judged {
-            machine.slowness += SPEED_STEP * (slowness - machine.slowness);
+            machine.slowness.learn(slowness);
         }
         backend.loaded = loaded;
     }
@@ -258,11 +255,11 @@ impl CostModel {
         }
     }
 
-    /// How much slower a backend's machine is of late than its costs say, as a logarithm.
+    /// How much slower a backend's machine is now than its costs say, as a logarithm.
     pub(super) fn slowness(&self, backend: &str) -> f64 {
         self.machines
             .get(host(backend))
-            .map_or(0.0, |machine| machine.slowness)
+            .map_or(0.0, |machine| machine.slowness.now())
     }
 }
 
@@ -296,7 +293,7 @@ fn usual_seconds(role: Role) -> f64 {
 pub(super) fn weight(role: Role, seconds: f64, expected: f64) -> f64 {
     let time = seconds.min(3.0 * expected) + expected;
     match role {
-        Role::Loader | Role::Save => 0.1 * time,
+        Role::Loader | Role::Save => 0.05 * time,
         _ => time,
     }
 }

@@ -64,22 +64,12 @@ impl Samples {
         self.middle
     }
 
-    /// The median, where each run weighs as much less as it took longer: that is what keeps the error
-    /// small as a share of the time that it took.
+    /// The median; of an even number the lower of the two in the middle.
     fn median(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
-        let weigh = |value: f64| (value, 1.0 / value.max(SHORTEST));
-        let values = self.runs.iter().filter_map(what);
-        let mut values: Vec<(f64, f64)> = values.map(weigh).collect();
-        values.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
-        let mut below = 0.0;
-        for (value, weight) in &values {
-            below += weight;
-            if below >= half {
-                return Some(*value);
-            }
-        }
-        values.last().map(|(value, _)| *value)
+        let mut values: Vec<f64> = self.runs.iter().filter_map(what).collect();
+        let middle = values.len().checked_sub(1)? / 2;
+        let (_, value, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+        Some(*value)
     }
 }
 

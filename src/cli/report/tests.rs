@@ -12,21 +12,37 @@ fn estimates_hold_in_the_order_of_the_recordings() {
 /// Each recording is estimated from all the others.
 #[test]
 fn estimates_hold_with_each_recording_left_out() {
-    let trial = Trial::leave_one_out(&recordings());
-    assert_within(&trial, true, KNOWN_FROM_OTHERS);
-    assert_within(&trial, false, FIRST_FROM_OTHERS);
+    let trial = Trial::leave_one_out(LeftOut::Recording, &recordings());
+    assert_within(&trial, true, KNOWN_WITHOUT_RECORDING);
+    assert_within(&trial, false, FIRST_LEFT_OUT);
 }
 
-/// A recording that is alone is estimated from nothing, though its second job ran a known workflow.
+/// Each job is estimated from all the others.
 #[test]
-fn nothing_is_learned_of_a_recording_that_is_left_out() {
+fn estimates_hold_with_each_job_left_out() {
+    let trial = Trial::leave_one_out(LeftOut::Job, &recordings());
+    assert_within(&trial, true, KNOWN_WITHOUT_JOB);
+    assert_within(&trial, false, FIRST_LEFT_OUT);
+}
+
+/// The second and the third job of a recording ran the same workflow, the first one another.
+#[test]
+fn nothing_is_learned_of_what_is_left_out() {
     let alone = read(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
-    let known = |trial: &Trial| trial.jobs.iter().filter(|job| job.is_known).count();
-    assert!(known(&Trial::in_order(&alone)) > 0);
-    assert_eq!(known(&Trial::leave_one_out(&alone)), 0);
+    let known = |trial: Trial| {
+        trial
+            .jobs
+            .iter()
+            .map(|job| job.is_known)
+            .collect::<Vec<_>>()
+    };
+    let left_out = |what, recordings: &[_]| known(Trial::leave_one_out(what, recordings));
+    assert_eq!(known(Trial::in_order(&alone)), [false, false, true]);
+    assert_eq!(left_out(LeftOut::Recording, &alone), [false; 3]);
+    assert_eq!(left_out(LeftOut::Job, &alone), [false, true, true]);
     let twice = [alone.clone(), alone].concat();
-    let trial = Trial::leave_one_out(&twice);
-    assert_eq!(known(&trial), trial.jobs.len());
+    assert_eq!(left_out(LeftOut::Recording, &twice), [true; 6]);
+    assert_eq!(left_out(LeftOut::Job, &twice), [true; 6]);
 }
 
 fn recordings() -> Vec<Recording> {
@@ -58,13 +74,25 @@ struct Limits {
     progress_error: f64,
 }
 
-/// The goal for the error is 0.08. What is missing is load on the machine that recorded, which nothing
-/// tells at the start of a job, and the pause of up to half a second that many a first job of a server
-/// makes at its end, now in one node and now after the last.
 const KNOWN: Limits = Limits {
-    error: 0.081,
+    error: 0.08,
     of_best: 0.5,
     progress_error: 0.05,
+};
+
+/// The goal for the error is 0.08 here, too. The most of what is missing nothing tells at the start of a
+/// job: how fast the machine is just then. Who knew it would be 5 % off. The rest is a pause of up to half
+/// a second: a server collects its garbage after its first job, and some of that job's last messages wait.
+const KNOWN_WITHOUT_JOB: Limits = Limits {
+    error: 0.083,
+    ..KNOWN
+};
+
+/// The first jobs of a recording tell nothing to those that follow either: neither what they cost, nor
+/// that the machine is slower than it was in the recording before.
+const KNOWN_WITHOUT_RECORDING: Limits = Limits {
+    error: 0.089,
+    ..KNOWN
 };
 
 const FIRST: Limits = Limits {
@@ -73,18 +101,9 @@ const FIRST: Limits = Limits {
     progress_error: 0.08,
 };
 
-/// The goal is the same. Here the first jobs of a recording tell nothing to those that follow: neither
-/// what they cost, nor that the machine is slower than it was in the recording before.
-const KNOWN_FROM_OTHERS: Limits = Limits {
-    error: 0.093,
-    of_best: 0.5,
-    progress_error: 0.05,
-};
-
-const FIRST_FROM_OTHERS: Limits = Limits {
-    error: 0.12,
-    of_best: 1.0,
-    progress_error: 0.08,
+const FIRST_LEFT_OUT: Limits = Limits {
+    error: 0.115,
+    ..FIRST
 };
 
 /// Two prompts were queued under one id: the first samples 8 steps, the second 5 on cached models.

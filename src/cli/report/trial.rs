@@ -23,9 +23,14 @@ const SHORTEST: f64 = 0.3;
 type Workflow = (String, Vec<String>);
 
 /// Everything that was scored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trial {
     pub(super) jobs: Vec<Scored>,
+}
+
+/// What jobs that are over have told.
+#[derive(Debug, Default)]
+struct Learned {
     model: CostModel,
     /// The durations of each workflow so far, by backend.
     durations: HashMap<Workflow, Vec<f64>>,
@@ -54,8 +59,18 @@ struct Prompt {
     scored: Option<Scored>,
 }
 
+/// What nothing is learned of when a job is scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LeftOut {
+    /// The whole recording: not even its first job tells of its second one
+    Recording,
+    /// The job alone
+    Job,
+}
+
 /// A prompt that is over.
 struct Finished {
+    scored: Option<Scored>,
     job: Job,
     workflow: Workflow,
     /// Seconds, where it completed and both its start and its end were heard.
@@ -65,39 +80,51 @@ struct Finished {
 impl Trial {
     /// Learns as it goes: what is scored is estimated from all that was before it.
     pub(super) fn in_order(recordings: &[Recording]) -> Self {
-        let mut trial = Self::default();
-        for recording in recordings {
-            trial.replay(recording, true);
-        }
-        trial
+        let mut learned = Learned::default();
+        Self::of(recordings.iter().flat_map(|one| learned.replay(one, true)))
     }
 
-    /// Scores each recording by what all the others tell, and by nothing of its own.
+    /// Scores each recording, or each job, by what all the others tell, and by nothing of its own.
     ///
-    /// The later ones are learned first, then the earlier ones: so the newest that is known, of the
-    /// machine's speed above all, is what was just before the recording, as in life.
-    pub(super) fn leave_one_out(recordings: &[Recording]) -> Self {
+    /// What came later is learned first, then what came earlier: so the newest that is known, of the
+    /// machine's speed above all, is what was just before, as in life.
+    pub(super) fn leave_one_out(what: LeftOut, recordings: &[Recording]) -> Self {
         let replayed = recordings
             .iter()
-            .map(|one| Self::default().replay(one, false));
+            .map(|one| Learned::default().replay(one, false));
         let replayed: Vec<Vec<Finished>> = replayed.collect();
-        let mut jobs = Vec::new();
+        let mut finished = Vec::new();
         for (index, recording) in recordings.iter().enumerate() {
-            let mut trial = Self::default();
             let (earlier, later) = (&replayed[..index], &replayed[index + 1..]);
-            for finished in later.iter().chain(earlier).flatten() {
-                trial.learn(finished);
+            let learned = |own: &[Finished]| {
+                let mut learned = Learned::default();
+                let others = later.iter().flatten().chain(own);
+                others
+                    .chain(earlier.iter().flatten())
+                    .for_each(|other| learned.learn(other));
+                learned
+            };
+            match what {
+                LeftOut::Recording => finished.extend(learned(&[]).replay(recording, false)),
+                LeftOut::Job => finished.extend((0..replayed[index].len()).filter_map(|job| {
+                    let mut learned = learned(&replayed[index][job + 1..]);
+                    learned.replay(recording, true).into_iter().nth(job)
+                })),
             }
-            trial.replay(recording, false);
-            jobs.append(&mut trial.jobs);
         }
-        Self {
-            jobs,
-            ..Self::default()
-        }
+        Self::of(finished)
     }
 
-    /// Scores the jobs of a recording, and returns all of them that are over.
+    fn of(finished: impl IntoIterator<Item = Finished>) -> Self {
+        let scored = finished.into_iter().filter_map(|one| one.scored);
+        Self {
+            jobs: scored.collect(),
+        }
+    }
+}
+
+impl Learned {
+    /// Scores the jobs of a recording. They come in the order of their ends.
     fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<Finished> {
         let mut all_finished = Vec::new();
         let mut graphs = Graphs::of(recording);
@@ -131,7 +158,7 @@ impl Trial {
             if let Some(verdict) = over
                 && let Some(prompt) = prompts.remove(&id)
             {
-                let finished = self.close(prompt, verdict, t);
+                let finished = prompt.close(verdict, t);
                 if learns {
                     self.learn(&finished);
                 }
@@ -200,28 +227,28 @@ impl Trial {
         }
     }
 
-    fn close(&mut self, mut prompt: Prompt, verdict: Verdict, t: f64) -> Finished {
-        let end = prompt.end.filter(|_| verdict == Verdict::Completed);
-        let history = History {
-            messages: Some(verdict),
-            ..History::default()
-        };
-        prompt.job.apply(Event::History(history), at(t));
-        if end.is_some() {
-            self.jobs.extend(prompt.scored);
-        }
-        Finished {
-            job: prompt.job,
-            workflow: prompt.workflow,
-            duration: end.map(|end| end - prompt.start),
-        }
-    }
-
     fn learn(&mut self, finished: &Finished) {
         self.model.learn(&finished.job);
         if let Some(duration) = finished.duration {
             let durations = self.durations.entry(finished.workflow.clone());
             durations.or_default().push(duration);
+        }
+    }
+}
+
+impl Prompt {
+    fn close(mut self, verdict: Verdict, t: f64) -> Finished {
+        let end = self.end.filter(|_| verdict == Verdict::Completed);
+        let history = History {
+            messages: Some(verdict),
+            ..History::default()
+        };
+        self.job.apply(Event::History(history), at(t));
+        Finished {
+            scored: self.scored.filter(|_| end.is_some()),
+            job: self.job,
+            workflow: self.workflow,
+            duration: end.map(|end| end - self.start),
         }
     }
 }

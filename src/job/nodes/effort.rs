@@ -8,6 +8,9 @@ const FRACTION_TICKS: f64 = 100.0;
 /// The most ticks that one bar counts, so that sums stay finite.
 const MAX_TICKS: f64 = 1e9;
 
+/// After how much of a bar's usual time, or one tick, what was seen counts half for the recent pace.
+const RECENT: f64 = 0.1;
+
 /// What one run of a node has shown of its pace.
 ///
 /// A *tick* is one step of a bar. A node may run several bars, one after the other: their ticks add up.
@@ -25,6 +28,8 @@ pub struct Effort {
     first: Option<(Timestamp, f64)>,
     /// The same of the newest one.
     last: Option<(Timestamp, f64)>,
+    /// The ticks after the first one and their seconds, older ones counting less.
+    recent: (f64, f64),
 }
 
 impl Effort {
@@ -36,6 +41,7 @@ impl Effort {
             length: 0.0,
             first: None,
             last: None,
+            recent: (0.0, 0.0),
         }
     }
 
@@ -52,9 +58,25 @@ impl Effort {
         self.length = length.min(MAX_TICKS);
         let ticks = self.before + self.length * new.share();
         if ticks > self.ticks() {
+            if let Some((at, before)) = self.last {
+                self.remember(
+                    ticks - before,
+                    now.duration_since(at).as_secs_f64().max(0.0),
+                );
+            }
             self.first.get_or_insert((now, ticks));
             self.last = Some((now, ticks));
         }
+    }
+
+    /// Forgets by time, not by ticks: those that a stall held back come all at once, and must not be
+    /// taken for speed.
+    fn remember(&mut self, ticks: f64, seconds: f64) {
+        let kept = self.pace().map_or(1.0, |(all, took)| {
+            let half = (RECENT * self.length).max(1.0) * took / all;
+            0.5_f64.powf(seconds / half)
+        });
+        self.recent = (self.recent.0 * kept + ticks, self.recent.1 * kept + seconds);
     }
 
     /// The ticks so far.
@@ -81,9 +103,60 @@ impl Effort {
         (last - first >= 1.0 && seconds > 0.0).then_some((last - first, seconds))
     }
 
+    /// The same, but what is older counts less: whatever else the machine does comes and goes.
+    pub fn recent_pace(&self) -> Option<(f64, f64)> {
+        self.pace().and(Some(self.recent))
+    }
+
     /// Seconds from its start to its end, or to `until` if that came before.
     pub fn seconds(&self, until: Timestamp) -> f64 {
         let end = self.ended_at.map_or(until, |end| end.min(until));
         end.duration_since(self.started_at).as_secs_f64().max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    /// The effort of a node whose bar of 20 ticks moved at these seconds.
+    fn effort(moved: impl IntoIterator<Item = f64>) -> Effort {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds);
+        let mut effort = Effort::new(at(0.0));
+        let mut old = None;
+        for (ticks, seconds) in moved.into_iter().enumerate() {
+            let (value, max) = (ticks as f64 + 1.0, 20.0);
+            let new = Bar { value, max };
+            effort.advance(old, new, at(seconds));
+            old = Some(new);
+        }
+        effort
+    }
+
+    fn tick(pace: Option<(f64, f64)>) -> f64 {
+        let (ticks, seconds) = pace.unwrap();
+        seconds / ticks
+    }
+
+    #[test]
+    fn the_recent_pace_is_nearer_to_the_newest_ticks() {
+        let effort = effort([1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, 11.0]);
+        assert_eq!(tick(effort.pace()), 10.0 / 7.0);
+        assert!(tick(effort.recent_pace()) > 1.8);
+    }
+
+    #[test]
+    fn ticks_that_come_all_at_once_are_not_taken_for_speed() {
+        let effort = effort([1.0, 2.0, 3.0, 4.0, 9.0, 9.0, 9.0, 9.0, 9.0]);
+        assert_eq!(tick(effort.pace()), 1.0);
+        assert!((tick(effort.recent_pace()) - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn one_tick_has_no_pace() {
+        assert_eq!(effort([1.0]).recent_pace(), None);
+        assert_eq!(effort([1.0, 1.0]).recent_pace(), None);
     }
 }

@@ -1,0 +1,61 @@
+/// How far one job moves what is believed of a machine of late.
+const STEP: f64 = 0.8;
+
+/// How far it moves what is believed to be usual.
+const USUAL_STEP: f64 = 0.06;
+
+/// How far from the usual a machine is believed to be: what is farther seldom lasts.
+const MAX_UNUSUAL: f64 = 0.3;
+
+/// How much slower a machine is than its costs say: logarithms, below 0 where it is faster.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slowness {
+    usual: f64,
+    of_late: f64,
+    /// How many jobs told of it.
+    jobs: f64,
+}
+
+impl Slowness {
+    /// Takes note of how slow a job was.
+    pub(super) fn learn(&mut self, slowness: f64) {
+        self.jobs += 1.0;
+        self.of_late += STEP * (slowness - self.of_late);
+        // The mean, until there are so many jobs that old ones are to be forgotten.
+        self.usual += USUAL_STEP.max(1.0 / self.jobs) * (slowness - self.usual);
+    }
+
+    /// What is believed of the next job.
+    pub(super) fn now(&self) -> f64 {
+        let unusual = self.of_late - self.usual;
+        self.usual + MAX_UNUSUAL * (unusual / MAX_UNUSUAL).tanh()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(jobs: impl IntoIterator<Item = f64>) -> f64 {
+        let mut slowness = Slowness::default();
+        jobs.into_iter().for_each(|job| slowness.learn(job));
+        slowness.now()
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_machine_that_is_not_known() {
+        assert_eq!(after([]), 0.0);
+    }
+
+    #[test]
+    fn a_machine_that_is_slow_for_long_is_believed_to_be_so() {
+        assert!((after([0.5; 50]) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_slow_job_is_believed_in_part() {
+        let jobs = [[0.1; 20].as_slice(), &[1.5]].concat();
+        let believed = after(jobs);
+        assert!((0.3..0.5).contains(&believed), "{believed}");
+    }
+}
