@@ -8,6 +8,7 @@
 mod costs;
 mod forecast;
 mod model;
+mod noise;
 mod past;
 mod samples;
 mod slowness;
@@ -20,9 +21,6 @@ use forecast::Forecast;
 pub use model::CostModel;
 pub use past::PastRun;
 pub use trail::{Familiarity, MARKS, Score, Trail};
-
-/// How many deviations the 10th and 90th percentile are away from the middle.
-const INTERVAL: f64 = 1.6;
 
 /// The most that is shown of a job that has not ended.
 const MAX_SHARE: f64 = 0.999;
@@ -160,12 +158,12 @@ impl From<Forecast> for Estimate {
         if !forecast.is_founded {
             return Self::default();
         }
-        let width = INTERVAL * forecast.deviation;
+        let (low, high) = forecast.interval();
         Self {
             fraction: 0.0,
             remaining: Some(forecast.remaining),
-            low: Some((forecast.remaining - width).max(0.0)),
-            high: Some(forecast.remaining + width),
+            low: Some(low),
+            high: Some(high),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::model::{CostModel, Nearness, Prediction, log_ratio, weight};
+use super::noise::Noise;
 use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
@@ -26,8 +27,11 @@ const OVERTIME: f64 = 0.4;
 /// What an interval has at least on either side for each node, in seconds.
 const JITTER: f64 = 0.02;
 
-/// The deviation that all nodes of a job share.
-const SHARED_DEVIATION: f64 = 0.1;
+/// The deviation that all nodes of a job share, as a share of the machine's noise.
+const SHARED_DEVIATION: f64 = 0.4;
+
+/// How many deviations the 10th and 90th percentile are away from the middle.
+const INTERVAL: f64 = 1.6;
 
 /// What a job has left.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,9 +68,9 @@ impl Speed {
 
 impl Nearness {
     /// The deviation of what is predicted from such runs, as a share of it.
-    fn deviation(self) -> f64 {
+    fn deviation(self, noise: Noise) -> f64 {
         match self {
-            Self::Exact => 0.25,
+            Self::Exact => noise.deviation(),
             Self::Class => 0.8,
             Self::Elsewhere => 1.0,
             Self::Role => 1.2,
@@ -134,7 +138,7 @@ impl Forecast {
             weight if weight > 0.0 => (speed.surprise + inertia * known) / weight,
             _ => 0.0,
         };
-        Self::sum(&open, slowness.exp(), is_live, now)
+        Self::sum(&open, slowness.exp(), model.noise(backend), is_live, now)
     }
 
     /// The forecast for a prompt that has not begun, of which only some cached nodes may be known.
@@ -146,18 +150,35 @@ impl Forecast {
     ) -> Self {
         let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
         let waiting = plan.needed().filter(|(id, _)| !is_cached(id));
-        let open: Vec<Open<'_>> = waiting
-            .map(|(_, node)| Open {
-                prediction: model.predict(backend, node, model.is_cold(backend, node, is_cached)),
-                effort: None,
-            })
-            .collect();
-        let slowness = model.slowness(backend) * SLOWNESS_LASTS;
-        Self::sum(&open, slowness.exp(), false, Timestamp::UNIX_EPOCH)
+        let predictions = waiting
+            .map(|(_, node)| model.predict(backend, node, model.is_cold(backend, node, is_cached)));
+        Self::of_waiting(backend, predictions, model)
+    }
+
+    /// The forecast for nodes of which none has begun.
+    pub(super) fn of_waiting(
+        backend: &str,
+        predictions: impl Iterator<Item = Prediction>,
+        model: &CostModel,
+    ) -> Self {
+        let waits = |prediction| Open {
+            prediction,
+            effort: None,
+        };
+        let open: Vec<Open<'_>> = predictions.map(waits).collect();
+        let slowness = (model.slowness(backend) * SLOWNESS_LASTS).exp();
+        let noise = model.noise(backend);
+        Self::sum(&open, slowness, noise, false, Timestamp::UNIX_EPOCH)
+    }
+
+    /// The 10th and the 90th percentile.
+    pub(super) fn interval(&self) -> (f64, f64) {
+        let width = INTERVAL * self.deviation;
+        ((self.remaining - width).max(0.0), self.remaining + width)
     }
 
     /// What waits comes one after the other; what runs, runs at the same time.
-    fn sum(open: &[Open<'_>], slowness: f64, is_live: bool, now: Timestamp) -> Self {
+    fn sum(open: &[Open<'_>], slowness: f64, noise: Noise, is_live: bool, now: Timestamp) -> Self {
         let (mut remaining, mut variance) = (0.0, 0.0);
         let mut running = (0.0, 0.0);
         let mut in_table = 0.0;
@@ -165,8 +186,8 @@ impl Forecast {
             let seconds = node.prediction.seconds * slowness;
             let nearness = node.prediction.nearness;
             let (left, deviation) = match node.effort {
-                None => (seconds, seconds * nearness.deviation()),
-                Some(effort) => node.left(effort, slowness, now),
+                None => (seconds, seconds * nearness.deviation(noise)),
+                Some(effort) => node.left(effort, slowness, noise, now),
             };
             if nearness == Nearness::Table {
                 in_table += left;
@@ -181,7 +202,8 @@ impl Forecast {
             }
         }
         remaining += running.0;
-        variance += running.1 * running.1 + (SHARED_DEVIATION * remaining).powi(2);
+        variance +=
+            running.1 * running.1 + (SHARED_DEVIATION * noise.deviation() * remaining).powi(2);
         Self {
             remaining,
             deviation: variance.sqrt(),
@@ -202,7 +224,7 @@ impl Prediction {
 
 impl Open<'_> {
     /// What a node at work has left, and its deviation.
-    fn left(&self, effort: &Effort, slowness: f64, now: Timestamp) -> (f64, f64) {
+    fn left(&self, effort: &Effort, slowness: f64, noise: Noise, now: Timestamp) -> (f64, f64) {
         let Prediction {
             seconds,
             tick,
@@ -215,16 +237,16 @@ impl Open<'_> {
             let left = (expected - elapsed).max(OVERTIME * elapsed);
             // The nearer its expected end, the less its deviation shrinks with what is left.
             let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
-            return (left, left * nearness.deviation() * late);
+            return (left, left * nearness.deviation(noise) * late);
         };
         let (seen, tick, deviation) = match (effort.recent_pace(), tick) {
             (Some((seen, seconds)), Some(tick)) => {
                 let tick = (seconds + TICK_INERTIA * tick * slowness) / (seen + TICK_INERTIA);
-                (seen, tick, Nearness::Exact.deviation())
+                (seen, tick, noise.deviation())
             }
-            (Some((seen, seconds)), None) => (seen, seconds / seen, Nearness::Exact.deviation()),
-            (None, Some(tick)) => (0.0, tick * slowness, nearness.deviation()),
-            (None, None) => (0.0, elapsed / effort.ticks(), nearness.deviation()),
+            (Some((seen, seconds)), None) => (seen, seconds / seen, noise.deviation()),
+            (None, Some(tick)) => (0.0, tick * slowness, nearness.deviation(noise)),
+            (None, None) => (0.0, elapsed / effort.ticks(), nearness.deviation(noise)),
         };
         let expected = ticks.unwrap_or(0.0).max(effort.expected_ticks());
         let left = (expected - effort.ticks()).max(0.0) * tick;

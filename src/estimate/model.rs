@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use super::costs::Costs;
+use super::forecast::Forecast;
+use super::noise::Noise;
 use super::past::PastRun;
 use super::samples::Cost;
 use super::slowness::Slowness;
@@ -20,6 +22,9 @@ const SPEED_TRUST: f64 = 0.9;
 
 /// What the runs on the other servers of a machine count beside a server's own, in runs.
 const NEIGHBOUR_RUNS: f64 = 2.0;
+
+/// The shortest job that tells how far jobs are off, in seconds: below it frames measure their own delays.
+const SHORTEST_TOLD: f64 = 0.3;
 
 /// The largest factor that is believed between what was expected and what came, as a logarithm.
 const MAX_SURPRISE: f64 = 2.5;
@@ -44,6 +49,7 @@ struct Machine {
     /// Of all its servers.
     costs: Costs,
     slowness: Slowness,
+    noise: Noise,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -153,6 +159,7 @@ impl CostModel {
                 is_judged = true;
             }
         }
+        let is_inside = self.is_inside(name, &runs);
         let slowness = surprise / weights;
         let pace = (slowness * SPEED_TRUST).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
@@ -170,10 +177,27 @@ impl CostModel {
                 }
             }
         }
+        if let Some(is_inside) = is_inside {
+            machine.noise.learn(is_inside);
+        }
         if is_judged {
             machine.slowness.learn(slowness);
         }
         backend.loaded = loaded;
+    }
+
+    /// Whether runs took as long altogether as would have been told before they began; `None` where they
+    /// are not all known.
+    fn is_inside(&self, name: &str, runs: &[(PlannedNode, &PastRun<'_>)]) -> Option<bool> {
+        let predictions = runs
+            .iter()
+            .map(|(node, run)| self.predict(name, node, run.is_cold));
+        let predictions: Vec<Prediction> = predictions.collect();
+        let is_known = |prediction: &Prediction| prediction.nearness == Nearness::Exact;
+        let seconds: f64 = runs.iter().map(|(_, run)| run.seconds).sum();
+        let (low, high) = Forecast::of_waiting(name, predictions.iter().copied(), self).interval();
+        (seconds >= SHORTEST_TOLD && predictions.iter().all(is_known))
+            .then(|| (low..=high).contains(&seconds))
     }
 
     /// Takes note of a whole prompt of which only the costs of its nodes are guessed: a backend's speed
@@ -253,6 +277,13 @@ impl CostModel {
             ticks: cost.ticks,
             nearness,
         }
+    }
+
+    /// How far known nodes are off on a backend's machine.
+    pub(super) fn noise(&self, backend: &str) -> Noise {
+        self.machines
+            .get(host(backend))
+            .map_or_else(Noise::default, |machine| machine.noise)
     }
 
     /// How much slower a backend's machine is now than its costs say, as a logarithm.
