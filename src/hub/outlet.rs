@@ -34,6 +34,8 @@ pub struct Backlog {
     states: VecDeque<Arc<Publication>>,
     /// The newest.
     preview: Option<Arc<Preview>>,
+    /// What went out last was a state: a preview is next.
+    is_previews_turn: bool,
 }
 
 impl News {
@@ -58,9 +60,16 @@ impl Backlog {
         }
     }
 
-    /// Takes the oldest state out; where there is none, the preview.
+    /// Takes the oldest state and the preview out by turns, so that neither waits for ever where they
+    /// come faster than they are handed out.
     pub fn pop(&mut self) -> Option<News> {
+        if std::mem::take(&mut self.is_previews_turn)
+            && let Some(preview) = self.preview.take()
+        {
+            return Some(News::Preview(preview));
+        }
         let state = self.states.pop_front().map(News::State);
+        self.is_previews_turn = state.is_some();
         state.or_else(|| self.preview.take().map(News::Preview))
     }
 }
@@ -141,12 +150,14 @@ mod tests {
     }
 
     fn seqs(mut backlog: Backlog) -> Vec<u64> {
-        std::iter::from_fn(|| backlog.pop())
-            .map(|news| match news {
-                News::State(publication) => publication.seq,
-                News::Preview(preview) => preview.seq,
-            })
-            .collect()
+        std::iter::from_fn(|| pop(&mut backlog)).collect()
+    }
+
+    fn pop(backlog: &mut Backlog) -> Option<u64> {
+        backlog.pop().map(|news| match news {
+            News::State(publication) => publication.seq,
+            News::Preview(preview) => preview.seq,
+        })
     }
 
     #[test]
@@ -166,6 +177,18 @@ mod tests {
             backlog.push(state(seq, false), 2);
             backlog.push(preview(10 + seq), 2);
         }
-        assert_eq!(seqs(backlog), [2, 3, 13]);
+        assert_eq!(seqs(backlog), [2, 13, 3]);
+    }
+
+    #[test]
+    fn neither_states_nor_previews_wait_for_ever() {
+        let mut backlog = Backlog::default();
+        let mut out = Vec::new();
+        for seq in 1..=4 {
+            backlog.push(state(seq, false), 9);
+            backlog.push(preview(10 + seq), 9);
+            out.extend(pop(&mut backlog));
+        }
+        assert_eq!(out, [1, 12, 2, 14]);
     }
 }
