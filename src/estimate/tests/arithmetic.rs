@@ -1,0 +1,37 @@
+//! How estimates are added up, and grow old.
+
+use super::*;
+
+#[test]
+fn what_waits_ends_after_all_before_it() {
+    let one = |seconds: f64| Estimate {
+        fraction: 0.0,
+        remaining: Some(seconds),
+        low: Some(seconds - 3.0),
+        high: Some(seconds + 4.0),
+    };
+    let estimate = Estimate::queued([one(10.0), one(20.0)], one(5.0));
+    assert_eq!(estimate.remaining, Some(35.0));
+    assert!(estimate.low.unwrap() > 26.0 && estimate.high.unwrap() < 47.0);
+    assert_eq!(
+        Estimate::queued([Estimate::default()], one(5.0)).remaining,
+        None
+    );
+}
+
+#[test]
+fn what_is_left_falls_with_time_and_never_below_zero() {
+    let now = Estimate {
+        fraction: 0.2,
+        remaining: Some(10.0),
+        low: Some(4.0),
+        high: Some(15.0),
+    };
+    let then = now.later(6.0);
+    assert_eq!(
+        (then.low, then.remaining, then.high),
+        (Some(0.0), Some(4.0), Some(9.0))
+    );
+    assert_eq!(now.later(60.0).high, Some(0.0));
+    assert_eq!(Estimate::default().later(1.0), Estimate::default());
+}

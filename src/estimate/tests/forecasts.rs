@@ -1,0 +1,100 @@
+//! What is told of jobs before and while they run.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_workflow_that_ran_before_is_known_from_its_first_second() {
+    let model = taught(3);
+    let (job, end) = run(graph(20, 512), 20, 0.5, 0.1);
+    let left = remaining(&job, &model, 0.1);
+    assert!((left - (end - 0.1)).abs() < 0.5, "{left}");
+}
+
+#[test]
+fn steps_and_pixels_scale_what_was_learned() {
+    let model = taught(3);
+    let of = |plan: &Plan| {
+        Estimate::of_prompt("b", plan, &[], &model)
+            .remaining
+            .unwrap()
+    };
+    let (usual, longer, wider) = (
+        of(&graph(20, 512)),
+        of(&graph(40, 512)),
+        of(&graph(20, 1024)),
+    );
+    assert!((longer - usual - 10.0).abs() < 0.5, "{usual} {longer}");
+    assert!(wider - usual > 7.0, "{usual} {wider}");
+}
+
+#[test]
+fn live_steps_outweigh_what_was_learned() {
+    let (job, end) = run(graph(20, 512), 20, 2.0, 22.1);
+    let left = remaining(&job, &taught(3), 22.1);
+    let truth = end - 22.1;
+    assert!((left - truth).abs() < 0.2 * truth, "{left} {truth}");
+}
+
+#[test]
+fn the_first_step_tells_before_there_is_a_pace() {
+    let model = taught(3);
+    let after_first = |step: f64| {
+        let now = 2.0 + step + 0.01;
+        remaining(&run(graph(20, 512), 20, step, now).0, &model, now)
+    };
+    let (usual, slow) = (after_first(0.5), after_first(2.0));
+    assert!(slow > 1.15 * usual, "{usual} {slow}");
+}
+
+#[test]
+fn cached_nodes_cost_nothing() {
+    let model = taught(1);
+    let plan = graph(20, 512);
+    let of = |cached: &[String]| {
+        Estimate::of_prompt("b", &plan, cached, &model)
+            .remaining
+            .unwrap()
+    };
+    assert!(of(&["4".to_owned(), "5".to_owned(), "3".to_owned()]) < of(&[]) - 10.0);
+}
+
+#[test]
+fn a_silent_node_moves_and_never_passes_its_end() {
+    let model = taught(1);
+    let mut job = job(graph(20, 512));
+    begin(&mut job, "4", 0.0);
+    let shares: Vec<f64> = [0.5, 1.0, 2.0, 4.0, 20.0, 1e6]
+        .map(|now| Estimate::of(&job, &model, at(now)).fraction)
+        .to_vec();
+    assert!(shares[0] > 0.0 && shares[1] > shares[0] && shares[2] > shares[1]);
+    assert!(shares.iter().all(|share| *share < 1.0), "{shares:?}");
+    assert!(remaining(&job, &model, 1e6) > 0.0);
+}
+
+#[test]
+fn nothing_is_told_without_evidence() {
+    let mut job = job(graph(20, 512));
+    begin(&mut job, "4", 0.0);
+    let estimate = Estimate::of(&job, &CostModel::default(), at(0.5));
+    assert_eq!(estimate.remaining, None);
+}
+
+#[test]
+fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
+    let switch = json!({
+        "1": {"class_type": "KSampler", "inputs": {"steps": 20}},
+        "2": {"class_type": "VAEDecode", "inputs": {"samples": ["1", 0]}},
+        "3": {"class_type": "EmptyImage", "inputs": {}},
+        "4": {"class_type": "Switch", "inputs": {"on_true": ["2", 0], "on_false": ["3", 0]}},
+        "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0]}}
+    });
+    let mut job = job(Plan::from_graph(switch.as_object().unwrap(), None));
+    let mut left = Vec::new();
+    for (node, seconds) in [("3", 0.0), ("4", 1.0), ("5", 2.0)] {
+        begin(&mut job, node, seconds);
+        left.push(remaining(&job, &taught(1), seconds));
+    }
+    assert!(left[1] > 10.0 && left[2] < 2.0, "{left:?}");
+}

@@ -1,0 +1,189 @@
+//! What is learned from jobs that have run, here or before.
+
+use super::*;
+
+/// What models must agree on: each node, cold and warm, and the machine's speed.
+fn told(model: &CostModel, plans: &[Plan]) -> Vec<(String, Vec<Option<f64>>)> {
+    let mut told = vec![("speed".to_owned(), vec![Some(model.slowness("b"))])];
+    for (number, plan) in plans.iter().enumerate() {
+        for (id, node) in plan.nodes() {
+            let known = [true, false].map(|is_cold| model.predict("b", node, is_cold));
+            let numbers = known.iter().flat_map(|known| {
+                [
+                    Some(known.seconds),
+                    known.tick,
+                    known.ticks,
+                    Some(f64::from(known.nearness as u8)),
+                ]
+            });
+            let is_cold = model.is_cold("b", node, |_| false);
+            let numbers = numbers.chain([Some(f64::from(u8::from(is_cold)))]);
+            told.push((format!("{number}/{id}"), numbers.collect()));
+        }
+    }
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    told
+}
+
+#[test]
+fn what_is_recalled_is_known_as_what_was_learned() {
+    let (mut learned, mut recalled) = (CostModel::default(), CostModel::default());
+    // The machine becomes slower, the fourth job fails, and the last one was broken off in the middle.
+    let runs = [(20, 0.5), (20, 0.6), (30, 0.9), (20, 0.7), (25, 1.1)];
+    for (number, (steps, step)) in runs.into_iter().enumerate() {
+        let (job, _) = match number {
+            3 => {
+                let (mut job, _) = run(graph(steps, 512), steps, step, 15.0);
+                job.apply(Event::Ended(Verdict::Cancelled), at(15.5));
+                job.apply(Event::History(History::default()), at(16.0));
+                (job, 16.0)
+            }
+            _ => run(graph(steps, 512), steps, step, 100.0),
+        };
+        assert!(job.status().is_final());
+        let mut kept: Vec<PastRun<'_>> =
+            learned.runs(&job).into_iter().map(|(_, run)| run).collect();
+        assert_eq!(kept.len(), if number == 3 { 2 } else { 5 });
+        let loader = job.plan().node("4").unwrap();
+        kept.push(PastRun {
+            class: &loader.class_type,
+            signature: &loader.signature,
+            is_cached: true,
+            ..kept[0]
+        });
+        recalled.recall("b", &kept);
+        learned.learn(&job);
+    }
+    let plans = [graph(20, 512), graph(50, 768)];
+    assert_eq!(told(&recalled, &plans), told(&learned, &plans));
+    assert!(
+        learned.slowness("b") > 0.05,
+        "the speed was not put to the test"
+    );
+}
+
+#[test]
+fn a_run_of_which_only_the_time_was_kept_tells_of_its_like() {
+    let plan = graph(20, 512);
+    for (_, node) in plan.needed() {
+        let run = PastRun {
+            class: &node.class_type,
+            signature: &node.signature,
+            units: None,
+            steps: None,
+            is_cold: false,
+            is_cached: false,
+            seconds: 2.0,
+            tick: None,
+            ticks: None,
+        };
+        let mut model = CostModel::default();
+        model.recall("b", &[run]);
+        let told = model.predict("b", node, true);
+        assert_eq!((told.seconds, told.nearness), (2.0, model::Nearness::Exact));
+        let other = graph(40, 1024);
+        let unlike = other
+            .nodes()
+            .filter(|(_, other)| other.signature != node.signature);
+        for (_, other) in unlike {
+            assert_eq!(
+                model.predict("b", other, true).nearness,
+                model::Nearness::Table
+            );
+        }
+        // What cannot be is not believed.
+        for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+            model.recall(
+                "b",
+                &[PastRun {
+                    seconds: wrong,
+                    ..run
+                }],
+            );
+            model.recall(
+                "b",
+                &[PastRun {
+                    units: Some(wrong),
+                    ..run
+                }],
+            );
+            model.recall(
+                "b",
+                &[PastRun {
+                    tick: Some(wrong),
+                    ..run
+                }],
+            );
+            model.recall(
+                "b",
+                &[PastRun {
+                    ticks: Some(wrong),
+                    ..run
+                }],
+            );
+        }
+        assert_eq!(model.predict("b", node, true), told);
+    }
+}
+
+#[test]
+fn what_slows_a_machine_down_slows_all_its_servers() {
+    let mut model = CostModel::default();
+    let job = |backend: &str, step: f64| {
+        let (job, _) = run(graph(20, 512), 20, step, 100.0);
+        job.on_backend(backend, "p")
+    };
+    for backend in ["box:8188", "box:8189/b", "far:8188"] {
+        model.learn(&job(backend, 0.5));
+    }
+    let of = |model: &CostModel, backend: &str| {
+        let estimate = Estimate::of_prompt(backend, &graph(20, 512), &[], model);
+        estimate.remaining.unwrap()
+    };
+    let (near, far) = (of(&model, "box:8189/b"), of(&model, "far:8188"));
+    model.learn(&job("box:8188", 2.0));
+    assert!(of(&model, "box:8189/b") > 1.3 * near);
+    assert!((of(&model, "far:8188") - far).abs() < 0.01 * far);
+}
+
+#[test]
+fn the_history_of_a_server_seeds_the_model() {
+    let plan = graph(20, 512);
+    let mut model = CostModel::default();
+    let whole = |model: &CostModel| Estimate::of_prompt("b", &plan, &[], model).remaining;
+    for wrong in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+        model.recall_prompt("b", &plan, &[], wrong);
+    }
+    assert_eq!(whole(&model), None);
+    model.recall_prompt("b", &plan, &[], 60.0);
+    let first = whole(&model).unwrap();
+    assert!((first - 60.0).abs() < 1.0, "{first}");
+    // Its models are there now.
+    let loader = plan.node("4").unwrap();
+    assert!(!model.is_cold("b", loader, |_| false));
+    model.recall_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], 30.0);
+    let warm = Estimate::of_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], &model);
+    let warm = warm.remaining.unwrap();
+    assert!((warm - 30.0).abs() < 1.0, "{warm}");
+}
+
+/// Servers of 2023 tell only that it is over. Its history is read later, and that is no work.
+#[test]
+fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
+    let mut job = job(graph(20, 512));
+    for (node, seconds) in [("4", 0.0), ("5", 2.0), ("3", 2.0), ("8", 12.0), ("9", 13.0)] {
+        begin(&mut job, node, seconds);
+    }
+    job.apply(Event::Over, at(13.5));
+    let produced = History {
+        produced: true,
+        ..History::default()
+    };
+    job.apply(Event::History(produced), at(15.0));
+    let runs = CostModel::default().runs(&job);
+    let seconds: Vec<(&str, f64)> = runs.iter().map(|(id, run)| (*id, run.seconds)).collect();
+    assert_eq!(
+        seconds,
+        [("4", 2.0), ("3", 10.0), ("5", 0.0), ("8", 1.0), ("9", 0.5)]
+    );
+}
