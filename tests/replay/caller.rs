@@ -15,6 +15,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 /// Where the recordings are.
 pub(crate) const FIXTURES: &str = "fixtures";
 
+/// The client id that most callers bring.
+pub(crate) const ME: &str = "4c1b3f5e9d0a";
+
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -225,6 +228,10 @@ impl Ear {
         })
         .await;
     }
+}
+
+pub(crate) fn is(sound: &Sound, kind: &str) -> bool {
+    sound.event()["type"] == kind
 }
 
 pub(crate) fn ends(sound: &Sound, id: &str) -> bool {

@@ -5,6 +5,10 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod answers;
 mod caller;
-mod scenarios;
+mod choices;
+mod outages;
+mod removals;
+mod sockets;
 mod sweep;
