@@ -22,9 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a prompt is handed in that meets a fault each time.
 const ATTEMPTS: usize = 100;
 
-/// The pause before a prompt is handed in again.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// A prompt on its way.
 struct Open {
     index: usize,
@@ -158,7 +155,7 @@ async fn hand_in(
             return Ok(None);
         }
         last = told;
-        tokio::time::sleep(PAUSE).await;
+        // An answer that was spoilt is used up; a socket that was lost is waited for.
         world.relay.connected().await;
     }
     Err(format!("cannot be handed in: {last}"))
