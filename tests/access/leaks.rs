@@ -153,7 +153,7 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
     // What the relay writes of a request is written before the next one is answered.
     let health = format!("http://{}/api/anime/health", program.address());
     client.request(Method::GET, health).send().await.unwrap();
-    let log = program.log();
+    let log = program.kill().await;
     assert!(
         log.contains("TRACE") && log.contains("subscriber came"),
         "{log}"

@@ -1,11 +1,11 @@
 //! The program itself, with all that it writes.
 
-use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
-use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::subscriber::PATIENCE;
 
@@ -13,7 +13,8 @@ use super::subscriber::PATIENCE;
 pub(crate) struct Program {
     process: Child,
     pub(crate) port: u16,
-    folder: TempDir,
+    /// All that was read of what it has written. Closed after the last of it.
+    log: watch::Receiver<String>,
 }
 
 impl Program {
@@ -22,7 +23,6 @@ impl Program {
         // Nobody else is given this port so soon after.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = port.local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         // The soft limit is lower still: the program raises it.
         let script = format!(r#"ulimit -Sn {}; ulimit -Hn {files}; exec "$@""#, files / 2);
@@ -36,34 +36,29 @@ impl Program {
         command.args(arguments);
         command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(File::create(folder.path().join("stderr")).unwrap());
-        Self {
-            process: command.spawn().unwrap(),
-            port,
-            folder,
-        }
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (written, log) = watch::channel(String::new());
+        let stderr = process.stderr.take().unwrap();
+        // It blocks, and ends with the process.
+        std::thread::spawn(move || read(stderr, &written));
+        Self { process, port, log }
     }
 
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// All that it has written.
+    /// All that was read of what it has written: all of it once it has ended.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+        self.log.borrow().clone()
     }
 
     /// Waits until it has written this.
     pub(crate) async fn says(&self, text: &str) {
-        let began = Instant::now();
-        while !self.log().contains(text) {
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{text:?} is not in\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut log = self.log.clone();
+        let said = timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await;
+        let is_said = said.is_ok_and(|said| said.is_ok());
+        assert!(is_said, "{text:?} is not in\n{}", self.log());
     }
 
     pub(crate) async fn is_ready(&self) {
@@ -71,8 +66,28 @@ impl Program {
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut log = self.log.clone();
+        let closed = timeout(PATIENCE, async { while log.changed().await.is_ok() {} }).await;
+        assert!(closed.is_ok(), "it goes on:\n{}", self.log());
         self.process.wait().unwrap()
+    }
+
+    /// Kills it, and tells all that it has written.
+    pub(crate) async fn kill(mut self) -> String {
+        self.process.kill().unwrap();
+        self.ended().await;
+        self.log()
+    }
+}
+
+/// Hands on each line as it comes.
+fn read(stderr: ChildStderr, written: &watch::Sender<String>) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = String::new();
+    while stderr.read_line(&mut line).unwrap() > 0 {
+        written.send_modify(|log| log.push_str(&line));
+        line.clear();
     }
 }
 

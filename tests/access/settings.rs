@@ -11,7 +11,7 @@ async fn without_tokens_the_relay_is_for_its_own_machine() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let variables = [("INSECURE", "false")];
         let mut program = Program::start(&["--listen", address], &variables, FILES);
-        assert_eq!(program.ended().code(), Some(64), "{address}");
+        assert_eq!(program.ended().await.code(), Some(64), "{address}");
         let told = program.log();
         for word in [address, "AUTH_JWT_SECRET", "AUTH_JWKS_FILE", "--insecure"] {
             assert!(told.contains(word), "{told}");
@@ -25,7 +25,7 @@ async fn without_tokens_the_relay_is_for_its_own_machine() {
         ("AUTH_JWT_SECRET", SECRET),
     ] {
         let mut program = Program::start(&["--listen", "192.0.2.1:0"], &[variables], FILES);
-        assert_eq!(program.ended().code(), Some(1), "{}", program.log());
+        assert_eq!(program.ended().await.code(), Some(1), "{}", program.log());
         assert!(program.log().contains("cannot listen"), "{}", program.log());
         assert!(!program.log().contains(SECRET));
     }
@@ -71,7 +71,7 @@ async fn wrong_settings_of_access_are_named() {
         (&["--max-connections", "many"], &[], "--max-connections"),
     ] {
         let mut program = Program::start(arguments, variables, FILES);
-        let code = program.ended().code();
+        let code = program.ended().await.code();
         let log = program.log();
         assert_eq!(code, Some(64), "{arguments:?} {variables:?}: {log}");
         assert!(log.contains(told), "{arguments:?} {variables:?}: {log}");
