@@ -90,7 +90,6 @@ pub(crate) fn guarded_by(file: &Path) -> ServerConfig {
             keys: Some(KeySource::File(file.to_owned())),
             ..AccessConfig::default()
         },
-        reload_interval: std::time::Duration::from_millis(10),
         ..ServerConfig::default()
     }
 }

@@ -1,17 +1,16 @@
 //! Which tokens are believed, and where they may stand.
 
-use std::time::{Duration, Instant};
-
 use comfy_relay::config::ServerConfig;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use reqwest::Method;
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::gate::{
     claims, everything, guarded, in_seconds, refusal, relay, signed, token, upgrade,
 };
 use super::keys::{Signer, guarded_by, write_keys};
-use super::subscriber::{PATIENCE, Subscriber};
+use super::program::Program;
+use super::subscriber::Subscriber;
 use super::world::{World, answer};
 
 /// A job that nobody has: who is let in is told so.
@@ -19,7 +18,12 @@ const JOB: &str = "/api/anime/jobs/nobody/preview";
 
 /// What a request with a token is answered: 404 where the token is believed.
 async fn status(world: &World, token: &str) -> u16 {
-    let (status, told) = answer(world.with_token(Method::GET, JOB, token)).await;
+    let request = world.request(Method::GET, JOB);
+    status_of(request, token).await
+}
+
+async fn status_of(request: RequestBuilder, token: &str) -> u16 {
+    let (status, told) = answer(request.bearer_auth(token)).await;
     let code = &told["error"]["code"];
     match status {
         404 => assert_eq!(code, "no_preview"),
@@ -196,41 +200,43 @@ async fn each_kind_of_key_checks_its_tokens() {
     .unwrap();
     assert_eq!(status(&world, &nameless).await, 401, "which key is meant?");
     write_keys(&file, &[signers[2].jwk()]);
-    await_status(&world, &nameless, 404).await;
+    let world = relay(guarded_by(&file)).await;
+    assert_eq!(status(&world, &nameless).await, 404, "there is only one");
 }
 
-/// Waits until a token is answered so.
-async fn await_status(world: &World, token: &str, expected: u16) {
-    let began = Instant::now();
-    while status(world, token).await != expected {
-        assert!(began.elapsed() < PATIENCE, "the new keys are not read");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
+/// The program says when it has read its keys again.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_exchanged_while_the_relay_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let (old, new) = (Signer::ec("old"), Signer::ec("new"));
     write_keys(&file, &[old.jwk()]);
-    let world = relay(guarded_by(&file)).await;
+    let variables = [("AUTH_JWKS_FILE", file.to_str().unwrap())];
+    let program = Program::start(&[], &variables, 1_024);
+    program.is_ready().await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}{JOB}", program.address());
+    let status = async |token: &str| status_of(client.get(&url), token).await;
     let (by_old, by_new) = (old.sign(&everything()), new.sign(&everything()));
-    assert_eq!(status(&world, &by_old).await, 404);
-    assert_eq!(status(&world, &by_new).await, 401);
+    let nameless = encode(&Header::new(new.algorithm), &everything(), &new.key).unwrap();
+    assert_eq!(status(&by_old).await, 404);
+    assert_eq!(status(&by_new).await, 401);
     write_keys(&file, &[old.jwk(), new.jwk()]);
-    await_status(&world, &by_new, 404).await;
-    assert_eq!(status(&world, &by_old).await, 404);
+    program.says("were read again keys=2").await;
+    assert_eq!(status(&by_new).await, 404);
+    assert_eq!(status(&by_old).await, 404);
+    assert_eq!(status(&nameless).await, 401);
 
     // What makes no sense changes nothing, and does not keep later keys out.
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    // More often than the file is looked at.
-    for _ in 0..50 {
-        assert_eq!(status(&world, &by_old).await, 404);
-    }
+    program.says("stay as they were").await;
+    assert_eq!(status(&by_new).await, 404);
+    assert_eq!(status(&by_old).await, 404);
     write_keys(&file, &[new.jwk()]);
-    await_status(&world, &by_old, 401).await;
-    assert_eq!(status(&world, &by_new).await, 404);
+    program.says("were read again keys=1").await;
+    assert_eq!(status(&by_old).await, 401);
+    assert_eq!(status(&by_new).await, 404);
+    assert_eq!(status(&nameless).await, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

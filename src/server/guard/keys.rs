@@ -107,8 +107,10 @@ impl Keys {
         *known = stamp;
         match self.source.read() {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the keys for tokens were read again");
+                let count = keys.len();
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = keys;
+                // Not before they are used: whoever reads this may rely on it.
+                tracing::info!(keys = count, "the keys for tokens were read again");
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
