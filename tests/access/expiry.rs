@@ -1,7 +1,5 @@
 //! Sockets whose token comes to its end, and how that is put off.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,6 +17,12 @@ async fn connect(world: &World, path: &str, token: &str) -> Subscriber {
     };
     assert_eq!(greeting["type"], "connection");
     subscriber
+}
+
+/// Waits until the relay has ended a socket whose token expires at this second.
+async fn expiry(world: &World, path: &str, expires_at: i64) {
+    let mut witness = connect(world, path, &token(&json!({"exp": expires_at}))).await;
+    assert_eq!(witness.hear_out().await, 4401, "{path}");
 }
 
 /// Not the news that ComfyUI is away.
@@ -78,9 +82,9 @@ async fn a_newer_token_keeps_the_socket_open() {
         assert_eq!(answer["type"], "auth", "{answer}");
         let told: Timestamp = answer["expires_at"].as_str().unwrap().parse().unwrap();
         assert_eq!(told.as_second(), later);
-        while Timestamp::now().as_second() <= first_end {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // A second more than the first token had.
+        expiry(&world, path, first_end + 1).await;
+        assert!(Timestamp::now().as_second() > first_end, "{path}");
         subscriber.send(r#"{"type": "ping"}"#).await;
         subscriber
             .hear_until(|message| message["type"] == "pong")
