@@ -14,6 +14,9 @@ use super::world::World;
 /// Short, because what it guards against is made to happen.
 const SHORT: Duration = Duration::from_millis(300);
 
+/// The pause of a slow client after each byte, of which many go into [`SHORT`].
+const DRIP: Duration = Duration::from_millis(10);
+
 async fn impatient() -> World {
     relay(ServerConfig {
         head_timeout: SHORT,
@@ -61,7 +64,7 @@ async fn a_head_that_does_not_end_is_cut_off() {
             if writing.write_all(&[*byte]).await.is_err() {
                 return;
             }
-            sleep(Duration::from_millis(10)).await;
+            sleep(DRIP).await;
         }
     });
     let mut told = Vec::new();
@@ -103,7 +106,7 @@ async fn a_body_that_does_not_end_is_cut_off() {
         () = hearing => {}
         () = async {
             while writing.write_all(b" ").await.is_ok() {
-                sleep(Duration::from_millis(10)).await;
+                sleep(DRIP).await;
             }
             std::future::pending().await
         } => {}
