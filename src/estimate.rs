@@ -72,7 +72,12 @@ impl Estimate {
             return Self::projected(job, elapsed);
         }
         let forecast = Forecast::of(job, model, now);
-        let whole = elapsed + forecast.remaining;
+        // Progress that ran ahead would have to stand still: where all is a guess, it keeps back.
+        let left = match forecast.is_guess {
+            true => forecast.interval().1,
+            false => forecast.remaining,
+        };
+        let whole = elapsed + left;
         Self {
             fraction: if whole > 0.0 {
                 (elapsed / whole).min(MAX_SHARE)

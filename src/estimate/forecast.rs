@@ -24,6 +24,10 @@ const MAX_TICK_SHARE: f64 = 0.9;
 /// What a node that is silent for longer than expected will take still, as a share of its time so far.
 const OVERTIME: f64 = 0.4;
 
+/// The share of the expected time that has to be seen before it is evidence: the end of a node that does
+/// nothing tells nothing.
+const EVIDENCE: f64 = 0.02;
+
 /// What an interval has at least on either side for each node, in seconds.
 const JITTER: f64 = 0.02;
 
@@ -42,6 +46,8 @@ pub(super) struct Forecast {
     pub(super) deviation: f64,
     /// Whether it rests on anything but the built-in table.
     pub(super) is_founded: bool,
+    /// Whether at least half of it is the built-in table's, corrected or not.
+    pub(super) is_guess: bool,
 }
 
 /// A node whose time is not over.
@@ -104,7 +110,9 @@ impl Forecast {
             };
             let seconds = effort.seconds(now);
             if effort.ended_at.is_some() {
-                speed.add(node, seconds, prediction.seconds);
+                if !effort.was_missed {
+                    speed.add(node, seconds, prediction.seconds);
+                }
                 continue;
             }
             match (effort.pace(), prediction.tick, effort.ticked_at()) {
@@ -130,7 +138,7 @@ impl Forecast {
             prediction: Prediction::UNKNOWN,
             effort: Some(effort),
         }));
-        let is_live = speed.weight > 0.0;
+        let is_live = speed.weight > EVIDENCE * expected;
         let trust = trust(&open);
         let inertia = SPEED_INERTIA * expected * trust;
         let known = model.slowness(backend) * SLOWNESS_LASTS;
@@ -204,10 +212,12 @@ impl Forecast {
         remaining += running.0;
         variance +=
             running.1 * running.1 + (SHARED_DEVIATION * noise.deviation() * remaining).powi(2);
+        let is_guess = in_table * 2.0 >= remaining;
         Self {
             remaining,
             deviation: variance.sqrt(),
-            is_founded: is_live || in_table * 2.0 < remaining,
+            is_founded: is_live || !is_guess,
+            is_guess,
         }
     }
 }
@@ -232,13 +242,22 @@ impl Open<'_> {
             nearness,
         } = self.prediction;
         let elapsed = effort.seconds(now);
-        let Some(ticked_at) = effort.ticked_at() else {
+        let by_time = |silent: f64| {
             let expected = seconds * slowness;
-            let left = (expected - elapsed).max(OVERTIME * elapsed);
+            let left = (expected - elapsed).max(OVERTIME * silent);
             // The nearer its expected end, the less its deviation shrinks with what is left.
             let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
-            return (left, left * nearness.deviation(noise) * late);
+            (left, left * nearness.deviation(noise) * late)
         };
+        let Some(ticked_at) = effort.ticked_at() else {
+            return by_time(elapsed);
+        };
+        let expected = ticks.unwrap_or(0.0).max(effort.expected_ticks());
+        let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
+        // Some work on when their bar is full, such as those that write a video.
+        if effort.ticks() >= expected {
+            return by_time(silent);
+        }
         let (seen, tick, deviation) = match (effort.recent_pace(), tick) {
             (Some((seen, seconds)), Some(tick)) => {
                 let tick = (seconds + TICK_INERTIA * tick * slowness) / (seen + TICK_INERTIA);
@@ -248,11 +267,14 @@ impl Open<'_> {
             (None, Some(tick)) => (0.0, tick * slowness, nearness.deviation(noise)),
             (None, None) => (0.0, elapsed / effort.ticks(), nearness.deviation(noise)),
         };
-        let expected = ticks.unwrap_or(0.0).max(effort.expected_ticks());
         let left = (expected - effort.ticks()).max(0.0) * tick;
-        let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
         let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
-        (left, left * deviation / (1.0 + seen / 4.0).sqrt())
+        let by_bar = (left, left * deviation / (1.0 + seen / 4.0).sqrt());
+        // How many more bars come is not known: then the time that such nodes take is the better guide.
+        match by_time(0.0) {
+            by_time if ticks.is_none() && effort.had_bars() && by_time.0 > left => by_time,
+            _ => by_bar,
+        }
     }
 }
 

@@ -119,7 +119,8 @@ impl CostModel {
         };
         let ran = job.plan().nodes().filter_map(|(id, node)| {
             let effort = job.nodes().effort(id);
-            Some((id, node, effort.filter(|effort| is_finished(effort))?))
+            let is_told = |effort: &&Effort| !effort.was_missed && is_finished(effort);
+            Some((id, node, effort.filter(is_told)?))
         });
         let mut ran: Vec<(&str, &PlannedNode, &Effort)> = ran.collect();
         ran.sort_by_key(|(id, _, effort)| (effort.started_at, *id));

@@ -199,6 +199,9 @@ impl Nodes {
                 let display = self.display_of(&report.node, report.display, plan);
                 self.begin(report.node.clone(), display, now);
                 news = true;
+                if let Some(run) = self.runs.get_mut(&report.node) {
+                    run.effort.was_missed = report.state != NodeState::Running;
+                }
             }
             if has_bar && self.advance(&report.node, bar, now) {
                 self.touch(&report.node);

@@ -81,6 +81,75 @@ fn nothing_is_told_without_evidence() {
     assert_eq!(estimate.remaining, None);
 }
 
+/// A sampler whose bar is full after 2 s, and that works until second 62.
+fn tail(until: f64) -> Job {
+    let mut job = job(graph(20, 512));
+    job.apply(Event::Started, at(0.0));
+    begin(&mut job, "3", 0.0);
+    for value in 1..=20 {
+        let bar = Event::Bar {
+            node: Some("3".to_owned()),
+            value: f64::from(value),
+            max: 20.0,
+        };
+        job.apply(bar, at(f64::from(value) / 10.0));
+    }
+    if until >= 62.0 {
+        job.apply(Event::Ended(Verdict::Completed), at(62.0));
+        job.apply(Event::History(History::default()), at(62.0));
+    }
+    job
+}
+
+#[test]
+fn a_node_may_work_on_when_its_bar_is_full() {
+    let mut model = CostModel::default();
+    (0..3).for_each(|_| model.learn(&tail(100.0)));
+    let left = remaining(&tail(10.0), &model, 10.0);
+    assert!((left - 52.0).abs() < 6.0, "{left}");
+}
+
+#[test]
+fn the_end_of_a_node_that_does_nothing_is_no_evidence() {
+    let mut job = job(graph(20, 512));
+    job.apply(Event::Started, at(0.0));
+    begin(&mut job, "5", 0.0);
+    begin(&mut job, "4", 0.001);
+    let estimate = Estimate::of(&job, &CostModel::default(), at(0.002));
+    assert_eq!(estimate.remaining, None);
+}
+
+#[test]
+fn what_ended_before_it_was_heard_of_tells_no_speed_and_no_cost() {
+    let over = |node: &str| NodeReport {
+        node: node.to_owned(),
+        display: None,
+        value: 1.0,
+        max: 1.0,
+        state: NodeState::Finished,
+        loading: false,
+    };
+    let mut model = taught(3);
+    let mut job = job(graph(20, 512));
+    job.apply(Event::Started, at(0.0));
+    // The loader and the sampler take 12 s, in which nothing is heard.
+    job.apply(
+        Event::Nodes(vec![over("4"), over("5"), over("3")]),
+        at(12.0),
+    );
+    begin(&mut job, "8", 12.0);
+    let left = remaining(&job, &model, 12.0);
+    assert!((left - 1.2).abs() < 0.1, "{left}");
+    job.apply(Event::Nodes(vec![over("8")]), at(13.0));
+    begin(&mut job, "9", 13.0);
+    job.apply(Event::Ended(Verdict::Completed), at(13.2));
+    job.apply(Event::History(History::default()), at(13.2));
+    let usual = |model: &CostModel| Estimate::of_prompt("b", job.plan(), &[], model).remaining;
+    let before = usual(&model);
+    (0..20).for_each(|_| model.learn(&job));
+    assert_eq!(usual(&model), before);
+}
+
 #[test]
 fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
     let switch = json!({

@@ -8,6 +8,9 @@ const FRACTION_TICKS: f64 = 100.0;
 /// The most ticks that one bar counts, so that sums stay finite.
 const MAX_TICKS: f64 = 1e9;
 
+/// How many times the usual a tick may take and be believed to last: what takes longer is a stall.
+const STALL: f64 = 4.0;
+
 /// After how much of a bar's usual time, or one tick, what was seen counts half for the recent pace.
 const RECENT: f64 = 0.1;
 
@@ -20,6 +23,8 @@ pub struct Effort {
     pub started_at: Timestamp,
     /// When its end was heard.
     pub ended_at: Option<Timestamp>,
+    /// It was over when it was first heard of: how long it took is not known.
+    pub was_missed: bool,
     /// The ticks of the bars before the one that runs.
     before: f64,
     /// The ticks that the bar at work will have.
@@ -37,6 +42,7 @@ impl Effort {
         Self {
             started_at: now,
             ended_at: None,
+            was_missed: false,
             before: 0.0,
             length: 0.0,
             first: None,
@@ -72,10 +78,12 @@ impl Effort {
     /// Forgets by time, not by ticks: those that a stall held back come all at once, and must not be
     /// taken for speed.
     fn remember(&mut self, ticks: f64, seconds: f64) {
-        let kept = self.pace().map_or(1.0, |(all, took)| {
-            let half = (RECENT * self.length).max(1.0) * took / all;
-            0.5_f64.powf(seconds / half)
-        });
+        let (mut seconds, mut kept) = (seconds, 1.0);
+        if let Some((all, took)) = self.pace() {
+            let usual = took / all;
+            seconds = seconds.min(STALL * ticks.max(1.0) * usual);
+            kept = 0.5_f64.powf(seconds / ((RECENT * self.length).max(1.0) * usual));
+        }
         self.recent = (self.recent.0 * kept + ticks, self.recent.1 * kept + seconds);
     }
 
@@ -87,6 +95,11 @@ impl Effort {
     /// The ticks that there will be, as far as its bars tell.
     pub fn expected_ticks(&self) -> f64 {
         self.before + self.length
+    }
+
+    /// Whether it has had a bar before the one that runs.
+    pub fn had_bars(&self) -> bool {
+        self.before > 0.0
     }
 
     /// When the newest tick was heard, once there was a whole one.
@@ -152,6 +165,13 @@ mod tests {
         let effort = effort([1.0, 2.0, 3.0, 4.0, 9.0, 9.0, 9.0, 9.0, 9.0]);
         assert_eq!(tick(effort.pace()), 1.0);
         assert!((tick(effort.recent_pace()) - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn one_stall_is_not_taken_for_the_pace() {
+        let effort = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
+        assert!(tick(effort.pace()) > 6.0);
+        assert!(tick(effort.recent_pace()) < 4.0);
     }
 
     #[test]
