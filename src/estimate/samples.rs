@@ -3,6 +3,12 @@ use std::collections::VecDeque;
 /// How many runs are remembered of one kind.
 const KEPT: usize = 12;
 
+/// A run counts half of what one counts that came so many runs later.
+const HALF_LIFE: f64 = 8.0;
+
+/// The quantile that is expected.
+const MIDDLE: f64 = 0.45;
+
 /// The shortest time that counts, in seconds: below it frames differ by chance.
 const SHORTEST: f64 = 1e-3;
 
@@ -50,9 +56,9 @@ impl Samples {
         }
         self.runs.push_back(run);
         self.middle = Some(Cost {
-            seconds: self.median(|run| Some(run.seconds)).unwrap_or(SHORTEST),
-            tick: self.median(|run| run.tick),
-            ticks: self.median(|run| run.ticks),
+            seconds: self.middling(|run| Some(run.seconds)).unwrap_or(SHORTEST),
+            tick: self.middling(|run| run.tick),
+            ticks: self.middling(|run| run.ticks),
         });
     }
 
@@ -64,12 +70,23 @@ impl Samples {
         self.middle
     }
 
-    /// The median; of an even number the lower of the two in the middle.
-    fn median(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
-        let mut values: Vec<f64> = self.runs.iter().filter_map(what).collect();
-        let middle = values.len().checked_sub(1)? / 2;
-        let (_, value, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-        Some(*value)
+    /// About the median, newer runs weighing more. Somewhat below it: times are skewed, and whoever expects
+    /// the long ones is far off where they do not come.
+    fn middling(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
+        let ages = (0..self.runs.len()).rev();
+        let weighed = self.runs.iter().zip(ages).filter_map(|(run, age)| {
+            let weight = 0.5_f64.powf(age as f64 / HALF_LIFE);
+            Some((what(run)?, weight))
+        });
+        let mut values: Vec<(f64, f64)> = weighed.collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let enough = MIDDLE * values.iter().map(|(_, weight)| weight).sum::<f64>();
+        let mut below = 0.0;
+        let middle = values.iter().find(|(_, weight)| {
+            below += weight;
+            below >= enough
+        });
+        middle.map(|(value, _)| *value)
     }
 }
 
@@ -97,6 +114,14 @@ mod tests {
     #[test]
     fn old_runs_are_forgotten() {
         let runs = [[1.0; KEPT], [2.0; KEPT]].concat();
+        assert_eq!(middle(&runs), 2.0);
+    }
+
+    #[test]
+    fn what_lasts_is_believed_before_it_is_the_most() {
+        let runs = [[1.0; KEPT / 2 + 1].as_slice(), &[2.0; KEPT / 2 - 1]].concat();
+        assert_eq!(middle(&runs), 1.0);
+        let runs = [[1.0; KEPT / 2].as_slice(), &[2.0; KEPT / 2]].concat();
         assert_eq!(middle(&runs), 2.0);
     }
 }
