@@ -3,14 +3,28 @@ use std::collections::HashMap;
 use super::samples::{Cost, Samples};
 use crate::job::{PlannedNode, Role};
 
+/// The most signatures that are remembered: whatever is unlike the one before, such as a text that goes
+/// by a name of its own, has a signature of its own.
+const MAX_SIGNATURES: usize = 10_000;
+
 /// Runs by the node's signature, by its class and by its role.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Costs {
-    pub(super) exact: HashMap<String, Pair>,
+    exact: HashMap<String, Recent>,
+    /// How many runs were added by signature.
+    added: u64,
     /// For one unit of work.
     pub(super) classes: HashMap<String, Pair>,
     /// For one unit of work.
     pub(super) roles: HashMap<Role, Pair>,
+}
+
+/// The runs of one signature.
+#[derive(Debug, Clone, Default)]
+struct Recent {
+    runs: Pair,
+    /// What [`Costs::added`] was when the newest was added.
+    at: u64,
 }
 
 /// Runs in prompts that had to load the models, and in those that had not.
@@ -61,23 +75,33 @@ impl Costs {
 
     /// For nodes of this signature alone.
     pub(super) fn add_exact(&mut self, node: &PlannedNode, is_cold: bool, cost: Cost) {
-        self.exact
-            .entry(node.signature.clone())
-            .or_default()
-            .at(is_cold)
-            .add(cost);
+        self.added += 1;
+        let known = self.exact.entry(node.signature.clone()).or_default();
+        known.at = self.added;
+        known.runs.at(is_cold).add(cost);
+        if self.exact.len() > MAX_SIGNATURES {
+            self.forget();
+        }
+    }
+
+    /// Forgets the half of the signatures that ran the longest ago.
+    fn forget(&mut self) {
+        let mut ages: Vec<u64> = self.exact.values().map(|known| known.at).collect();
+        let middle = ages.len() / 2;
+        let (_, &mut oldest, _) = ages.select_nth_unstable(middle);
+        self.exact.retain(|_, known| known.at >= oldest);
     }
 
     pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        self.exact.get(&node.signature)?.cost(is_cold)
+        self.exact.get(&node.signature)?.runs.cost(is_cold)
     }
 
     /// How many runs of the node's signature there are, as many as are remembered at most.
     pub(super) fn runs(&self, node: &PlannedNode, is_cold: bool) -> usize {
-        let pair = self.exact.get(&node.signature);
-        pair.map_or(0, |pair| match is_cold {
-            true => pair.cold.len(),
-            false => pair.warm.len(),
+        let known = self.exact.get(&node.signature);
+        known.map_or(0, |known| match is_cold {
+            true => known.runs.cold.len(),
+            false => known.runs.warm.len(),
         })
     }
 
@@ -108,4 +132,41 @@ fn scaled(unit: Cost, node: &PlannedNode) -> Cost {
 
 fn tick_units(node: &PlannedNode) -> f64 {
     node.units / node.steps.map_or(1.0, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(signature: usize) -> PlannedNode {
+        PlannedNode {
+            class_type: "Text".to_owned(),
+            title: None,
+            steps: None,
+            needed: true,
+            signature: signature.to_string(),
+            role: Role::Text,
+            units: 1.0,
+            loaders: Vec::new(),
+            readers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn signatures_that_do_not_come_again_are_forgotten() {
+        let cost = Cost {
+            seconds: 1.0,
+            tick: None,
+            ticks: None,
+        };
+        let mut costs = Costs::default();
+        for number in 1..=3 * MAX_SIGNATURES {
+            costs.add(&node(number), false, cost);
+            costs.add(&node(0), false, cost);
+            assert!(costs.exact.len() <= MAX_SIGNATURES);
+        }
+        assert!(costs.exact(&node(0), false).is_some());
+        assert!(costs.exact(&node(3 * MAX_SIGNATURES), false).is_some());
+        assert_eq!(costs.exact(&node(1), false), None);
+    }
 }
