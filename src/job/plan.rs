@@ -1,5 +1,10 @@
 //! What a graph asks for.
 
+mod graph;
+mod loaders;
+mod role;
+mod signature;
+mod size;
 mod work;
 
 use std::collections::{HashMap, HashSet};
@@ -7,8 +12,9 @@ use std::collections::{HashMap, HashSet};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-pub use work::Role;
-use work::{Reader, links, sources_first};
+use graph::{Graph, links};
+pub use role::Role;
+use work::Reader;
 
 /// The nodes that a prompt's outputs need, read from its API-format graph
 /// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
@@ -75,7 +81,7 @@ impl Plan {
                 readers.entry(source).or_default().push(id.clone());
             }
         }
-        let nodes = sources_first(graph).into_iter().filter_map(|id| {
+        let nodes = Graph(graph).sources_first().into_iter().filter_map(|id| {
             let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
             planned.needed = needed.contains(id);
             planned.readers = readers.remove(id).unwrap_or_default();
@@ -112,14 +118,14 @@ impl Plan {
 
 impl PlannedNode {
     /// What the node tells by itself.
-    fn read(id: &str, node: &Value, reader: &Reader<'_>) -> Option<Self> {
+    fn read<'a>(id: &str, node: &'a Value, reader: &Reader<'a>) -> Option<Self> {
         let class_type = node.get("class_type")?.as_str()?.to_owned();
         let title = node
             .pointer("/_meta/title")
             .and_then(Value::as_str)
             .filter(|title| !title.trim().is_empty())
             .map(str::to_owned);
-        let work = reader.work(id, &class_type);
+        let work = reader.work(id, node);
         Some(Self {
             class_type,
             title,

@@ -1,0 +1,116 @@
+//! The nodes of a graph, and how they are linked.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+/// The longest text that is believed to be a setting or a class. One text that many nodes are linked
+/// to must not be read in full for each of them.
+const MAX_TEXT: usize = 128;
+
+/// A graph in the API format.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Graph<'a>(pub(super) &'a Map<String, Value>);
+
+impl<'a> Graph<'a> {
+    /// The node with this id.
+    pub(super) fn node(self, id: &str) -> Option<&'a Value> {
+        self.0.get(id)
+    }
+
+    /// All ids, sources before those that read them; in a circle, in any order.
+    pub(super) fn sources_first(self) -> Vec<&'a str> {
+        let (mut order, mut seen) = (Vec::new(), HashSet::new());
+        for start in self.0.keys() {
+            let mut open = vec![(start.as_str(), false)];
+            while let Some((id, is_ready)) = open.pop() {
+                if is_ready {
+                    order.push(id);
+                } else if seen.insert(id) {
+                    open.push((id, true));
+                    let sources = self.node(id).map(links).unwrap_or_default();
+                    let sources = sources.into_iter();
+                    let sources = sources.filter_map(|id| self.0.get_key_value(id));
+                    open.extend(sources.map(|(id, _)| (id.as_str(), false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// The node that an input is linked to, and which of its outputs.
+    pub(super) fn source(self, node: &'a Value, name: &str) -> Option<(&'a Value, u64)> {
+        let (id, output) = link(input(node, name)?)?;
+        Some((self.node(id)?, output))
+    }
+
+    /// What an input is set to, be it by a node that does nothing but hold the value.
+    fn value(self, node: &'a Value, name: &str) -> Option<&'a Value> {
+        let value = input(node, name)?;
+        match link(value) {
+            Some((id, _)) => Some(self.held(id)?.1),
+            None => Some(value),
+        }
+    }
+
+    /// A number above zero that an input is set to.
+    pub(super) fn number(self, node: &'a Value, name: &str) -> Option<f64> {
+        let number = self.value(node, name)?.as_f64()?;
+        (number > 0.0).then_some(number)
+    }
+
+    /// A whole number that an input is set to.
+    pub(super) fn whole(self, node: &'a Value, name: &str) -> Option<u64> {
+        self.value(node, name)?.as_u64()
+    }
+
+    /// A short text that an input is set to.
+    pub(super) fn text(self, node: &'a Value, name: &str) -> Option<&'a str> {
+        let text = self.value(node, name)?.as_str()?;
+        (text.len() <= MAX_TEXT).then_some(text)
+    }
+
+    /// The only input of a node, with its name, where that is a plain value.
+    pub(super) fn held(self, id: &str) -> Option<(&'a str, &'a Value)> {
+        let node = self.node(id)?;
+        let inputs = node.get("inputs")?.as_object()?;
+        let (name, value) = inputs.iter().next().filter(|_| inputs.len() == 1)?;
+        let is_plain = match value {
+            Value::Bool(_) | Value::Number(_) => true,
+            Value::String(text) => text.len() <= MAX_TEXT,
+            Value::Null | Value::Array(_) | Value::Object(_) => false,
+        };
+        (is_plain && class(node).len() <= MAX_TEXT).then_some((name.as_str(), value))
+    }
+}
+
+/// The class of a node.
+pub(super) fn class(node: &Value) -> &str {
+    let class = node.get("class_type").and_then(Value::as_str);
+    class.unwrap_or_default()
+}
+
+/// The inputs of a node, with their names.
+pub(super) fn inputs(node: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let inputs = node.get("inputs").and_then(Value::as_object);
+    let inputs = inputs.into_iter().flatten();
+    inputs.map(|(name, value)| (name.as_str(), value))
+}
+
+/// The ids of the nodes that a node reads.
+pub(super) fn links(node: &Value) -> Vec<&str> {
+    let links = inputs(node).filter_map(|(_, value)| link(value));
+    links.map(|(id, _)| id).collect()
+}
+
+/// A link is an input of the form `["4", 0]`: a node, and which of its outputs.
+pub(super) fn link(input: &Value) -> Option<(&str, u64)> {
+    match input.as_array()?.as_slice() {
+        [Value::String(id), Value::Number(output)] => Some((id, output.as_u64().unwrap_or(0))),
+        _ => None,
+    }
+}
+
+fn input<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
+    node.get("inputs")?.get(name)
+}

@@ -1,0 +1,65 @@
+//! What tells costs apart, in one word.
+
+use serde_json::Value;
+
+use super::graph::{Graph, class, inputs, link};
+
+/// Inputs that change a picture, but not the time that it takes.
+const COSTLESS: [&str; 6] = [
+    "seed",
+    "noise_seed",
+    "text",
+    "filename_prefix",
+    "image",
+    "cfg",
+];
+
+/// A hash of words: 64-bit FNV-1a.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Signature(u64);
+
+impl Signature {
+    pub(super) fn of<'w>(words: impl IntoIterator<Item = &'w str>) -> Self {
+        let words = words.into_iter();
+        let bytes = words.flat_map(|word| word.bytes().chain([0]));
+        Self(bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        }))
+    }
+
+    /// In 16 hexadecimal digits.
+    pub(super) fn text(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+/// The inputs that cost may depend on, in order.
+pub(super) fn words<'a>(node: &'a Value, graph: Graph<'a>) -> Vec<String> {
+    let mut words: Vec<String> = inputs(node)
+        .filter(|(name, _)| !COSTLESS.contains(name))
+        .filter_map(|(name, value)| {
+            let value = match link(value) {
+                Some((id, _)) => held(id, graph)?,
+                None if value.is_array() => return None,
+                None => value,
+            };
+            Some(format!("{name}={value}"))
+        })
+        .collect();
+    // At a scale of 1 the server leaves the negative half out.
+    let guider = graph.source(node, "guider").map(|(guider, _)| guider);
+    let mut nodes = [Some(node), guider].into_iter().flatten();
+    if nodes.any(|node| graph.number(node, "cfg") == Some(1.0)) {
+        words.push("cfg=1".to_owned());
+    }
+    words.sort_unstable();
+    words
+}
+
+/// The value that a node does nothing but hold, where cost may depend on it. The name of what is
+/// loaded is none: models are told apart as loaders, and pictures cost the same by any name.
+fn held<'a>(id: &str, graph: Graph<'a>) -> Option<&'a Value> {
+    let (name, value) = graph.held(id)?;
+    let class = class(graph.node(id)?).to_ascii_lowercase();
+    (!COSTLESS.contains(&name) && !class.contains("load")).then_some(value)
+}
