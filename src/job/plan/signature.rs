@@ -5,10 +5,18 @@ use serde_json::Value;
 use super::graph::{Graph, class, inputs, link};
 
 /// Inputs that change a picture, but not the time that it takes.
-const COSTLESS: [&str; 6] = [
+const COSTLESS: [&str; 14] = [
     "seed",
     "noise_seed",
     "text",
+    "text_g",
+    "text_l",
+    "clip_g",
+    "clip_l",
+    "t5xxl",
+    "prompt",
+    "positive_prompt",
+    "negative_prompt",
     "filename_prefix",
     "image",
     "cfg",

@@ -25,6 +25,8 @@ fn a_signature_tells_costs_apart_and_nothing_else() {
     let signature = |inputs| work(sampler(inputs), "3").signature;
     let plain = signature(json!({"seed": 1, "cfg": 7.0}));
     assert_eq!(plain, signature(json!({"seed": 2, "cfg": 8.0})));
+    let texts = json!({"text": "a", "text_g": "a", "t5xxl": "a", "prompt": "a"});
+    assert_eq!(plain, signature(texts));
     assert_ne!(plain, signature(json!({"steps": 30})));
     assert_ne!(plain, signature(json!({"cfg": 1.0})));
     let mut larger = sampler(json!({}));
