@@ -22,17 +22,24 @@ impl Relay {
             return;
         };
         let before = entry.job.status();
-        if entry.job.apply(event, self.now()) {
-            log_change(before, entry);
-            if entry.job.status().is_final() {
-                self.metrics()
-                    .count(&entry.job, entry.trail.take().as_deref());
-                entry.costs = self.learn(&entry.job);
+        if !entry.job.apply(event, self.now()) {
+            return;
+        }
+        log_change(before, entry);
+        if entry.job.status().is_final() {
+            self.metrics()
+                .count(&entry.job, entry.trail.take().as_deref());
+            // A prompt runs once, however many jobs follow it.
+            if let Some(first) = jobs.unlearned(id) {
+                first.costs = Some(self.learn(&first.job));
             }
-            match entry.job.status() == before {
-                true => self.publish_in_time(entry),
-                false => self.publish(entry),
-            }
+        }
+        let Some(entry) = jobs.get_mut(id) else {
+            return;
+        };
+        match entry.job.status() == before {
+            true => self.publish_in_time(entry),
+            false => self.publish(entry),
         }
     }
 
@@ -44,7 +51,7 @@ impl Relay {
         }
         entry.recorded =
             self.recorder()
-                .record(persist::record(&entry.job, &entry.costs, progress));
+                .record(persist::record(&entry.job, entry.costs.as_ref(), progress));
     }
 
     /// Shows the state of a job as it is now to its subscribers.

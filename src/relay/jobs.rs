@@ -23,8 +23,8 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) job: Job,
-    /// What its nodes have cost, where that was learned.
-    pub(super) costs: HashMap<String, NodeCostRecord>,
+    /// What its nodes have cost; `None` where nothing was learned of it.
+    pub(super) costs: Option<HashMap<String, NodeCostRecord>>,
     /// The place of its backend in the list of backends.
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
@@ -73,7 +73,7 @@ impl Jobs {
             id,
             Entry {
                 job,
-                costs: HashMap::new(),
+                costs: None,
                 backend,
                 published_at: Instant::now(),
                 told_remaining: None,
@@ -114,6 +114,26 @@ impl Jobs {
     pub(super) fn of_prompt(&self, backend: usize, prompt_id: &str) -> &[JobId] {
         let followers = self.by_prompt.get(&(backend, prompt_id.to_owned()));
         followers.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A job that has ended, unless another one has told what the same run of its prompt cost.
+    ///
+    /// A run that began after the other's end is another one: a client may use an id again.
+    pub(super) fn unlearned(&mut self, id: &JobId) -> Option<&mut Entry> {
+        let entry = self.by_id.get(id)?;
+        let told = |other: &Entry| {
+            let has_costs = (other.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
+            has_costs && other.job.over_at() > entry.job.started_at()
+        };
+        let followers = match (entry.backend, entry.job.prompt_id()) {
+            (Some(backend), Some(prompt)) => self.of_prompt(backend, prompt),
+            _ => &[],
+        };
+        let mut others = followers.iter().filter_map(|other| self.by_id.get(other));
+        if others.any(told) {
+            return None;
+        }
+        self.by_id.get_mut(id)
     }
 
     /// The jobs of a backend that have not ended.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Relay;
 use crate::comfy::Upstream;
-use crate::job::{Bar, Event, Job, JobId, Progress, Saved};
+use crate::job::{Bar, Event, Job, JobId, PlannedNode, Progress, Saved};
 use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
@@ -186,10 +186,10 @@ pub(super) async fn identified(store: &Store, upstream: &Upstream) -> Option<Str
     }
 }
 
-/// What is kept of a job in this state.
+/// What is kept of a job in this state. Without costs nothing was learned of it.
 pub(super) fn record(
     job: &Job,
-    costs: &HashMap<String, NodeCostRecord>,
+    costs: Option<&HashMap<String, NodeCostRecord>>,
     progress: Progress,
 ) -> JobRecord {
     let is_final = progress.status.is_final();
@@ -208,7 +208,12 @@ pub(super) fn record(
     }
 }
 
-fn node_runs(job: &Job, costs: &HashMap<String, NodeCostRecord>) -> Vec<NodeRunRecord> {
+fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<NodeRunRecord> {
+    // What was not learned must not be recalled either: without a signature it tells nothing.
+    let signature = |planned: Option<&PlannedNode>| {
+        let planned = planned.filter(|_| costs.is_some());
+        planned.map(|node| node.signature.clone())
+    };
     let ended_at = job.ended_at().unwrap_or_default();
     // The work was over before its end was read.
     let over_at = job.over_at().unwrap_or(ended_at);
@@ -219,12 +224,12 @@ fn node_runs(job: &Job, costs: &HashMap<String, NodeCostRecord>) -> Vec<NodeRunR
             node: run.id.to_owned(),
             class: planned.map(|node| node.class_type.clone()),
             // What a node was expanded to costs something else than the node.
-            signature: (job.plan().node(run.id)).map(|node| node.signature.clone()),
+            signature: signature(job.plan().node(run.id)),
             started_at: run.started_at,
             seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
-            cost: costs.get(run.id).copied(),
+            cost: costs.and_then(|costs| costs.get(run.id).copied()),
         }
     });
     let began_at = job.started_at().unwrap_or(ended_at);
@@ -233,7 +238,7 @@ fn node_runs(job: &Job, costs: &HashMap<String, NodeCostRecord>) -> Vec<NodeRunR
         Some(NodeRunRecord {
             node: id.to_owned(),
             class: Some(planned.class_type.clone()),
-            signature: Some(planned.signature.clone()),
+            signature: signature(Some(planned)),
             started_at: began_at,
             seconds: 0.0,
             steps: None,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
@@ -32,6 +33,7 @@ struct Open {
     ending: bool,
     planned: bool,
     seen_at_loss: u64,
+    created_at: Timestamp,
 }
 
 impl Relay {
@@ -173,9 +175,13 @@ impl Relay {
                 ending: entry.job.is_ending(),
                 planned: !entry.job.plan().is_empty(),
                 seen_at_loss: entry.seen_at_loss,
+                created_at: entry.job.created_at(),
             })
         });
-        open.collect()
+        let mut open: Vec<Open> = open.collect();
+        // Of the jobs that follow one prompt, the first one has seen the most of it: it is learned from.
+        open.sort_by_key(|open| open.created_at);
+        open
     }
 
     /// The prompt runs or waits, by a queue that was asked for after `losses` losses of the socket.

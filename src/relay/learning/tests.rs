@@ -123,7 +123,7 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
         learned.learn(job);
         let progress = job.publish(1.0, None, job.ended_at().unwrap());
         recorder
-            .written(recorder.record(persist::record(job, &costs, progress)))
+            .written(recorder.record(persist::record(job, Some(&costs), progress)))
             .await;
     }
     let runs = recorder
@@ -152,15 +152,16 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
     running.await.unwrap();
 }
 
-fn job(name: &str, step: f64) -> Job {
+/// A job whose end was heard, while its history is not read yet.
+fn heard_out(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
     let graph = json!({
         "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
         "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
     });
     let id = JobId::parse(name).unwrap();
-    let mut job = Job::new(id, at(0.0)).on_backend(BACKEND, name);
+    let mut job = Job::new(id, at(from)).on_backend(BACKEND, prompt_id);
     let plan = Plan::from_graph(graph.as_object().unwrap(), None);
-    job.apply(Event::Planned(plan), at(0.0));
+    job.apply(Event::Planned(plan), at(from));
     for (node, t) in [("3", 0.0), ("9", 20.0 * step)] {
         let node = node.to_owned();
         job.apply(
@@ -168,13 +169,22 @@ fn job(name: &str, step: f64) -> Job {
                 node,
                 display: None,
             },
-            at(t),
+            at(from + t),
         );
     }
-    let end = at(20.0 * step + 1.0);
+    let end = at(from + 20.0 * step + 1.0);
     job.apply(Event::Ended(Verdict::Completed), end);
+    job
+}
+
+fn ended(mut job: Job) -> Job {
+    let end = job.over_at().unwrap();
     job.apply(Event::History(History::default()), end);
     job
+}
+
+fn job(name: &str, step: f64) -> Job {
+    ended(heard_out(name, name, step, 0.0))
 }
 
 /// However late what is older comes, it counts as older. The same for more jobs than are kept.
@@ -238,5 +248,63 @@ async fn a_job_that_ends_meanwhile_is_learned_on_top() {
     (0..40).for_each(|number| wanted.learn(&job(&format!("old-{number}"), 3.0)));
     live.iter().for_each(|job| wanted.learn(job));
     assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+    relay.shutdown().await;
+}
+
+/// A prompt runs once, however many jobs follow it: it is learned once, and recalled once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_several_jobs_follow_is_learned_once() {
+    let relay = relay().await;
+    relay.recorder().ready().await;
+    let mut once = CostModel::default();
+    let followers = ["one", "other", "third"];
+    // The second prompt deviates from the first: learned twice, it would count more.
+    for (prompt, step, from) in [("a", 0.5, 0.0), ("b", 0.8, 100.0)] {
+        let of = |follower: &str| heard_out(&format!("{follower}-{prompt}"), prompt, step, from);
+        once.learn(&ended(of("one")));
+        for follower in followers {
+            relay.jobs().insert(of(follower), Some(0), 0);
+        }
+        for follower in followers {
+            let id = of(follower).id().clone();
+            relay.ingest(&id, Event::History(History::default()));
+            relay.durable(&id).await;
+        }
+    }
+    let jobs = [job("any", 0.5)];
+    assert_eq!(told(&relay.model(), &jobs), told(&once, &jobs));
+
+    let store = relay.recorder().store();
+    let runs = store.node_runs(BACKEND, Timestamp::now(), 10_000).await;
+    let runs = runs.unwrap();
+    assert_eq!(runs.len(), 12, "the nodes of every job are kept");
+    let mut kept: Vec<KeptJob> = KeptJob::of(BACKEND, runs).collect();
+    kept.sort_by_key(KeptJob::began_at);
+    let mut recalled = CostModel::default();
+    for job in &kept {
+        recalled.recall(&job.backend, &job.past());
+    }
+    let (wanted, found) = (told(&once, &jobs), told(&recalled, &jobs));
+    for (wanted, found) in wanted[0].iter().zip(found[0]) {
+        let (wanted, found) = (wanted.unwrap(), found.unwrap());
+        assert!((wanted - found).abs() <= 1e-6 * wanted, "{wanted} {found}");
+    }
+    relay.shutdown().await;
+}
+
+/// A prompt under the id of one that is over is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_prompt_with_the_same_id_is_learned_too() {
+    let relay = relay().await;
+    let mut both = CostModel::default();
+    for (name, step, from) in [("first", 0.5, 0.0), ("second", 0.8, 100.0)] {
+        let job = heard_out(name, "same", step, from);
+        both.learn(&ended(job.clone()));
+        let id = job.id().clone();
+        relay.jobs().insert(job, Some(0), 0);
+        relay.ingest(&id, Event::History(History::default()));
+    }
+    let jobs = [job("any", 0.5)];
+    assert_eq!(told(&relay.model(), &jobs), told(&both, &jobs));
     relay.shutdown().await;
 }
