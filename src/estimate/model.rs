@@ -8,7 +8,7 @@ use super::noise::Noise;
 use super::past::PastRun;
 use super::samples::Cost;
 use super::slowness::Slowness;
-use crate::job::{Effort, Job, PlannedNode, Role, Status};
+use crate::job::{Job, NodeRun, NodeState, PlannedNode, Role, Status};
 
 /// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
 const SPEED_INERTIA: f64 = 1.0;
@@ -55,7 +55,7 @@ struct Machine {
 #[derive(Debug, Clone, Default)]
 struct Backend {
     costs: Costs,
-    /// The signatures of the loaders that the last job needed: their models are warm.
+    /// The signatures of the loaders that the last job used: their models are warm.
     loaded: Vec<String>,
 }
 
@@ -96,15 +96,22 @@ impl Prediction {
 impl CostModel {
     /// Takes note of what the nodes of a job that is over have cost.
     pub fn learn(&mut self, job: &Job) {
-        let Some(name) = job.backend() else {
+        let (Some(name), Some(_)) = (job.backend(), job.started_at()) else {
             return;
         };
         let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
-        let loaders = job
-            .plan()
-            .needed()
-            .filter(|(_, node)| node.role == Role::Loader);
-        let loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
+        let cached = job.plan().needed();
+        let cached = cached.filter(|(id, _)| job.nodes().is_cached(id));
+        let cached: Vec<&PlannedNode> = cached.map(|(_, node)| node).collect();
+        if runs.is_empty() && cached.is_empty() {
+            return;
+        }
+        // A loader that the job did not come to has loaded nothing.
+        let ran = runs.iter().map(|run| (run.class, run.signature));
+        let cached = cached
+            .iter()
+            .map(|node| (&*node.class_type, &*node.signature));
+        let loaded = loaders(ran.chain(cached));
         self.take(name, &runs, loaded);
     }
 
@@ -114,17 +121,18 @@ impl CostModel {
         let (Some(name), Some(over_at)) = (job.backend(), job.over_at()) else {
             return Vec::new();
         };
-        let is_finished = |effort: &Effort| {
-            job.status() == Status::Completed || effort.ended_at.is_some_and(|end| end < over_at)
+        let is_finished = |run: &NodeRun<'_>| {
+            run.state == NodeState::Finished
+                && (job.status() == Status::Completed
+                    || run.ended_at.is_some_and(|end| end < over_at))
         };
-        let ran = job.plan().nodes().filter_map(|(id, node)| {
-            let effort = job.nodes().effort(id);
-            let is_told = |effort: &&Effort| !effort.was_missed && is_finished(effort);
-            Some((id, node, effort.filter(is_told)?))
+        let ran = job.nodes().timeline().into_iter().filter(is_finished);
+        let ran = ran.filter_map(|run| {
+            let effort = job.nodes().effort(run.id)?;
+            let node = job.plan().node(run.id)?;
+            (!effort.was_missed).then_some((run.id, node, effort))
         });
-        let mut ran: Vec<(&str, &PlannedNode, &Effort)> = ran.collect();
-        ran.sort_by_key(|(id, _, effort)| (effort.started_at, *id));
-        let runs = ran.into_iter().map(|(id, node, effort)| {
+        let runs = ran.map(|(id, node, effort)| {
             let pace = effort.pace();
             let run = PastRun {
                 class: &node.class_type,
@@ -142,11 +150,14 @@ impl CostModel {
         runs.collect()
     }
 
-    /// Takes note of the runs of one job, in their order, and of the signatures of the loaders that it
-    /// needed.
+    /// Takes note of the runs of one job, in their order, as far as they can be true, and of the
+    /// signatures of the loaders that it used.
     pub(super) fn take(&mut self, name: &str, runs: &[PastRun<'_>], loaded: Vec<String>) {
-        let runs: Vec<(PlannedNode, &PastRun<'_>)> =
-            runs.iter().map(|run| (run.node(), run)).collect();
+        let runs: Vec<(PlannedNode, &PastRun<'_>)> = runs
+            .iter()
+            .filter(|run| run.is_sound())
+            .map(|run| (run.node(), run))
+            .collect();
         let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
         let mut is_judged = false;
         for (node, run) in &runs {
@@ -293,6 +304,12 @@ impl CostModel {
             .get(host(backend))
             .map_or(0.0, |machine| machine.slowness.now())
     }
+}
+
+/// The signatures of those nodes that load models, of nodes by their classes and signatures.
+pub(super) fn loaders<'a>(nodes: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    let loaders = nodes.filter(|(class, _)| Role::of(class) == Role::Loader);
+    loaders.map(|(_, signature)| signature.to_owned()).collect()
 }
 
 /// The machine that a backend runs on: its name without port and path.

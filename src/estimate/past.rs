@@ -1,8 +1,19 @@
 //! What was learned before: runs that the store kept, and prompts that the server's history tells of.
 
-use super::model::CostModel;
+use std::ops::RangeInclusive;
+
+use super::model::{CostModel, loaders};
 use super::samples::Cost;
 use crate::job::{Plan, PlannedNode, Role};
+
+/// No node takes longer: that is thirty years.
+const MAX_SECONDS: f64 = 1e9;
+
+/// No node has more ticks.
+const MAX_TICKS: f64 = 1e9;
+
+/// The work of a node. With less or more, what is scaled by it grows beyond all numbers.
+const UNITS: RangeInclusive<f64> = 1e-6..=1e12;
 
 /// What one run of a node tells of its cost: [`CostModel::runs`] of a job, `node_runs` of the store.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,13 +55,13 @@ impl PastRun<'_> {
     }
 
     /// Whether its numbers can be what they are said to be: somebody else may have written them.
-    fn is_sound(&self) -> bool {
-        let is_time = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
-        let is_count = |count: f64| count.is_finite() && count > 0.0;
+    pub(super) fn is_sound(&self) -> bool {
+        let is_time = |seconds: f64| (0.0..=MAX_SECONDS).contains(&seconds);
+        let is_count = |ticks: f64| ticks > 0.0 && ticks <= MAX_TICKS;
         is_time(self.seconds)
             && self.tick.is_none_or(is_time)
             && self.ticks.is_none_or(is_count)
-            && self.units.is_none_or(is_count)
+            && self.units.is_none_or(|units| UNITS.contains(&units))
             && self.steps != Some(0)
     }
 }
@@ -59,11 +70,11 @@ impl CostModel {
     /// Takes note of the runs of one job that were kept from earlier, in the order of their starts. The
     /// oldest job comes first. What [`CostModel::learn`] took note of is recalled the same.
     pub fn recall(&mut self, backend: &str, runs: &[PastRun<'_>]) {
-        let loaders = runs
-            .iter()
-            .filter(|run| Role::of(run.class) == Role::Loader);
-        let loaded = loaders.map(|run| run.signature.to_owned()).collect();
-        let ran = runs.iter().filter(|run| !run.is_cached && run.is_sound());
+        if runs.is_empty() {
+            return;
+        }
+        let loaded = loaders(runs.iter().map(|run| (run.class, run.signature)));
+        let ran = runs.iter().filter(|run| !run.is_cached);
         let ran: Vec<PastRun<'_>> = ran.copied().collect();
         self.take(backend, &ran, loaded);
     }
@@ -94,8 +105,8 @@ impl CostModel {
             };
             (*node, is_cold, cost)
         });
-        let loaders = plan.needed().filter(|(_, node)| node.role == Role::Loader);
-        let loaded = loaders.map(|(_, node)| node.signature.clone()).collect();
+        let needed = plan.needed();
+        let loaded = loaders(needed.map(|(_, node)| (&*node.class_type, &*node.signature)));
         self.take_guess(backend, runs.collect(), loaded);
     }
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::job::{Event, History, JobId, NodeReport, NodeState};
+use crate::job::{Absence, Event, History, JobError, JobId, NodeReport, NodeState};
 
 fn at(seconds: f64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds)

@@ -187,3 +187,142 @@ fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
         [("4", 2.0), ("3", 10.0), ("5", 0.0), ("8", 1.0), ("9", 0.5)]
     );
 }
+
+fn end(job: &mut Job, verdict: Verdict, seconds: f64) {
+    job.apply(Event::Ended(verdict), at(seconds));
+    job.apply(Event::History(History::default()), at(seconds));
+}
+
+/// What was kept of a job: its runs, and what need not run.
+fn recall(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
+    let mut kept = runs.to_vec();
+    let is_cached = |id: &str| job.nodes().is_cached(id);
+    let cached = job.plan().needed().filter(|(id, _)| is_cached(id));
+    kept.extend(cached.map(|(_, node)| PastRun {
+        class: &node.class_type,
+        signature: &node.signature,
+        units: None,
+        steps: None,
+        is_cold: false,
+        is_cached: true,
+        seconds: 0.0,
+        tick: None,
+        ticks: None,
+    }));
+    model.recall("b", &kept);
+}
+
+#[test]
+fn models_that_a_job_did_not_come_to_are_not_loaded() {
+    let plan = graph(20, 512);
+    let other = json!({
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "other"}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "model": ["2", 0]}}
+    });
+    let other = Plan::from_graph(other.as_object().unwrap(), None);
+    let mut deleted = job(other.clone());
+    deleted.apply(Event::Gone(Absence::Deleted), at(1.0));
+    let mut broken_off = job(other.clone());
+    begin(&mut broken_off, "1", 0.0);
+    end(&mut broken_off, Verdict::Cancelled, 1.0);
+    let mut while_loading = job(other.clone());
+    begin(&mut while_loading, "1", 0.0);
+    begin(&mut while_loading, "2", 1.0);
+    end(&mut while_loading, Verdict::Cancelled, 2.0);
+    let mut loaded = job(other.clone());
+    begin(&mut loaded, "2", 0.0);
+    begin(&mut loaded, "1", 1.0);
+    end(&mut loaded, Verdict::Cancelled, 2.0);
+    let mut cached = job(other.clone());
+    let nodes = vec!["2".to_owned()];
+    cached.apply(Event::Cached { nodes }, at(0.0));
+    end(&mut cached, Verdict::Cancelled, 2.0);
+    // Whether the other model is there then, and that of the job before.
+    for (job, is_other_there, is_own_there) in [
+        (deleted, false, true),
+        (broken_off, false, true),
+        (while_loading, false, false),
+        (loaded, true, false),
+        (cached, true, false),
+    ] {
+        let mut learned = taught(1);
+        let mut recalled = learned.clone();
+        let runs = learned.runs(&job);
+        let runs: Vec<PastRun<'_>> = runs.into_iter().map(|(_, run)| run).collect();
+        recall(&mut recalled, &job, &runs);
+        learned.learn(&job);
+        for model in [&learned, &recalled] {
+            let is_there =
+                |plan: &Plan, id: &str| !model.is_cold("b", plan.node(id).unwrap(), |_| false);
+            assert_eq!(is_there(&other, "2"), is_other_there, "{job:?}");
+            assert_eq!(is_there(&plan, "4"), is_own_there, "{job:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_no_node_has_are_not_believed() {
+    let (plan, other) = (graph(20, 512), graph(40, 1024));
+    let node = plan.node("3").unwrap();
+    let run = PastRun {
+        class: &node.class_type,
+        signature: &node.signature,
+        units: Some(node.units),
+        steps: node.steps,
+        is_cold: true,
+        is_cached: false,
+        seconds: 2.0,
+        tick: Some(0.1),
+        ticks: Some(20.0),
+    };
+    let units = [1e-300, 1e-7, 1e13, 1e300].map(|units| PastRun {
+        units: Some(units),
+        ..run
+    });
+    let seconds = [1e10, 1e300].map(|seconds| PastRun { seconds, ..run });
+    let tick = [1e10, 1e300].map(|tick| PastRun {
+        tick: Some(tick),
+        ..run
+    });
+    let ticks = [0.0, 1e10, 1e300].map(|ticks| PastRun {
+        ticks: Some(ticks),
+        ..run
+    });
+    for wrong in [&units[..], &seconds, &tick, &ticks].concat() {
+        let mut model = CostModel::default();
+        model.recall("b", &[wrong]);
+        for node in [node, other.node("3").unwrap()] {
+            let told = model.predict("b", node, true);
+            assert_eq!(told.nearness, model::Nearness::Table, "{wrong:?}");
+        }
+    }
+    let mut model = CostModel::default();
+    model.recall("b", &[run]);
+    let told = model.predict("b", node, true);
+    assert_eq!(told.nearness, model::Nearness::Exact);
+}
+
+#[test]
+fn a_node_that_failed_before_its_job_ended_is_not_learned() {
+    let report = |node: &str, state: NodeState| NodeReport {
+        node: node.to_owned(),
+        display: None,
+        value: 1.0,
+        max: 1.0,
+        state,
+        loading: false,
+    };
+    let mut job = job(graph(20, 512));
+    begin(&mut job, "4", 0.0);
+    let reports = vec![report("4", NodeState::Finished)];
+    job.apply(Event::Nodes(reports), at(2.0));
+    begin(&mut job, "3", 2.0);
+    let reports = vec![report("3", NodeState::Failed)];
+    job.apply(Event::Nodes(reports), at(3.0));
+    let failed = Verdict::Failed(JobError::without_outputs());
+    end(&mut job, failed, 3.1);
+    let runs = CostModel::default().runs(&job);
+    let ids: Vec<&str> = runs.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, ["4"]);
+}
