@@ -146,12 +146,15 @@ impl Estimate {
     }
 
     /// Where no graph is known: the time so far, projected over the share of the bars that was seen.
+    ///
+    /// The graph may come a moment later, and what was shown does not fall: one node that is done at
+    /// once is not to be taken for all.
     fn projected(job: &Job, elapsed: f64) -> Self {
         let fraction = job.nodes().share(job.plan()).min(MAX_SHARE);
         let is_enough = elapsed >= MIN_ELAPSED && fraction >= MIN_SHARE;
         let remaining = is_enough.then(|| elapsed * (1.0 - fraction) / fraction);
         Self {
-            fraction,
+            fraction: if is_enough { fraction } else { 0.0 },
             remaining,
             ..Self::default()
         }

@@ -167,3 +167,24 @@ fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
     }
     assert!(left[1] > 10.0 && left[2] < 2.0, "{left:?}");
 }
+
+/// The graph comes a moment later, and shown progress never falls.
+#[test]
+fn one_node_that_is_done_does_not_tell_that_all_are() {
+    let mut job = job(Plan::default());
+    job.apply(Event::Started, at(0.0));
+    let report = NodeReport {
+        node: "4".to_owned(),
+        display: None,
+        value: 1.0,
+        max: 1.0,
+        state: NodeState::Finished,
+        loading: false,
+    };
+    job.apply(Event::Nodes(vec![report]), at(0.1));
+    let model = CostModel::default();
+    let estimate = Estimate::of(&job, &model, at(0.1));
+    assert_eq!((estimate.fraction, estimate.remaining), (0.0, None));
+    let estimate = Estimate::of(&job, &model, at(2.0));
+    assert!(estimate.fraction > 0.0 && estimate.remaining.is_some());
+}
