@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use baseline::Algorithm;
 
@@ -115,4 +117,36 @@ fn prompts_with_one_id_have_their_own_graphs_and_ends() {
     assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
     let is_known: Vec<bool> = trial.jobs.iter().map(|job| job.is_known).collect();
     assert_eq!(is_known, [false, false], "the graphs differ in their steps");
+}
+
+/// The second prompt starts before the first one has ended.
+#[test]
+fn prompts_that_overlap_are_both_asked_until_their_ends() {
+    let meta = r#"{"comfyui_version": "0.8.0", "scenario": "overlap"}"#;
+    let said = [
+        (0.0, "execution_start", "a"),
+        (1.0, "execution_start", "b"),
+        (4.0, "execution_success", "a"),
+        (5.0, "execution_success", "b"),
+    ];
+    let frames = said.map(|(t, kind, id)| {
+        let text = json!({"type": kind, "data": {"prompt_id": id}}).to_string();
+        json!({"t": t, "socket": "main", "text": text}).to_string()
+    });
+    let prompts = ["a", "b"].map(|id| {
+        let graph = json!({"9": {"class_type": "SaveImage", "inputs": {"images": id}}});
+        json!({
+            "t": 0.0, "t_end": 0.0, "method": "POST", "path": "/prompt", "status": 200,
+            "request_body": {"prompt": graph}, "response": {"prompt_id": id},
+        })
+        .to_string()
+    });
+    let recording = Recording::parse(meta, &frames.join("\n"), &prompts.join("\n")).unwrap();
+    let trial = Trial::in_order(&[recording]);
+    let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
+    assert_eq!(durations, [4.0, 4.0]);
+    for job in &trial.jobs {
+        assert_eq!(job.answers.len(), trial::MOMENTS);
+    }
+    Table::of(&trial.jobs.iter().collect::<Vec<_>>());
 }

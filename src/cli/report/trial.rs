@@ -132,9 +132,8 @@ impl Learned {
         let mut prompts: HashMap<String, Prompt> = HashMap::new();
         let mut running: Option<String> = None;
         while let Some((t, prompt_id, event)) = heard.next() {
-            if let Some(id) = &running
-                && let Some(prompt) = prompts.get_mut(id)
-            {
+            // Also of those that do not run: one may start before the last one has ended.
+            for prompt in prompts.values_mut() {
                 self.ask(prompt, t);
             }
             let Some(id) = prompt_id.or_else(|| running.clone()) else {
