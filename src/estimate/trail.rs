@@ -97,7 +97,17 @@ impl Trail {
         {
             return;
         }
-        if self.points.len() == MAX_POINTS {
+        let point = Point {
+            at,
+            estimate,
+            progress,
+        };
+        // At one moment, the last word counts.
+        if let Some(last) = self.points.last_mut().filter(|last| last.at == at) {
+            *last = point;
+            return;
+        }
+        if self.points.len() >= MAX_POINTS {
             let span = at.duration_since(self.points[0].at).as_secs_f64();
             self.gap = span / (MAX_POINTS / 2) as f64;
             let mut kept: Option<Timestamp> = None;
@@ -111,11 +121,7 @@ impl Trail {
                 keep
             });
         }
-        self.points.push(Point {
-            at,
-            estimate,
-            progress,
-        });
+        self.points.push(point);
     }
 
     /// Holds what was said against the truth. Marks before the first word are left out.
@@ -212,5 +218,19 @@ mod tests {
             assert!(score.error.unwrap() < 0.02, "{score:?}");
             assert!(score.progress_error <= 2.0, "{score:?}");
         }
+    }
+
+    /// Several events may bear one time.
+    #[test]
+    fn what_is_said_last_at_one_moment_counts() {
+        let mut trail = trail();
+        for number in 0..4 * MAX_POINTS {
+            trail.note(told(number as f64), 50, at(5.0));
+            assert!(trail.points.len() <= MAX_POINTS);
+        }
+        let last = (4 * MAX_POINTS - 1) as f64;
+        let scores = trail.scores(at(0.0), at(10.0));
+        assert_eq!(scores[0].mark, 50);
+        assert_eq!(scores[0].error, Some((last - 5.0) / 10.0));
     }
 }
