@@ -210,8 +210,8 @@ pub(super) fn record(
 
 fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<NodeRunRecord> {
     // What was not learned must not be recalled either: without a signature it tells nothing.
-    let signature = |planned: Option<&PlannedNode>| {
-        let planned = planned.filter(|_| costs.is_some());
+    let signature = |planned: Option<&PlannedNode>, is_told: bool| {
+        let planned = planned.filter(|_| is_told);
         planned.map(|node| node.signature.clone())
     };
     let ended_at = job.ended_at().unwrap_or_default();
@@ -220,16 +220,17 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
     let ran = job.nodes().timeline().into_iter().map(|run| {
         let planned = job.plan().node(run.display);
         let until = run.ended_at.map_or(over_at, |end| end.min(over_at));
+        let cost = costs.and_then(|costs| costs.get(run.id).copied());
         NodeRunRecord {
             node: run.id.to_owned(),
             class: planned.map(|node| node.class_type.clone()),
             // What a node was expanded to costs something else than the node.
-            signature: signature(job.plan().node(run.id)),
+            signature: signature(job.plan().node(run.id), cost.is_some()),
             started_at: run.started_at,
             seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
-            cost: costs.and_then(|costs| costs.get(run.id).copied()),
+            cost,
         }
     });
     let began_at = job.started_at().unwrap_or(ended_at);
@@ -238,7 +239,7 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
         Some(NodeRunRecord {
             node: id.to_owned(),
             class: Some(planned.class_type.clone()),
-            signature: signature(Some(planned)),
+            signature: signature(Some(planned), costs.is_some()),
             started_at: began_at,
             seconds: 0.0,
             steps: None,

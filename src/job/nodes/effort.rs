@@ -11,6 +11,9 @@ const MAX_TICKS: f64 = 1e9;
 /// How many times the usual a tick may take and be believed to last: what takes longer is a stall.
 const STALL: f64 = 4.0;
 
+/// The share of the usual below which ticks have been held back: they come all at once.
+const AT_ONCE: f64 = 0.5;
+
 /// After how much of a bar's usual time, or one tick, what was seen counts half for the recent pace.
 const RECENT: f64 = 0.1;
 
@@ -35,6 +38,8 @@ pub struct Effort {
     last: Option<(Timestamp, f64)>,
     /// The ticks after the first one and their seconds, older ones counting less.
     recent: (f64, f64),
+    /// The seconds of a stall that were not believed, and what a tick took before it.
+    stalled: Option<(f64, f64)>,
 }
 
 impl Effort {
@@ -48,6 +53,7 @@ impl Effort {
             first: None,
             last: None,
             recent: (0.0, 0.0),
+            stalled: None,
         }
     }
 
@@ -80,11 +86,31 @@ impl Effort {
     fn remember(&mut self, ticks: f64, seconds: f64) {
         let (mut seconds, mut kept) = (seconds, 1.0);
         if let Some((all, took)) = self.pace() {
-            let usual = took / all;
-            seconds = seconds.min(STALL * ticks.max(1.0) * usual);
-            kept = 0.5_f64.powf(seconds / ((RECENT * self.length).max(1.0) * usual));
+            seconds = self.believed(ticks, seconds, took / all);
+            // Until it is clear what a stall was, nothing is forgotten.
+            if self.stalled.is_none() {
+                kept = 0.5_f64.powf(seconds * all / ((RECENT * self.length).max(1.0) * took));
+            }
         }
         self.recent = (self.recent.0 * kept + ticks, self.recent.1 * kept + seconds);
+    }
+
+    /// The seconds that ticks are believed to have taken. A stall is cut short; where what it held back
+    /// then comes all at once, the rest of it was theirs.
+    fn believed(&mut self, ticks: f64, seconds: f64, usual: f64) -> f64 {
+        let most = STALL * ticks.max(1.0) * usual;
+        match self.stalled.take() {
+            _ if seconds > most => {
+                self.stalled = Some((seconds - most, usual));
+                most
+            }
+            Some((rest, usual)) if seconds < AT_ONCE * ticks * usual => {
+                let theirs = rest.min(ticks * usual - seconds);
+                self.stalled = Some((rest - theirs, usual));
+                seconds + theirs
+            }
+            _ => seconds,
+        }
     }
 
     /// The ticks so far.
@@ -162,16 +188,23 @@ mod tests {
 
     #[test]
     fn ticks_that_come_all_at_once_are_not_taken_for_speed() {
-        let effort = effort([1.0, 2.0, 3.0, 4.0, 9.0, 9.0, 9.0, 9.0, 9.0]);
-        assert_eq!(tick(effort.pace()), 1.0);
-        assert!((tick(effort.recent_pace()) - 1.0).abs() < 0.05);
+        for held in [4, 5, 14] {
+            let end = 4.0 + f64::from(held);
+            let moved = [1.0, 2.0, 3.0, 4.0].into_iter();
+            let effort = effort(moved.chain((0..held).map(|_| end)));
+            assert_eq!(tick(effort.pace()), 1.0);
+            let recent = tick(effort.recent_pace());
+            assert!((recent - 1.0).abs() < 0.1, "{held}: {recent}");
+        }
     }
 
     #[test]
     fn one_stall_is_not_taken_for_the_pace() {
-        let effort = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
-        assert!(tick(effort.pace()) > 6.0);
-        assert!(tick(effort.recent_pace()) < 4.0);
+        let stalled = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
+        assert!(tick(stalled.pace()) > 6.0);
+        assert!(tick(stalled.recent_pace()) < 4.0);
+        let later = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0, 36.0, 37.0, 38.0, 39.0]);
+        assert!(tick(later.recent_pace()) < 2.0);
     }
 
     #[test]
