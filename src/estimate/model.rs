@@ -158,10 +158,13 @@ impl CostModel {
             .filter(|run| run.is_sound())
             .map(|run| (run.node(), run))
             .collect();
+        let predictions = runs
+            .iter()
+            .map(|(node, run)| self.predict(name, node, run.is_cold));
+        let predictions: Vec<Prediction> = predictions.collect();
         let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
         let mut is_judged = false;
-        for (node, run) in &runs {
-            let expected = self.predict(name, node, run.is_cold);
+        for ((node, run), expected) in runs.iter().zip(&predictions) {
             // Where its work is not known, nothing can be expected of it.
             if expected.nearness <= Nearness::Elsewhere && run.units.is_some() {
                 let weight = weight(node.role, run.seconds, expected.seconds)
@@ -171,7 +174,8 @@ impl CostModel {
                 is_judged = true;
             }
         }
-        let is_inside = self.is_inside(name, &runs);
+        let took: f64 = runs.iter().map(|(_, run)| run.seconds).sum();
+        let is_inside = self.is_inside(name, &predictions, took);
         let slowness = surprise / weights;
         let pace = (slowness * SPEED_TRUST).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
@@ -198,15 +202,10 @@ impl CostModel {
         backend.loaded = loaded;
     }
 
-    /// Whether runs took as long altogether as would have been told before they began; `None` where they
-    /// are not all known.
-    fn is_inside(&self, name: &str, runs: &[(PlannedNode, &PastRun<'_>)]) -> Option<bool> {
-        let predictions = runs
-            .iter()
-            .map(|(node, run)| self.predict(name, node, run.is_cold));
-        let predictions: Vec<Prediction> = predictions.collect();
+    /// Whether nodes took as many seconds altogether as would have been told before they began; `None`
+    /// where they are not all known.
+    fn is_inside(&self, name: &str, predictions: &[Prediction], seconds: f64) -> Option<bool> {
         let is_known = |prediction: &Prediction| prediction.nearness == Nearness::Exact;
-        let seconds: f64 = runs.iter().map(|(_, run)| run.seconds).sum();
         let (low, high) = Forecast::of_waiting(name, predictions.iter().copied(), self).interval();
         (seconds >= SHORTEST_TOLD && predictions.iter().all(is_known))
             .then(|| (low..=high).contains(&seconds))

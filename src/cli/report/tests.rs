@@ -83,7 +83,7 @@ const KNOWN: Limits = Limits {
 };
 
 /// The goal for the error is 0.08 here, too. The most of what is missing nothing tells at the start of a
-/// job: how fast the machine is just then. Who knew it would be 5 % off. The rest is a pause of up to half
+/// job: how fast the machine is just then. With that known in hindsight it was 5 %. The rest is a pause of up to half
 /// a second: a server collects its garbage after its first job, and some of that job's last messages wait.
 const KNOWN_WITHOUT_JOB: Limits = Limits {
     error: 0.083,
