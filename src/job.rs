@@ -295,6 +295,31 @@ impl Job {
         self.over_at
     }
 
+    /// What its nodes' runs came to once it is over, in the order of their starts.
+    ///
+    /// None is longer than its work. Where all nodes were heard of to its end, the last one takes until
+    /// its work was over: servers without `progress_state` tell of no end before that, and what ComfyUI
+    /// does after its last node is no other node's.
+    pub fn runs(&self) -> Vec<NodeRun<'_>> {
+        let mut runs = self.nodes.timeline();
+        let Some(over_at) = self.over_at else {
+            return runs;
+        };
+        for run in &mut runs {
+            let end = run.ended_at.map_or(over_at, |end| end.min(over_at));
+            run.ended_at = Some(end);
+        }
+        let counts = self.nodes.counts(&self.plan);
+        let are_all_heard = counts.done + counts.cached == counts.total;
+        if self.status == Status::Completed
+            && are_all_heard
+            && let Some(last) = runs.iter_mut().max_by_key(|run| run.ended_at)
+        {
+            last.ended_at = Some(over_at);
+        }
+        runs
+    }
+
     /// Its graph.
     pub fn plan(&self) -> &Plan {
         &self.plan

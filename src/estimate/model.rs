@@ -126,13 +126,13 @@ impl CostModel {
                 && (job.status() == Status::Completed
                     || run.ended_at.is_some_and(|end| end < over_at))
         };
-        let ran = job.nodes().timeline().into_iter().filter(is_finished);
+        let ran = job.runs().into_iter().filter(is_finished);
         let ran = ran.filter_map(|run| {
             let effort = job.nodes().effort(run.id)?;
             let node = job.plan().node(run.id)?;
-            (!effort.was_missed).then_some((run.id, node, effort))
+            (!effort.was_missed).then_some((run, node, effort))
         });
-        let runs = ran.map(|(id, node, effort)| {
+        let runs = ran.map(|(ran, node, effort)| {
             let pace = effort.pace();
             let run = PastRun {
                 class: &node.class_type,
@@ -141,11 +141,11 @@ impl CostModel {
                 steps: node.steps,
                 is_cold: self.is_cold(name, node, |id| job.nodes().is_cached(id)),
                 is_cached: false,
-                seconds: effort.seconds(over_at),
+                seconds: ran.seconds(),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
                 ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
             };
-            (id, run)
+            (ran.id, run)
         });
         runs.collect()
     }

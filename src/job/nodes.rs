@@ -84,6 +84,14 @@ pub struct NodeRun<'a> {
     pub ended_at: Option<Timestamp>,
 }
 
+impl NodeRun<'_> {
+    /// Seconds from its start to its end; 0 while that was not heard.
+    pub fn seconds(&self) -> f64 {
+        let took = self.ended_at.map(|end| end.duration_since(self.started_at));
+        took.map_or(0.0, |took| took.as_secs_f64().max(0.0))
+    }
+}
+
 /// How many of the needed nodes are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {

@@ -308,3 +308,39 @@ fn nodes_at_work_are_interrupted_by_a_cancellation() {
     job.apply(Event::Gone(Absence::Forgotten), MOMENT);
     assert_eq!(job.nodes().timeline()[0].state, NodeState::Interrupted);
 }
+
+/// The seconds of each run of a job of which these nodes began at these seconds, one after the other, and
+/// were done at second 4. At 5 the prompt was over.
+fn kept(began: &[(&str, i64)]) -> Vec<f64> {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut job = job();
+    job.apply(Event::Planned(sampler()), at(0));
+    for (node, second) in began {
+        job.apply(started(node), at(*second));
+    }
+    let (node, _) = began.last().unwrap();
+    let report = NodeReport {
+        node: (*node).to_owned(),
+        display: None,
+        value: 1.0,
+        max: 1.0,
+        state: NodeState::Finished,
+        loading: false,
+    };
+    job.apply(Event::Nodes(vec![report]), at(4));
+    job.apply(Event::Ended(Verdict::Completed), at(5));
+    job.apply(Event::History(History::default()), at(9));
+    job.runs().iter().map(NodeRun::seconds).collect()
+}
+
+#[test]
+fn the_last_node_takes_until_the_prompt_is_over() {
+    let seconds = kept(&[("4", 0), ("3", 1), ("9", 3)]);
+    assert_eq!(seconds, [1.0, 2.0, 2.0]);
+}
+
+#[test]
+fn what_nothing_was_heard_of_is_not_the_last_nodes_that_was() {
+    let seconds = kept(&[("4", 0), ("3", 1)]);
+    assert_eq!(seconds, [1.0, 3.0]);
+}

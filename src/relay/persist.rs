@@ -214,12 +214,8 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
         let planned = planned.filter(|_| is_told);
         planned.map(|node| node.signature.clone())
     };
-    let ended_at = job.ended_at().unwrap_or_default();
-    // The work was over before its end was read.
-    let over_at = job.over_at().unwrap_or(ended_at);
-    let ran = job.nodes().timeline().into_iter().map(|run| {
+    let ran = job.runs().into_iter().map(|run| {
         let planned = job.plan().node(run.display);
-        let until = run.ended_at.map_or(over_at, |end| end.min(over_at));
         let cost = costs.and_then(|costs| costs.get(run.id).copied());
         NodeRunRecord {
             node: run.id.to_owned(),
@@ -227,13 +223,13 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
             // What a node was expanded to costs something else than the node.
             signature: signature(job.plan().node(run.id), cost.is_some()),
             started_at: run.started_at,
-            seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
+            seconds: run.seconds(),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
             cost,
         }
     });
-    let began_at = job.started_at().unwrap_or(ended_at);
+    let began_at = job.started_at().or(job.ended_at()).unwrap_or_default();
     let cached = job.nodes().cached_ids().filter_map(|id| {
         let planned = job.plan().node(id).filter(|node| node.needed)?;
         Some(NodeRunRecord {
