@@ -4,6 +4,9 @@
 //! [`CostModel`], learned from nodes that have finished. As the job runs, its own nodes and bars show
 //! how fast the machine is today, and correct the rest. The share that is done is the share of *time*:
 //! what has passed, over what has passed and what is left.
+//!
+//! What is told is the middle of what may come, so that it is too long as often as too short. For one node
+//! that is about the median of its runs, for many somewhat more than the sum of theirs.
 
 mod costs;
 mod forecast;
@@ -12,6 +15,8 @@ mod noise;
 mod past;
 mod samples;
 mod slowness;
+mod spread;
+mod total;
 mod trail;
 
 use jiff::Timestamp;

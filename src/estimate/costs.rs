@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::samples::{Cost, Samples};
+use super::samples::{Cost, Expected, Samples};
 use crate::job::{PlannedNode, Role};
 
 /// The most signatures that are remembered: whatever is unlike the one before, such as a text that goes
@@ -43,8 +43,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn cost(&self, is_cold: bool) -> Option<Cost> {
-        let (cold, warm) = (self.cold.middle(), self.warm.middle());
+    pub(super) fn expected(&self, is_cold: bool) -> Option<Expected> {
+        let (cold, warm) = (self.cold.expected(), self.warm.expected());
         if is_cold {
             cold.or(warm)
         } else {
@@ -92,8 +92,8 @@ impl Costs {
         self.exact.retain(|_, known| known.at >= oldest);
     }
 
-    pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
-        self.exact.get(&node.signature)?.runs.cost(is_cold)
+    pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
+        self.exact.get(&node.signature)?.runs.expected(is_cold)
     }
 
     /// How many runs of the node's signature there are, as many as are remembered at most.
@@ -105,28 +105,31 @@ impl Costs {
         })
     }
 
-    pub(super) fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
+    pub(super) fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
         Some(scaled(
-            self.classes.get(&node.class_type)?.cost(is_cold)?,
+            self.classes.get(&node.class_type)?.expected(is_cold)?,
             node,
         ))
     }
 
-    pub(super) fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<Cost> {
+    pub(super) fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
         // What is unlike everything else tells nothing of its like.
         let pair = self
             .roles
             .get(&node.role)
             .filter(|_| node.role != Role::Other)?;
-        Some(scaled(pair.cost(is_cold)?, node))
+        Some(scaled(pair.expected(is_cold)?, node))
     }
 }
 
-fn scaled(unit: Cost, node: &PlannedNode) -> Cost {
-    Cost {
-        seconds: unit.seconds * node.units,
-        tick: unit.tick.map(|tick| tick * tick_units(node)),
-        ticks: None,
+fn scaled(unit: Expected, node: &PlannedNode) -> Expected {
+    Expected {
+        cost: Cost {
+            seconds: unit.cost.seconds * node.units,
+            tick: unit.cost.tick.map(|tick| tick * tick_units(node)),
+            ticks: None,
+        },
+        spread: unit.spread.scaled(node.units),
     }
 }
 

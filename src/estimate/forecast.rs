@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use super::model::{CostModel, Nearness, Prediction, log_ratio, weight};
 use super::noise::Noise;
+use super::spread::Spread;
+use super::total::Total;
 use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
@@ -13,7 +15,7 @@ use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
 const SPEED_INERTIA: f64 = 0.6;
 
 /// How much of the machine's slowness is expected of the next job.
-const SLOWNESS_LASTS: f64 = 0.6;
+const SLOWNESS_LASTS: f64 = 0.5;
 
 /// What the tick that was predicted counts beside the ticks that are seen, in ticks.
 const TICK_INERTIA: f64 = 1.0;
@@ -31,11 +33,8 @@ const EVIDENCE: f64 = 0.02;
 /// What an interval has at least on either side for each node, in seconds.
 const JITTER: f64 = 0.02;
 
-/// The deviation that all nodes of a job share, as a share of the machine's noise.
-const SHARED_DEVIATION: f64 = 0.4;
-
-/// How many deviations the 10th and 90th percentile are away from the middle.
-const INTERVAL: f64 = 1.6;
+/// How many deviations the 10th and 90th percentile of a normal distribution are away from its middle.
+const INTERVAL: f64 = 1.28;
 
 /// What a job has left.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -187,35 +186,33 @@ impl Forecast {
 
     /// What waits comes one after the other; what runs, runs at the same time.
     fn sum(open: &[Open<'_>], slowness: f64, noise: Noise, is_live: bool, now: Timestamp) -> Self {
-        let (mut remaining, mut variance) = (0.0, 0.0);
-        let mut running = (0.0, 0.0);
+        let mut total = Total::default();
+        let mut longest: Option<(f64, Spread)> = None;
         let mut in_table = 0.0;
         for node in open {
-            let seconds = node.prediction.seconds * slowness;
-            let nearness = node.prediction.nearness;
-            let (left, deviation) = match node.effort {
-                None => (seconds, seconds * nearness.deviation(noise)),
+            let (left, spread) = match node.effort {
+                None => node.whole(slowness, noise),
                 Some(effort) => node.left(effort, slowness, noise, now),
             };
-            if nearness == Nearness::Table {
+            if node.prediction.nearness == Nearness::Table {
                 in_table += left;
             }
-            match node.effort {
-                Some(_) if left > running.0 => running = (left, deviation + JITTER),
-                Some(_) => {}
-                None => {
-                    remaining += left;
-                    variance += (deviation + JITTER).powi(2);
-                }
+            if node.effort.is_none() {
+                total.add(left, spread);
+            } else if longest.is_none_or(|(longest, _)| left > longest) {
+                longest = Some((left, spread));
             }
         }
-        remaining += running.0;
-        variance +=
-            running.1 * running.1 + (SHARED_DEVIATION * noise.deviation() * remaining).powi(2);
+        if let Some((left, spread)) = longest {
+            total.add(left, spread);
+        }
+        // The machine's speed is the same for all of them.
+        total.sway(noise.deviation());
+        let remaining = total.middle();
         let is_guess = in_table * 2.0 >= remaining;
         Self {
             remaining,
-            deviation: variance.sqrt(),
+            deviation: total.deviation(),
             is_founded: is_live || !is_guess,
             is_guess,
         }
@@ -233,13 +230,28 @@ impl Prediction {
 }
 
 impl Open<'_> {
-    /// What a node at work has left, and its deviation.
-    fn left(&self, effort: &Effort, slowness: f64, noise: Noise, now: Timestamp) -> (f64, f64) {
+    /// What a node takes that has not begun.
+    fn whole(&self, slowness: f64, noise: Noise) -> (f64, Spread) {
+        let seconds = self.prediction.seconds * slowness;
+        let deviation = seconds * self.prediction.nearness.deviation(noise);
+        (seconds, self.spread(slowness, deviation))
+    }
+
+    /// As the runs before tell, but with at least this deviation, in seconds.
+    fn spread(&self, slowness: f64, deviation: f64) -> Spread {
+        let told = self.prediction.spread.scaled(slowness);
+        let variance = told.variance.max(even(deviation).variance);
+        Spread { variance, ..told }
+    }
+
+    /// What a node at work has left.
+    fn left(&self, effort: &Effort, slowness: f64, noise: Noise, now: Timestamp) -> (f64, Spread) {
         let Prediction {
             seconds,
             tick,
             ticks,
             nearness,
+            ..
         } = self.prediction;
         let elapsed = effort.seconds(now);
         let by_time = |silent: f64| {
@@ -247,7 +259,9 @@ impl Open<'_> {
             let left = (expected - elapsed).max(OVERTIME * silent);
             // The nearer its expected end, the less its deviation shrinks with what is left.
             let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
-            (left, left * nearness.deviation(noise) * late)
+            let share = (left / expected.max(1e-3)).min(1.0);
+            let deviation = left * nearness.deviation(noise) * late;
+            (left, self.spread(slowness * share, deviation))
         };
         let Some(ticked_at) = effort.ticked_at() else {
             return by_time(elapsed);
@@ -269,12 +283,20 @@ impl Open<'_> {
         };
         let left = (expected - effort.ticks()).max(0.0) * tick;
         let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
-        let by_bar = (left, left * deviation / (1.0 + seen / 4.0).sqrt());
+        let by_bar = (left, even(left * deviation / (1.0 + seen / 4.0).sqrt()));
         // How many more bars come is not known: then the time that such nodes take is the better guide.
         match by_time(0.0) {
             by_time if ticks.is_none() && effort.had_bars() && by_time.0 > left => by_time,
             _ => by_bar,
         }
+    }
+}
+
+/// That of times that are not skewed, by their deviation in seconds.
+fn even(deviation: f64) -> Spread {
+    Spread {
+        excess: 0.0,
+        variance: (deviation + JITTER).powi(2),
     }
 }
 

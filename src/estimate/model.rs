@@ -6,8 +6,9 @@ use super::costs::Costs;
 use super::forecast::Forecast;
 use super::noise::Noise;
 use super::past::PastRun;
-use super::samples::Cost;
+use super::samples::{Cost, Expected};
 use super::slowness::Slowness;
+use super::spread::Spread;
 use crate::job::{Job, NodeRun, NodeState, PlannedNode, Role, Status};
 
 /// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
@@ -21,7 +22,7 @@ const FARTHER_TELLS: f64 = 0.5;
 const SPEED_TRUST: f64 = 0.9;
 
 /// What the runs on the other servers of a machine count beside a server's own, in runs.
-const NEIGHBOUR_RUNS: f64 = 2.0;
+const NEIGHBOUR_RUNS: f64 = 1.0;
 
 /// The shortest job that tells how far jobs are off, in seconds: below it frames measure their own delays.
 const SHORTEST_TOLD: f64 = 0.3;
@@ -80,6 +81,8 @@ pub(super) struct Prediction {
     pub(super) seconds: f64,
     pub(super) tick: Option<f64>,
     pub(super) ticks: Option<f64>,
+    /// Of the seconds, as far as runs tell.
+    pub(super) spread: Spread,
     pub(super) nearness: Nearness,
 }
 
@@ -89,6 +92,10 @@ impl Prediction {
         seconds: 0.0,
         tick: None,
         ticks: None,
+        spread: Spread {
+            excess: 0.0,
+            variance: 0.0,
+        },
         nearness: Nearness::Table,
     };
 }
@@ -253,18 +260,20 @@ impl CostModel {
     pub(super) fn predict(&self, backend: &str, node: &PlannedNode, is_cold: bool) -> Prediction {
         let own = self.backends.get(backend).map(|backend| &backend.costs);
         let all = Some(&self.everywhere);
-        let look = |costs: Option<&Costs>, by: fn(&Costs, &PlannedNode, bool) -> Option<Cost>| {
+        let look = |costs: Option<&Costs>,
+                    by: fn(&Costs, &PlannedNode, bool) -> Option<Expected>| {
             by(costs?, node, is_cold)
         };
-        let near = |nearness: Nearness| move |cost: Cost| (cost, nearness);
+        let near = |nearness: Nearness| move |expected: Expected| (expected, nearness);
         let machine = self
             .machines
             .get(host(backend))
             .map(|machine| &machine.costs);
-        let beside = |cost: Cost| {
+        let beside = |own_runs: Expected| {
             let runs = own.map_or(0, |own| own.runs(node, is_cold)) as f64;
             let share = NEIGHBOUR_RUNS / (runs + NEIGHBOUR_RUNS);
-            look(machine, Costs::exact).map_or(cost, |neighbours| cost.toward(neighbours, share))
+            let neighbours = look(machine, Costs::exact);
+            neighbours.map_or(own_runs, |neighbours| own_runs.toward(neighbours, share))
         };
         let found = (look(own, Costs::exact)
             .map(beside)
@@ -274,20 +283,19 @@ impl CostModel {
         .or_else(|| look(all, Costs::class).map(near(Nearness::Elsewhere)))
         .or_else(|| look(own, Costs::role).map(near(Nearness::Role)))
         .or_else(|| look(all, Costs::role).map(near(Nearness::Role)));
-        let (cost, nearness) = found.unwrap_or_else(|| {
-            let cost = Cost {
-                seconds: usual_seconds(node.role) * node.units,
-                tick: None,
-                ticks: None,
-            };
-            (cost, Nearness::Table)
-        });
-        Prediction {
-            seconds: cost.seconds,
-            tick: cost.tick,
-            ticks: cost.ticks,
-            nearness,
-        }
+        let from_table = Prediction {
+            seconds: usual_seconds(node.role) * node.units,
+            ..Prediction::UNKNOWN
+        };
+        found.map_or(from_table, |(Expected { cost, spread }, nearness)| {
+            Prediction {
+                seconds: cost.seconds,
+                tick: cost.tick,
+                ticks: cost.ticks,
+                spread,
+                nearness,
+            }
+        })
     }
 
     /// How far known nodes are off on a backend's machine.

@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use super::spread::Spread;
+
 /// How many runs are remembered of one kind.
 const KEPT: usize = 12;
 
@@ -7,7 +9,7 @@ const KEPT: usize = 12;
 const HALF_LIFE: f64 = 8.0;
 
 /// The quantile that is expected.
-const MIDDLE: f64 = 0.45;
+const MIDDLE: f64 = 0.42;
 
 /// The shortest time that counts, in seconds: below it frames differ by chance.
 const SHORTEST: f64 = 1e-3;
@@ -23,9 +25,27 @@ pub(super) struct Cost {
     pub(super) ticks: Option<f64>,
 }
 
-impl Cost {
-    /// Between this cost and another one, of which `share` counts, 0 to 1. The ticks stay.
+/// What runs of one kind cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Expected {
+    /// In the middle.
+    pub(super) cost: Cost,
+    /// Of the seconds from start to end around that.
+    pub(super) spread: Spread,
+}
+
+impl Expected {
+    /// Between this and another, of which `share` counts, 0 to 1. The ticks stay.
     pub(super) fn toward(self, other: Self, share: f64) -> Self {
+        Self {
+            cost: self.cost.toward(other.cost, share),
+            spread: self.spread.toward(other.spread, share),
+        }
+    }
+}
+
+impl Cost {
+    fn toward(self, other: Self, share: f64) -> Self {
         let mix = |own: f64, other: f64| {
             let (own, other) = (own.max(SHORTEST).ln(), other.max(SHORTEST).ln());
             (own + share * (other - own)).exp()
@@ -46,7 +66,7 @@ impl Cost {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Samples {
     runs: VecDeque<Cost>,
-    middle: Option<Cost>,
+    expected: Option<Expected>,
 }
 
 impl Samples {
@@ -55,24 +75,26 @@ impl Samples {
             self.runs.pop_front();
         }
         self.runs.push_back(run);
-        self.middle = Some(Cost {
-            seconds: self.middling(|run| Some(run.seconds)).unwrap_or(SHORTEST),
-            tick: self.middling(|run| run.tick),
-            ticks: self.middling(|run| run.ticks),
-        });
+        let seconds = self.weighed(|run| Some(run.seconds));
+        let cost = Cost {
+            seconds: middling(&seconds).unwrap_or(SHORTEST),
+            tick: middling(&self.weighed(|run| run.tick)),
+            ticks: middling(&self.weighed(|run| run.ticks)),
+        };
+        let spread = Spread::around(cost.seconds, &seconds);
+        self.expected = Some(Expected { cost, spread });
     }
 
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    pub(super) fn middle(&self) -> Option<Cost> {
-        self.middle
+    pub(super) fn expected(&self) -> Option<Expected> {
+        self.expected
     }
 
-    /// About the median, newer runs weighing more. Somewhat below it: times are skewed, and whoever expects
-    /// the long ones is far off where they do not come.
-    fn middling(&self, what: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
+    /// A value of each run that has it, the least first, and its weight: newer runs weigh more.
+    fn weighed(&self, what: impl Fn(&Cost) -> Option<f64>) -> Vec<(f64, f64)> {
         let ages = (0..self.runs.len()).rev();
         let weighed = self.runs.iter().zip(ages).filter_map(|(run, age)| {
             let weight = 0.5_f64.powf(age as f64 / HALF_LIFE);
@@ -80,14 +102,20 @@ impl Samples {
         });
         let mut values: Vec<(f64, f64)> = weighed.collect();
         values.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let enough = MIDDLE * values.iter().map(|(_, weight)| weight).sum::<f64>();
-        let mut below = 0.0;
-        let middle = values.iter().find(|(_, weight)| {
-            below += weight;
-            below >= enough
-        });
-        middle.map(|(value, _)| *value)
+        values
     }
+}
+
+/// About the median of values in their order and their weights. Somewhat below it: times are skewed, and
+/// whoever expects the long ones is far off where they do not come.
+fn middling(values: &[(f64, f64)]) -> Option<f64> {
+    let enough = MIDDLE * values.iter().map(|(_, weight)| weight).sum::<f64>();
+    let mut below = 0.0;
+    let middle = values.iter().find(|(_, weight)| {
+        below += weight;
+        below >= enough
+    });
+    middle.map(|(value, _)| *value)
 }
 
 #[cfg(test)]
@@ -103,7 +131,7 @@ mod tests {
                 ticks: None,
             });
         }
-        samples.middle().unwrap().seconds
+        samples.expected().unwrap().cost.seconds
     }
 
     #[test]

@@ -1,5 +1,5 @@
 /// How far one job moves what is believed of a machine of late.
-const STEP: f64 = 0.8;
+const STEP: f64 = 0.6;
 
 /// How far it moves what is believed to be usual.
 const USUAL_STEP: f64 = 0.06;

@@ -60,6 +60,27 @@ fn cached_nodes_cost_nothing() {
     assert!(of(&["4".to_owned(), "5".to_owned(), "3".to_owned()]) < of(&[]) - 10.0);
 }
 
+/// Two of five times the picture is saved 2 s later: nobody can tell when, but that counts while much else
+/// is uncertain, and no longer when only that is left.
+#[test]
+fn what_is_seldom_long_counts_while_it_is_one_of_many_things() {
+    let mut model = CostModel::default();
+    let graph = graph(20, 512);
+    for pause in [0.0, 2.0, 0.0, 2.0, 0.0] {
+        let (mut job, end) = run(graph.clone(), 20, 0.5, 13.1);
+        job.apply(Event::Ended(Verdict::Completed), at(end + pause));
+        job.apply(Event::History(History::default()), at(end + pause));
+        model.learn(&job);
+    }
+    let left = |until: f64| {
+        let (job, end) = run(graph.clone(), 20, 0.5, until);
+        remaining(&job, &model, until) - (end - until)
+    };
+    let (at_first, at_last) = (left(2.4), left(13.01));
+    assert!((0.4..1.2).contains(&at_first), "{at_first}");
+    assert!(at_last.abs() < 0.1, "{at_last}");
+}
+
 #[test]
 fn a_silent_node_moves_and_never_passes_its_end() {
     let model = taught(1);
