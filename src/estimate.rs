@@ -8,6 +8,7 @@
 //! What is told is the middle of what may come, so that it is too long as often as too short. For one node
 //! that is about the median of its runs, for many somewhat more than the sum of theirs.
 
+mod change;
 mod costs;
 mod forecast;
 mod model;

@@ -184,15 +184,16 @@ impl CostModel {
         let took: f64 = runs.iter().map(|(_, run)| run.seconds).sum();
         let is_inside = self.is_inside(name, &predictions, took);
         let slowness = surprise / weights;
-        let pace = (slowness * SPEED_TRUST).exp();
+        let pace = (slowness * SPEED_TRUST + self.level(name)).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
         let machine = self.machines.entry(host(name).to_owned()).or_default();
         for (node, run) in runs {
-            let usual = Cost {
-                seconds: run.seconds / pace,
-                tick: run.tick.map(|tick| tick / pace),
+            let cost = Cost {
+                seconds: run.seconds,
+                tick: run.tick,
                 ticks: run.ticks,
             };
+            let usual = cost.slowed(1.0 / pace);
             for costs in [&mut backend.costs, &mut machine.costs, &mut self.everywhere] {
                 match run.units {
                     Some(_) => costs.add(&node, run.is_cold, usual),
@@ -226,9 +227,10 @@ impl CostModel {
         runs: Vec<(&PlannedNode, bool, Cost)>,
         loaded: Vec<String>,
     ) {
+        let pace = self.level(name).exp();
         for costs in self.costs_mut(name) {
             for (node, is_cold, cost) in &runs {
-                costs.add(node, *is_cold, *cost);
+                costs.add(node, *is_cold, cost.slowed(1.0 / pace));
             }
         }
         let backend = self.backends.entry(name.to_owned()).or_default();
@@ -287,7 +289,8 @@ impl CostModel {
             seconds: usual_seconds(node.role) * node.units,
             ..Prediction::UNKNOWN
         };
-        found.map_or(from_table, |(Expected { cost, spread }, nearness)| {
+        found.map_or(from_table, |(expected, nearness)| {
+            let Expected { cost, spread } = expected.slowed(self.level(backend).exp());
             Prediction {
                 seconds: cost.seconds,
                 tick: cost.tick,
@@ -303,6 +306,14 @@ impl CostModel {
         self.machines
             .get(host(backend))
             .map_or_else(Noise::default, |machine| machine.noise)
+    }
+
+    /// How much slower a backend's machine has become for good, as a logarithm: all that is kept of its
+    /// costs is as before.
+    fn level(&self, backend: &str) -> f64 {
+        self.machines
+            .get(host(backend))
+            .map_or(0.0, |machine| machine.slowness.level())
     }
 
     /// How much slower a backend's machine is now than its costs say, as a logarithm.

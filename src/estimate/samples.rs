@@ -35,6 +35,14 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// The same on a machine that takes so many times as long.
+    pub(super) fn slowed(self, factor: f64) -> Self {
+        Self {
+            cost: self.cost.slowed(factor),
+            spread: self.spread.scaled(factor),
+        }
+    }
+
     /// Between this and another, of which `share` counts, 0 to 1. The ticks stay.
     pub(super) fn toward(self, other: Self, share: f64) -> Self {
         Self {
@@ -45,6 +53,15 @@ impl Expected {
 }
 
 impl Cost {
+    /// The same on a machine that takes so many times as long.
+    pub(super) fn slowed(self, factor: f64) -> Self {
+        Self {
+            seconds: self.seconds * factor,
+            tick: self.tick.map(|tick| tick * factor),
+            ..self
+        }
+    }
+
     fn toward(self, other: Self, share: f64) -> Self {
         let mix = |own: f64, other: f64| {
             let (own, other) = (own.max(SHORTEST).ln(), other.max(SHORTEST).ln());

@@ -15,7 +15,7 @@ fn estimates_hold_in_the_order_of_the_recordings() {
 #[test]
 fn estimates_hold_with_each_recording_left_out() {
     let trial = Trial::leave_one_out(LeftOut::Recording, &recordings());
-    assert_within(&trial, true, KNOWN_WITHOUT_RECORDING);
+    assert_within(&trial, true, KNOWN);
     assert_within(&trial, false, FIRST_LEFT_OUT);
 }
 
@@ -23,7 +23,7 @@ fn estimates_hold_with_each_recording_left_out() {
 #[test]
 fn estimates_hold_with_each_job_left_out() {
     let trial = Trial::leave_one_out(LeftOut::Job, &recordings());
-    assert_within(&trial, true, KNOWN_WITHOUT_JOB);
+    assert_within(&trial, true, KNOWN);
     assert_within(&trial, false, FIRST_LEFT_OUT);
 }
 
@@ -80,21 +80,6 @@ const KNOWN: Limits = Limits {
     error: 0.08,
     of_best: 0.5,
     progress_error: 0.05,
-};
-
-/// The goal for the error is 0.08 here, too. The most of what is missing nothing tells at the start of a
-/// job: how fast the machine is just then. With that known in hindsight it was 5 %. The rest is a pause of up to half
-/// a second: a server collects its garbage after its first job, and some of that job's last messages wait.
-const KNOWN_WITHOUT_JOB: Limits = Limits {
-    error: 0.083,
-    ..KNOWN
-};
-
-/// The first jobs of a recording tell nothing to those that follow either: neither what they cost, nor
-/// that the machine is slower than it was in the recording before.
-const KNOWN_WITHOUT_RECORDING: Limits = Limits {
-    error: 0.089,
-    ..KNOWN
 };
 
 const FIRST: Limits = Limits {

@@ -327,3 +327,24 @@ fn a_node_that_failed_before_its_job_ended_is_not_learned() {
     let ids: Vec<&str> = runs.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, ["4"]);
 }
+
+/// Another graphics card, or another program that has come to stay.
+#[test]
+fn a_machine_that_becomes_slower_or_faster_for_good_is_believed_after_some_jobs() {
+    for factor in [4.0, 2.0, 0.25] {
+        let mut model = taught(20);
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            let (job, end) = run(graph(20, 512), 20, 0.5 * factor, 200.0);
+            let estimate = Estimate::of_prompt("b", &graph(20, 512), &[], &model);
+            told.push(estimate.remaining.unwrap() / end);
+            model.learn(&job);
+        }
+        assert!((told[0] - 1.0).abs() > 0.3, "{factor}: {told:?}");
+        let later = &told[12..];
+        assert!(
+            later.iter().all(|told| (told - 1.0).abs() < 0.15),
+            "{factor}: {told:?}"
+        );
+    }
+}
