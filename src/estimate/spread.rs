@@ -8,19 +8,16 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of times and their weights around a middle. The longest counts as the second longest: what came
-    /// once is no habit.
+    /// Of times and their weights around a middle, the shortest first. The longest counts as the second
+    /// longest: what came once is no habit.
     pub(super) fn around(middle: f64, times: &[(f64, f64)]) -> Self {
-        let (mut longest, mut second) = (middle, middle);
-        for (time, _) in times {
-            second = second.max(time.min(longest));
-            longest = longest.max(*time);
-        }
+        let second = times.iter().rev().nth(1);
+        let most = second.map_or(middle, |(time, _)| time.max(middle));
         let weights: f64 = times.iter().map(|(_, weight)| weight).sum();
         let mean = |what: fn(f64) -> f64| {
             let all = times
                 .iter()
-                .map(|(time, weight)| what(time.min(second) - middle) * weight);
+                .map(|(time, weight)| what(time.min(most) - middle) * weight);
             all.sum::<f64>() / weights
         };
         let excess = mean(|off| off);
@@ -65,8 +62,8 @@ mod tests {
 
     #[test]
     fn what_came_once_is_no_habit() {
-        assert_eq!(around(2.0, &[2.0, 500.0, 2.0]), Spread::default());
-        let twice = around(2.0, &[2.0, 5.0, 2.0, 500.0]);
+        assert_eq!(around(2.0, &[2.0, 2.0, 500.0]), Spread::default());
+        let twice = around(2.0, &[2.0, 2.0, 5.0, 500.0]);
         assert_eq!((twice.excess, twice.variance), (1.5, 2.25));
     }
 }
