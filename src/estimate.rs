@@ -11,6 +11,7 @@
 mod change;
 mod costs;
 mod forecast;
+mod level;
 mod model;
 mod noise;
 mod past;

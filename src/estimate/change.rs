@@ -2,7 +2,7 @@
 const ALLOWED: f64 = 2.5;
 
 /// How much more than that they have to be off altogether.
-const ENOUGH: f64 = 10.0;
+const ENOUGH: f64 = 12.0;
 
 /// The most that one of them counts for that: one alone is no change.
 const MOST: f64 = 5.0;
@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn the_larger_a_change_is_the_sooner_it_is_seen() {
         assert_eq!(after(0.4, 0.2), None);
-        assert_eq!(after(0.7, 0.2), Some(11));
-        assert_eq!(after(0.9, 0.2), Some(6));
+        assert_eq!(after(0.7, 0.2), Some(13));
+        assert_eq!(after(0.9, 0.2), Some(7));
         assert_eq!(after(9.0, 0.2), Some(5));
         assert_eq!(after(-9.0, 0.2), Some(5));
     }

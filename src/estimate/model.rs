@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::costs::Costs;
 use super::forecast::Forecast;
+use super::level::Level;
 use super::noise::Noise;
 use super::past::PastRun;
 use super::samples::{Cost, Expected};
@@ -37,7 +38,7 @@ const MAX_SURPRISE: f64 = 2.5;
 /// on all of them; then by its role. A built-in table is the last word.
 ///
 /// Servers on one machine share its speed, and what is slow on one now is slow on the others: all ports
-/// of a host are one machine.
+/// of a host are one machine. What lasts, such as another graphics card, is a server's own.
 #[derive(Debug, Clone, Default)]
 pub struct CostModel {
     backends: HashMap<String, Backend>,
@@ -56,6 +57,7 @@ struct Machine {
 #[derive(Debug, Clone, Default)]
 struct Backend {
     costs: Costs,
+    level: Level,
     /// The signatures of the loaders that the last job used: their models are warm.
     loaded: Vec<String>,
 }
@@ -205,7 +207,11 @@ impl CostModel {
             machine.noise.learn(is_inside);
         }
         if is_judged {
+            let change = backend.level.note(slowness, &machine.slowness);
             machine.slowness.learn(slowness);
+            if let Some(change) = change {
+                machine.slowness.unlearn(change);
+            }
         }
         backend.loaded = loaded;
     }
@@ -308,12 +314,10 @@ impl CostModel {
             .map_or_else(Noise::default, |machine| machine.noise)
     }
 
-    /// How much slower a backend's machine has become for good, as a logarithm: all that is kept of its
-    /// costs is as before.
+    /// How much slower a backend has become for good, as a logarithm.
     fn level(&self, backend: &str) -> f64 {
-        self.machines
-            .get(host(backend))
-            .map_or(0.0, |machine| machine.slowness.level())
+        let backend = self.backends.get(backend);
+        backend.map_or(0.0, |backend| backend.level.now())
     }
 
     /// How much slower a backend's machine is now than its costs say, as a logarithm.

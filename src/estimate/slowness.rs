@@ -1,4 +1,4 @@
-use super::change::{Change, Watch};
+use super::change::Change;
 
 /// How far one job moves what is believed of a machine of late.
 const STEP: f64 = 0.6;
@@ -21,8 +21,6 @@ const LEAST_DEVIATION: f64 = 0.15;
 const DEVIATION_STEP: f64 = 0.03;
 
 /// How much slower a machine is than its costs say: logarithms, below 0 where it is faster.
-///
-/// What comes and goes is slowness. What stays, such as another graphics card, is a new level of all costs.
 #[derive(Debug, Clone)]
 pub(super) struct Slowness {
     usual: f64,
@@ -31,8 +29,6 @@ pub(super) struct Slowness {
     jobs: f64,
     /// How far they were off the usual in the mean.
     deviation: f64,
-    level: f64,
-    watch: Watch,
 }
 
 impl Default for Slowness {
@@ -42,8 +38,6 @@ impl Default for Slowness {
             of_late: 0.0,
             jobs: 0.0,
             deviation: DEVIATION,
-            level: 0.0,
-            watch: Watch::default(),
         }
     }
 }
@@ -51,7 +45,6 @@ impl Default for Slowness {
 impl Slowness {
     /// Takes note of how slow a job was.
     pub(super) fn learn(&mut self, slowness: f64) {
-        let change = self.watch.note(slowness, self.usual, self.deviation);
         let off = (slowness - self.usual).abs();
         let step = DEVIATION_STEP.max(1.0 / (self.jobs + DEVIATION_JOBS));
         self.deviation += step * (off - self.deviation);
@@ -60,20 +53,23 @@ impl Slowness {
         self.of_late += STEP * (slowness - self.of_late);
         // The mean, until there are so many jobs that old ones are to be forgotten.
         self.usual += USUAL_STEP.max(1.0 / self.jobs) * (slowness - self.usual);
-        if let Some(Change { usual, by }) = change {
-            self.usual = usual;
-            self.of_late -= by;
-            self.level += by;
-            self.watch = Watch::default();
-        }
     }
 
-    /// How much slower it has become for good since its first job.
-    pub(super) fn level(&self) -> f64 {
-        self.level
+    /// Takes back what was learned since a change that is now known in another way.
+    pub(super) fn unlearn(&mut self, change: Change) {
+        self.usual = change.usual;
+        self.of_late -= change.by;
     }
 
-    /// What is believed of the next job, beside that.
+    pub(super) fn usual(&self) -> f64 {
+        self.usual
+    }
+
+    pub(super) fn deviation(&self) -> f64 {
+        self.deviation
+    }
+
+    /// What is believed of the next job.
     pub(super) fn now(&self) -> f64 {
         let unusual = self.of_late - self.usual;
         self.usual + MAX_UNUSUAL * (unusual / MAX_UNUSUAL).tanh()
@@ -98,24 +94,6 @@ mod tests {
     #[test]
     fn a_machine_that_is_slow_for_long_is_believed_to_be_so() {
         assert!((after([0.3; 50]) - 0.3).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_machine_that_is_another_now_has_a_new_level() {
-        let mut slowness = Slowness::default();
-        (0..20).for_each(|_| slowness.learn(0.1));
-        assert_eq!(slowness.level(), 0.0);
-        // Costs follow the level: what is left of the slowness is what was usual.
-        for (change, jobs) in [(1.4, 5), (-0.9, 12)] {
-            let level = slowness.level();
-            (0..jobs).for_each(|_| slowness.learn(0.1 + change));
-            assert!(
-                (slowness.level() - level - change).abs() < 0.1,
-                "{slowness:?}"
-            );
-            (0..20).for_each(|_| slowness.learn(0.1));
-            assert!((slowness.now() - 0.1).abs() < 0.05, "{slowness:?}");
-        }
     }
 
     #[test]

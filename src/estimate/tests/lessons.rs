@@ -348,3 +348,25 @@ fn a_machine_that_becomes_slower_or_faster_for_good_is_believed_after_some_jobs(
         );
     }
 }
+
+#[test]
+fn a_slow_server_beside_a_fast_one_is_slow_alone() {
+    let (fast, slow) = ("box:8188", "box:8189");
+    let job = |backend: &str, step: f64| {
+        let (job, end) = run(graph(20, 512), 20, step, 100.0);
+        (job.on_backend(backend, "p"), end)
+    };
+    let mut model = CostModel::default();
+    for _ in 0..20 {
+        model.learn(&job(fast, 0.5).0);
+    }
+    for _ in 0..10 {
+        model.learn(&job(slow, 2.0).0);
+        model.learn(&job(fast, 0.5).0);
+    }
+    for (backend, step) in [(fast, 0.5), (slow, 2.0)] {
+        let estimate = Estimate::of_prompt(backend, &graph(20, 512), &[], &model);
+        let told = estimate.remaining.unwrap() / job(backend, step).1;
+        assert!((told - 1.0).abs() < 0.1, "{backend}: {told}");
+    }
+}
