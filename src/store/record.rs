@@ -38,7 +38,7 @@ pub struct NodeRunRecord {
     pub signature: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
-    /// How long it took.
+    /// How long it took; the last node of a job until all was over.
     pub seconds: f64,
     /// The steps of its bar.
     pub steps: Option<u32>,
