@@ -36,7 +36,7 @@ pub(super) struct Change {
 
 impl Watch {
     /// Takes note of a value. Before it, `usual` was so, and values were off that by `deviation` in the
-    /// mean.
+    /// mean. After a change it begins anew.
     pub(super) fn note(&mut self, value: f64, usual: f64, deviation: f64) -> Option<Change> {
         let mut change = None;
         for (kept, sign) in self.runs.iter_mut().zip([1.0, -1.0]) {
@@ -58,6 +58,9 @@ impl Watch {
                 });
             }
             *kept = Some(run).filter(|run| run.evidence > 0.0);
+        }
+        if change.is_some() {
+            *self = Self::default();
         }
         change
     }

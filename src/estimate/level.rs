@@ -16,7 +16,6 @@ impl Level {
         let (usual, deviation) = (before.usual(), before.deviation());
         let change = self.watch.note(slowness, usual, deviation)?;
         self.now += change.by;
-        self.watch = Watch::default();
         Some(change)
     }
 

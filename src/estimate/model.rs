@@ -150,7 +150,7 @@ impl CostModel {
                 steps: node.steps,
                 is_cold: self.is_cold(name, node, |id| job.nodes().is_cached(id)),
                 is_cached: false,
-                seconds: ran.seconds(),
+                seconds: ran.seconds(over_at),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
                 ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
             };

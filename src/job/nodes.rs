@@ -1,13 +1,17 @@
 //! The nodes of a job that have begun, and how far each is.
 
+mod bar;
 mod effort;
+mod run;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
 use super::{NodeReport, NodeState, Plan};
+pub use bar::Bar;
 pub use effort::Effort;
+pub use run::NodeRun;
 
 /// The most steps that one node counts for, so that a senseless bar cannot outweigh all others.
 const MAX_STEPS: f64 = 10_000.0;
@@ -47,15 +51,6 @@ struct Display {
     steps: f64,
 }
 
-/// A progress bar, as the server gives it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bar {
-    /// Where it stands.
-    pub value: f64,
-    /// Where it ends.
-    pub max: f64,
-}
-
 /// The node that works at the moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Current<'a> {
@@ -67,31 +62,6 @@ pub struct Current<'a> {
     pub loading: bool,
 }
 
-/// One execution of a node, for the job's timeline.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NodeRun<'a> {
-    /// The run's id.
-    pub id: &'a str,
-    /// The node of the graph that it counts as.
-    pub display: &'a str,
-    /// How it stands.
-    pub state: NodeState,
-    /// Its bar, if it had one.
-    pub bar: Option<Bar>,
-    /// When it was first heard of.
-    pub started_at: Timestamp,
-    /// When its end was heard.
-    pub ended_at: Option<Timestamp>,
-}
-
-impl NodeRun<'_> {
-    /// Seconds from its start to its end; 0 while that was not heard.
-    pub fn seconds(&self) -> f64 {
-        let took = self.ended_at.map(|end| end.duration_since(self.started_at));
-        took.map_or(0.0, |took| took.as_secs_f64().max(0.0))
-    }
-}
-
 /// How many of the needed nodes are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -101,24 +71,6 @@ pub struct Counts {
     pub cached: usize,
     /// All nodes that outputs need, and those that ran besides.
     pub total: usize,
-}
-
-impl Bar {
-    /// The share that is done, 0 to 1; 0 for a bar of no length.
-    pub fn share(self) -> f64 {
-        if self.max > 0.0 {
-            (self.value / self.max).clamp(0.0, 1.0)
-        } else {
-            0.0
-        }
-    }
-
-    /// `(step, steps)` where the bar counts whole steps, at least two.
-    pub fn steps(self) -> Option<(u32, u32)> {
-        let whole = |x: f64| x.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&x);
-        (whole(self.value) && whole(self.max) && self.max >= 2.0)
-            .then_some((self.value.min(self.max) as u32, self.max as u32))
-    }
 }
 
 impl Nodes {

@@ -330,7 +330,7 @@ fn kept(began: &[(&str, i64)]) -> Vec<f64> {
     job.apply(Event::Nodes(vec![report]), at(4));
     job.apply(Event::Ended(Verdict::Completed), at(5));
     job.apply(Event::History(History::default()), at(9));
-    job.runs().iter().map(NodeRun::seconds).collect()
+    job.runs().iter().map(|run| run.seconds(at(9))).collect()
 }
 
 #[test]

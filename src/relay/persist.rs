@@ -214,6 +214,7 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
         let planned = planned.filter(|_| is_told);
         planned.map(|node| node.signature.clone())
     };
+    let ended_at = job.ended_at().unwrap_or_default();
     let ran = job.runs().into_iter().map(|run| {
         let planned = job.plan().node(run.display);
         let cost = costs.and_then(|costs| costs.get(run.id).copied());
@@ -223,13 +224,13 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
             // What a node was expanded to costs something else than the node.
             signature: signature(job.plan().node(run.id), cost.is_some()),
             started_at: run.started_at,
-            seconds: run.seconds(),
+            seconds: run.seconds(ended_at),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
             cost,
         }
     });
-    let began_at = job.started_at().or(job.ended_at()).unwrap_or_default();
+    let began_at = job.started_at().unwrap_or(ended_at);
     let cached = job.nodes().cached_ids().filter_map(|id| {
         let planned = job.plan().node(id).filter(|node| node.needed)?;
         Some(NodeRunRecord {

@@ -141,7 +141,6 @@ fn job_view(job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
 
 fn node_run(job: &Job, run: NodeRun<'_>, now: Timestamp) -> NodeRunView {
     let planned = job.plan().node(run.display);
-    let until = run.ended_at.unwrap_or(now);
     NodeRunView {
         id: run.id.to_owned(),
         display_node: run.display.to_owned(),
@@ -156,6 +155,6 @@ fn node_run(job: &Job, run: NodeRun<'_>, now: Timestamp) -> NodeRunView {
         },
         steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
         started_at: run.started_at,
-        seconds: until.duration_since(run.started_at).as_secs_f64().max(0.0),
+        seconds: run.seconds(now),
     }
 }

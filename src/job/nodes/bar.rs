@@ -1,0 +1,26 @@
+/// A progress bar, as the server gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bar {
+    /// Where it stands.
+    pub value: f64,
+    /// Where it ends.
+    pub max: f64,
+}
+
+impl Bar {
+    /// The share that is done, 0 to 1; 0 for a bar of no length.
+    pub fn share(self) -> f64 {
+        if self.max > 0.0 {
+            (self.value / self.max).clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// `(step, steps)` where the bar counts whole steps, at least two.
+    pub fn steps(self) -> Option<(u32, u32)> {
+        let whole = |x: f64| x.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&x);
+        (whole(self.value) && whole(self.max) && self.max >= 2.0)
+            .then_some((self.value.min(self.max) as u32, self.max as u32))
+    }
+}
