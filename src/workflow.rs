@@ -27,16 +27,16 @@ pub enum WorkflowError {
         known: Vec<String>,
     },
     /// The file cannot be read.
-    #[error("the workflow {name:?} could not be read: {source}")]
+    #[error("the workflow {name:?} could not be read: {why}")]
     Unreadable {
         /// What was asked for.
         name: String,
         /// Why not.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// The text is no JSON.
     #[error("the workflow is no JSON: {0}")]
-    NotJson(#[source] serde_json::Error),
+    NotJson(serde_json::Error),
     /// It is what the editor saves, which the server cannot run.
     #[error(
         "this is the editor's format; in ComfyUI use \"Export (API)\" (older versions: enable the dev mode options, then \"Save (API Format)\") and submit that file"
@@ -88,10 +88,10 @@ impl Workflows {
                     known: self.names().await,
                 });
             }
-            Err(source) => {
+            Err(why) => {
                 return Err(WorkflowError::Unreadable {
                     name: name.to_owned(),
-                    source,
+                    why,
                 });
             }
         };
@@ -220,6 +220,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The program prints an error with its sources, the API without them.
+    #[test]
+    fn why_a_text_is_no_json_is_said_once() {
+        let error = anyhow::Error::from(parse("{").unwrap_err());
+        let (alone, whole) = (error.to_string(), format!("{error:#}"));
+        assert!(alone.contains("EOF while parsing"), "{alone}");
+        assert_eq!(alone, whole);
+    }
 
     fn graph() -> Map<String, Value> {
         let graph = json!({
