@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use comfy_relay::estimate::{CostModel, Estimate};
-use comfy_relay::job::{Event, History, Job, JobId, Plan, Verdict};
+use comfy_relay::job::{Event, History, Job, JobId, Outcome, Plan};
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -55,10 +55,10 @@ fn estimate(criterion: &mut Criterion) {
     };
     let mut known = CostModel::default();
     let mut done = run(NODES);
-    done.apply(Event::Ended(Verdict::Completed), at(100));
+    done.apply(Event::Ended(Outcome::Completed), at(100));
     done.apply(
         Event::History(History {
-            messages: Some(Verdict::Completed),
+            messages: Some(Outcome::Completed),
             ..History::default()
         }),
         at(100),

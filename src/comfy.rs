@@ -18,7 +18,7 @@ pub use history::HistoryEntry;
 pub use message::Message;
 pub use past::PastPrompt;
 pub use preview::Preview;
-pub use queue::{Place, Queue, Standing};
+pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};

@@ -8,6 +8,7 @@
 //! What is told is the middle of what may come, so that it is too long as often as too short. For one node
 //! that is about the median of its runs, for many somewhat more than the sum of theirs.
 
+mod accuracy;
 mod change;
 mod costs;
 mod forecast;
@@ -19,15 +20,14 @@ mod samples;
 mod slowness;
 mod spread;
 mod total;
-mod trail;
 
 use jiff::Timestamp;
 
-use crate::job::{Job, Plan, Remaining, Status, Verdict};
+use crate::job::{Job, Outcome, Plan, Remaining, Status};
+pub use accuracy::{EstimateLog, Familiarity, MARKS, Score};
 use forecast::Forecast;
 pub use model::CostModel;
 pub use past::PastRun;
-pub use trail::{Familiarity, MARKS, Score, Trail};
 
 /// The most that is shown of a job that has not ended.
 const MAX_SHARE: f64 = 0.999;
@@ -72,7 +72,7 @@ impl Estimate {
         let elapsed = now.duration_since(started_at).as_secs_f64().max(0.0);
         if let Some(verdict) = job.verdict() {
             // What failed stays where it is.
-            let is_done = *verdict == Verdict::Completed;
+            let is_done = *verdict == Outcome::Completed;
             return Self::exact(if is_done { MAX_SHARE } else { 0.0 }, 0.0);
         }
         if job.plan().is_empty() {

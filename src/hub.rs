@@ -5,13 +5,13 @@
 //! between. Deliberately absent: a log of all states, and what a job is.
 //!
 //! One client follows a job by a [`Subscription`], a stream of its own; a thread that serves thousands
-//! holds one [`Share`] of each job and finds what is new in its [`Outlet`].
+//! holds one [`SharedSubscription`] of each job and finds what is new in its [`Mailbox`].
 
 mod connection;
-mod encoded;
-mod outlet;
+mod frame;
+mod mailbox;
 mod publication;
-mod share;
+mod shared_subscription;
 mod subscription;
 mod topic;
 
@@ -22,10 +22,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use connection::{Connection, Connections};
-pub use encoded::Encoded;
-pub use outlet::{Backlog, News, Outlet};
+pub use frame::Frame;
+pub use mailbox::{Mailbox, PendingUpdates, Update};
 pub use publication::{End, Preview, Publication};
-pub use share::Share;
+pub use shared_subscription::SharedSubscription;
 pub use subscription::{Delivery, Subscription};
 
 use crate::job::JobId;
@@ -74,10 +74,10 @@ impl Hub {
     }
 
     /// Follows a job, known or not, on behalf of many clients: what is new comes to the outlet.
-    pub fn share(&self, job: &JobId, outlet: Arc<Outlet>) -> Share {
+    pub fn share(&self, job: &JobId, outlet: Arc<Mailbox>) -> SharedSubscription {
         let mut topics = self.lock();
         let topic = self.topic_in(&mut topics, job);
-        Share::new(self.clone(), job.clone(), topic, outlet)
+        SharedSubscription::new(self.clone(), job.clone(), topic, outlet)
     }
 
     /// Marked whenever a subscriber has come or left, and by whoever else has news for monitors.

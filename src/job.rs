@@ -3,6 +3,7 @@
 //! [`Job::apply`] folds events of any sequence: lost, repeated or out of order ones never make
 //! its progress fall, and never change a final state.
 
+mod end_source;
 mod error;
 mod event;
 mod id;
@@ -10,23 +11,22 @@ mod nodes;
 mod plan;
 mod progress;
 mod restore;
-mod source;
+mod snapshot;
 mod status;
-mod view;
-mod wording;
+mod text;
 
 use jiff::Timestamp;
 
+pub use end_source::EndSource;
 pub use error::{ErrorCode, JobError};
-pub use event::{Absence, Event, History, NodeReport, NodeState, Report, Verdict};
+pub use event::{Event, History, NodeReport, NodeState, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
-pub use nodes::{Bar, Counts, Current, Effort, NodeRun, Nodes};
+pub use nodes::{Bar, Counts, Current, NodeRun, NodeTiming, Nodes};
 pub use plan::{Plan, PlannedNode, Role};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
-pub use restore::Saved;
-pub use source::Source;
+pub use restore::StoredJob;
 pub use status::Status;
-pub use wording::discreet;
+pub use text::redact;
 
 /// How many files a job remembers. A prompt with more keeps the first ones.
 const MAX_OUTPUTS: usize = 1_000;
@@ -42,13 +42,13 @@ pub struct Job {
     ended_at: Option<Timestamp>,
     status: Status,
     error: Option<JobError>,
-    learned_from: Option<Source>,
+    learned_from: Option<EndSource>,
     plan: Plan,
     nodes: Nodes,
     outputs: Vec<Output>,
     ahead: Option<usize>,
     reachable: bool,
-    verdict: Option<Verdict>,
+    verdict: Option<Outcome>,
     over_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
     /// The furthest share that was ever published, 0 to 1: what is shown never falls below it.
@@ -120,7 +120,7 @@ impl Job {
                 self.start(now) | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
             }
             Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
-            Event::Made(outputs) => self.keep(outputs),
+            Event::Outputs(outputs) => self.keep(outputs),
             Event::Over => {
                 self.over_at.get_or_insert(now);
                 false
@@ -132,7 +132,7 @@ impl Job {
                 news
             }
             Event::History(history) => self.read(history, now),
-            Event::Gone(absence) => self.vanish(absence, now),
+            Event::Vanished(absence) => self.vanish(absence, now),
             Event::Reachable(reachable) => {
                 let news = self.reachable != reachable;
                 self.reachable = reachable;
@@ -173,8 +173,8 @@ impl Job {
     /// can be stale. Servers of 2023 leave neither, but outputs only where the prompt succeeded.
     fn read(&mut self, history: History, now: Timestamp) -> bool {
         let by_outputs = || match history.produced {
-            true => Verdict::Completed,
-            false => Verdict::Failed(JobError::without_outputs()),
+            true => Outcome::Completed,
+            false => Outcome::Failed(JobError::without_outputs()),
         };
         let verdict = history
             .messages
@@ -182,14 +182,14 @@ impl Job {
             .or(history.word)
             .unwrap_or_else(by_outputs);
         self.keep(history.outputs);
-        self.end(verdict, Source::History, now)
+        self.end(verdict, EndSource::History, now)
     }
 
-    fn vanish(&mut self, absence: Absence, now: Timestamp) -> bool {
+    fn vanish(&mut self, absence: Reason, now: Timestamp) -> bool {
         let (verdict, source) = match (self.verdict.take(), absence) {
-            (Some(heard), _) => (heard, Source::Ws),
-            (None, Absence::Deleted) => (Verdict::Cancelled, Source::Queue),
-            (None, Absence::Forgotten) => (Verdict::Failed(JobError::lost()), Source::Queue),
+            (Some(heard), _) => (heard, EndSource::Ws),
+            (None, Reason::Deleted) => (Outcome::Cancelled, EndSource::Queue),
+            (None, Reason::Forgotten) => (Outcome::Failed(JobError::lost()), EndSource::Queue),
         };
         self.end(verdict, source, now)
     }
@@ -200,9 +200,9 @@ impl Job {
         }
         let verdict = match report.status {
             Status::Queued | Status::Processing => None,
-            Status::Completed => Some(Verdict::Completed),
-            Status::Failed => Some(Verdict::Failed(JobError::reported(report.error.as_deref()))),
-            Status::Cancelled => Some(Verdict::Cancelled),
+            Status::Completed => Some(Outcome::Completed),
+            Status::Failed => Some(Outcome::Failed(JobError::reported(report.error.as_deref()))),
+            Status::Cancelled => Some(Outcome::Cancelled),
         };
         // An output that was reported once stays, as those of ComfyUI do.
         if let Some((before, _)) = self.report.take() {
@@ -210,16 +210,16 @@ impl Job {
         }
         self.report = Some((report, now));
         if let Some(verdict) = verdict {
-            self.end(verdict, Source::Producer, now);
+            self.end(verdict, EndSource::Producer, now);
         }
         true
     }
 
-    fn end(&mut self, verdict: Verdict, source: Source, now: Timestamp) -> bool {
+    fn end(&mut self, verdict: Outcome, source: EndSource, now: Timestamp) -> bool {
         self.status = match verdict {
-            Verdict::Completed => Status::Completed,
-            Verdict::Cancelled => Status::Cancelled,
-            Verdict::Failed(error) => {
+            Outcome::Completed => Status::Completed,
+            Outcome::Cancelled => Status::Cancelled,
+            Outcome::Failed(error) => {
                 self.error = Some(error);
                 Status::Failed
             }
@@ -271,7 +271,7 @@ impl Job {
     }
 
     /// Where its end was learned.
-    pub fn learned_from(&self) -> Option<Source> {
+    pub fn learned_from(&self) -> Option<EndSource> {
         self.learned_from
     }
 
@@ -336,7 +336,7 @@ impl Job {
     }
 
     /// How it ended, as heard on the socket.
-    pub fn verdict(&self) -> Option<&Verdict> {
+    pub fn verdict(&self) -> Option<&Outcome> {
         self.verdict.as_ref()
     }
 

@@ -14,7 +14,7 @@
 //! | 3 | [`server`] | the downstream edge: HTTP, and threads with thousands of subscribers each |
 //! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
 //! | 1 | [`comfy`] · [`hub`] · [`store`] · [`workflow`] · [`replay`] | none knows another |
-//! | 0 | [`job`] · [`estimate`] | what a job is, how events change it, when it will end; no I/O |
+//! | 0 | [`job`] · [`estimate`] · [`recording`] | what a job is, how events change it, when it will end; the file format of recordings |
 //! | ground | [`config`] | plain data, read once |
 //!
 //! # The way of one event
@@ -23,7 +23,7 @@
 //! task A, one for each ComfyUI server                       thread B, for thousands of subscribers
 //!
 //! Socket::next ─ Message::parse ─ Relay::ingest ─┐
-//!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ══ Outlet ══▶ Shard ─ sockets
+//!      Job::apply ─ Estimate::of ─ Publication   ├─ Hub::publish ══ Mailbox ══▶ Shard ─ sockets
 //!      (numbered, framed once)                   ├─ Recorder::record   never waits
 //!                                               ─┘
 //! ```
@@ -46,6 +46,8 @@ pub mod config;
 pub mod job;
 
 pub mod estimate;
+
+pub mod recording;
 
 pub mod comfy;
 

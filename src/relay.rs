@@ -40,7 +40,7 @@ use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
-use crate::store::{Holder, Recorder, Store};
+use crate::store::{LeaseOwner, Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
 use clock::Clock;
@@ -50,7 +50,7 @@ use learning::Learning;
 pub use error::RelayError;
 pub use metrics::Metrics;
 pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
-pub use submit::{Accepted, Work};
+pub use submit::{Accepted, Submission};
 pub use view::{JobPage, JobView, NodeRunView};
 
 /// How long a start waits for the database. Jobs that have not ended, and who we are to each server,
@@ -77,7 +77,7 @@ struct Inner {
     learning: Learning,
     recorder: Recorder,
     /// Who we are to other relays on the same database.
-    holder: Holder,
+    holder: LeaseOwner,
     metrics: Metrics,
     clock: Clock,
     /// How long finished jobs are kept in the store.
@@ -126,7 +126,7 @@ impl Relay {
             jobs: Mutex::default(),
             model: Mutex::default(),
             recorder,
-            holder: Holder::new(),
+            holder: LeaseOwner::new(),
             metrics: Metrics::default(),
             clock: Clock::new(),
             retention: store.retention,

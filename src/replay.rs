@@ -12,11 +12,8 @@ mod archive;
 mod audience;
 mod compiler;
 mod desk;
-mod exchange;
-mod frame;
 mod picture;
 mod player;
-mod recording;
 mod run;
 mod server;
 mod socket;
@@ -34,10 +31,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use exchange::Exchange;
-pub use frame::{Frame, FrameKind};
-pub use recording::{Meta, Outcome, Recording, RecordingError};
-
+use crate::recording::Recording;
 use stage::Stage;
 use timeline::Timeline;
 

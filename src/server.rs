@@ -53,7 +53,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    edge: Edge,
+    edge: ServerState,
 }
 
 /// Why a server does not start.
@@ -79,7 +79,7 @@ pub fn check(config: &ServerConfig) -> Result<(), StartError> {
 
 /// What every connection needs. Cheap to clone.
 #[derive(Debug, Clone)]
-struct Edge {
+struct ServerState {
     relay: Relay,
     config: Arc<ServerConfig>,
     guard: Arc<Guard>,
@@ -103,7 +103,7 @@ impl Server {
         let guard = Guard::new(&config, address)?;
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let threads = Prepared::new(config.fan_out_threads)?;
-        let edge = Edge {
+        let edge = ServerState {
             monitor: monitor::Feed::default(),
             shards: threads.shards(),
             relay,
@@ -154,7 +154,7 @@ impl Drop for Server {
 }
 
 /// Looks at files now and then that may change while they are in use.
-async fn refresh(edge: Edge) {
+async fn refresh(edge: ServerState) {
     loop {
         tokio::select! {
             () = edge.stop.cancelled() => return,

@@ -6,9 +6,9 @@
 
 mod backends;
 mod database;
-mod holder;
 mod jobs;
 mod lease;
+mod lease_owner;
 mod record;
 mod recorder;
 mod runs;
@@ -24,8 +24,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::OnceCell;
 
 pub use database::StoreError;
-pub use holder::Holder;
 pub use jobs::{Cursor, JobFilter};
+pub use lease_owner::LeaseOwner;
 pub use record::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use recorder::{Recorder, RecorderHealth};
 pub use runs::KeptRun;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use comfy_relay::replay::{FrameKind, Recording};
+use comfy_relay::recording::{FrameKind, Recording};
 use comfy_relay_fuzz::client::{
     DEFLATES, IS_BUILT, IS_DEFLATED, IS_FINAL, IS_LONG, IS_SLOW, RSV1, deflate, frame,
 };

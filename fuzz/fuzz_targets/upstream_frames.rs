@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use comfy_relay::comfy::{HistoryEntry, Message, Preview};
 use comfy_relay::estimate::{CostModel, Estimate};
-use comfy_relay::job::{Absence, Event, Job, JobId, Plan, Progress, Status};
+use comfy_relay::job::{Event, Job, JobId, Plan, Progress, Reason, Status};
 use comfy_relay::workflow;
 use comfy_relay_fuzz::STEP;
 use jiff::{SignedDuration, Timestamp};
@@ -86,8 +86,8 @@ fn events(step: &str) -> Vec<Event> {
             let ahead = rest.parse().ok();
             return vec![Event::Queued { ahead }];
         }
-        'd' => return vec![Event::Gone(Absence::Deleted)],
-        'f' => return vec![Event::Gone(Absence::Forgotten)],
+        'd' => return vec![Event::Vanished(Reason::Deleted)],
+        'f' => return vec![Event::Vanished(Reason::Forgotten)],
         'r' => return vec![Event::Reachable(rest != "0")],
         _ => match Message::parse(step, VIEW) {
             Message::Prompt { event, .. } => return vec![event],

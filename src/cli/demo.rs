@@ -16,8 +16,9 @@ use super::watch::{Outcome, follow};
 use super::{WrongSetting, asked_to_stop};
 use crate::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
 use crate::job::JobId;
-use crate::relay::{Relay, Work};
-use crate::replay::{Recording, Replay, ReplayOptions, Speed};
+use crate::recording::Recording;
+use crate::relay::{Relay, Submission};
+use crate::replay::{Replay, ReplayOptions, Speed};
 use crate::server::Server;
 
 /// How many jobs are open at a time: one that runs and one that waits.
@@ -135,7 +136,7 @@ async fn show(
     for (number, sample) in (1..).zip(samples.iter().cycle()) {
         let job_id = JobId::parse(&format!("demo-{number}")).context("no job id")?;
         let mut bar = JobBar::new(&sample.name, bars.add(ProgressBar::new(100)));
-        let work = Work::Graph(sample.graph.clone());
+        let work = Submission::Graph(sample.graph.clone());
         relay
             .submit(Some(job_id.clone()), work, &Map::new(), None)
             .await?;

@@ -20,8 +20,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::comfy::{HistoryEntry, Message};
-use crate::job::{Event, Verdict};
-use crate::replay::{Exchange, Frame, FrameKind, Meta, Outcome, Recording};
+use crate::job::{Event, Outcome};
+use crate::recording::{Exchange, FrameKind, Meta, RecordedFrame, RecordedOutcome, Recording};
 use crate::workflow;
 
 /// How often the queue is looked at, as in the recordings that come with the program.
@@ -68,7 +68,7 @@ struct Tape {
     client: reqwest::Client,
     client_id: String,
     began: Instant,
-    frames: Arc<Mutex<Vec<Frame>>>,
+    frames: Arc<Mutex<Vec<RecordedFrame>>>,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
     /// Told when the socket says that a prompt has ended.
     ended: Arc<Notify>,
@@ -230,7 +230,7 @@ impl Tape {
     }
 
     /// Follows a prompt to its entry in the history: how it ended, and after how many seconds.
-    async fn follow(&self, prompt_id: String) -> (String, Outcome, Option<f64>) {
+    async fn follow(&self, prompt_id: String) -> (String, RecordedOutcome, Option<f64>) {
         let path = format!(
             "/history/{}",
             utf8_percent_encode(&prompt_id, NON_ALPHANUMERIC)
@@ -246,7 +246,7 @@ impl Tape {
                     let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
                     return (prompt_id, outcome(entry), Some(seconds));
                 }
-                None if answer.status.is_none() => return (prompt_id, Outcome::Lost, None),
+                None if answer.status.is_none() => return (prompt_id, RecordedOutcome::Lost, None),
                 None if heard => tokio::time::sleep(HISTORY_INTERVAL).await,
                 None => {}
             }
@@ -294,7 +294,7 @@ impl Tape {
     }
 
     fn note(&self, kind: FrameKind) {
-        let frame = Frame {
+        let frame = RecordedFrame {
             t: self.seconds(),
             socket: SOCKET.to_owned(),
             kind,
@@ -316,13 +316,13 @@ fn tells_an_end(text: &str) -> bool {
     }
 }
 
-fn outcome(entry: HistoryEntry) -> Outcome {
+fn outcome(entry: HistoryEntry) -> RecordedOutcome {
     match entry.history.messages.or(entry.history.word) {
-        Some(Verdict::Completed) => Outcome::Completed,
-        Some(Verdict::Cancelled) => Outcome::Cancelled,
-        Some(Verdict::Failed(_)) => Outcome::Failed,
-        None if entry.history.produced => Outcome::Completed,
-        None => Outcome::Failed,
+        Some(Outcome::Completed) => RecordedOutcome::Completed,
+        Some(Outcome::Cancelled) => RecordedOutcome::Cancelled,
+        Some(Outcome::Failed(_)) => RecordedOutcome::Failed,
+        None if entry.history.produced => RecordedOutcome::Completed,
+        None => RecordedOutcome::Failed,
     }
 }
 

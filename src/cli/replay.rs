@@ -7,7 +7,8 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
-use crate::replay::{Recording, Replay, ReplayOptions, Speed};
+use crate::recording::Recording;
+use crate::replay::{Replay, ReplayOptions, Speed};
 
 /// Serve recordings as the ComfyUI that they are of
 ///

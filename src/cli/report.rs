@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::replay::Recording;
+use crate::recording::Recording;
 use score::Table;
 use trial::{LeftOut, Trial};
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::error::ExecutionError;
 use super::output;
-use crate::job::{History, JobError, Plan, Verdict};
+use crate::job::{History, JobError, Outcome, Plan};
 
 /// A prompt's entry in the server's history.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,25 +62,25 @@ pub(super) fn plan(prompt: &Value) -> Plan {
 }
 
 /// The last message that tells an end. A blocked execution is none.
-fn by_messages(messages: &[Value]) -> Option<Verdict> {
+fn by_messages(messages: &[Value]) -> Option<Outcome> {
     messages.iter().rev().find_map(|message| {
         let (kind, data) = (message.get(0)?.as_str()?, message.get(1)?);
         match kind {
-            "execution_success" => Some(Verdict::Completed),
-            "execution_interrupted" => Some(Verdict::Cancelled),
+            "execution_success" => Some(Outcome::Completed),
+            "execution_interrupted" => Some(Outcome::Cancelled),
             "execution_error" => {
                 let error = ExecutionError::deserialize(data).ok()?;
-                error.is_final().then(|| Verdict::Failed(error.into()))
+                error.is_final().then(|| Outcome::Failed(error.into()))
             }
             _ => None,
         }
     })
 }
 
-fn by_word(word: &Value) -> Option<Verdict> {
+fn by_word(word: &Value) -> Option<Outcome> {
     match word.as_str()? {
-        "success" => Some(Verdict::Completed),
-        "error" => Some(Verdict::Failed(JobError::execution(
+        "success" => Some(Outcome::Completed),
+        "error" => Some(Outcome::Failed(JobError::execution(
             None,
             "the prompt failed; see the log of ComfyUI",
             "",
@@ -108,7 +108,7 @@ mod tests {
                 ["execution_interrupted", {"prompt_id": "p", "node_id": "3"}]
             ]}),
         );
-        assert_eq!(interrupted.messages, Some(Verdict::Cancelled));
+        assert_eq!(interrupted.messages, Some(Outcome::Cancelled));
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
             ["execution_success", {}],
             ["execution_error", {"exception_type": "ExecutionBlocked"}]
         ]}));
-        assert_eq!(blocked.messages, Some(Verdict::Completed));
+        assert_eq!(blocked.messages, Some(Outcome::Completed));
     }
 
     #[test]
@@ -137,10 +137,10 @@ mod tests {
             7, [], ["execution_error"], ["execution_success", null]
         ]}});
         let entry = HistoryEntry::read(entry, "").unwrap();
-        assert_eq!(entry.history.messages, Some(Verdict::Completed));
+        assert_eq!(entry.history.messages, Some(Outcome::Completed));
         let entry = json!({"outputs": [], "status": {"status_str": "success", "messages": {}}});
         let entry = HistoryEntry::read(entry, "").unwrap();
-        assert_eq!(entry.history.word, Some(Verdict::Completed));
+        assert_eq!(entry.history.word, Some(Outcome::Completed));
     }
 
     #[test]

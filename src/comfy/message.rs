@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::error::ExecutionError;
 use super::{json, output};
-use crate::job::{Event, NodeReport, NodeState, Verdict};
+use crate::job::{Event, NodeReport, NodeState, Outcome};
 
 /// One text frame of ComfyUI's socket, understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,23 +187,23 @@ impl Message {
                 let made = serde_json::from_str(made)?;
                 prompt(
                     data.prompt_id,
-                    Event::Made(output::files(&node, &made, view)),
+                    Event::Outputs(output::files(&node, &made, view)),
                 )
             }
             "execution_success" => {
                 let data: PromptData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Ended(Verdict::Completed))
+                prompt(data.prompt_id, Event::Ended(Outcome::Completed))
             }
             "execution_interrupted" => {
                 let data: PromptData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Ended(Verdict::Cancelled))
+                prompt(data.prompt_id, Event::Ended(Outcome::Cancelled))
             }
             "execution_error" => {
                 let error: ExecutionError = serde_json::from_str(data)?;
                 match error.is_final() {
                     true => prompt(
                         error.prompt_id.clone(),
-                        Event::Ended(Verdict::Failed(error.into())),
+                        Event::Ended(Outcome::Failed(error.into())),
                     ),
                     false => Self::Idle,
                 }

@@ -15,13 +15,13 @@ use crate::job::Plan;
 /// A queue holds whole graphs and can be many megabytes: graphs are read one at a time, on demand.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    running: Vec<Place>,
-    pending: Vec<Place>,
+    running: Vec<QueueEntry>,
+    pending: Vec<QueueEntry>,
 }
 
 /// One prompt in the queue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place {
+pub struct QueueEntry {
     /// Lower ones run first; negative for prompts that were put in front.
     pub number: f64,
     /// The prompt.
@@ -32,7 +32,7 @@ pub struct Place {
     item: Bytes,
 }
 
-impl Place {
+impl QueueEntry {
     /// The prompt's graph, read from the answer now. Empty where it holds none.
     pub fn plan(&self) -> Plan {
         let prompt: Option<Value> = json::read(&self.item).ok();
@@ -47,7 +47,7 @@ impl Place {
 
 /// Where a prompt stands in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum QueuePosition {
     /// It runs.
     Running,
     /// It waits.
@@ -99,12 +99,12 @@ impl Queue {
     }
 
     /// The prompts that run.
-    pub fn running(&self) -> &[Place] {
+    pub fn running(&self) -> &[QueueEntry] {
         &self.running
     }
 
     /// The prompts that wait, the next one first.
-    pub fn pending(&self) -> &[Place] {
+    pub fn pending(&self) -> &[QueueEntry] {
         &self.pending
     }
 
@@ -120,25 +120,25 @@ impl Queue {
     }
 
     /// Where a prompt stands; `None` where it is not in the queue.
-    pub fn standing(&self, prompt_id: &str) -> Option<Standing> {
+    pub fn standing(&self, prompt_id: &str) -> Option<QueuePosition> {
         if self
             .running
             .iter()
             .any(|place| place.prompt_id == prompt_id)
         {
-            return Some(Standing::Running);
+            return Some(QueuePosition::Running);
         }
         let waiting = self
             .pending
             .iter()
             .position(|place| place.prompt_id == prompt_id)?;
-        Some(Standing::Pending {
+        Some(QueuePosition::Pending {
             ahead: self.running.len() + waiting,
         })
     }
 
     /// A prompt's place.
-    pub fn place(&self, prompt_id: &str) -> Option<&Place> {
+    pub fn place(&self, prompt_id: &str) -> Option<&QueueEntry> {
         let mut places = self.running.iter().chain(&self.pending);
         places.find(|place| place.prompt_id == prompt_id)
     }
@@ -149,14 +149,14 @@ impl Queue {
     }
 }
 
-fn places(body: &Bytes, items: &[&RawValue]) -> Vec<Place> {
+fn places(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
     let items = items.iter().filter_map(|item| {
         // Part by part: an odd one must not make a prompt look gone.
         let parts: Vec<&RawValue> = serde_json::from_str(item.get()).ok()?;
         let number = serde_json::from_str(parts.first()?.get());
         let extra = parts.get(3).map(|extra| serde_json::from_str(extra.get()));
         let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
-        Some(Place {
+        Some(QueueEntry {
             number: number.unwrap_or(f64::MAX),
             prompt_id: json::read(parts.get(1)?.get().as_bytes()).ok()?,
             client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
@@ -180,10 +180,19 @@ mod tests {
             r#"{"queue_running": [[0, "r", {}, {}, []]],
                 "queue_pending": [[-2, "b", {}, {"client_id": "c"}, []], [3, "d", {}, {}, []], [-50.0, "a", {}, {}, []]]}"#,
         );
-        assert_eq!(queue.standing("r"), Some(Standing::Running));
-        assert_eq!(queue.standing("a"), Some(Standing::Pending { ahead: 1 }));
-        assert_eq!(queue.standing("b"), Some(Standing::Pending { ahead: 2 }));
-        assert_eq!(queue.standing("d"), Some(Standing::Pending { ahead: 3 }));
+        assert_eq!(queue.standing("r"), Some(QueuePosition::Running));
+        assert_eq!(
+            queue.standing("a"),
+            Some(QueuePosition::Pending { ahead: 1 })
+        );
+        assert_eq!(
+            queue.standing("b"),
+            Some(QueuePosition::Pending { ahead: 2 })
+        );
+        assert_eq!(
+            queue.standing("d"),
+            Some(QueuePosition::Pending { ahead: 3 })
+        );
         assert_eq!(queue.standing("x"), None);
         assert_eq!(queue.place("b").unwrap().client_id.as_deref(), Some("c"));
     }
@@ -207,8 +216,11 @@ mod tests {
             r#"{"queue_running": [[null, "r", 7, {"client_id": 5}, null, "new"]],
                 "queue_pending": [[1, "a", {}, null], [2, "b"], [3], {}, [4, 5]]}"#,
         );
-        assert_eq!(queue.standing("r"), Some(Standing::Running));
-        assert_eq!(queue.standing("b"), Some(Standing::Pending { ahead: 2 }));
+        assert_eq!(queue.standing("r"), Some(QueuePosition::Running));
+        assert_eq!(
+            queue.standing("b"),
+            Some(QueuePosition::Pending { ahead: 2 })
+        );
         assert_eq!(queue.prompt_ids().count(), 3);
     }
 

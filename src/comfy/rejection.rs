@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::job::discreet;
+use crate::job::redact;
 
 /// What ComfyUI's validation has against a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Rejection {
         };
         Self {
             kind: error["type"].as_str().unwrap_or("rejected").to_owned(),
-            message: discreet(&message),
+            message: redact(&message),
             inputs: wrong_inputs(&body["node_errors"]),
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                         .as_str()
                         .unwrap_or_default()
                         .to_owned(),
-                    message: discreet(&message.join(": ")),
+                    message: redact(&message.join(": ")),
                 }
             })
         })

@@ -13,7 +13,7 @@ use url::Url;
 use super::history::HistoryEntry;
 use super::json;
 use super::past::{self, PastPrompt};
-use super::queue::{Queue, Standing};
+use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
 
 /// How long a server may take to accept a connection.
@@ -215,12 +215,12 @@ impl Rest {
             return Ok(Cancellation::Asked);
         }
         let (call, path, body) = match self.queue().await?.standing(prompt_id) {
-            Some(Standing::Running) => (
+            Some(QueuePosition::Running) => (
                 "POST /interrupt",
                 "interrupt",
                 json!({"prompt_id": prompt_id}),
             ),
-            Some(Standing::Pending { .. }) => {
+            Some(QueuePosition::Pending { .. }) => {
                 ("POST /queue", "queue", json!({"delete": [prompt_id]}))
             }
             None => return Ok(Cancellation::NotThere),

@@ -8,7 +8,7 @@ use super::model::{CostModel, Nearness, Prediction, log_ratio, weight};
 use super::noise::Noise;
 use super::spread::Spread;
 use super::total::Total;
-use crate::job::{Effort, Job, Nodes, Plan, PlannedNode};
+use crate::job::{Job, NodeTiming, Nodes, Plan, PlannedNode};
 
 /// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
 /// share of the job's own seconds.
@@ -53,7 +53,7 @@ pub(super) struct Forecast {
 struct Open<'a> {
     prediction: Prediction,
     /// `None` while it has not begun.
-    effort: Option<&'a Effort>,
+    effort: Option<&'a NodeTiming>,
 }
 
 /// The sum over a job's nodes of what is known about its speed.
@@ -222,7 +222,7 @@ impl Forecast {
 impl Prediction {
     /// When a node was expected to be as far as its newest tick: what it takes before its first one is
     /// what its ticks leave of its time.
-    fn until(&self, effort: &Effort, tick: f64) -> f64 {
+    fn until(&self, effort: &NodeTiming, tick: f64) -> f64 {
         let ticks = self.ticks.unwrap_or_else(|| effort.expected_ticks());
         let left = (ticks - effort.ticks()).max(0.0) * tick;
         (self.seconds - left).max(effort.ticks() * tick)
@@ -245,7 +245,13 @@ impl Open<'_> {
     }
 
     /// What a node at work has left.
-    fn left(&self, effort: &Effort, slowness: f64, noise: Noise, now: Timestamp) -> (f64, Spread) {
+    fn left(
+        &self,
+        effort: &NodeTiming,
+        slowness: f64,
+        noise: Noise,
+        now: Timestamp,
+    ) -> (f64, Spread) {
         let Prediction {
             seconds,
             tick,

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::job::{Absence, Event, History, JobError, JobId, NodeReport, NodeState};
+use crate::job::{Event, History, JobError, JobId, NodeReport, NodeState, Reason};
 
 fn at(seconds: f64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds)
@@ -60,7 +60,7 @@ fn run(plan: Plan, steps: u32, step: f64, until: f64) -> (Job, f64) {
     }));
     events.extend([(sampled, node("8")), (sampled + 1.0, node("9"))]);
     let end = sampled + 1.2;
-    events.push((end, Event::Ended(Verdict::Completed)));
+    events.push((end, Event::Ended(Outcome::Completed)));
     for (t, event) in events.into_iter().filter(|(t, _)| *t <= until) {
         job.apply(event, at(t));
     }

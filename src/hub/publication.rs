@@ -1,7 +1,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use super::encoded::Encoded;
+use super::frame::Frame;
 use crate::job::{JobError, JobId, Progress};
 
 /// One state of a job, encoded once for everybody.
@@ -10,7 +10,7 @@ pub struct Publication {
     /// The state's number within the job.
     pub seq: u64,
     /// The `progress` message.
-    pub frame: Encoded,
+    pub frame: Frame,
     /// Set on the last publication of a job.
     pub end: Option<End>,
 }
@@ -32,7 +32,7 @@ pub struct Preview {
     /// The image as ComfyUI made it.
     pub image: Bytes,
     /// The documented binary message: a 4-byte big-endian length, that many bytes of JSON, the image.
-    pub frame: Encoded,
+    pub frame: Frame,
 }
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ impl Publication {
     pub fn encode(progress: &Progress, end: Option<End>) -> serde_json::Result<Self> {
         Ok(Self {
             seq: progress.seq,
-            frame: Encoded::text(&serde_json::to_string(progress)?),
+            frame: Frame::text(&serde_json::to_string(progress)?),
             end,
         })
     }
@@ -79,7 +79,7 @@ impl Preview {
             seq,
             mime,
             image,
-            frame: Encoded::binary(&message),
+            frame: Frame::binary(&message),
         })
     }
 }

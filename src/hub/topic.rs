@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use super::connection::Connection;
-use super::outlet::{News, Outlet};
+use super::mailbox::{Mailbox, Update};
 use super::publication::{Preview, Publication};
 use crate::job::JobId;
 
@@ -26,7 +26,7 @@ pub(super) struct Topic {
 struct Newest {
     state: Option<Arc<Publication>>,
     preview: Option<Arc<Preview>>,
-    outlets: Vec<Arc<Outlet>>,
+    outlets: Vec<Arc<Mailbox>>,
 }
 
 impl Topic {
@@ -44,7 +44,7 @@ impl Topic {
         let mut newest = lock(&self.newest);
         newest.state = Some(publication.clone());
         for outlet in &newest.outlets {
-            outlet.post(&self.job, News::State(publication.clone()));
+            outlet.post(&self.job, Update::State(publication.clone()));
         }
         // Fails where nobody reads it, which is no failure.
         let _ = self.states.send(publication);
@@ -55,7 +55,7 @@ impl Topic {
         let mut newest = lock(&self.newest);
         newest.preview = Some(preview.clone());
         for outlet in &newest.outlets {
-            outlet.post(&self.job, News::Preview(preview.clone()));
+            outlet.post(&self.job, Update::Preview(preview.clone()));
         }
     }
 
@@ -79,11 +79,11 @@ impl Topic {
     }
 
     /// Leaves all that comes from now on at an outlet, too.
-    pub(super) fn attach(&self, outlet: Arc<Outlet>) {
+    pub(super) fn attach(&self, outlet: Arc<Mailbox>) {
         lock(&self.newest).outlets.push(outlet);
     }
 
-    pub(super) fn detach(&self, outlet: &Arc<Outlet>) {
+    pub(super) fn detach(&self, outlet: &Arc<Mailbox>) {
         let mut newest = lock(&self.newest);
         let attached = newest
             .outlets

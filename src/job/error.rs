@@ -1,4 +1,4 @@
-use super::wording;
+use super::text;
 
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl JobError {
         };
         Self {
             code: ErrorCode::ExecutionError,
-            message: wording::failure(node, said),
+            message: text::failure(node, said),
         }
     }
 
@@ -74,7 +74,7 @@ impl JobError {
     pub fn reported(error: Option<&str>) -> Self {
         Self {
             code: ErrorCode::Reported,
-            message: wording::failure(None, error.unwrap_or("the producer reported a failure")),
+            message: text::failure(None, error.unwrap_or("the producer reported a failure")),
         }
     }
 }

@@ -41,16 +41,16 @@ pub enum Event {
     /// How all nodes that have begun stand.
     Nodes(Vec<NodeReport>),
     /// A node has made outputs.
-    Made(Vec<Output>),
+    Outputs(Vec<Output>),
     /// The work is over, as heard on the socket from a server that does not say how it ended, as those
     /// of 2023. History tells that.
     Over,
     /// How the prompt ended, as heard on the socket. Its outputs are still to be read from history.
-    Ended(Verdict),
+    Ended(Outcome),
     /// The prompt's entry in the server's history: the job is over.
     History(History),
     /// The server answers, but knows the prompt no longer.
-    Gone(Absence),
+    Vanished(Reason),
     /// Whether the backend answers. An unreachable one changes no status.
     Reachable(bool),
     /// A producer that is not ComfyUI tells how the job stands.
@@ -91,7 +91,7 @@ pub enum NodeState {
 
 /// How a prompt ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum Outcome {
     /// With its outputs made.
     Completed,
     /// With an error.
@@ -104,9 +104,9 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
     /// What its list of messages says. It decides.
-    pub messages: Option<Verdict>,
+    pub messages: Option<Outcome>,
     /// What its status word says. It can be stale, and is missing in 2023.
-    pub word: Option<Verdict>,
+    pub word: Option<Outcome>,
     /// Every file that the prompt made.
     pub outputs: Vec<Output>,
     /// Whether any node left something in the entry, be it a file or not.
@@ -115,7 +115,7 @@ pub struct History {
 
 /// Why a prompt is neither in the queue nor in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absence {
+pub enum Reason {
     /// Somebody took it out of the queue before it ran.
     Deleted,
     /// The server was restarted or has forgotten it.

@@ -1,8 +1,8 @@
 //! The nodes of a job that have begun, and how far each is.
 
 mod bar;
-mod effort;
 mod run;
+mod timing;
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{NodeReport, NodeState, Plan};
 pub use bar::Bar;
-pub use effort::Effort;
 pub use run::NodeRun;
+pub use timing::NodeTiming;
 
 /// The most steps that one node counts for, so that a senseless bar cannot outweigh all others.
 const MAX_STEPS: f64 = 10_000.0;
@@ -38,7 +38,7 @@ struct Run {
     state: NodeState,
     bar: Option<Bar>,
     loading: bool,
-    effort: Effort,
+    effort: NodeTiming,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -230,12 +230,12 @@ impl Nodes {
     }
 
     /// What the run with this id has shown of its pace; `None` while it has not begun.
-    pub fn effort(&self, run: &str) -> Option<&Effort> {
+    pub fn effort(&self, run: &str) -> Option<&NodeTiming> {
         self.runs.get(run).map(|run| &run.effort)
     }
 
     /// The runs at work, with the nodes that they count as.
-    pub fn active(&self) -> impl Iterator<Item = (&str, &str, &Effort)> {
+    pub fn active(&self) -> impl Iterator<Item = (&str, &str, &NodeTiming)> {
         let runs = self
             .active
             .iter()
@@ -314,7 +314,7 @@ impl Nodes {
             state: NodeState::Running,
             bar: None,
             loading: false,
-            effort: Effort::new(now),
+            effort: NodeTiming::new(now),
         });
         run.state = NodeState::Running;
         run.effort.ended_at = None;

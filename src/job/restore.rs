@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{ErrorCode, Job, JobError, JobId, Output, Report, Source, Status, wording};
+use super::{EndSource, ErrorCode, Job, JobError, JobId, Output, Report, Status, text};
 
 /// How far the numbers of states jump at a restart. More states than this are never lost with it, so
 /// that numbers go on growing for subscribers who saw the last ones.
@@ -10,7 +10,7 @@ const SEQ_JUMP: u64 = 10_000;
 
 /// What was kept of a job.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
+pub struct StoredJob {
     /// The job.
     pub id: JobId,
     /// ComfyUI's name for it.
@@ -41,7 +41,7 @@ pub struct Saved {
 
 impl Job {
     /// The job as it was when it was kept. Its progress does not fall below that.
-    pub fn restored(saved: Saved) -> Self {
+    pub fn restored(saved: StoredJob) -> Self {
         let mut job = Self::new(saved.id, saved.created_at);
         // What is not ComfyUI's was reported by a producer, the path included.
         if saved.prompt_id.is_none() {
@@ -71,9 +71,9 @@ impl Job {
                 .and_then(ErrorCode::from_word)
                 .unwrap_or(ErrorCode::ExecutionError),
             // Somebody else may have written it.
-            message: wording::kept_failure(&message),
+            message: text::kept_failure(&message),
         });
-        job.learned_from = saved.learned_from.as_deref().and_then(Source::from_word);
+        job.learned_from = saved.learned_from.as_deref().and_then(EndSource::from_word);
         job.started_at = saved.started_at;
         job.ended_at = saved.ended_at;
         job.over_at = saved.ended_at;
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn progress_goes_on_from_where_it_was() {
-        let mut job = Job::restored(Saved {
+        let mut job = Job::restored(StoredJob {
             id: JobId::parse("j").unwrap(),
             prompt_id: Some("p".into()),
             backend: Some("b".into()),

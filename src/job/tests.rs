@@ -58,7 +58,7 @@ fn a_job_tells_its_story_in_sentences() {
         started("3"),
         bar(12.0),
         started("9"),
-        Event::Ended(Verdict::Completed),
+        Event::Ended(Outcome::Completed),
         Event::History(History {
             produced: true,
             ..History::default()
@@ -89,17 +89,17 @@ fn a_job_tells_its_story_in_sentences() {
 #[test]
 fn messages_decide_over_what_was_heard_and_a_stale_word() {
     let mut job = job();
-    job.apply(Event::Ended(Verdict::Completed), MOMENT);
+    job.apply(Event::Ended(Outcome::Completed), MOMENT);
     job.apply(
         Event::History(History {
-            messages: Some(Verdict::Cancelled),
-            word: Some(Verdict::Completed),
+            messages: Some(Outcome::Cancelled),
+            word: Some(Outcome::Completed),
             ..History::default()
         }),
         MOMENT,
     );
     assert_eq!(job.status(), Status::Cancelled);
-    assert_eq!(job.learned_from(), Some(Source::History));
+    assert_eq!(job.learned_from(), Some(EndSource::History));
 }
 
 #[test]
@@ -113,18 +113,18 @@ fn an_entry_without_status_or_outputs_is_a_failure() {
 fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
     for (heard, absence, status) in [
         (
-            Some(Verdict::Completed),
-            Absence::Forgotten,
+            Some(Outcome::Completed),
+            Reason::Forgotten,
             Status::Completed,
         ),
-        (None, Absence::Forgotten, Status::Failed),
-        (None, Absence::Deleted, Status::Cancelled),
+        (None, Reason::Forgotten, Status::Failed),
+        (None, Reason::Deleted, Status::Cancelled),
     ] {
         let mut job = job();
         if let Some(heard) = heard {
             job.apply(Event::Ended(heard), MOMENT);
         }
-        job.apply(Event::Gone(absence), MOMENT);
+        job.apply(Event::Vanished(absence), MOMENT);
         assert_eq!(job.status(), status);
     }
 }
@@ -133,7 +133,7 @@ fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
 fn previews_are_no_results() {
     let mut job = job();
     job.apply(
-        Event::Made(vec![file("p.png", "temp"), file("r.png", "output")]),
+        Event::Outputs(vec![file("p.png", "temp"), file("r.png", "output")]),
         MOMENT,
     );
     let progress = publish(&mut job);
@@ -163,11 +163,11 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
+fn verdict() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        Just(Verdict::Completed),
-        Just(Verdict::Cancelled),
-        Just(Verdict::Failed(JobError::lost())),
+        Just(Outcome::Completed),
+        Just(Outcome::Cancelled),
+        Just(Outcome::Failed(JobError::lost())),
     ]
 }
 
@@ -218,7 +218,7 @@ fn ending() -> impl Strategy<Value = Event> {
                 produced,
             })
         });
-    let absence = prop::sample::select(vec![Absence::Deleted, Absence::Forgotten]);
+    let absence = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten]);
     let report = (0..Status::ALL.len(), 0u8..=100).prop_map(|(status, progress)| {
         Event::Reported(Report {
             status: Status::ALL[status],
@@ -229,7 +229,7 @@ fn ending() -> impl Strategy<Value = Event> {
             error: None,
         })
     });
-    prop_oneof![history, absence.prop_map(Event::Gone), report]
+    prop_oneof![history, absence.prop_map(Event::Vanished), report]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -241,7 +241,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (node_id(), prop::option::of(node_id())).prop_map(|(node, display)| Event::NodeStarted { node, display }),
         6 => (prop::option::of(node_id()), number(), number()).prop_map(|(node, value, max)| Event::Bar { node, value, max }),
         4 => node_reports().prop_map(Event::Nodes),
-        1 => Just(Event::Made(vec![file("a.png", "output")])),
+        1 => Just(Event::Outputs(vec![file("a.png", "output")])),
         1 => verdict().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
         1 => ending(),
@@ -304,8 +304,8 @@ fn an_output_that_was_reported_stays() {
 fn nodes_at_work_are_interrupted_by_a_cancellation() {
     let mut job = job();
     job.apply(started("3"), MOMENT);
-    job.apply(Event::Ended(Verdict::Cancelled), MOMENT);
-    job.apply(Event::Gone(Absence::Forgotten), MOMENT);
+    job.apply(Event::Ended(Outcome::Cancelled), MOMENT);
+    job.apply(Event::Vanished(Reason::Forgotten), MOMENT);
     assert_eq!(job.nodes().timeline()[0].state, NodeState::Interrupted);
 }
 
@@ -328,7 +328,7 @@ fn kept(began: &[(&str, i64)]) -> Vec<f64> {
         loading: false,
     };
     job.apply(Event::Nodes(vec![report]), at(4));
-    job.apply(Event::Ended(Verdict::Completed), at(5));
+    job.apply(Event::Ended(Outcome::Completed), at(5));
     job.apply(Event::History(History::default()), at(9));
     job.runs().iter().map(|run| run.seconds(at(9))).collect()
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::time::Instant;
 
-use crate::estimate::Trail;
+use crate::estimate::EstimateLog;
 use crate::job::{Job, JobId, Status};
 use crate::store::NodeCostRecord;
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
     /// The remaining seconds that were published last.
     pub(super) told_remaining: Option<u64>,
     /// What was published of it while it runs.
-    pub(super) trail: Option<Box<Trail>>,
+    pub(super) trail: Option<Box<EstimateLog>>,
     /// When its state is published, which has changed since the last publication.
     pub(super) held_until: Option<Instant>,
     /// The recorder's number of its newest state.

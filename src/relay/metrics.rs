@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::estimate::{Familiarity, Trail};
+use crate::estimate::{EstimateLog, Familiarity};
 use crate::job::{Job, Status};
 
 /// The upper bounds of the errors of a remaining time, as shares of the job's duration.
@@ -90,7 +90,7 @@ impl Metrics {
     }
 
     /// Counts a job that has ended. `trail` is what was said of it while it ran.
-    pub(super) fn count(&self, job: &Job, trail: Option<&Trail>) {
+    pub(super) fn count(&self, job: &Job, trail: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
         let (Some(trail), Some(started_at), Some(over_at)) =
             (trail, job.started_at(), job.over_at())

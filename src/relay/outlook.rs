@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::jobs::{Entry, Jobs};
 use super::plans::Plans;
 use crate::comfy::Queue;
-use crate::estimate::{CostModel, Estimate, Trail};
+use crate::estimate::{CostModel, Estimate, EstimateLog};
 use crate::job::{JobId, Plan, Status};
 
 impl Relay {
@@ -44,7 +44,7 @@ impl Relay {
         if job.status() == Status::Processing && job.prompt_id().is_some() {
             let trail = entry
                 .trail
-                .get_or_insert_with(|| Box::new(Trail::new(job, &self.model())));
+                .get_or_insert_with(|| Box::new(EstimateLog::new(job, &self.model())));
             trail.note(estimate, progress, now);
         }
     }

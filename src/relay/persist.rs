@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Relay;
 use crate::comfy::Upstream;
-use crate::job::{Bar, Event, Job, JobId, PlannedNode, Progress, Saved};
+use crate::job::{Bar, Event, Job, JobId, PlannedNode, Progress, StoredJob};
 use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
@@ -80,7 +80,7 @@ impl Relay {
     }
 
     /// Puts a job from the store on the books, unless it is there. Says whether it is there now.
-    pub(super) fn take_up(&self, saved: Saved) -> bool {
+    pub(super) fn take_up(&self, saved: StoredJob) -> bool {
         let id = saved.id.clone();
         let mut jobs = self.jobs();
         if !jobs.reserve(&id) {

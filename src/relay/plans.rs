@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::forecast::Prediction;
-use crate::comfy::{Place, Queue};
+use crate::comfy::{Queue, QueueEntry};
 use crate::estimate::Estimate;
 use crate::job::{Plan, PlannedNode, Role};
 
@@ -94,7 +94,7 @@ impl Plans {
     /// The plan of a prompt, read once. `None` where it is not known and enough is read or kept.
     fn plan(
         &mut self,
-        place: &Place,
+        place: &QueueEntry,
         own: &impl Fn(&str) -> Option<Plan>,
         look: &mut Look,
     ) -> Option<PlanId> {

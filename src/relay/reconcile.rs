@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::Relay;
 use super::backend::Backend;
 use super::plans::Plans;
-use crate::comfy::{HistoryEntry, Queue, RestError, Standing};
-use crate::job::{Absence, Event, JobId, Status};
+use crate::comfy::{HistoryEntry, Queue, QueuePosition, RestError};
+use crate::job::{Event, JobId, Reason, Status};
 
 /// How soon the history is read again where an entry is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -189,7 +189,7 @@ impl Relay {
         &self,
         backend: &Backend,
         open: &Open,
-        standing: Standing,
+        standing: QueuePosition,
         queue: &Queue,
         losses: u64,
     ) {
@@ -207,8 +207,8 @@ impl Relay {
             self.ingest(&open.id, Event::Planned(plan));
         }
         let event = match standing {
-            Standing::Running => Event::Started,
-            Standing::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
+            QueuePosition::Running => Event::Started,
+            QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
         let mut jobs = self.jobs();
         self.ingest_in(&mut jobs, &open.id, event);
@@ -258,10 +258,10 @@ impl Relay {
         }
         let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);
         let absence = match is_deleted {
-            true => Absence::Deleted,
-            false => Absence::Forgotten,
+            true => Reason::Deleted,
+            false => Reason::Forgotten,
         };
-        self.ingest(&open.id, Event::Gone(absence));
+        self.ingest(&open.id, Event::Vanished(absence));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::backend::Backend;
-use crate::comfy::{Place, Queue};
+use crate::comfy::{Queue, QueueEntry};
 
 /// How much longer, at most, a socket may be silent in a prompt whose nodes are silent by nature:
 /// the patience doubles with each socket that stays as silent as the one before.
@@ -16,7 +16,7 @@ impl Relay {
     /// of ours runs and nothing is heard, a new socket repairs it.
     pub(super) fn notice_silence(&self, backend: &Backend, queue: &Queue) {
         let client_id = backend.upstream.client_id();
-        let ours = |place: &Place| place.client_id.as_deref() == Some(client_id);
+        let ours = |place: &QueueEntry| place.client_id.as_deref() == Some(client_id);
         let mut state = backend.state();
         let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
         let patience = self.upstream_config().silence * factor;

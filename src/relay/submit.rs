@@ -28,7 +28,7 @@ const FIND_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a job is to do.
 #[derive(Debug, Clone)]
-pub enum Work {
+pub enum Submission {
     /// Follow a prompt that was submitted elsewhere.
     Prompt(String),
     /// Submit a graph in API format.
@@ -67,14 +67,16 @@ impl Relay {
     pub async fn submit(
         &self,
         job_id: Option<JobId>,
-        work: Work,
+        work: Submission,
         params: &Map<String, Value>,
         backend: Option<&str>,
     ) -> Result<Accepted, RelayError> {
         let graph = match work {
-            Work::Prompt(prompt_id) => return self.register(job_id, &prompt_id, backend).await,
-            Work::Graph(graph) => graph,
-            Work::Named(name) => self.0.workflows.read(&name).await?,
+            Submission::Prompt(prompt_id) => {
+                return self.register(job_id, &prompt_id, backend).await;
+            }
+            Submission::Graph(graph) => graph,
+            Submission::Named(name) => self.0.workflows.read(&name).await?,
         };
         let mut graph = workflow::check(Value::Object(graph))?;
         workflow::fill(&mut graph, params)?;

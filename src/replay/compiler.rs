@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::timeline::{Beat, Expected, Heard, Timeline};
-use super::{Exchange, Frame, Recording};
+use crate::recording::{Exchange, RecordedFrame, Recording};
 use cast::{expected, labels, release};
 
 /// The first release whose server takes the caller's prompt ids.
@@ -49,7 +49,7 @@ pub(super) struct Compiler<'a> {
 
 enum Moment<'a> {
     Asked(&'a Exchange),
-    Heard(&'a Frame),
+    Heard(&'a RecordedFrame),
     Answered(&'a Exchange),
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::timeline::{Beat, Timeline};
-use super::*;
+use crate::recording::{Exchange, RecordedFrame, RecordedOutcome, Recording, RecordingError};
 
 /// Where the recordings are.
 const FIXTURES: &str = "fixtures";
@@ -39,7 +39,7 @@ fn every_recording_is_written_as_it_was_read() {
         for frame in &recording.frames {
             let line = serde_json::to_string(frame).unwrap();
             assert_eq!(
-                serde_json::from_str::<Frame>(&line).unwrap(),
+                serde_json::from_str::<RecordedFrame>(&line).unwrap(),
                 *frame,
                 "{}",
                 folder.display()
@@ -95,8 +95,8 @@ fn every_accepted_prompt_starts_and_ends() {
                 place(Beat::Gone(k)),
             );
             let fits = match recording.meta.outcome[id] {
-                Outcome::Lost => killed && end.is_none() && gone.is_none(),
-                Outcome::Cancelled if gone.is_some() => {
+                RecordedOutcome::Lost => killed && end.is_none() && gone.is_none(),
+                RecordedOutcome::Cancelled if gone.is_some() => {
                     start.is_none() && end.is_none() && post < gone
                 }
                 _ => gone.is_none() && post < start && start < end && prompt.history.is_some(),

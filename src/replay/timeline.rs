@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Recording;
 use super::compiler::Compiler;
+use crate::recording::Recording;
 
 /// Everything that is played of a recording, with what the server answers beside it.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::Edge;
+use super::ServerState;
 use super::deferred::Deferred;
 use super::guard::{Crowd, Peer};
 use super::route;
@@ -36,7 +36,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to tell a client that its request took too long.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Edge {
+impl ServerState {
     /// Takes connections until the server is to stop.
     pub(super) async fn accept(self, listener: TcpListener) {
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::error::Failure;
+use super::error::ApiError;
 
 /// The largest body that is taken: a workflow of thousands of nodes is a few megabytes.
 const MAX_BODY: usize = 16 << 20;
@@ -68,25 +68,25 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 pub(super) async fn read_json<T: DeserializeOwned>(
     body: Incoming,
     patience: Duration,
-) -> Result<T, Failure> {
+) -> Result<T, ApiError> {
     let reading = timeout(patience, Limited::new(body, MAX_BODY).collect());
     let bytes = match reading.await {
         Ok(Ok(read)) => read.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Failure::new(
+            return Err(ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 format!("the body is larger than {MAX_BODY} bytes"),
             ));
         }
         Ok(Err(error)) => {
-            return Err(Failure::bad_request(
+            return Err(ApiError::bad_request(
                 "body_broken",
                 format!("the body broke off: {error}"),
             ));
         }
         Err(_) => {
-            return Err(Failure::new(
+            return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
                 format!("the body did not come within {patience:?}"),
@@ -94,7 +94,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         }
     };
     serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::bad_request(
+        ApiError::bad_request(
             "bad_json",
             format!("the body is not the expected JSON: {error}"),
         )

@@ -11,7 +11,7 @@ use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::{Failure, close};
+use super::error::{ApiError, close};
 use super::guard::Visitor;
 use super::message::ServerMessage;
 
@@ -23,7 +23,7 @@ pub(super) const DISCARD_BUFFER: usize = 16 << 10;
 
 /// Tells a client why it is not served, and closes: browsers show their pages neither the status nor
 /// the body of an upgrade that was refused. The visitor keeps its place meanwhile.
-pub(super) async fn refuse(socket: HyperWebsocket, job: String, failure: Failure, _: Visitor) {
+pub(super) async fn refuse(socket: HyperWebsocket, job: String, failure: ApiError, _: Visitor) {
     let mut socket = match socket.await {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),

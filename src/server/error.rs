@@ -17,7 +17,7 @@ const FULL_PAUSE: u64 = 5;
 
 /// A request that was not done, and why.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct ApiError {
     status: StatusCode,
     /// A stable word for programs.
     pub(super) code: &'static str,
@@ -64,7 +64,7 @@ pub(super) mod close {
     pub(crate) const JOB_NOT_FOUND: u16 = 4404;
 }
 
-impl Failure {
+impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -196,13 +196,13 @@ pub(super) fn wrong_input(wrong: &WrongInput) -> serde_json::Value {
     })
 }
 
-impl From<JobIdError> for Failure {
+impl From<JobIdError> for ApiError {
     fn from(error: JobIdError) -> Self {
         Self::bad_request("bad_job_id", error.to_string())
     }
 }
 
-impl From<RelayError> for Failure {
+impl From<RelayError> for ApiError {
     fn from(error: RelayError) -> Self {
         let (status, code) = match &error {
             RelayError::JobExists(_) => (StatusCode::CONFLICT, "job_exists"),

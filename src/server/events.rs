@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Edge;
+use super::ServerState;
 use super::body::{Body, full};
-use super::error::Failure;
+use super::error::ApiError;
 use super::guard::Access;
 use super::message::ServerMessage;
 use super::wait::await_job;
@@ -24,7 +24,7 @@ const BUFFERED_EVENTS: usize = 1;
 
 /// An event stream on its way to a client.
 struct Events {
-    edge: Edge,
+    edge: ServerState,
     job: JobId,
     subscription: Subscription,
     /// The number of the last state that the client has seen, from before it reconnected.
@@ -40,7 +40,7 @@ struct Gone;
 ///
 /// A client that has seen the final state already is answered 204, which tells it not to come back.
 pub(super) fn stream<B>(
-    edge: &Edge,
+    edge: &ServerState,
     job: JobId,
     request: &Request<B>,
     connection: Connection,
@@ -110,7 +110,7 @@ impl Events {
                 () = stop.cancelled() => return Ok(()),
                 () = self.events.closed() => return Err(Gone),
                 () = self.access.expired() => {
-                    let failure = Failure::expired();
+                    let failure = ApiError::expired();
                     return self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await;
                 }
                 Some(delivery) = self.subscription.next() => {

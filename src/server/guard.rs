@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hyper::{Request, Response};
 
 use super::body::Body;
-use super::error::Failure;
+use super::error::ApiError;
 use crate::config::ServerConfig;
 use keys::Keys;
 use limits::Limits;
@@ -72,7 +72,7 @@ impl Guard {
         peer: &Peer,
         request: &Request<B>,
         opens: bool,
-    ) -> Result<Visitor, Failure> {
+    ) -> Result<Visitor, ApiError> {
         let address = self.proxies.client(peer.address, request.headers());
         self.limits.request(address, None)?;
         self.pages.check_host(request)?;
@@ -92,14 +92,14 @@ impl Guard {
     }
 
     /// What a token allows, or everything where nobody is asked for one.
-    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Access, Failure> {
+    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Access, ApiError> {
         let Some(keys) = &self.keys else {
             return Ok(Access::everything());
         };
-        let token = token.ok_or_else(Failure::no_token)?;
+        let token = token.ok_or_else(ApiError::no_token)?;
         keys.check(token)
             .map(Access::of)
-            .map_err(Failure::bad_token)
+            .map_err(ApiError::bad_token)
     }
 
     /// Reads the keys again where they have changed, and forgets clients that came long ago. Blocks.

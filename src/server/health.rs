@@ -3,7 +3,7 @@
 use hyper::{Response, StatusCode};
 use serde_json::{Map, json};
 
-use super::Edge;
+use super::ServerState;
 use super::body::{self, Body};
 use super::message::now;
 
@@ -11,7 +11,7 @@ use super::message::now;
 const MAX_DETAILS: usize = 100;
 
 /// `GET /api/anime/health`. Strangers are told how the parts do, not where they are or what they do.
-pub(super) fn health(edge: &Edge, is_trusted: bool) -> Response<Body> {
+pub(super) fn health(edge: &ServerState, is_trusted: bool) -> Response<Body> {
     let backends = edge.relay.backend_health();
     let jobs = edge.relay.job_counts();
     let recorder = edge.relay.recorder();
@@ -51,7 +51,7 @@ pub(super) fn health(edge: &Edge, is_trusted: bool) -> Response<Body> {
 }
 
 /// `GET /api/anime/websocket/status`. Strangers are told how many there are, not who follows what.
-pub(super) fn websocket_status(edge: &Edge, is_trusted: bool) -> Response<Body> {
+pub(super) fn websocket_status(edge: &ServerState, is_trusted: bool) -> Response<Body> {
     let count = edge.relay.hub().count();
     let (listed, truncated) = match is_trusted {
         true => edge.relay.hub().connections(MAX_DETAILS, MAX_DETAILS),

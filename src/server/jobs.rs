@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Edge;
+use super::ServerState;
 use super::body::{self, Body, full, read_json};
-use super::error::{Failure, wrong_input};
+use super::error::{ApiError, wrong_input};
 use super::guard::{Access, Scope};
 use super::route::query;
 use crate::job::{JobId, Report, Status};
-use crate::relay::Work;
+use crate::relay::Submission;
 use crate::store::{Cursor, JobFilter};
 
 /// How many jobs a page of the list holds, unless the client asks otherwise.
@@ -46,10 +46,10 @@ struct NewReport {
 
 /// `POST /api/anime/jobs`: follows a prompt, or submits a workflow.
 pub(super) async fn create(
-    edge: &Edge,
+    edge: &ServerState,
     request: Request<Incoming>,
     access: &Access,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ApiError> {
     let host = request
         .headers()
         .get(header::HOST)
@@ -64,22 +64,22 @@ pub(super) async fn create(
     access.check(Scope::Submit, job_id.as_ref())?;
     let work = match (new.prompt_id, new.workflow) {
         (Some(prompt), None) if prompt.is_empty() || prompt.len() > MAX_PROMPT_ID => {
-            return Err(Failure::bad_request(
+            return Err(ApiError::bad_request(
                 "bad_prompt_id",
                 format!("a prompt_id has 1 to {MAX_PROMPT_ID} bytes"),
             ));
         }
-        (Some(prompt), None) => Work::Prompt(prompt),
-        (None, Some(Value::Object(graph))) => Work::Graph(graph),
-        (None, Some(Value::String(name))) => Work::Named(name),
+        (Some(prompt), None) => Submission::Prompt(prompt),
+        (None, Some(Value::Object(graph))) => Submission::Graph(graph),
+        (None, Some(Value::String(name))) => Submission::Named(name),
         (None, Some(_)) => {
-            return Err(Failure::bad_request(
+            return Err(ApiError::bad_request(
                 "bad_workflow",
                 "workflow is a graph in API format, or the name of a workflow",
             ));
         }
         _ => {
-            return Err(Failure::bad_request(
+            return Err(ApiError::bad_request(
                 "bad_job",
                 "give either prompt_id, to follow a prompt, or workflow, to submit one",
             ));
@@ -103,15 +103,15 @@ pub(super) async fn create(
 
 /// `GET /api/anime/jobs?status=&backend=&since=&until=&limit=&cursor=`.
 pub(super) async fn list(
-    edge: &Edge,
+    edge: &ServerState,
     request: &Request<Incoming>,
     access: &Access,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ApiError> {
     let asked = |name: &str| query(request, name).filter(|text| !text.is_empty());
     let moment = |name: &str| {
         let wrong = |_| {
             let expected = format!("{name} is a moment such as 2025-12-10T15:30:45Z");
-            Failure::bad_request("bad_query", expected)
+            ApiError::bad_request("bad_query", expected)
         };
         asked(name)
             .map(|text| text.parse::<Timestamp>().map_err(wrong))
@@ -130,7 +130,7 @@ pub(super) async fn list(
         Some(Ok(limit @ 1..=MAX_PAGE)) => limit,
         Some(_) => {
             let expected = format!("limit is a number from 1 to {MAX_PAGE}");
-            return Err(Failure::bad_request("bad_query", expected));
+            return Err(ApiError::bad_request("bad_query", expected));
         }
     };
     let page = edge.relay.list(&filter, limit).await?;
@@ -138,7 +138,7 @@ pub(super) async fn list(
 }
 
 /// A cursor is what the page before called `next_cursor`.
-fn cursor(text: &str) -> Result<Cursor, Failure> {
+fn cursor(text: &str) -> Result<Cursor, ApiError> {
     let read = text.split_once('.').and_then(|(moment, job_id)| {
         Some(Cursor {
             created_at: Timestamp::from_millisecond(moment.parse().ok()?).ok()?,
@@ -146,22 +146,22 @@ fn cursor(text: &str) -> Result<Cursor, Failure> {
         })
     });
     read.ok_or_else(|| {
-        Failure::bad_request("bad_query", "cursor is the next_cursor of the page before")
+        ApiError::bad_request("bad_query", "cursor is the next_cursor of the page before")
     })
 }
 
 /// `GET /api/anime/jobs/{job_id}`.
-pub(super) async fn show(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
+pub(super) async fn show(edge: &ServerState, job: &JobId) -> Result<Response<Body>, ApiError> {
     edge.relay.discover(job).await?;
     let view = edge
         .relay
         .job(job)
-        .ok_or_else(|| Failure::job_not_found(job))?;
+        .ok_or_else(|| ApiError::job_not_found(job))?;
     Ok(body::json(StatusCode::OK, &view))
 }
 
 /// `POST /api/anime/jobs/{job_id}/cancel`.
-pub(super) async fn cancel(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
+pub(super) async fn cancel(edge: &ServerState, job: &JobId) -> Result<Response<Body>, ApiError> {
     edge.relay.discover(job).await?;
     edge.relay.cancel(job).await?;
     let answer = json!({"job_id": job, "message": "ComfyUI was asked to cancel it"});
@@ -170,13 +170,13 @@ pub(super) async fn cancel(edge: &Edge, job: &JobId) -> Result<Response<Body>, F
 
 /// `POST /api/anime/jobs/{job_id}/progress`.
 pub(super) async fn report(
-    edge: &Edge,
+    edge: &ServerState,
     job: &JobId,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ApiError> {
     let new: NewReport = read_json(request.into_body(), edge.config.body_timeout).await?;
     if !(0.0..=100.0).contains(&new.progress) {
-        return Err(Failure::bad_request(
+        return Err(ApiError::bad_request(
             "bad_progress",
             "progress is a number from 0 to 100",
         ));
@@ -185,7 +185,7 @@ pub(super) async fn report(
         .estimated_remaining
         .is_some_and(|seconds| !(0.0..=1e9).contains(&seconds))
     {
-        return Err(Failure::bad_request(
+        return Err(ApiError::bad_request(
             "bad_progress",
             "estimated_remaining is a number of seconds, not negative",
         ));
@@ -205,9 +205,9 @@ pub(super) async fn report(
 }
 
 /// `GET /api/anime/jobs/{job_id}/preview`.
-pub(super) fn preview(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failure> {
+pub(super) fn preview(edge: &ServerState, job: &JobId) -> Result<Response<Body>, ApiError> {
     let preview = edge.relay.preview(job).ok_or_else(|| {
-        Failure::new(
+        ApiError::new(
             StatusCode::NOT_FOUND,
             "no_preview",
             format!("there is no preview of the job {:?}; ComfyUI makes them with --preview-method auto", job.as_str()),
@@ -216,10 +216,10 @@ pub(super) fn preview(edge: &Edge, job: &JobId) -> Result<Response<Body>, Failur
     Ok(full(StatusCode::OK, preview.mime, preview.image.clone()))
 }
 
-fn status_of(word: &str) -> Result<Status, Failure> {
+fn status_of(word: &str) -> Result<Status, ApiError> {
     Status::from_word(word).ok_or_else(|| {
         let known = Status::ALL.map(Status::as_str).join(", ");
-        Failure::bad_request(
+        ApiError::bad_request(
             "bad_status",
             format!("status is one of {known}, not {word:?}"),
         )

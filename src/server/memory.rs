@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Edge;
+use super::ServerState;
 
 /// After how many connections it is worth a look. The handshake of each needs some 12 KB.
 const MANY: u64 = 100;
@@ -14,7 +14,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// Gives back to the system what is free, whenever many connections have been served. The allocator
 /// would keep it for the next ones, which may never come.
-pub(super) async fn give_back(edge: Edge) {
+pub(super) async fn give_back(edge: ServerState) {
     let mut served = edge.served.subscribe();
     let mut given_back_at = 0;
     let settled = async {

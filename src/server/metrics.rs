@@ -7,22 +7,22 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::Edge;
+use super::ServerState;
 use super::body::{self, Body};
-use super::error::Failure;
+use super::error::ApiError;
 
 /// Numbers by one label.
 type ByLabel = Family<[(&'static str, String); 1], Gauge>;
 
 /// What the relay has counted, and how it is at this moment.
-pub(super) fn metrics(edge: &Edge) -> Result<Response<Body>, Failure> {
+pub(super) fn metrics(edge: &ServerState) -> Result<Response<Body>, ApiError> {
     let mut registry = Registry::with_prefix("comfy_relay");
     edge.relay.metrics().register(&mut registry);
     register_moment(edge, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
         tracing::error!(%error, "the metrics cannot be encoded");
-        Failure::new(
+        ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "metrics_broken",
             "the metrics cannot be encoded",
@@ -31,7 +31,7 @@ pub(super) fn metrics(edge: &Edge) -> Result<Response<Body>, Failure> {
     Ok(body::full(StatusCode::OK, CONTENT_TYPE, text))
 }
 
-fn register_moment(edge: &Edge, registry: &mut Registry) {
+fn register_moment(edge: &ServerState, registry: &mut Registry) {
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version that runs", build);
     let (open, connected, queue) = (ByLabel::default(), ByLabel::default(), ByLabel::default());

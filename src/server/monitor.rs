@@ -9,9 +9,9 @@ use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::Edge;
+use super::ServerState;
 use super::ending::End;
-use super::error::{Failure, close};
+use super::error::{ApiError, close};
 use super::guard::Access;
 use super::message::{ClientMessage, ServerMessage};
 
@@ -26,7 +26,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Feed(watch::Sender<Utf8Bytes>);
 
 /// Keeps the feed up to date while anybody reads it.
-pub(super) async fn watch(edge: Edge) {
+pub(super) async fn watch(edge: ServerState) {
     let mut changes = edge.relay.changes();
     loop {
         let encoded_at = Instant::now();
@@ -45,7 +45,7 @@ pub(super) async fn watch(edge: Edge) {
     }
 }
 
-fn encode(edge: &Edge) -> Utf8Bytes {
+fn encode(edge: &ServerState) -> Utf8Bytes {
     let status = edge.relay.system_status();
     serde_json::to_string(&status)
         .expect("the status has string keys and finite numbers only")
@@ -54,7 +54,7 @@ fn encode(edge: &Edge) -> Utf8Bytes {
 
 /// Serves one monitor.
 #[tracing::instrument(name = "monitor", skip_all)]
-pub(super) async fn serve(edge: Edge, socket: HyperWebsocket, mut access: Access) {
+pub(super) async fn serve(edge: ServerState, socket: HyperWebsocket, mut access: Access) {
     let mut socket = match socket.await {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
@@ -65,7 +65,7 @@ pub(super) async fn serve(edge: Edge, socket: HyperWebsocket, mut access: Access
 
 /// Sends until the socket is to end.
 async fn follow(
-    edge: &Edge,
+    edge: &ServerState,
     socket: &mut HyperWebsocketStream,
     access: &mut Access,
 ) -> Result<Infallible, End> {
@@ -81,7 +81,7 @@ async fn follow(
         tokio::select! {
             () = edge.stop.cancelled() => return Err(End::Close(close::GOING_AWAY, "the relay is being stopped")),
             () = access.expired() => {
-                send(edge, socket, Frame::Text(refusal(&Failure::expired()))).await?;
+                send(edge, socket, Frame::Text(refusal(&ApiError::expired()))).await?;
                 return Err(End::EXPIRED);
             }
             changed = feed.changed() => {
@@ -112,7 +112,7 @@ async fn follow(
 }
 
 /// A monitor may say `ping`, or send a newer token; whatever else it says has no meaning here.
-fn answer(edge: &Edge, access: &mut Access, frame: &Frame) -> Option<Utf8Bytes> {
+fn answer(edge: &ServerState, access: &mut Access, frame: &Frame) -> Option<Utf8Bytes> {
     let Frame::Text(text) = frame else {
         return None;
     };
@@ -126,14 +126,18 @@ fn answer(edge: &Edge, access: &mut Access, frame: &Frame) -> Option<Utf8Bytes> 
     }
 }
 
-fn refusal(failure: &Failure) -> Utf8Bytes {
+fn refusal(failure: &ApiError) -> Utf8Bytes {
     ServerMessage::error("monitor", failure.code, &failure.message)
         .encode()
         .into()
 }
 
 /// A monitor that does not read is given up in the end.
-async fn send(edge: &Edge, socket: &mut HyperWebsocketStream, frame: Frame) -> Result<(), End> {
+async fn send(
+    edge: &ServerState,
+    socket: &mut HyperWebsocketStream,
+    frame: Frame,
+) -> Result<(), End> {
     match timeout(edge.config.connection_timeout, socket.send(frame)).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(End::Gone),

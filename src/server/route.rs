@@ -7,9 +7,9 @@ use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
 use percent_encoding::percent_decode_str;
 
-use super::Edge;
+use super::ServerState;
 use super::body::Body;
-use super::error::Failure;
+use super::error::ApiError;
 use super::guard::{self, Crowd, Peer, Scope, Visitor};
 use super::message::MAX_CLIENT_MESSAGE;
 use super::shard::Arrival;
@@ -21,7 +21,11 @@ use crate::job::JobId;
 const READ_BUFFER: usize = 4 << 10;
 
 /// Answers one request.
-pub(super) async fn answer(edge: Edge, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(
+    edge: ServerState,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let page = edge.guard.page_answer(&request);
     let mut response = match receive(edge, &peer, request).await {
         Ok(response) => response,
@@ -33,12 +37,12 @@ pub(super) async fn answer(edge: Edge, peer: Peer, request: Request<Incoming>) -
 
 /// Tells a client that it is not served.
 pub(super) async fn turn_away(
-    edge: Edge,
+    edge: ServerState,
     peer: Peer,
     crowd: Crowd,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let failure = Failure::from(crowd);
+    let failure = ApiError::from(crowd);
     let is_full = !matches!(crowd, Crowd::Often(_));
     let visitor = edge.guard.receive(&peer, &request, opens_socket(&request));
     // Only what is worth the trouble: browsers show their pages no status.
@@ -60,10 +64,10 @@ pub(super) async fn turn_away(
 }
 
 async fn receive(
-    edge: Edge,
+    edge: ServerState,
     peer: &Peer,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ApiError> {
     let visitor = edge.guard.receive(peer, &request, opens_socket(&request))?;
     match edge.guard.preflight(&request) {
         Some(response) => Ok(response),
@@ -72,10 +76,10 @@ async fn receive(
 }
 
 async fn dispatch(
-    edge: Edge,
+    edge: ServerState,
     visitor: Visitor,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match segments.as_slice() {
@@ -143,7 +147,7 @@ async fn dispatch(
                 let access = visitor.enter(Scope::Submit)?;
                 jobs::create(&edge, request, &access).await
             }
-            _ => Err(Failure::wrong_method("GET, POST")),
+            _ => Err(ApiError::wrong_method("GET, POST")),
         },
         ["api", "anime", "jobs", id] => {
             only(&request, Method::GET)?;
@@ -177,7 +181,7 @@ async fn dispatch(
             jobs::preview(&edge, &job)
         }
         _ => {
-            let page = web::page(&path).ok_or_else(|| Failure::no_route(&path))?;
+            let page = web::page(&path).ok_or_else(|| ApiError::no_route(&path))?;
             only(&request, Method::GET)?;
             Ok(page)
         }
@@ -193,15 +197,15 @@ pub(super) fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-fn job_id(segment: &str) -> Result<JobId, Failure> {
+fn job_id(segment: &str) -> Result<JobId, ApiError> {
     let text = percent_decode_str(segment).decode_utf8_lossy();
     Ok(JobId::parse(&text)?)
 }
 
-fn only<B>(request: &Request<B>, method: Method) -> Result<(), Failure> {
+fn only<B>(request: &Request<B>, method: Method) -> Result<(), ApiError> {
     match *request.method() == method {
         true => Ok(()),
-        false => Err(Failure::wrong_method(if method == Method::GET {
+        false => Err(ApiError::wrong_method(if method == Method::GET {
             "GET"
         } else {
             "POST"
@@ -215,19 +219,19 @@ fn opens_socket<B>(request: &Request<B>) -> bool {
 }
 
 fn open_socket(
-    edge: &Edge,
+    edge: &ServerState,
     request: &mut Request<Incoming>,
-) -> Result<(Response<Body>, HyperWebsocket), Failure> {
+) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
     only(request, Method::GET)?;
     if !opens_socket(request) {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             StatusCode::UPGRADE_REQUIRED,
             "websocket_required",
             "this address is for WebSockets; over plain HTTP use /api/anime/jobs/{job_id}/events",
         ));
     }
     if edge.stop.is_cancelled() {
-        return Err(Failure::new(
+        return Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "going_away",
             "the relay is being stopped; connect again in a moment",
@@ -239,7 +243,7 @@ fn open_socket(
         .max_message_size(Some(MAX_CLIENT_MESSAGE))
         .max_frame_size(Some(MAX_CLIENT_MESSAGE));
     let (mut response, socket) = upgrade(&mut *request, Some(config))
-        .map_err(|error| Failure::bad_request("bad_handshake", error.to_string()))?;
+        .map_err(|error| ApiError::bad_request("bad_handshake", error.to_string()))?;
     if guard::is_offered(request.headers()) {
         let chosen = HeaderValue::from_static(guard::PROTOCOL);
         let headers = response.headers_mut();

@@ -14,7 +14,7 @@
 //! What clients send is rare and small, so a [`dialogue::Dialogue`] with `tungstenite`'s state is made
 //! when bytes come in, and dropped when all of them are understood: frames, fragments, control frames
 //! and closes are its business. Only what the server says is framed by hand, once for all
-//! ([`crate::hub::Encoded`]).
+//! ([`crate::hub::Frame`]).
 //!
 //! Whatever has to wait, for ComfyUI or the database, is a task of its own that reports to the
 //! shard's [`inbox::Inbox`].
@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hyper_tungstenite::HyperWebsocket;
 use tokio::sync::oneshot;
 
-use super::Edge;
+use super::ServerState;
 use super::guard::Access;
 use crate::job::JobId;
 use inbox::{Inbox, Word};
@@ -95,7 +95,7 @@ impl Prepared {
     }
 
     /// Starts the threads. They end when they are told to stop and all subscribers have left.
-    pub(super) fn start(self, edge: &Edge) -> io::Result<()> {
+    pub(super) fn start(self, edge: &ServerState) -> io::Result<()> {
         for seat in self.seats {
             let shard = Shard::new(seat, edge.clone());
             let (ended, end) = oneshot::channel::<()>();

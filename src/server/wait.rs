@@ -6,7 +6,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::ending::End;
-use super::error::{Failure, close};
+use super::error::{ApiError, close};
 use crate::job::JobId;
 use crate::relay::{Relay, RelayError};
 
@@ -44,7 +44,7 @@ pub(super) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
 impl Missed {
     /// What the client is told, and how its socket ends where it follows nothing else. It goes on
     /// where there is still hope.
-    pub(super) fn tell(self) -> (Failure, Option<End>) {
+    pub(super) fn tell(self) -> (ApiError, Option<End>) {
         match self {
             Self::Unanswered(error) => (error.into(), None),
             Self::Absent(error @ RelayError::JobNotFound(_)) => {

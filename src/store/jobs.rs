@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Store;
 use super::database::{Connections, StoreError, in_time, with_connection};
 use super::record::{Metadata, moment};
-use crate::job::{JobId, Saved, Status};
+use crate::job::{JobId, Status, StoredJob};
 
 /// Which jobs a list holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// The job with this id.
-    pub async fn job(&self, id: &JobId) -> Result<Option<Saved>, StoreError> {
+    pub async fn job(&self, id: &JobId) -> Result<Option<StoredJob>, StoreError> {
         let sql = format!(
             "SELECT {} FROM jobs WHERE job_key = $1",
             self.dialect().columns
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Every job of the relay that has not ended.
-    pub async fn open_jobs(&self) -> Result<Vec<Saved>, StoreError> {
+    pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         let columns = self.dialect().columns;
         let query = sql_query(format!(
             "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ('queued', 'processing')"
@@ -123,7 +123,11 @@ impl Store {
     }
 
     /// At most `limit` jobs, the newest first.
-    pub async fn jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<Saved>, StoreError> {
+    pub async fn jobs(
+        &self,
+        filter: &JobFilter,
+        limit: usize,
+    ) -> Result<Vec<StoredJob>, StoreError> {
         let Dialect {
             columns,
             moment: ts,
@@ -193,7 +197,7 @@ impl Store {
 
 impl Row {
     /// `None` for a row that somebody else has given a key or a status that are none of ours.
-    fn read(self) -> Option<Saved> {
+    fn read(self) -> Option<StoredJob> {
         let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let metadata = self
             .metadata
@@ -201,7 +205,7 @@ impl Row {
             .map(Metadata::read)
             .unwrap_or_default();
         let relay = metadata.relay;
-        Some(Saved {
+        Some(StoredJob {
             id: JobId::parse(&self.job_key).ok()?,
             prompt_id: self.prompt_id,
             backend: self.backend,

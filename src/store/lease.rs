@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 
 use super::Store;
 use super::database::{Connections, StoreError, in_time, with_connection};
-use super::holder::Holder;
+use super::lease_owner::LeaseOwner;
 
 /// The database's clock, which is the same for all who ask it.
 const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
@@ -33,7 +33,7 @@ impl Store {
         name: &str,
         url: &str,
         client_id: &str,
-        holder: &Holder,
+        holder: &LeaseOwner,
         lasts: Duration,
     ) -> Result<bool, StoreError> {
         let now = match self.connections {
@@ -70,13 +70,13 @@ impl Store {
             return Ok(true);
         }
         match self.lease_holder(name).await? {
-            Some(other) if Holder::is_dead(&other) => take(&other).await,
+            Some(other) if LeaseOwner::is_dead(&other) => take(&other).await,
             _ => Ok(false),
         }
     }
 
     /// Gives a lease back, where `holder` has it.
-    pub async fn release_lease(&self, name: &str, holder: &Holder) -> Result<(), StoreError> {
+    pub async fn release_lease(&self, name: &str, holder: &LeaseOwner) -> Result<(), StoreError> {
         let release =
             "UPDATE backends SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
         let query = sql_query(release)

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use comfy_relay::config::ServerConfig;
-use comfy_relay::replay::{Outcome, Recording};
+use comfy_relay::recording::{RecordedOutcome, Recording};
 use serde_json::json;
 
 use super::world::{Settings, World, recording};
@@ -166,8 +166,8 @@ async fn what_is_recorded_can_be_replayed() {
     assert!(output.status.success(), "{}", stderr(&output));
     let recorded = Recording::read(&out).unwrap();
     assert_eq!(recorded.meta.comfyui_version, "0.8.0");
-    let outcomes: Vec<Outcome> = recorded.meta.outcome.into_values().collect();
-    assert_eq!(outcomes, [Outcome::Completed]);
+    let outcomes: Vec<RecordedOutcome> = recorded.meta.outcome.into_values().collect();
+    assert_eq!(outcomes, [RecordedOutcome::Completed]);
 
     let reading = tokio::task::spawn_blocking(move || Recording::read(&out).unwrap());
     let again = World::with(vec![reading.await.unwrap().into()], Settings::default()).await;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules by floor, from the ground up. Only within floor 0 may a later one read an earlier one.
 const FLOORS: [&[&str]; 6] = [
     &["config"],
-    &["job", "estimate"],
+    &["job", "estimate", "recording"],
     &["comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
     &["server"],

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use comfy_relay::replay::{Exchange, Recording, Speed};
+use comfy_relay::recording::{Exchange, Recording};
+use comfy_relay::replay::Speed;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

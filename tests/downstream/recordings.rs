@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use comfy_relay::replay::{Exchange, Outcome, Recording};
+use comfy_relay::recording::{Exchange, RecordedOutcome, Recording};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -138,10 +138,10 @@ fn wrong_end(
 ) -> Option<String> {
     let id = prompt.response["prompt_id"].as_str().unwrap();
     let (status, code) = match recording.meta.outcome[id] {
-        Outcome::Completed => ("completed", Value::Null),
-        Outcome::Cancelled => ("cancelled", Value::Null),
-        Outcome::Failed => ("failed", "execution_error".into()),
-        Outcome::Lost => ("failed", "prompt_lost".into()),
+        RecordedOutcome::Completed => ("completed", Value::Null),
+        RecordedOutcome::Cancelled => ("cancelled", Value::Null),
+        RecordedOutcome::Failed => ("failed", "execution_error".into()),
+        RecordedOutcome::Lost => ("failed", "prompt_lost".into()),
     };
     let is_right = last["status"] == status && view["error_code"] == code;
     (!is_right).then(|| {

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
 use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;

@@ -9,7 +9,7 @@ mod state;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use comfy_relay::replay::Recording;
+use comfy_relay::recording::Recording;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;

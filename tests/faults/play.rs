@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::replay::{Exchange, Outcome, Recording};
+use comfy_relay::recording::{Exchange, RecordedOutcome, Recording};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -224,10 +224,10 @@ fn truths(
 ) -> Vec<Truth> {
     let recorded = prompt.response["prompt_id"].as_str().unwrap_or_default();
     let outcome = match recording.meta.outcome.get(recorded) {
-        Some(Outcome::Completed) => ("completed", None),
-        Some(Outcome::Cancelled) => ("cancelled", None),
-        Some(Outcome::Failed) => ("failed", Some("execution_error")),
-        Some(Outcome::Lost) | None => LOST,
+        Some(RecordedOutcome::Completed) => ("completed", None),
+        Some(RecordedOutcome::Cancelled) => ("cancelled", None),
+        Some(RecordedOutcome::Failed) => ("failed", Some("execution_error")),
+        Some(RecordedOutcome::Lost) | None => LOST,
     };
     let is_cancelled = outcome.0 == "cancelled";
     if let Some(before) = told.before_restart.as_ref().filter(|_| told.is_over) {

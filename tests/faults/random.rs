@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comfy_relay::replay::Recording;
+use comfy_relay::recording::Recording;
 use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

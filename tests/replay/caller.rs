@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use comfy_relay::recording::Recording;
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};

@@ -104,7 +104,7 @@ async fn two_clients_hear_their_own() {
             }
             statuses.push(heard.iter().filter(|sound| is(sound, "status")).count());
         }
-        let recorded = |frame: &&comfy_relay::replay::Frame| matches!(&frame.kind, comfy_relay::replay::FrameKind::Text(text) if frame.socket == "main" && text.contains("\"status\", \"data\""));
+        let recorded = |frame: &&comfy_relay::recording::RecordedFrame| matches!(&frame.kind, comfy_relay::recording::FrameKind::Text(text) if frame.socket == "main" && text.contains("\"status\", \"data\""));
         assert!(
             statuses
                 .iter()

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::replay::{Exchange, FrameKind, Outcome, Recording, Speed};
+use comfy_relay::recording::{Exchange, FrameKind, RecordedOutcome, Recording};
+use comfy_relay::replay::Speed;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, timeout};
@@ -229,12 +230,12 @@ fn heard_alone(
     Some(sounds.collect())
 }
 
-fn agrees(outcome: Outcome, end: &End, version: &str) -> bool {
+fn agrees(outcome: RecordedOutcome, end: &End, version: &str) -> bool {
     let Some(entry) = end else {
-        return matches!(outcome, Outcome::Cancelled | Outcome::Lost);
+        return matches!(outcome, RecordedOutcome::Cancelled | RecordedOutcome::Lost);
     };
     if version.starts_with("2023") {
-        return outcome != Outcome::Lost && entry.get("status").is_none();
+        return outcome != RecordedOutcome::Lost && entry.get("status").is_none();
     }
     let messages = entry["status"]["messages"]
         .as_array()
@@ -246,10 +247,12 @@ fn agrees(outcome: Outcome, end: &End, version: &str) -> bool {
             .any(|message| message[0] == kind && message[1]["exception_type"] != "ExecutionBlocked")
     };
     match outcome {
-        Outcome::Completed => entry["status"]["status_str"] == "success",
-        Outcome::Failed => says("execution_error") && entry["status"]["status_str"] == "error",
-        Outcome::Cancelled => says("execution_interrupted"),
-        Outcome::Lost => false,
+        RecordedOutcome::Completed => entry["status"]["status_str"] == "success",
+        RecordedOutcome::Failed => {
+            says("execution_error") && entry["status"]["status_str"] == "error"
+        }
+        RecordedOutcome::Cancelled => says("execution_interrupted"),
+        RecordedOutcome::Lost => false,
     }
 }
 

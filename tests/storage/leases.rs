@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_relay::config::StoreConfig;
 use comfy_relay::replay::Speed;
-use comfy_relay::store::{Holder, Store};
+use comfy_relay::store::{LeaseOwner, Store};
 use serde_json::json;
 
 use super::database::{TestDatabase, on_both, until};
@@ -41,8 +41,8 @@ async fn comfyui_status(world: &World) -> (serde_json::Value, serde_json::Value)
 async fn a_lease_has_one_holder(db: TestDatabase) {
     let store = Store::open(&db.config());
     store.migrate().await.unwrap();
-    let (one, other) = (Holder::new(), Holder::new());
-    let take = async |holder: &Holder, lasts: Duration| {
+    let (one, other) = (LeaseOwner::new(), LeaseOwner::new());
+    let take = async |holder: &LeaseOwner, lasts: Duration| {
         let taken = store.take_lease("gpu:8188", "http://gpu:8188", "c", holder, lasts);
         taken.await.unwrap()
     };
@@ -69,7 +69,7 @@ async fn a_lease_has_one_holder(db: TestDatabase) {
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
-                let holder = Holder::new();
+                let holder = LeaseOwner::new();
                 let taken = store.take_lease("gpu:8188", "u", "c", &holder, LONG);
                 taken.await.unwrap()
             })

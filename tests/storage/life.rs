@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, StoreConfig};
 use comfy_relay::job::JobId;
+use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
 use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

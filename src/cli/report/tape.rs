@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::Value;
 
 use crate::comfy::Message;
-use crate::job::{Event, Verdict};
-use crate::replay::{FrameKind, Outcome, Recording};
+use crate::job::{Event, Outcome};
+use crate::recording::{FrameKind, RecordedOutcome, Recording};
 
 /// What a socket heard, when, and the prompt that it was about.
 pub(super) type Heard = (f64, Option<String>, Event);
@@ -45,8 +45,8 @@ pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
                     .as_ref()
                     .and_then(|id| recording.meta.outcome.get(id));
                 let verdict = match outcome {
-                    Some(Outcome::Completed) => Verdict::Completed,
-                    _ => Verdict::Cancelled,
+                    Some(RecordedOutcome::Completed) => Outcome::Completed,
+                    _ => Outcome::Cancelled,
                 };
                 Some((frame.t, prompt_id, Event::Ended(verdict)))
             }
@@ -59,7 +59,7 @@ pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
 /// When a prompt that has started completes, if that is heard.
 pub(super) fn completion(id: &str, later: &[Heard]) -> Option<f64> {
     later.iter().find_map(|(t, prompt_id, event)| {
-        let is_end = prompt_id.as_deref() == Some(id) && *event == Event::Ended(Verdict::Completed);
+        let is_end = prompt_id.as_deref() == Some(id) && *event == Event::Ended(Outcome::Completed);
         is_end.then_some(*t)
     })
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::baseline::{Algorithm, Answer};
 use super::tape::{self, Graphs};
 use crate::estimate::CostModel;
-use crate::job::{Event, History, Job, JobId, Plan, Verdict};
-use crate::replay::{Meta, Recording};
+use crate::job::{Event, History, Job, JobId, Outcome, Plan};
+use crate::recording::{Meta, Recording};
 
 /// At how many moments of a job, evenly spread over its time, each algorithm is asked.
 pub(super) const MOMENTS: usize = 100;
@@ -236,8 +236,8 @@ impl Learned {
 }
 
 impl Prompt {
-    fn close(mut self, verdict: Verdict, t: f64) -> Finished {
-        let end = self.end.filter(|_| verdict == Verdict::Completed);
+    fn close(mut self, verdict: Outcome, t: f64) -> Finished {
+        let end = self.end.filter(|_| verdict == Outcome::Completed);
         let history = History {
             messages: Some(verdict),
             ..History::default()

@@ -17,7 +17,7 @@ fn an_error_names_the_node_and_nothing_secret() {
     let text = r#"{"type": "execution_error", "data": {"prompt_id": "p", "node_id": "20", "node_type": "Probe",
         "exception_message": "boom\n", "exception_type": "RuntimeError", "traceback": ["secret"], "current_inputs": {"a": [1]}}}"#;
     let Message::Prompt {
-        event: Event::Ended(Verdict::Failed(error)),
+        event: Event::Ended(Outcome::Failed(error)),
         ..
     } = parse(text)
     else {
@@ -150,7 +150,7 @@ fn pythons_liberties_hide_no_message() {
     let text = r#"{"type": "executed", "data": {"node": "9", "display_node": "9", "prompt_id": "p",
         "output": {"scores": [NaN, -Infinity], "images": [{"filename": "a\udc80.png", "type": "output"}]}}}"#;
     let Message::Prompt {
-        event: Event::Made(made),
+        event: Event::Outputs(made),
         ..
     } = parse(text)
     else {
@@ -162,7 +162,7 @@ fn pythons_liberties_hide_no_message() {
     assert!(matches!(
         parse(error),
         Message::Prompt {
-            event: Event::Ended(Verdict::Failed(_)),
+            event: Event::Ended(Outcome::Failed(_)),
             ..
         }
     ));

@@ -68,7 +68,7 @@ fn what_is_seldom_long_counts_while_it_is_one_of_many_things() {
     let graph = graph(20, 512);
     for pause in [0.0, 2.0, 0.0, 2.0, 0.0] {
         let (mut job, end) = run(graph.clone(), 20, 0.5, 13.1);
-        job.apply(Event::Ended(Verdict::Completed), at(end + pause));
+        job.apply(Event::Ended(Outcome::Completed), at(end + pause));
         job.apply(Event::History(History::default()), at(end + pause));
         model.learn(&job);
     }
@@ -116,7 +116,7 @@ fn tail(until: f64) -> Job {
         job.apply(bar, at(f64::from(value) / 10.0));
     }
     if until >= 62.0 {
-        job.apply(Event::Ended(Verdict::Completed), at(62.0));
+        job.apply(Event::Ended(Outcome::Completed), at(62.0));
         job.apply(Event::History(History::default()), at(62.0));
     }
     job
@@ -163,7 +163,7 @@ fn what_ended_before_it_was_heard_of_tells_no_speed_and_no_cost() {
     assert!((left - 1.2).abs() < 0.1, "{left}");
     job.apply(Event::Nodes(vec![over("8")]), at(13.0));
     begin(&mut job, "9", 13.0);
-    job.apply(Event::Ended(Verdict::Completed), at(13.2));
+    job.apply(Event::Ended(Outcome::Completed), at(13.2));
     job.apply(Event::History(History::default()), at(13.2));
     let usual = |model: &CostModel| Estimate::of_prompt("b", job.plan(), &[], model).remaining;
     let before = usual(&model);

@@ -34,7 +34,7 @@ fn what_is_recalled_is_known_as_what_was_learned() {
         let (job, _) = match number {
             3 => {
                 let (mut job, _) = run(graph(steps, 512), steps, step, 15.0);
-                job.apply(Event::Ended(Verdict::Cancelled), at(15.5));
+                job.apply(Event::Ended(Outcome::Cancelled), at(15.5));
                 job.apply(Event::History(History::default()), at(16.0));
                 (job, 16.0)
             }
@@ -189,7 +189,7 @@ fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
     );
 }
 
-fn end(job: &mut Job, verdict: Verdict, seconds: f64) {
+fn end(job: &mut Job, verdict: Outcome, seconds: f64) {
     job.apply(Event::Ended(verdict), at(seconds));
     job.apply(Event::History(History::default()), at(seconds));
 }
@@ -223,22 +223,22 @@ fn models_that_a_job_did_not_come_to_are_not_loaded() {
     });
     let other = Plan::from_graph(other.as_object().unwrap(), None);
     let mut deleted = job(other.clone());
-    deleted.apply(Event::Gone(Absence::Deleted), at(1.0));
+    deleted.apply(Event::Vanished(Reason::Deleted), at(1.0));
     let mut broken_off = job(other.clone());
     begin(&mut broken_off, "1", 0.0);
-    end(&mut broken_off, Verdict::Cancelled, 1.0);
+    end(&mut broken_off, Outcome::Cancelled, 1.0);
     let mut while_loading = job(other.clone());
     begin(&mut while_loading, "1", 0.0);
     begin(&mut while_loading, "2", 1.0);
-    end(&mut while_loading, Verdict::Cancelled, 2.0);
+    end(&mut while_loading, Outcome::Cancelled, 2.0);
     let mut loaded = job(other.clone());
     begin(&mut loaded, "2", 0.0);
     begin(&mut loaded, "1", 1.0);
-    end(&mut loaded, Verdict::Cancelled, 2.0);
+    end(&mut loaded, Outcome::Cancelled, 2.0);
     let mut cached = job(other.clone());
     let nodes = vec!["2".to_owned()];
     cached.apply(Event::Cached { nodes }, at(0.0));
-    end(&mut cached, Verdict::Cancelled, 2.0);
+    end(&mut cached, Outcome::Cancelled, 2.0);
     // Whether the other model is there then, and that of the job before.
     for (job, is_other_there, is_own_there) in [
         (deleted, false, true),
@@ -321,7 +321,7 @@ fn a_node_that_failed_before_its_job_ended_is_not_learned() {
     begin(&mut job, "3", 2.0);
     let reports = vec![report("3", NodeState::Failed)];
     job.apply(Event::Nodes(reports), at(3.0));
-    let failed = Verdict::Failed(JobError::without_outputs());
+    let failed = Outcome::Failed(JobError::without_outputs());
     end(&mut job, failed, 3.1);
     let runs = CostModel::default().runs(&job);
     let ids: Vec<&str> = runs.iter().map(|(id, _)| *id).collect();

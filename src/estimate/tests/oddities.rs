@@ -76,7 +76,7 @@ proptest! {
             prop_assert!((shown..100).contains(&progress));
             shown = progress;
         }
-        job.apply(Event::Ended(Verdict::Completed), at(now));
+        job.apply(Event::Ended(Outcome::Completed), at(now));
         model.learn(&job);
         for (_, node) in job.plan().nodes() {
             prop_assert!(model.predict("b", node, true).seconds.is_finite());

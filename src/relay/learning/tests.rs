@@ -9,9 +9,9 @@ use super::*;
 use crate::comfy::Message;
 use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
 use crate::estimate::Estimate;
-use crate::job::{Event, History, JobId, Plan, Verdict};
+use crate::job::{Event, History, JobId, Outcome, Plan};
+use crate::recording::{FrameKind, Recording};
 use crate::relay::persist;
-use crate::replay::{FrameKind, Recording};
 use crate::store::Recorder;
 
 const BACKEND: &str = "127.0.0.1:1";
@@ -173,7 +173,7 @@ fn heard_out(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
         );
     }
     let end = at(from + 20.0 * step + 1.0);
-    job.apply(Event::Ended(Verdict::Completed), end);
+    job.apply(Event::Ended(Outcome::Completed), end);
     job
 }
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::recording::{Exchange, FrameKind, Recording};
 use crate::replay::timeline::{Expected, Label};
-use crate::replay::{Exchange, FrameKind, Recording};
 
 pub(super) fn expected(recording: &Recording, post: &Exchange) -> Expected {
     let answer = &post.response;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Compiler;
-use crate::replay::Exchange;
+use crate::recording::Exchange;
 use crate::replay::timeline::Beat;
 
 impl Compiler<'_> {

@@ -4,9 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Compiler;
+use crate::recording::{FrameKind, RecordedFrame};
 use crate::replay::timeline::{Beat, Heard, Payload};
 use crate::replay::wording::preview_metadata;
-use crate::replay::{Frame, FrameKind};
 
 /// The parts of an event that place it. `prompt_id` and `node` can hold anything.
 #[derive(Deserialize)]
@@ -18,7 +18,7 @@ struct Event {
 }
 
 impl Compiler<'_> {
-    pub(super) fn frame(&mut self, t: f64, frame: &Frame) {
+    pub(super) fn frame(&mut self, t: f64, frame: &RecordedFrame) {
         let Some(label) = self
             .timeline
             .labels

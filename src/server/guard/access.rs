@@ -12,7 +12,7 @@ use super::keys::Claims;
 use super::limits::Place;
 use super::token::Token;
 use crate::job::JobId;
-use crate::server::error::Failure;
+use crate::server::error::ApiError;
 
 /// What a token may allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,10 +171,10 @@ impl Access {
     }
 
     /// Refuses what the token has no scope for.
-    pub(super) fn check_scope(&self, scope: Scope) -> Result<(), Failure> {
+    pub(super) fn check_scope(&self, scope: Scope) -> Result<(), ApiError> {
         match self.may(scope) {
             true => Ok(()),
-            false => Err(Failure::forbidden(format!(
+            false => Err(ApiError::forbidden(format!(
                 "the token does not have the scope {:?}; ask for one that has",
                 scope.as_str()
             ))),
@@ -187,17 +187,17 @@ impl Access {
         &self,
         scope: Scope,
         job: Option<&JobId>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApiError> {
         self.check_scope(scope)?;
         match job {
-            Some(job) if !self.may_see(job) => Err(Failure::forbidden(format!(
+            Some(job) if !self.may_see(job) => Err(ApiError::forbidden(format!(
                 "the token is not for the job {:?}; ask for one that names it in \"jobs\"",
                 job.as_str()
             ))),
             Some(_) => Ok(()),
             // Who looks after the relay as a whole need not be told of jobs.
             None if self.rights.jobs == Jobs::All || scope == Scope::Monitor => Ok(()),
-            None => Err(Failure::forbidden(
+            None => Err(ApiError::forbidden(
                 "the token is for certain jobs only; name one of them as job_id",
             )),
         }
@@ -205,11 +205,15 @@ impl Access {
 
     /// Goes on with a newer token, which must be for the same `sub` and allow all that this one does:
     /// what is open already is not looked at again.
-    pub(in crate::server) fn renew(&mut self, guard: &Guard, token: &Token) -> Result<(), Failure> {
+    pub(in crate::server) fn renew(
+        &mut self,
+        guard: &Guard,
+        token: &Token,
+    ) -> Result<(), ApiError> {
         let newest = guard.authenticate(Some(token))?;
         let (newer, older) = (&newest.rights, &self.rights);
         if newer.sub != older.sub {
-            return Err(Failure::forbidden(
+            return Err(ApiError::forbidden(
                 "the new token is for another sub; connect anew with it",
             ));
         }
@@ -219,7 +223,7 @@ impl Access {
             (Jobs::Listed(newer), Jobs::Listed(older)) => newer.is_superset(older),
         };
         if !has_jobs || !newer.scopes.is_superset(older.scopes) {
-            return Err(Failure::forbidden(
+            return Err(ApiError::forbidden(
                 "the new token allows less than the one before; connect anew with it",
             ));
         }

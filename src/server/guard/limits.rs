@@ -13,7 +13,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use slotmap::{DefaultKey as Key, SlotMap};
 
 use crate::config::LimitConfig;
-use crate::server::error::Failure;
+use crate::server::error::ApiError;
 
 /// How many clients a limiter remembers before it looks for those that it can forget.
 const MANY_CLIENTS: usize = 1 << 16;
@@ -87,7 +87,7 @@ pub(in crate::server) enum Crowd {
     FullForAddress,
 }
 
-impl From<Crowd> for Failure {
+impl From<Crowd> for ApiError {
     fn from(crowd: Crowd) -> Self {
         match crowd {
             Crowd::Often(wait) => Self::too_many_requests(wait),

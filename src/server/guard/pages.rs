@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use crate::config::Origins;
 use crate::server::body::{self, Body};
-use crate::server::error::Failure;
+use crate::server::error::ApiError;
 
 /// How long a browser remembers what it was told of a page, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -41,7 +41,7 @@ impl Pages {
     /// Refuses names that lead here, but are not ours: a page whose own name is made to lead to the
     /// relay counts as the relay's own otherwise. Only where the relay is for its own machine: elsewhere
     /// its names are not known.
-    pub(super) fn check_host<B>(&self, request: &Request<B>) -> Result<(), Failure> {
+    pub(super) fn check_host<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
         let is_asked = self.listen.ip().is_loopback() && self.origins == Origins::Same;
         let Some(host) = host(request).filter(|_| is_asked) else {
             return Ok(());
@@ -54,7 +54,7 @@ impl Pages {
         };
         match at("http", host).is_some_and(|url| ours(&url)) {
             true => Ok(()),
-            false => Err(Failure::new(
+            false => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "host_not_allowed",
                 "this relay is for its own machine, and does not know the name it was asked by; \
@@ -69,11 +69,15 @@ impl Pages {
 
     /// Refuses what other pages do: to open sockets, which no browser asks us before, and to change
     /// anything. What they read is withheld from them by their browsers.
-    pub(super) fn check_origin<B>(&self, request: &Request<B>, opens: bool) -> Result<(), Failure> {
+    pub(super) fn check_origin<B>(
+        &self,
+        request: &Request<B>,
+        opens: bool,
+    ) -> Result<(), ApiError> {
         let does = opens || !matches!(*request.method(), Method::GET | Method::HEAD);
         match !does || self.allows(request) {
             true => Ok(()),
-            false => Err(Failure::new(
+            false => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "pages of this origin may not use the relay; name it in ALLOWED_ORIGINS",

@@ -10,7 +10,7 @@ use super::access::{Access, Scope};
 use super::limits::Place;
 use super::token::Token;
 use crate::job::JobId;
-use crate::server::error::Failure;
+use crate::server::error::ApiError;
 
 /// Who has sent a request, as far as it has said so.
 #[derive(Debug)]
@@ -55,14 +55,14 @@ impl Visitor {
         &self,
         scope: Scope,
         job: Option<&JobId>,
-    ) -> Result<Access, Failure> {
+    ) -> Result<Access, ApiError> {
         let access = self.enter(scope)?;
         access.check(scope, job)?;
         Ok(access)
     }
 
     /// What the visitor may do, if that has the scope, for some jobs at least.
-    pub(in crate::server) fn enter(&self, scope: Scope) -> Result<Access, Failure> {
+    pub(in crate::server) fn enter(&self, scope: Scope) -> Result<Access, ApiError> {
         let access = self.guard.authenticate(self.token.as_ref())?;
         if let Some(sub) = access.sub() {
             self.guard.limits.request(self.address, Some(sub))?;
@@ -76,7 +76,7 @@ impl Visitor {
         &self,
         scope: Scope,
         job: Option<&JobId>,
-    ) -> Result<Access, Failure> {
+    ) -> Result<Access, ApiError> {
         let mut access = self.may(scope, job)?;
         let limits = &self.guard.limits;
         if let Some(sub) = access.sub() {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use slotmap::DefaultKey as Key;
 
 use super::super::ending::End;
-use super::super::error::Failure;
+use super::super::error::ApiError;
 use super::super::guard::Token;
 use super::super::message::ServerMessage;
 use super::thread::Shard;
@@ -46,7 +46,7 @@ impl Shard {
                 continue;
             }
             let job = subscriber.job.clone();
-            let told = self.complain(who, &job, &Failure::expired());
+            let told = self.complain(who, &job, &ApiError::expired());
             self.end(who, told.err().unwrap_or(End::EXPIRED));
         }
     }

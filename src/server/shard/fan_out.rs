@@ -7,7 +7,7 @@ use super::super::error::close;
 use super::batch::SLICE;
 use super::subscriber::{Stage, Subscriber, Taken};
 use super::thread::Shard;
-use crate::hub::News;
+use crate::hub::Update;
 
 /// How much of a batch one job may have while others wait.
 const SHARE: usize = SLICE / 4;
@@ -20,7 +20,7 @@ const MAX_LOOKS: usize = 16 * SHARE;
 struct Parcel {
     who: Key,
     topic: Key,
-    news: News,
+    news: Update,
     frame: Bytes,
 }
 
@@ -135,15 +135,15 @@ impl Shard {
     }
 
     /// What a subscriber has not seen and could be sent now.
-    fn missing(&self, who: Key) -> Option<(Key, News)> {
+    fn missing(&self, who: Key) -> Option<(Key, Update)> {
         let subscriber = self.subscribers.get(who)?;
         if !subscriber.is_free() || subscriber.stage != Stage::Open {
             return None;
         }
         subscriber.follows.iter().find_map(|follow| {
             let share = &self.topics[follow.topic].share;
-            let state = share.newest().map(News::State);
-            let preview = share.preview().map(News::Preview);
+            let state = share.newest().map(Update::State);
+            let preview = share.preview().map(Update::Preview);
             let mut news = state.into_iter().chain(preview);
             let missing = news.find(|news| subscriber.wants(follow.topic, news))?;
             Some((follow.topic, missing))
@@ -151,7 +151,7 @@ impl Shard {
     }
 
     /// Sends news to a subscriber that is free.
-    fn deliver(&mut self, who: Key, topic: Key, news: &News) {
+    fn deliver(&mut self, who: Key, topic: Key, news: &Update) {
         let Some(subscriber) = self.subscribers.get_mut(who) else {
             return;
         };
@@ -164,7 +164,7 @@ impl Shard {
 
     /// Takes note that a subscriber has been told something. After the last state of its last job it
     /// is to leave.
-    pub(super) fn told(&mut self, who: Key, topic: Key, news: &News, taken: Taken) {
+    pub(super) fn told(&mut self, who: Key, topic: Key, news: &Update, taken: Taken) {
         let Some(subscriber) = self.subscribers.get_mut(who) else {
             return;
         };
@@ -175,8 +175,8 @@ impl Shard {
             return;
         };
         match news {
-            News::State(publication) => follow.seen = publication.seq,
-            News::Preview(preview) => follow.seen_preview = preview.seq,
+            Update::State(publication) => follow.seen = publication.seq,
+            Update::Preview(preview) => follow.seen_preview = preview.seq,
         }
         if let Some(wait) = follow.wait.take() {
             wait.abort();
@@ -190,11 +190,11 @@ impl Shard {
 
 impl Subscriber {
     /// Whether news of a topic is news to it.
-    fn wants(&self, topic: Key, news: &News) -> bool {
+    fn wants(&self, topic: Key, news: &Update) -> bool {
         let follow = self.follows.iter().find(|follow| follow.topic == topic);
         follow.is_some_and(|follow| match news {
-            News::State(publication) => publication.seq > follow.seen,
-            News::Preview(preview) => self.wants_previews && preview.seq > follow.seen_preview,
+            Update::State(publication) => publication.seq > follow.seen,
+            Update::Preview(preview) => self.wants_previews && preview.seq > follow.seen_preview,
         })
     }
 }

@@ -17,7 +17,7 @@ use super::line::Handover;
 use super::subscriber::{Follow, Stage, Subscriber, Taken};
 use super::thread::{Shard, token};
 use super::topic::{Topic, snapshot};
-use crate::hub::{Encoded, News, Publication};
+use crate::hub::{Frame, Publication, Update};
 use crate::job::JobId;
 
 impl Shard {
@@ -61,7 +61,7 @@ impl Shard {
         let greeting = format!("Connected to job {job}");
         let greeting = ServerMessage::connection(job.as_str(), &greeting).encode();
         let mut frames = answer;
-        frames.extend_from_slice(Encoded::text(&greeting).plain());
+        frames.extend_from_slice(Frame::text(&greeting).plain());
         if let Some(newest) = &newest {
             frames.extend_from_slice(&snapshot(newest, deflates));
         }
@@ -91,7 +91,7 @@ impl Shard {
     /// Takes note that a subscriber has been told the state in which it found a job.
     fn introduced(&mut self, who: Key, job: &JobId, newest: Arc<Publication>) {
         if let Some(&topic) = self.by_job.get(job) {
-            self.told(who, topic, &News::State(newest), Taken::Begun);
+            self.told(who, topic, &Update::State(newest), Taken::Begun);
         }
     }
 

@@ -1,18 +1,18 @@
 use std::io::Write;
 use std::time::Instant;
 
-use hyper_tungstenite::tungstenite::Message as Frame;
+use crate::hub::Frame;
+use hyper_tungstenite::tungstenite::Message;
 use slotmap::DefaultKey as Key;
 
 use super::super::ending::End;
-use super::super::error::{Failure, close};
+use super::super::error::{ApiError, close};
 use super::super::guard::Scope;
 use super::super::message::{ClientMessage, ServerMessage};
 use super::dialogue::{Dialogue, Heard};
 use super::inbox::Word;
 use super::subscriber::Stage;
 use super::thread::Shard;
-use crate::hub::Encoded;
 use crate::job::JobId;
 use crate::relay::RelayError;
 
@@ -110,15 +110,15 @@ impl Shard {
         }
     }
 
-    fn understand(&mut self, who: Key, frame: Frame) -> Result<(), End> {
-        match frame {
-            Frame::Text(text) => match ClientMessage::parse(&text) {
+    fn understand(&mut self, who: Key, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => match ClientMessage::parse(&text) {
                 Ok(message) => self.obey(who, message),
                 Err(error) => self.refuse(who, format!("this message means nothing here: {error}")),
             },
-            Frame::Binary(_) => self.refuse(who, "binary messages mean nothing here".to_owned()),
-            Frame::Close(_) => Err(End::Left),
-            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(()),
+            Message::Binary(_) => self.refuse(who, "binary messages mean nothing here".to_owned()),
+            Message::Close(_) => Err(End::Left),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
         }
     }
 
@@ -155,7 +155,7 @@ impl Shard {
             return Ok(());
         }
         if follows.len() >= MAX_SUBSCRIPTIONS {
-            let failure = Failure::bad_request(
+            let failure = ApiError::bad_request(
                 "too_many_subscriptions",
                 format!("one socket follows at most {MAX_SUBSCRIPTIONS} jobs"),
             );
@@ -204,7 +204,7 @@ impl Shard {
         subscriber.bad_messages += 1;
         let is_too_much = subscriber.bad_messages > MAX_BAD_MESSAGES;
         let job = subscriber.job.clone();
-        self.complain(who, &job, &Failure::bad_request("bad_message", why))?;
+        self.complain(who, &job, &ApiError::bad_request("bad_message", why))?;
         match is_too_much {
             true => Err(End::Close(
                 close::POLICY,
@@ -214,7 +214,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn complain(&mut self, who: Key, job: &JobId, failure: &Failure) -> Result<(), End> {
+    pub(super) fn complain(
+        &mut self,
+        who: Key,
+        job: &JobId,
+        failure: &ApiError,
+    ) -> Result<(), End> {
         let error = ServerMessage::error(job.as_str(), failure.code, &failure.message);
         self.say(who, &error)
     }
@@ -223,7 +228,7 @@ impl Shard {
         if !self.is_open(who) {
             return Ok(());
         }
-        let message = Encoded::text(&message.encode());
+        let message = Frame::text(&message.encode());
         self.subscribers[who].say(message.plain().clone())
     }
 }

@@ -5,7 +5,7 @@ use slotmap::DefaultKey as Key;
 use super::super::wait::Missed;
 use super::Arrival;
 use super::line::Handover;
-use crate::hub::Outlet;
+use crate::hub::Mailbox;
 use crate::job::JobId;
 use crate::relay::RelayError;
 
@@ -35,12 +35,12 @@ pub(super) enum Word {
 pub(super) struct Inbox {
     /// `None` once nobody reads them any more.
     words: Mutex<Option<Vec<Word>>>,
-    outlet: Arc<Outlet>,
+    outlet: Arc<Mailbox>,
 }
 
 impl Inbox {
     /// The outlet's thread is the one that reads this.
-    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+    pub(super) fn new(outlet: Arc<Mailbox>) -> Self {
         Self {
             words: Mutex::new(Some(Vec::new())),
             outlet,
@@ -48,7 +48,7 @@ impl Inbox {
     }
 
     /// Where topics leave their news.
-    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+    pub(super) fn outlet(&self) -> &Arc<Mailbox> {
         &self.outlet
     }
 

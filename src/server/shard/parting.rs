@@ -2,7 +2,7 @@ use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
-use hyper_tungstenite::tungstenite::protocol::frame::Frame;
+use hyper_tungstenite::tungstenite::protocol::frame::Frame as ControlFrame;
 use slotmap::DefaultKey as Key;
 
 use super::super::ending::{DISCARD_BUFFER, End};
@@ -12,7 +12,7 @@ use super::dialogue::Dialogue;
 use super::hearing::MAX_TURN;
 use super::subscriber::Stage;
 use super::thread::Shard;
-use crate::hub::Encoded;
+use crate::hub::Frame;
 
 impl Shard {
     /// Ends a socket.
@@ -180,9 +180,9 @@ impl Shard {
 
 /// The documented message, and the protocol's own ping for clients that do not know it.
 fn ping_frames() -> bytes::Bytes {
-    let message = Encoded::text(&ServerMessage::ping().encode());
+    let message = Frame::text(&ServerMessage::ping().encode());
     let mut frames = BytesMut::from(&message.plain()[..]).writer();
-    Frame::ping(bytes::Bytes::new())
+    ControlFrame::ping(bytes::Bytes::new())
         .format(&mut frames)
         .expect("memory takes what is written to it");
     frames.into_inner().freeze()

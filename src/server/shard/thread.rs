@@ -9,14 +9,14 @@ use mio::{Events, Poll, Token, Waker};
 use slotmap::{DefaultKey as Key, Key as _, KeyData, SlotMap};
 use tokio::runtime::Handle;
 
-use super::super::Edge;
+use super::super::ServerState;
 use super::super::ending::CLOSE_TIMEOUT;
 use super::batch::Batch;
 use super::deadlines::Deadlines;
 use super::inbox::{Inbox, Word};
 use super::subscriber::{Stage, Subscriber};
 use super::topic::{MAX_WAITING, Topic};
-use crate::hub::Outlet;
+use crate::hub::Mailbox;
 use crate::job::JobId;
 
 /// Stands for the inbox among the tokens of subscribers.
@@ -36,7 +36,7 @@ pub(super) struct Seat {
 
 /// A thread with its subscribers. See [the module](super).
 pub(super) struct Shard {
-    pub(super) edge: Edge,
+    pub(super) edge: ServerState,
     /// Where tasks run that have to wait.
     pub(super) runtime: Handle,
     pub(super) poll: Poll,
@@ -67,7 +67,7 @@ impl Seat {
     pub(super) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), INBOX)?;
-        let outlet = Arc::new(Outlet::new(waker, MAX_WAITING));
+        let outlet = Arc::new(Mailbox::new(waker, MAX_WAITING));
         Ok(Self {
             poll,
             inbox: Arc::new(Inbox::new(outlet)),
@@ -81,7 +81,7 @@ impl Seat {
 
 impl Shard {
     /// Must be called within the runtime that is to run what has to wait.
-    pub(super) fn new(seat: Seat, edge: Edge) -> Self {
+    pub(super) fn new(seat: Seat, edge: ServerState) -> Self {
         Self {
             runtime: Handle::current(),
             poll: seat.poll,

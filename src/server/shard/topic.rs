@@ -4,7 +4,7 @@ use bytes::Bytes;
 use slotmap::DefaultKey as Key;
 
 use super::super::message::ServerMessage;
-use crate::hub::{Backlog, Encoded, News, Publication, Share};
+use crate::hub::{Frame, PendingUpdates, Publication, SharedSubscription, Update};
 
 /// How many deliveries of one job may wait: some 50 ms of writing. With one subscriber that are
 /// thousands of states; with thousands it is the newest state alone.
@@ -13,12 +13,12 @@ pub(super) const MAX_WAITING: usize = 4_096;
 /// A job that subscribers of this shard follow.
 #[derive(Debug)]
 pub(super) struct Topic {
-    pub(super) share: Share,
+    pub(super) share: SharedSubscription,
     followers: Vec<Key>,
     /// What is being handed out. The followers before `cursor` have been told.
-    passing: Option<News>,
+    passing: Option<Update>,
     cursor: usize,
-    backlog: Backlog,
+    backlog: PendingUpdates,
     /// It stands in the queue of topics that have something to hand out.
     pub(super) is_due: bool,
     /// What is said to those who hear of the job's failure.
@@ -26,13 +26,13 @@ pub(super) struct Topic {
 }
 
 impl Topic {
-    pub(super) fn new(share: Share) -> Self {
+    pub(super) fn new(share: SharedSubscription) -> Self {
         Self {
             share,
             followers: Vec::with_capacity(1),
             passing: None,
             cursor: 0,
-            backlog: Backlog::default(),
+            backlog: PendingUpdates::default(),
             is_due: false,
             farewell: OnceCell::new(),
         }
@@ -67,7 +67,7 @@ impl Topic {
     }
 
     /// Takes in what is to be handed out.
-    pub(super) fn post(&mut self, mut news: Backlog) {
+    pub(super) fn post(&mut self, mut news: PendingUpdates) {
         let limit = MAX_WAITING / self.followers.len().max(1);
         while let Some(next) = news.pop() {
             self.backlog.push(next, limit);
@@ -75,7 +75,7 @@ impl Topic {
     }
 
     /// The next follower, and what it is to be told; `None` where all have been told everything.
-    pub(super) fn next(&mut self) -> Option<(Key, News)> {
+    pub(super) fn next(&mut self) -> Option<(Key, Update)> {
         loop {
             if self.passing.is_none() {
                 self.passing = self.backlog.pop();
@@ -96,17 +96,17 @@ impl Topic {
     }
 
     /// What goes over the wire. Why a job has just failed is told before its final state.
-    pub(super) fn frame(&self, news: &News, deflates: bool) -> Bytes {
+    pub(super) fn frame(&self, news: &Update, deflates: bool) -> Bytes {
         let publication = match news {
-            News::Preview(preview) => return preview.frame.plain().clone(),
-            News::State(publication) => publication,
+            Update::Preview(preview) => return preview.frame.plain().clone(),
+            Update::State(publication) => publication,
         };
         let frame = snapshot(publication, deflates);
         let error = publication.end.as_ref().and_then(|end| end.error.as_ref());
         let Some(error) = error else { return frame };
         let failure = self.farewell.get_or_init(|| {
             let message = ServerMessage::job_failed(self.share.job(), error);
-            Encoded::text(&message.encode()).plain().clone()
+            Frame::text(&message.encode()).plain().clone()
         });
         [&failure[..], &frame[..]].concat().into()
     }
@@ -130,25 +130,25 @@ mod tests {
     use slotmap::SlotMap;
 
     use super::*;
-    use crate::hub::{Hub, Outlet};
+    use crate::hub::{Hub, Mailbox};
     use crate::job::JobId;
 
     fn topic() -> (Poll, Topic) {
         let poll = Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), Token(0)).unwrap();
-        let outlet = Arc::new(Outlet::new(waker, MAX_WAITING));
+        let outlet = Arc::new(Mailbox::new(waker, MAX_WAITING));
         let share = Hub::new(1).share(&JobId::parse("job").unwrap(), outlet);
         (poll, Topic::new(share))
     }
 
-    fn state(seq: u64) -> Backlog {
-        let mut backlog = Backlog::default();
+    fn state(seq: u64) -> PendingUpdates {
+        let mut backlog = PendingUpdates::default();
         let publication = Publication {
             seq,
-            frame: Encoded::text("state"),
+            frame: Frame::text("state"),
             end: None,
         };
-        backlog.push(News::State(Arc::new(publication)), 1);
+        backlog.push(Update::State(Arc::new(publication)), 1);
         backlog
     }
 
@@ -192,6 +192,6 @@ mod tests {
             topic.post(state(seq));
         }
         let (_, news) = topic.next().unwrap();
-        assert!(matches!(news, News::State(publication) if publication.seq == 3));
+        assert!(matches!(news, Update::State(publication) if publication.seq == 3));
     }
 }

@@ -21,7 +21,7 @@ use crate::fault::Fault;
 type Far = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What comes of a frame.
-enum Outcome {
+enum RecordedOutcome {
     HandOn {
         twice: bool,
     },
@@ -82,9 +82,9 @@ async fn pump(state: &State, near: HyperWebsocket, mut far: Far) {
                     if is_silent { continue }
                     let outcome = strike(state, near.get_mut(), &mut is_silent).await;
                     let times = match outcome {
-                        Outcome::HandOn { twice } => 1 + usize::from(twice),
-                        Outcome::Swallow => 0,
-                        Outcome::Over => return,
+                        RecordedOutcome::HandOn { twice } => 1 + usize::from(twice),
+                        RecordedOutcome::Swallow => 0,
+                        RecordedOutcome::Over => return,
                     };
                     for _ in 0..times {
                         if let Message::Text(text) = &message
@@ -112,21 +112,21 @@ async fn strike(
     state: &State,
     line: &mut (impl AsyncWriteExt + Unpin),
     is_silent: &mut bool,
-) -> Outcome {
+) -> RecordedOutcome {
     let mut twice = false;
     for fault in state.faults_before_a_frame() {
         match fault {
-            Fault::Cut { .. } => return Outcome::Over,
+            Fault::Cut { .. } => return RecordedOutcome::Over,
             Fault::Refuse { lasts, .. } => {
                 state.refuse(lasts);
-                return Outcome::Over;
+                return RecordedOutcome::Over;
             }
             Fault::Answers {
                 call, times, how, ..
             } => state.spoil(call, times, how),
             Fault::Insert { junk, .. } => {
                 if line.write_all(&junk.bytes()).await.is_err() {
-                    return Outcome::Over;
+                    return RecordedOutcome::Over;
                 }
                 let _ = line.flush().await;
             }
@@ -134,13 +134,13 @@ async fn strike(
             Fault::Restart { keeps_history, .. } => {
                 let _turn = state.turn.lock().await;
                 state.restart(keeps_history).await;
-                return Outcome::Over;
+                return RecordedOutcome::Over;
             }
             Fault::Silence { .. } => *is_silent = true,
         }
     }
     match *is_silent {
-        true => Outcome::Swallow,
-        false => Outcome::HandOn { twice },
+        true => RecordedOutcome::Swallow,
+        false => RecordedOutcome::HandOn { twice },
     }
 }

@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use comfy_relay::replay::{Recording, Replay, ReplayOptions, Speed};
+use comfy_relay::recording::Recording;
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
 use reqwest::Client;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;

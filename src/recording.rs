@@ -1,5 +1,8 @@
 //! [`Recording`]: a folder with the verbatim traffic of one session with a ComfyUI server.
 
+mod exchange;
+mod frame;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Exchange, Frame};
+pub use exchange::Exchange;
+pub use frame::{FrameKind, RecordedFrame};
 
 /// Everything that was recorded of one session.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +20,7 @@ pub struct Recording {
     /// What it shows, and of which server.
     pub meta: Meta,
     /// What the sockets heard, in order.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<RecordedFrame>,
     /// The HTTP exchanges, in the order of their ends.
     pub exchanges: Vec<Exchange>,
 }
@@ -45,7 +49,7 @@ pub struct Meta {
     pub prompt_ids: Vec<String>,
     /// How each of them ended.
     #[serde(default)]
-    pub outcome: BTreeMap<String, Outcome>,
+    pub outcome: BTreeMap<String, RecordedOutcome>,
     /// Seconds from start to end, where both were seen.
     #[serde(default)]
     pub duration_s: BTreeMap<String, Option<f64>>,
@@ -60,7 +64,7 @@ pub struct Meta {
 /// How a recorded prompt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum RecordedOutcome {
     /// It ran to its end.
     Completed,
     /// A node raised.

@@ -14,7 +14,7 @@ const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// One WebSocket message of the server as it goes over the wire, framed once for everybody, and
 /// compressed once for everybody who wants that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
+pub struct Frame {
     plain: Bytes,
     /// Where the payload begins.
     payload: usize,
@@ -22,7 +22,7 @@ pub struct Encoded {
     deflated: OnceLock<Bytes>,
 }
 
-impl Encoded {
+impl Frame {
     /// A text message.
     pub fn text(text: &str) -> Self {
         Self::new(text.as_bytes(), Data::Text)
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_message_is_framed_as_the_protocol_asks() {
-        assert_eq!(Encoded::text("Hi").plain()[..], [0x81, 2, b'H', b'i']);
-        assert_eq!(Encoded::binary(&[7]).plain()[..], [0x82, 1, 7]);
-        let long = Encoded::text(&"x".repeat(300));
+        assert_eq!(Frame::text("Hi").plain()[..], [0x81, 2, b'H', b'i']);
+        assert_eq!(Frame::binary(&[7]).plain()[..], [0x82, 1, 7]);
+        let long = Frame::text(&"x".repeat(300));
         assert_eq!(long.plain()[..4], [0x81, 126, 1, 44]);
         assert_eq!(long.payload(), "x".repeat(300).as_bytes());
     }
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_deflated_is_shorter_and_inflates_to_the_same() {
         let text = r#"{"type":"progress","message":"KSampler: step 12 of 20"}"#.repeat(8);
-        let message = Encoded::text(&text);
+        let message = Frame::text(&text);
         let deflated = message.deflated();
         assert!(deflated.len() < message.plain().len() / 2);
         assert_eq!(
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn short_messages_and_those_that_do_not_shrink_stay_as_they_are() {
-        let short = Encoded::text(&"x".repeat(MIN_DEFLATED - 1));
+        let short = Frame::text(&"x".repeat(MIN_DEFLATED - 1));
         assert_eq!(short.deflated(), short.plain());
         let mut noise = 1_u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -143,7 +143,7 @@ mod tests {
         })
         .take(1_000)
         .collect();
-        let noise = Encoded::binary(&noise);
+        let noise = Frame::binary(&noise);
         assert_eq!(noise.deflated(), noise.plain());
     }
 }

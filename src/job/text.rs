@@ -5,7 +5,7 @@ mod paths;
 use super::nodes::{Bar, Current};
 use super::{Plan, PlannedNode};
 
-pub use paths::discreet;
+pub use paths::redact;
 
 /// The longest name of a node in a sentence, in characters.
 const MAX_NAME: usize = 60;
@@ -88,12 +88,12 @@ fn doing(node: &PlannedNode) -> Option<&'static str> {
 
 /// What went wrong, as it was kept by us or by somebody else.
 pub(super) fn kept_failure(message: &str) -> String {
-    short(&discreet(message), MAX_KEPT_ERROR)
+    short(&redact(message), MAX_KEPT_ERROR)
 }
 
 /// What went wrong, naming the node. Takes any text that a node raised.
 pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
-    let raised = short(&discreet(raised), MAX_ERROR);
+    let raised = short(&redact(raised), MAX_ERROR);
     match node {
         Some((class, id)) => {
             let (class, id) = (short(class, MAX_NAME), short(id, MAX_NAME));

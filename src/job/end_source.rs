@@ -1,6 +1,6 @@
 /// Where the end of a job was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum EndSource {
     /// From an event on ComfyUI's socket.
     Ws,
     /// From the prompt's entry in the history.
@@ -11,7 +11,7 @@ pub enum Source {
     Producer,
 }
 
-impl Source {
+impl EndSource {
     const ALL: [Self; 4] = [Self::Ws, Self::History, Self::Queue, Self::Producer];
 
     /// The source that a word names.

@@ -10,7 +10,7 @@ use crate::job::JobId;
 
 /// What a topic has new.
 #[derive(Debug, Clone)]
-pub enum News {
+pub enum Update {
     /// A state.
     State(Arc<Publication>),
     /// A preview image.
@@ -21,15 +21,15 @@ pub enum News {
 ///
 /// The thread takes all of it whenever it comes round, which is every few milliseconds. Should it
 /// not, each topic keeps no more than its newest `limit`.
-pub struct Outlet {
-    waiting: Mutex<IndexMap<JobId, Backlog>>,
+pub struct Mailbox {
+    waiting: Mutex<IndexMap<JobId, PendingUpdates>>,
     waker: Waker,
     limit: usize,
 }
 
 /// The news of one topic that wait to be handed out.
 #[derive(Debug, Default)]
-pub struct Backlog {
+pub struct PendingUpdates {
     /// The oldest first.
     states: VecDeque<Arc<Publication>>,
     /// The newest.
@@ -38,43 +38,43 @@ pub struct Backlog {
     is_previews_turn: bool,
 }
 
-impl News {
+impl Update {
     /// Whether it is the last state of its job, which nobody may miss.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::State(publication) if publication.end.is_some())
     }
 }
 
-impl Backlog {
+impl PendingUpdates {
     /// Takes one in. Only the newest `limit` states are kept, at least one: so the final one, which is
     /// the last, always is. Of previews only the newest is kept.
-    pub fn push(&mut self, news: News, limit: usize) {
+    pub fn push(&mut self, news: Update, limit: usize) {
         match news {
-            News::State(publication) => {
+            Update::State(publication) => {
                 self.states.push_back(publication);
                 while self.states.len() > limit.max(1) {
                     self.states.pop_front();
                 }
             }
-            News::Preview(preview) => self.preview = Some(preview),
+            Update::Preview(preview) => self.preview = Some(preview),
         }
     }
 
     /// Takes the oldest state and the preview out by turns, so that neither waits for ever where they
     /// come faster than they are handed out.
-    pub fn pop(&mut self) -> Option<News> {
+    pub fn pop(&mut self) -> Option<Update> {
         if std::mem::take(&mut self.is_previews_turn)
             && let Some(preview) = self.preview.take()
         {
-            return Some(News::Preview(preview));
+            return Some(Update::Preview(preview));
         }
-        let state = self.states.pop_front().map(News::State);
+        let state = self.states.pop_front().map(Update::State);
         self.is_previews_turn = state.is_some();
-        state.or_else(|| self.preview.take().map(News::Preview))
+        state.or_else(|| self.preview.take().map(Update::Preview))
     }
 }
 
-impl Outlet {
+impl Mailbox {
     /// An outlet of a thread that `waker` wakes.
     pub fn new(waker: Waker, limit: usize) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Outlet {
     }
 
     /// All that has come since the last time, by job.
-    pub fn take(&self) -> IndexMap<JobId, Backlog> {
+    pub fn take(&self) -> IndexMap<JobId, PendingUpdates> {
         std::mem::take(&mut self.lock())
     }
 
@@ -96,13 +96,13 @@ impl Outlet {
         }
     }
 
-    pub(super) fn post(&self, job: &JobId, news: News) {
+    pub(super) fn post(&self, job: &JobId, news: Update) {
         let mut waiting = self.lock();
         let is_first = waiting.is_empty();
         match waiting.get_mut(job) {
             Some(backlog) => backlog.push(news, self.limit),
             None => {
-                let mut backlog = Backlog::default();
+                let mut backlog = PendingUpdates::default();
                 backlog.push(news, self.limit);
                 waiting.insert(job.clone(), backlog);
             }
@@ -114,14 +114,14 @@ impl Outlet {
     }
 
     /// What it guards is whole at any moment, also after a panic elsewhere.
-    fn lock(&self) -> std::sync::MutexGuard<'_, IndexMap<JobId, Backlog>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, IndexMap<JobId, PendingUpdates>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Outlet {
+impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outlet").finish_non_exhaustive()
+        f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 
@@ -130,39 +130,39 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::hub::{Encoded, End};
+    use crate::hub::{End, Frame};
 
-    fn state(seq: u64, is_final: bool) -> News {
-        News::State(Arc::new(Publication {
+    fn state(seq: u64, is_final: bool) -> Update {
+        Update::State(Arc::new(Publication {
             seq,
-            frame: Encoded::text("state"),
+            frame: Frame::text("state"),
             end: is_final.then_some(End { error: None }),
         }))
     }
 
-    fn preview(seq: u64) -> News {
-        News::Preview(Arc::new(Preview {
+    fn preview(seq: u64) -> Update {
+        Update::Preview(Arc::new(Preview {
             seq,
             mime: "image/png",
             image: Bytes::new(),
-            frame: Encoded::binary(&[]),
+            frame: Frame::binary(&[]),
         }))
     }
 
-    fn seqs(mut backlog: Backlog) -> Vec<u64> {
+    fn seqs(mut backlog: PendingUpdates) -> Vec<u64> {
         std::iter::from_fn(|| pop(&mut backlog)).collect()
     }
 
-    fn pop(backlog: &mut Backlog) -> Option<u64> {
+    fn pop(backlog: &mut PendingUpdates) -> Option<u64> {
         backlog.pop().map(|news| match news {
-            News::State(publication) => publication.seq,
-            News::Preview(preview) => preview.seq,
+            Update::State(publication) => publication.seq,
+            Update::Preview(preview) => preview.seq,
         })
     }
 
     #[test]
     fn the_newest_states_are_kept_and_the_final_one_always() {
-        let mut backlog = Backlog::default();
+        let mut backlog = PendingUpdates::default();
         for seq in 1..=9 {
             backlog.push(state(seq, false), 2);
         }
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_newest_preview_is_kept_and_takes_no_states_place() {
-        let mut backlog = Backlog::default();
+        let mut backlog = PendingUpdates::default();
         for seq in 1..=3 {
             backlog.push(state(seq, false), 2);
             backlog.push(preview(10 + seq), 2);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn neither_states_nor_previews_wait_for_ever() {
-        let mut backlog = Backlog::default();
+        let mut backlog = PendingUpdates::default();
         let mut out = Vec::new();
         for seq in 1..=4 {
             backlog.push(state(seq, false), 9);

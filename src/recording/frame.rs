@@ -1,4 +1,4 @@
-//! [`Frame`]: one line of `ws.jsonl`.
+//! [`RecordedFrame`]: one line of `ws.jsonl`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Something that happened on one of the recorded sockets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
-pub struct Frame {
+pub struct RecordedFrame {
     /// Seconds since the recording began.
     pub t: f64,
     /// Which of the recorded client's sockets; `main` is the submitter's.
@@ -68,10 +68,10 @@ struct Line {
     sent: Option<Value>,
 }
 
-impl TryFrom<Line> for Frame {
+impl TryFrom<Line> for RecordedFrame {
     type Error = String;
 
-    fn try_from(line: Line) -> Result<Frame, String> {
+    fn try_from(line: Line) -> Result<RecordedFrame, String> {
         let kind = if let Some(text) = line.text {
             FrameKind::Text(text)
         } else if let Some(binary) = line.binary {
@@ -95,7 +95,7 @@ impl TryFrom<Line> for Frame {
                 None => return Err("a frame needs `text`, `binary`, `sent` or `event`".to_owned()),
             }
         };
-        Ok(Frame {
+        Ok(RecordedFrame {
             t: line.t,
             socket: line.socket,
             kind,
@@ -103,8 +103,8 @@ impl TryFrom<Line> for Frame {
     }
 }
 
-impl From<Frame> for Line {
-    fn from(frame: Frame) -> Line {
+impl From<RecordedFrame> for Line {
+    fn from(frame: RecordedFrame) -> Line {
         let mut line = Line {
             t: frame.t,
             socket: frame.socket,

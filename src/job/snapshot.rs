@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::nodes::{Bar, Counts};
 use super::progress::whole;
-use super::{Job, NodeView, NodesView, Output, Progress, Remaining, Status, Verdict, wording};
+use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
 
 /// The longest sentence that is taken from a producer, in characters.
 const MAX_MESSAGE: usize = 200;
@@ -64,17 +64,17 @@ impl Job {
             .as_ref()
             .and_then(|(report, _)| report.message.as_deref())
         {
-            return wording::short(message, MAX_MESSAGE);
+            return text::short(message, MAX_MESSAGE);
         }
         match self.status {
             Status::Queued | Status::Processing if !self.reachable => {
                 "Waiting for ComfyUI to answer".to_owned()
             }
-            Status::Queued => wording::queued(self.ahead),
-            Status::Processing if self.verdict == Some(Verdict::Cancelled) => "Stopping".to_owned(),
+            Status::Queued => text::queued(self.ahead),
+            Status::Processing if self.verdict == Some(Outcome::Cancelled) => "Stopping".to_owned(),
             Status::Processing if self.verdict.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
-            Status::Processing => wording::running(self.nodes.current(), &self.plan),
+            Status::Processing => text::running(self.nodes.current(), &self.plan),
             Status::Completed => "Completed".to_owned(),
             Status::Failed => "Failed".to_owned(),
             Status::Cancelled => "Cancelled".to_owned(),

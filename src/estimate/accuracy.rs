@@ -26,7 +26,7 @@ pub enum Familiarity {
 /// What was said of one running job and when, thinned out: its memory is bounded, however long the job
 /// runs.
 #[derive(Debug, Clone)]
-pub struct Trail {
+pub struct EstimateLog {
     familiarity: Familiarity,
     points: Vec<Point>,
     /// The least time between two points, in seconds.
@@ -75,7 +75,7 @@ impl Familiarity {
     }
 }
 
-impl Trail {
+impl EstimateLog {
     /// The trail of a job that begins. The model decides whether its workflow is known.
     pub fn new(job: &Job, model: &CostModel) -> Self {
         Self {
@@ -166,9 +166,9 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds)
     }
 
-    fn trail() -> Trail {
+    fn trail() -> EstimateLog {
         let job = Job::new(JobId::parse("j").unwrap(), at(0.0));
-        Trail::new(&job, &CostModel::default())
+        EstimateLog::new(&job, &CostModel::default())
     }
 
     fn told(seconds: f64) -> Estimate {

@@ -21,7 +21,7 @@ const RECENT: f64 = 0.1;
 ///
 /// A *tick* is one step of a bar. A node may run several bars, one after the other: their ticks add up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Effort {
+pub struct NodeTiming {
     /// When it was first heard of.
     pub started_at: Timestamp,
     /// When its end was heard.
@@ -42,7 +42,7 @@ pub struct Effort {
     stalled: Option<(f64, f64)>,
 }
 
-impl Effort {
+impl NodeTiming {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             started_at: now,
@@ -161,9 +161,9 @@ mod tests {
     use super::*;
 
     /// The effort of a node whose bar of 20 ticks moved at these seconds.
-    fn effort(moved: impl IntoIterator<Item = f64>) -> Effort {
+    fn effort(moved: impl IntoIterator<Item = f64>) -> NodeTiming {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds);
-        let mut effort = Effort::new(at(0.0));
+        let mut effort = NodeTiming::new(at(0.0));
         let mut old = None;
         for (ticks, seconds) in moved.into_iter().enumerate() {
             let (value, max) = (ticks as f64 + 1.0, 20.0);

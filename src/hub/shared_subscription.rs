@@ -2,24 +2,24 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::connection::Connection;
-use super::outlet::Outlet;
+use super::mailbox::Mailbox;
 use super::publication::{Preview, Publication};
 use super::topic::Topic;
 use crate::job::JobId;
 
 /// One topic, followed by a thread on behalf of many clients: its news come to the thread's
-/// [`Outlet`] until this is dropped.
+/// [`Mailbox`] until this is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct SharedSubscription {
     hub: Hub,
     job: JobId,
     topic: Arc<Topic>,
-    outlet: Arc<Outlet>,
+    outlet: Arc<Mailbox>,
 }
 
-impl Share {
+impl SharedSubscription {
     /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
-    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, outlet: Arc<Outlet>) -> Self {
+    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, outlet: Arc<Mailbox>) -> Self {
         topic.attach(outlet.clone());
         Self {
             hub,
@@ -58,7 +58,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for SharedSubscription {
     fn drop(&mut self) {
         self.topic.detach(&self.outlet);
         self.hub.drop_unused(&self.job, &self.topic);

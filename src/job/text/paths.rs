@@ -5,7 +5,7 @@ const TRACE: &str = "Traceback (most recent call last)";
 
 /// A text that holds no trace of the program, no folders of the machine, and no query of an address, in
 /// which keys are handed over. Of a path its last name stays: that is what helps.
-pub fn discreet(text: &str) -> String {
+pub fn redact(text: &str) -> String {
     let text = text.split(TRACE).next().unwrap_or_default();
     let mut told = String::with_capacity(text.len());
     let mut rest = text;
@@ -103,7 +103,7 @@ mod tests {
             ("\\\\nas\\share\\x.png", "x.png"),
             ("in /var/lib/comfy/", "in comfy"),
         ] {
-            assert_eq!(discreet(text), told);
+            assert_eq!(redact(text), told);
         }
     }
 
@@ -119,14 +119,14 @@ mod tests {
             "übel: ß / ä",
             "",
         ] {
-            assert_eq!(discreet(text), text);
+            assert_eq!(redact(text), text);
         }
     }
 
     #[test]
     fn addresses_lose_their_query() {
         assert_eq!(
-            discreet("403 for url: https://api.example/v1/x?key=SECRET (retry)"),
+            redact("403 for url: https://api.example/v1/x?key=SECRET (retry)"),
             "403 for url: https://api.example/v1/x (retry)"
         );
     }
@@ -134,6 +134,6 @@ mod tests {
     #[test]
     fn traces_are_cut_off() {
         let raised = "it failed\n\nTraceback (most recent call last):\n  File \"x.py\", line 1";
-        assert_eq!(discreet(raised).trim(), "it failed");
+        assert_eq!(redact(raised).trim(), "it failed");
     }
 }

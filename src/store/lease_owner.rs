@@ -5,12 +5,12 @@ use uuid::Uuid;
 /// The name of a relay that holds leases: no other has the same, and who runs on the same machine can
 /// tell by it whether its process is still there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder(String);
+pub struct LeaseOwner(String);
 
 /// Between the unique part of a name and the process.
 const MARK: char = '@';
 
-impl Holder {
+impl LeaseOwner {
     /// A fresh name of this process.
     pub fn new() -> Self {
         let id = Uuid::new_v4();
@@ -44,7 +44,7 @@ impl Holder {
     }
 }
 
-impl Default for Holder {
+impl Default for LeaseOwner {
     fn default() -> Self {
         Self::new()
     }
@@ -95,15 +95,15 @@ mod tests {
 
     #[test]
     fn nobody_else_has_the_same_name_and_the_living_are_not_dead() {
-        let (one, other) = (Holder::new(), Holder::new());
+        let (one, other) = (LeaseOwner::new(), LeaseOwner::new());
         assert_ne!(one, other);
-        assert!(!Holder::is_dead(one.as_str()));
+        assert!(!LeaseOwner::is_dead(one.as_str()));
     }
 
     #[test]
     fn of_strangers_nobody_knows() {
         for name in ["", "x", "x@", "x@elsewhere 1 2", "x@a b", "x@a b c d"] {
-            assert!(!Holder::is_dead(name), "{name}");
+            assert!(!LeaseOwner::is_dead(name), "{name}");
         }
     }
 
@@ -117,12 +117,12 @@ mod tests {
             .unwrap();
         let id = sleeper.id().to_string();
         let name = format!("x@{} {id} {}", machine_name().unwrap(), start(&id).unwrap());
-        assert!(!Holder::is_dead(&name));
+        assert!(!LeaseOwner::is_dead(&name));
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
-        assert!(Holder::is_dead(&name));
+        assert!(LeaseOwner::is_dead(&name));
         // Its id may be somebody else's by now.
         let own = format!("x@{} {} 1", machine_name().unwrap(), std::process::id());
-        assert!(Holder::is_dead(&own));
+        assert!(LeaseOwner::is_dead(&own));
     }
 }
