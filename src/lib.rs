@@ -43,11 +43,15 @@
 
 pub mod config;
 
+mod watched_file;
+
 pub mod job;
 
 pub mod estimate;
 
 pub mod recording;
+
+pub mod auth;
 
 pub mod comfy;
 
@@ -60,6 +64,8 @@ pub mod workflow;
 pub mod replay;
 
 pub mod relay;
+
+pub mod session;
 
 pub mod server;
 
