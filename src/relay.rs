@@ -1,4 +1,4 @@
-//! The heart: the only place where upstream, fan-out and workflows meet.
+//! The heart: the only place where comfy, fan-out and workflows meet.
 //!
 //! Read [`ingest`] for the way of one event. Each backend has two tasks: [`follow`] reads its
 //! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
@@ -24,8 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comfy::Upstream;
-use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::comfy::ComfyClient;
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
@@ -56,7 +56,7 @@ pub struct Relay(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     config: RelayConfig,
-    upstream: UpstreamConfig,
+    comfy: ComfyConfig,
     workflows: Workflows,
     hub: Hub,
     backends: Vec<Arc<Backend>>,
@@ -83,7 +83,7 @@ impl Relay {
     /// servers. Neither the database nor any server need be there yet.
     pub async fn start(
         config: RelayConfig,
-        upstream: UpstreamConfig,
+        comfy: ComfyConfig,
         store: &StoreConfig,
     ) -> reqwest::Result<Self> {
         let recorder = Recorder::new(Store::open(store));
@@ -93,8 +93,8 @@ impl Relay {
         writing.close();
         let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
-        for url in &upstream.urls {
-            let fresh = Upstream::new(url.clone(), &upstream)?;
+        for url in &comfy.urls {
+            let fresh = ComfyClient::new(url.clone(), &comfy)?;
             let kept = match is_ready {
                 true => restore::stored_client_id(recorder.store(), &fresh).await,
                 false => None,
@@ -110,7 +110,7 @@ impl Relay {
             hub: Hub::new(config.backlog),
             learning: Learning::new(backends.iter().map(|backend| backend.name())),
             config,
-            upstream,
+            comfy,
             backends,
             jobs: Mutex::default(),
             model: Mutex::default(),
@@ -204,8 +204,8 @@ impl Relay {
         self.0.stop.cancelled().await;
     }
 
-    fn upstream_config(&self) -> &UpstreamConfig {
-        &self.0.upstream
+    fn comfy_config(&self) -> &ComfyConfig {
+        &self.0.comfy
     }
 
     /// The time of jobs.

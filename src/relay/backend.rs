@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::backend::lease::Lease;
 use super::estimates::queue_forecast::QueueForecast;
-use crate::comfy::{Queue, Upstream};
+use crate::comfy::{ComfyClient, Queue};
 use crate::job::Event;
 
 /// How many events of prompts that nobody has registered are kept, for the registration that may
@@ -23,7 +23,7 @@ const MAX_EARLY_EVENTS: usize = 512;
 /// One ComfyUI server, and what is known of it at the moment.
 #[derive(Debug)]
 pub(super) struct Backend {
-    pub(super) upstream: Upstream,
+    pub(super) comfy: ComfyClient,
     /// Wakes the task that compares open jobs with the queue and the history, at once.
     pub(super) reconcile_now: Notify,
     /// Wakes it when it has rested for a moment: the queue has changed.
@@ -84,9 +84,9 @@ pub(super) struct BackendState {
 }
 
 impl Backend {
-    pub(super) fn new(upstream: Upstream) -> Self {
+    pub(super) fn new(comfy: ComfyClient) -> Self {
         Self {
-            upstream,
+            comfy,
             reconcile_now: Notify::new(),
             reconcile_soon: Notify::new(),
             redial: Notify::new(),
@@ -117,7 +117,7 @@ impl Backend {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.upstream.name()
+        self.comfy.name()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, BackendState> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::comfy::{Incoming, Message, Preview};
+use crate::comfy::{Incoming, Message, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
 use crate::relay::Relay;
@@ -24,7 +24,7 @@ impl Relay {
     }
 
     async fn listen(&self, index: usize, backend: &Backend) {
-        let mut socket = backend.upstream.socket(self.upstream_config());
+        let mut socket = backend.comfy.socket(self.comfy_config());
         let mut lease = backend.lease.subscribe();
         loop {
             if *lease.borrow_and_update() == Lease::HeldByPeer {
@@ -73,7 +73,7 @@ impl Relay {
             Incoming::Connected => self.on_connect(index, backend),
             Incoming::Disconnected(reason) => self.on_disconnect(index, backend, &reason),
             Incoming::Text(text) => {
-                let view = backend.upstream.rest().view();
+                let view = backend.comfy.rest().view();
                 self.on_message(index, backend, Message::parse(&text, view));
             }
             Incoming::Binary(frame) => self.on_preview(index, backend, frame),
@@ -123,8 +123,8 @@ impl Relay {
             Message::Prompt { prompt_id, event } => {
                 self.on_prompt_event(index, backend, prompt_id, event)
             }
-            Message::Over { prompt_id } => self.on_done(index, backend, prompt_id),
-            Message::Idle => {}
+            Message::PromptEnded { prompt_id } => self.on_done(index, backend, prompt_id),
+            Message::Ignored => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
         }
     }
@@ -173,7 +173,7 @@ impl Relay {
     }
 
     fn on_preview(&self, index: usize, backend: &Backend, frame: Bytes) {
-        let Some(preview) = Preview::parse(frame) else {
+        let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };
         let Some(prompt_id) = preview

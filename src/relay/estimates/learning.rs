@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::comfy::PastPrompt;
+use crate::comfy::PromptTiming;
 use crate::estimate::CostModel;
 use crate::job::Job;
 use crate::relay::Relay;
@@ -144,7 +144,7 @@ impl Relay {
 
     async fn replay_history(&self, backend: &Backend) {
         let name = backend.name().to_owned();
-        let prompts = match backend.upstream.rest().past(MAX_PROMPTS).await {
+        let prompts = match backend.comfy.rest().timings(MAX_PROMPTS).await {
             Ok(prompts) => prompts,
             // It is gone again before it was asked.
             Err(error) if error.is_unreachable() && !error.may_be_done() => {
@@ -168,7 +168,7 @@ impl Relay {
         );
         let known = name.clone();
         let teach = move |model: &mut CostModel| {
-            for PastPrompt {
+            for PromptTiming {
                 plan,
                 cached,
                 seconds,
