@@ -28,7 +28,7 @@ const LONG: Duration = Duration::from_secs(300);
 
 async fn standing_by(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
-    settings.upstream.lease = Duration::from_millis(900);
+    settings.comfy.lease = Duration::from_millis(900);
     TestRelay::without_comfyui(comfyui, settings).await
 }
 
@@ -193,8 +193,8 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings(db.config());
-    settings.upstream.event_grace = Duration::from_millis(10);
-    settings.upstream.silence = LONG;
+    settings.comfy.event_grace = Duration::from_millis(10);
+    settings.comfy.silence = LONG;
     let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
     world.relay.connected().await;
     for number in 0..3 {

@@ -376,8 +376,8 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
         ..db.config()
     };
     let mut settings = settings(store);
-    settings.upstream.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
-    let relay = Relay::start(settings.relay, settings.upstream, &settings.store);
+    settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
+    let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
     let relay = relay.await.unwrap();
     db.becomes("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
         .await;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{history, json};
+use super::{history, python_json};
 use crate::job::Plan;
 
 /// The longest time that is believed of a prompt, in seconds: a week. A clock that was set meanwhile
@@ -16,7 +16,7 @@ const MAX_SECONDS: f64 = 7.0 * 86_400.0;
 
 /// A prompt that succeeded before anybody here followed it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PastPrompt {
+pub struct PromptTiming {
     /// Its graph.
     pub plan: Plan,
     /// The nodes that needed not run.
@@ -26,30 +26,30 @@ pub struct PastPrompt {
 }
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct HistoryItem<'a> {
     #[serde(borrow)]
     prompt: &'a RawValue,
     #[serde(borrow)]
-    status: Status<'a>,
+    status: HistoryStatus<'a>,
 }
 
 #[derive(Deserialize)]
-struct Status<'a> {
+struct HistoryStatus<'a> {
     #[serde(borrow)]
     messages: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Message<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] &'a RawValue);
+struct HistoryMessage<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] &'a RawValue);
 
 #[derive(Deserialize)]
-struct Stamped {
+struct Timestamped {
     /// Milliseconds since 1970.
     timestamp: f64,
 }
 
 #[derive(Deserialize)]
-struct Cached {
+struct CachedNodes {
     nodes: Vec<String>,
 }
 
@@ -66,24 +66,24 @@ struct Timed<'a> {
 ///
 /// Entries of another shape are left out, and those that tell no times: of prompts that did not
 /// succeed, and of servers from before the middle of 2024.
-pub(super) fn read(body: &[u8], count: usize) -> serde_json::Result<Vec<PastPrompt>> {
+pub(super) fn read(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming>> {
     let read = strictly(body, count);
     if read.is_err()
-        && let Cow::Owned(plain) = json::plain(body)
+        && let Cow::Owned(plain) = python_json::to_strict(body)
     {
         return strictly(&plain, count);
     }
     read
 }
 
-fn strictly(body: &[u8], count: usize) -> serde_json::Result<Vec<PastPrompt>> {
+fn strictly(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming>> {
     let entries: HashMap<String, &RawValue> = serde_json::from_slice(body)?;
     let mut timed: Vec<Timed<'_>> = entries.values().copied().filter_map(time).collect();
     timed.sort_by(|a, b| a.started_at.total_cmp(&b.started_at));
     let newest = timed.split_off(timed.len().saturating_sub(count));
     let prompts = newest.into_iter().filter_map(|timed| {
-        let prompt: Value = json::read(timed.prompt.get().as_bytes()).ok()?;
-        Some(PastPrompt {
+        let prompt: Value = python_json::read(timed.prompt.get().as_bytes()).ok()?;
+        Some(PromptTiming {
             plan: history::plan(&prompt),
             cached: timed.cached,
             seconds: timed.seconds,
@@ -93,21 +93,21 @@ fn strictly(body: &[u8], count: usize) -> serde_json::Result<Vec<PastPrompt>> {
 }
 
 fn time(entry: &RawValue) -> Option<Timed<'_>> {
-    let entry: Entry<'_> = serde_json::from_str(entry.get()).ok()?;
+    let entry: HistoryItem<'_> = serde_json::from_str(entry.get()).ok()?;
     let (mut started_at, mut ended_at, mut cached) = (None, None, Vec::new());
     for message in entry.status.messages {
-        let Ok(Message(kind, data)) = serde_json::from_str(message.get()) else {
+        let Ok(HistoryMessage(kind, data)) = serde_json::from_str(message.get()) else {
             continue;
         };
         let stamp = || {
-            let stamped: Option<Stamped> = serde_json::from_str(data.get()).ok();
+            let stamped: Option<Timestamped> = serde_json::from_str(data.get()).ok();
             stamped.map(|stamped| stamped.timestamp)
         };
         match kind.as_ref() {
             "execution_start" => started_at = stamp(),
             "execution_success" => ended_at = stamp(),
             "execution_cached" => {
-                let read: Option<Cached> = serde_json::from_str(data.get()).ok();
+                let read: Option<CachedNodes> = serde_json::from_str(data.get()).ok();
                 cached = read.map(|read| read.nodes).unwrap_or_default();
             }
             _ => {}

@@ -6,8 +6,8 @@ use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 
 use super::Store;
-use super::database::{Connections, StoreError, in_time, with_connection};
-use super::record::{Metadata, moment};
+use super::database::{Pools, StoreError, in_time, with_connection};
+use super::rows::{JobMetadata, moment};
 use crate::job::{JobId, Status, StoredJob};
 
 /// Which jobs a list holds.
@@ -37,7 +37,7 @@ pub struct Cursor {
 }
 
 #[derive(Debug, QueryableByName)]
-struct Row {
+struct StoredJobRow {
     #[diesel(sql_type = Text)]
     job_key: String,
     #[diesel(sql_type = Nullable<Text>)]
@@ -89,9 +89,9 @@ const SQLITE: Dialect = Dialect {
 
 impl Store {
     fn dialect(&self) -> Dialect {
-        match self.connections {
-            Connections::Postgres(_) => POSTGRES,
-            Connections::Sqlite(_) => SQLITE,
+        match self.pools {
+            Pools::Postgres(_) => POSTGRES,
+            Pools::Sqlite(_) => SQLITE,
         }
     }
 
@@ -102,11 +102,11 @@ impl Store {
             self.dialect().columns
         );
         let query = sql_query(sql).bind::<Text, _>(id.as_str());
-        let rows: Vec<Row> = in_time(async {
-            Ok(with_connection!(&self.connections, connection => query.load(connection).await?))
+        let rows: Vec<StoredJobRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
         })
         .await?;
-        Ok(rows.into_iter().find_map(Row::read))
+        Ok(rows.into_iter().find_map(StoredJobRow::read))
     }
 
     /// Every job of the relay that has not ended.
@@ -115,11 +115,11 @@ impl Store {
         let query = sql_query(format!(
             "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ('queued', 'processing')"
         ));
-        let rows: Vec<Row> = in_time(async {
-            Ok(with_connection!(&self.connections, connection => query.load(connection).await?))
+        let rows: Vec<StoredJobRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
         })
         .await?;
-        Ok(rows.into_iter().filter_map(Row::read).collect())
+        Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
     }
 
     /// At most `limit` jobs, the newest first.
@@ -168,11 +168,11 @@ impl Store {
             .bind::<Nullable<Text>, _>(after.map(|cursor| moment(cursor.created_at)))
             .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.job_id.as_str()))
             .bind::<BigInt, _>(limit as i64);
-        let rows: Vec<Row> = in_time(async {
-            Ok(with_connection!(&self.connections, connection => query.load(connection).await?))
+        let rows: Vec<StoredJobRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
         })
         .await?;
-        Ok(rows.into_iter().filter_map(Row::read).collect())
+        Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
     }
 
     /// Deletes what ended, or ran, before a moment: jobs that the relay made, never adopted rows, and
@@ -186,7 +186,7 @@ impl Store {
             "DELETE FROM jobs WHERE relay_made AND completed_at < CAST(CAST($1 AS text) AS {ts})"
         );
         in_time(async {
-            with_connection!(&self.connections, connection => {
+            with_connection!(&self.pools, connection => {
                 sql_query(runs).bind::<Text, _>(&before).execute(connection).await?;
                 Ok(sql_query(jobs).bind::<Text, _>(&before).execute(connection).await?)
             })
@@ -195,14 +195,14 @@ impl Store {
     }
 }
 
-impl Row {
+impl StoredJobRow {
     /// `None` for a row that somebody else has given a key or a status that are none of ours.
     fn read(self) -> Option<StoredJob> {
         let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let metadata = self
             .metadata
             .as_deref()
-            .map(Metadata::read)
+            .map(JobMetadata::read)
             .unwrap_or_default();
         let relay = metadata.relay;
         Some(StoredJob {

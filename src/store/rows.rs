@@ -66,7 +66,7 @@ pub struct NodeCostRecord {
 
 /// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub(super) struct Metadata {
+pub(super) struct JobMetadata {
     /// 0 to 100.
     pub(super) progress: u8,
     /// Seconds until the end.
@@ -102,7 +102,7 @@ pub(super) struct JobRow<'a> {
     status: Status,
     output_path: Option<String>,
     error_message: Option<&'a str>,
-    metadata: Metadata,
+    metadata: JobMetadata,
     created_at: String,
     started_at: Option<String>,
     completed_at: Option<String>,
@@ -144,7 +144,7 @@ impl JobRecord {
             status: progress.status,
             output_path: path.map(|path| path.chars().take(MAX_OUTPUT_PATH).collect()),
             error_message: progress.error.as_deref(),
-            metadata: Metadata {
+            metadata: JobMetadata {
                 progress: progress.progress,
                 estimated_remaining: progress.estimated_remaining,
                 last_updated: Some(progress.timestamp),
@@ -181,7 +181,7 @@ impl JobRecord {
     }
 }
 
-impl Metadata {
+impl JobMetadata {
     /// Reads key by key: one that somebody else has written in a way of their own spoils no other.
     pub(super) fn read(text: &str) -> Self {
         fn take<T: Default + DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> T {
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn foreign_values_spoil_no_others() {
         let text = r#"{"progress": 45.5, "outputs": "x.png", "relay": {"seq": 7}, "scene": 3}"#;
-        let metadata = Metadata::read(text);
+        let metadata = JobMetadata::read(text);
         assert_eq!((metadata.progress, metadata.relay.seq), (45, 7));
         assert_eq!(metadata.outputs, []);
-        assert_eq!(Metadata::read("[1]"), Metadata::default());
+        assert_eq!(JobMetadata::read("[1]"), JobMetadata::default());
     }
 
     #[test]

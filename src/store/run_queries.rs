@@ -6,12 +6,12 @@ use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 
 use super::Store;
-use super::database::{Connections, StoreError, in_time, with_connection};
-use super::record::{NodeCostRecord, NodeRunRecord, moment};
+use super::database::{Pools, StoreError, in_time, with_connection};
+use super::rows::{NodeCostRecord, NodeRunRecord, moment};
 
 /// A run of a node, as it was kept.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeptRun {
+pub struct StoredRun {
     /// Its job's id.
     pub job_key: String,
     /// Whether its job completed, as far as the job is kept.
@@ -21,7 +21,7 @@ pub struct KeptRun {
 }
 
 #[derive(Debug, QueryableByName)]
-struct Row {
+struct StoredRunRow {
     #[diesel(sql_type = Text)]
     job_key: String,
     #[diesel(sql_type = Bool)]
@@ -60,13 +60,13 @@ impl Store {
         backend: &str,
         before: Timestamp,
         limit: usize,
-    ) -> Result<Vec<KeptRun>, StoreError> {
-        let (ts, started_ms) = match self.connections {
-            Connections::Postgres(_) => (
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        let (ts, started_ms) = match self.pools {
+            Pools::Postgres(_) => (
                 "timestamptz",
                 "round(extract(epoch FROM newest.started_at) * 1000)::bigint",
             ),
-            Connections::Sqlite(_) => (
+            Pools::Sqlite(_) => (
                 "text",
                 "CAST(round(unixepoch(newest.started_at, 'subsec') * 1000) AS BIGINT)",
             ),
@@ -86,16 +86,16 @@ impl Store {
             .bind::<Text, _>(backend)
             .bind::<Text, _>(moment(before))
             .bind::<BigInt, _>(limit as i64);
-        let rows: Vec<Row> = in_time(async {
-            Ok(with_connection!(&self.connections, connection => query.load(connection).await?))
+        let rows: Vec<StoredRunRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
         })
         .await?;
-        Ok(rows.into_iter().map(Row::read).collect())
+        Ok(rows.into_iter().map(StoredRunRow::read).collect())
     }
 }
 
-impl Row {
-    fn read(self) -> KeptRun {
+impl StoredRunRow {
+    fn read(self) -> StoredRun {
         let count = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
         let cost = self
             .units
@@ -107,7 +107,7 @@ impl Row {
                 tick: self.tick,
                 ticks: self.ticks,
             });
-        KeptRun {
+        StoredRun {
             job_key: self.job_key,
             is_completed: self.is_completed,
             run: NodeRunRecord {

@@ -5,7 +5,7 @@ use diesel::sql_types::Text;
 use diesel::{QueryableByName, SqliteConnection, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::database::{Connections, StoreError, with_connection};
+use super::database::{Pools, StoreError, with_connection};
 
 /// What the ids of the table `jobs` are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +86,8 @@ fn lacking(
 }
 
 /// What the ids of the table are.
-pub(super) async fn id_kind(connections: &Connections) -> Result<IdKind, StoreError> {
-    let columns = columns(connections).await?;
+pub(super) async fn id_kind(pools: &Pools) -> Result<IdKind, StoreError> {
+    let columns = columns(pools).await?;
     let id = columns.iter().find(|column| column.name == "id");
     Ok(match id.map(|column| column.kind.as_str()) {
         Some("uuid") => IdKind::Uuid,
@@ -96,10 +96,10 @@ pub(super) async fn id_kind(connections: &Connections) -> Result<IdKind, StoreEr
     })
 }
 
-async fn columns(connections: &Connections) -> Result<Vec<Column>, StoreError> {
-    let sql = match connections {
-        Connections::Postgres(_) => POSTGRES_COLUMNS,
-        Connections::Sqlite(_) => SQLITE_COLUMNS,
+async fn columns(pools: &Pools) -> Result<Vec<Column>, StoreError> {
+    let sql = match pools {
+        Pools::Postgres(_) => POSTGRES_COLUMNS,
+        Pools::Sqlite(_) => SQLITE_COLUMNS,
     };
-    Ok(with_connection!(connections, connection => sql_query(sql).load(connection).await?))
+    Ok(with_connection!(pools, connection => sql_query(sql).load(connection).await?))
 }

@@ -5,9 +5,9 @@ use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::Store;
-use super::database::{Connections, StoreError, in_time, with_connection};
-use super::record::{JobRecord, batch};
-use super::shape::IdKind;
+use super::adoption::IdKind;
+use super::database::{Pools, StoreError, in_time, with_connection};
+use super::rows::{JobRecord, batch};
 
 /// The statements of one database, for one shape of the table `jobs`. Each takes one parameter: the
 /// rows, as JSON.
@@ -59,8 +59,8 @@ const SQLITE_NODE_RUNS: &str = "INSERT INTO node_runs \
     WHERE true ON CONFLICT (job_key, node) DO NOTHING";
 
 impl Statements {
-    pub(super) fn new(connections: &Connections, ids: IdKind) -> Self {
-        let is_postgres = matches!(connections, Connections::Postgres(_));
+    pub(super) fn new(pools: &Pools, ids: IdKind) -> Self {
+        let is_postgres = matches!(pools, Pools::Postgres(_));
         let (rows, merge, node_runs) = match is_postgres {
             true => (POSTGRES_ROWS, POSTGRES_MERGE, POSTGRES_NODE_RUNS),
             false => (SQLITE_ROWS, SQLITE_MERGE, SQLITE_NODE_RUNS),
@@ -122,7 +122,7 @@ fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
 
 impl Store {
     /// Writes the states of jobs, and the node runs of those that have ended: all, or nothing.
-    pub async fn save(&self, records: &[JobRecord]) -> Result<(), StoreError> {
+    pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
         let statements = self.prepared().await?;
         let rows: Vec<_> = records.iter().map(JobRecord::row).collect();
         let jobs = batch(&rows)?;
@@ -133,7 +133,7 @@ impl Store {
             Some(batch(&rows)?)
         };
         in_time(async {
-            with_connection!(&self.connections, connection => {
+            with_connection!(&self.pools, connection => {
                 connection.transaction(async |connection| {
                     let take_over = sql_query(&statements.take_over).bind::<Text, _>(&jobs);
                     take_over.execute(connection).await?;

@@ -9,18 +9,18 @@ use serde::de::DeserializeOwned;
 
 /// Reads JSON; where it is none, once more without Python's liberties.
 pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
-    let strict = serde_json::from_slice(text);
-    if strict.is_err()
-        && let Cow::Owned(plain) = plain(text)
+    let parsed = serde_json::from_slice(text);
+    if parsed.is_err()
+        && let Cow::Owned(strict) = to_strict(text)
     {
-        return serde_json::from_slice(&plain);
+        return serde_json::from_slice(&strict);
     }
-    strict
+    parsed
 }
 
 /// JSON without Python's liberties: numbers that are none are `null`, half characters are U+FFFD.
-pub(super) fn plain(text: &[u8]) -> Cow<'_, [u8]> {
-    let mut plain = Vec::new();
+pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut strict = Vec::new();
     let mut copied = 0;
     let mut at = 0;
     let mut in_string = false;
@@ -42,8 +42,8 @@ pub(super) fn plain(text: &[u8]) -> Cow<'_, [u8]> {
             _ => (1, b""),
         };
         if !instead.is_empty() {
-            plain.extend_from_slice(&text[copied..at]);
-            plain.extend_from_slice(instead);
+            strict.extend_from_slice(&text[copied..at]);
+            strict.extend_from_slice(instead);
             copied = at + length;
         }
         at += length;
@@ -51,8 +51,8 @@ pub(super) fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     if copied == 0 {
         return Cow::Borrowed(text);
     }
-    plain.extend_from_slice(&text[copied..]);
-    Cow::Owned(plain)
+    strict.extend_from_slice(&text[copied..]);
+    Cow::Owned(strict)
 }
 
 /// The number in an escape such as `\ud83d`.
@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn what_is_json_stays_as_it_is(text in "\\PC*") {
             let text = json!({"text": text, "number": 5}).to_string();
-            prop_assert_eq!(plain(text.as_bytes()), text.as_bytes());
+            prop_assert_eq!(to_strict(text.as_bytes()), text.as_bytes());
         }
     }
 }
