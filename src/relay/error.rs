@@ -34,7 +34,7 @@ pub enum RelayError {
     BackendUnreachable(String),
     /// Another relay on the same database follows the server.
     #[error("another relay follows ComfyUI at {0}; ask that one, or try again when it is gone")]
-    HeldElsewhere(String),
+    HeldByPeer(String),
     /// The server answers, but in no useful way.
     #[error("ComfyUI at {backend} did not do it: {source}")]
     Backend {
@@ -70,7 +70,7 @@ impl RelayError {
             Self::NotReportable(_) => "not_reportable",
             Self::BackendUnknown { .. } => "backend_unknown",
             Self::BackendUnreachable(_) => "backend_unreachable",
-            Self::HeldElsewhere(_) => "backend_held_elsewhere",
+            Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
             Self::PromptNotFound(_) => "prompt_not_found",
             Self::Rejected(..) => "workflow_rejected",

@@ -155,7 +155,7 @@ pub(in crate::server) async fn show(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
-    state.relay.discover(job).await?;
+    state.relay.lookup(job).await?;
     let view = state
         .relay
         .job(job)
@@ -168,7 +168,7 @@ pub(in crate::server) async fn cancel(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
-    state.relay.discover(job).await?;
+    state.relay.lookup(job).await?;
     state.relay.cancel(job).await?;
     let answer = json!({"job_id": job, "message": "ComfyUI was asked to cancel it"});
     Ok(response::json(StatusCode::ACCEPTED, &answer))

@@ -2,10 +2,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use comfy_relay::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -24,17 +24,17 @@ pub(crate) struct TestRelay {
 
 /// What can be set for a test. The times are short, because what they guard against is made to happen.
 pub(crate) struct Settings {
-    pub(crate) upstream: UpstreamConfig,
+    pub(crate) comfy: ComfyConfig,
     pub(crate) server: ServerConfig,
     pub(crate) relay: RelayConfig,
     pub(crate) store: StoreConfig,
-    pub(crate) speed: Speed,
+    pub(crate) speed: PlaybackSpeed,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            upstream: UpstreamConfig {
+            comfy: ComfyConfig {
                 min_backoff: Duration::from_millis(10),
                 max_backoff: Duration::from_millis(100),
                 poll_interval: Duration::from_millis(100),
@@ -43,7 +43,7 @@ impl Default for Settings {
                 silence: Duration::from_secs(3),
                 event_grace: Duration::from_secs(3),
                 history_gap: Duration::from_secs(1),
-                ..UpstreamConfig::default()
+                ..ComfyConfig::default()
             },
             server: ServerConfig::default(),
             relay: RelayConfig {
@@ -55,7 +55,7 @@ impl Default for Settings {
                 ..RelayConfig::default()
             },
             store: StoreConfig::default(),
-            speed: Speed::Fastest,
+            speed: PlaybackSpeed::Fastest,
         }
     }
 }
@@ -116,8 +116,8 @@ impl TestRelay {
     }
 
     async fn at(url: &str, comfyui: Option<Replay>, mut settings: Settings) -> Self {
-        settings.upstream.urls = vec![Url::parse(url).unwrap()];
-        let relay = Relay::start(settings.relay, settings.upstream, &settings.store);
+        settings.comfy.urls = vec![Url::parse(url).unwrap()];
+        let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, relay.clone(), settings.server).unwrap();
