@@ -52,7 +52,7 @@ enum Command {
     Watch(watch::Args),
     Record(record::Args),
     Replay(replay::Args),
-    Report(report::Args),
+    Report(report::ReportArgs),
 }
 
 /// Settings that make no sense together, or name what is of no use.

@@ -165,7 +165,7 @@ impl Relay {
             if let Some(entry) = jobs.get_mut(&id) {
                 entry.over = true;
             }
-            self.ingest_in(&mut jobs, &id, Event::Over);
+            self.ingest_in(&mut jobs, &id, Event::WorkDone);
         }
         backend.look_now.notify_one();
     }

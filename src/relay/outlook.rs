@@ -45,7 +45,7 @@ impl Relay {
             let trail = entry
                 .trail
                 .get_or_insert_with(|| Box::new(EstimateLog::new(job, &self.model())));
-            trail.note(estimate, progress, now);
+            trail.record(estimate, progress, now);
         }
     }
 
@@ -92,8 +92,8 @@ impl Relay {
             return;
         }
         let now = self.now();
-        let outlook = self.estimate(entry, &self.model(), now).outlook();
-        if outlook.map(|outlook| outlook.shown()) != entry.told_remaining {
+        let outlook = self.estimate(entry, &self.model(), now).remaining_time();
+        if outlook.map(|outlook| outlook.whole_seconds()) != entry.told_remaining {
             self.publish(entry);
         }
     }

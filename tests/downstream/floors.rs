@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules by floor, from the ground up. Only within floor 0 may a later one read an earlier one.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["config"],
     &["job", "estimate", "recording"],
     &["comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
     &["server"],
+    &["evaluation"],
     &["cli"],
 ];
 
