@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-#[path = "../tests/storage/database.rs"]
+#[path = "../tests/it/support/database.rs"]
 #[expect(
     dead_code,
     unused_macros,
@@ -25,7 +25,7 @@ use url::Url;
     reason = "what the tests ask is not asked here"
 )]
 mod database;
-#[path = "../tests/storage/postgres.rs"]
+#[path = "../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "what the tests do to servers is not done here")]
 mod postgres;
 

@@ -35,8 +35,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comfy::Upstream;
-use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::comfy::ComfyClient;
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
@@ -67,7 +67,7 @@ pub struct Relay(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: RelayConfig,
-    upstream: UpstreamConfig,
+    comfy: ComfyConfig,
     workflows: Workflows,
     hub: Hub,
     backends: Vec<Arc<Backend>>,
@@ -94,7 +94,7 @@ impl Relay {
     /// servers. Neither the database nor any server need be there yet.
     pub async fn start(
         config: RelayConfig,
-        upstream: UpstreamConfig,
+        comfy: ComfyConfig,
         store: &StoreConfig,
     ) -> reqwest::Result<Self> {
         let recorder = Recorder::new(Store::open(store));
@@ -104,8 +104,8 @@ impl Relay {
         writing.close();
         let is_ready = timeout(STORE_PATIENCE, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
-        for url in &upstream.urls {
-            let fresh = Upstream::new(url.clone(), &upstream)?;
+        for url in &comfy.urls {
+            let fresh = ComfyClient::new(url.clone(), &comfy)?;
             let kept = match is_ready {
                 true => persist::identified(recorder.store(), &fresh).await,
                 false => None,
@@ -121,7 +121,7 @@ impl Relay {
             hub: Hub::new(config.backlog),
             learning: Learning::new(backends.iter().map(|backend| backend.name())),
             config,
-            upstream,
+            comfy,
             backends,
             jobs: Mutex::default(),
             model: Mutex::default(),
@@ -215,8 +215,8 @@ impl Relay {
         self.0.stop.cancelled().await;
     }
 
-    fn upstream_config(&self) -> &UpstreamConfig {
-        &self.0.upstream
+    fn comfy_config(&self) -> &ComfyConfig {
+        &self.0.comfy
     }
 
     /// The time of jobs.

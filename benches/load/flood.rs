@@ -11,10 +11,10 @@ use crate::Args;
 use crate::board::Board;
 use crate::clients::Clients;
 use crate::figures::{median, percentiles};
-use crate::impostor::Impostor;
 use crate::process::Server;
 use crate::publisher::name;
 use crate::scenario::listen_while;
+use crate::scripted_comfy::ScriptedComfy;
 use crate::tally::{Mark, Tally};
 
 /// Messages a second.
@@ -76,7 +76,7 @@ fn play(args: &Args) -> anyhow::Result<Round> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let comfyui = Arc::new(runtime.block_on(Impostor::start()));
+    let comfyui = Arc::new(runtime.block_on(ScriptedComfy::start()));
     comfyui.queue(&["p"], &[]);
     let server = Server::relay(Some(&comfyui.url()), &args.relay)?;
     runtime.block_on(async {
@@ -126,7 +126,7 @@ async fn register(server: &Server) -> anyhow::Result<()> {
 }
 
 /// Tells of so many steps, at the rate.
-fn tell(comfyui: &Impostor, board: &Board, count: u64) {
+fn tell(comfyui: &ScriptedComfy, board: &Board, count: u64) {
     let mut state = progress_state(count);
     let gap = Duration::from_secs_f64(1.0 / RATE);
     let began = Instant::now();

@@ -12,17 +12,17 @@ mod figures;
 mod flood;
 mod floor;
 mod frames;
-#[path = "../../tests/downstream/impostor.rs"]
+mod leave;
+mod process;
+mod publisher;
+mod scenario;
+#[path = "../../tests/it/support/scripted_comfy.rs"]
 #[expect(
     dead_code,
     clippy::unwrap_used,
     reason = "what the tests ask of it is not asked here"
 )]
-mod impostor;
-mod leave;
-mod process;
-mod publisher;
-mod scenario;
+mod scripted_comfy;
 mod tally;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use super::bar::JobBar;
 use super::client::RelayArg;
 use super::watch::{Outcome, follow};
 use super::{WrongSetting, asked_to_stop};
-use crate::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::job::JobId;
 use crate::recording::Recording;
 use crate::relay::{Relay, Submission};
@@ -92,9 +92,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..ReplayOptions::default()
     };
     let comfyui = Replay::start(comfyui, recordings, options);
-    let upstream = UpstreamConfig {
+    let comfy = ComfyConfig {
         urls: vec![Url::parse(&comfyui.url()).context("the replay has no address")?],
-        ..UpstreamConfig::default()
+        ..ComfyConfig::default()
     };
     let listener = match TcpListener::bind(args.listen).await {
         Ok(listener) => listener,
@@ -102,7 +102,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .await
             .context("cannot listen on loopback")?,
     };
-    let relay = Relay::start(RelayConfig::default(), upstream, &StoreConfig::default()).await?;
+    let relay = Relay::start(RelayConfig::default(), comfy, &StoreConfig::default()).await?;
     let server = Server::start(listener, relay.clone(), ServerConfig::default())?;
     let page = format!("http://{}/", server.address());
     println!("ComfyUI, replayed:  {}", comfyui.url());

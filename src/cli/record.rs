@@ -311,7 +311,7 @@ impl Tape {
 fn tells_an_end(text: &str) -> bool {
     match Message::parse(text, "") {
         Message::Prompt { event, .. } => matches!(event, Event::Ended(_)),
-        Message::Over { .. } => true,
+        Message::PromptEnded { .. } => true,
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use url::Url;
 use super::access::AccessArgs;
 use super::database::DatabaseArgs;
 use super::{WrongSetting, asked_to_stop, files};
-use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use crate::config::{ComfyConfig, Config, RelayConfig, ServerConfig, StoreConfig};
 use crate::relay::Relay;
 use crate::server::{self, Server};
 
@@ -128,9 +128,9 @@ impl TryFrom<Args> for Config {
         };
         Ok(Self {
             store,
-            upstream: UpstreamConfig {
+            comfy: ComfyConfig {
                 urls: args.comfyui_url,
-                ..UpstreamConfig::default()
+                ..ComfyConfig::default()
             },
             server: ServerConfig {
                 listen: args.listen,
@@ -167,7 +167,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listener =
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("jobs are kept in {}", config.store.database);
-    let relay = Relay::start(config.relay, config.upstream, &config.store);
+    let relay = Relay::start(config.relay, config.comfy, &config.store);
     let relay = relay.await.context("cannot set up the HTTP client")?;
     let has_tls = config.server.tls.is_some();
     let server = Server::start(listener, relay.clone(), config.server)?;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::forecast::QueueForecast;
 use super::lease::Lease;
-use crate::comfy::{Queue, Upstream};
+use crate::comfy::{ComfyClient, Queue};
 use crate::job::Event;
 
 /// How many events of prompts that nobody has registered are kept, for the registration that may
@@ -17,7 +17,7 @@ const MAX_STRAYS: usize = 512;
 /// One ComfyUI server, and what is known of it at the moment.
 #[derive(Debug)]
 pub(super) struct Backend {
-    pub(super) upstream: Upstream,
+    pub(super) comfy: ComfyClient,
     /// Wakes the task that compares open jobs with the queue and the history, at once.
     pub(super) look_now: Notify,
     /// Wakes it when it has rested for a moment: the queue has changed.
@@ -78,9 +78,9 @@ pub(super) struct BackendState {
 }
 
 impl Backend {
-    pub(super) fn new(upstream: Upstream) -> Self {
+    pub(super) fn new(comfy: ComfyClient) -> Self {
         Self {
-            upstream,
+            comfy,
             look_now: Notify::new(),
             look_soon: Notify::new(),
             redial: Notify::new(),
@@ -111,7 +111,7 @@ impl Backend {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.upstream.name()
+        self.comfy.name()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, BackendState> {

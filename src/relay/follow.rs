@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Relay;
 use super::backend::Backend;
 use super::lease::Lease;
-use crate::comfy::{Incoming, Message, Preview};
+use crate::comfy::{Incoming, Message, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
 
@@ -24,7 +24,7 @@ impl Relay {
     }
 
     async fn listen(&self, index: usize, backend: &Backend) {
-        let mut socket = backend.upstream.socket(self.upstream_config());
+        let mut socket = backend.comfy.socket(self.comfy_config());
         let mut lease = backend.lease.subscribe();
         loop {
             if *lease.borrow_and_update() == Lease::Elsewhere {
@@ -73,7 +73,7 @@ impl Relay {
             Incoming::Connected => self.opened(index, backend),
             Incoming::Disconnected(reason) => self.lost(index, backend, &reason),
             Incoming::Text(text) => {
-                let view = backend.upstream.rest().view();
+                let view = backend.comfy.rest().view();
                 self.hear(index, backend, Message::parse(&text, view));
             }
             Incoming::Binary(frame) => self.see(index, backend, frame),
@@ -121,8 +121,8 @@ impl Relay {
                 backend.look_soon.notify_one();
             }
             Message::Prompt { prompt_id, event } => self.prompt(index, backend, prompt_id, event),
-            Message::Over { prompt_id } => self.over(index, backend, prompt_id),
-            Message::Idle => {}
+            Message::PromptEnded { prompt_id } => self.over(index, backend, prompt_id),
+            Message::Ignored => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
         }
     }
@@ -171,7 +171,7 @@ impl Relay {
     }
 
     fn see(&self, index: usize, backend: &Backend, frame: Bytes) {
-        let Some(preview) = Preview::parse(frame) else {
+        let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };
         let Some(prompt_id) = preview

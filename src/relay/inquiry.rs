@@ -12,7 +12,7 @@ impl Relay {
         if !backend.state().version_due {
             return Ok(());
         }
-        let version = match backend.upstream.rest().version().await {
+        let version = match backend.comfy.rest().version().await {
             Ok(version) => version,
             Err(error) => {
                 refuse(error, || true)?;
@@ -28,7 +28,7 @@ impl Relay {
 
     /// Asks for the queue. `None` for an answer of no use.
     pub(super) async fn ask_queue(&self, backend: &Backend) -> Result<Option<Queue>, RestError> {
-        match backend.upstream.rest().queue().await {
+        match backend.comfy.rest().queue().await {
             Ok(queue) => {
                 let mut state = backend.state();
                 state.complained = false;
@@ -50,7 +50,7 @@ impl Relay {
         job_id: &JobId,
         prompt_id: &str,
     ) -> Result<Option<Option<HistoryEntry>>, RestError> {
-        match backend.upstream.rest().history(prompt_id).await {
+        match backend.comfy.rest().history(prompt_id).await {
             Ok(entry) => Ok(Some(entry)),
             Err(error) => {
                 let first = || {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Relay;
 use super::backend::Backend;
-use crate::comfy::PastPrompt;
+use crate::comfy::PromptTiming;
 use crate::estimate::CostModel;
 use crate::job::Job;
 use crate::store::NodeCostRecord;
@@ -145,7 +145,7 @@ impl Relay {
 
     async fn read_history(&self, backend: &Backend) {
         let name = backend.name().to_owned();
-        let prompts = match backend.upstream.rest().past(MAX_PROMPTS).await {
+        let prompts = match backend.comfy.rest().timings(MAX_PROMPTS).await {
             Ok(prompts) => prompts,
             // It is gone again before it was asked.
             Err(error) if error.is_unreachable() && !error.may_be_done() => {
@@ -169,7 +169,7 @@ impl Relay {
         );
         let known = name.clone();
         let teach = move |model: &mut CostModel| {
-            for PastPrompt {
+            for PromptTiming {
                 plan,
                 cached,
                 seconds,

@@ -28,7 +28,7 @@ pub(super) enum Lease {
 
 impl Relay {
     /// Keeps a backend's lease until the relay stops.
-    #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
+    #[tracing::instrument(name = "comfy", skip_all, fields(backend = backend.name()))]
     pub(super) async fn keep_lease(self, backend: Arc<Backend>) {
         tokio::select! {
             () = self.stopping() => return,
@@ -46,11 +46,11 @@ impl Relay {
     /// Takes or renews a lease. Where the database does not answer, all stays as it is: the other relay
     /// cannot take the lease either.
     pub(super) async fn renew_lease(&self, backend: &Backend) {
-        let upstream = &backend.upstream;
-        let (name, address) = (upstream.name(), upstream.address());
+        let comfy = &backend.comfy;
+        let (name, address) = (comfy.name(), comfy.address());
         let (store, holder) = (self.recorder().store(), &self.0.holder);
-        let lasts = self.upstream_config().lease;
-        let taking = store.take_lease(name, &address, upstream.client_id(), holder, lasts);
+        let lasts = self.comfy_config().lease;
+        let taking = store.take_lease(name, &address, comfy.client_id(), holder, lasts);
         let lease = match timeout(self.renewal(), taking).await {
             Ok(Ok(true)) => Lease::Held,
             Ok(Ok(false)) => Lease::Elsewhere,
@@ -103,6 +103,6 @@ impl Relay {
     }
 
     fn renewal(&self) -> Duration {
-        self.upstream_config().lease / RENEWALS
+        self.comfy_config().lease / RENEWALS
     }
 }

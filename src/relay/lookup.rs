@@ -70,7 +70,7 @@ impl Relay {
 
     async fn has(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RestError> {
         let came_at = Instant::now();
-        let rest = backend.upstream.rest();
+        let rest = backend.comfy.rest();
         let mut turn = backend.turn.lock().await;
         // What was asked for before we came may be too old to hold the prompt, but not to have held it.
         let answer = turn
@@ -80,7 +80,7 @@ impl Relay {
             Some(known) => known.prompts.contains(prompt_id),
             None => {
                 if let Some(known) = &*turn {
-                    sleep_until(known.asked_at + self.upstream_config().min_look_pause).await;
+                    sleep_until(known.asked_at + self.comfy_config().min_look_pause).await;
                 }
                 let asked_at = Instant::now();
                 let queue = rest.queue().await?;

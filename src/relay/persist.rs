@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Relay;
-use crate::comfy::Upstream;
+use crate::comfy::ComfyClient;
 use crate::job::{Bar, Event, Job, JobId, PlannedNode, Progress, StoredJob};
 use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord, Store, StoreError};
 
@@ -62,7 +62,7 @@ impl Relay {
             }
             for backend in &self.0.backends {
                 // From now on it is known who we are, unless it was known before.
-                identified(self.recorder().store(), &backend.upstream).await;
+                identified(self.recorder().store(), &backend.comfy).await;
                 // The jobs of a server that another relay follows are not ours.
                 self.renew_lease(backend).await;
             }
@@ -170,9 +170,9 @@ impl Relay {
 }
 
 /// The client id that is kept for a server: that which it has, where there was none.
-pub(super) async fn identified(store: &Store, upstream: &Upstream) -> Option<String> {
-    let (name, address) = (upstream.name(), upstream.address());
-    match store.client_id(name, &address, upstream.client_id()).await {
+pub(super) async fn identified(store: &Store, comfy: &ComfyClient) -> Option<String> {
+    let (name, address) = (comfy.name(), comfy.address());
+    match store.client_id(name, &address, comfy.client_id()).await {
         Ok(client_id) => Some(client_id),
         Err(error) => {
             let error = &error as &dyn std::error::Error;

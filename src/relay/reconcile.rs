@@ -68,7 +68,7 @@ impl Relay {
                 looked = self.look(index, &backend, &mut plans) => looked,
             };
             let took = began_at.elapsed().min(MAX_LOOK);
-            let least = self.upstream_config().min_look_pause;
+            let least = self.comfy_config().min_look_pause;
             rested_at = Instant::now() + least.max(took * REST_FACTOR);
             match looked {
                 Ok(next) => {
@@ -83,7 +83,7 @@ impl Relay {
                         );
                     }
                     failed = true;
-                    next_look = Some(Instant::now() + self.upstream_config().poll_interval);
+                    next_look = Some(Instant::now() + self.comfy_config().poll_interval);
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Relay {
         self.forecast(index, backend, plans, queue.as_ref());
         let standing = |open: &Open| {
             let queue = queue.as_ref()?;
-            Some((queue, queue.standing(&open.prompt_id)?))
+            Some((queue, queue.position(&open.prompt_id)?))
         };
         let mut kept = HashSet::new();
         for open in running {
@@ -157,8 +157,8 @@ impl Relay {
             self.notice_silence(backend, queue);
         }
         let pause = match due {
-            true => DUE_INTERVAL.min(self.upstream_config().poll_interval),
-            false => self.upstream_config().poll_interval,
+            true => DUE_INTERVAL.min(self.comfy_config().poll_interval),
+            false => self.comfy_config().poll_interval,
         };
         let any_open = self.jobs().open(index).next().is_some();
         Ok(any_open.then_some(pause))
@@ -195,9 +195,9 @@ impl Relay {
     ) {
         if let Some(entry) = self.jobs().get_mut(&open.id) {
             let client_id = queue
-                .place(&open.prompt_id)
+                .entry(&open.prompt_id)
                 .and_then(|place| place.client_id.as_deref());
-            entry.ours = client_id == Some(backend.upstream.client_id());
+            entry.ours = client_id == Some(backend.comfy.client_id());
             entry.seen_at_loss = losses;
             entry.missing_since = None;
         }
@@ -229,7 +229,7 @@ impl Relay {
         if !tells {
             return true;
         }
-        if since.elapsed() < self.upstream_config().event_grace {
+        if since.elapsed() < self.comfy_config().event_grace {
             return false;
         }
         self.notice_deafness(backend, entry.seen_at_loss);
@@ -253,7 +253,7 @@ impl Relay {
         };
         // Nobody is surprised that a prompt is gone which we have had deleted.
         let is_expected = open.waits && open.called_off;
-        if !is_expected && since.elapsed() < self.upstream_config().history_gap {
+        if !is_expected && since.elapsed() < self.comfy_config().history_gap {
             return Ok(());
         }
         let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);
@@ -276,7 +276,7 @@ impl Relay {
             return Ok(true);
         }
         match witness {
-            Some(witness) => match backend.upstream.rest().history(&witness).await {
+            Some(witness) => match backend.comfy.rest().history(&witness).await {
                 Ok(entry) => Ok(entry.is_some()),
                 Err(error) if error.is_unreachable() => Err(error),
                 Err(_) => Ok(false),

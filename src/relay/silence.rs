@@ -15,11 +15,11 @@ impl Relay {
     /// A socket that the server has forgotten is open, healthy, and silent for ever: where a prompt
     /// of ours runs and nothing is heard, a new socket repairs it.
     pub(super) fn notice_silence(&self, backend: &Backend, queue: &Queue) {
-        let client_id = backend.upstream.client_id();
+        let client_id = backend.comfy.client_id();
         let ours = |place: &QueueEntry| place.client_id.as_deref() == Some(client_id);
         let mut state = backend.state();
         let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
-        let patience = self.upstream_config().silence * factor;
+        let patience = self.comfy_config().silence * factor;
         if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
             state.silences += 1;
             state.heard_at = Instant::now();

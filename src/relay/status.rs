@@ -178,7 +178,7 @@ fn backend_status(backend: &super::Backend) -> BackendStatus {
     let state = backend.state();
     BackendStatus {
         name: backend.name().to_owned(),
-        url: backend.upstream.address(),
+        url: backend.comfy.address(),
         connected,
         queue_remaining: state.queue_remaining,
         version: state.version.clone(),

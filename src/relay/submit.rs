@@ -222,7 +222,7 @@ impl Relay {
                 (_, None) => return refuse("its producer is not ComfyUI"),
             }
         };
-        let cancelled = backend.upstream.rest().cancel(&prompt_id).await;
+        let cancelled = backend.comfy.rest().cancel(&prompt_id).await;
         let cancelled = cancelled.map_err(|source| failed(&backend, source))?;
         if let Some(entry) = self.jobs().get_mut(job_id) {
             entry.called_off = cancelled == Cancellation::Asked;
@@ -305,7 +305,7 @@ impl Relay {
 
 async fn hand_in(backend: &Backend, graph: &Map<String, Value>) -> Result<Submitted, RelayError> {
     let prompt_id = Uuid::new_v4().to_string();
-    let upstream = &backend.upstream;
+    let upstream = &backend.comfy;
     let rest = upstream.rest();
     let submitted = rest.submit(graph, upstream.client_id(), &prompt_id).await;
     match submitted {
@@ -339,7 +339,7 @@ async fn has_taken(rest: &Rest, prompt_id: &str) -> bool {
 
 async fn is_there(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
     let queue = rest.queue().await?;
-    Ok(queue.place(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
+    Ok(queue.entry(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
 }
 
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {

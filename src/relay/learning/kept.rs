@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Relay;
 use crate::estimate::PastRun;
-use crate::store::{KeptRun, NodeCostRecord, StoreError};
+use crate::store::{NodeCostRecord, StoreError, StoredRun};
 
 /// How many node runs of a server are recalled. The model remembers a dozen of each kind, and cached
 /// ones, of which nothing is learned, are counted.
@@ -15,7 +15,7 @@ const MAX_RUNS: usize = 5_000;
 /// The runs of one job, in the order of their starts.
 pub(super) struct KeptJob {
     pub(super) backend: String,
-    runs: Vec<KeptRun>,
+    runs: Vec<StoredRun>,
 }
 
 /// The kept jobs of all configured servers, the oldest first.
@@ -33,8 +33,8 @@ pub(super) async fn jobs(relay: &Relay) -> Result<Vec<KeptJob>, StoreError> {
 
 impl KeptJob {
     /// The jobs whose runs these are, in no order.
-    pub(super) fn of(backend: &str, runs: Vec<KeptRun>) -> impl Iterator<Item = Self> {
-        let mut jobs: HashMap<String, Vec<KeptRun>> = HashMap::new();
+    pub(super) fn of(backend: &str, runs: Vec<StoredRun>) -> impl Iterator<Item = Self> {
+        let mut jobs: HashMap<String, Vec<StoredRun>> = HashMap::new();
         for run in runs {
             jobs.entry(run.job_key.clone()).or_default().push(run);
         }
@@ -55,7 +55,7 @@ impl KeptJob {
     }
 }
 
-fn past(kept: &KeptRun) -> Option<PastRun<'_>> {
+fn past(kept: &StoredRun) -> Option<PastRun<'_>> {
     let run = &kept.run;
     let (class, signature) = (run.class.as_deref()?, run.signature.as_deref()?);
     let is_cached = run.cached;

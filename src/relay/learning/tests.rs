@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::comfy::Message;
-use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::Estimate;
 use crate::job::{Event, History, JobId, Outcome, Plan};
 use crate::recording::{FrameKind, Recording};
@@ -55,7 +55,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
         };
         let (id, event) = match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => (prompt_id, event),
-            Message::Over { prompt_id } => (prompt_id, Event::WorkDone),
+            Message::PromptEnded { prompt_id } => (prompt_id, Event::WorkDone),
             _ => continue,
         };
         running = id.or(running);
@@ -91,12 +91,12 @@ fn told(model: &CostModel, jobs: &[Job]) -> Vec<[Option<f64>; 3]> {
 
 /// A relay with nobody to talk to.
 async fn relay() -> Relay {
-    let upstream = UpstreamConfig {
+    let comfy = ComfyConfig {
         urls: vec![format!("http://{BACKEND}").parse().unwrap()],
-        ..UpstreamConfig::default()
+        ..ComfyConfig::default()
     };
     let store = StoreConfig::default();
-    let relay = Relay::start(RelayConfig::default(), upstream, &store);
+    let relay = Relay::start(RelayConfig::default(), comfy, &store);
     relay.await.unwrap()
 }
 

@@ -1,0 +1,162 @@
+//! Sockets whose token comes to its end, and how that is put off.
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::subscriber::{Heard, PATIENCE, Subscriber};
+use crate::support::test_relay::TestRelay;
+use crate::support::tokens::{SECRET, guarded, in_seconds, relay, token, upgrade};
+
+async fn connect(world: &TestRelay, path: &str, token: &str) -> Subscriber {
+    let bearer = format!("Bearer {token}");
+    let request = upgrade(&world.socket(path), &[("authorization", &bearer)]);
+    let mut subscriber = Subscriber::connect(request).await;
+    let Heard::Text(greeting) = subscriber.hear().await else {
+        panic!("no greeting");
+    };
+    assert_eq!(greeting["type"], "connection");
+    subscriber
+}
+
+/// Waits until the relay has ended a socket whose token expires at this second.
+async fn expiry(world: &TestRelay, path: &str, expires_at: i64) {
+    let mut witness = connect(world, path, &token(&json!({"exp": expires_at}))).await;
+    assert_eq!(witness.hear_out().await, 4401, "{path}");
+}
+
+/// Not the news that ComfyUI is away.
+fn is_refusal(message: &Value) -> bool {
+    message["type"] == "error" && message["code"] != "backend_unreachable"
+}
+
+async fn renew(subscriber: &mut Subscriber, token: &str) -> Value {
+    let message = json!({"type": "auth", "token": token});
+    subscriber.send(&message.to_string()).await;
+    subscriber
+        .hear_until(|message| message["type"] == "auth" || is_refusal(message))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_token() {
+    let world = relay(guarded()).await;
+    for path in ["/ws/job", "/ws/monitor"] {
+        let expires_at = in_seconds(2);
+        let mut subscriber = connect(&world, path, &token(&json!({"exp": expires_at}))).await;
+        assert_eq!(subscriber.hear_out().await, 4401, "{path}");
+        assert!(Timestamp::now().as_second() >= expires_at, "{path}");
+        let error = subscriber.errors.last().unwrap();
+        assert_eq!(error["code"], "unauthenticated");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_events_ends_with_its_token() {
+    let world = relay(guarded()).await;
+    let path = "/api/anime/jobs/job/events";
+    let token = token(&json!({"exp": in_seconds(2)}));
+    let response = world
+        .with_token(Method::GET, path, &token)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let text = tokio::time::timeout(PATIENCE, response.text())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        text.trim_end().ends_with('}') && text.contains("unauthenticated"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_token_keeps_the_socket_open() {
+    let world = relay(guarded()).await;
+    for path in ["/ws/job", "/ws/monitor"] {
+        let (first_end, later) = (in_seconds(2), in_seconds(3_600));
+        let mut subscriber = connect(&world, path, &token(&json!({"exp": first_end}))).await;
+        let answer = renew(&mut subscriber, &token(&json!({"exp": later}))).await;
+        assert_eq!(answer["type"], "auth", "{answer}");
+        let told: Timestamp = answer["expires_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(told.as_second(), later);
+        // A second more than the first token had.
+        expiry(&world, path, first_end + 1).await;
+        assert!(Timestamp::now().as_second() > first_end, "{path}");
+        subscriber.send(r#"{"type": "ping"}"#).await;
+        subscriber
+            .hear_until(|message| message["type"] == "pong")
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_token_must_be_as_good_as_the_one_before() {
+    let world = relay(guarded()).await;
+    let narrow = json!({"jobs": ["job", "other"], "scope": "subscribe cancel"});
+    let mut subscriber = connect(&world, "/ws/job", &token(&narrow)).await;
+    let allowed = |changes: Value| {
+        let mut claims = narrow.clone();
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        token(&claims)
+    };
+    for (newer, code) in [
+        (allowed(json!({"sub": "eve"})), "forbidden"),
+        (allowed(json!({"sub": null})), "forbidden"),
+        (allowed(json!({"jobs": ["job"]})), "forbidden"),
+        (allowed(json!({"jobs": null})), "forbidden"),
+        (allowed(json!({"scope": "subscribe"})), "forbidden"),
+        (allowed(json!({"exp": in_seconds(-1)})), "unauthenticated"),
+        ("nonsense".to_owned(), "unauthenticated"),
+        (SECRET.to_owned(), "unauthenticated"),
+    ] {
+        let answer = renew(&mut subscriber, &newer).await;
+        assert_eq!(
+            (&answer["type"], &answer["code"]),
+            (&json!("error"), &json!(code))
+        );
+        assert!(!answer.to_string().contains(&newer), "{answer}");
+    }
+    // None of them took anything away, nor gave it.
+    subscriber
+        .send(r#"{"type": "subscribe", "job_id": "third"}"#)
+        .await;
+    let refused = subscriber
+        .hear_until(|message| message["job_id"] == "third")
+        .await;
+    assert_eq!(refused["code"], "forbidden");
+    for newer in [
+        allowed(json!({})),
+        allowed(json!({"jobs": ["third", "other", "job"]})),
+        allowed(json!({"jobs": "*"})),
+    ] {
+        let answer = renew(&mut subscriber, &newer).await;
+        assert_eq!(answer["type"], "auth", "{answer}");
+    }
+    subscriber
+        .send(r#"{"type": "subscribe", "job_id": "fourth"}"#)
+        .await;
+    subscriber.send(r#"{"type": "ping"}"#).await;
+    let next = subscriber
+        .hear_until(|message| message["type"] == "pong" || message["code"] == "forbidden")
+        .await;
+    assert_eq!(
+        next["type"], "pong",
+        "the job of the newest token is allowed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_asks_for_tokens_they_are_taken_as_well() {
+    let world = relay(Default::default()).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let answer = renew(&mut subscriber, "anything").await;
+    assert_eq!(
+        (&answer["type"], &answer["expires_at"]),
+        (&json!("auth"), &Value::Null)
+    );
+}

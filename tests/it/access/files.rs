@@ -1,0 +1,53 @@
+//! A relay that may open no more files.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::program::Program;
+use crate::support::subscriber::PATIENCE;
+
+/// Enough to start with, and soon used up.
+const FILES: u32 = 80;
+
+async fn is_served(program: &Program, patience: Duration) -> bool {
+    let asking = async {
+        let mut stream = TcpStream::connect(program.address()).await.ok()?;
+        let request =
+            b"GET /api/anime/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer.starts_with("HTTP/1.1 200"))
+    };
+    timeout(patience, asking)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_files_the_relay_waits_for_some_and_goes_on() {
+    let program = Program::start(&[], &[], FILES);
+    program.is_ready().await;
+    program.says(&format!("{FILES} files may be open")).await;
+    let mut open = Vec::new();
+    for _ in 0..FILES * 2 {
+        open.push(TcpStream::connect(program.address()).await.unwrap());
+    }
+    program.says("no connection can be accepted").await;
+    // A hundred of those pauses would have been told a hundred times.
+    assert!(!is_served(&program, Duration::from_secs(2)).await);
+    let told = program
+        .log()
+        .matches("no connection can be accepted")
+        .count();
+    assert_eq!(told, 1, "{}", program.log());
+    program.says("soon no file can be opened").await;
+    drop(open);
+    program.says("connections are accepted again").await;
+    assert!(is_served(&program, PATIENCE).await, "{}", program.log());
+}

@@ -1,0 +1,179 @@
+//! What nobody is told: folders, traces, prompts, and tokens.
+
+use comfy_relay::config::{RelayConfig, ServerConfig};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::support::program::Program;
+use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::subscriber::Subscriber;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::tokens::{SECRET, in_seconds, relay, token, upgrade};
+
+/// What a node raises that knows no discretion.
+const RAISED: &str = "cannot read '/home/ada/comfy/input/secret cat.png'\n\
+    Traceback (most recent call last):\n  File \"/opt/comfy/nodes.py\", line 12, in load\n";
+
+/// Words of it, and of what else is nobody's business.
+const PRIVATE: [&str; 5] = ["/home", "ada", "/opt", "Traceback", "a secret prompt"];
+
+fn assert_discreet(told: &str) {
+    for word in PRIVATE {
+        assert!(!told.contains(word), "{word:?} is told: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.queue(&["p"], &[]);
+    let world = TestRelay::without_comfyui(&comfyui.url(), Settings::default()).await;
+    world.relay.connected().await;
+    let job = json!({"job_id": "job", "prompt_id": "p"});
+    assert_eq!(world.post("/api/anime/jobs", &job).await.0, 201);
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let data = json!({
+        "prompt_id": "p", "node_id": "3", "node_type": "LoadImage", "executed": [],
+        "exception_message": RAISED, "exception_type": "FileNotFoundError",
+        "traceback": ["File \"/opt/comfy/nodes.py\""],
+        "current_inputs": {"text": ["a secret prompt"]}, "current_outputs": [],
+    });
+    comfyui.queue(&[], &[]);
+    comfyui.say(&json!({"type": "execution_error", "data": data}));
+    assert_eq!(subscriber.hear_out().await, 1000);
+    let last = subscriber.last();
+    assert_eq!(
+        last["error"],
+        "LoadImage (node 3): cannot read 'secret cat.png'"
+    );
+    assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
+    for path in ["/api/anime/jobs/job", "/api/anime/jobs"] {
+        let (status, told) = world.get(path).await;
+        assert_eq!(status, 200);
+        assert_discreet(&told.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_producers_raise_is_told_without_folders_and_traces() {
+    let world = relay(ServerConfig::default()).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let report = json!({"progress": 10, "status": "failed", "error": RAISED});
+    let (status, _) = world.post("/api/anime/jobs/job/progress", &report).await;
+    assert_eq!(status, 202);
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["error"], "cannot read 'secret cat.png'");
+    assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_cannot_be_read_is_named_without_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("folder.json")).unwrap();
+    std::fs::write(folder.path().join("garbled.json"), [0xff, 0xfe]).unwrap();
+    let settings = Settings::default();
+    let workflows = folder.path().to_owned();
+    let relay = RelayConfig {
+        workflows,
+        ..settings.relay
+    };
+    let settings = Settings { relay, ..settings };
+    let world = TestRelay::without_comfyui("http://127.0.0.1:1", settings).await;
+    for name in ["folder", "garbled", "absent"] {
+        let (status, told) = world
+            .post("/api/anime/jobs", &json!({"workflow": name}))
+            .await;
+        assert!(status >= 400, "{told}");
+        let folder = folder.path().to_str().unwrap();
+        assert!(!told.to_string().contains(folder), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_secrets_and_prompts_are_never_written_down() {
+    let variables = [("AUTH_JWT_SECRET", SECRET), ("LOG", "trace")];
+    let program = Program::start(&[], &variables, 1_024);
+    program.is_ready().await;
+    let base = format!("http://{}/api/anime/jobs", program.address());
+    let client = Client::builder().no_proxy().build().unwrap();
+    let tokens = [
+        token(&json!({})),
+        token(&json!({"exp": in_seconds(-5)})),
+        token(&json!({"scope": "monitor", "jobs": ["other"]})),
+        "no.kEyAnDnOtOkEn.oFnObOdY".to_owned(),
+    ];
+    let graph = json!({"3": {"class_type": "A", "inputs": {"text": "a secret prompt"}}});
+    for token in &tokens {
+        for request in [
+            client.get(format!("{base}/job?token={token}")),
+            client.get(format!("{base}/a%20b?token={token}")),
+            client.get(format!("{base}/nothing/here/at/all?token={token}")),
+            client.get(format!("{base}/job")).bearer_auth(token),
+            client
+                .post(&base)
+                .bearer_auth(token)
+                .json(&json!({"workflow": graph})),
+            client
+                .post(&base)
+                .bearer_auth(token)
+                .body("{\"workflow\": \"a secret prompt"),
+        ] {
+            let told = request.send().await.unwrap().text().await.unwrap();
+            assert!(!told.contains(token.as_str()), "{told}");
+            assert_discreet(&told);
+        }
+        for path in ["ws/job", "ws/monitor"] {
+            let url = format!("ws://{}/{path}", program.address());
+            for request in [
+                upgrade(&format!("{url}?token={token}"), &[]),
+                upgrade(
+                    &url,
+                    &[("sec-websocket-protocol", &format!("bearer, {token}"))],
+                ),
+            ] {
+                let mut subscriber = Subscriber::connect(request).await;
+                let is_let_in =
+                    token == &tokens[0] || (token == &tokens[2] && path == "ws/monitor");
+                if !is_let_in {
+                    subscriber.hear_out().await;
+                    continue;
+                }
+                for text in [
+                    json!({"type": "auth", "token": token}),
+                    json!({"type": "auth", "token": [token]}),
+                    json!({"type": token}),
+                    json!({"type": "ping"}),
+                ] {
+                    subscriber.send(&text.to_string()).await;
+                }
+                assert!(subscriber.hear_until_pong_or_close().await);
+            }
+        }
+    }
+    // What the relay writes of a request is written before the next one is answered.
+    let health = format!("http://{}/api/anime/health", program.address());
+    client.request(Method::GET, health).send().await.unwrap();
+    let log = program.kill().await;
+    assert!(
+        log.contains("TRACE") && log.contains("subscriber came"),
+        "{log}"
+    );
+    for token in &tokens {
+        for part in token.split('.').skip(1) {
+            let line = log.lines().find(|line| line.contains(part));
+            assert_eq!(line, None, "a token is written down");
+        }
+    }
+    assert!(!log.contains(SECRET), "the secret is written down");
+    assert!(!log.contains("a secret prompt"), "a prompt is written down");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_a_token_is_not_handed_on() {
+    let world = relay(ServerConfig::default()).await;
+    let page = world.request(Method::GET, "/").send().await.unwrap();
+    assert_eq!(page.headers()["referrer-policy"], "no-referrer");
+    let (_, told) = world.get("/nothing?token=abc").await;
+    assert_eq!(told["error"]["code"], "not_found");
+    assert!(!Value::to_string(&told).contains("abc"), "{told}");
+}

@@ -1,0 +1,230 @@
+//! How much is borne from one client, and from all.
+
+use comfy_relay::config::{LimitConfig, ServerConfig};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::subscriber::{PATIENCE, Subscriber};
+use crate::support::test_relay::{TestRelay, answer};
+use crate::support::tokens::{guarded, refusal, relay, token, upgrade};
+
+const HEALTH: &str = "/api/anime/health";
+
+/// No limits but those that a test sets, which hold for loopback as well.
+fn no_limits() -> LimitConfig {
+    LimitConfig {
+        requests: 0,
+        attempts: 0,
+        connections: 0,
+        connections_per_address: 0,
+        loopback: true,
+    }
+}
+
+fn with(limits: LimitConfig) -> ServerConfig {
+    ServerConfig {
+        limits,
+        ..ServerConfig::default()
+    }
+}
+
+/// Asks on a connection of its own; all that is answered.
+async fn ask(world: &TestRelay) -> String {
+    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+    let request = format!("GET {HEALTH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    answer
+}
+
+/// Asks until the relay has had enough; how often it had not.
+async fn ask_until_refused(ask: impl AsyncFn() -> (u16, Option<u64>, Value)) -> u32 {
+    for served in 0.. {
+        let (status, retry_after, told) = ask().await;
+        if status != 429 {
+            assert_ne!(status, 401);
+            continue;
+        }
+        assert_eq!(told["error"]["code"], "too_many_requests");
+        assert_eq!(retry_after, Some(1), "{told}");
+        return served;
+    }
+    unreachable!()
+}
+
+async fn get(world: &TestRelay, path: &str, token: Option<&str>) -> (u16, Option<u64>, Value) {
+    let mut request = world.request(Method::GET, path);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let response = request.send().await.unwrap();
+    let retry_after = response.headers().get("retry-after");
+    let retry_after = retry_after.map(|after| after.to_str().unwrap().parse().unwrap());
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (
+        status,
+        retry_after,
+        serde_json::from_str(&text).unwrap_or_default(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_requests_are_told_when_to_come_again() {
+    let limits = LimitConfig {
+        requests: 5,
+        ..no_limits()
+    };
+    let world = relay(with(limits)).await;
+    let served = ask_until_refused(async || get(&world, HEALTH, None).await).await;
+    // More came in meanwhile on a slow machine.
+    assert!(served >= 5, "{served}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sub_is_counted_by_itself() {
+    let mut server = guarded();
+    server.limits = LimitConfig {
+        requests: 20,
+        ..no_limits()
+    };
+    server.access.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let world = relay(server).await;
+    let path = "/api/anime/jobs/nobody/preview";
+    let (ada, eve) = (token(&json!({"sub": "ada"})), token(&json!({"sub": "eve"})));
+    // Each from an address of its own, so that none of them asks too often.
+    let ask = async |number: u32, token: &str| {
+        let address = std::net::Ipv4Addr::from_bits((10 << 24) + number);
+        let request = world.with_token(Method::GET, path, token);
+        let request = request.header("x-forwarded-for", address.to_string());
+        request.send().await.unwrap().status().as_u16()
+    };
+    let mut served = 0;
+    while ask(served, &ada).await != 429 {
+        served += 1;
+        assert!(served < 100_000, "ada is not limited");
+    }
+    assert!(served >= 20, "{served}");
+    assert_eq!(ask(served + 1, &eve).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_connections_a_second_are_told_when_to_come_again() {
+    let limits = LimitConfig {
+        attempts: 3,
+        ..no_limits()
+    };
+    let world = relay(with(limits)).await;
+    let mut served = 0;
+    let refused = loop {
+        let answer = ask(&world).await;
+        if !answer.starts_with("HTTP/1.1 200") {
+            break answer;
+        }
+        served += 1;
+    };
+    assert!(served >= 3, "{served}");
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let lower = refused.to_ascii_lowercase();
+    assert!(lower.contains("\r\nretry-after: 1\r\n"), "{refused}");
+    assert!(lower.contains("\r\nconnection: close\r\n"), "{refused}");
+    assert!(refused.contains("too_many_requests"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_than_there_are_places() {
+    for (limits, message) in [
+        (
+            LimitConfig {
+                connections: 2,
+                ..no_limits()
+            },
+            "no place",
+        ),
+        (
+            LimitConfig {
+                connections_per_address: 2,
+                ..no_limits()
+            },
+            "this address",
+        ),
+    ] {
+        let world = relay(with(limits)).await;
+        let first = world.subscribe("/ws/one").await;
+        let mut second = world.subscribe("/ws/two").await;
+        let third = upgrade(&world.socket("/ws/three"), &[]);
+        assert_eq!(
+            refusal(third).await,
+            ("too_many_connections".to_owned(), 1013)
+        );
+        let answer = ask(&world).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(
+            answer.to_ascii_lowercase().contains("\r\nretry-after: "),
+            "{answer}"
+        );
+        assert!(answer.contains(message), "{answer}");
+        // Those that have a place keep it.
+        second.send(r#"{"type": "ping"}"#).await;
+        second.hear_until(|message| message["type"] == "pong").await;
+        drop(first);
+        while ask(&world).await.starts_with("HTTP/1.1 503") {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_given_back_whatever_becomes_of_the_socket() {
+    let mut server = guarded();
+    server.limits = LimitConfig {
+        connections: 1,
+        ..no_limits()
+    };
+    let world = relay(server).await;
+    let url = world.socket("/ws/job");
+    let good = format!("{url}?token={}", token(&json!({})));
+    for _ in 0..5 {
+        // Refused, left, and cut off.
+        loop {
+            let (code, _) = refusal(upgrade(&url, &[])).await;
+            if code != "too_many_connections" {
+                assert_eq!(code, "unauthenticated");
+                break;
+            }
+        }
+        loop {
+            let mut subscriber = Subscriber::connect(good.as_str()).await;
+            subscriber.hear().await;
+            subscriber.send(r#"{"type": "ping"}"#).await;
+            if subscriber.hear_until_pong_or_close().await {
+                break;
+            }
+        }
+        drop(TcpStream::connect(world.address()).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relays_own_machine_is_not_limited() {
+    let limits = LimitConfig {
+        requests: 1,
+        attempts: 1,
+        connections: 0,
+        connections_per_address: 1,
+        loopback: false,
+    };
+    let world = relay(with(limits)).await;
+    let _one = world.subscribe("/ws/one").await;
+    let _two = world.subscribe("/ws/two").await;
+    for _ in 0..50 {
+        let report = json!({"progress": 10, "status": "processing"});
+        let request = world.request(Method::POST, "/api/anime/jobs/job/progress");
+        assert_eq!(answer(request.json(&report)).await.0, 202);
+    }
+}

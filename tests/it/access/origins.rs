@@ -1,0 +1,214 @@
+//! Which web pages may use the relay.
+
+use comfy_relay::config::{Origins, ServerConfig};
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Error;
+use url::Url;
+
+use crate::support::test_relay::{TestRelay, answer};
+use crate::support::tokens::{relay, upgrade};
+
+const REPORT: &str = "/api/anime/jobs/job/progress";
+const APP: &str = "https://app.example";
+const EVIL: &str = "https://evil.example";
+
+fn allowing(origins: Origins) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    server.access.origins = origins;
+    server
+}
+
+fn listed() -> ServerConfig {
+    allowing(Origins::Listed(vec![Url::parse(APP).unwrap()]))
+}
+
+fn report(world: &TestRelay) -> RequestBuilder {
+    let report = json!({"progress": 10, "status": "processing"});
+    world.request(Method::POST, REPORT).json(&report)
+}
+
+/// What a page of this origin is answered when it opens a socket: 101 where it may.
+async fn socket(world: &TestRelay, origin: Option<&str>, host: Option<&str>) -> (u16, String) {
+    let origin = origin.map(|origin| ("origin", origin));
+    let headers: Vec<_> = origin.into_iter().collect();
+    let mut request = upgrade(&world.socket("/ws/job"), &headers);
+    if let Some(host) = host {
+        request.headers_mut().insert("host", host.parse().unwrap());
+    }
+    match connect_async(request).await {
+        Ok(_) => (101, String::new()),
+        Err(Error::Http(response)) => {
+            let body = response.body().clone().unwrap_or_default();
+            let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let code = told["error"]["code"].as_str().unwrap().to_owned();
+            (response.status().as_u16(), code)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_are_for_the_relays_own_pages_unless_others_are_named() {
+    let world = relay(ServerConfig::default()).await;
+    let own = format!("http://{}", world.address());
+    let refused = (403, "origin_not_allowed".to_owned());
+    assert_eq!(socket(&world, None, None).await.0, 101);
+    assert_eq!(socket(&world, Some(&own), None).await.0, 101);
+    for foreign in [
+        EVIL,
+        "null",
+        "http://localhost",
+        "http://127.0.0.1:1",
+        "file://",
+    ] {
+        assert_eq!(
+            socket(&world, Some(foreign), None).await,
+            refused,
+            "{foreign}"
+        );
+    }
+    let world = relay(listed()).await;
+    assert_eq!(socket(&world, Some(APP), None).await.0, 101);
+    assert_eq!(socket(&world, Some(EVIL), None).await, refused);
+    assert_eq!(
+        socket(&world, Some("http://app.example"), None).await,
+        refused
+    );
+    let world = relay(allowing(Origins::Any)).await;
+    assert_eq!(socket(&world, Some(EVIL), None).await.0, 101);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_changes_nothing() {
+    let world = relay(ServerConfig::default()).await;
+    for foreign in [EVIL, "null"] {
+        // A form of that page, which browsers send without asking first.
+        let request = world
+            .request(Method::POST, REPORT)
+            .header("origin", foreign)
+            .header("content-type", "text/plain")
+            .body(r#"{"progress": 10, "status": "processing"}"#);
+        let (status, told) = answer(request).await;
+        assert_eq!(
+            (status, &told["error"]["code"]),
+            (403, &json!("origin_not_allowed"))
+        );
+    }
+    let (_, page) = world.get("/api/anime/jobs").await;
+    assert_eq!(page["jobs"], json!([]));
+    let own = format!("http://{}", world.address());
+    assert_eq!(answer(report(&world).header("origin", own)).await.0, 202);
+    assert_eq!(answer(report(&world)).await.0, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_for_the_pages_that_are_named() {
+    let get = |world: &TestRelay, origin: &str| {
+        let request = world.request(Method::GET, "/api/anime/health");
+        request.header("origin", origin).send()
+    };
+    for (server, origin, is_told) in [
+        (ServerConfig::default(), EVIL, false),
+        (listed(), APP, true),
+        (listed(), EVIL, false),
+        (allowing(Origins::Any), EVIL, true),
+    ] {
+        let world = relay(server).await;
+        let response = get(&world, origin).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let headers = response.headers();
+        assert_eq!(headers["vary"], "Origin");
+        let told = headers.get("access-control-allow-origin");
+        assert_eq!(
+            told.map(|told| told.to_str().unwrap()),
+            is_told.then_some(origin)
+        );
+        assert!(headers.get("access-control-allow-credentials").is_none());
+    }
+    let world = relay(listed()).await;
+    let failed = report(&world)
+        .header("origin", APP)
+        .body("{")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(failed.status(), 400);
+    assert_eq!(
+        failed.headers()["access-control-allow-origin"],
+        APP,
+        "errors can be read as well"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_asks_first_is_answered() {
+    let ask = |world: &TestRelay, origin: &str| {
+        let request = world.request(Method::OPTIONS, REPORT);
+        let request = request.header("origin", origin);
+        request
+            .header("access-control-request-method", "POST")
+            .send()
+    };
+    let world = relay(listed()).await;
+    let response = ask(&world, APP).await.unwrap();
+    assert_eq!(response.status(), 204);
+    let headers = response.headers();
+    assert_eq!(headers["access-control-allow-origin"], APP);
+    assert_eq!(headers["vary"], "Origin");
+    for (name, word) in [
+        ("access-control-allow-methods", "POST"),
+        ("access-control-allow-headers", "authorization"),
+        ("access-control-allow-headers", "content-type"),
+    ] {
+        assert!(headers[name].to_str().unwrap().contains(word), "{name}");
+    }
+    let response = ask(&world, EVIL).await.unwrap();
+    assert_eq!(response.status(), 403);
+    assert!(
+        response
+            .headers()
+            .get("access-control-allow-origin")
+            .is_none()
+    );
+    let (status, _) = answer(world.request(Method::OPTIONS, REPORT)).await;
+    assert_eq!(status, 405, "no browser asks like that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_name_that_leads_here_is_not_ours() {
+    let world = relay(ServerConfig::default()).await;
+    let port = world.address().split_once(':').unwrap().1.to_owned();
+    let get = |host: String| {
+        let request = world.request(Method::GET, "/api/anime/jobs");
+        answer(request.header("host", host))
+    };
+    for host in [
+        format!("localhost:{port}"),
+        format!("[::1]:{port}"),
+        world.address(),
+    ] {
+        assert_eq!(get(host.clone()).await.0, 200, "{host}");
+    }
+    for host in [
+        format!("evil.example:{port}"),
+        "evil.example".into(),
+        "localhost.evil.example".into(),
+    ] {
+        let (status, told) = get(host.clone()).await;
+        assert_eq!(
+            (status, &told["error"]["code"]),
+            (403, &json!("host_not_allowed")),
+            "{host}"
+        );
+        // To the browser, the page has that very origin.
+        let origin = format!("http://{host}");
+        let (status, code) = socket(&world, Some(&origin), Some(&host)).await;
+        assert_eq!((status, code.as_str()), (403, "host_not_allowed"));
+    }
+    // Who names pages has put the relay where its name is known.
+    let world = relay(listed()).await;
+    let request = world.request(Method::GET, "/api/anime/jobs");
+    assert_eq!(answer(request.header("host", "relay.example")).await.0, 200);
+}

@@ -1,0 +1,80 @@
+//! Settings that would let strangers in, or keep everybody out.
+
+use crate::support::program::Program;
+use crate::support::tokens::SECRET;
+
+/// As many files as any of these needs.
+const FILES: u32 = 1_024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_tokens_the_relay_is_for_its_own_machine() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let variables = [("INSECURE", "false")];
+        let mut program = Program::start(&["--listen", address], &variables, FILES);
+        assert_eq!(program.ended().await.code(), Some(64), "{address}");
+        let told = program.log();
+        for word in [address, "AUTH_JWT_SECRET", "AUTH_JWKS_FILE", "--insecure"] {
+            assert!(told.contains(word), "{told}");
+        }
+        assert!(!told.contains("serving"), "{told}");
+    }
+    // Nobody has this address: the program gets as far as to find out.
+    for variables in [
+        ("INSECURE", "true"),
+        ("INSECURE", "1"),
+        ("AUTH_JWT_SECRET", SECRET),
+    ] {
+        let mut program = Program::start(&["--listen", "192.0.2.1:0"], &[variables], FILES);
+        assert_eq!(program.ended().await.code(), Some(1), "{}", program.log());
+        assert!(program.log().contains("cannot listen"), "{}", program.log());
+        assert!(!program.log().contains(SECRET));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_of_access_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (absent, garbled, useless) = (path("absent"), path("garbled"), path("useless"));
+    std::fs::write(&garbled, "{").unwrap();
+    let secret = r#"{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a"}]}"#;
+    std::fs::write(&useless, secret).unwrap();
+    let key = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let twice = path("twice");
+    std::fs::write(&twice, format!(r#"{{"keys": [{key}, {key}]}}"#)).unwrap();
+    for (arguments, variables, told) in [
+        (&[][..], &[("AUTH_JWT_SECRET", "short")][..], "needs 32"),
+        (&[], &[("AUTH_JWT_SECRET", "")], "needs 32"),
+        (&[], &[("AUTH_JWKS_FILE", &absent)], "AUTH_JWKS_FILE"),
+        (&[], &[("AUTH_JWKS_FILE", &garbled)], "no JSON Web Key Set"),
+        (&[], &[("AUTH_JWKS_FILE", &useless)], "no key for RS256"),
+        (&[], &[("AUTH_JWKS_FILE", &twice)], "several keys"),
+        (
+            &[],
+            &[("AUTH_JWKS_FILE", &twice), ("AUTH_JWT_SECRET", SECRET)],
+            "cannot be used with",
+        ),
+        (&["--auth-audience", ""], &[], "--auth-audience"),
+        (&["--tls-cert", &absent], &[], "--tls-key"),
+        (
+            &["--tls-cert", &absent, "--tls-key", &absent],
+            &[],
+            "TLS_CERT",
+        ),
+        (
+            &["--tls-cert", &garbled, "--tls-key", &garbled],
+            &[],
+            "TLS_CERT",
+        ),
+        (&["--allowed-origins", "app.example"], &[], "https://HOST"),
+        (&["--trusted-proxies", "nginx"], &[], "10.0.0.0/8"),
+        (&["--max-connections", "many"], &[], "--max-connections"),
+    ] {
+        let mut program = Program::start(arguments, variables, FILES);
+        let code = program.ended().await.code();
+        let log = program.log();
+        assert_eq!(code, Some(64), "{arguments:?} {variables:?}: {log}");
+        assert!(log.contains(told), "{arguments:?} {variables:?}: {log}");
+        assert!(!log.contains(SECRET), "{log}");
+    }
+}

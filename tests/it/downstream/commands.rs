@@ -1,0 +1,206 @@
+//! The program itself: what it prints, and with which code it ends.
+
+use std::process::{Command, Output};
+
+use comfy_relay::config::ServerConfig;
+use comfy_relay::recording::{RecordedOutcome, Recording};
+use serde_json::json;
+
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+
+/// Runs the program to its end.
+async fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_with_a_job_completed() {
+    let output = run(&["demo", "--once", "--speed", "50", "--listen", "127.0.0.1:0"]).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("100 %  Completed: ComfyUI_00001_.png"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_ends_as_its_job_ends() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let relay = format!("http://{}", world.address());
+    for (status, code) in [("completed", 0), ("failed", 1), ("cancelled", 2)] {
+        let path = format!("/api/anime/jobs/{status}/progress");
+        world
+            .post(&path, &json!({"progress": 50, "status": status}))
+            .await;
+        let output = run(&["watch", status, "--relay", &relay]).await;
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        let output = run(&["watch", status, "--json", "--relay", &relay]).await;
+        assert_eq!(output.status.code(), Some(code));
+        let last = stdout(&output).lines().last().unwrap().to_owned();
+        assert!(last.contains(&format!(r#""status":"{status}""#)), "{last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_says_what_cannot_be_followed() {
+    let server = ServerConfig {
+        job_wait: std::time::Duration::from_millis(10),
+        ..ServerConfig::default()
+    };
+    let settings = Settings {
+        server,
+        ..Settings::default()
+    };
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
+    let relay = format!("http://{}", world.address());
+    let output = run(&["watch", "nobody", "--relay", &relay]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).contains("there is no job"),
+        "{}",
+        stderr(&output)
+    );
+    // Port 1 of loopback: nobody listens there.
+    let output = run(&["watch", "nobody", "--relay", "http://127.0.0.1:1"]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("RELAY_URL"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_submitted_and_watched() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let relay = format!("http://{}", world.address());
+    let file = "comfy_workflows/txt2img.json";
+    let output = run(&[
+        "submit", file, "--watch", "-p", "3.seed=7", "--relay", &relay,
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = run(&["submit", "txt2img", "--job-id", "named", "--relay", &relay]).await;
+    assert_eq!(stdout(&output), "named\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_files_and_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let editor = folder.path().join("editor.json");
+    std::fs::write(&editor, r#"{"nodes": [], "links": []}"#).unwrap();
+    let editor = editor.to_str().unwrap();
+    for (arguments, code, told) in [
+        (&["serve", "--listen", "nowhere"][..], 64, "--listen"),
+        (&["serve", "--comfyui-url", "ftp://x"], 64, "--comfyui-url"),
+        (
+            &["serve", "--comfyui-url", "http://me:secret@x"],
+            64,
+            "password",
+        ),
+        (
+            &["serve", "--remember", "18446744073709551615"],
+            64,
+            "ten years",
+        ),
+        (
+            &["serve", "--websocket-ping-interval", "0"],
+            64,
+            "--websocket-ping-interval",
+        ),
+        (&["serve", "--no-such-flag"], 64, "--no-such-flag"),
+        (
+            &["serve", "--insecure", "--listen", "192.0.2.1:1"],
+            1,
+            "LISTEN",
+        ),
+        (&["demo", "--speed", "0"], 64, "--speed"),
+        (&["watch", "a/b"], 64, "job id"),
+        (&["replay", "no-such-folder"], 1, "no-such-folder"),
+        (&["submit", "no/such/file.json"], 1, "no/such/file.json"),
+        (&["submit", editor], 1, "Export (API)"),
+        (&["--log", "a=b=c", "demo"], 1, "LOG"),
+        (&[], 64, "Usage"),
+    ] {
+        let output = run(arguments).await;
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(told),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recorded_can_be_replayed() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("recorded");
+    let arguments = [
+        "record",
+        "comfy_workflows/txt2img.json",
+        "--out",
+        out.to_str().unwrap(),
+        "--comfyui-url",
+        &world.comfyui_url(),
+    ];
+    let output = run(&arguments).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let recorded = Recording::read(&out).unwrap();
+    assert_eq!(recorded.meta.comfyui_version, "0.8.0");
+    let outcomes: Vec<RecordedOutcome> = recorded.meta.outcome.into_values().collect();
+    assert_eq!(outcomes, [RecordedOutcome::Completed]);
+
+    let reading = tokio::task::spawn_blocking(move || Recording::read(&out).unwrap());
+    let again = TestRelay::with(vec![reading.await.unwrap().into()], Settings::default()).await;
+    let mut subscriber = again.subscribe("/ws/job").await;
+    let (status, _) = again
+        .post(
+            "/api/anime/jobs",
+            &json!({"job_id": "job", "workflow": "txt2img"}),
+        )
+        .await;
+    assert_eq!(status, 201);
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+    assert!(
+        subscriber
+            .states
+            .iter()
+            .any(|state| state["message"] == "KSampler: step 12 of 20")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_ends_quietly_when_nobody_reads() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let relay = format!("http://{}", world.address());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+    command.args(["watch", "job", "--json", "--relay", &relay]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer);
+    command.stderr(std::process::Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}

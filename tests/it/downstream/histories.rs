@@ -1,0 +1,104 @@
+//! What a server's history tells of earlier prompts, at the first start with it.
+
+use serde_json::{Value, json};
+
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::test_relay::{Settings, TestRelay};
+
+const HISTORY: &str = "GET /history";
+
+/// More than a history may have.
+const TOO_LONG: usize = 33 << 20;
+
+fn graph() -> Value {
+    json!({
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
+    })
+}
+
+/// A prompt that began at a millisecond and took so many.
+fn entry(started_at: u64, took: u64) -> Value {
+    let ended_at = started_at + took;
+    json!({"prompt": [1, "p", graph(), {}, ["9"]], "outputs": {}, "status": {
+        "status_str": "success", "completed": true, "messages": [
+            ["execution_start", {"prompt_id": "p", "timestamp": started_at}],
+            ["execution_cached", {"prompt_id": "p", "nodes": [], "timestamp": started_at}],
+            ["execution_success", {"prompt_id": "p", "timestamp": ended_at}]
+    ]}})
+}
+
+/// A relay with a job `job` that is the prompt `mine`.
+async fn with_job(comfyui: &ScriptedComfy, url: &str) -> TestRelay {
+    let world = TestRelay::without_comfyui(url, Settings::default()).await;
+    world.relay.connected().await;
+    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "mine"}));
+    comfyui.queue(&["mine"], &[]);
+    let work = json!({"job_id": "job", "workflow": graph()});
+    assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_read_once_and_the_newest_prompts_count() {
+    let comfyui = ScriptedComfy::start().await;
+    // The relay sorts: here the newest comes first.
+    let mut history =
+        json!({"new": entry(9_000_000, 60_000), "odd": null, "old": entry(1_000, 5_000)});
+    for number in 0..11 {
+        history[format!("new-{number}")] = entry(8_000_000 + number, 60_000);
+    }
+    comfyui.answer(HISTORY, 200, &history);
+    let line = TcpProxy::cut_from(comfyui.address()).await;
+    line.mend();
+    let world = with_job(&comfyui, &line.url()).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let told = subscriber
+        .hear_until(|state| state["estimated_remaining"].is_u64())
+        .await;
+    let remaining = told["estimated_remaining"].as_u64().unwrap();
+    assert!((50..=60).contains(&remaining), "{told}");
+    // A server that comes back is asked for its version again, but not for its history.
+    line.cut();
+    let is_away = |state: &Value| state["message"] == "Waiting for ComfyUI to answer";
+    subscriber.hear_until(is_away).await;
+    line.mend();
+    comfyui.called("GET /system_stats", 2).await;
+    comfyui.queue(&[], &[]);
+    comfyui.complete("mine");
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(comfyui.calls(HISTORY), 1);
+}
+
+/// Whatever a server answers, or if it does not, jobs go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_of_no_use_holds_up_nothing() {
+    let endless = format!("{{\"p\": \"{}\"}}", "x".repeat(TOO_LONG));
+    let garbled = "{\"p\": {\"status\": [[[".to_owned();
+    let replies = [
+        Reply::Hang,
+        Reply::Broken,
+        Reply::Text(500, String::new()),
+        Reply::Text(200, garbled),
+        Reply::Text(200, "[".repeat(100_000)),
+        Reply::Text(200, endless),
+    ];
+    for reply in replies {
+        let comfyui = ScriptedComfy::start().await;
+        comfyui.reply(HISTORY, reply);
+        let world = with_job(&comfyui, &comfyui.url()).await;
+        comfyui.called(HISTORY, 1).await;
+        let mut subscriber = world.subscribe("/ws/job").await;
+        subscriber
+            .hear_until(|state| state["status"] == "processing")
+            .await;
+        comfyui.queue(&[], &[]);
+        comfyui.complete("mine");
+        assert_eq!(subscriber.hear_out().await, 1000);
+        assert_eq!(subscriber.last()["status"], "completed");
+        world.start_shutdown();
+        world.relay.shutdown().await;
+        assert_eq!(comfyui.calls(HISTORY), 1);
+    }
+}

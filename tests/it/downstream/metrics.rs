@@ -1,0 +1,132 @@
+//! `GET /metrics`, held against what has just happened.
+
+use std::collections::HashMap;
+
+use comfy_relay::replay::Speed;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+const FAILING: &str = "0.8.0/07-error-mid-run";
+
+/// The value of each line, by its name and labels as they are written, the labels in their order.
+async fn scrape(world: &TestRelay) -> HashMap<String, f64> {
+    let response = world.request(Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let kind = response.headers()["content-type"].to_str().unwrap();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let text = response.text().await.unwrap();
+    let mut values = HashMap::new();
+    let mut typed = Vec::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            if let Some(name) = comment.strip_prefix("TYPE ") {
+                typed.push(name.split(' ').next().unwrap().to_owned());
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let is_typed = typed.iter().any(|family| name.starts_with(family.as_str()));
+        assert!(is_typed && name.starts_with("comfy_relay_"), "{line}");
+        let before = values.insert(series.to_owned(), value.parse().unwrap());
+        assert_eq!(before, None, "twice: {line}");
+    }
+    values
+}
+
+async fn play(world: &TestRelay, job: &str, name: &str) {
+    let recording = recording(name).await;
+    let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
+    let graph = &recording.prompts().next().unwrap().request_body["prompt"];
+    let body = json!({"job_id": job, "workflow": graph});
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    assert_eq!(subscriber.hear_out().await, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_and_estimates_are_counted() {
+    let settings = Settings {
+        speed: Speed::Real(4.0),
+        ..Settings::default()
+    };
+    let recordings = vec![recording(TXT2IMG).await, recording(FAILING).await];
+    let world = TestRelay::with(recordings, settings).await;
+    let fresh = scrape(&world).await;
+    for status in ["completed", "failed", "cancelled"] {
+        let series = format!("comfy_relay_jobs_ended_total{{status=\"{status}\"}}");
+        assert_eq!(fresh[&series], 0.0);
+    }
+    let of = |values: &HashMap<String, f64>, name: &str, labels: &str| {
+        let series = format!("comfy_relay_{name}{labels}");
+        *values
+            .get(&series)
+            .unwrap_or_else(|| panic!("{series} is not among {values:#?}"))
+    };
+    for (job, name) in [
+        ("a", TXT2IMG),
+        ("b", FAILING),
+        ("c", TXT2IMG),
+        ("d", TXT2IMG),
+    ] {
+        play(&world, job, name).await;
+    }
+    let _waiting = world.subscribe("/ws/later").await;
+    let values = scrape(&world).await;
+    assert_eq!(
+        of(&values, "jobs_ended_total", "{status=\"completed\"}"),
+        3.0
+    );
+    assert_eq!(of(&values, "jobs_ended_total", "{status=\"failed\"}"), 1.0);
+    assert_eq!(of(&values, "jobs_open", "{status=\"queued\"}"), 0.0);
+    assert_eq!(of(&values, "jobs_open", "{status=\"processing\"}"), 0.0);
+    assert_eq!(of(&values, "subscribers", ""), 1.0);
+    let backend = format!(
+        "{{backend=\"{}\"}}",
+        world.comfyui_url().trim_start_matches("http://")
+    );
+    assert_eq!(of(&values, "backend_connected", &backend), 1.0);
+    assert_eq!(of(&values, "backend_queue_length", &backend), 0.0);
+    assert_eq!(of(&values, "database_connected", ""), 1.0);
+    assert!(values.contains_key("comfy_relay_recorder_backlog"));
+    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(of(&values, "build_info", &version), 1.0);
+    for at in [25, 50, 75, 90] {
+        for (workflow, jobs) in [("first_time", 1.0), ("known", 2.0)] {
+            let labels = format!("{{at=\"{at}\",workflow=\"{workflow}\"}}");
+            // Each job was told a time or not, and a progress in any case.
+            let told = values.get(&format!("comfy_relay_estimate_error_ratio_count{labels}"));
+            let untold = values.get(&format!("comfy_relay_estimate_untold_total{labels}"));
+            let judged = told.unwrap_or(&0.0) + untold.unwrap_or(&0.0);
+            assert_eq!(judged, jobs, "{labels}");
+            let points = of(&values, "progress_error_points_count", &labels);
+            assert_eq!(points, jobs);
+        }
+        let labels = format!("{{at=\"{at}\",workflow=\"known\"}}");
+        assert_eq!(of(&values, "estimate_error_ratio_count", &labels), 2.0);
+    }
+    let intervals = of(&values, "estimate_intervals_total", "{workflow=\"known\"}");
+    let hit = of(
+        &values,
+        "estimate_intervals_hit_total",
+        "{workflow=\"known\"}",
+    );
+    assert!(intervals >= 8.0 && hit <= intervals, "{hit} of {intervals}");
+    assert!(
+        !values
+            .keys()
+            .any(|series| series.contains("job_id") || series.contains("\"c\"")),
+        "no label grows with the jobs"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_in_one_process_count_apart() {
+    let (one, other) = (TestRelay::of(TXT2IMG).await, TestRelay::of(TXT2IMG).await);
+    play(&one, "a", TXT2IMG).await;
+    let completed = "comfy_relay_jobs_ended_total{status=\"completed\"}";
+    assert_eq!(scrape(&one).await[completed], 1.0);
+    assert_eq!(scrape(&other).await[completed], 0.0);
+}

@@ -1,0 +1,109 @@
+//! ComfyUI is away, and comes back.
+
+use std::time::Duration;
+
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::subscriber::is_final;
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+
+async fn comfyui(name: &str, speed: Speed) -> Replay {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ReplayOptions {
+        speed,
+        ..ReplayOptions::default()
+    };
+    Replay::start(listener, vec![recording(name).await], options)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comfyui_that_comes_later_is_found() {
+    let comfyui = comfyui(TXT2IMG, Speed::Fastest).await;
+    let line = TcpProxy::cut_from(comfyui.address()).await;
+    let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;
+    let (_, health) = world.get("/api/anime/health").await;
+    assert_eq!(health["status"], "degraded");
+    line.mend();
+    world.relay.connected().await;
+    let (_, health) = world.get("/api/anime/health").await;
+    assert_eq!(health["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
+    let comfyui = comfyui(TXT2IMG, Speed::Real(4.0)).await;
+    let line = TcpProxy::cut_from(comfyui.address()).await;
+    line.mend();
+    let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;
+    world.relay.connected().await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    let graph = &recording(TXT2IMG)
+        .await
+        .prompts()
+        .next()
+        .unwrap()
+        .request_body["prompt"]
+        .clone();
+    let (status, _) = world
+        .post(
+            "/api/anime/jobs",
+            &json!({"job_id": "job", "workflow": graph}),
+        )
+        .await;
+    assert_eq!(status, 201);
+    let before = subscriber
+        .hear_until(|state| state["progress"].as_u64() >= Some(20))
+        .await;
+    line.cut();
+    let away = subscriber
+        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .await;
+    assert_eq!(away["status"], "processing");
+    assert!(away["progress"].as_u64() >= before["progress"].as_u64());
+    line.mend();
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+    assert!(is_final(subscriber.last()));
+}
+
+/// A prompt of ours waits, behind another of ours that is silent for so long that a new socket is
+/// dialled; meanwhile the server is restarted, and comes back empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = Settings::default();
+    settings.comfy.silence = Duration::from_millis(50);
+    settings.comfy.history_gap = Duration::from_millis(50);
+    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
+    world.relay.connected().await;
+    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
+    let body = json!({"job_id": "first", "workflow": graph});
+    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "a"}));
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    let client = comfyui.posted()["client_id"].clone();
+    comfyui.queue(&[], &["a", "b"]);
+    let body = json!({"job_id": "waiting", "prompt_id": "b"});
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    let mut waiting = world.subscribe("/ws/waiting").await;
+    waiting
+        .hear_until(|state| state["queue_position"].is_u64())
+        .await;
+    // From here on the server takes no new socket.
+    comfyui.refuse_sockets(true);
+    let running = json!([0, "a", {}, {"client_id": client}, []]);
+    let queue = json!({"queue_running": [running], "queue_pending": [[1, "b", {}, {}, []]]});
+    comfyui.answer("GET /queue", 200, &queue);
+    waiting
+        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .await;
+    comfyui.queue(&[], &[]);
+    comfyui.refuse_sockets(false);
+    assert_eq!(waiting.hear_out().await, 1000);
+    assert_eq!(waiting.last()["status"], "failed", "{}", waiting.last());
+}

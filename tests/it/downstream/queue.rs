@@ -1,0 +1,193 @@
+//! How long jobs wait: the queue before them, prompts of others included.
+
+use std::sync::Arc;
+
+use comfy_relay::recording::{Exchange, Recording};
+use comfy_relay::replay::Speed;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::support::subscriber::{PATIENCE, Subscriber};
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+/// How fast the recordings are played: fast enough for a test, and slow enough for a step to take
+/// milliseconds.
+const SPEED: f64 = 4.0;
+
+/// A world that knows the workflows of a recording, because it has played it once. When it is played
+/// again, time stands still until its last prompt is posted.
+async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
+    let recording = recording(name).await;
+    let settings = Settings {
+        speed: Speed::Real(SPEED),
+        ..Settings::default()
+    };
+    let world = TestRelay::with(vec![recording.clone()], settings).await;
+    let mut subscribers = Vec::new();
+    for (number, prompt) in recording.prompts().enumerate() {
+        let job = format!("before-{number}");
+        subscribers.push(world.subscribe(&format!("/ws/{job}")).await);
+        if prompt.request_body["client_id"] == recording.meta.client_id.as_str() {
+            submit(&world, &job, &prompt.request_body["prompt"]).await;
+        } else {
+            register(&world, &job, &prompt.request_body).await;
+        }
+    }
+    for mut subscriber in subscribers {
+        assert_eq!(subscriber.hear_out().await, 1000);
+    }
+    (world, recording)
+}
+
+async fn submit(world: &TestRelay, job: &str, graph: &Value) {
+    let body = json!({"job_id": job, "workflow": graph});
+    let (status, answer) = world.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+}
+
+/// Posts a prompt as another client would, and registers it.
+async fn register(world: &TestRelay, job: &str, body: &Value) {
+    let (status, answer) = world.post_elsewhere(body).await;
+    assert_eq!(status, 200, "{answer}");
+    let body = json!({"job_id": job, "prompt_id": answer["prompt_id"]});
+    let (status, answer) = world.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+}
+
+fn prompt(recording: &Recording, index: usize) -> &Exchange {
+    recording.prompts().nth(index).unwrap()
+}
+
+/// The body of a recorded prompt, with another number of steps. With a hundred thousand of them it takes
+/// minutes, also by what is learned on a busy machine, where all steps of a prompt can come at once.
+fn body(recording: &Recording, index: usize, steps: u32) -> Value {
+    let mut body = prompt(recording, index).request_body.clone();
+    body["prompt"]["3"]["inputs"]["steps"] = steps.into();
+    body
+}
+
+fn graph(recording: &Recording, index: usize, steps: u32) -> Value {
+    body(recording, index, steps)["prompt"].clone()
+}
+
+/// Hears until the job waits behind so many prompts.
+async fn wait_behind(subscriber: &mut Subscriber, ahead: u64) -> Value {
+    let waits = |state: &Value| state["status"] == "queued" && state["queue_position"] == ahead;
+    hear_until(subscriber, waits).await
+}
+
+/// Hears until a message satisfies the condition. Pings alone do not keep a test waiting.
+async fn hear_until(subscriber: &mut Subscriber, wanted: impl Fn(&Value) -> bool) -> Value {
+    let hearing = timeout(PATIENCE, subscriber.hear_until(wanted));
+    hearing.await.expect("it is never told")
+}
+
+/// What the jobs have left at one moment, in seconds.
+async fn remaining(world: &TestRelay, jobs: &[&str]) -> Vec<f64> {
+    let (_, page) = world.get("/api/anime/jobs?limit=50").await;
+    let listed = page["jobs"].as_array().unwrap();
+    let of = |id: &&str| {
+        let job = listed.iter().find(|job| job["job_id"] == *id).unwrap();
+        let (low, high) = (&job["estimated_low"], &job["estimated_high"]);
+        let seconds = job["estimated_remaining"].as_u64();
+        assert!(low.as_u64() <= seconds && seconds <= high.as_u64(), "{job}");
+        seconds.unwrap_or_else(|| panic!("nothing is known: {job}")) as f64
+    };
+    jobs.iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_tells_the_time_of_all_before_it() {
+    let (world, recording) = experienced("0.8.0/10-queue-delete-pending").await;
+    let mut last = world.subscribe("/ws/d").await;
+    for (index, (job, steps)) in [("a", 20), ("b", 100_000), ("c", 200_000), ("d", 300_000)]
+        .into_iter()
+        .enumerate()
+    {
+        submit(&world, job, &graph(&recording, index, steps)).await;
+    }
+    let state = wait_behind(&mut last, 3).await;
+    let told = state["estimated_remaining"].as_u64();
+    assert!(told.is_some(), "{state}");
+    let left = remaining(&world, &["a", "b", "c", "d"]).await;
+    let alone = [left[1] - left[0], left[2] - left[1], left[3] - left[2]];
+    assert!(alone[0] > 0.0, "{left:?}");
+    for (number, seconds) in (1..=3).zip(alone) {
+        let expected = f64::from(number) * alone[2] / 3.0;
+        assert!(
+            (seconds - expected).abs() < 0.2 * expected + 2.0,
+            "{left:?}"
+        );
+    }
+    // All who show it say the same, give or take what passes meanwhile.
+    let (_, shown) = world.get("/api/anime/jobs/d").await;
+    let status = world.relay.system_status();
+    let monitored = status.recent_jobs[0].estimated_remaining;
+    for seconds in [told, monitored, shown["estimated_remaining"].as_u64()] {
+        let seconds = seconds.unwrap() as f64;
+        assert!(
+            (seconds - left[3]).abs() < 0.1 * left[3],
+            "{seconds} {left:?}"
+        );
+    }
+    // When those before it go, it comes nearer.
+    submit(&world, "e", &graph(&recording, 4, 4)).await;
+    hear_until(&mut last, |state| {
+        state["status"] == "queued" && state["estimated_remaining"].as_f64() < Some(0.7 * left[3])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_of_others_counts_like_our_own() {
+    let (world, recording) = experienced("0.8.0/17-two-clients").await;
+    let mut last = world.subscribe("/ws/c").await;
+    submit(&world, "a", &graph(&recording, 0, 20)).await;
+    let (status, posted) = world.post_elsewhere(&body(&recording, 1, 300_000)).await;
+    assert_eq!(status, 200);
+    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
+    let state = wait_behind(&mut last, 2).await;
+    assert!(state["estimated_remaining"].is_u64(), "{state}");
+    // What the other's prompt counts is seen by following it.
+    let followed = json!({"job_id": "b", "prompt_id": posted["prompt_id"]});
+    assert_eq!(world.post("/api/anime/jobs", &followed).await.0, 201);
+    let mut other = world.subscribe("/ws/b").await;
+    wait_behind(&mut other, 1).await;
+    let left = remaining(&world, &["b", "c"]).await;
+    let (others, own) = (left[0], left[1] - left[0]);
+    assert!(own > 0.0 && others > 2.0 * own, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_prompt_that_nobody_can_judge_nothing_is_told() {
+    let (world, recording) = experienced("0.8.0/17-two-clients").await;
+    let mut last = world.subscribe("/ws/c").await;
+    submit(&world, "a", &graph(&recording, 0, 20)).await;
+    let mut unknown = prompt(&recording, 1).request_body.clone();
+    unknown["prompt"] = json!({"1": {"class_type": "NobodyHasSeenIt", "inputs": {}}});
+    assert_eq!(world.post_elsewhere(&unknown).await.0, 200);
+    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
+    let state = wait_behind(&mut last, 2).await;
+    assert_eq!(state["estimated_remaining"], Value::Null, "{state}");
+    let (_, shown) = world.get("/api/anime/jobs/c").await;
+    assert_eq!(shown["estimated_remaining"], Value::Null, "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_put_in_front_is_waited_for() {
+    let (world, recording) = experienced("0.8.0/10c-queue-order").await;
+    let mut overtaken = world.subscribe("/ws/b").await;
+    submit(&world, "a", &graph(&recording, 0, 20)).await;
+    submit(&world, "b", &graph(&recording, 1, 100_000)).await;
+    wait_behind(&mut overtaken, 1).await;
+    let before = remaining(&world, &["b"]).await[0];
+    let front = body(&recording, 2, 300_000);
+    assert_eq!(front["front"], true);
+    register(&world, "c", &front).await;
+    wait_behind(&mut overtaken, 2).await;
+    let left = remaining(&world, &["b", "c"]).await;
+    assert!(
+        left[0] > left[1] && left[0] > 2.0 * before,
+        "{before} {left:?}"
+    );
+}

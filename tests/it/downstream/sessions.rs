@@ -1,0 +1,358 @@
+//! What one subscriber may expect of its socket.
+
+use std::time::Duration;
+
+use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::replay::Speed;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::subscriber::{Heard, Subscriber};
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+const PREVIEWS: &str = "0.8.0/02-previews-metadata";
+
+async fn submit(world: &TestRelay, job: &str, name: &str) {
+    let recording = recording(name).await;
+    let graph = &recording.prompts().next().unwrap().request_body["prompt"];
+    let (status, answer) = world
+        .post(
+            "/api/anime/jobs",
+            &json!({"job_id": job, "workflow": graph}),
+        )
+        .await;
+    assert_eq!(status, 201, "{answer}");
+}
+
+async fn report(world: &TestRelay, job: &str, report: Value) {
+    let path = format!("/api/anime/jobs/{job}/progress");
+    let (status, answer) = world.post(&path, &report).await;
+    assert_eq!(status, 202, "{answer}");
+}
+
+fn is_type(wanted: &'static str) -> impl Fn(&Value) -> bool {
+    move |message| message["type"] == wanted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_gets_the_newest_state_at_once() {
+    let world = TestRelay::of(TXT2IMG).await;
+    report(
+        &world,
+        "render",
+        json!({"progress": 40, "status": "processing", "message": "Frame 4"}),
+    )
+    .await;
+    report(
+        &world,
+        "render",
+        json!({"progress": 41, "status": "processing", "estimated_remaining": 9}),
+    )
+    .await;
+    let mut subscriber = world.subscribe("/ws/render").await;
+    let Heard::Text(state) = subscriber.hear().await else {
+        panic!("no state")
+    };
+    assert_eq!((&state["progress"], &state["seq"]), (&json!(41), &json!(2)));
+    assert!(state["estimated_remaining"].as_u64().unwrap() <= 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_after_the_end_gets_the_end_and_the_close() {
+    let world = TestRelay::of(TXT2IMG).await;
+    report(
+        &world,
+        "render",
+        json!({"progress": 70, "status": "failed", "error": "out of paint"}),
+    )
+    .await;
+    let mut subscriber = world.subscribe("/ws/render").await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.states.len(), 1);
+    assert_eq!(subscriber.last()["error"], "out of paint");
+    assert!(subscriber.errors.is_empty(), "the failure is no news");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_as_error_then_as_final_state() {
+    let world = TestRelay::of("0.8.0/07-error-mid-run").await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", "0.8.0/07-error-mid-run").await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.errors.len(), 1);
+    assert_eq!(subscriber.errors[0]["code"], "execution_error");
+    assert_eq!(subscriber.errors[0]["error"], subscriber.last()["error"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
+    let server = ServerConfig {
+        job_wait: Duration::from_millis(50),
+        ..ServerConfig::default()
+    };
+    let settings = Settings {
+        server,
+        ..Settings::default()
+    };
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
+    let mut subscriber = world.subscribe("/ws/nobody").await;
+    assert_eq!(subscriber.hear_out().await, 4404);
+    assert_eq!(subscriber.errors[0]["code"], "job_not_found");
+    let events = world
+        .request(Method::GET, "/api/anime/jobs/nobody/events")
+        .send()
+        .await
+        .unwrap();
+    assert!(events.text().await.unwrap().contains("job_not_found"));
+    let (_, status) = world.get("/api/anime/websocket/status").await;
+    assert_eq!(
+        status["connections"]["total_connections"], 0,
+        "nobody stays on the books"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_id_may_be_a_bare_prompt_id() {
+    let world = TestRelay::of("0.8.0/13b-foreign-client-id").await;
+    let recording = recording("0.8.0/13b-foreign-client-id").await;
+    let (_, posted) = world
+        .post_elsewhere(&recording.prompts().next().unwrap().request_body)
+        .await;
+    let prompt = posted["prompt_id"].as_str().unwrap();
+    let mut subscriber = world.subscribe(&format!("/ws/{prompt}")).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_socket_follows_several_jobs() {
+    let world = TestRelay::of(TXT2IMG).await;
+    for job in ["a", "b"] {
+        report(&world, job, json!({"progress": 5, "status": "processing"})).await;
+    }
+    let mut subscriber = world.subscribe("/ws/a").await;
+    subscriber.hear_until(is_type("progress")).await;
+    subscriber
+        .send(r#"{"type": "subscribe", "job_id": "b"}"#)
+        .await;
+    subscriber
+        .hear_until(|message| message["job_id"] == "b")
+        .await;
+    report(&world, "a", json!({"progress": 99, "status": "completed"})).await;
+    subscriber
+        .hear_until(|message| message["status"] == "completed")
+        .await;
+    subscriber.send(r#"{"type": "ping"}"#).await;
+    subscriber.hear_until(is_type("pong")).await;
+    report(&world, "b", json!({"progress": 99, "status": "cancelled"})).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["job_id"], "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_mean_nothing_are_refused_then_punished() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    for text in [
+        "no json",
+        r#"{"type": "odd"}"#,
+        r#"{"type": "subscribe", "job_id": "a/b"}"#,
+    ] {
+        subscriber.send(text).await;
+        let error = subscriber.hear_until(is_type("error")).await;
+        assert_eq!(error["code"], "bad_message");
+    }
+    subscriber.send_frame(Message::binary(vec![1, 2, 3])).await;
+    assert_eq!(subscriber.hear_out().await, 1008);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_long_closes_with_its_own_code() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    subscriber.send(&"x".repeat(100 << 10)).await;
+    assert_eq!(subscriber.hear_out().await, 1009);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_come_to_those_who_ask() {
+    let world = TestRelay::of(PREVIEWS).await;
+    let mut curious = world.subscribe("/ws/job?previews=1").await;
+    let mut plain = world.subscribe("/ws/job").await;
+    submit(&world, "job", PREVIEWS).await;
+    assert_eq!(curious.hear_out().await, 1000);
+    assert_eq!(plain.hear_out().await, 1000);
+    assert!(plain.previews.is_empty());
+    let newest = curious.previews.last().expect("no preview came");
+    let length = u32::from_be_bytes(newest[..4].try_into().unwrap()) as usize;
+    let head: Value = serde_json::from_slice(&newest[4..4 + length]).unwrap();
+    assert_eq!(
+        (&head["type"], &head["job_id"]),
+        (&json!("preview"), &json!("job"))
+    );
+    assert_eq!(head["node"], "3");
+    assert_eq!(head["mime"], "image/jpeg");
+    assert_eq!(
+        &newest[4 + length..4 + length + 2],
+        [0xff, 0xd8],
+        "a JPEG as ComfyUI made it"
+    );
+    let preview = world
+        .request(Method::GET, "/api/anime/jobs/job/preview")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preview.headers()["content-type"], "image/jpeg");
+    assert_eq!(&preview.bytes().await.unwrap()[..2], [0xff, 0xd8]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_carry_the_same_messages_and_resume() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let path = "/api/anime/jobs/job/events";
+    let events = world.request(Method::GET, path).send().await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    submit(&world, "job", TXT2IMG).await;
+    let text = events.text().await.unwrap();
+    let blocks: Vec<&str> = text.trim_end().split("\n\n").collect();
+    assert!(blocks[0].contains(r#""type":"connection""#));
+    let last = blocks.last().unwrap();
+    let (id, data) = last.split_once('\n').unwrap();
+    let id = id.strip_prefix("id: ").unwrap();
+    let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(data["status"], "completed");
+    assert_eq!(data["seq"].to_string(), id);
+    let again = world
+        .request(Method::GET, path)
+        .header("last-event-id", id)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.status(), 204, "who has the end need not come back");
+    let late = world
+        .request(Method::GET, path)
+        .header("last-event-id", "1")
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        late.text()
+            .await
+            .unwrap()
+            .contains(r#""status":"completed""#)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_job_is_published_again() {
+    let relay = RelayConfig {
+        heartbeat: Duration::from_millis(40),
+        ..Settings::default().relay
+    };
+    let settings = Settings {
+        relay,
+        ..Settings::default()
+    };
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
+    let mut subscriber = world.subscribe("/ws/render").await;
+    let first = json!({"progress": 30, "status": "processing", "estimated_remaining": 100});
+    report(&world, "render", first).await;
+    subscriber
+        .hear_until(|message| message["seq"].as_u64() >= Some(4))
+        .await;
+    assert!(
+        subscriber
+            .states
+            .iter()
+            .all(|state| state["progress"] == 30)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
+    let settings = Settings {
+        speed: Speed::Real(1.0),
+        ..Settings::default()
+    };
+    let name = "0.8.0/10-queue-delete-pending";
+    let world = TestRelay::with(vec![recording(name).await], settings).await;
+    let mut running = world.subscribe("/ws/running").await;
+    let mut waiting = world.subscribe("/ws/waiting").await;
+    submit(&world, "running", name).await;
+    submit(&world, "waiting", name).await;
+    for job in ["c", "d", "e"] {
+        submit(&world, job, name).await;
+    }
+    running
+        .hear_until(|message| message["status"] == "processing")
+        .await;
+    waiting
+        .hear_until(|message| message["queue_position"] == 1)
+        .await;
+    let (status, _) = world
+        .post("/api/anime/jobs/waiting/cancel", &json!({}))
+        .await;
+    assert_eq!(status, 202);
+    running.send(r#"{"type": "cancel"}"#).await;
+    for mut subscriber in [running, waiting] {
+        assert_eq!(subscriber.hear_out().await, 1000);
+        assert_eq!(subscriber.last()["status"], "cancelled");
+    }
+    let (status, answer) = world
+        .post("/api/anime/jobs/waiting/cancel", &json!({}))
+        .await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("not_cancellable"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_monitor_shows_the_whole() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let mut monitor = world.subscribe("/ws/monitor").await;
+    let status = monitor.hear_until(is_type("system_status")).await;
+    assert_eq!(status["jobs"]["total"], 0);
+    assert!(status["timestamp"].is_f64());
+    submit(&world, "job", TXT2IMG).await;
+    let done = monitor
+        .hear_until(|message| message["jobs"]["completed"] == 1)
+        .await;
+    assert_eq!(done["recent_jobs"][0]["id"], "job");
+    assert_eq!(done["recent_jobs"][0]["progress"], 100);
+    assert!(done["recent_jobs"][0]["created_at"].is_f64());
+    assert_eq!(done["backends"][0]["connected"], true);
+    assert_eq!(done["backends"][0]["version"], "0.8.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_says_goodbye() {
+    let world = TestRelay::of(TXT2IMG).await;
+    let mut subscribers: Vec<Subscriber> = Vec::new();
+    for path in ["/ws/a", "/ws/b", "/ws/monitor"] {
+        subscribers.push(world.subscribe(path).await);
+    }
+    world.start_shutdown();
+    for mut subscriber in subscribers {
+        assert_eq!(subscriber.hear_out().await, 1001);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_are_pinged() {
+    let server = ServerConfig {
+        ping_interval: Duration::from_millis(20),
+        ..ServerConfig::default()
+    };
+    let settings = Settings {
+        server,
+        ..Settings::default()
+    };
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    subscriber.hear_until(is_type("ping")).await;
+    let mut monitor = world.subscribe("/ws/monitor").await;
+    monitor.hear_until(is_type("ping")).await;
+}

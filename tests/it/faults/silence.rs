@@ -1,0 +1,105 @@
+//! Sockets that are open, and bring nothing.
+
+use std::time::Duration;
+
+use comfy_relay::config::ComfyConfig;
+use serde_json::{Value, json};
+
+use super::frozen_line::TcpProxy;
+use super::play::settings;
+use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::subscriber::Subscriber;
+use crate::support::test_relay::{Settings, TestRelay};
+
+/// Longer than any test takes.
+const AGES: Duration = Duration::from_secs(3_600);
+
+/// How long a socket that the server has forgotten may go unnoticed.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+
+fn running(client_id: &Value) -> Value {
+    let prompt = json!([0, "p", {}, {"client_id": client_id}, []]);
+    json!({"queue_running": [prompt], "queue_pending": []})
+}
+
+/// A prompt of ours, which runs.
+async fn submit(world: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
+    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "p"}));
+    // Ours is in the queue from the first look on.
+    comfyui.queue(&["p"], &[]);
+    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
+    let body = json!({"job_id": "job", "workflow": graph});
+    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    let queue = running(&comfyui.posted()["client_id"]);
+    comfyui.answer("GET /queue", 200, &queue);
+    world.subscribe("/ws/job").await
+}
+
+async fn completes(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
+    comfyui.say(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
+    comfyui.queue(&[], &[]);
+    comfyui.complete("p");
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+}
+
+/// With the times that are set by default: the sum of them is the promise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() {
+    let default = ComfyConfig::default();
+    let latest = default.silence + default.poll_interval;
+    assert!(latest < NOTICED_WITHIN, "{latest:?}");
+    let comfyui = ScriptedComfy::start().await;
+    let settings = Settings {
+        comfy: default,
+        ..Settings::default()
+    };
+    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
+    world.relay.connected().await;
+    let mut subscriber = submit(&world, &comfyui).await;
+    comfyui.called("GET /ws", 2).await;
+    world.relay.connected().await;
+    completes(&comfyui, &mut subscriber).await;
+}
+
+/// No goodbye, and nothing comes any more: a server whose power was cut, or a line whose middle has
+/// forgotten it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_half_open_is_found_by_pings() {
+    let comfyui = ScriptedComfy::start().await;
+    let line = TcpProxy::to(comfyui.address()).await;
+    let mut settings = settings();
+    settings.comfy.ping_interval = Duration::from_millis(50);
+    settings.comfy.pong_patience = Duration::from_millis(500);
+    settings.comfy.answer_timeout = Duration::from_millis(500);
+    settings.comfy.silence = AGES;
+    let world = TestRelay::without_comfyui(&line.url(), settings).await;
+    world.relay.connected().await;
+    let mut subscriber = submit(&world, &comfyui).await;
+    line.freeze();
+    comfyui.called("GET /ws", 2).await;
+    world.relay.connected().await;
+    completes(&comfyui, &mut subscriber).await;
+}
+
+/// An idle server has nothing to say, and answers pings.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_answers_pings_is_kept() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = settings();
+    settings.comfy.ping_interval = Duration::from_millis(10);
+    // Longer than a busy machine holds up a task.
+    settings.comfy.pong_patience = Duration::from_secs(5);
+    settings.comfy.silence = AGES;
+    let patience = settings.comfy.pong_patience;
+    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
+    world.relay.connected().await;
+    let mut subscriber = submit(&world, &comfyui).await;
+    // Heartbeats of the job tell that the time has passed.
+    let long = patience.as_secs_f64() + 1.0;
+    subscriber
+        .hear_until(|state| state["elapsed"].as_f64() > Some(long))
+        .await;
+    assert_eq!(comfyui.calls("GET /ws"), 1);
+    completes(&comfyui, &mut subscriber).await;
+}

@@ -1,0 +1,9 @@
+//! The relay, its replay server and its program, tested from outside: real sockets, real databases.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod downstream;
+mod faults;
+mod replay;
+mod storage;
+mod support;

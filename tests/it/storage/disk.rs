@@ -1,0 +1,103 @@
+//! The disk is full.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use comfy_relay::config::Database;
+use comfy_relay::replay::Speed;
+use serde_json::json;
+
+use super::lifecycle::{TXT2IMG, comfyui, graph};
+use super::program::Program;
+use crate::support::database::{TestDatabase, until};
+
+/// No file of the program may grow, or be written to at all: what a full disk looks like to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_written_lose_nothing() {
+    let db = TestDatabase::sqlite().await;
+    let limit = |id: u32, limit: &str| {
+        let set = Command::new("prlimit")
+            .args(["--pid", &id.to_string(), &format!("--fsize={limit}:")])
+            .output()
+            .unwrap();
+        assert!(set.status.success(), "{set:?}");
+    };
+    full_disk(&db, |id| limit(id, "0"), |id| limit(id, "unlimited")).await;
+}
+
+/// The same with a disk that is full in earnest. Only where disks can be mounted: the administrator's
+/// right, which not every machine that tests gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_loses_nothing() {
+    let Some(disk) = Disk::mount() else {
+        eprintln!("left out: this user cannot mount a disk");
+        return;
+    };
+    let db = TestDatabase::at(Database::Sqlite(disk.0.join("relay.db")));
+    let filler = disk.0.join("filler");
+    let fill = |_| {
+        let dd = format!("dd if=/dev/zero of={} bs=4k", filler.display());
+        let filled = Command::new("sh").args(["-c", &dd]).output().unwrap();
+        let told = String::from_utf8_lossy(&filled.stderr).into_owned();
+        assert!(told.contains("No space left"), "{told}");
+    };
+    full_disk(&db, fill, |_| std::fs::remove_file(&filler).unwrap()).await;
+}
+
+/// A small disk in memory.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m", "comfy-relay-test"]);
+        let mounted = mount.arg(&folder).output();
+        match mounted.is_ok_and(|output| output.status.success()) {
+            true => Some(Self(folder)),
+            false => {
+                std::fs::remove_dir(folder).unwrap();
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let relay = Program::start(&db.url(), &comfyui.url());
+    until("the relay serves", async || relay.is("healthy").await).await;
+    let submit = async |job: &str| {
+        let work = json!({"job_id": job, "workflow": graph(TXT2IMG).await});
+        let (status, answer) = relay.post("/api/anime/jobs", &work).await.unwrap();
+        assert_eq!(status, 201, "{answer}");
+        let path = format!("/api/anime/jobs/{job}");
+        until("the job ends", async || {
+            let (_, view) = relay.get(&path).await.unwrap();
+            view["status"] == "completed"
+        })
+        .await;
+    };
+    submit("before").await;
+    let written = "SELECT count(*) AS v FROM jobs WHERE status = 'completed'";
+    db.becomes(written, "1").await;
+    fill(relay.id());
+    for job in ["a", "b", "c"] {
+        submit(job).await;
+    }
+    until("the full disk is seen", async || relay.is("degraded").await).await;
+    free(relay.id());
+    db.becomes(written, "4").await;
+    until("the relay is well again", async || {
+        relay.is("healthy").await
+    })
+    .await;
+    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "4");
+}

@@ -1,0 +1,357 @@
+//! The database is away, slow, full of others, or somebody else is at work in it.
+
+use std::time::Duration;
+
+use comfy_relay::config::{Database, StoreConfig};
+use comfy_relay::replay::Speed;
+use comfy_relay::store::Store;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use url::Url;
+
+use super::lifecycle::{TXT2IMG, comfyui, relay_at, report, stop, submit};
+use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite, until};
+use crate::support::postgres::{self, Cluster};
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::test_relay::{TestRelay, answer};
+
+on_both!(
+    a_row_that_somebody_deletes_comes_back,
+    a_database_that_is_locked_holds_up_nobody,
+    relays_that_start_at_once_agree,
+    relays_that_start_at_once_adopt_once,
+);
+
+const JOB: &str = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+
+fn far(state: &Value) -> bool {
+    state["progress"].as_u64() >= Some(20)
+}
+
+/// What the relay says of its database: the whole, the database, and how many jobs wait to be written.
+async fn health(world: &TestRelay) -> (Value, Value, u64) {
+    let (status, health) = world.get("/api/anime/health").await;
+    assert_eq!(status, 200);
+    let database = &health["components"]["database"];
+    let pending = database["pending"].as_u64().unwrap();
+    (
+        health["status"].clone(),
+        database["status"].clone(),
+        pending,
+    )
+}
+
+async fn is_healthy(world: &TestRelay) -> bool {
+    health(world).await == (json!("healthy"), json!("connected"), 0)
+}
+
+async fn is_degraded(world: &TestRelay) -> bool {
+    let (whole, database, _) = health(world).await;
+    whole == "degraded" && database == "unreachable"
+}
+
+/// The database goes away in the middle of a job and comes back after its end: nobody who follows
+/// the job notices, and all is written in the end.
+async fn outage(
+    db: &TestDatabase,
+    store: StoreConfig,
+    go: impl AsyncFnOnce(),
+    come: impl AsyncFnOnce(),
+) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let world = relay_at(&comfyui.url(), store).await;
+    until("the database is there", async || is_healthy(&world).await).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    subscriber.hear_until(far).await;
+    go().await;
+    until("the outage is seen", async || is_degraded(&world).await).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.last()["status"], "completed");
+    for percent in 1..40 {
+        // Its first state is acknowledged only after a while; later ones do not wait.
+        report(
+            &world,
+            "render",
+            json!({"progress": percent, "status": "processing"}),
+        )
+        .await;
+    }
+    let (status, list) = world.get("/api/anime/jobs").await;
+    assert_eq!(
+        (status, &list["error"]["code"]),
+        (503, &json!("database_unreachable"))
+    );
+    let (status, view) = world.get("/api/anime/jobs/job").await;
+    assert_eq!((status, &view["status"]), (200, &json!("completed")));
+    assert_eq!(
+        health(&world).await.2,
+        2,
+        "one state of each job is kept, the newest"
+    );
+    come().await;
+    db.becomes(JOB, "completed").await;
+    let sql = "SELECT metadata->>'progress' AS v FROM jobs WHERE job_key = 'render'";
+    db.becomes(sql, "39").await;
+    until("the database is back", async || is_healthy(&world).await).await;
+    let runs = "SELECT count(*) > 3 AS v FROM node_runs WHERE job_key = 'job'";
+    assert_eq!(db.value(runs).await, "true");
+    stop(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_is_stopped_and_started_mid_job() {
+    let mut cluster = Cluster::own().await;
+    let db = TestDatabase::of(&cluster).await;
+    let (halt, resume) = tokio::sync::oneshot::channel();
+    let go = async || {
+        tokio::task::block_in_place(|| cluster.stop());
+        assert!(halt.send(cluster).is_ok());
+    };
+    let come = async || {
+        let mut cluster: Cluster = resume.await.unwrap();
+        cluster.start();
+        cluster.ready().await;
+        // It ends with the test's process.
+        std::mem::forget(cluster);
+    };
+    outage(&db, db.config(), go, come).await;
+}
+
+/// A line to a database of the shared server.
+pub(crate) async fn line_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
+    let line = TcpProxy::cut_from(postgres::shared().await.address()).await;
+    let Database::Postgres(mut url) = db.database.clone() else {
+        unreachable!("there is no line to a file");
+    };
+    let near = Url::parse(&line.url()).unwrap();
+    url.set_port(near.port()).unwrap();
+    let store = StoreConfig {
+        database: Database::Postgres(url),
+        ..db.config()
+    };
+    (line, store)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_to_postgresql_is_cut_mid_job() {
+    let db = TestDatabase::postgres().await;
+    let (line, store) = line_to(&db).await;
+    line.mend();
+    outage(&db, store, async || line.cut(), async || line.mend()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_have_all_connections_mid_job() {
+    let db = TestDatabase::postgres().await;
+    let cluster = postgres::shared().await;
+    let Database::Postgres(url) = db.database.clone() else {
+        unreachable!("it is PostgreSQL");
+    };
+    let name = url.path().trim_start_matches('/').to_owned();
+    let held = tokio::sync::Mutex::new(Vec::new());
+    // Each connection that the relay loses is another's at once.
+    let go = async || {
+        let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT 3");
+        cluster.run(&limit).await;
+        until("all connections are taken", async || {
+            let end = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = '{name}' AND application_name = 'comfy-relay'"
+            );
+            cluster.run(&end).await;
+            let mut held = held.lock().await;
+            held.extend(AsyncPgConnection::establish(url.as_str()).await.ok());
+            held.len() == 3
+        })
+        .await;
+    };
+    let come = async || {
+        // The relay may take as many as there are, and we want to look as well.
+        let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT -1");
+        cluster.run(&limit).await;
+        held.lock().await.clear();
+    };
+    outage(&db, db.config(), go, come).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_later_is_used() {
+    let db = TestDatabase::postgres().await;
+    let (line, store) = line_to(&db).await;
+    line.mend();
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), store.clone()).await;
+    report(
+        &world,
+        "render",
+        json!({"progress": 40, "status": "processing"}),
+    )
+    .await;
+    stop(world).await;
+    let client_id = db.value("SELECT client_id AS v FROM backends").await;
+
+    line.cut();
+    let world = relay_at(&comfyui.url(), store).await;
+    assert!(is_degraded(&world).await);
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    let mut early = world.subscribe("/ws/render").await;
+    line.mend();
+    db.becomes(JOB, "completed").await;
+    let state = early.hear_until(|state| state["type"] == "progress").await;
+    assert_eq!(
+        state["progress"], 40,
+        "a job from before the start is taken up"
+    );
+    assert_eq!(
+        db.value("SELECT client_id AS v FROM backends").await,
+        client_id
+    );
+    until("the database is back", async || is_healthy(&world).await).await;
+    stop(world).await;
+}
+
+/// Nothing is there at the first start either: who we are is kept once the database comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_without_a_database_is_made_good() {
+    let db = TestDatabase::postgres().await;
+    let (line, store) = line_to(&db).await;
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), store).await;
+    submit(&world, "job", TXT2IMG).await;
+    line.mend();
+    until("the database is there", async || is_healthy(&world).await).await;
+    db.becomes(JOB, "completed").await;
+    db.becomes("SELECT count(*) AS v FROM backends", "1").await;
+    stop(world).await;
+}
+
+async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Real(8.0)).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    subscriber.hear_until(far).await;
+    db.run("DELETE FROM jobs").await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    stop(world).await;
+    assert_eq!(db.values(JOB).await, [Some("completed".to_owned())]);
+    let sql = "SELECT metadata->>'progress' AS v FROM jobs";
+    assert_eq!(db.value(sql).await, "100");
+}
+
+async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    until("the database is there", async || is_healthy(&world).await).await;
+    let lock = Lock::take(&db).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    // More readers than there are connections: they wait for each other, and the relay for none.
+    let list = || answer(world.request(Method::GET, "/api/anime/jobs"));
+    let readers: Vec<_> = (0..8).map(|_| tokio::spawn(list())).collect();
+    let asked = timeout(Duration::from_secs(1), world.get("/api/anime/health"));
+    assert_eq!(asked.await.unwrap().0, 200);
+    lock.release().await;
+    for reader in readers {
+        let (status, _) = reader.await.unwrap();
+        assert!([200, 503].contains(&status), "{status}");
+    }
+    db.becomes(JOB, "completed").await;
+    until("the database is back", async || is_healthy(&world).await).await;
+    stop(world).await;
+}
+
+/// Somebody who works in the table and lets nobody else.
+enum Lock {
+    Postgres(Box<AsyncPgConnection>),
+    Sqlite(Sqlite),
+}
+
+impl Lock {
+    async fn take(db: &TestDatabase) -> Self {
+        match &db.database {
+            Database::Postgres(url) => {
+                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+                connection
+                    .batch_execute("BEGIN; LOCK TABLE jobs")
+                    .await
+                    .unwrap();
+                Self::Postgres(Box::new(connection))
+            }
+            Database::Sqlite(path) => {
+                let mut connection = sqlite(path).await;
+                connection.batch_execute("BEGIN IMMEDIATE").await.unwrap();
+                Self::Sqlite(connection)
+            }
+        }
+    }
+
+    async fn release(self) {
+        match self {
+            Self::Postgres(mut connection) => connection.batch_execute("ROLLBACK").await.unwrap(),
+            Self::Sqlite(mut connection) => connection.batch_execute("ROLLBACK").await.unwrap(),
+        }
+    }
+}
+
+async fn relays_that_start_at_once_agree(db: TestDatabase) {
+    relays_that_start_at_once(&db).await;
+    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "0");
+}
+
+async fn relays_that_start_at_once(db: &TestDatabase) {
+    let starting: Vec<_> = (0..6)
+        .map(|_| {
+            let store = Store::open(&db.config());
+            tokio::spawn(async move { store.migrate().await })
+        })
+        .collect();
+    for started in starting {
+        started.await.unwrap().unwrap();
+    }
+}
+
+async fn relays_that_start_at_once_adopt_once(db: TestDatabase) {
+    db.run(match db.is_postgres() {
+        true => include_str!("pipeline_jobs.sql"),
+        false => include_str!("pipeline_jobs_sqlite.sql"),
+    })
+    .await;
+    relays_that_start_at_once(&db).await;
+    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_refused_holds_up_no_other() {
+    let db = TestDatabase::postgres().await;
+    let store = Store::open(&db.config());
+    store.migrate().await.unwrap();
+    // A pipeline that does not know one of our words.
+    let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
+    db.run(check).await;
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    report(&world, "bad", json!({"progress": 5, "status": "cancelled"})).await;
+    for job in ["a", "b", "c"] {
+        report(&world, job, json!({"progress": 5, "status": "completed"})).await;
+    }
+    db.becomes(
+        "SELECT count(*) AS v FROM jobs WHERE status = 'completed'",
+        "3",
+    )
+    .await;
+    until("it is told", async || {
+        health(&world).await == (json!("degraded"), json!("unreachable"), 1)
+    })
+    .await;
+    db.run("ALTER TABLE jobs DROP CONSTRAINT theirs").await;
+    stop(world).await;
+    let bad = "SELECT status AS v FROM jobs WHERE job_key = 'bad'";
+    assert_eq!(db.value(bad).await, "cancelled", "it is tried to the last");
+}

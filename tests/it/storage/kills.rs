@@ -1,0 +1,129 @@
+//! The relay is killed again and again while it works.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_relay::replay::Speed;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::lifecycle::{ERROR, TXT2IMG, comfyui, graph};
+use super::program::Program;
+use crate::support::database::{TestDatabase, on_both, until};
+
+on_both!(every_job_has_its_true_end_once_however_often_the_relay_dies);
+
+const KILLS: usize = 20;
+const JOBS: usize = 50;
+
+/// What was submitted under an id.
+struct Order {
+    job: String,
+    work: Value,
+    end: &'static str,
+}
+
+async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG, ERROR], Speed::Real(40.0)).await;
+    let mut orders = Vec::new();
+    for number in 0..JOBS {
+        // Every fifth fails.
+        let (name, end) = match number % 5 {
+            4 => (ERROR, "failed"),
+            _ => (TXT2IMG, "completed"),
+        };
+        let job = format!("job-{number}");
+        let work = json!({"job_id": job, "workflow": graph(name).await});
+        orders.push(Order { job, work, end });
+    }
+    let seed: u64 = 20_261_123;
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let begun = Instant::now();
+    let (mut taken, mut again) = (0, 0);
+    for life in 1..=KILLS {
+        let relay = Program::start(&db.url(), &comfyui.url());
+        until("the relay serves", async || {
+            relay.get("/api/anime/health").await.is_some()
+        })
+        .await;
+        let moment = Duration::from_millis(random.random_range(50..900));
+        let death = sleep_until(Instant::now() + moment);
+        // The last life, which nobody ends, is left some as well.
+        let goal = JOBS * life / (KILLS + 1);
+        tokio::select! {
+            () = death => {}
+            () = async {
+                while taken < goal {
+                    again += usize::from(hand_in(&relay, &orders[taken]).await);
+                    taken += 1;
+                }
+                std::future::pending::<()>().await;
+            } => {}
+        }
+        relay.kill();
+    }
+    let at_the_last_kill = taken;
+    let relay = Program::start(&db.url(), &comfyui.url());
+    for order in &orders[taken..] {
+        again += usize::from(hand_in(&relay, order).await);
+    }
+    let ended =
+        "SELECT count(*) AS v FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')";
+    db.becomes(ended, &JOBS.to_string()).await;
+    relay.kill();
+
+    let rows = db
+        .values("SELECT job_key || ' ' || status AS v FROM jobs")
+        .await;
+    assert_eq!(rows.len(), JOBS, "each job once: {rows:?}");
+    let rows: BTreeMap<String, String> = rows
+        .into_iter()
+        .flatten()
+        .map(|row| {
+            let (job, status) = row.split_once(' ').unwrap();
+            (job.to_owned(), status.to_owned())
+        })
+        .collect();
+    for Order { job, end, .. } in &orders {
+        assert_eq!(rows[job], *end, "{job}");
+    }
+    // ComfyUI itself says the same of each.
+    let prompts = "SELECT prompt_id || ' ' || status AS v FROM jobs";
+    for row in db.values(prompts).await.into_iter().flatten() {
+        let (prompt, status) = row.split_once(' ').unwrap();
+        let url = format!("{}/history/{prompt}", comfyui.url());
+        let history: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let told = match history[prompt]["status"]["status_str"].as_str() {
+            Some("success") => "completed",
+            Some("error") => "failed",
+            other => panic!("{prompt}: {other:?}"),
+        };
+        assert_eq!(told, status, "{prompt}");
+    }
+    eprintln!(
+        "{KILLS} kills in {:.1} s, {at_the_last_kill} of {JOBS} jobs taken by then, {again} found taken at the second try",
+        begun.elapsed().as_secs_f64()
+    );
+}
+
+/// Submits until the relay has the job. Says whether it had it already, from a try without an answer.
+async fn hand_in(relay: &Program, order: &Order) -> bool {
+    let mut tick = interval(Duration::from_millis(20));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match relay.post("/api/anime/jobs", &order.work).await {
+            Some((201, _)) => return false,
+            Some((409, answer)) => {
+                assert_eq!(answer["error"]["code"], "job_exists");
+                return true;
+            }
+            // It has no socket to ComfyUI yet, or is dying.
+            Some((503, _)) | None => {}
+            other => panic!("{}: {other:?}", order.job),
+        }
+    }
+}

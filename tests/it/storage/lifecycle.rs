@@ -1,0 +1,396 @@
+//! The life of jobs, and what is known of them after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_relay::config::{RelayConfig, StoreConfig};
+use comfy_relay::job::JobId;
+use comfy_relay::recording::Recording;
+use comfy_relay::relay::Relay;
+use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::store::JobFilter;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::support::database::{TestDatabase, on_both, until};
+use crate::support::test_relay::{Settings, TestRelay, recording};
+
+pub(crate) const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+pub(crate) const ERROR: &str = "0.8.0/07-error-mid-run";
+const QUEUE: &str = "0.8.0/10-queue-delete-pending";
+
+on_both!(
+    a_job_is_kept_whole,
+    a_failure_is_kept,
+    lists_go_on_over_restarts,
+    lists_are_held_to_ids,
+    forgotten_jobs_are_answered_for,
+    a_job_goes_on_after_a_restart,
+    a_job_of_a_server_that_is_gone_is_left_alone,
+    old_jobs_are_deleted,
+);
+
+/// A replayed ComfyUI that outlives relays.
+pub(crate) async fn comfyui(names: &[&str], speed: Speed) -> Replay {
+    let mut recordings: Vec<Arc<Recording>> = Vec::new();
+    for name in names {
+        recordings.push(recording(name).await);
+    }
+    let options = ReplayOptions {
+        speed,
+        repeat: true,
+        // A relay that is killed need not be waited for.
+        patience: Duration::from_millis(200),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Replay::start(listener, recordings, options)
+}
+
+pub(crate) fn settings(store: StoreConfig) -> Settings {
+    Settings {
+        store,
+        ..Settings::default()
+    }
+}
+
+/// A relay on a database, connected to a ComfyUI.
+pub(crate) async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
+    let world = TestRelay::without_comfyui(comfyui, settings(store)).await;
+    world.relay.connected().await;
+    world
+}
+
+/// Stops a relay as SIGTERM does, and waits until it has written everything.
+pub(crate) async fn stop(world: TestRelay) {
+    world.start_shutdown();
+    world.relay.shutdown().await;
+}
+
+pub(crate) async fn graph(name: &str) -> Value {
+    let recording = recording(name).await;
+    recording.prompts().next().unwrap().request_body["prompt"].clone()
+}
+
+pub(crate) async fn submit(world: &TestRelay, job: &str, name: &str) {
+    let work = json!({"job_id": job, "workflow": graph(name).await});
+    let (status, answer) = world.post("/api/anime/jobs", &work).await;
+    assert_eq!(status, 201, "{answer}");
+}
+
+pub(crate) async fn report(world: &TestRelay, job: &str, report: Value) {
+    let path = format!("/api/anime/jobs/{job}/progress");
+    let (status, answer) = world.post(&path, &report).await;
+    assert_eq!(status, 202, "{answer}");
+}
+
+async fn a_job_is_kept_whole(db: TestDatabase) {
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings(db.config())).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    // What was acknowledged is written.
+    let rows = db
+        .value("SELECT count(*) AS v FROM jobs WHERE job_key = 'job'")
+        .await;
+    assert_eq!(rows, "1");
+    assert_eq!(subscriber.hear_out().await, 1000);
+    db.becomes("SELECT status AS v FROM jobs", "completed")
+        .await;
+    let last = subscriber.last().clone();
+    for (column, wanted) in [
+        ("job_key", "job"),
+        ("job_type", "comfyui"),
+        ("prompt_id", last["prompt_id"].as_str().unwrap()),
+        ("backend", last["backend"].as_str().unwrap()),
+        ("output_path", last["output_path"].as_str().unwrap()),
+        ("COALESCE(error_message, 'none')", "none"),
+        ("metadata->>'progress'", "100"),
+        ("metadata->>'estimated_remaining'", "0"),
+        (
+            "created_at <= started_at AND started_at <= completed_at",
+            "1",
+        ),
+    ] {
+        let found = db.value(&format!("SELECT {column} AS v FROM jobs")).await;
+        assert_eq!(found.replace("true", "1"), wanted, "{column}");
+    }
+    let metadata = db.value("SELECT metadata AS v FROM jobs").await;
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["outputs"], last["outputs"]);
+    assert_eq!(metadata["relay"]["seq"], last["seq"]);
+    assert_eq!(metadata["relay"]["learned_from"], "history");
+    assert!(metadata["last_updated"].is_string());
+    let (_, view) = world.get("/api/anime/jobs/job").await;
+    let runs = db
+        .value("SELECT count(*) AS v FROM node_runs WHERE job_key = 'job'")
+        .await;
+    let timeline = view["timeline"].as_array().unwrap();
+    assert_eq!(runs, timeline.len().to_string());
+    let sampler = "SELECT steps AS v FROM node_runs WHERE class = 'KSampler' AND seconds >= 0";
+    assert_eq!(db.value(sampler).await, "20");
+    stop(world).await;
+}
+
+async fn a_failure_is_kept(db: TestDatabase) {
+    let world = TestRelay::with(vec![recording(ERROR).await], settings(db.config())).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", ERROR).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    // A NUL, and the text of one, spoil nothing.
+    let path = "a\0b \\u0000 \u{1F600}";
+    report(
+        &world,
+        "other",
+        json!({"progress": 3, "status": "failed", "output_path": path}),
+    )
+    .await;
+    stop(world).await;
+    let sql = "SELECT error_message AS v FROM jobs WHERE status = 'failed' AND job_key = 'job'";
+    assert_eq!(
+        db.value(sql).await,
+        subscriber.last()["error"].as_str().unwrap()
+    );
+    let sql = "SELECT metadata->'relay'->>'error_code' AS v FROM jobs WHERE job_key = 'job'";
+    assert_eq!(db.value(sql).await, "execution_error");
+    let sql = "SELECT output_path AS v FROM jobs WHERE job_key = 'other'";
+    assert_eq!(db.value(sql).await, "ab \\u0000 \u{1F600}");
+}
+
+/// The ids of a list, page by page.
+async fn walk(world: &TestRelay, query: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/api/anime/jobs?limit=2&{query}{cursor}");
+        let (status, page) = world.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        let jobs = page["jobs"].as_array().unwrap();
+        ids.extend(
+            jobs.iter()
+                .map(|job| job["job_id"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next_cursor"].as_str() else {
+            return ids;
+        };
+        assert_eq!(jobs.len(), 2, "{page}");
+        cursor = format!("&cursor={next}");
+    }
+}
+
+async fn lists_go_on_over_restarts(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    for job in ["a", "b", "c"] {
+        report(&world, job, json!({"progress": 100, "status": "completed"})).await;
+    }
+    submit(&world, "d", TXT2IMG).await;
+    db.becomes(
+        "SELECT status AS v FROM jobs WHERE job_key = 'd'",
+        "completed",
+    )
+    .await;
+    report(&world, "e", json!({"progress": 10, "status": "failed"})).await;
+    assert_eq!(walk(&world, "").await, ["e", "d", "c", "b", "a"]);
+    let (_, first) = world.get("/api/anime/jobs?limit=2").await;
+    stop(world).await;
+
+    // A row that the pipeline has marked in a way of its own is not listed, and hides no other.
+    db.run("UPDATE jobs SET status = 'archived' WHERE job_key = 'b'")
+        .await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    assert_eq!(walk(&world, "").await, ["e", "d", "c", "a"]);
+    assert_eq!(walk(&world, "status=completed").await, ["d", "c", "a"]);
+    let backend = comfyui.address().to_string();
+    assert_eq!(walk(&world, &format!("backend={backend}")).await, ["d"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let (_, rest) = world.get(&format!("/api/anime/jobs?cursor={cursor}")).await;
+    assert_eq!(rest["jobs"].as_array().unwrap().len(), 2);
+    let moment = first["jobs"][1]["created_at"].as_str().unwrap();
+    assert_eq!(walk(&world, &format!("until={moment}")).await, ["c", "a"]);
+    assert_eq!(walk(&world, &format!("since={moment}")).await, ["e", "d"]);
+    stop(world).await;
+}
+
+async fn lists_are_held_to_ids(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    for job in ["a", "b.c", "d:e", "f_g"] {
+        report(&world, job, json!({"progress": 10, "status": "processing"})).await;
+    }
+    let id = |id: &&str| JobId::parse(id).unwrap();
+    let store = world.relay.recorder().store();
+    for (asked, limit, found) in [
+        (&["d:e", "nobody", "a"][..], 10, &["d:e", "a"][..]),
+        (&["f-g", "b", "c"], 10, &[]),
+        (&["a", "b.c", "f_g"], 2, &["f_g", "b.c"]),
+        (&[], 10, &[]),
+    ] {
+        let filter = JobFilter {
+            only: Some(asked.iter().map(id).collect()),
+            ..JobFilter::default()
+        };
+        let jobs = store.jobs(&filter, limit).await.unwrap();
+        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!(ids, found, "{asked:?}");
+    }
+    stop(world).await;
+}
+
+async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
+    let mut settings = settings(db.config());
+    settings.relay = RelayConfig {
+        remember: Duration::ZERO,
+        cleanup_interval: Duration::from_millis(20),
+        ..settings.relay
+    };
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    assert_eq!(subscriber.hear_out().await, 1000);
+    until("the job is forgotten", async || {
+        world.relay.job_counts().total == 0
+    })
+    .await;
+    let (_, view) = world.get("/api/anime/jobs/job").await;
+    for field in [
+        "status",
+        "progress",
+        "output_path",
+        "outputs",
+        "seq",
+        "prompt_id",
+    ] {
+        assert_eq!(view[field], subscriber.last()[field], "{field}");
+    }
+    let mut late = world.subscribe("/ws/job").await;
+    assert_eq!(late.hear_out().await, 1000);
+    assert_eq!(late.last()["status"], "completed");
+    assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
+    let again = json!({"job_id": "job", "workflow": graph(TXT2IMG).await});
+    let (status, answer) = world.post("/api/anime/jobs", &again).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("job_exists"))
+    );
+    stop(world).await;
+}
+
+async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    let mut subscriber = world.subscribe("/ws/job").await;
+    submit(&world, "job", TXT2IMG).await;
+    report(
+        &world,
+        "render",
+        json!({"progress": 40, "status": "processing"}),
+    )
+    .await;
+    let half_way = |state: &Value| state["progress"].as_u64() >= Some(40);
+    subscriber.hear_until(half_way).await;
+    let client_id = db.value("SELECT client_id AS v FROM backends").await;
+    world.start_shutdown();
+    assert_eq!(subscriber.hear_out().await, 1001);
+    world.relay.shutdown().await;
+    drop(world);
+    let before = subscriber.last().clone();
+
+    let world = relay_at(&comfyui.url(), db.config()).await;
+    let mut again = world.subscribe("/ws/job").await;
+    // It counts as one subscriber who was away: no state behind the last one that was seen.
+    again.states.push(before);
+    let live = |state: &Value| {
+        state["message"]
+            .as_str()
+            .unwrap_or("")
+            .starts_with("KSampler")
+    };
+    again.hear_until(live).await;
+    assert_eq!(
+        db.value("SELECT client_id AS v FROM backends").await,
+        client_id
+    );
+    assert_eq!(again.hear_out().await, 1000);
+    assert_eq!(again.last()["status"], "completed");
+    let mut render = world.subscribe("/ws/render").await;
+    let state = render.hear_until(|state| state["type"] == "progress").await;
+    assert_eq!(
+        (&state["progress"], &state["status"]),
+        (&json!(40), &json!("processing"))
+    );
+    stop(world).await;
+    let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+    assert_eq!(db.value(sql).await, "completed");
+    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "2");
+}
+
+async fn a_job_of_a_server_that_is_gone_is_left_alone(db: TestDatabase) {
+    let old = comfyui(&[QUEUE], Speed::Real(1.0)).await;
+    let world = relay_at(&old.url(), db.config()).await;
+    submit(&world, "job", QUEUE).await;
+    stop(world).await;
+    let other = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let world = relay_at(&other.url(), db.config()).await;
+    let (_, view) = world.get("/api/anime/jobs/job").await;
+    assert_eq!(view["message"], "Waiting for ComfyUI to answer", "{view}");
+    submit(&world, "next", TXT2IMG).await;
+    db.becomes(
+        "SELECT status AS v FROM jobs WHERE job_key = 'next'",
+        "completed",
+    )
+    .await;
+    stop(world).await;
+    let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+    assert!(["queued", "processing"].contains(&&*db.value(sql).await));
+}
+
+async fn old_jobs_are_deleted(db: TestDatabase) {
+    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings(db.config())).await;
+    for job in ["old", "new"] {
+        submit(&world, job, TXT2IMG).await;
+        let sql = format!("SELECT status AS v FROM jobs WHERE job_key = '{job}'");
+        db.becomes(&sql, "completed").await;
+    }
+    report(
+        &world,
+        "open",
+        json!({"progress": 1, "status": "processing"}),
+    )
+    .await;
+    report(
+        &world,
+        "adopted",
+        json!({"progress": 1, "status": "completed"}),
+    )
+    .await;
+    stop(world).await;
+    let long_ago = "'2020-01-01T00:00:00.000Z'";
+    db.run(&format!(
+        "UPDATE jobs SET created_at = {long_ago} WHERE job_key <> 'new'; \
+         UPDATE jobs SET completed_at = {long_ago} WHERE job_key IN ('old', 'adopted'); \
+         UPDATE jobs SET relay_made = false WHERE job_key = 'adopted'; \
+         UPDATE node_runs SET started_at = {long_ago} WHERE job_key = 'old'"
+    ))
+    .await;
+    let store = StoreConfig {
+        retention: Some(Duration::from_secs(86_400)),
+        ..db.config()
+    };
+    let mut settings = settings(store);
+    settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
+    let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
+    let relay = relay.await.unwrap();
+    db.becomes("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
+        .await;
+    let left = db
+        .values("SELECT job_key AS v FROM jobs ORDER BY job_key")
+        .await;
+    assert_eq!(
+        left,
+        ["adopted", "new", "open"].map(|job| Some(job.to_owned()))
+    );
+    let runs = db
+        .values("SELECT DISTINCT job_key AS v FROM node_runs")
+        .await;
+    assert_eq!(runs, [Some("new".to_owned())]);
+    relay.shutdown().await;
+}

@@ -1,0 +1,13 @@
+//! What the tests share: servers, clients and proxies that are started for one test.
+
+pub(crate) mod chaos_proxy;
+pub(crate) mod database;
+pub(crate) mod postgres;
+pub(crate) mod program;
+pub(crate) mod raw_client;
+pub(crate) mod scripted_comfy;
+pub(crate) mod signer;
+pub(crate) mod subscriber;
+pub(crate) mod tcp_proxy;
+pub(crate) mod test_relay;
+pub(crate) mod tokens;

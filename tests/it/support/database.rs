@@ -1,0 +1,169 @@
+//! A database for one test, and what tests ask it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_relay::config::{Database, StoreConfig};
+use diesel::sql_types::{Nullable, Text};
+use diesel::{QueryableByName, SqliteConnection, sql_query};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use tempfile::TempDir;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::postgres::{self, Cluster, USER};
+
+/// How long anything is waited for before the test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database of one test's own.
+pub(crate) struct TestDatabase {
+    pub(crate) database: Database,
+    _folder: Option<TempDir>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Nullable<Text>)]
+    v: Option<String>,
+}
+
+impl TestDatabase {
+    pub(crate) async fn postgres() -> Self {
+        Self::of(postgres::shared().await).await
+    }
+
+    /// A new database of a server.
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        let name = cluster.database().await;
+        Self {
+            database: Database::Postgres(cluster.url(USER, &name)),
+            _folder: None,
+        }
+    }
+
+    /// Somewhere else.
+    pub(crate) fn at(database: Database) -> Self {
+        Self {
+            database,
+            _folder: None,
+        }
+    }
+
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            database: Database::Sqlite(folder.path().join("relay.db")),
+            _folder: Some(folder),
+        }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.database, Database::Postgres(_))
+    }
+
+    pub(crate) fn config(&self) -> StoreConfig {
+        StoreConfig {
+            database: self.database.clone(),
+            ..StoreConfig::default()
+        }
+    }
+
+    /// As the program takes it.
+    pub(crate) fn url(&self) -> String {
+        match &self.database {
+            Database::Postgres(url) => url.to_string(),
+            Database::Sqlite(path) => format!("sqlite:{}", path.display()),
+        }
+    }
+
+    pub(crate) async fn run(&self, sql: &str) {
+        match &self.database {
+            Database::Postgres(url) => {
+                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+                connection.batch_execute(sql).await.unwrap();
+            }
+            Database::Sqlite(path) => {
+                let mut connection = sqlite(path).await;
+                connection.batch_execute(sql).await.unwrap();
+            }
+        }
+    }
+
+    /// The column `v` of a query, as texts.
+    pub(crate) async fn values(&self, sql: &str) -> Vec<Option<String>> {
+        let query = sql_query(format!("SELECT CAST(v AS text) AS v FROM ({sql}) AS asked"));
+        let rows: Vec<Row> = match &self.database {
+            Database::Postgres(url) => {
+                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+                query.load(&mut connection).await.unwrap()
+            }
+            Database::Sqlite(path) => query.load(&mut sqlite(path).await).await.unwrap(),
+        };
+        rows.into_iter().map(|row| row.v).collect()
+    }
+
+    /// The one value of a query; empty where it is null.
+    pub(crate) async fn value(&self, sql: &str) -> String {
+        let values = self.values(sql).await;
+        let [value] = &values[..] else {
+            panic!("{sql}: {values:?}");
+        };
+        value.clone().unwrap_or_default()
+    }
+
+    /// Waits until a query has one value, and that is this.
+    pub(crate) async fn becomes(&self, sql: &str, wanted: &str) {
+        until(sql, async || {
+            self.values(sql).await == [Some(wanted.to_owned())]
+        })
+        .await;
+    }
+}
+
+pub(crate) type Sqlite = SyncConnectionWrapper<SqliteConnection>;
+
+pub(crate) async fn sqlite(path: &Path) -> Sqlite {
+    let mut connection = Sqlite::establish(&path.display().to_string())
+        .await
+        .unwrap();
+    connection
+        .batch_execute("PRAGMA busy_timeout = 10000")
+        .await
+        .unwrap();
+    connection
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let waited = timeout(PATIENCE, async {
+        let mut tick = interval(Duration::from_millis(25));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !is_so().await {
+            tick.tick().await;
+        }
+    });
+    assert!(waited.await.is_ok(), "in vain: {what}");
+}
+
+/// One test for each of the two databases, from a function that takes one.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* $story:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        mod $story {
+            use crate::support::database::TestDatabase;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_sqlite() {
+                super::$story(TestDatabase::sqlite().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_postgres() {
+                super::$story(TestDatabase::postgres().await).await;
+            }
+        }
+    )+};
+}
+
+pub(crate) use on_both;
