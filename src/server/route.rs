@@ -191,7 +191,7 @@ async fn dispatch(
 /// A parameter of the query.
 pub(super) fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
     let query = request.uri().query().unwrap_or_default();
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())

@@ -62,7 +62,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 fn query(query: &str) -> Option<String> {
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     let found = pairs.find(|(name, value)| name == "token" && !value.is_empty());
     found.map(|(_, value)| value.into_owned())
 }

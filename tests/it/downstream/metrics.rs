@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
 use serde_json::json;
 
@@ -49,7 +49,7 @@ async fn play(world: &TestRelay, job: &str, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_and_estimates_are_counted() {
     let settings = Settings {
-        speed: Speed::Real(4.0),
+        speed: PlaybackSpeed::Real(4.0),
         ..Settings::default()
     };
     let recordings = vec![recording(TXT2IMG).await, recording(FAILING).await];

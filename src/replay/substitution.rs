@@ -1,4 +1,4 @@
-//! JSON in the wording of Python's `json.dumps`, which all of ComfyUI's texts have.
+//! JSON in the substitution of PythonFormatter's `json.dumps`, which all of ComfyUI's texts have.
 //!
 //! Recorded texts are changed by replacing ids in them and are not parsed and written again: what is not replaced
 //! stays verbatim (`0` and `0.0` stay apart, as do the escapes).
@@ -12,9 +12,9 @@ use serde_json::ser::{Formatter, Serializer};
 
 /// Ids of a recording, each with the caller's that stands for it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Wording(Vec<(String, String)>);
+pub(super) struct Substitution(Vec<(String, String)>);
 
-impl Wording {
+impl Substitution {
     /// From now on `theirs` stands for `recorded`.
     pub(super) fn replace(&mut self, recorded: &str, theirs: &str) {
         if recorded != theirs && !recorded.is_empty() {
@@ -66,7 +66,7 @@ pub(super) fn preview_metadata(frame: &[u8]) -> Option<(&str, &[u8])> {
 pub(super) fn dumps(value: &Value) -> String {
     let mut out = Vec::new();
     // Writing a `Value` into memory has no way to fail.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, Python));
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, PythonFormatter));
     String::from_utf8(out).unwrap_or_default()
 }
 
@@ -75,9 +75,9 @@ fn escaped(id: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-struct Python;
+struct PythonFormatter;
 
-impl Formatter for Python {
+impl Formatter for PythonFormatter {
     fn begin_array_value<W: ?Sized + io::Write>(
         &mut self,
         out: &mut W,
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn replaces_ids_in_texts_values_and_previews() {
-        let mut wording = Wording::default();
-        wording.replace("job äö", "other-id");
+        let mut substitution = Substitution::default();
+        substitution.replace("job äö", "other-id");
         assert_eq!(
-            wording.text(r#"{"prompt_id": "job \u00e4\u00f6", "value": 1.0}"#),
+            substitution.text(r#"{"prompt_id": "job \u00e4\u00f6", "value": 1.0}"#),
             r#"{"prompt_id": "other-id", "value": 1.0}"#
         );
         assert_eq!(
-            wording.value(&json!({"job äö": {"n": 0.5}})),
+            substitution.value(&json!({"job äö": {"n": 0.5}})),
             json!({"other-id": {"n": 0.5}})
         );
 
@@ -148,7 +148,7 @@ mod tests {
         let mut frame = vec![0, 0, 0, 4, 0, 0, 0, json.len() as u8];
         frame.extend_from_slice(json);
         frame.extend_from_slice(b"image");
-        let frame = wording.binary(&frame.into());
+        let frame = substitution.binary(&frame.into());
         let (metadata, image) = preview_metadata(&frame).unwrap();
         assert_eq!(
             (metadata, image),

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::recording::{Exchange, FrameKind, Recording};
-use crate::replay::timeline::{Expected, Label};
+use crate::replay::timeline::{RecordedPrompt, RecordedSocket};
 
-pub(super) fn expected(recording: &Recording, post: &Exchange) -> Expected {
+pub(super) fn expected(recording: &Recording, post: &Exchange) -> RecordedPrompt {
     let answer = &post.response;
     let id = answer["prompt_id"].as_str().map(str::to_owned);
     let history = id.as_ref().and_then(|id| {
@@ -16,7 +16,7 @@ pub(super) fn expected(recording: &Recording, post: &Exchange) -> Expected {
             entries.filter(|entry| entry["prompt"][0].as_f64() == answer["number"].as_f64());
         of_number.next().cloned()
     });
-    Expected {
+    RecordedPrompt {
         graph: post.request_body["prompt"].clone(),
         client: post.request_body["client_id"].as_str().map(str::to_owned),
         id,
@@ -29,19 +29,20 @@ pub(super) fn expected(recording: &Recording, post: &Exchange) -> Expected {
     }
 }
 
-pub(super) fn labels(recording: &Recording, prompts: &[Expected]) -> Vec<Label> {
-    let mut labels: Vec<Label> = Vec::new();
+pub(super) fn labels(recording: &Recording, prompts: &[RecordedPrompt]) -> Vec<RecordedSocket> {
+    let mut labels: Vec<RecordedSocket> = Vec::new();
     for frame in &recording.frames {
         if let FrameKind::Open { url } = &frame.kind
             && !labels.iter().any(|label| label.name == frame.socket)
         {
             let query = url.split_once('?').map_or("", |(_, query)| query);
-            let given = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "clientId");
+            let given =
+                url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "clientId");
             let client = given
                 .map(|(_, id)| id.into_owned())
                 .or_else(|| assigned_sid(recording, &frame.socket));
             let client = client.unwrap_or_default();
-            labels.push(Label {
+            labels.push(RecordedSocket {
                 name: frame.socket.clone(),
                 addressed: prompts
                     .iter()

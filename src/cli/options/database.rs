@@ -8,7 +8,7 @@ use crate::config::{Database, Secret};
 /// Where jobs are stored. The `DB_*` settings are those of older deployments.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Database")]
-pub(super) struct DatabaseArgs {
+pub(in crate::cli) struct DatabaseOptions {
     /// postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH; by default an SQLite file in the
     /// user's data folder
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = database, value_name = "URL")]
@@ -40,9 +40,9 @@ pub(super) struct DatabaseArgs {
     db_password: Option<Secret>,
 }
 
-impl DatabaseArgs {
+impl DatabaseOptions {
     /// The database that the settings name. Makes the folder for a file.
-    pub(super) fn choose(self) -> anyhow::Result<Database> {
+    pub(in crate::cli) fn choose(self) -> anyhow::Result<Database> {
         let database = match self.database_url.clone() {
             Some(database) => database,
             None if self.db_host.is_some() || self.db_name.is_some() => self.postgres()?,
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn old_settings_make_an_address_that_hides_the_password() {
-        let args = DatabaseArgs {
+        let args = DatabaseOptions {
             database_url: None,
             db_host: Some("db".into()),
             db_port: 5433,

@@ -1,53 +1,53 @@
-//! [`Run`]: one recording being played once, with the callers' prompts in the recorded ones' places.
+//! [`Playback`]: one recording being played once, with the callers' prompts in the recorded ones' places.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::audience::Audience;
-use super::timeline::{Beat, Heard, Timeline};
-use super::wording::Wording;
+use super::server::sockets::Sockets;
+use super::substitution::Substitution;
+use super::timeline::{ReceivedFrame, Step, Timeline};
 
 /// A recording being played.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct Playback {
     pub(super) timeline: Arc<Timeline>,
     /// The callers' prompts so far, in the order of the recorded ones.
-    pub(super) posted: Vec<Posted>,
+    pub(super) posted: Vec<PostedPrompt>,
     /// No caller will post what is missing.
     pub(super) abandoned: bool,
     /// The recording has come to a prompt that nobody posts.
     left: bool,
-    /// The node that runs, as a reconnecting client is told.
+    /// The node that playbacks, as a reconnecting client is told.
     pub(super) node: Option<String>,
     /// The nodes that the running prompt has come to.
     pub(super) visited: Vec<String>,
     /// The caller's client id for a recorded one.
     clients: HashMap<String, String>,
     /// The socket that a recorded client listens with at this point, by client id.
-    ears: HashMap<String, Ear>,
+    listeners: HashMap<String, Listener>,
     /// The caller's socket that last heard what the recorded one did.
     bound: HashMap<usize, u64>,
 }
 
 /// A recorded socket that listens, and which callers' sockets can stand for it: those opened after `after`.
 #[derive(Debug, Clone, Copy)]
-struct Ear {
+struct Listener {
     label: usize,
     after: u64,
 }
 
 /// A caller's prompt.
 #[derive(Debug)]
-pub(super) struct Posted {
+pub(super) struct PostedPrompt {
     pub(super) id: String,
     pub(super) client: Option<String>,
     pub(super) graph: Value,
     pub(super) extra_data: Value,
     pub(super) number: Value,
     pub(super) outputs: Value,
-    pub(super) state: State,
+    pub(super) state: PromptState,
     /// It was refused, broken off, deleted or lost: what the recording has of it is not played.
     pub(super) broken: bool,
     /// It was broken off, and what its recorded end does to the queue has been told already.
@@ -62,13 +62,13 @@ pub(super) struct Posted {
 
 /// Where a prompt is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum PromptState {
     Pending,
     Running,
     Over,
 }
 
-impl Posted {
+impl PostedPrompt {
     /// The prompt as `/queue` and `/history` list it.
     pub(super) fn listed(&self) -> Value {
         json!([
@@ -82,14 +82,14 @@ impl Posted {
 
     /// Takes it out of the queue, and the rest of its recording out of the play.
     pub(super) fn break_off(&mut self) {
-        self.state = State::Over;
+        self.state = PromptState::Over;
         self.broken = true;
     }
 }
 
-impl Run {
-    pub(super) fn new(timeline: Arc<Timeline>) -> Run {
-        Run {
+impl Playback {
+    pub(super) fn new(timeline: Arc<Timeline>) -> Playback {
+        Playback {
             timeline,
             posted: Vec::new(),
             abandoned: false,
@@ -97,13 +97,13 @@ impl Run {
             node: None,
             visited: Vec::new(),
             clients: HashMap::new(),
-            ears: HashMap::new(),
+            listeners: HashMap::new(),
             bound: HashMap::new(),
         }
     }
 
     /// Takes a caller's prompt for the next recorded one.
-    pub(super) fn take(&mut self, prompt: Posted) {
+    pub(super) fn take(&mut self, prompt: PostedPrompt) {
         let recorded = self.timeline.prompts[self.posted.len()].client.clone();
         if let (Some(recorded), Some(client)) = (recorded, &prompt.client) {
             self.clients.insert(recorded, client.clone());
@@ -119,29 +119,31 @@ impl Run {
 
     /// Whether none of its prompts is in the queue.
     pub(super) fn is_idle(&self) -> bool {
-        self.posted.iter().all(|prompt| prompt.state == State::Over)
+        self.posted
+            .iter()
+            .all(|prompt| prompt.state == PromptState::Over)
     }
 
-    /// Whether `beat` happens this time.
-    pub(super) fn happens(&self, beat: &Beat) -> bool {
-        if self.left && self.is_idle() && beat.prompt().is_none() {
+    /// Whether `step` happens this time.
+    pub(super) fn happens(&self, step: &Step) -> bool {
+        if self.left && self.is_idle() && step.prompt().is_none() {
             // What the recorded client did next, nobody does; but a server that is down must come back.
-            return *beat == Beat::Restart;
+            return *step == Step::Restart;
         }
-        match (beat, beat.prompt()) {
-            (Beat::Post(k), _) => self.posted.len() > *k || !self.abandoned,
+        match (step, step.prompt()) {
+            (Step::Post(k), _) => self.posted.len() > *k || !self.abandoned,
             (_, Some(k)) => self.posted.get(k).is_some_and(|prompt| !prompt.broken),
             // The queue that a `status` tells of is not the callers' after a prompt was broken off.
-            (Beat::Heard(_), None) => !self.posted.iter().any(|prompt| prompt.quiet),
+            (Step::Frame(_), None) => !self.posted.iter().any(|prompt| prompt.quiet),
             _ => true,
         }
     }
 
-    /// `beat` does not happen.
-    pub(super) fn pass(&mut self, beat: &Beat) {
-        match beat {
-            Beat::Post(_) => self.left = true,
-            Beat::End(k) => {
+    /// `step` does not happen.
+    pub(super) fn pass(&mut self, step: &Step) {
+        match step {
+            Step::Post(_) => self.left = true,
+            Step::End(k) => {
                 if let Some(prompt) = self.posted.get_mut(*k) {
                     prompt.quiet = false;
                 }
@@ -150,60 +152,60 @@ impl Run {
         }
     }
 
-    /// The prompt that runs.
+    /// The prompt that playbacks.
     pub(super) fn running(&self) -> Option<usize> {
         self.posted
             .iter()
-            .position(|prompt| prompt.state == State::Running)
+            .position(|prompt| prompt.state == PromptState::Running)
     }
 
     /// The ids of the callers for the recorded ones, for what tells of prompt `k`.
-    pub(super) fn wording(&self, k: Option<usize>) -> Wording {
-        let mut wording = Wording::default();
+    pub(super) fn substitution(&self, k: Option<usize>) -> Substitution {
+        let mut substitution = Substitution::default();
         for (recorded, client) in &self.clients {
-            wording.replace(recorded, client);
+            substitution.replace(recorded, client);
         }
         if let Some(k) = k
             && let (Some(recorded), Some(posted)) =
                 (&self.timeline.prompts[k].id, self.posted.get(k))
         {
-            wording.replace(recorded, &posted.id);
+            substitution.replace(recorded, &posted.id);
         }
-        wording
+        substitution
     }
 
     /// The recorded socket `label` opened: from now on it is the one that its client listens with.
     pub(super) fn open(&mut self, label: usize) {
         let client = self.timeline.labels[label].client.clone();
-        let before = self.ears.get(&client).map(|ear| ear.label);
+        let before = self.listeners.get(&client).map(|listener| listener.label);
         let after = before
             .and_then(|before| self.bound.get(&before))
             .copied()
             .unwrap_or(0);
-        self.ears.insert(client, Ear { label, after });
+        self.listeners.insert(client, Listener { label, after });
     }
 
     /// Whether a caller's socket is there that can stand for the one that opened as `label`.
-    pub(super) fn is_open(&self, label: usize, audience: &Audience) -> bool {
+    pub(super) fn is_open(&self, label: usize, sockets: &Sockets) -> bool {
         let recorded = &self.timeline.labels[label].client;
         match self.clients.get(recorded) {
-            Some(client) => self.socket(label, client, audience).is_some(),
+            Some(client) => self.socket(label, client, sockets).is_some(),
             None => true,
         }
     }
 
     /// The recorded socket `label` closed: the caller's socket that stood for it, which must close, too.
-    pub(super) fn close(&mut self, label: usize, audience: &Audience) -> Option<u64> {
+    pub(super) fn close(&mut self, label: usize, sockets: &Sockets) -> Option<u64> {
         let recorded = self.timeline.labels[label].client.clone();
         let client = self.clients.get(&recorded);
-        let socket = client.and_then(|client| self.socket(label, client, audience));
+        let socket = client.and_then(|client| self.socket(label, client, sockets));
         let socket = socket.or_else(|| self.bound.get(&label).copied())?;
         self.bound.insert(label, socket);
         Some(socket)
     }
 
     /// The sockets that hear this frame, in the callers' world.
-    pub(super) fn listeners(&mut self, heard: &Heard, audience: &Audience) -> Vec<u64> {
+    pub(super) fn recipients(&mut self, heard: &ReceivedFrame, sockets: &Sockets) -> Vec<u64> {
         let label = &self.timeline.labels[heard.label];
         let prompt = heard.prompt.and_then(|k| {
             Some((
@@ -217,8 +219,8 @@ impl Run {
                 return Vec::new();
             };
             let socket = match self.clients.get(&label.client) {
-                Some(current) if current == client => self.socket(heard.label, client, audience),
-                _ => audience.of(client),
+                Some(current) if current == client => self.socket(heard.label, client, sockets),
+                _ => sockets.of(client),
             };
             if let Some(socket) = socket {
                 self.bound.insert(heard.label, socket);
@@ -226,9 +228,9 @@ impl Run {
             return socket.into_iter().collect();
         }
         // Meant for everybody: each hears the copy of the recorded socket that it stands for, once.
-        let sockets = audience
+        let sockets = sockets
             .registered()
-            .filter(|(client, socket)| self.ear(client, *socket) == Some(heard.label));
+            .filter(|(client, socket)| self.listener(client, *socket) == Some(heard.label));
         let sockets: Vec<u64> = sockets.map(|(_, socket)| socket).collect();
         if let (true, Some(socket)) = (label.addressed, sockets.first()) {
             self.bound.insert(heard.label, *socket);
@@ -237,37 +239,37 @@ impl Run {
     }
 
     /// The caller's socket that stands for `label`, if that is the one that its client listens with.
-    fn socket(&self, label: usize, client: &str, audience: &Audience) -> Option<u64> {
-        let ear = self.ears.get(&self.timeline.labels[label].client)?;
-        audience
+    fn socket(&self, label: usize, client: &str, sockets: &Sockets) -> Option<u64> {
+        let listener = self.listeners.get(&self.timeline.labels[label].client)?;
+        sockets
             .of(client)
-            .filter(|socket| ear.label == label && *socket > ear.after)
+            .filter(|socket| listener.label == label && *socket > listener.after)
     }
 
     /// The recorded socket whose broadcasts a caller's socket hears.
-    fn ear(&self, client: &str, socket: u64) -> Option<usize> {
+    fn listener(&self, client: &str, socket: u64) -> Option<usize> {
         let recorded: Vec<&String> = self
             .clients
             .iter()
             .filter(|(recorded, theirs)| *theirs == client && self.timeline.listens(recorded))
             .map(|(recorded, _)| recorded)
             .collect();
-        let ears = |recorded: &&String| {
-            self.ears
+        let listeners = |recorded: &&String| {
+            self.listeners
                 .get(*recorded)
-                .filter(|ear| socket > ear.after)
-                .map(|ear| ear.label)
+                .filter(|listener| socket > listener.after)
+                .map(|listener| listener.label)
         };
         if recorded.is_empty() {
             // An observer. Where the recording has none, it hears what the submitter's socket does.
-            let open = self.ears.values().map(|ear| ear.label);
+            let open = self.listeners.values().map(|listener| listener.label);
             return self.timeline.observer().or_else(|| open.min());
         }
-        recorded.iter().filter_map(ears).min()
+        recorded.iter().filter_map(listeners).min()
     }
 }
 
-impl Run {
+impl Playback {
     /// The node that a client is told on connecting: of its own running prompt.
     pub(super) fn node_of(&self, client: &str) -> Option<&str> {
         let running = &self.posted[self.running()?];
@@ -280,7 +282,7 @@ impl Run {
     pub(super) fn history(&self, k: usize) -> Value {
         let posted = &self.posted[k];
         let mut entry = match &self.timeline.prompts[k].history {
-            Some(recorded) => self.wording(Some(k)).value(recorded),
+            Some(recorded) => self.substitution(Some(k)).value(recorded),
             // Its history was never read in the recording: that it ended is all we know.
             None => {
                 json!({"outputs": {}, "status": {"status_str": "success", "completed": true, "messages": []}})

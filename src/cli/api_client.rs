@@ -12,7 +12,7 @@ use crate::config::Secret;
 
 /// Where the relay is.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct RelayArg {
+pub(super) struct ApiClient {
     /// The relay's address
     #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = super::serve::comfyui_url, value_name = "URL")]
     relay: Url,
@@ -31,7 +31,7 @@ pub(super) struct RelayArg {
 
 /// What a relay answers to a job that it takes.
 #[derive(Debug, Deserialize)]
-pub(super) struct Accepted {
+pub(super) struct SubmitResponse {
     pub(super) job_id: String,
     pub(super) prompt_id: String,
     pub(super) backend: String,
@@ -41,7 +41,7 @@ pub(super) struct Accepted {
 
 /// A message of a job's socket, as far as it is shown here.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Message {
+pub(super) struct JobMessage {
     pub(super) r#type: String,
     #[serde(default)]
     pub(super) status: String,
@@ -59,7 +59,7 @@ pub(super) struct Message {
     pub(super) code: Option<String>,
 }
 
-impl RelayArg {
+impl ApiClient {
     pub(super) fn new(relay: Url) -> Self {
         Self { relay, token: None }
     }
@@ -79,7 +79,7 @@ impl RelayArg {
     }
 
     /// Hands in a job.
-    pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<Accepted> {
+    pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<SubmitResponse> {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let mut request = client.post(self.at("api/anime/jobs")).json(job);
         if let Some(token) = &self.token {

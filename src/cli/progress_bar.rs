@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::Message;
+use super::api_client::JobMessage;
 
 /// How often the bar moves on its own, so that one sees that it lives.
 const SPIN: Duration = Duration::from_millis(120);
@@ -34,7 +34,7 @@ impl JobBar {
     }
 
     /// Shows a `progress` message.
-    pub(super) fn show(&mut self, message: &Message) {
+    pub(super) fn show(&mut self, message: &JobMessage) {
         let line = match message.estimated_remaining {
             Some(seconds) if message.status == "processing" => {
                 format!("{}, about {} left", message.message, duration(seconds))
@@ -51,7 +51,7 @@ impl JobBar {
     }
 
     /// Leaves the job's end on the screen.
-    pub(super) fn finish(&self, message: &Message) {
+    pub(super) fn finish(&self, message: &JobMessage) {
         let details = [message.error.as_deref(), message.output_path.as_deref()];
         let mut line = message.message.clone();
         for detail in details.into_iter().flatten() {

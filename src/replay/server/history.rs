@@ -1,12 +1,12 @@
-//! [`Archive`]: the history that callers read.
+//! [`PromptHistory`]: the history that callers read.
 
 use serde_json::{Map, Value};
 
 /// History entries by prompt id, oldest first. A later prompt of the same id takes its predecessor's place.
 #[derive(Debug, Default)]
-pub(super) struct Archive(Vec<(String, Value)>);
+pub(super) struct PromptHistory(Vec<(String, Value)>);
 
-impl Archive {
+impl PromptHistory {
     /// Enters a prompt that has ended.
     pub(super) fn enter(&mut self, id: &str, entry: Value) {
         match self.0.iter_mut().find(|(known, _)| known == id) {

@@ -1,17 +1,17 @@
-//! What callers ask of a [`Stage`] over HTTP, each as a function that returns the answer.
+//! What callers ask of a [`SharedState`] over HTTP, each as a function that returns the answer.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::audience::Outgoing;
-use super::run::{Posted, Run, State};
-use super::stage::{Live, Stage};
-use super::timeline::Timeline;
-use super::wording::dumps;
+use super::sockets::Outgoing;
+use super::state::{SharedState, State};
+use crate::replay::playback::{Playback, PostedPrompt, PromptState};
+use crate::replay::substitution::dumps;
+use crate::replay::timeline::Timeline;
 
-impl Stage {
+impl SharedState {
     /// `POST /prompt`: the status and the answer.
     pub(super) fn post(&self, body: &Value) -> (u16, Value) {
         let mut live = self.live();
@@ -20,21 +20,21 @@ impl Stage {
         };
         let answer = live.take(place, body);
         drop(live);
-        self.stirred.notify_one();
+        self.changed.notify_one();
         answer
     }
 
     /// `GET /queue`.
     pub(super) fn queue(&self) -> Value {
         let live = self.live();
-        let listed = |state: State| {
-            let posted = live.runs.iter().flat_map(|run| &run.posted);
+        let listed = |state: PromptState| {
+            let posted = live.playbacks.iter().flat_map(|playback| &playback.posted);
             posted
                 .filter(|prompt| prompt.state == state)
-                .map(Posted::listed)
+                .map(PostedPrompt::listed)
                 .collect::<Value>()
         };
-        json!({"queue_running": listed(State::Running), "queue_pending": listed(State::Pending)})
+        json!({"queue_running": listed(PromptState::Running), "queue_pending": listed(PromptState::Pending)})
     }
 
     /// `GET /prompt`.
@@ -45,43 +45,53 @@ impl Stage {
     /// `POST /queue`: takes pending prompts out of the queue. Others are left alone, without a word.
     pub(super) fn delete_pending(&self, body: &Value) {
         let mut live = self.live();
-        let posted = live.runs.iter_mut().flat_map(|run| &mut run.posted);
+        let posted = live
+            .playbacks
+            .iter_mut()
+            .flat_map(|playback| &mut playback.posted);
         let named =
-            posted.filter(|prompt| prompt.state == State::Pending && names(body, &prompt.id));
-        if named.map(Posted::break_off).count() > 0 {
+            posted.filter(|prompt| prompt.state == PromptState::Pending && names(body, &prompt.id));
+        if named.map(PostedPrompt::break_off).count() > 0 {
             live.tell_remaining();
         }
         drop(live);
-        self.stirred.notify_one();
+        self.changed.notify_one();
     }
 
     /// `GET /history/{id}`.
     pub(super) fn history(&self, id: &str) -> Value {
         let mut live = self.live();
-        let entry = live.archive.of(id);
-        let posted = live.runs.iter_mut().flat_map(|run| &mut run.posted);
+        let entry = live.history.of(id);
+        let posted = live
+            .playbacks
+            .iter_mut()
+            .flat_map(|playback| &mut playback.posted);
         for prompt in posted.filter(|prompt| prompt.id == id) {
             if entry.is_some() {
-                prompt.learned |= prompt.state == State::Over;
+                prompt.learned |= prompt.state == PromptState::Over;
             } else if prompt.announced {
                 prompt.early_reads = prompt.early_reads.saturating_sub(1);
             }
         }
         drop(live);
-        self.stirred.notify_one();
+        self.changed.notify_one();
         entry.unwrap_or_else(|| json!({}))
     }
 
     /// `GET /history`, of the newest `count`.
     pub(super) fn recent_history(&self, count: usize) -> Value {
         let mut live = self.live();
-        let ids = live.archive.newest(count);
-        for prompt in live.runs.iter_mut().flat_map(|run| &mut run.posted) {
-            prompt.learned |= prompt.state == State::Over && ids.contains(&prompt.id);
+        let ids = live.history.newest(count);
+        for prompt in live
+            .playbacks
+            .iter_mut()
+            .flat_map(|playback| &mut playback.posted)
+        {
+            prompt.learned |= prompt.state == PromptState::Over && ids.contains(&prompt.id);
         }
-        let list = live.archive.list(&ids);
+        let list = live.history.list(&ids);
         drop(live);
-        self.stirred.notify_one();
+        self.changed.notify_one();
         list
     }
 
@@ -89,7 +99,7 @@ impl Stage {
     pub(super) fn delete_history(&self, body: &Value) {
         let mut live = self.live();
         if body["clear"] == true {
-            live.archive.clear();
+            live.history.clear();
         }
         for id in body["delete"]
             .as_array()
@@ -97,35 +107,36 @@ impl Stage {
             .flatten()
             .filter_map(Value::as_str)
         {
-            live.archive.forget(id);
+            live.history.forget(id);
         }
     }
 
-    /// `POST /interrupt`: breaks off the running prompt, at once, where the recording let it run on.
+    /// `POST /interrupt`: breaks off the running prompt, at once, where the recording let it playback on.
     pub(super) fn interrupt(&self, body: &Value) {
         let live = &mut *self.live();
-        let Some(run) = live.runs.front_mut() else {
+        let Some(playback) = live.playbacks.front_mut() else {
             return;
         };
-        let Some(k) = run.running() else { return };
+        let Some(k) = playback.running() else { return };
         let wanted = body["prompt_id"].as_str();
-        if run.timeline.honours_ids && wanted.is_some_and(|id| id != run.posted[k].id) {
+        if playback.timeline.honours_ids && wanted.is_some_and(|id| id != playback.posted[k].id) {
             return;
         }
-        let interrupted = run.interrupt(k);
-        let ended =
-            json!({"type": "executing", "data": {"node": null, "prompt_id": run.posted[k].id}});
-        live.archive
-            .enter(&run.posted[k].id, run.interrupted_history(k, &interrupted));
-        let client = run.posted[k].client.clone();
-        live.audience.broadcast(&dumps(
+        let interrupted = playback.interrupt(k);
+        let ended = json!({"type": "executing", "data": {"node": null, "prompt_id": playback.posted[k].id}});
+        live.history.enter(
+            &playback.posted[k].id,
+            playback.interrupted_history(k, &interrupted),
+        );
+        let client = playback.posted[k].client.clone();
+        live.sockets.broadcast(&dumps(
             &json!({"type": "execution_interrupted", "data": interrupted}),
         ));
         live.tell_remaining();
-        if let Some(socket) = client.and_then(|client| live.audience.of(&client)) {
-            live.audience.send(socket, Outgoing::Text(dumps(&ended)));
+        if let Some(socket) = client.and_then(|client| live.sockets.of(&client)) {
+            live.sockets.send(socket, Outgoing::Text(dumps(&ended)));
         }
-        self.stirred.notify_one();
+        self.changed.notify_one();
     }
 
     /// `GET /system_stats`.
@@ -136,8 +147,8 @@ impl Stage {
     }
 }
 
-impl Live {
-    /// The run that a prompt with this graph belongs to, which is begun if need be.
+impl State {
+    /// The playback that a prompt with this graph belongs to, which is begun if need be.
     fn place(&mut self, graph: &Value) -> Option<usize> {
         let begins = |timeline: &Timeline| {
             timeline
@@ -145,13 +156,13 @@ impl Live {
                 .first()
                 .is_some_and(|first| first.graph == *graph)
         };
-        if let Some(last) = self.runs.back()
+        if let Some(last) = self.playbacks.back()
             && let Some(next) = last.next()
             && (self.playlist.len() == 1
                 || last.timeline.prompts[next].graph == *graph
                 || !self.playlist.iter().any(|timeline| begins(timeline)))
         {
-            return Some(self.runs.len() - 1);
+            return Some(self.playbacks.len() - 1);
         }
         let count = self.playlist.len();
         let in_turn = (0..count).map(|step| (self.turn + step) % count);
@@ -163,18 +174,19 @@ impl Live {
         let index = *of_graph.or(free.first())?;
         self.begun[index] = true;
         self.turn = (index + 1) % count;
-        if let Some(last) = self.runs.back_mut() {
+        if let Some(last) = self.playbacks.back_mut() {
             last.abandoned = true;
         }
-        self.runs.push_back(Run::new(self.playlist[index].clone()));
-        Some(self.runs.len() - 1)
+        self.playbacks
+            .push_back(Playback::new(self.playlist[index].clone()));
+        Some(self.playbacks.len() - 1)
     }
 
-    /// Takes a caller's prompt for the next one of a run, and answers as the recorded server did.
+    /// Takes a caller's prompt for the next one of a playback, and answers as the recorded server did.
     fn take(&mut self, place: usize, body: &Value) -> (u16, Value) {
-        let run = &mut self.runs[place];
-        let k = run.posted.len();
-        let timeline = run.timeline.clone();
+        let playback = &mut self.playbacks[place];
+        let k = playback.posted.len();
+        let timeline = playback.timeline.clone();
         let expected = &timeline.prompts[k];
         let mut number = expected.answer["number"].clone();
         if expected.id.is_some() && body.get("number").is_none() {
@@ -197,21 +209,25 @@ impl Live {
             extra_data["create_time"] = json!(now_ms());
         }
         let refused = expected.id.is_none();
-        run.take(Posted {
+        playback.take(PostedPrompt {
             id: wished.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
             client,
             graph: body["prompt"].clone(),
             extra_data,
             number: number.clone(),
             outputs: expected.outputs(),
-            state: if refused { State::Over } else { State::Pending },
+            state: if refused {
+                PromptState::Over
+            } else {
+                PromptState::Pending
+            },
             broken: refused,
             quiet: false,
             announced: false,
             early_reads: expected.early_reads,
             learned: false,
         });
-        let mut answer = run.wording(Some(k)).value(&expected.answer);
+        let mut answer = playback.substitution(Some(k)).value(&expected.answer);
         if !refused {
             answer["number"] = number;
         }
@@ -219,7 +235,7 @@ impl Live {
     }
 }
 
-impl Run {
+impl Playback {
     /// Breaks off prompt `k`: the data of its `execution_interrupted`.
     fn interrupt(&mut self, k: usize) -> Value {
         let stamped = self.timeline.stamped;

@@ -1,4 +1,4 @@
-//! A caller's WebSocket: writes what the stage gives it, and listens for little.
+//! A caller's WebSocket: writes what the state gives it, and listens for little.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use hyper_tungstenite::tungstenite::{Error, Message};
 use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use serde_json::Value;
 
-use super::audience::Outgoing;
-use super::stage::Stage;
+use super::sockets::Outgoing;
+use super::state::SharedState;
 
-/// The largest message a caller may send, in bytes: as much as a request's body.
-const MAX_MESSAGE: usize = super::server::MAX_BODY;
+/// The largest message that a client may send, in bytes.
+pub(super) const MAX_MESSAGE: usize = 64 << 20;
 
 /// How sockets are set up.
 pub(super) fn config() -> WebSocketConfig {
@@ -23,20 +23,24 @@ pub(super) fn config() -> WebSocketConfig {
 }
 
 /// Serves one socket until either side closes it.
-pub(super) async fn serve(stage: Arc<Stage>, upgrade: HyperWebsocket, client: Option<String>) {
+pub(super) async fn serve(
+    state: Arc<SharedState>,
+    upgrade: HyperWebsocket,
+    client: Option<String>,
+) {
     let Ok(mut socket) = upgrade.await else {
         return;
     };
-    let (id, mut incoming) = stage.join(client);
-    let seat = Seat { stage, id };
+    let (id, mut incoming) = state.join(client);
+    let registration = Registration { state, id };
     let mut first = true;
     loop {
         let done = tokio::select! {
-            // What was given is written before we listen: the order of frames and goodbyes is the stage's.
+            // What was given is written before we listen: the order of frames and goodbyes is the state's.
             biased;
             outgoing = incoming.recv() => write(&mut socket, outgoing).await,
             message = socket.next() => match message {
-                Some(Ok(message)) => seat.heard(&mut socket, message, &mut first).await,
+                Some(Ok(message)) => registration.heard(&mut socket, message, &mut first).await,
                 Some(Err(_)) | None => Ok(true),
             },
         };
@@ -46,19 +50,19 @@ pub(super) async fn serve(stage: Arc<Stage>, upgrade: HyperWebsocket, client: Op
     }
 }
 
-/// A place in the audience, given up however the socket ends.
-struct Seat {
-    stage: Arc<Stage>,
+/// A place in the sockets, given up however the socket ends.
+struct Registration {
+    state: Arc<SharedState>,
     id: u64,
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.stage.leave(self.id);
+        self.state.leave(self.id);
     }
 }
 
-impl Seat {
+impl Registration {
     /// A message came: true if it was the last. Only the very first can be answered.
     async fn heard(
         &self,
@@ -69,13 +73,13 @@ impl Seat {
         match message {
             Message::Close(_) => {
                 // The registration goes before the caller knows that the close was heard, and connects again.
-                self.stage.leave(self.id);
+                self.state.leave(self.id);
                 socket.flush().await?;
                 return Ok(true);
             }
             Message::Text(text) => {
                 let event: Value = serde_json::from_str(&text).unwrap_or_default();
-                let flags = self.stage.feature_flags();
+                let flags = self.state.feature_flags();
                 if let (true, true, Some(flags)) = (*first, event["type"] == "feature_flags", flags)
                 {
                     socket.send(Message::text(flags)).await?;
@@ -91,7 +95,7 @@ impl Seat {
     }
 }
 
-/// Does what the stage says: true if it was the last.
+/// Does what the state says: true if it was the last.
 async fn write(
     socket: &mut HyperWebsocketStream,
     outgoing: Option<Outgoing>,

@@ -11,7 +11,7 @@ use crate::config::{AccessConfig, KeySource, LimitConfig, Origins, Secret, TlsCo
 /// Who is let in, and how many of them.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Access")]
-pub(super) struct AccessArgs {
+pub(in crate::cli) struct AccessOptions {
     /// The secret that tokens are signed with (HS256), at least 32 bytes; better in the environment,
     /// where nobody sees it in a list of processes
     #[arg(
@@ -76,13 +76,13 @@ pub(super) struct AccessArgs {
     tls_key: Option<PathBuf>,
 
     #[command(flatten)]
-    limits: LimitArgs,
+    limits: LimitOptions,
 }
 
 /// How much is borne from one client.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits (0 for none)")]
-struct LimitArgs {
+struct LimitOptions {
     /// Requests a second from one address, and with tokens of one sub
     #[arg(long, env = "RATE_LIMIT_REQUESTS", default_value_t = LimitConfig::default().requests, value_name = "PER_SECOND")]
     rate_limit_requests: u32,
@@ -111,9 +111,9 @@ enum Page {
     At(Url),
 }
 
-impl AccessArgs {
+impl AccessOptions {
     /// Who is let in at an address. Fails where that would be everybody on a network.
-    pub(super) fn access(&self, listen: SocketAddr) -> anyhow::Result<AccessConfig> {
+    pub(in crate::cli) fn access(&self, listen: SocketAddr) -> anyhow::Result<AccessConfig> {
         let keys = match (&self.auth_jwt_secret, &self.auth_jwks_file) {
             (Some(secret), _) => Some(KeySource::Secret(secret.clone())),
             (None, Some(file)) => Some(KeySource::File(file.clone())),
@@ -152,7 +152,7 @@ impl AccessArgs {
         }
     }
 
-    pub(super) fn limits(&self) -> LimitConfig {
+    pub(in crate::cli) fn limits(&self) -> LimitConfig {
         LimitConfig {
             requests: self.limits.rate_limit_requests,
             attempts: self.limits.rate_limit_connections,
@@ -162,7 +162,7 @@ impl AccessArgs {
         }
     }
 
-    pub(super) fn tls(&self) -> Option<TlsConfig> {
+    pub(in crate::cli) fn tls(&self) -> Option<TlsConfig> {
         Some(TlsConfig {
             certificate: self.tls_cert.clone()?,
             key: self.tls_key.clone()?,
@@ -171,7 +171,7 @@ impl AccessArgs {
 }
 
 /// Refuses to listen where others than this machine can come, with what to do about it.
-pub(super) fn keep_private(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
+pub(in crate::cli) fn keep_private(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
     if !listen.ip().to_canonical().is_loopback() {
         bail!("on {listen} (--listen, LISTEN) everybody could do everything: {remedy}");
     }
