@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Every event is folded, but a job whose status stays the same is published ten times a second at the
-//! most (`relay/pace.rs`): the newest state is held back until then, never dropped.
+//! most (`relay/throttle.rs`): the newest state is held back until then, never dropped.
 //!
 //! # Where this differs from a first sketch of the design
 //!

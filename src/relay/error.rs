@@ -34,7 +34,7 @@ pub enum RelayError {
     BackendUnreachable(String),
     /// Another relay on the same database follows the server.
     #[error("another relay follows ComfyUI at {0}; ask that one, or try again when it is gone")]
-    HeldElsewhere(String),
+    HeldByPeer(String),
     /// The server answers, but in no useful way.
     #[error("ComfyUI at {backend} did not do it: {source}")]
     Backend {

@@ -213,7 +213,7 @@ impl From<RelayError> for ApiError {
             RelayError::BackendUnreachable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "backend_unreachable")
             }
-            RelayError::HeldElsewhere(_) => {
+            RelayError::HeldByPeer(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "backend_held_elsewhere")
             }
             RelayError::Backend { .. } => (StatusCode::BAD_GATEWAY, "backend_error"),

@@ -152,7 +152,7 @@ fn cursor(text: &str) -> Result<Cursor, ApiError> {
 
 /// `GET /api/anime/jobs/{job_id}`.
 pub(super) async fn show(edge: &ServerState, job: &JobId) -> Result<Response<Body>, ApiError> {
-    edge.relay.discover(job).await?;
+    edge.relay.lookup(job).await?;
     let view = edge
         .relay
         .job(job)
@@ -162,7 +162,7 @@ pub(super) async fn show(edge: &ServerState, job: &JobId) -> Result<Response<Bod
 
 /// `POST /api/anime/jobs/{job_id}/cancel`.
 pub(super) async fn cancel(edge: &ServerState, job: &JobId) -> Result<Response<Body>, ApiError> {
-    edge.relay.discover(job).await?;
+    edge.relay.lookup(job).await?;
     edge.relay.cancel(job).await?;
     let answer = json!({"job_id": job, "message": "ComfyUI was asked to cancel it"});
     Ok(body::json(StatusCode::ACCEPTED, &answer))

@@ -27,14 +27,14 @@ pub(super) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
     let deadline = Instant::now() + wait;
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
-        match relay.discover(&job).await {
+        match relay.lookup(&job).await {
             Ok(()) | Err(RelayError::JobNotFound(_)) => None,
             Err(error) => Some(Missed::Unanswered(error)),
         }
     };
     let last = async move {
         sleep_until(deadline).await;
-        let found = late_relay.discover(&late_job).await;
+        let found = late_relay.lookup(&late_job).await;
         found.err().map(Missed::Absent)
     };
     let looks = stream::once(first).chain(stream::once(last));

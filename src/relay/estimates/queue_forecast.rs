@@ -8,19 +8,19 @@ use crate::estimate::Estimate;
 
 /// How long the prompts in a backend's queue will take, as of the last look at it.
 #[derive(Debug, Default)]
-pub(super) struct QueueForecast {
+pub(in crate::relay) struct QueueForecast {
     running: HashMap<String, Running>,
     waiting: HashMap<String, Estimate>,
 }
 
 /// What a queue is predicted to take, by the plans of its prompts.
 #[derive(Debug, Default)]
-pub(super) struct Prediction {
+pub(in crate::relay) struct QueuePrediction {
     /// For each prompt that runs: from its start to its end.
-    pub(super) running: HashMap<String, Estimate>,
+    pub(in crate::relay) running: HashMap<String, Estimate>,
     /// For each prompt that waits: from the end of the running one to its own end. Those behind the
     /// first one of which nothing is known are missing.
-    pub(super) waiting: HashMap<String, Estimate>,
+    pub(in crate::relay) waiting: HashMap<String, Estimate>,
 }
 
 /// A prompt that runs.
@@ -41,9 +41,9 @@ impl Running {
 
 impl QueueForecast {
     /// Takes note of a queue. `live` is what a running prompt has left, where its own events tell it.
-    pub(super) fn saw(
+    pub(in crate::relay) fn update(
         &mut self,
-        predicted: Prediction,
+        predicted: QueuePrediction,
         live: impl Fn(&str) -> Option<Estimate>,
         now: Timestamp,
     ) {
@@ -65,19 +65,24 @@ impl QueueForecast {
     }
 
     /// Takes note of what a running prompt has left, as its own events tell it.
-    pub(super) fn heard(&mut self, prompt_id: &str, estimate: Estimate, now: Timestamp) {
+    pub(in crate::relay) fn update_running(
+        &mut self,
+        prompt_id: &str,
+        estimate: Estimate,
+        now: Timestamp,
+    ) {
         if let Some(running) = self.running.get_mut(prompt_id) {
             *running = Running { estimate, at: now };
         }
     }
 
     /// The queue is not known any more. Since when a prompt runs is kept, should it run still.
-    pub(super) fn lose(&mut self) {
+    pub(in crate::relay) fn clear(&mut self) {
         self.waiting.clear();
     }
 
     /// When a prompt ends that waits; unknown where it is not in the queue.
-    pub(super) fn of(&self, prompt_id: &str, now: Timestamp) -> Estimate {
+    pub(in crate::relay) fn of(&self, prompt_id: &str, now: Timestamp) -> Estimate {
         if let Some(running) = self.running.get(prompt_id) {
             // Its start was not heard yet.
             return running.left(now);
@@ -106,9 +111,9 @@ mod tests {
         }
     }
 
-    fn predicted(running: Option<f64>) -> Prediction {
+    fn predicted(running: Option<f64>) -> QueuePrediction {
         let whole = running.map_or_else(Estimate::default, takes);
-        Prediction {
+        QueuePrediction {
             running: HashMap::from([("r".to_owned(), whole)]),
             waiting: HashMap::from([("w".to_owned(), takes(5.0))]),
         }
@@ -121,10 +126,10 @@ mod tests {
     #[test]
     fn a_foreign_prompt_has_left_what_it_had_when_it_was_first_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.saw(predicted(Some(10.0)), |_| None, at(0));
+        forecast.update(predicted(Some(10.0)), |_| None, at(0));
         assert_eq!(waits(&forecast, 0), Some(15.0));
         assert_eq!(waits(&forecast, 4), Some(11.0));
-        forecast.saw(predicted(Some(20.0)), |_| None, at(6));
+        forecast.update(predicted(Some(20.0)), |_| None, at(6));
         assert_eq!(waits(&forecast, 6), Some(9.0));
         assert_eq!(waits(&forecast, 60), Some(5.0), "never below zero");
     }
@@ -132,23 +137,23 @@ mod tests {
     #[test]
     fn what_is_known_late_counts_from_when_it_was_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.saw(predicted(None), |_| None, at(0));
+        forecast.update(predicted(None), |_| None, at(0));
         assert_eq!(waits(&forecast, 1), None);
-        forecast.saw(predicted(Some(10.0)), |_| None, at(2));
+        forecast.update(predicted(Some(10.0)), |_| None, at(2));
         assert_eq!(waits(&forecast, 2), Some(13.0));
     }
 
     #[test]
     fn live_news_of_the_running_prompt_move_those_that_wait() {
         let mut forecast = QueueForecast::default();
-        forecast.saw(predicted(Some(10.0)), |_| Some(takes(8.0)), at(0));
+        forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), at(0));
         assert_eq!(waits(&forecast, 1), Some(12.0));
-        forecast.heard("r", takes(30.0), at(1));
+        forecast.update_running("r", takes(30.0), at(1));
         assert_eq!(waits(&forecast, 1), Some(35.0));
-        forecast.heard("x", takes(99.0), at(1));
+        forecast.update_running("x", takes(99.0), at(1));
         assert_eq!(waits(&forecast, 2), Some(34.0));
         assert_eq!(forecast.of("x", at(2)).remaining, None);
-        forecast.lose();
+        forecast.clear();
         assert_eq!(waits(&forecast, 2), None);
     }
 }

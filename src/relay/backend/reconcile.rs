@@ -8,11 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use super::Relay;
-use super::backend::Backend;
-use super::plans::Plans;
 use crate::comfy::{HistoryEntry, Queue, QueuePosition, RestError};
 use crate::job::{Event, JobId, Reason, Status};
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::estimates::queue_plans::Plans;
 
 /// How soon the history is read again where an entry is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -25,21 +25,21 @@ const REST_FACTOR: u32 = 4;
 const MAX_LOOK: Duration = Duration::from_secs(5);
 
 /// An open job, as far as it matters here.
-struct Open {
+struct OpenJob {
     id: JobId,
     prompt_id: String,
     waits: bool,
-    called_off: bool,
+    cancel_requested: bool,
     ending: bool,
     planned: bool,
-    seen_at_loss: u64,
+    disconnects_when_seen: u64,
     created_at: Timestamp,
 }
 
 impl Relay {
     /// Reconciles a backend's jobs until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
-    pub(super) async fn reconcile(self, index: usize, backend: Arc<Backend>) {
+    pub(in crate::relay) async fn reconcile(self, index: usize, backend: Arc<Backend>) {
         let mut next_look = None;
         let mut rested_at = Instant::now();
         let mut failed = false;
@@ -47,11 +47,11 @@ impl Relay {
         loop {
             let asked = async {
                 sleep_until(rested_at).await;
-                backend.look_soon.notified().await;
+                backend.reconcile_soon.notified().await;
             };
             tokio::select! {
                 () = self.stopping() => return,
-                () = backend.look_now.notified() => {}
+                () = backend.reconcile_now.notified() => {}
                 () = asked => {}
                 () = rest_until(next_look) => {}
             }
@@ -60,7 +60,7 @@ impl Relay {
                 next_look = None;
                 continue;
             }
-            self.recall_history(&backend);
+            self.start_history_replay(&backend);
             let began_at = Instant::now();
             let looked = tokio::select! {
                 // A server that hangs must not hold up the end.
@@ -98,39 +98,45 @@ impl Relay {
         backend: &Backend,
         plans: &mut Plans,
     ) -> Result<Option<Duration>, RestError> {
-        self.ask_version(backend).await?;
+        self.fetch_version(backend).await?;
         let open = self.open(index);
         if open.is_empty() {
             // The length of the queue comes over the socket.
             return Ok(None);
         }
-        let (ending, running): (Vec<Open>, Vec<Open>) =
+        let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
             open.into_iter().partition(|open| open.ending);
         let mut due = !ending.is_empty();
         let mut missing = Vec::new();
         for open in ending {
-            match self.ask_history(backend, &open.id, &open.prompt_id).await? {
+            match self
+                .fetch_history(backend, &open.id, &open.prompt_id)
+                .await?
+            {
                 Some(Some(entry)) => self.read(backend, &open, entry),
                 // In the end, what was heard on the socket has to do.
                 Some(None) | None => missing.push(open),
             }
         }
         // A loss that comes after the question may come before the answer is of any worth.
-        let losses = backend.state().losses;
-        let queue = self.ask_queue(backend).await?;
+        let disconnects = backend.state().disconnects;
+        let queue = self.fetch_queue(backend).await?;
         self.forecast(index, backend, plans, queue.as_ref());
-        let standing = |open: &Open| {
+        let standing = |open: &OpenJob| {
             let queue = queue.as_ref()?;
             Some((queue, queue.position(&open.prompt_id)?))
         };
         let mut kept = HashSet::new();
         for open in running {
             if let Some((queue, standing)) = standing(&open) {
-                kept.insert(open.seen_at_loss);
-                self.standing(backend, &open, standing, queue, losses);
+                kept.insert(open.disconnects_when_seen);
+                self.standing(backend, &open, standing, queue, disconnects);
                 continue;
             }
-            match self.ask_history(backend, &open.id, &open.prompt_id).await? {
+            match self
+                .fetch_history(backend, &open.id, &open.prompt_id)
+                .await?
+            {
                 Some(Some(entry)) if self.is_heard_out(backend, &open) => {
                     self.read(backend, &open, entry)
                 }
@@ -144,17 +150,17 @@ impl Relay {
         missing.retain(|open| standing(open).is_none());
         due |= !missing.is_empty();
         for mut open in missing {
-            if kept.contains(&open.seen_at_loss) {
+            if kept.contains(&open.disconnects_when_seen) {
                 // Before the next loss takes the evidence away: this is the server that had the prompt.
-                open.seen_at_loss = losses;
+                open.disconnects_when_seen = disconnects;
                 if let Some(entry) = self.jobs().get_mut(&open.id) {
-                    entry.seen_at_loss = losses;
+                    entry.disconnects_when_seen = disconnects;
                 }
             }
             self.miss(backend, &open).await?;
         }
         if let Some(queue) = &queue {
-            self.notice_silence(backend, queue);
+            self.replace_stale_socket(backend, queue);
         }
         let pause = match due {
             true => DUE_INTERVAL.min(self.comfy_config().poll_interval),
@@ -164,41 +170,41 @@ impl Relay {
         Ok(any_open.then_some(pause))
     }
 
-    fn open(&self, index: usize) -> Vec<Open> {
+    fn open(&self, index: usize) -> Vec<OpenJob> {
         let jobs = self.jobs();
         let open = jobs.open(index).filter_map(|entry| {
-            Some(Open {
+            Some(OpenJob {
                 id: entry.job.id().clone(),
                 prompt_id: entry.job.prompt_id()?.to_owned(),
                 waits: entry.job.status() == Status::Queued,
-                called_off: entry.called_off,
+                cancel_requested: entry.cancel_requested,
                 ending: entry.job.is_ending(),
                 planned: !entry.job.plan().is_empty(),
-                seen_at_loss: entry.seen_at_loss,
+                disconnects_when_seen: entry.disconnects_when_seen,
                 created_at: entry.job.created_at(),
             })
         });
-        let mut open: Vec<Open> = open.collect();
+        let mut open: Vec<OpenJob> = open.collect();
         // Of the jobs that follow one prompt, the first one has seen the most of it: it is learned from.
         open.sort_by_key(|open| open.created_at);
         open
     }
 
-    /// The prompt runs or waits, by a queue that was asked for after `losses` losses of the socket.
+    /// The prompt runs or waits, by a queue that was asked for after `disconnects` disconnects of the socket.
     fn standing(
         &self,
         backend: &Backend,
-        open: &Open,
+        open: &OpenJob,
         standing: QueuePosition,
         queue: &Queue,
-        losses: u64,
+        disconnects: u64,
     ) {
         if let Some(entry) = self.jobs().get_mut(&open.id) {
             let client_id = queue
                 .entry(&open.prompt_id)
                 .and_then(|place| place.client_id.as_deref());
-            entry.ours = client_id == Some(backend.comfy.client_id());
-            entry.seen_at_loss = losses;
+            entry.own_client = client_id == Some(backend.comfy.client_id());
+            entry.disconnects_when_seen = disconnects;
             entry.missing_since = None;
         }
         if !open.planned
@@ -212,32 +218,32 @@ impl Relay {
         };
         let mut jobs = self.jobs();
         self.ingest_in(&mut jobs, &open.id, event);
-        self.tell_waiting(&mut jobs, &open.id);
+        self.republish_waiting(&mut jobs, &open.id);
     }
 
     /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
     /// way for a moment longer than the answer of the history.
     ///
     /// A socket that was open all the time and did not tell it hears nothing: a new one may.
-    fn is_heard_out(&self, backend: &Backend, open: &Open) -> bool {
+    fn is_heard_out(&self, backend: &Backend, open: &OpenJob) -> bool {
         let mut jobs = self.jobs();
         let Some(entry) = jobs.get_mut(&open.id) else {
             return true;
         };
-        let tells = entry.ours && !entry.over && !entry.job.is_ending();
-        let since = *entry.unheard_since.get_or_insert_with(Instant::now);
+        let tells = entry.own_client && !entry.work_done && !entry.job.is_ending();
+        let since = *entry.end_found_at.get_or_insert_with(Instant::now);
         if !tells {
             return true;
         }
         if since.elapsed() < self.comfy_config().event_grace {
             return false;
         }
-        self.notice_deafness(backend, entry.seen_at_loss);
+        self.count_missed_ending(backend, entry.disconnects_when_seen);
         true
     }
 
-    fn read(&self, backend: &Backend, open: &Open, entry: HistoryEntry) {
-        backend.state().witness = Some(open.prompt_id.clone());
+    fn read(&self, backend: &Backend, open: &OpenJob, entry: HistoryEntry) {
+        backend.state().seen_in_history = Some(open.prompt_id.clone());
         if !open.planned {
             self.ingest(&open.id, Event::Planned(entry.plan));
         }
@@ -246,13 +252,13 @@ impl Relay {
 
     /// The prompt is neither in the queue nor in the history. That can be the gap between the two;
     /// when it lasts, the prompt is gone.
-    async fn miss(&self, backend: &Backend, open: &Open) -> Result<(), RestError> {
+    async fn miss(&self, backend: &Backend, open: &OpenJob) -> Result<(), RestError> {
         let since = match self.jobs().get_mut(&open.id) {
             Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
             None => return Ok(()),
         };
         // Nobody is surprised that a prompt is gone which we have had deleted.
-        let is_expected = open.waits && open.called_off;
+        let is_expected = open.waits && open.cancel_requested;
         if !is_expected && since.elapsed() < self.comfy_config().history_gap {
             return Ok(());
         }
@@ -267,16 +273,16 @@ impl Relay {
 
     /// Whether the server that now answers is the one that had the prompt, not restarted since: the
     /// socket was never lost, or something of the time before the loss is there still.
-    async fn remembers(&self, backend: &Backend, open: &Open) -> Result<bool, RestError> {
-        let (losses, witness) = {
+    async fn remembers(&self, backend: &Backend, open: &OpenJob) -> Result<bool, RestError> {
+        let (disconnects, seen_in_history) = {
             let state = backend.state();
-            (state.losses, state.witness.clone())
+            (state.disconnects, state.seen_in_history.clone())
         };
-        if open.seen_at_loss == losses {
+        if open.disconnects_when_seen == disconnects {
             return Ok(true);
         }
-        match witness {
-            Some(witness) => match backend.comfy.rest().history(&witness).await {
+        match seen_in_history {
+            Some(seen_in_history) => match backend.comfy.rest().history(&seen_in_history).await {
                 Ok(entry) => Ok(entry.is_some()),
                 Err(error) if error.is_unreachable() => Err(error),
                 Err(_) => Ok(false),

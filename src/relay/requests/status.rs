@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Relay;
-use super::lease::Lease;
 use crate::job::{JobId, Status};
+use crate::relay::Relay;
+use crate::relay::backend::lease::Lease;
 
 /// How many jobs a monitor shows.
 const RECENT_JOBS: usize = 10;
@@ -143,7 +143,7 @@ impl Relay {
             BackendHealth {
                 name: backend.name().to_owned(),
                 status: match connected {
-                    _ if *backend.lease.borrow() == Lease::Elsewhere => "held_elsewhere",
+                    _ if *backend.lease.borrow() == Lease::HeldByPeer => "held_elsewhere",
                     true if state.is_contested() => "contested",
                     true => "connected",
                     false => "unreachable",
@@ -173,7 +173,7 @@ impl Relay {
     }
 }
 
-fn backend_status(backend: &super::Backend) -> BackendStatus {
+fn backend_status(backend: &crate::relay::Backend) -> BackendStatus {
     let connected = *backend.connected.borrow();
     let state = backend.state();
     BackendStatus {

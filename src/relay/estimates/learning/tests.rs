@@ -11,7 +11,7 @@ use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::Estimate;
 use crate::job::{Event, History, JobId, Outcome, Plan};
 use crate::recording::{FrameKind, Recording};
-use crate::relay::persist;
+use crate::relay::restore;
 use crate::store::Recorder;
 
 const BACKEND: &str = "127.0.0.1:1";
@@ -118,12 +118,12 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
         let runs = learned.runs(job);
         count += runs.len();
         let costs = runs.iter();
-        let costs = costs.map(|(node, run)| ((*node).to_owned(), kept::cost(run).unwrap()));
+        let costs = costs.map(|(node, run)| ((*node).to_owned(), stored_runs::cost(run).unwrap()));
         let costs = costs.collect();
         learned.learn(job);
         let progress = job.publish(1.0, None, job.ended_at().unwrap());
         recorder
-            .written(recorder.record(persist::record(job, Some(&costs), progress)))
+            .written(recorder.record(restore::record(job, Some(&costs), progress)))
             .await;
     }
     let runs = recorder
@@ -136,8 +136,8 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
         "{count} of {} were learned",
         runs.len()
     );
-    let mut kept: Vec<KeptJob> = KeptJob::of(BACKEND, runs).collect();
-    kept.sort_by_key(KeptJob::began_at);
+    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    kept.sort_by_key(JobRuns::began_at);
     let mut recalled = CostModel::default();
     for job in &kept {
         recalled.learn_runs(&job.backend, &job.past());
@@ -190,7 +190,7 @@ fn job(name: &str, step: f64) -> Job {
 /// However late what is older comes, it counts as older. The same for more jobs than are kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_learned_live_outweighs_what_is_recalled_later() {
-    for count in [3, MAX_LESSONS, MAX_LESSONS + 20] {
+    for count in [3, MAX_PENDING_JOBS, MAX_PENDING_JOBS + 20] {
         let relay = relay().await;
         let live: Vec<Job> = (0..count)
             .map(|number| job(&format!("job-{number}"), 0.5))
@@ -198,7 +198,7 @@ async fn what_was_learned_live_outweighs_what_is_recalled_later() {
         let old = || (0..40).map(|number| job(&format!("old-{number}"), 3.0));
         let mut wanted = CostModel::default();
         // Those that are not kept any longer are older than what is recalled.
-        let (folded, kept) = live.split_at(count.saturating_sub(MAX_LESSONS));
+        let (folded, kept) = live.split_at(count.saturating_sub(MAX_PENDING_JOBS));
         folded.iter().for_each(|job| wanted.learn(job));
         old().for_each(|job| wanted.learn(&job));
         kept.iter().for_each(|job| wanted.learn(job));
@@ -209,13 +209,13 @@ async fn what_was_learned_live_outweighs_what_is_recalled_later() {
         let teach = move |model: &mut CostModel| old().for_each(|job| model.learn(&job));
         relay.recall([], teach).await;
         assert_eq!(told(&relay.model(), &live), told(&wanted, &live), "{count}");
-        assert!(relay.0.learning.lessons().live.len() <= MAX_LESSONS);
+        assert!(relay.0.learning.pending().live.len() <= MAX_PENDING_JOBS);
         // That was the last: nothing is kept any longer.
         relay.recall([&BACKEND.to_owned()], |_| {}).await;
         relay.learn(&live[0]);
         wanted.learn(&live[0]);
         assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
-        assert!(relay.0.learning.lessons().live.is_empty());
+        assert!(relay.0.learning.pending().live.is_empty());
         relay.shutdown().await;
     }
 }
@@ -237,7 +237,7 @@ async fn a_job_that_ends_meanwhile_is_learned_on_top() {
             relay.recall([], teach).await;
         }
     });
-    let live: Vec<Job> = (0..MAX_LESSONS + 5).map(|_| learned.clone()).collect();
+    let live: Vec<Job> = (0..MAX_PENDING_JOBS + 5).map(|_| learned.clone()).collect();
     tokio::task::block_in_place(|| teaching.wait());
     for job in &live {
         relay.learn(job);
@@ -268,7 +268,7 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
         for follower in followers {
             let id = of(follower).id().clone();
             relay.ingest(&id, Event::History(History::default()));
-            relay.durable(&id).await;
+            relay.await_written(&id).await;
         }
     }
     let jobs = [job("any", 0.5)];
@@ -278,8 +278,8 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     let runs = store.node_runs(BACKEND, Timestamp::now(), 10_000).await;
     let runs = runs.unwrap();
     assert_eq!(runs.len(), 12, "the nodes of every job are kept");
-    let mut kept: Vec<KeptJob> = KeptJob::of(BACKEND, runs).collect();
-    kept.sort_by_key(KeptJob::began_at);
+    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    kept.sort_by_key(JobRuns::began_at);
     let mut recalled = CostModel::default();
     for job in &kept {
         recalled.learn_runs(&job.backend, &job.past());

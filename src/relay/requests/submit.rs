@@ -6,25 +6,25 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::Relay;
-use super::backend::Backend;
-use super::error::{RelayError, failed};
-use super::jobs::Jobs;
-use super::lease::Lease;
-use super::lookup::Found;
 use crate::comfy::{Cancellation, Rest, RestError, SubmitError, Submitted, WrongInput};
 use crate::job::{Event, Job, JobId, Plan, Report};
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::backend::lease::Lease;
+use crate::relay::error::{RelayError, failed};
+use crate::relay::registry::Registry;
+use crate::relay::requests::lookup::FoundPrompt;
 use crate::workflow;
 
 /// How long a submission waits for a socket that is being dialled again. Events go only to sockets
 /// that are open, so the socket comes first.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a prompt is looked for whose answer was lost: the server may be away for a moment.
-const FIND_PATIENCE: Duration = Duration::from_secs(5);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two looks for it.
-const FIND_PAUSE: Duration = Duration::from_millis(250);
+const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a job is to do.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl Relay {
         let job_id = match job_id {
             Some(id) => {
                 // It may be that of a job that only the store remembers.
-                self.take_up_from_store(&id).await;
+                self.restore_from_store(&id).await;
                 id
             }
             None => fresh_id(),
@@ -95,7 +95,7 @@ impl Relay {
         let taking = self.0.tasks.spawn(async move {
             tokio::select! {
                 () = relay.stopping() => Err(RelayError::Stopping),
-                taken = relay.take_graph(reservation, index, &graph) => taken,
+                taken = relay.submit_graph(reservation, index, &graph) => taken,
             }
         });
         match taking.await {
@@ -107,7 +107,7 @@ impl Relay {
         }
     }
 
-    async fn take_graph(
+    async fn submit_graph(
         &self,
         reservation: Reservation,
         index: usize,
@@ -115,12 +115,12 @@ impl Relay {
     ) -> Result<Accepted, RelayError> {
         let backend = &self.0.backends[index];
         await_socket(backend).await?;
-        let losses = backend.state().losses;
-        let submitted = hand_in(backend, graph).await?;
+        let disconnects = backend.state().disconnects;
+        let submitted = post_prompt(backend, graph).await?;
         let plan = Plan::from_graph(graph, None);
-        let found = Found { index, losses };
+        let found = FoundPrompt { index, disconnects };
         self.add(&reservation.id, &found, &submitted.prompt_id, Some(plan));
-        self.durable(&reservation.id).await;
+        self.await_written(&reservation.id).await;
         Ok(Accepted {
             job_id: reservation.id.clone(),
             prompt_id: submitted.prompt_id.clone(),
@@ -138,7 +138,7 @@ impl Relay {
     ) -> Result<Accepted, RelayError> {
         let job_id =
             job_id.unwrap_or_else(|| JobId::parse(prompt_id).unwrap_or_else(|_| fresh_id()));
-        self.take_up_from_store(&job_id).await;
+        self.restore_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, prompt_id) {
             return Ok(accepted);
         }
@@ -146,7 +146,7 @@ impl Relay {
         let only = backend.map(|_| self.choose(backend)).transpose()?;
         let found = self.locate(prompt_id, only).await?;
         self.add(&job_id, &found, prompt_id, None);
-        self.durable(&job_id).await;
+        self.await_written(&job_id).await;
         Ok(Accepted {
             job_id,
             prompt_id: prompt_id.to_owned(),
@@ -168,40 +168,40 @@ impl Relay {
     }
 
     /// Puts a job on the books and applies what was heard of its prompt before.
-    fn add(&self, job_id: &JobId, found: &Found, prompt_id: &str, plan: Option<Plan>) {
-        self.add_in(&mut self.jobs(), job_id, found, prompt_id, plan);
+    fn add(&self, job_id: &JobId, found: &FoundPrompt, prompt_id: &str, plan: Option<Plan>) {
+        self.register_locked(&mut self.jobs(), job_id, found, prompt_id, plan);
     }
 
-    pub(super) fn add_in(
+    pub(in crate::relay) fn register_locked(
         &self,
-        jobs: &mut Jobs,
+        jobs: &mut Registry,
         job_id: &JobId,
-        found: &Found,
+        found: &FoundPrompt,
         prompt_id: &str,
         plan: Option<Plan>,
     ) {
         let backend = &self.0.backends[found.index];
         let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
-        let (reachable, strays) = {
+        let (reachable, early_events) = {
             let mut state = backend.state();
             // Silence counts from here: an idle server had nothing to say before.
-            state.heard_at = Instant::now();
-            (state.reachable, state.take_strays(prompt_id))
+            state.last_frame_at = Instant::now();
+            (state.reachable, state.take_early_events(prompt_id))
         };
-        jobs.insert(job, Some(found.index), found.losses);
+        jobs.insert(job, Some(found.index), found.disconnects);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(entry) = jobs.get_mut(job_id) {
             if let Some(plan) = plan {
-                entry.ours = true;
+                entry.own_client = true;
                 entry.job.apply(Event::Planned(plan), self.now());
             }
             entry.job.apply(Event::Reachable(reachable), self.now());
             self.publish(entry);
         }
-        for event in strays {
+        for event in early_events {
             self.ingest_in(jobs, job_id, event);
         }
-        backend.look_now.notify_one();
+        backend.reconcile_now.notify_one();
     }
 
     /// Calls a job off: interrupts it where it runs, removes it where it waits. Its end comes with
@@ -225,9 +225,9 @@ impl Relay {
         let cancelled = backend.comfy.rest().cancel(&prompt_id).await;
         let cancelled = cancelled.map_err(|source| failed(&backend, source))?;
         if let Some(entry) = self.jobs().get_mut(job_id) {
-            entry.called_off = cancelled == Cancellation::Asked;
+            entry.cancel_requested = cancelled == Cancellation::Asked;
         }
-        backend.look_now.notify_one();
+        backend.reconcile_now.notify_one();
         match cancelled {
             Cancellation::Asked => Ok(()),
             Cancellation::NotThere => Err(RelayError::NotCancellable(
@@ -239,7 +239,7 @@ impl Relay {
 
     /// Takes what a producer that is not ComfyUI reports; its first report registers the job.
     pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
-        self.take_up_from_store(job_id).await;
+        self.restore_from_store(job_id).await;
         let is_news = {
             let mut jobs = self.jobs();
             let is_new = match jobs
@@ -260,7 +260,7 @@ impl Relay {
             is_new || is_final
         };
         if is_news {
-            self.durable(job_id).await;
+            self.await_written(job_id).await;
         }
         Ok(())
     }
@@ -303,15 +303,18 @@ impl Relay {
     }
 }
 
-async fn hand_in(backend: &Backend, graph: &Map<String, Value>) -> Result<Submitted, RelayError> {
+async fn post_prompt(
+    backend: &Backend,
+    graph: &Map<String, Value>,
+) -> Result<Submitted, RelayError> {
     let prompt_id = Uuid::new_v4().to_string();
-    let upstream = &backend.comfy;
-    let rest = upstream.rest();
-    let submitted = rest.submit(graph, upstream.client_id(), &prompt_id).await;
+    let comfy = &backend.comfy;
+    let rest = comfy.rest();
+    let submitted = rest.submit(graph, comfy.client_id(), &prompt_id).await;
     match submitted {
         Ok(submitted) => Ok(submitted),
         Err(SubmitError::Rest(error))
-            if error.may_be_done() && has_taken(rest, &prompt_id).await =>
+            if error.may_be_done() && was_accepted(rest, &prompt_id).await =>
         {
             tracing::warn!(prompt_id, "ComfyUI has taken a prompt without an answer");
             Ok(Submitted {
@@ -326,29 +329,29 @@ async fn hand_in(backend: &Backend, graph: &Map<String, Value>) -> Result<Submit
 
 /// Whether a prompt that was handed in without an answer is there all the same. Servers that make
 /// ids of their own cannot be asked.
-async fn has_taken(rest: &Rest, prompt_id: &str) -> bool {
-    let given_up_at = Instant::now() + FIND_PATIENCE;
+async fn was_accepted(rest: &Rest, prompt_id: &str) -> bool {
+    let given_up_at = Instant::now() + CONFIRM_TIMEOUT;
     loop {
-        match is_there(rest, prompt_id).await {
+        match has_prompt(rest, prompt_id).await {
             Ok(is_there) => return is_there,
             Err(_) if Instant::now() >= given_up_at => return false,
-            Err(_) => sleep(FIND_PAUSE).await,
+            Err(_) => sleep(CONFIRM_PAUSE).await,
         }
     }
 }
 
-async fn is_there(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
+async fn has_prompt(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
     let queue = rest.queue().await?;
     Ok(queue.entry(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
 }
 
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
-    if *backend.lease.borrow() == Lease::Elsewhere {
-        return Err(RelayError::HeldElsewhere(backend.name().to_owned()));
+    if *backend.lease.borrow() == Lease::HeldByPeer {
+        return Err(RelayError::HeldByPeer(backend.name().to_owned()));
     }
     let mut connected = backend.connected.subscribe();
     let patience = match backend.state().reachable {
-        true => CONNECT_PATIENCE,
+        true => CONNECT_TIMEOUT,
         false => Duration::ZERO,
     };
     match timeout(patience, connected.wait_for(|&connected| connected)).await {

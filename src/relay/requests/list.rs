@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::Relay;
-use super::error::RelayError;
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
+use crate::relay::Relay;
+use crate::relay::error::RelayError;
 use crate::store::{Cursor, JobFilter};
 
 /// A part of the list of jobs, the newest first.

@@ -1,42 +1,40 @@
 //! What nodes cost, from before the start: the store's node runs, or else the server's history. What
 //! is learned meanwhile is newer, and goes on top.
 
-mod kept;
-
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::Relay;
-use super::backend::Backend;
 use crate::comfy::PromptTiming;
 use crate::estimate::CostModel;
 use crate::job::Job;
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::estimates::stored_runs::{self, JobRuns};
 use crate::store::NodeCostRecord;
-use kept::KeptJob;
 
 /// How many prompts of a server's history are recalled: each is a graph that the server has to send.
 const MAX_PROMPTS: usize = 100;
 
 /// How many jobs that ended before everything older was recalled are kept to be learned again.
-const MAX_LESSONS: usize = 64;
+const MAX_PENDING_JOBS: usize = 64;
 
 /// What has to be known until everything from before the start is recalled.
 ///
 /// Locked after the jobs, and before the model.
 #[derive(Debug)]
-pub(super) struct Learning {
+pub(in crate::relay) struct Learning {
     /// When the relay started: what ran since, it learns itself.
-    since: Timestamp,
+    pub(in crate::relay) since: Timestamp,
     /// Taken by who recalls: one after another.
-    turn: tokio::sync::Mutex<()>,
-    lessons: Mutex<Lessons>,
+    replay_lock: tokio::sync::Mutex<()>,
+    pending: Mutex<PendingTraining>,
 }
 
 #[derive(Debug, Default)]
-struct Lessons {
+struct PendingTraining {
     /// What was recalled so far.
     base: CostModel,
     /// The jobs of which the model has learned since the start, to be learned again on top of a base
@@ -45,37 +43,37 @@ struct Lessons {
     /// The base is about to grow: no job is moved into it.
     is_growing: bool,
     /// The node runs of the store were recalled.
-    is_stored_known: bool,
+    stored_runs_replayed: bool,
     /// The servers of which nothing has been recalled yet.
     due: HashSet<String>,
 }
 
 impl Learning {
     /// For servers with these names.
-    pub(super) fn new<'a>(backends: impl Iterator<Item = &'a str>) -> Self {
+    pub(in crate::relay) fn new<'a>(backends: impl Iterator<Item = &'a str>) -> Self {
         Self {
             since: Timestamp::now(),
-            turn: tokio::sync::Mutex::default(),
-            lessons: Mutex::new(Lessons {
+            replay_lock: tokio::sync::Mutex::default(),
+            pending: Mutex::new(PendingTraining {
                 due: backends.map(str::to_owned).collect(),
-                ..Lessons::default()
+                ..PendingTraining::default()
             }),
         }
     }
 
     /// They are whole at any moment, as the jobs are.
-    fn lessons(&self) -> MutexGuard<'_, Lessons> {
-        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingTraining> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lessons {
+impl PendingTraining {
     fn keep(&mut self, job: &Job) {
         if self.due.is_empty() || job.backend().is_none() {
             return;
         }
         self.live.push_back(job.clone());
-        while self.live.len() > MAX_LESSONS && !self.is_growing {
+        while self.live.len() > MAX_PENDING_JOBS && !self.is_growing {
             if let Some(oldest) = self.live.pop_front() {
                 self.base.learn(&oldest);
             }
@@ -85,24 +83,25 @@ impl Lessons {
 
 impl Relay {
     /// Takes note of what the nodes of a job that is over have cost, and tells what that is, by node.
-    pub(super) fn learn(&self, job: &Job) -> HashMap<String, NodeCostRecord> {
-        let mut lessons = self.0.learning.lessons();
+    pub(in crate::relay) fn learn(&self, job: &Job) -> HashMap<String, NodeCostRecord> {
+        let mut pending = self.0.learning.pending();
         let mut model = self.model();
         let runs = model.runs(job).into_iter();
-        let costs = runs.filter_map(|(node, run)| Some((node.to_owned(), kept::cost(&run)?)));
+        let costs =
+            runs.filter_map(|(node, run)| Some((node.to_owned(), stored_runs::cost(&run)?)));
         let costs = costs.collect();
         model.learn(job);
-        lessons.keep(job);
+        pending.keep(job);
         costs
     }
 
     /// Recalls what the store has kept of the configured servers, once. Says whether the database
     /// could tell. The history of those of which it has kept nothing is asked for.
-    pub(super) async fn recall_stored(&self) -> bool {
-        if self.0.learning.lessons().is_stored_known {
+    pub(in crate::relay) async fn replay_stored_runs(&self) -> bool {
+        if self.0.learning.pending().stored_runs_replayed {
             return true;
         }
-        let jobs = match kept::jobs(self).await {
+        let jobs = match stored_runs::jobs(self).await {
             Ok(jobs) => jobs,
             Err(error) => {
                 let error = &error as &dyn Error;
@@ -110,7 +109,7 @@ impl Relay {
                 return false;
             }
         };
-        let tells = |job: &&KeptJob| job.past().iter().any(|run| !run.is_cached);
+        let tells = |job: &&JobRuns| job.past().iter().any(|run| !run.is_cached);
         let known = jobs.iter().filter(tells).map(|job| job.backend.clone());
         let known: HashSet<String> = known.collect();
         tracing::debug!(jobs = jobs.len(), "recalling what nodes have cost");
@@ -120,7 +119,7 @@ impl Relay {
             }
         };
         self.recall(known.iter(), teach).await;
-        self.0.learning.lessons().is_stored_known = true;
+        self.0.learning.pending().stored_runs_replayed = true;
         for backend in &self.0.backends {
             if !known.contains(backend.name()) {
                 backend.state().history_due = true;
@@ -130,7 +129,7 @@ impl Relay {
     }
 
     /// Recalls a server's history, where that is due. Never in the way of anything.
-    pub(super) fn recall_history(&self, backend: &Arc<Backend>) {
+    pub(in crate::relay) fn start_history_replay(&self, backend: &Arc<Backend>) {
         if !std::mem::take(&mut backend.state().history_due) {
             return;
         }
@@ -138,12 +137,12 @@ impl Relay {
         self.0.tasks.spawn(async move {
             tokio::select! {
                 () = relay.stopping() => {}
-                () = relay.read_history(&backend) => {}
+                () = relay.replay_history(&backend) => {}
             }
         });
     }
 
-    async fn read_history(&self, backend: &Backend) {
+    async fn replay_history(&self, backend: &Backend) {
         let name = backend.name().to_owned();
         let prompts = match backend.comfy.rest().timings(MAX_PROMPTS).await {
             Ok(prompts) => prompts,
@@ -189,11 +188,11 @@ impl Relay {
         teach: impl FnOnce(&mut CostModel) + Send + 'static,
     ) {
         let learning = &self.0.learning;
-        let _turn = learning.turn.lock().await;
+        let _replay_lock = learning.replay_lock.lock().await;
         let mut base = {
-            let mut lessons = learning.lessons();
-            lessons.is_growing = true;
-            lessons.base.clone()
+            let mut pending = learning.pending();
+            pending.is_growing = true;
+            pending.base.clone()
         };
         // Thousands of runs take a while, in which jobs go on.
         let taught = tokio::task::spawn_blocking(move || {
@@ -201,23 +200,23 @@ impl Relay {
             base
         });
         let taught = taught.await;
-        let mut lessons = learning.lessons();
-        lessons.is_growing = false;
+        let mut pending = learning.pending();
+        pending.is_growing = false;
         match taught {
             Ok(base) => {
                 let mut model = base.clone();
-                lessons.live.iter().for_each(|job| model.learn(job));
+                pending.live.iter().for_each(|job| model.learn(job));
                 *self.model() = model;
-                lessons.base = base;
+                pending.base = base;
             }
             Err(error) => tracing::error!(%error, "cannot recall what nodes have cost"),
         }
         for name in known {
-            lessons.due.remove(name);
+            pending.due.remove(name);
         }
-        if lessons.due.is_empty() {
-            lessons.base = CostModel::default();
-            lessons.live.clear();
+        if pending.due.is_empty() {
+            pending.base = CostModel::default();
+            pending.live.clear();
         }
     }
 }

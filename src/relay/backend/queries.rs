@@ -1,14 +1,14 @@
 //! Questions to a backend while its jobs are looked at. An answer of no use is told once in the log
 //! and is no answer; only a server that does not answer at all is a failure.
 
-use super::Relay;
-use super::backend::Backend;
 use crate::comfy::{HistoryEntry, Queue, RestError};
 use crate::job::JobId;
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
 
 impl Relay {
     /// Asks for the version, where it is due. Nothing depends on it.
-    pub(super) async fn ask_version(&self, backend: &Backend) -> Result<(), RestError> {
+    pub(in crate::relay) async fn fetch_version(&self, backend: &Backend) -> Result<(), RestError> {
         if !backend.state().version_due {
             return Ok(());
         }
@@ -27,12 +27,15 @@ impl Relay {
     }
 
     /// Asks for the queue. `None` for an answer of no use.
-    pub(super) async fn ask_queue(&self, backend: &Backend) -> Result<Option<Queue>, RestError> {
+    pub(in crate::relay) async fn fetch_queue(
+        &self,
+        backend: &Backend,
+    ) -> Result<Option<Queue>, RestError> {
         match backend.comfy.rest().queue().await {
             Ok(queue) => {
                 let mut state = backend.state();
                 state.complained = false;
-                state.saw(&queue);
+                state.set_queue(&queue);
                 Ok(Some(queue))
             }
             Err(error) => {
@@ -44,7 +47,7 @@ impl Relay {
     }
 
     /// Asks for a prompt's history: its entry, if there is one. `None` for an answer of no use.
-    pub(super) async fn ask_history(
+    pub(in crate::relay) async fn fetch_history(
         &self,
         backend: &Backend,
         job_id: &JobId,

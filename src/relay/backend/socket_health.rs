@@ -3,26 +3,26 @@
 
 use tokio::time::Instant;
 
-use super::Relay;
-use super::backend::Backend;
 use crate::comfy::{Queue, QueueEntry};
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
 
 /// How much longer, at most, a socket may be silent in a prompt whose nodes are silent by nature:
 /// the patience doubles with each socket that stays as silent as the one before.
-const MAX_SILENCE_FACTOR: u32 = 16;
+const MAX_TIMEOUT_FACTOR: u32 = 16;
 
 impl Relay {
     /// A socket that the server has forgotten is open, healthy, and silent for ever: where a prompt
     /// of ours runs and nothing is heard, a new socket repairs it.
-    pub(super) fn notice_silence(&self, backend: &Backend, queue: &Queue) {
+    pub(in crate::relay) fn replace_stale_socket(&self, backend: &Backend, queue: &Queue) {
         let client_id = backend.comfy.client_id();
         let ours = |place: &QueueEntry| place.client_id.as_deref() == Some(client_id);
         let mut state = backend.state();
-        let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
+        let factor = (1 << state.stale_sockets.min(16)).min(MAX_TIMEOUT_FACTOR);
         let patience = self.comfy_config().silence * factor;
-        if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
-            state.silences += 1;
-            state.heard_at = Instant::now();
+        if queue.running().iter().any(ours) && state.last_frame_at.elapsed() >= patience {
+            state.stale_sockets += 1;
+            state.last_frame_at = Instant::now();
             tracing::warn!(
                 ?patience,
                 "our prompt runs, but the socket is silent: dialling a new one"
@@ -32,11 +32,11 @@ impl Relay {
     }
 
     /// A prompt of ours has ended of which the socket told nothing, although it was open since the server
-    /// last had the prompt, after `losses` losses.
-    pub(super) fn notice_deafness(&self, backend: &Backend, losses: u64) {
+    /// last had the prompt, after `disconnects` disconnects.
+    pub(in crate::relay) fn count_missed_ending(&self, backend: &Backend, disconnects: u64) {
         let mut state = backend.state();
-        if losses == state.losses {
-            state.deaf += 1;
+        if disconnects == state.disconnects {
+            state.missed_endings += 1;
             tracing::warn!("a prompt of ours ended, and the socket was silent: dialling a new one");
             backend.redial.notify_one();
         }

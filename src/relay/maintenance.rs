@@ -10,14 +10,14 @@ use crate::job::{JobId, Status};
 
 /// How often running jobs are looked through for one that has been silent: the heartbeat is late by
 /// this much at most.
-const BEAT_RESOLUTION: u32 = 4;
+const TICKS_PER_HEARTBEAT: u32 = 4;
 
 impl Relay {
     /// Publishes the state of running jobs from which nothing is heard again and again, with the
     /// estimate of the moment.
-    pub(super) async fn beat(self) {
+    pub(super) async fn heartbeat(self) {
         let heartbeat = self.0.config.heartbeat;
-        let mut tick = interval(heartbeat / BEAT_RESOLUTION);
+        let mut tick = interval(heartbeat / TICKS_PER_HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -47,7 +47,7 @@ impl Relay {
 
     /// Forgets jobs that have ended long ago: the store answers for them. Deletes there what is older
     /// than what is to be kept.
-    pub(super) async fn clean(self) {
+    pub(super) async fn cleanup(self) {
         let mut tick = interval(self.0.config.cleanup_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -55,7 +55,7 @@ impl Relay {
                 () = self.stopping() => return,
                 _ = tick.tick() => {}
             }
-            self.forget_old();
+            self.forget_ended();
             if let Err(error) = self.delete_old().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -65,7 +65,7 @@ impl Relay {
         }
     }
 
-    fn forget_old(&self) {
+    fn forget_ended(&self) {
         let now = self.now();
         let recorder = self.recorder();
         let mut jobs = self.jobs();

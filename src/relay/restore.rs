@@ -13,7 +13,7 @@ use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord, Store, StoreError};
 
 /// How long an answer waits until what it acknowledges is written. A database that is away holds up
 /// nobody for longer.
-const DURABLE_PATIENCE: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before the jobs from before the start are asked for again.
 const RESTORE_PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ impl Relay {
     /// Recalls what nodes have cost, and takes up every job that has not ended. Says whether the
     /// database could tell all that.
     pub(super) async fn restore(&self) -> bool {
-        let is_recalled = self.recall_stored().await;
+        let is_recalled = self.replay_stored_runs().await;
         let open = match self.recorder().store().open_jobs().await {
             Ok(open) => open,
             Err(error) => {
@@ -44,17 +44,17 @@ impl Relay {
         );
         let ids: Vec<JobId> = open.iter().map(|saved| saved.id.clone()).collect();
         for saved in open {
-            self.take_up(saved);
+            self.restore_job(saved);
         }
         // Should we die at once, the next start does not count from the same number again.
         if let Some(last) = ids.last() {
-            self.durable(last).await;
+            self.await_written(last).await;
         }
         is_recalled
     }
 
     /// The same, once the database is there.
-    pub(super) async fn restore_late(self) {
+    pub(super) async fn restore_when_ready(self) {
         loop {
             tokio::select! {
                 () = self.stopping() => return,
@@ -62,7 +62,7 @@ impl Relay {
             }
             for backend in &self.0.backends {
                 // From now on it is known who we are, unless it was known before.
-                identified(self.recorder().store(), &backend.comfy).await;
+                stored_client_id(self.recorder().store(), &backend.comfy).await;
                 // The jobs of a server that another relay follows are not ours.
                 self.renew_lease(backend).await;
             }
@@ -75,12 +75,12 @@ impl Relay {
             }
         }
         for backend in &self.0.backends {
-            backend.look_now.notify_one();
+            backend.reconcile_now.notify_one();
         }
     }
 
     /// Puts a job from the store on the books, unless it is there. Says whether it is there now.
-    pub(super) fn take_up(&self, saved: StoredJob) -> bool {
+    pub(super) fn restore_job(&self, saved: StoredJob) -> bool {
         let id = saved.id.clone();
         let mut jobs = self.jobs();
         if !jobs.reserve(&id) {
@@ -94,7 +94,7 @@ impl Relay {
         if index.is_none() && saved.backend.is_some() && !saved.status.is_final() {
             tracing::warn!(job_id = %id, backend = saved.backend, "this job's server is not configured any more");
         }
-        if self.is_elsewhere(index) && !saved.status.is_final() {
+        if self.is_held_by_peer(index) && !saved.status.is_final() {
             // Its own relay tells of it.
             jobs.release(&id);
             return false;
@@ -118,13 +118,13 @@ impl Relay {
     }
 
     /// Takes up a job that the store knows. Says whether it is on the books now.
-    pub(super) async fn take_up_from_store(&self, id: &JobId) -> bool {
+    pub(super) async fn restore_from_store(&self, id: &JobId) -> bool {
         // What is on the books is newer, and known also while the database is away.
         if self.jobs().get(id).is_some() {
             return true;
         }
         match self.recorder().store().job(id).await {
-            Ok(Some(saved)) => self.take_up(saved),
+            Ok(Some(saved)) => self.restore_job(saved),
             Ok(None) => false,
             Err(error) => {
                 tracing::debug!(
@@ -137,11 +137,11 @@ impl Relay {
     }
 
     /// Waits until the newest state of a job is written, but not for long.
-    pub(super) async fn durable(&self, id: &JobId) {
+    pub(super) async fn await_written(&self, id: &JobId) {
         let recorded = self.jobs().get(id).map(|entry| entry.recorded);
         if let Some(number) = recorded {
             let asked = Instant::now();
-            if timeout(DURABLE_PATIENCE, self.recorder().written(number))
+            if timeout(WRITE_TIMEOUT, self.recorder().written(number))
                 .await
                 .is_err()
             {
@@ -170,7 +170,7 @@ impl Relay {
 }
 
 /// The client id that is kept for a server: that which it has, where there was none.
-pub(super) async fn identified(store: &Store, comfy: &ComfyClient) -> Option<String> {
+pub(super) async fn stored_client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
     let (name, address) = (comfy.name(), comfy.address());
     match store.client_id(name, &address, comfy.client_id()).await {
         Ok(client_id) => Some(client_id),

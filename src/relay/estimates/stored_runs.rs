@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::Relay;
 use crate::estimate::PastRun;
+use crate::relay::Relay;
 use crate::store::{NodeCostRecord, StoreError, StoredRun};
 
 /// How many node runs of a server are recalled. The model remembers a dozen of each kind, and cached
@@ -13,27 +13,27 @@ use crate::store::{NodeCostRecord, StoreError, StoredRun};
 const MAX_RUNS: usize = 5_000;
 
 /// The runs of one job, in the order of their starts.
-pub(super) struct KeptJob {
-    pub(super) backend: String,
+pub(in crate::relay) struct JobRuns {
+    pub(in crate::relay) backend: String,
     runs: Vec<StoredRun>,
 }
 
 /// The kept jobs of all configured servers, the oldest first.
-pub(super) async fn jobs(relay: &Relay) -> Result<Vec<KeptJob>, StoreError> {
+pub(in crate::relay) async fn jobs(relay: &Relay) -> Result<Vec<JobRuns>, StoreError> {
     let mut jobs = Vec::new();
     for backend in &relay.0.backends {
         let store = relay.recorder().store();
         let since = relay.0.learning.since;
         let runs = store.node_runs(backend.name(), since, MAX_RUNS).await?;
-        jobs.extend(KeptJob::of(backend.name(), runs));
+        jobs.extend(JobRuns::of(backend.name(), runs));
     }
-    jobs.sort_by_key(KeptJob::began_at);
+    jobs.sort_by_key(JobRuns::began_at);
     Ok(jobs)
 }
 
-impl KeptJob {
+impl JobRuns {
     /// The jobs whose runs these are, in no order.
-    pub(super) fn of(backend: &str, runs: Vec<StoredRun>) -> impl Iterator<Item = Self> {
+    pub(in crate::relay) fn of(backend: &str, runs: Vec<StoredRun>) -> impl Iterator<Item = Self> {
         let mut jobs: HashMap<String, Vec<StoredRun>> = HashMap::new();
         for run in runs {
             jobs.entry(run.job_key.clone()).or_default().push(run);
@@ -45,12 +45,12 @@ impl KeptJob {
     }
 
     /// When its last node began: the jobs of a server run one after another.
-    pub(super) fn began_at(&self) -> Option<Timestamp> {
+    pub(in crate::relay) fn began_at(&self) -> Option<Timestamp> {
         self.runs.last().map(|last| last.run.started_at)
     }
 
     /// What can be learned of it.
-    pub(super) fn past(&self) -> Vec<PastRun<'_>> {
+    pub(in crate::relay) fn past(&self) -> Vec<PastRun<'_>> {
         self.runs.iter().filter_map(past).collect()
     }
 }
@@ -91,7 +91,7 @@ fn past(kept: &StoredRun) -> Option<PastRun<'_>> {
 }
 
 /// What is kept of a run.
-pub(super) fn cost(run: &PastRun<'_>) -> Option<NodeCostRecord> {
+pub(in crate::relay) fn cost(run: &PastRun<'_>) -> Option<NodeCostRecord> {
     Some(NodeCostRecord {
         units: run.units?,
         planned_steps: run.steps,

@@ -2,26 +2,26 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Relay;
-use super::backend::{Backend, QueueIds};
-use super::error::{RelayError, failed};
 use crate::comfy::RestError;
 use crate::job::JobId;
+use crate::relay::Relay;
+use crate::relay::backend::{Backend, QueueIds};
+use crate::relay::error::{RelayError, failed};
 
 /// Where a prompt was found.
-pub(super) struct Found {
+pub(in crate::relay) struct FoundPrompt {
     /// The backend's place in the list.
-    pub(super) index: usize,
-    /// Its count of losses before it was asked.
-    pub(super) losses: u64,
+    pub(in crate::relay) index: usize,
+    /// Its count of disconnects before it was asked.
+    pub(in crate::relay) disconnects: u64,
 }
 
 impl Relay {
     /// Takes a job up that the store knows, or registers the prompt that its id names, where some server
     /// knows one: a job id may be a bare prompt id. The job is known afterwards, or the error tells why
     /// not.
-    pub async fn discover(&self, job_id: &JobId) -> Result<(), RelayError> {
-        if self.jobs().get(job_id).is_some() || self.take_up_from_store(job_id).await {
+    pub async fn lookup(&self, job_id: &JobId) -> Result<(), RelayError> {
+        if self.jobs().get(job_id).is_some() || self.restore_from_store(job_id).await {
             return Ok(());
         }
         let found = self.locate(job_id.as_str(), None).await;
@@ -34,7 +34,7 @@ impl Relay {
             // A submission under this id is on its way, and may fail yet.
             Ok(_) if !jobs.reserve(job_id) => Err(RelayError::JobNotFound(job_id.clone())),
             Ok(found) => {
-                self.add_in(&mut jobs, job_id, &found, job_id.as_str(), None);
+                self.register_locked(&mut jobs, job_id, &found, job_id.as_str(), None);
                 Ok(())
             }
             Err(RelayError::PromptNotFound(_)) => Err(RelayError::JobNotFound(job_id.clone())),
@@ -44,23 +44,23 @@ impl Relay {
 
     /// The backend that has a prompt in its queue or its history: `only` this one, or any. The queue
     /// is read first: a prompt goes from there to the history, never back.
-    pub(super) async fn locate(
+    pub(in crate::relay) async fn locate(
         &self,
         prompt_id: &str,
         only: Option<usize>,
-    ) -> Result<Found, RelayError> {
+    ) -> Result<FoundPrompt, RelayError> {
         let mut unreachable = None;
         for (index, backend) in self.0.backends.iter().enumerate() {
             if only.is_some_and(|only| only != index) {
                 continue;
             }
-            if self.is_elsewhere(Some(index)) {
-                unreachable = Some(RelayError::HeldElsewhere(backend.name().to_owned()));
+            if self.is_held_by_peer(Some(index)) {
+                unreachable = Some(RelayError::HeldByPeer(backend.name().to_owned()));
                 continue;
             }
-            let losses = backend.state().losses;
+            let disconnects = backend.state().disconnects;
             match self.has(backend, prompt_id).await {
-                Ok(true) => return Ok(Found { index, losses }),
+                Ok(true) => return Ok(FoundPrompt { index, disconnects }),
                 Ok(false) => {}
                 Err(error) => unreachable = Some(failed(backend, error)),
             }
@@ -71,7 +71,7 @@ impl Relay {
     async fn has(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RestError> {
         let came_at = Instant::now();
         let rest = backend.comfy.rest();
-        let mut turn = backend.turn.lock().await;
+        let mut turn = backend.lookup_lock.lock().await;
         // What was asked for before we came may be too old to hold the prompt, but not to have held it.
         let answer = turn
             .as_ref()

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::forecast::Prediction;
 use crate::comfy::{Queue, QueueEntry};
 use crate::estimate::Estimate;
 use crate::job::{Plan, PlannedNode, Role};
+use crate::relay::estimates::queue_forecast::QueuePrediction;
 
 /// How many bytes of graphs one look reads: some 10 ms of work. One that is longer is read alone.
 const MAX_READ: usize = 1 << 20;
@@ -25,7 +25,7 @@ type PlanId = u64;
 /// The plans of prompts, as long as they are in the queue. Prompts that differ only in what costs no
 /// time, such as seeds, share one.
 #[derive(Debug, Default)]
-pub(super) struct Plans {
+pub(in crate::relay) struct Plans {
     by_prompt: HashMap<String, PlanId>,
     plans: HashMap<PlanId, Plan>,
     next_id: PlanId,
@@ -47,15 +47,15 @@ impl Plans {
     ///
     /// `own` is the plan that a job of the relay has of a prompt. `predict` tells how long a prompt
     /// with a plan and these cached nodes runs.
-    pub(super) fn predict(
+    pub(in crate::relay) fn predict(
         &mut self,
         queue: &Queue,
         own: impl Fn(&str) -> Option<Plan>,
         predict: impl Fn(&Plan, &[String]) -> Estimate,
-    ) -> Prediction {
+    ) -> QueuePrediction {
         self.retain(queue);
         let mut look = Look::default();
-        let mut prediction = Prediction::default();
+        let mut prediction = QueuePrediction::default();
         let mut before = None;
         for place in queue.running() {
             let plan = self.plan(place, &own, &mut look);
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    fn remaining(prediction: &Prediction, prompt: &str) -> Option<f64> {
+    fn remaining(prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
         prediction.waiting.get(prompt)?.remaining
     }
 

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Relay;
-use super::backend::Backend;
-use super::lease::Lease;
 use crate::comfy::{Incoming, Message, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::backend::lease::Lease;
 
 impl Relay {
     /// Follows a backend until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
-    pub(super) async fn follow(self, index: usize, backend: Arc<Backend>) {
+    pub(in crate::relay) async fn follow(self, index: usize, backend: Arc<Backend>) {
         let keeping = self.0.tasks.spawn(self.clone().keep_lease(backend.clone()));
         self.listen(index, &backend).await;
         // Who takes over may dial as soon as the lease is free, and our socket is closed by now.
@@ -27,13 +27,13 @@ impl Relay {
         let mut socket = backend.comfy.socket(self.comfy_config());
         let mut lease = backend.lease.subscribe();
         loop {
-            if *lease.borrow_and_update() == Lease::Elsewhere {
+            if *lease.borrow_and_update() == Lease::HeldByPeer {
                 self.stand_by(index, backend);
                 socket.redial().await;
                 tokio::select! {
                     () = self.stopping() => break,
                     // Fails only where the backend is gone, and we have it.
-                    _ = lease.wait_for(|lease| *lease != Lease::Elsewhere) => {}
+                    _ = lease.wait_for(|lease| *lease != Lease::HeldByPeer) => {}
                 }
             }
             tokio::select! {
@@ -41,10 +41,10 @@ impl Relay {
                 () = self.stopping() => break,
                 _ = lease.changed() => {}
                 () = backend.redial.notified() => {
-                    self.let_go(backend);
+                    self.drop_socket(backend);
                     socket.redial().await;
                 }
-                incoming = socket.next() => self.take(index, backend, incoming),
+                incoming = socket.next() => self.on_incoming(index, backend, incoming),
             }
         }
         socket.redial().await;
@@ -52,10 +52,10 @@ impl Relay {
 
     /// A socket that is replaced is a loss like any other: the server may be restarted before the
     /// next one is open.
-    fn let_go(&self, backend: &Backend) {
+    fn drop_socket(&self, backend: &Backend) {
         let was_connected = backend.connected.send_replace(false);
         if was_connected {
-            backend.state().losses += 1;
+            backend.state().disconnects += 1;
         }
         self.changed();
     }
@@ -64,39 +64,39 @@ impl Relay {
     fn stand_by(&self, index: usize, backend: &Backend) {
         backend.state().reachable = false;
         self.ingest_all(index, &Event::Reachable(false));
-        self.let_go(backend);
+        self.drop_socket(backend);
     }
 
-    fn take(&self, index: usize, backend: &Backend, incoming: Incoming) {
-        backend.state().heard_at = Instant::now();
+    fn on_incoming(&self, index: usize, backend: &Backend, incoming: Incoming) {
+        backend.state().last_frame_at = Instant::now();
         match incoming {
-            Incoming::Connected => self.opened(index, backend),
-            Incoming::Disconnected(reason) => self.lost(index, backend, &reason),
+            Incoming::Connected => self.on_connect(index, backend),
+            Incoming::Disconnected(reason) => self.on_disconnect(index, backend, &reason),
             Incoming::Text(text) => {
                 let view = backend.comfy.rest().view();
-                self.hear(index, backend, Message::parse(&text, view));
+                self.on_message(index, backend, Message::parse(&text, view));
             }
-            Incoming::Binary(frame) => self.see(index, backend, frame),
+            Incoming::Binary(frame) => self.on_preview(index, backend, frame),
         }
     }
 
-    fn opened(&self, index: usize, backend: &Backend) {
+    fn on_connect(&self, index: usize, backend: &Backend) {
         tracing::info!("connected to ComfyUI");
-        backend.state().opened();
+        backend.state().on_connect();
         backend.connected.send_replace(true);
         self.ingest_all(index, &Event::Reachable(true));
         self.changed();
-        backend.look_now.notify_one();
+        backend.reconcile_now.notify_one();
     }
 
     /// A socket that was open is dialled again at once, and nobody need know. One that cannot be
     /// opened means that the server does not answer.
-    fn lost(&self, index: usize, backend: &Backend, reason: &str) {
+    fn on_disconnect(&self, index: usize, backend: &Backend, reason: &str) {
         let was_connected = backend.connected.send_replace(false);
         let was_reachable = {
             let mut state = backend.state();
             if was_connected {
-                state.lost();
+                state.on_disconnect();
             }
             state.current = None;
             std::mem::replace(&mut state.reachable, was_connected)
@@ -107,33 +107,35 @@ impl Relay {
             (false, false) => tracing::debug!(reason, "ComfyUI does not answer yet"),
         }
         if !was_connected {
-            backend.state().forecast.lose();
+            backend.state().forecast.clear();
             self.ingest_all(index, &Event::Reachable(false));
         }
         self.changed();
     }
 
-    fn hear(&self, index: usize, backend: &Backend, message: Message) {
+    fn on_message(&self, index: usize, backend: &Backend, message: Message) {
         match message {
             Message::Status { queue_remaining } => {
-                backend.state().heard_of_queue(queue_remaining);
+                backend.state().set_queue_length(queue_remaining);
                 self.changed();
-                backend.look_soon.notify_one();
+                backend.reconcile_soon.notify_one();
             }
-            Message::Prompt { prompt_id, event } => self.prompt(index, backend, prompt_id, event),
-            Message::PromptEnded { prompt_id } => self.over(index, backend, prompt_id),
+            Message::Prompt { prompt_id, event } => {
+                self.on_prompt_event(index, backend, prompt_id, event)
+            }
+            Message::PromptEnded { prompt_id } => self.on_done(index, backend, prompt_id),
             Message::Ignored => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
         }
     }
 
-    fn prompt(&self, index: usize, backend: &Backend, told: Option<String>, event: Event) {
+    fn on_prompt_event(&self, index: usize, backend: &Backend, told: Option<String>, event: Event) {
         let ends = matches!(event, Event::Ended(_));
         let prompt_id = {
             let mut state = backend.state();
             if told.is_some() {
-                state.silences = 0;
-                state.deaf = 0;
+                state.stale_sockets = 0;
+                state.missed_endings = 0;
             }
             let Some(prompt_id) = told.or_else(|| state.current.clone()) else {
                 return;
@@ -144,18 +146,18 @@ impl Relay {
         let mut jobs = self.jobs();
         let followers: Vec<JobId> = jobs.of_prompt(index, &prompt_id).to_vec();
         if followers.is_empty() {
-            backend.state().keep_stray(prompt_id, event);
+            backend.state().keep_early_event(prompt_id, event);
             return;
         }
         for id in followers {
             self.ingest_in(&mut jobs, &id, event.clone());
         }
         if ends {
-            backend.look_now.notify_one();
+            backend.reconcile_now.notify_one();
         }
     }
 
-    fn over(&self, index: usize, backend: &Backend, told: Option<String>) {
+    fn on_done(&self, index: usize, backend: &Backend, told: Option<String>) {
         let current = backend.state().current.take();
         let Some(prompt_id) = told.or(current) else {
             return;
@@ -163,14 +165,14 @@ impl Relay {
         let mut jobs = self.jobs();
         for id in jobs.of_prompt(index, &prompt_id).to_vec() {
             if let Some(entry) = jobs.get_mut(&id) {
-                entry.over = true;
+                entry.work_done = true;
             }
             self.ingest_in(&mut jobs, &id, Event::WorkDone);
         }
-        backend.look_now.notify_one();
+        backend.reconcile_now.notify_one();
     }
 
-    fn see(&self, index: usize, backend: &Backend, frame: Bytes) {
+    fn on_preview(&self, index: usize, backend: &Backend, frame: Bytes) {
         let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };

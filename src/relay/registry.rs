@@ -8,7 +8,7 @@ use crate::store::NodeCostRecord;
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub(super) struct Registry {
     by_id: HashMap<JobId, Entry>,
     /// Several jobs can follow one prompt.
     by_prompt: HashMap<(usize, String), Vec<JobId>>,
@@ -29,24 +29,24 @@ pub(super) struct Entry {
     pub(super) backend: Option<usize>,
     pub(super) published_at: Instant,
     /// The remaining seconds that were published last.
-    pub(super) told_remaining: Option<u64>,
+    pub(super) published_remaining: Option<u64>,
     /// What was published of it while it runs.
-    pub(super) trail: Option<Box<EstimateLog>>,
+    pub(super) estimate_log: Option<Box<EstimateLog>>,
     /// When its state is published, which has changed since the last publication.
-    pub(super) held_until: Option<Instant>,
+    pub(super) flush_at: Option<Instant>,
     /// The recorder's number of its newest state.
     pub(super) recorded: u64,
     pub(super) previews: u64,
     /// Its events come to our socket.
-    pub(super) ours: bool,
+    pub(super) own_client: bool,
     /// The socket said that it is over.
-    pub(super) over: bool,
+    pub(super) work_done: bool,
     /// The server took our word that it is to be cancelled.
-    pub(super) called_off: bool,
+    pub(super) cancel_requested: bool,
     /// Since when the history has its end, while the socket has not told it.
-    pub(super) unheard_since: Option<Instant>,
-    /// The backend's count of losses when its server last had the prompt.
-    pub(super) seen_at_loss: u64,
+    pub(super) end_found_at: Option<Instant>,
+    /// The backend's count of disconnects when its server last had the prompt.
+    pub(super) disconnects_when_seen: u64,
     /// Since when the prompt is neither in the queue nor in the history.
     pub(super) missing_since: Option<Instant>,
     /// It was told in the log that its history is of no use.
@@ -54,9 +54,9 @@ pub(super) struct Entry {
     number: u64,
 }
 
-impl Jobs {
+impl Registry {
     /// Registers a job, in place of its reservation.
-    pub(super) fn insert(&mut self, job: Job, backend: Option<usize>, seen_at_loss: u64) {
+    pub(super) fn insert(&mut self, job: Job, backend: Option<usize>, disconnects_when_seen: u64) {
         let id = job.id().clone();
         self.reserved.remove(&id);
         let number = self.next_number;
@@ -76,16 +76,16 @@ impl Jobs {
                 costs: None,
                 backend,
                 published_at: Instant::now(),
-                told_remaining: None,
-                trail: None,
-                held_until: None,
+                published_remaining: None,
+                estimate_log: None,
+                flush_at: None,
                 recorded: 0,
                 previews: 0,
-                ours: false,
-                over: false,
-                called_off: false,
-                unheard_since: None,
-                seen_at_loss,
+                own_client: false,
+                work_done: false,
+                cancel_requested: false,
+                end_found_at: None,
+                disconnects_when_seen,
                 missing_since: None,
                 complained: false,
                 number,

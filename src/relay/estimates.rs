@@ -1,11 +1,16 @@
 //! The one place that says when a job of the relay will end.
 
+pub(super) mod learning;
+pub(super) mod queue_forecast;
+pub(super) mod queue_plans;
+mod stored_runs;
+
 use jiff::Timestamp;
 
 use super::Relay;
 use super::backend::Backend;
-use super::jobs::{Entry, Jobs};
-use super::plans::Plans;
+use super::estimates::queue_plans::Plans;
+use super::registry::{Entry, Registry};
 use crate::comfy::Queue;
 use crate::estimate::{CostModel, Estimate, EstimateLog};
 use crate::job::{JobId, Plan, Status};
@@ -23,17 +28,17 @@ impl Relay {
     }
 
     /// Has those that wait know what a job has left that runs before them.
-    pub(super) fn tell_queue(&self, entry: &Entry, estimate: Estimate, now: Timestamp) {
+    pub(super) fn update_forecast(&self, entry: &Entry, estimate: Estimate, now: Timestamp) {
         if let (Some(index), Some(prompt)) = (entry.backend, entry.job.prompt_id())
-            && is_told(entry)
+            && has_live_estimate(entry)
         {
             let mut state = self.0.backends[index].state();
-            state.forecast.heard(prompt, estimate, now);
+            state.forecast.update_running(prompt, estimate, now);
         }
     }
 
     /// Keeps what is said of a job that runs, to judge it at its end. What producers say is not ours.
-    pub(super) fn keep_trail(
+    pub(super) fn log_estimate(
         &self,
         entry: &mut Entry,
         estimate: Estimate,
@@ -42,10 +47,10 @@ impl Relay {
     ) {
         let job = &entry.job;
         if job.status() == Status::Processing && job.prompt_id().is_some() {
-            let trail = entry
-                .trail
+            let estimate_log = entry
+                .estimate_log
                 .get_or_insert_with(|| Box::new(EstimateLog::new(job, &self.model())));
-            trail.record(estimate, progress, now);
+            estimate_log.record(estimate, progress, now);
         }
     }
 
@@ -59,7 +64,7 @@ impl Relay {
         queue: Option<&Queue>,
     ) {
         let Some(queue) = queue else {
-            backend.state().forecast.lose();
+            backend.state().forecast.clear();
             return;
         };
         let own = |prompt: &str| -> Option<Plan> {
@@ -76,15 +81,15 @@ impl Relay {
         let live = |prompt: &str| {
             let followers = jobs.of_prompt(index, prompt).iter();
             let mut entries = followers.filter_map(|id| jobs.get(id));
-            let entry = entries.find(|entry| is_told(entry))?;
+            let entry = entries.find(|entry| has_live_estimate(entry))?;
             Some(Estimate::of(&entry.job, &model, now))
         };
-        backend.state().forecast.saw(predicted, live, now);
+        backend.state().forecast.update(predicted, live, now);
     }
 
     /// Publishes the state of a job that waits anew, where the seconds that its subscribers were told
     /// are not those of this moment.
-    pub(super) fn tell_waiting(&self, jobs: &mut Jobs, id: &JobId) {
+    pub(super) fn republish_waiting(&self, jobs: &mut Registry, id: &JobId) {
         let Some(entry) = jobs.get_mut(id) else {
             return;
         };
@@ -93,14 +98,14 @@ impl Relay {
         }
         let now = self.now();
         let outlook = self.estimate(entry, &self.model(), now).remaining_time();
-        if outlook.map(|outlook| outlook.whole_seconds()) != entry.told_remaining {
+        if outlook.map(|outlook| outlook.whole_seconds()) != entry.published_remaining {
             self.publish(entry);
         }
     }
 }
 
 /// Whether its own events tell what a job has left that runs or has run.
-fn is_told(entry: &Entry) -> bool {
+fn has_live_estimate(entry: &Entry) -> bool {
     let status = entry.job.status();
-    status.is_final() || (entry.ours && status == Status::Processing)
+    status.is_final() || (entry.own_client && status == Status::Processing)
 }
