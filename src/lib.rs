@@ -11,7 +11,7 @@
 //! | floor | modules | |
 //! |---|---|---|
 //! | top | [`cli`] | parse, start, wait, stop |
-//! | 4 | [`evaluation`] | scores estimators on recordings |
+//! | 5 | [`evaluation`] | scores estimators on recordings |
 //! | 3 | [`server`] | the downstream edge: HTTP, and threads with thousands of subscribers each |
 //! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
 //! | 1 | [`comfy`] · [`hub`] · [`store`] · [`workflow`] · [`replay`] | none knows another |
@@ -35,7 +35,7 @@
 //! # Where this differs from a first sketch of the design
 //!
 //! - Subscribers have no task each: waking ten thousand tasks costs as much again as writing to their
-//!   sockets, and each holds kilobytes. The head of `server/shard.rs` tells what there is instead. Event
+//!   sockets, and each holds kilobytes. The head of `session.rs` tells what there is instead. Event
 //!   streams and monitors, of which there are few, are tasks.
 //! - Positions of events (`{epoch, seq}`) are left to the day when several nodes share the work: on one
 //!   node [`job::Job::apply`] swallows every echo by its state alone.
@@ -44,11 +44,15 @@
 
 pub mod config;
 
+mod watched_file;
+
 pub mod job;
 
 pub mod estimate;
 
 pub mod recording;
+
+pub mod auth;
 
 pub mod comfy;
 
@@ -61,6 +65,8 @@ pub mod workflow;
 pub mod replay;
 
 pub mod relay;
+
+pub mod session;
 
 pub mod server;
 
