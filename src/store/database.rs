@@ -145,7 +145,7 @@ fn postgres_url(url: &url::Url) -> String {
         "-c timezone=UTC -c statement_timeout={}",
         STATEMENT_TIMEOUT.as_millis()
     );
-    let mut query = form_urlencoded::Serializer::new(String::new());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
         .append_pair("application_name", env!("CARGO_PKG_NAME"))
         .append_pair("connect_timeout", &CONNECT_TIMEOUT.as_secs().to_string())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -13,7 +13,7 @@ use crate::support::test_relay::{Settings, TestRelay, recording};
 
 const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
 
-async fn comfyui(name: &str, speed: Speed) -> Replay {
+async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ReplayOptions {
         speed,
@@ -24,7 +24,7 @@ async fn comfyui(name: &str, speed: Speed) -> Replay {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comfyui_that_comes_later_is_found() {
-    let comfyui = comfyui(TXT2IMG, Speed::Fastest).await;
+    let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Fastest).await;
     let line = TcpProxy::cut_from(comfyui.address()).await;
     let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;
     let (_, health) = world.get("/api/anime/health").await;
@@ -37,7 +37,7 @@ async fn a_comfyui_that_comes_later_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
-    let comfyui = comfyui(TXT2IMG, Speed::Real(4.0)).await;
+    let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
     let line = TcpProxy::cut_from(comfyui.address()).await;
     line.mend();
     let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;

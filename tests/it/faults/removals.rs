@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use futures_util::future::join_all;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ const SPEED: f64 = 2.0;
 
 async fn world(name: &str) -> TestRelay {
     let settings = Settings {
-        speed: Speed::Real(SPEED),
+        speed: PlaybackSpeed::Real(SPEED),
         ..settings()
     };
     TestRelay::with(vec![recording(name).await], settings).await

@@ -1,6 +1,6 @@
 //! What a caller is answered: ids, results, the queue, and what is wrong.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use super::caller::{Caller, ME, folder, history_path, is, recording, replay, types};
@@ -8,7 +8,7 @@ use super::caller::{Caller, ME, folder, history_path, is, recording, replay, typ
 #[tokio::test]
 async fn one_prompt_of_today() {
     let recording = recording("0.8.0/01-txt2img-basic");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let caller = Caller::of(&server);
     let mut ear = caller.connect(Some(ME)).await;
     let greeting = json!({"status": {"exec_info": {"queue_remaining": 0}}, "sid": ME});
@@ -67,7 +67,7 @@ async fn one_prompt_of_today() {
 #[tokio::test]
 async fn one_prompt_of_2023() {
     let recording = recording("2023-08-14/01-txt2img-basic");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let caller = Caller::of(&server);
     let mut ear = caller.connect(Some(ME)).await;
     let id = caller.submit(&recording, 0, Some(ME)).await;
@@ -88,7 +88,7 @@ async fn one_prompt_of_2023() {
 async fn answers_what_is_wrong() {
     let server = replay(
         &[&recording("0.8.0/01-txt2img-basic")],
-        Speed::Fastest,
+        PlaybackSpeed::Fastest,
         false,
     )
     .await;
@@ -121,7 +121,7 @@ async fn answers_what_is_wrong() {
 async fn odd_ids_are_taken() {
     let recording = recording("0.8.0/25-own-prompt-id");
     assert!(folder("0.8.0/25-own-prompt-id").exists());
-    let server = replay(&[&recording], Speed::Fastest, true).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, true).await;
     let caller = Caller::of(&server);
     let mut ear = caller.connect(Some(ME)).await;
     for (k, id) in ["a/b", "a/b", "\"ü\" \u{1f600}"].into_iter().enumerate() {
@@ -141,7 +141,7 @@ async fn odd_ids_are_taken() {
 #[tokio::test]
 async fn twins_end_one_after_the_other() {
     let recording = recording("0.8.0/25b-same-prompt-id-queued-twice");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let caller = Caller::of(&server);
     let mut ear = caller.connect(Some(ME)).await;
     let ids = [
@@ -171,7 +171,7 @@ async fn twins_end_one_after_the_other() {
 #[tokio::test]
 async fn a_history_that_was_late_is_late_again() {
     let recording = recording("0.8.0/19c-lazy-and-blocker");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let caller = Caller::of(&server);
     let mut ear = caller.connect(Some(ME)).await;
     let id = caller.submit(&recording, 0, Some(ME)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::{Database, StoreConfig};
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::Store;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use reqwest::Method;
@@ -60,7 +60,7 @@ async fn outage(
     go: impl AsyncFnOnce(),
     come: impl AsyncFnOnce(),
 ) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let world = relay_at(&comfyui.url(), store).await;
     until("the database is there", async || is_healthy(&world).await).await;
     let mut subscriber = world.subscribe("/ws/job").await;
@@ -182,7 +182,7 @@ async fn a_database_that_comes_later_is_used() {
     let db = TestDatabase::postgres().await;
     let (line, store) = line_to(&db).await;
     line.mend();
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), store.clone()).await;
     report(
         &world,
@@ -220,7 +220,7 @@ async fn a_database_that_comes_later_is_used() {
 async fn a_first_start_without_a_database_is_made_good() {
     let db = TestDatabase::postgres().await;
     let (line, store) = line_to(&db).await;
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), store).await;
     submit(&world, "job", TXT2IMG).await;
     line.mend();
@@ -231,7 +231,7 @@ async fn a_first_start_without_a_database_is_made_good() {
 }
 
 async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(8.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = world.subscribe("/ws/job").await;
     submit(&world, "job", TXT2IMG).await;
@@ -245,7 +245,7 @@ async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
 }
 
 async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     until("the database is there", async || is_healthy(&world).await).await;
     let lock = Lock::take(&db).await;
@@ -335,7 +335,7 @@ async fn a_job_that_is_refused_holds_up_no_other() {
     // A pipeline that does not know one of our words.
     let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
     db.run(check).await;
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     report(&world, "bad", json!({"progress": 5, "status": "cancelled"})).await;
     for job in ["a", "b", "c"] {

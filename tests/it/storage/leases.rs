@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::StoreConfig;
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::{LeaseOwner, Store};
 use serde_json::json;
 
@@ -115,7 +115,7 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
 }
 
 async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let first = Program::start(&db.url(), &comfyui.url());
     until("the first one follows", async || first.is("healthy").await).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
@@ -129,7 +129,7 @@ async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
 }
 
 async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let first = relay_at(&comfyui.url(), db.config()).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
     submit(&first, "job", TXT2IMG).await;

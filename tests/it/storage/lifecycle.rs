@@ -7,7 +7,7 @@ use comfy_relay::config::{RelayConfig, StoreConfig};
 use comfy_relay::job::JobId;
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ on_both!(
 );
 
 /// A replayed ComfyUI that outlives relays.
-pub(crate) async fn comfyui(names: &[&str], speed: Speed) -> Replay {
+pub(crate) async fn comfyui(names: &[&str], speed: PlaybackSpeed) -> Replay {
     let mut recordings: Vec<Arc<Recording>> = Vec::new();
     for name in names {
         recordings.push(recording(name).await);
@@ -177,7 +177,7 @@ async fn walk(world: &TestRelay, query: &str) -> Vec<String> {
 }
 
 async fn lists_go_on_over_restarts(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b", "c"] {
         report(&world, job, json!({"progress": 100, "status": "completed"})).await;
@@ -211,7 +211,7 @@ async fn lists_go_on_over_restarts(db: TestDatabase) {
 }
 
 async fn lists_are_held_to_ids(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b.c", "d:e", "f_g"] {
         report(&world, job, json!({"progress": 10, "status": "processing"})).await;
@@ -275,7 +275,7 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
 }
 
 async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let world = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = world.subscribe("/ws/job").await;
     submit(&world, "job", TXT2IMG).await;
@@ -324,11 +324,11 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
 }
 
 async fn a_job_of_a_server_that_is_gone_is_left_alone(db: TestDatabase) {
-    let old = comfyui(&[QUEUE], Speed::Real(1.0)).await;
+    let old = comfyui(&[QUEUE], PlaybackSpeed::Real(1.0)).await;
     let world = relay_at(&old.url(), db.config()).await;
     submit(&world, "job", QUEUE).await;
     stop(world).await;
-    let other = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let other = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let world = relay_at(&other.url(), db.config()).await;
     let (_, view) = world.get("/api/anime/jobs/job").await;
     assert_eq!(view["message"], "Waiting for ComfyUI to answer", "{view}");

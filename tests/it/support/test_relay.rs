@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_relay::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     pub(crate) relay: RelayConfig,
     pub(crate) store: StoreConfig,
-    pub(crate) speed: Speed,
+    pub(crate) speed: PlaybackSpeed,
 }
 
 impl Default for Settings {
@@ -55,7 +55,7 @@ impl Default for Settings {
                 ..RelayConfig::default()
             },
             store: StoreConfig::default(),
-            speed: Speed::Fastest,
+            speed: PlaybackSpeed::Fastest,
         }
     }
 }
