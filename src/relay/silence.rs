@@ -19,7 +19,7 @@ impl Relay {
         let ours = |place: &QueueEntry| place.client_id.as_deref() == Some(client_id);
         let mut state = backend.state();
         let factor = (1 << state.silences.min(16)).min(MAX_SILENCE_FACTOR);
-        let patience = self.comfy_config().silence * factor;
+        let patience = self.comfy_config().max_silence * factor;
         if queue.running().iter().any(ours) && state.heard_at.elapsed() >= patience {
             state.silences += 1;
             state.heard_at = Instant::now();
