@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules by floor, from the ground up. Only within floor 0 may a later one read an earlier one.
-const FLOORS: [&[&str]; 6] = [
-    &["config"],
+const FLOORS: [&[&str]; 8] = [
+    &["config", "watched_file"],
     &["job", "estimate", "recording"],
-    &["comfy", "hub", "store", "workflow", "replay"],
+    &["auth", "comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
+    &["session"],
     &["server"],
+    &["evaluation"],
     &["cli"],
 ];
 
