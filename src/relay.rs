@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comfy::ComfyClient;
+use crate::comfy::{ComfyClient, SetupError};
 use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
@@ -85,7 +85,8 @@ impl Relay {
         config: RelayConfig,
         comfy: ComfyConfig,
         store: &StoreConfig,
-    ) -> reqwest::Result<Self> {
+    ) -> Result<Self, SetupError> {
+        let clients = ComfyClient::all(&comfy)?;
         let recorder = Recorder::new(Store::open(store));
         let recording = CancellationToken::new();
         let writing = TaskTracker::new();
@@ -93,8 +94,7 @@ impl Relay {
         writing.close();
         let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
-        for url in &comfy.urls {
-            let fresh = ComfyClient::new(url.clone(), &comfy)?;
+        for fresh in clients {
             let kept = match is_ready {
                 true => restore::stored_client_id(recorder.store(), &fresh).await,
                 false => None,

@@ -178,7 +178,7 @@ fn backend_status(backend: &crate::relay::Backend) -> BackendStatus {
     let state = backend.state();
     BackendStatus {
         name: backend.name().to_owned(),
-        url: backend.comfy.address(),
+        url: backend.comfy.address().to_owned(),
         connected,
         queue_remaining: state.queue_remaining,
         version: state.version.clone(),

@@ -225,12 +225,12 @@ impl Relay {
         let cancelled = backend.comfy.rest().cancel(&prompt_id).await;
         let cancelled = cancelled.map_err(|source| failed(&backend, source))?;
         if let Some(entry) = self.jobs().get_mut(job_id) {
-            entry.cancel_requested = cancelled == Cancellation::Asked;
+            entry.cancel_requested = cancelled == Cancellation::Requested;
         }
         backend.reconcile_now.notify_one();
         match cancelled {
-            Cancellation::Asked => Ok(()),
-            Cancellation::NotThere => Err(RelayError::NotCancellable(
+            Cancellation::Requested => Ok(()),
+            Cancellation::NotFound => Err(RelayError::NotCancellable(
                 job_id.clone(),
                 "ComfyUI has it neither running nor waiting",
             )),

@@ -10,7 +10,6 @@ use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use url::Url;
 
 use super::subscriber::{Heard, Subscriber};
 
@@ -116,7 +115,7 @@ impl TestRelay {
     }
 
     async fn at(url: &str, comfyui: Option<Replay>, mut settings: Settings) -> Self {
-        settings.comfy.urls = vec![Url::parse(url).unwrap()];
+        settings.comfy.urls = vec![url.parse().unwrap()];
         let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
