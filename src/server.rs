@@ -8,15 +8,16 @@ mod request;
 mod response;
 mod router;
 mod security;
+mod state;
 mod tls;
 mod trim_memory;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,8 +27,9 @@ pub use tls::TlsError;
 use crate::auth::{KeysError, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{MonitorFeed, Prepared, SessionContext, Shards, monitor};
+use crate::session::{MonitorFeed, Prepared, SessionContext, monitor};
 use security::Security;
+use state::ServerState;
 use tls::Tls;
 
 /// How long clients are given to take their leave when the server stops.
@@ -60,23 +62,6 @@ pub fn check(config: &ServerConfig) -> Result<(), StartError> {
     Verifier::load(&config.access)?;
     config.tls.as_ref().map(Tls::load).transpose()?;
     Ok(())
-}
-
-/// What every connection needs. Cheap to clone.
-#[derive(Debug, Clone)]
-struct ServerState {
-    relay: Relay,
-    config: Arc<ServerConfig>,
-    verifier: Arc<Verifier>,
-    security: Arc<Security>,
-    tls: Option<Arc<Tls>>,
-    /// What sessions share.
-    session: SessionContext,
-    shards: Shards,
-    /// Connections that have come and gone, or were handed over.
-    served: Arc<watch::Sender<u64>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
 }
 
 impl Server {
