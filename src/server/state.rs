@@ -11,21 +11,24 @@ use super::tls::Tls;
 use crate::auth::Verifier;
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{SessionContext, Shards};
+use crate::session::{Monitor, ShardPool};
 
-/// What every connection needs. Cheap to clone.
+/// Shared by all connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ServerState {
     pub(super) relay: Relay,
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifier: Arc<Verifier>,
     pub(super) security: Arc<Security>,
+    /// `None` if connections are not encrypted.
     pub(super) tls: Option<Arc<Tls>>,
-    /// What sessions share.
-    pub(super) session: SessionContext,
-    pub(super) shards: Shards,
-    /// Connections that have come and gone, or were handed over.
+    /// The threads that serve the subscribers of jobs.
+    pub(super) shards: ShardPool,
+    pub(super) monitor: Monitor,
+    /// How many connections hyper has finished serving: closed, or upgraded to a socket.
     pub(super) served: Arc<watch::Sender<u64>>,
+    /// Cancelled when the server is to stop.
     pub(super) stop: CancellationToken,
+    /// Everything that must end before the server has stopped.
     pub(super) tasks: TaskTracker,
 }

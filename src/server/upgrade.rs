@@ -13,7 +13,7 @@ use super::security::{self, Caller};
 use super::state::ServerState;
 use crate::auth::Scope;
 use crate::job::JobId;
-use crate::session::{self, Arrival, MAX_CLIENT_MESSAGE, deflate};
+use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
 
 /// How many bytes are read from a socket at once. Tungstenite's default of 128 KiB is per socket, and
 /// clients send short messages only.
@@ -40,7 +40,7 @@ pub(super) fn job(
         let headers = response.headers_mut();
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
     }
-    let subscriber = Arrival {
+    let subscriber = NewSubscriber {
         job,
         wants_previews,
         deflates,
@@ -61,9 +61,8 @@ pub(super) fn monitor(
     let (response, socket) = accept(state, &mut request)?;
     match caller.authorize_session(Scope::Monitor, None) {
         Ok(admission) => {
-            let context = state.session.clone();
-            let serving = session::monitor::serve(context, socket, admission);
-            state.tasks.spawn(serving);
+            let monitor = state.monitor.clone();
+            state.tasks.spawn(monitor.serve(socket, admission));
         }
         Err(error) => refuse(state, socket, "monitor", error, caller),
     }

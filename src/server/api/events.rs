@@ -119,7 +119,7 @@ impl EventStream {
                     if self.subscription.is_known() {
                         continue;
                     }
-                    let (error, end) = missed.tell();
+                    let (error, end) = missed.into_error();
                     self.send_error(&error).await?;
                     if end.is_some() {
                         return Ok(());

@@ -186,7 +186,7 @@ impl ConnectionDetail {
         Self {
             connected_at: connection.connected_at(),
             user_info: connection.address(),
-            last_ping: connection.heard_at(),
+            last_ping: connection.received_at(),
         }
     }
 }
