@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::job::redact;
@@ -18,7 +19,7 @@ pub struct Rejection {
 }
 
 /// What is wrong with one input of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WrongInput {
     /// The node's id.
     pub node: String,
