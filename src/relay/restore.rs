@@ -172,7 +172,7 @@ impl Relay {
 /// The client id that is kept for a server: that which it has, where there was none.
 pub(super) async fn stored_client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
     let (name, address) = (comfy.name(), comfy.address());
-    match store.client_id(name, &address, comfy.client_id()).await {
+    match store.client_id(name, address, comfy.client_id()).await {
         Ok(client_id) => Some(client_id),
         Err(error) => {
             let error = &error as &dyn std::error::Error;

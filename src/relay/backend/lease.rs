@@ -50,7 +50,7 @@ impl Relay {
         let (name, address) = (comfy.name(), comfy.address());
         let (store, holder) = (self.recorder().store(), &self.0.holder);
         let lasts = self.comfy_config().lease;
-        let taking = store.take_lease(name, &address, comfy.client_id(), holder, lasts);
+        let taking = store.take_lease(name, address, comfy.client_id(), holder, lasts);
         let lease = match timeout(self.renewal(), taking).await {
             Ok(Ok(true)) => Lease::Held,
             Ok(Ok(false)) => Lease::HeldByPeer,
