@@ -22,7 +22,7 @@ pub use end_source::EndSource;
 pub use error::{ErrorCode, JobError};
 pub use event::{Event, History, NodeReport, NodeState, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
-pub use nodes::{Bar, Counts, Current, NodeRun, NodeTiming, Nodes};
+pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
 pub use plan::{Plan, PlannedNode, Role};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{NodeReport, NodeState, Plan};
 pub use bar::Bar;
-pub use counts::Counts;
+pub use counts::NodeCounts;
 pub use run::NodeRun;
 pub use timing::NodeTiming;
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::nodes::{Bar, Counts};
+use super::nodes::{Bar, NodeCounts};
 use super::progress::whole_seconds;
 use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
 
@@ -114,7 +114,7 @@ impl Job {
     }
 
     fn nodes_view(&self) -> Option<NodesView> {
-        let Counts {
+        let NodeCounts {
             done,
             cached,
             total,

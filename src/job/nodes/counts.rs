@@ -3,7 +3,7 @@ use crate::job::{NodeState, Plan};
 
 /// How many of the needed nodes are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct NodeCounts {
     /// Nodes that have run to their end.
     pub done: usize,
     /// Nodes that need not run.
@@ -14,8 +14,8 @@ pub struct Counts {
 
 impl Nodes {
     /// How many of the plan's nodes are done.
-    pub fn counts(&self, plan: &Plan) -> Counts {
-        let mut counts = Counts::default();
+    pub fn counts(&self, plan: &Plan) -> NodeCounts {
+        let mut counts = NodeCounts::default();
         for (id, _) in self.counted(plan) {
             counts.total += 1;
             match self.displays.get(id).and_then(|display| display.state) {

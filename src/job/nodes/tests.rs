@@ -41,7 +41,7 @@ fn a_node_that_begins_twice_counts_once() {
     begin(&mut nodes, "2", "2");
     assert_eq!(
         nodes.counts(&plan()),
-        Counts {
+        NodeCounts {
             done: 1,
             cached: 0,
             total: 3
@@ -108,7 +108,7 @@ fn cached_nodes_weigh_nothing() {
     assert!(nodes.cached(vec!["1".into(), "2".into(), "elsewhere".into()]));
     assert_eq!(
         nodes.counts(&plan()),
-        Counts {
+        NodeCounts {
             done: 0,
             cached: 2,
             total: 3
