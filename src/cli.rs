@@ -1,11 +1,10 @@
 //! The command line: parse, start, wait, stop.
 
-mod access;
-mod bar;
-mod client;
-mod database;
+mod api_client;
 mod demo;
-mod files;
+mod open_files;
+mod options;
+mod progress_bar;
 mod record;
 mod replay;
 mod report;
@@ -46,12 +45,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(Box<serve::Args>),
-    Demo(demo::Args),
-    Submit(submit::Args),
-    Watch(watch::Args),
-    Record(record::Args),
-    Replay(replay::Args),
+    Serve(Box<serve::ServeArgs>),
+    Demo(demo::DemoArgs),
+    Submit(submit::SubmitArgs),
+    Watch(watch::WatchArgs),
+    Record(record::RecordArgs),
+    Replay(replay::ReplayArgs),
     Report(report::Args),
 }
 

@@ -4,44 +4,44 @@
 
 mod error;
 mod history;
-mod json;
 mod message;
 mod output;
-mod past;
 mod preview;
+mod python_json;
 mod queue;
 mod rejection;
 mod rest;
 mod socket;
+mod timings;
 
 pub use history::HistoryEntry;
 pub use message::Message;
-pub use past::PastPrompt;
-pub use preview::Preview;
+pub use preview::PreviewImage;
 pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};
+pub use timings::PromptTiming;
 
 use url::Url;
 use uuid::Uuid;
 
-use crate::config::UpstreamConfig;
+use crate::config::ComfyConfig;
 
 /// A ComfyUI server that is configured: its name, its address, and who we are to it.
 ///
-/// Its HTTP calls are those of [`Rest`]; its events come over [`Upstream::socket`].
+/// Its HTTP calls are those of [`Rest`]; its events come over [`ComfyClient::socket`].
 #[derive(Debug, Clone)]
-pub struct Upstream {
+pub struct ComfyClient {
     name: String,
     url: Url,
     client_id: String,
     rest: Rest,
 }
 
-impl Upstream {
+impl ComfyClient {
     /// The server at `url`, which is dialled as `config` says. It need not run yet.
-    pub fn new(url: Url, config: &UpstreamConfig) -> reqwest::Result<Self> {
+    pub fn new(url: Url, config: &ComfyConfig) -> reqwest::Result<Self> {
         let port = url
             .port()
             .map_or_else(String::new, |port| format!(":{port}"));
@@ -82,7 +82,7 @@ impl Upstream {
     }
 
     /// The one socket to the server. Never open two.
-    pub fn socket(&self, config: &UpstreamConfig) -> Socket {
+    pub fn socket(&self, config: &ComfyConfig) -> Socket {
         Socket::new(&self.url, &self.client_id, config)
     }
 }

@@ -15,7 +15,7 @@ pub use access::{AccessConfig, KeySource, LimitConfig, Origins, Secret, TlsConfi
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The ComfyUI servers.
-    pub upstream: UpstreamConfig,
+    pub comfy: ComfyConfig,
     /// The downstream edge.
     pub server: ServerConfig,
     /// What the relay remembers.
@@ -26,7 +26,7 @@ pub struct Config {
 
 /// How ComfyUI servers are dialled and followed.
 #[derive(Debug, Clone)]
-pub struct UpstreamConfig {
+pub struct ComfyConfig {
     /// Their addresses, the one that is preferred first.
     pub urls: Vec<Url>,
     /// The pause before a lost socket is dialled again.
@@ -166,7 +166,7 @@ pub struct RelayConfig {
     pub backlog: usize,
 }
 
-impl Default for UpstreamConfig {
+impl Default for ComfyConfig {
     fn default() -> Self {
         Self {
             urls: Vec::new(),

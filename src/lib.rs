@@ -29,12 +29,12 @@
 //! ```
 //!
 //! Every event is folded, but a job whose status stays the same is published ten times a second at the
-//! most (`relay/pace.rs`): the newest state is held back until then, never dropped.
+//! most (`relay/throttle.rs`): the newest state is held back until then, never dropped.
 //!
 //! # Where this differs from a first sketch of the design
 //!
 //! - Subscribers have no task each: waking ten thousand tasks costs as much again as writing to their
-//!   sockets, and each holds kilobytes. The head of `server/shard.rs` tells what there is instead. Event
+//!   sockets, and each holds kilobytes. The head of `session.rs` tells what there is instead. Event
 //!   streams and monitors, of which there are few, are tasks.
 //! - Positions of events (`{epoch, seq}`) are left to the day when several nodes share the work: on one
 //!   node [`job::Job::apply`] swallows every echo by its state alone.
@@ -43,11 +43,15 @@
 
 pub mod config;
 
+mod watched_file;
+
 pub mod job;
 
 pub mod estimate;
 
 pub mod recording;
+
+pub mod auth;
 
 pub mod comfy;
 
@@ -60,6 +64,8 @@ pub mod workflow;
 pub mod replay;
 
 pub mod relay;
+
+pub mod session;
 
 pub mod server;
 

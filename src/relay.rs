@@ -1,4 +1,4 @@
-//! The heart: the only place where upstream, fan-out and workflows meet.
+//! The heart: the only place where comfy, fan-out and workflows meet.
 //!
 //! Read [`ingest`] for the way of one event. Each backend has two tasks: [`follow`] reads its
 //! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
@@ -6,25 +6,14 @@
 mod backend;
 mod clock;
 mod error;
-mod follow;
-mod forecast;
+mod estimates;
 mod ingest;
-mod inquiry;
-mod jobs;
-mod learning;
-mod lease;
-mod lookup;
+mod maintenance;
 mod metrics;
-mod outlook;
-mod pace;
-mod persist;
-mod plans;
-mod reconcile;
-mod silence;
-mod status;
-mod submit;
-mod upkeep;
-mod view;
+mod registry;
+mod requests;
+mod restore;
+mod throttle;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comfy::Upstream;
-use crate::config::{RelayConfig, StoreConfig, UpstreamConfig};
+use crate::comfy::ComfyClient;
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::CostModel;
 use crate::hub::{Connection, Hub, Preview, Subscription};
 use crate::job::JobId;
@@ -44,34 +33,34 @@ use crate::store::{LeaseOwner, Recorder, Store};
 use crate::workflow::Workflows;
 use backend::Backend;
 use clock::Clock;
-use jobs::Jobs;
-use learning::Learning;
+use estimates::learning::Learning;
+use registry::Registry;
 
 pub use error::RelayError;
 pub use metrics::Metrics;
-pub use status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
-pub use submit::{Accepted, Submission};
-pub use view::{JobPage, JobView, NodeRunView};
+pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
+pub use requests::submit::{Accepted, Submission};
 
-/// How long a start waits for the database. Jobs that have not ended, and who we are to each server,
+/// How long a start waits for the database. Registry that have not ended, and who we are to each server,
 /// are known from there.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Follows ComfyUI servers, folds what they tell into jobs, and hands out the jobs' states.
 ///
 /// Cheap to clone; clones are the same relay. Stop it with [`Relay::start_shutdown`], then wait for
 /// [`Relay::shutdown`].
 #[derive(Debug, Clone)]
-pub struct Relay(Arc<Inner>);
+pub struct Relay(Arc<Parts>);
 
 #[derive(Debug)]
-struct Inner {
+struct Parts {
     config: RelayConfig,
-    upstream: UpstreamConfig,
+    comfy: ComfyConfig,
     workflows: Workflows,
     hub: Hub,
     backends: Vec<Arc<Backend>>,
-    jobs: Mutex<Jobs>,
+    jobs: Mutex<Registry>,
     /// What was learned of costs. Locked after the jobs, never before.
     model: Mutex<CostModel>,
     learning: Learning,
@@ -94,7 +83,7 @@ impl Relay {
     /// servers. Neither the database nor any server need be there yet.
     pub async fn start(
         config: RelayConfig,
-        upstream: UpstreamConfig,
+        comfy: ComfyConfig,
         store: &StoreConfig,
     ) -> reqwest::Result<Self> {
         let recorder = Recorder::new(Store::open(store));
@@ -102,12 +91,12 @@ impl Relay {
         let writing = TaskTracker::new();
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
-        let is_ready = timeout(STORE_PATIENCE, recorder.ready()).await.is_ok();
+        let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
         let mut backends = Vec::new();
-        for url in &upstream.urls {
-            let fresh = Upstream::new(url.clone(), &upstream)?;
+        for url in &comfy.urls {
+            let fresh = ComfyClient::new(url.clone(), &comfy)?;
             let kept = match is_ready {
-                true => persist::identified(recorder.store(), &fresh).await,
+                true => restore::stored_client_id(recorder.store(), &fresh).await,
                 false => None,
             };
             let known = match kept {
@@ -116,12 +105,12 @@ impl Relay {
             };
             backends.push(Arc::new(Backend::new(known)));
         }
-        let relay = Self(Arc::new(Inner {
+        let relay = Self(Arc::new(Parts {
             workflows: Workflows::new(&config.workflows),
             hub: Hub::new(config.backlog),
             learning: Learning::new(backends.iter().map(|backend| backend.name())),
             config,
-            upstream,
+            comfy,
             backends,
             jobs: Mutex::default(),
             model: Mutex::default(),
@@ -147,14 +136,14 @@ impl Relay {
             tracing::warn!(
                 "the database is not there; jobs from before are taken up when it comes"
             );
-            tasks.spawn(relay.clone().restore_late());
+            tasks.spawn(relay.clone().restore_when_ready());
         }
         for (index, backend) in relay.0.backends.iter().enumerate() {
             tasks.spawn(relay.clone().follow(index, backend.clone()));
             tasks.spawn(relay.clone().reconcile(index, backend.clone()));
         }
-        tasks.spawn(relay.clone().beat());
-        tasks.spawn(relay.clone().clean());
+        tasks.spawn(relay.clone().heartbeat());
+        tasks.spawn(relay.clone().cleanup());
         tasks.close();
         Ok(relay)
     }
@@ -215,8 +204,8 @@ impl Relay {
         self.0.stop.cancelled().await;
     }
 
-    fn upstream_config(&self) -> &UpstreamConfig {
-        &self.0.upstream
+    fn comfy_config(&self) -> &ComfyConfig {
+        &self.0.comfy
     }
 
     /// The time of jobs.
@@ -235,7 +224,7 @@ impl Relay {
 
     /// The jobs are whole at any moment, also after a panic elsewhere: an event is folded in full or
     /// not at all.
-    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+    fn jobs(&self) -> MutexGuard<'_, Registry> {
         self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,23 +5,17 @@
 //! pace, with the callers' ids in the place of the recorded ones. Nothing is invented but what the callers' own deeds
 //! make necessary: an interrupt, a deleted prompt, a greeting.
 //!
-//! A recording is compiled to a timeline, which is pure; a player plays it on a stage, which holds the state that
-//! callers see: queue, history, audience.
+//! A recording is compiled to a timeline, which is pure; a player plays it on a state, which holds the state that
+//! callers see: queue, history, sockets.
 
-mod archive;
-mod audience;
 mod compiler;
-mod desk;
-mod picture;
+mod playback;
 mod player;
-mod run;
 mod server;
-mod socket;
-mod stage;
+mod substitution;
 #[cfg(test)]
 mod tests;
 mod timeline;
-mod wording;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,23 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::recording::Recording;
-use stage::Stage;
-use timeline::Timeline;
-
-/// How fast recordings are played.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Speed {
-    /// So many times as fast as they were recorded.
-    Real(f64),
-    /// As fast as the callers can take it.
-    Fastest,
-}
+use compiler::compile;
+pub use player::PlaybackSpeed;
+use server::state::SharedState;
 
 /// How recordings are played.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayOptions {
     /// The pace.
-    pub speed: Speed,
+    pub speed: PlaybackSpeed,
     /// Whether a prompt after a recording's last begins one again; otherwise it is refused.
     pub repeat: bool,
     /// How long the time stands still for a caller who does not come back, or does not read a result, as the recorded
@@ -59,7 +45,7 @@ pub struct ReplayOptions {
 impl Default for ReplayOptions {
     fn default() -> ReplayOptions {
         ReplayOptions {
-            speed: Speed::Real(1.0),
+            speed: PlaybackSpeed::Real(1.0),
             repeat: false,
             // Longer than a relay takes to mistrust a silent socket.
             patience: Duration::from_secs(20),
@@ -84,9 +70,9 @@ impl Replay {
     ) -> Replay {
         let playlist = recordings
             .iter()
-            .map(|recording| Arc::new(Timeline::of(recording)))
+            .map(|recording| Arc::new(compile(recording)))
             .collect();
-        let stage = Arc::new(Stage::new(playlist, options.repeat, options.patience));
+        let state = Arc::new(SharedState::new(playlist, options.repeat, options.patience));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // A listener that is bound knows its address.
         let address = listener
@@ -94,14 +80,14 @@ impl Replay {
             .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
         tasks.spawn(server::accept(
             listener,
-            stage.clone(),
+            state.clone(),
             tasks.clone(),
             stop.clone(),
         ));
         tasks.spawn({
             let stop = stop.clone();
             async move {
-                stop.run_until_cancelled(player::play(&stage, options.speed))
+                stop.run_until_cancelled(player::play(&state, options.speed))
                     .await
             }
         });

@@ -1,26 +1,15 @@
-//! The downstream edge: HTTP, and the sockets of subscribers.
+//! The downstream state: HTTP, and the sockets of subscribers.
 
-mod accept;
-mod body;
-mod deferred;
-mod deflate;
-mod ending;
+mod api;
 mod error;
-mod events;
-mod guard;
-mod health;
-mod inflate;
-mod jobs;
-mod memory;
-mod message;
-mod metrics;
-mod monitor;
-mod route;
-mod shard;
-mod stamp;
+mod listener;
+mod pages;
+mod request;
+mod response;
+mod router;
+mod security;
 mod tls;
-mod wait;
-mod web;
+mod trim_memory;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,17 +21,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use guard::{KeysError, Token};
-pub use message::{ClientMessage, ServerMessage};
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use shard::fuzzing;
 pub use tls::TlsError;
 
+use crate::auth::{KeysError, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use guard::Guard;
-use shard::{Prepared, Shards};
+use crate::session::{MonitorFeed, Prepared, SessionContext, Shards, monitor};
+use security::Security;
 use tls::Tls;
 
 /// How long clients are given to take their leave when the server stops.
@@ -53,7 +38,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    edge: ServerState,
+    state: ServerState,
 }
 
 /// Why a server does not start.
@@ -72,7 +57,7 @@ pub enum StartError {
 
 /// Whether a server could start with these settings. Reads the files that they name.
 pub fn check(config: &ServerConfig) -> Result<(), StartError> {
-    Guard::new(config, config.listen)?;
+    Verifier::load(&config.access)?;
     config.tls.as_ref().map(Tls::load).transpose()?;
     Ok(())
 }
@@ -82,9 +67,11 @@ pub fn check(config: &ServerConfig) -> Result<(), StartError> {
 struct ServerState {
     relay: Relay,
     config: Arc<ServerConfig>,
-    guard: Arc<Guard>,
+    verifier: Arc<Verifier>,
+    security: Arc<Security>,
     tls: Option<Arc<Tls>>,
-    monitor: monitor::Feed,
+    /// What sessions share.
+    session: SessionContext,
     shards: Shards,
     /// Connections that have come and gone, or were handed over.
     served: Arc<watch::Sender<u64>>,
@@ -100,26 +87,37 @@ impl Server {
         config: ServerConfig,
     ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
-        let guard = Guard::new(&config, address)?;
+        let verifier = Arc::new(Verifier::load(&config.access)?);
+        let security = Security::new(&config, verifier.clone(), address);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let threads = Prepared::new(config.fan_out_threads)?;
-        let edge = ServerState {
-            monitor: monitor::Feed::default(),
-            shards: threads.shards(),
-            relay,
+        let session = SessionContext {
+            relay: relay.clone(),
             config: Arc::new(config),
-            served: Arc::default(),
-            guard: Arc::new(guard),
-            tls: tls.map(Arc::new),
+            verifier: verifier.clone(),
+            monitor: MonitorFeed::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        threads.start(&edge)?;
-        edge.tasks.spawn(monitor::watch(edge.clone()));
-        edge.tasks.spawn(memory::give_back(edge.clone()));
-        edge.tasks.spawn(refresh(edge.clone()));
-        edge.tasks.spawn(edge.clone().accept(listener));
-        Ok(Self { address, edge })
+        let shards = threads.shards();
+        threads.start(&session)?;
+        let state = ServerState {
+            relay,
+            config: session.config.clone(),
+            verifier,
+            security: Arc::new(security),
+            tls: tls.map(Arc::new),
+            shards,
+            served: Arc::default(),
+            stop: session.stop.clone(),
+            tasks: session.tasks.clone(),
+            session,
+        };
+        state.tasks.spawn(monitor::watch(state.session.clone()));
+        state.tasks.spawn(trim_memory::trim_memory(state.clone()));
+        state.tasks.spawn(refresh(state.clone()));
+        state.tasks.spawn(state.clone().accept(listener));
+        Ok(Self { address, state })
     }
 
     /// Where it listens.
@@ -129,15 +127,15 @@ impl Server {
 
     /// Asks to accept no more, and to tell every subscriber that the server goes away (1001).
     pub fn start_shutdown(&self) {
-        self.edge.stop.cancel();
-        self.edge.shards.stop();
-        self.edge.tasks.close();
+        self.state.stop.cancel();
+        self.state.shards.stop();
+        self.state.tasks.close();
     }
 
     /// Waits until every client has taken its leave, but not for long.
     pub async fn shutdown(self) {
         self.start_shutdown();
-        if timeout(GOODBYE_TIMEOUT, self.edge.tasks.wait())
+        if timeout(GOODBYE_TIMEOUT, self.state.tasks.wait())
             .await
             .is_err()
         {
@@ -154,15 +152,17 @@ impl Drop for Server {
 }
 
 /// Looks at files now and then that may change while they are in use.
-async fn refresh(edge: ServerState) {
+async fn refresh(state: ServerState) {
     loop {
         tokio::select! {
-            () = edge.stop.cancelled() => return,
-            () = sleep(edge.config.reload_interval) => {}
+            () = state.stop.cancelled() => return,
+            () = sleep(state.config.reload_interval) => {}
         }
-        let (guard, tls) = (edge.guard.clone(), edge.tls.clone());
+        let (verifier, security) = (state.verifier.clone(), state.security.clone());
+        let tls = state.tls.clone();
         let refreshed = tokio::task::spawn_blocking(move || {
-            guard.refresh();
+            verifier.refresh();
+            security.tidy();
             if let Some(tls) = tls {
                 tls.refresh();
             }

@@ -2,19 +2,19 @@
 //! PostgreSQL or SQLite.
 //!
 //! Each query is a function named for what it finds or does, written once for both databases. The
-//! table `jobs` may be the pipeline's own: see [`shape`].
+//! table `jobs` may be the pipeline's own: see [`adoption`].
 
+mod adoption;
 mod backends;
 mod database;
-mod jobs;
+mod job_queries;
 mod lease;
 mod lease_owner;
-mod record;
 mod recorder;
-mod runs;
-mod save;
+mod rows;
+mod run_queries;
 mod schema;
-mod shape;
+mod upsert;
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::OnceCell;
 
 pub use database::StoreError;
-pub use jobs::{Cursor, JobFilter};
+pub use job_queries::{Cursor, JobFilter};
 pub use lease_owner::LeaseOwner;
-pub use record::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use recorder::{Recorder, RecorderHealth};
-pub use runs::KeptRun;
+pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
+pub use run_queries::StoredRun;
 
 use crate::config::StoreConfig;
-use database::{Connections, dedicated};
-use save::Statements;
+use database::{Pools, dedicated};
+use upsert::Statements;
 
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -44,7 +44,7 @@ const MIGRATION_LOCK: i64 = 0x636f_6d66_795f_7265;
 /// A database, opened but not necessarily there. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    connections: Connections,
+    pools: Pools,
     statements: Arc<OnceCell<Statements>>,
 }
 
@@ -52,16 +52,16 @@ impl Store {
     /// Opens the configured database. Nothing is dialled before the first query.
     pub fn open(config: &StoreConfig) -> Self {
         Self {
-            connections: Connections::open(config),
+            pools: Pools::open(config),
             statements: Arc::default(),
         }
     }
 
     /// What kind of database it is.
     pub fn kind(&self) -> &'static str {
-        match self.connections {
-            Connections::Postgres(_) => "postgres",
-            Connections::Sqlite(_) => "sqlite",
+        match self.pools {
+            Pools::Postgres(_) => "postgres",
+            Pools::Sqlite(_) => "sqlite",
         }
     }
 
@@ -69,26 +69,26 @@ impl Store {
     ///
     /// Several relays may do so at once. Needs a runtime of several threads, because migrations block.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        match &self.connections {
-            Connections::Postgres(pool) => {
+        match &self.pools {
+            Pools::Postgres(pool) => {
                 // The lock belongs to this connection: should the relay die, the server lets go of it. A
                 // large table takes its time, and the other relays wait for it.
                 let mut connection = dedicated(pool).await?;
                 let lock =
                     format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
                 connection.batch_execute(&lock).await?;
-                shape::adopt_in_postgres(&mut connection).await?;
+                adoption::adopt_in_postgres(&mut connection).await?;
                 apply(
                     &mut AsyncMigrationHarness::new(connection),
                     POSTGRES_MIGRATIONS,
                 )?;
             }
-            Connections::Sqlite(pool) => {
+            Pools::Sqlite(pool) => {
                 let mut connection = pool.get().await?;
                 // Who writes first locks the others out until it is done.
                 let migrated = connection.spawn_blocking(|connection| {
                     Ok(connection.immediate_transaction(|connection| {
-                        shape::adopt_in_sqlite(connection)?;
+                        adoption::adopt_in_sqlite(connection)?;
                         apply(connection, SQLITE_MIGRATIONS)
                     }))
                 });
@@ -102,8 +102,8 @@ impl Store {
     /// The statements for the shape that the table `jobs` has.
     async fn prepared(&self) -> Result<&Statements, StoreError> {
         let prepare = || async {
-            let ids = shape::id_kind(&self.connections).await?;
-            Ok(Statements::new(&self.connections, ids))
+            let ids = adoption::id_kind(&self.pools).await?;
+            Ok(Statements::new(&self.pools, ids))
         };
         self.statements.get_or_try_init(prepare).await
     }

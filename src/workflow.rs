@@ -57,6 +57,21 @@ pub enum WorkflowError {
     },
 }
 
+impl WorkflowError {
+    /// The stable word for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "bad_workflow_name",
+            Self::Unknown { .. } => "workflow_not_found",
+            Self::Unreadable { .. } => "workflow_unreadable",
+            Self::NotJson(_) => "bad_json",
+            Self::EditorFormat => "editor_format",
+            Self::NotApiFormat(_) => "not_api_format",
+            Self::Parameter { .. } => "bad_parameter",
+        }
+    }
+}
+
 fn listing(names: &[String]) -> String {
     match names {
         [] => ", which is empty or missing".to_owned(),

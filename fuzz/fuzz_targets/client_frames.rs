@@ -2,7 +2,7 @@
 //! nothing grows beyond its bound.
 #![no_main]
 
-use comfy_relay::server::fuzzing::{Client, MAX_MESSAGE, hear, translate};
+use comfy_relay::session::fuzzing::{Client, MAX_MESSAGE, hear, translate};
 use comfy_relay_fuzz::client::Case;
 use libfuzzer_sys::fuzz_target;
 

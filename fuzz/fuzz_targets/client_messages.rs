@@ -2,7 +2,7 @@
 #![no_main]
 
 use comfy_relay::job::JobId;
-use comfy_relay::server::{ClientMessage, ServerMessage};
+use comfy_relay::session::{ClientMessage, ServerMessage};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

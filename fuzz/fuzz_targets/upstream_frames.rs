@@ -16,7 +16,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use comfy_relay::comfy::{HistoryEntry, Message, Preview};
+use comfy_relay::comfy::{HistoryEntry, Message, PreviewImage};
 use comfy_relay::estimate::{CostModel, Estimate};
 use comfy_relay::job::{Event, Job, JobId, Plan, Progress, Reason, Status};
 use comfy_relay::workflow;
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// A binary frame holds what it says, and nothing else.
 fn see(frame: &[u8]) {
-    if let Some(preview) = Preview::parse(Bytes::copy_from_slice(frame)) {
+    if let Some(preview) = PreviewImage::parse(Bytes::copy_from_slice(frame)) {
         assert!(frame.ends_with(&preview.image));
         assert!(["image/png", "image/jpeg"].contains(&preview.mime));
     }
@@ -91,8 +91,8 @@ fn events(step: &str) -> Vec<Event> {
         'r' => return vec![Event::Reachable(rest != "0")],
         _ => match Message::parse(step, VIEW) {
             Message::Prompt { event, .. } => return vec![event],
-            Message::Over { .. } => return vec![Event::Over],
-            Message::Status { .. } | Message::Idle | Message::Unknown => {}
+            Message::PromptEnded { .. } => return vec![Event::Over],
+            Message::Status { .. } | Message::Ignored | Message::Unknown => {}
         },
     }
     Vec::new()

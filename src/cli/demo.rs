@@ -9,16 +9,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::access::keep_private;
-use super::bar::JobBar;
-use super::client::RelayArg;
-use super::watch::{Outcome, follow};
+use super::api_client::ApiClient;
+use super::options::access::keep_private;
+use super::progress_bar::JobBar;
+use super::watch::{WatchResult, follow};
 use super::{WrongSetting, asked_to_stop};
-use crate::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::job::JobId;
 use crate::recording::Recording;
 use crate::relay::{Relay, Submission};
-use crate::replay::{Replay, ReplayOptions, Speed};
+use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use crate::server::Server;
 
 /// How many jobs are open at a time: one that runs and one that waits.
@@ -29,7 +29,7 @@ const OPEN_JOBS: usize = 2;
 /// Plays recordings of a real ComfyUI server on loopback, submits jobs to it through a relay, again
 /// and again, and shows their progress here and on a page.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct DemoArgs {
     /// End after the first job
     #[arg(long)]
     once: bool,
@@ -75,7 +75,7 @@ struct Sample {
     graph: Map<String, Value>,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     keep_private(args.listen, "the demo is for this machine alone").map_err(WrongSetting)?;
     let recordings = read_recordings()?;
     let samples: Vec<Sample> = recordings
@@ -87,14 +87,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .await
         .context("cannot listen on loopback")?;
     let options = ReplayOptions {
-        speed: Speed::Real(args.speed),
+        speed: PlaybackSpeed::Real(args.speed),
         repeat: true,
         ..ReplayOptions::default()
     };
     let comfyui = Replay::start(comfyui, recordings, options);
-    let upstream = UpstreamConfig {
+    let comfy = ComfyConfig {
         urls: vec![Url::parse(&comfyui.url()).context("the replay has no address")?],
-        ..UpstreamConfig::default()
+        ..ComfyConfig::default()
     };
     let listener = match TcpListener::bind(args.listen).await {
         Ok(listener) => listener,
@@ -102,7 +102,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .await
             .context("cannot listen on loopback")?,
     };
-    let relay = Relay::start(RelayConfig::default(), upstream, &StoreConfig::default()).await?;
+    let relay = Relay::start(RelayConfig::default(), comfy, &StoreConfig::default()).await?;
     let server = Server::start(listener, relay.clone(), ServerConfig::default())?;
     let page = format!("http://{}/", server.address());
     println!("ComfyUI, replayed:  {}", comfyui.url());
@@ -113,7 +113,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     relay.connected().await;
-    let client = RelayArg::new(Url::parse(&page)?);
+    let client = ApiClient::new(Url::parse(&page)?);
     let shown = tokio::select! {
         shown = show(&relay, &client, &samples, args.once) => shown,
         () = asked_to_stop() => Ok(ExitCode::SUCCESS),
@@ -127,7 +127,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Submits the samples in turn, and shows each job to its end.
 async fn show(
     relay: &Relay,
-    client: &RelayArg,
+    client: &ApiClient,
     samples: &[Sample],
     once: bool,
 ) -> anyhow::Result<ExitCode> {
@@ -144,7 +144,7 @@ async fn show(
         open.spawn(async move { follow(&client, &job_id, Some(&mut bar), &mut false).await });
         while open.len() >= OPEN_JOBS || (once && !open.is_empty()) {
             if let Some(followed) = open.join_next().await
-                && let Outcome::Refused(reason) | Outcome::Lost(reason) = followed?
+                && let WatchResult::Refused(reason) | WatchResult::Lost(reason) = followed?
             {
                 anyhow::bail!("a job of the demo could not be followed: {reason}");
             }

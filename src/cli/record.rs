@@ -41,7 +41,7 @@ const SOCKET: &str = "main";
 /// Submits the workflows one after another, and writes every frame and every HTTP exchange, verbatim
 /// and with its time, to a folder that "comfy-relay replay" can serve.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct RecordArgs {
     /// Workflows in API format, to be submitted in this order
     #[arg(required = true, value_name = "FILE")]
     workflows: Vec<PathBuf>,
@@ -59,11 +59,11 @@ pub(super) struct Args {
     description: String,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type ComfySocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What is being recorded. Clones write to the same recording.
 #[derive(Debug, Clone)]
-struct Tape {
+struct RecordingSession {
     base: Url,
     client: reqwest::Client,
     client_id: String,
@@ -74,34 +74,36 @@ struct Tape {
     ended: Arc<Notify>,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let graphs = read(&args.workflows).await?;
-    let tape = Tape::new(args.comfyui_url)?;
+    let session = RecordingSession::new(args.comfyui_url)?;
     let recorded_at = Timestamp::now();
-    let stats = tape.call(Method::GET, "/system_stats", Value::Null).await;
+    let stats = session
+        .call(Method::GET, "/system_stats", Value::Null)
+        .await;
     if stats.status != Some(200) {
         bail!(
             "ComfyUI at {} does not answer (--comfyui-url, COMFYUI_URL)",
-            tape.base
+            session.base
         );
     }
     let mut tasks = JoinSet::new();
-    let socket = tape
+    let socket = session
         .connect()
         .await
         .context("cannot open ComfyUI's socket")?;
-    let listening = tape.clone().listen(socket);
+    let listening = session.clone().listen(socket);
     tasks.spawn(async {
         if let Err(error) = listening.await {
             eprintln!("warning: the socket broke off: {error:#}");
         }
     });
-    tasks.spawn(tape.clone().poll_queue());
+    tasks.spawn(session.clone().poll_queue());
     let mut outcomes = Vec::new();
     for (file, graph) in args.workflows.iter().zip(graphs) {
         eprintln!("recording {}", file.display());
-        match tape.submit(graph).await {
-            Some(prompt_id) => outcomes.push(tape.follow(prompt_id).await),
+        match session.submit(graph).await {
+            Some(prompt_id) => outcomes.push(session.follow(prompt_id).await),
             None => eprintln!("ComfyUI refuses {}; its answer is recorded", file.display()),
         }
     }
@@ -121,7 +123,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         description: args.description,
         recorded_at: recorded_at.to_string(),
         server_flags: flags(&stats.response),
-        client_id: tape.client_id.clone(),
+        client_id: session.client_id.clone(),
         prompt_ids: outcomes.iter().map(|(id, _, _)| id.clone()).collect(),
         outcome: outcomes
             .iter()
@@ -136,8 +138,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let recording = Recording {
         meta,
-        frames: std::mem::take(&mut lock(&tape.frames)),
-        exchanges: std::mem::take(&mut lock(&tape.exchanges)),
+        frames: std::mem::take(&mut lock(&session.frames)),
+        exchanges: std::mem::take(&mut lock(&session.exchanges)),
     };
     recording.write(&args.out)?;
     println!("{}", args.out.display());
@@ -163,7 +165,7 @@ fn flags(stats: &Value) -> Vec<String> {
     flags.map(str::to_owned).collect()
 }
 
-impl Tape {
+impl RecordingSession {
     fn new(base: Url) -> anyhow::Result<Self> {
         Ok(Self {
             base,
@@ -177,7 +179,7 @@ impl Tape {
     }
 
     /// Opens the socket: events of prompts that are submitted before it are lost.
-    async fn connect(&self) -> anyhow::Result<Socket> {
+    async fn connect(&self) -> anyhow::Result<ComfySocket> {
         let path = format!("/ws?clientId={}", self.client_id);
         let mut url = self.base.join(&path)?;
         // A change between these schemes is always allowed.
@@ -191,7 +193,7 @@ impl Tape {
     }
 
     /// Records the socket until it closes.
-    async fn listen(self, mut socket: Socket) -> anyhow::Result<()> {
+    async fn listen(self, mut socket: ComfySocket) -> anyhow::Result<()> {
         while let Some(frame) = socket.next().await {
             match frame? {
                 Wire::Text(text) => {
@@ -311,7 +313,7 @@ impl Tape {
 fn tells_an_end(text: &str) -> bool {
     match Message::parse(text, "") {
         Message::Prompt { event, .. } => matches!(event, Event::Ended(_)),
-        Message::Over { .. } => true,
+        Message::PromptEnded { .. } => true,
         _ => false,
     }
 }

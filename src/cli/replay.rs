@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::asked_to_stop;
 use crate::recording::Recording;
-use crate::replay::{Replay, ReplayOptions, Speed};
+use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 
 /// Serve recordings as the ComfyUI that they are of
 ///
@@ -16,7 +16,7 @@ use crate::replay::{Replay, ReplayOptions, Speed};
 /// did. The first prompt that is submitted plays the first recording's first prompt, and so on; the
 /// ids of prompts and clients are rewritten to the caller's.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ReplayArgs {
     /// Folders with a recording each (meta.json, ws.jsonl, http.jsonl)
     #[arg(required = true, value_name = "DIR")]
     recordings: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub(super) struct Args {
     listen: SocketAddr,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let recordings: Vec<Arc<Recording>> = args
         .recordings
         .iter()
@@ -58,9 +58,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let options = ReplayOptions {
         speed: if args.fastest {
-            Speed::Fastest
+            PlaybackSpeed::Fastest
         } else {
-            Speed::Real(args.speed)
+            PlaybackSpeed::Real(args.speed)
         },
         repeat: true,
         ..ReplayOptions::default()

@@ -7,10 +7,10 @@ use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use url::Url;
 
-use super::access::AccessArgs;
-use super::database::DatabaseArgs;
-use super::{WrongSetting, asked_to_stop, files};
-use crate::config::{Config, RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use super::options::access::AccessOptions;
+use super::options::database::DatabaseOptions;
+use super::{WrongSetting, asked_to_stop, open_files};
+use crate::config::{ComfyConfig, Config, RelayConfig, ServerConfig, StoreConfig};
 use crate::relay::Relay;
 use crate::server::{self, Server};
 
@@ -26,7 +26,7 @@ const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
 /// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ServeArgs {
     /// The address to listen on
     #[arg(
         long,
@@ -96,10 +96,10 @@ pub(super) struct Args {
     io_uring: IoUring,
 
     #[command(flatten)]
-    access: AccessArgs,
+    access: AccessOptions,
 
     #[command(flatten)]
-    database: DatabaseArgs,
+    database: DatabaseOptions,
 
     /// How long finished jobs and node runs are kept in the database; for ever by default. Rows that
     /// the relay did not make are never deleted
@@ -116,10 +116,10 @@ enum IoUring {
     Off,
 }
 
-impl TryFrom<Args> for Config {
+impl TryFrom<ServeArgs> for Config {
     type Error = anyhow::Error;
 
-    fn try_from(args: Args) -> anyhow::Result<Self> {
+    fn try_from(args: ServeArgs) -> anyhow::Result<Self> {
         let access = args.access.access(args.listen)?;
         let store = StoreConfig {
             database: args.database.choose()?,
@@ -128,9 +128,9 @@ impl TryFrom<Args> for Config {
         };
         Ok(Self {
             store,
-            upstream: UpstreamConfig {
+            comfy: ComfyConfig {
                 urls: args.comfyui_url,
-                ..UpstreamConfig::default()
+                ..ComfyConfig::default()
             },
             server: ServerConfig {
                 listen: args.listen,
@@ -157,24 +157,24 @@ impl TryFrom<Args> for Config {
     }
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::try_from(args).map_err(WrongSetting)?;
     if let Err(error) = server::check(&config.server) {
         return Err(WrongSetting(error.into()).into());
     }
-    let limit = files::raise_limit();
+    let limit = open_files::raise_limit();
     let listen = config.server.listen;
     let listener =
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("jobs are kept in {}", config.store.database);
-    let relay = Relay::start(config.relay, config.upstream, &config.store);
+    let relay = Relay::start(config.relay, config.comfy, &config.store);
     let relay = relay.await.context("cannot set up the HTTP client")?;
     let has_tls = config.server.tls.is_some();
     let server = Server::start(listener, relay.clone(), config.server)?;
     let scheme = if has_tls { "https" } else { "http" };
     tracing::info!("serving {scheme}://{}/", server.address());
     if let Some(limit) = limit {
-        tokio::spawn(files::watch(limit));
+        tokio::spawn(open_files::watch(limit));
     }
     asked_to_stop().await;
     tracing::info!("stopping");

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::client::RelayArg;
+use super::api_client::ApiClient;
 use super::watch::{job_id, watch};
 use crate::job::JobId;
 use crate::workflow;
@@ -13,7 +13,7 @@ use crate::workflow;
 ///
 /// Prints the job's id. Follow it with "comfy-relay watch JOB", or at once with --watch.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct SubmitArgs {
     /// A file in API format, or the name of a workflow in the relay's folder
     #[arg(value_name = "FILE|NAME")]
     workflow: String,
@@ -35,10 +35,10 @@ pub(super) struct Args {
     watch: bool,
 
     #[command(flatten)]
-    relay: RelayArg,
+    relay: ApiClient,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let params: Map<String, Value> = args.params.into_iter().collect();
     let job = json!({
         "job_id": args.job_id,

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
-use super::bar::JobBar;
-use super::client::{Message, RelayArg};
+use super::api_client::{ApiClient, JobMessage};
+use super::progress_bar::JobBar;
 use crate::job::{JobId, Status};
 
 /// How long a relay that goes away while a job is watched is waited for.
@@ -29,13 +29,13 @@ const UNREACHABLE: u8 = 3;
 ///
 /// Exit code: 0 completed, 1 failed, 2 cancelled, 3 the relay cannot be reached or knows no such job.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct WatchArgs {
     /// The job's id, or a prompt id of ComfyUI
     #[arg(value_parser = job_id)]
     job: JobId,
 
     #[command(flatten)]
-    relay: RelayArg,
+    relay: ApiClient,
 
     /// Print the messages as they come, one in a line, instead of a bar
     #[arg(long)]
@@ -43,7 +43,7 @@ pub(super) struct Args {
 }
 
 /// What one connection came to.
-pub(super) enum Outcome {
+pub(super) enum WatchResult {
     /// The job ended.
     Ended(Status),
     /// The relay says that there is no such job, or does not speak to us.
@@ -54,12 +54,12 @@ pub(super) enum Outcome {
     Unread,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     watch(&args.relay, &args.job, args.json).await
 }
 
 /// Shows a job's progress until it ends.
-pub(super) async fn watch(relay: &RelayArg, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
     let name: String = job.as_str().chars().take(16).collect();
     let mut bar = (!json).then(|| JobBar::new(&name, ProgressBar::new(100)));
     let mut lost_at: Option<Instant> = None;
@@ -71,19 +71,19 @@ pub(super) async fn watch(relay: &RelayArg, job: &JobId, json: bool) -> anyhow::
             (heard, lost_at) = (true, None);
         }
         match outcome {
-            Outcome::Ended(status) => {
+            WatchResult::Ended(status) => {
                 return Ok(match status {
                     Status::Completed => ExitCode::SUCCESS,
                     Status::Cancelled => ExitCode::from(2),
                     _ => ExitCode::FAILURE,
                 });
             }
-            Outcome::Refused(reason) => {
+            WatchResult::Refused(reason) => {
                 eprintln!("error: {reason}");
                 return Ok(ExitCode::from(UNREACHABLE));
             }
-            Outcome::Unread => return Ok(ExitCode::SUCCESS),
-            Outcome::Lost(reason) => {
+            WatchResult::Unread => return Ok(ExitCode::SUCCESS),
+            WatchResult::Lost(reason) => {
                 let patient = lost_at.get_or_insert_with(Instant::now).elapsed() < RETURN_PATIENCE;
                 if !(heard && patient) {
                     eprintln!("error: the relay cannot be reached: {reason} (--relay, RELAY_URL)");
@@ -97,21 +97,21 @@ pub(super) async fn watch(relay: &RelayArg, job: &JobId, json: bool) -> anyhow::
 
 /// Shows a job's progress over one connection. `heard` is set when the relay has spoken.
 pub(super) async fn follow(
-    relay: &RelayArg,
+    relay: &ApiClient,
     job: &JobId,
     mut bar: Option<&mut JobBar>,
     heard: &mut bool,
-) -> Outcome {
+) -> WatchResult {
     let request = match relay.socket(job.as_str()) {
         Ok(request) => request,
-        Err(error) => return Outcome::Refused(error.to_string()),
+        Err(error) => return WatchResult::Refused(error.to_string()),
     };
     let mut socket = match connect_async(request).await {
         Ok((socket, _)) => socket,
         Err(tungstenite::Error::Http(response)) => {
-            return Outcome::Refused(format!("the relay answers {}", response.status()));
+            return WatchResult::Refused(format!("the relay answers {}", response.status()));
         }
-        Err(error) => return Outcome::Lost(error.to_string()),
+        Err(error) => return WatchResult::Lost(error.to_string()),
     };
     // What the relay had to say last, should it give up.
     let mut complaint = None;
@@ -119,21 +119,21 @@ pub(super) async fn follow(
         let text = match socket.next().await {
             Some(Ok(Frame::Text(text))) => text,
             Some(Ok(Frame::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
-                return Outcome::Refused(complaint.unwrap_or_else(|| close.to_string()));
+                return WatchResult::Refused(complaint.unwrap_or_else(|| close.to_string()));
             }
             Some(Ok(_)) => continue,
-            Some(Err(error)) => return Outcome::Lost(error.to_string()),
-            None => return Outcome::Lost("the connection ended".to_owned()),
+            Some(Err(error)) => return WatchResult::Lost(error.to_string()),
+            None => return WatchResult::Lost("the connection ended".to_owned()),
         };
         *heard = true;
         if bar.is_none() && writeln!(std::io::stdout(), "{text}").is_err() {
-            return Outcome::Unread;
+            return WatchResult::Unread;
         }
-        let Ok(message) = serde_json::from_str::<Message>(&text) else {
+        let Ok(message) = serde_json::from_str::<JobMessage>(&text) else {
             continue;
         };
         if message.r#type == "error" && message.code.as_deref() == Some("job_not_found") {
-            return Outcome::Refused(message.error.unwrap_or_default());
+            return WatchResult::Refused(message.error.unwrap_or_default());
         }
         if message.r#type == "error" {
             complaint = message.error;
@@ -149,7 +149,7 @@ pub(super) async fn follow(
             (None, _) => {}
         }
         if let Some(status) = ended {
-            return Outcome::Ended(status);
+            return WatchResult::Ended(status);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::ExecutionError;
-use super::{json, output};
+use super::{output, python_json};
 use crate::job::{Event, NodeReport, NodeState, Outcome};
 
 /// One text frame of ComfyUI's socket, understood.
@@ -27,12 +27,12 @@ pub enum Message {
         event: Event,
     },
     /// The prompt is over, and its history is written (`executing` with `node: null`).
-    Over {
+    PromptEnded {
         /// The prompt.
         prompt_id: Option<String>,
     },
     /// Understood, and of no meaning for a job: flags, blocked executions.
-    Idle,
+    Ignored,
     /// A type that is not known here, or data of another shape than is known.
     Unknown,
 }
@@ -123,12 +123,12 @@ impl Message {
     ///
     /// Total: what is no JSON, of an unknown type, or of another shape is [`Message::Unknown`].
     pub fn parse(text: &str, view: &str) -> Self {
-        Self::read(text, view).unwrap_or_else(|_| Self::read_plainly(text, view))
+        Self::read(text, view).unwrap_or_else(|_| Self::read_python(text, view))
     }
 
     /// Reads a frame that takes Python's liberties with JSON.
-    fn read_plainly(text: &str, view: &str) -> Self {
-        let Cow::Owned(plain) = json::plain(text.as_bytes()) else {
+    fn read_python(text: &str, view: &str) -> Self {
+        let Cow::Owned(plain) = python_json::to_strict(text.as_bytes()) else {
             return Self::Unknown;
         };
         let plain = std::str::from_utf8(&plain).ok();
@@ -166,7 +166,7 @@ impl Message {
                             display: data.display_node,
                         },
                     ),
-                    None => Self::Over {
+                    None => Self::PromptEnded {
                         prompt_id: data.prompt_id,
                     },
                 }
@@ -205,10 +205,10 @@ impl Message {
                         error.prompt_id.clone(),
                         Event::Ended(Outcome::Failed(error.into())),
                     ),
-                    false => Self::Idle,
+                    false => Self::Ignored,
                 }
             }
-            "feature_flags" => Self::Idle,
+            "feature_flags" => Self::Ignored,
             _ => Self::Unknown,
         })
     }
@@ -216,8 +216,8 @@ impl Message {
 
 impl<'de> Deserialize<'de> for NodeList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Nodes;
-        impl<'de> Visitor<'de> for Nodes {
+        struct NodeListVisitor;
+        impl<'de> Visitor<'de> for NodeListVisitor {
             type Value = NodeList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -244,7 +244,7 @@ impl<'de> Deserialize<'de> for NodeList {
                 Ok(NodeList(nodes))
             }
         }
-        deserializer.deserialize_map(Nodes)
+        deserializer.deserialize_map(NodeListVisitor)
     }
 }
 

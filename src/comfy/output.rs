@@ -23,7 +23,7 @@ fn read(node: &str, kind: &str, file: &Value, view: &str) -> Option<Output> {
     let filename = text("filename").filter(|name| !name.is_empty())?;
     let subfolder = text("subfolder").unwrap_or_default();
     let folder = text("type").unwrap_or("output");
-    let query = form_urlencoded::Serializer::new(String::new())
+    let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("filename", filename)
         .append_pair("subfolder", subfolder)
         .append_pair("type", folder)

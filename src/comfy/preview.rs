@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// A preview image on its way, as ComfyUI made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
+pub struct PreviewImage {
     /// The prompt; `None` from servers that do not say (binary type 1).
     pub prompt_id: Option<String>,
     /// The display node that made it, where the server says so.
@@ -18,7 +18,7 @@ pub struct Preview {
 
 /// What is in front of an image in a frame of type 4.
 #[derive(Deserialize)]
-struct Metadata {
+struct PreviewMetadata {
     prompt_id: Option<String>,
     node_id: Option<String>,
     display_node_id: Option<String>,
@@ -30,7 +30,7 @@ const PREVIEW_IMAGE: u32 = 1;
 const PREVIEW_IMAGE_WITH_METADATA: u32 = 4;
 const FORMAT_PNG: u32 = 2;
 
-impl Preview {
+impl PreviewImage {
     /// Reads a binary frame: a big-endian type, then what that type holds.
     ///
     /// `None` for every frame that holds no image, and for garbled ones.
@@ -53,7 +53,8 @@ impl Preview {
                 if frame.len() < length {
                     return None;
                 }
-                let metadata: Metadata = serde_json::from_slice(&frame.split_to(length)).ok()?;
+                let metadata: PreviewMetadata =
+                    serde_json::from_slice(&frame.split_to(length)).ok()?;
                 Some(Self {
                     prompt_id: metadata.prompt_id,
                     node: metadata.display_node_id.or(metadata.node_id),
@@ -77,13 +78,13 @@ mod tests {
 
     #[test]
     fn both_kinds_of_image_are_read() {
-        let plain = Preview::parse(Bytes::from_static(b"\0\0\0\x01\0\0\0\x02png")).unwrap();
+        let plain = PreviewImage::parse(Bytes::from_static(b"\0\0\0\x01\0\0\0\x02png")).unwrap();
         assert_eq!((plain.mime, &plain.image[..]), ("image/png", &b"png"[..]));
         let json = br#"{"prompt_id":"p","node_id":"3","image_type":"image/jpeg"}"#;
         let mut frame = vec![0, 0, 0, 4, 0, 0, 0, json.len() as u8];
         frame.extend_from_slice(json);
         frame.extend_from_slice(b"jpg");
-        let rich = Preview::parse(frame.into()).unwrap();
+        let rich = PreviewImage::parse(frame.into()).unwrap();
         assert_eq!(rich.prompt_id.as_deref(), Some("p"));
         assert_eq!(rich.node.as_deref(), Some("3"));
         assert_eq!(&rich.image[..], b"jpg");
@@ -92,12 +93,12 @@ mod tests {
     #[test]
     fn cut_frames_hold_nothing() {
         assert_eq!(
-            Preview::parse(Bytes::from_static(b"\0\0\0\x04\0\0\xff\xff{}")),
+            PreviewImage::parse(Bytes::from_static(b"\0\0\0\x04\0\0\xff\xff{}")),
             None
         );
-        assert_eq!(Preview::parse(Bytes::from_static(b"\0\0\0\x01")), None);
+        assert_eq!(PreviewImage::parse(Bytes::from_static(b"\0\0\0\x01")), None);
         assert_eq!(
-            Preview::parse(Bytes::from_static(b"\0\0\0\x03\0\0\0\x01atext")),
+            PreviewImage::parse(Bytes::from_static(b"\0\0\0\x03\0\0\0\x01atext")),
             None
         );
     }
@@ -107,7 +108,7 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..6) {
             let mut frame = vec![0, 0, 0, kind];
             frame.extend(bytes);
-            Preview::parse(frame.into());
+            PreviewImage::parse(frame.into());
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{history, json};
+use super::{history, python_json};
 use crate::job::Plan;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
@@ -35,7 +35,7 @@ pub struct QueueEntry {
 impl QueueEntry {
     /// The prompt's graph, read from the answer now. Empty where it holds none.
     pub fn plan(&self) -> Plan {
-        let prompt: Option<Value> = json::read(&self.item).ok();
+        let prompt: Option<Value> = python_json::read(&self.item).ok();
         prompt.as_ref().map(history::plan).unwrap_or_default()
     }
 
@@ -58,7 +58,7 @@ pub enum QueuePosition {
 }
 
 #[derive(Deserialize)]
-struct Body<'a> {
+struct QueueBody<'a> {
     #[serde(borrow)]
     queue_running: Vec<&'a RawValue>,
     #[serde(borrow)]
@@ -77,7 +77,7 @@ impl Queue {
     pub fn parse(body: Bytes) -> serde_json::Result<Self> {
         let read = Self::read(&body);
         if read.is_err()
-            && let Cow::Owned(plain) = json::plain(&body)
+            && let Cow::Owned(plain) = python_json::to_strict(&body)
         {
             return Self::read(&plain.into());
         }
@@ -86,9 +86,9 @@ impl Queue {
 
     fn read(body: &Bytes) -> serde_json::Result<Self> {
         let (running, mut pending) = {
-            let read: Body<'_> = serde_json::from_slice(body)?;
-            let places = |items: &[&RawValue]| places(body, items);
-            (places(&read.queue_running), places(&read.queue_pending))
+            let read: QueueBody<'_> = serde_json::from_slice(body)?;
+            let entries = |items: &[&RawValue]| entries(body, items);
+            (entries(&read.queue_running), entries(&read.queue_pending))
         };
         // The server answers in heap order; it takes the lowest (number, prompt id) next.
         pending.sort_by(|a, b| {
@@ -110,8 +110,8 @@ impl Queue {
 
     /// Every prompt that runs or waits.
     pub fn prompt_ids(&self) -> impl Iterator<Item = &str> {
-        let places = self.running.iter().chain(&self.pending);
-        places.map(|place| place.prompt_id.as_str())
+        let entries = self.running.iter().chain(&self.pending);
+        entries.map(|entry| entry.prompt_id.as_str())
     }
 
     /// How many prompts wait.
@@ -120,36 +120,36 @@ impl Queue {
     }
 
     /// Where a prompt stands; `None` where it is not in the queue.
-    pub fn standing(&self, prompt_id: &str) -> Option<QueuePosition> {
+    pub fn position(&self, prompt_id: &str) -> Option<QueuePosition> {
         if self
             .running
             .iter()
-            .any(|place| place.prompt_id == prompt_id)
+            .any(|entry| entry.prompt_id == prompt_id)
         {
             return Some(QueuePosition::Running);
         }
         let waiting = self
             .pending
             .iter()
-            .position(|place| place.prompt_id == prompt_id)?;
+            .position(|entry| entry.prompt_id == prompt_id)?;
         Some(QueuePosition::Pending {
             ahead: self.running.len() + waiting,
         })
     }
 
     /// A prompt's place.
-    pub fn place(&self, prompt_id: &str) -> Option<&QueueEntry> {
-        let mut places = self.running.iter().chain(&self.pending);
-        places.find(|place| place.prompt_id == prompt_id)
+    pub fn entry(&self, prompt_id: &str) -> Option<&QueueEntry> {
+        let mut entries = self.running.iter().chain(&self.pending);
+        entries.find(|entry| entry.prompt_id == prompt_id)
     }
 
     /// A prompt's graph, read from the answer now.
     pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
-        Some(self.place(prompt_id)?.plan())
+        Some(self.entry(prompt_id)?.plan())
     }
 }
 
-fn places(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
+fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
     let items = items.iter().filter_map(|item| {
         // Part by part: an odd one must not make a prompt look gone.
         let parts: Vec<&RawValue> = serde_json::from_str(item.get()).ok()?;
@@ -158,7 +158,7 @@ fn places(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
         let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
         Some(QueueEntry {
             number: number.unwrap_or(f64::MAX),
-            prompt_id: json::read(parts.get(1)?.get().as_bytes()).ok()?,
+            prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
             client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
             item: body.slice_ref(item.get().as_bytes()),
         })
@@ -180,21 +180,21 @@ mod tests {
             r#"{"queue_running": [[0, "r", {}, {}, []]],
                 "queue_pending": [[-2, "b", {}, {"client_id": "c"}, []], [3, "d", {}, {}, []], [-50.0, "a", {}, {}, []]]}"#,
         );
-        assert_eq!(queue.standing("r"), Some(QueuePosition::Running));
+        assert_eq!(queue.position("r"), Some(QueuePosition::Running));
         assert_eq!(
-            queue.standing("a"),
+            queue.position("a"),
             Some(QueuePosition::Pending { ahead: 1 })
         );
         assert_eq!(
-            queue.standing("b"),
+            queue.position("b"),
             Some(QueuePosition::Pending { ahead: 2 })
         );
         assert_eq!(
-            queue.standing("d"),
+            queue.position("d"),
             Some(QueuePosition::Pending { ahead: 3 })
         );
-        assert_eq!(queue.standing("x"), None);
-        assert_eq!(queue.place("b").unwrap().client_id.as_deref(), Some("c"));
+        assert_eq!(queue.position("x"), None);
+        assert_eq!(queue.entry("b").unwrap().client_id.as_deref(), Some("c"));
     }
 
     #[test]
@@ -216,9 +216,9 @@ mod tests {
             r#"{"queue_running": [[null, "r", 7, {"client_id": 5}, null, "new"]],
                 "queue_pending": [[1, "a", {}, null], [2, "b"], [3], {}, [4, 5]]}"#,
         );
-        assert_eq!(queue.standing("r"), Some(QueuePosition::Running));
+        assert_eq!(queue.position("r"), Some(QueuePosition::Running));
         assert_eq!(
-            queue.standing("b"),
+            queue.position("b"),
             Some(QueuePosition::Pending { ahead: 2 })
         );
         assert_eq!(queue.prompt_ids().count(), 3);

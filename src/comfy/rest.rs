@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::history::HistoryEntry;
-use super::json;
-use super::past::{self, PastPrompt};
+use super::python_json;
 use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
+use super::timings::{self, PromptTiming};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const LONG_ANSWER: usize = 256 << 10;
 
 /// The longest history of many prompts that is read: a hundred with large graphs have 10 MB. Who
 /// sends more, as servers do that know no `max_items`, is not heard out.
-const MAX_PAST: usize = 32 << 20;
+const MAX_TIMINGS: usize = 32 << 20;
 
 /// Why a call to ComfyUI failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum RestError {
     },
     /// An answer that is not what ComfyUI answers.
     #[error("{call} was answered with something else than ComfyUI's JSON: {why}")]
-    Garbled {
+    InvalidResponse {
         /// Method and path.
         call: String,
         /// What is wrong with it.
@@ -160,7 +160,7 @@ impl Rest {
     pub async fn queue(&self) -> Result<Queue, RestError> {
         let call = "GET /queue";
         let answer = self.get(call, self.at("queue")).await?;
-        aside(answer.len(), call, move || Queue::parse(answer)).await
+        parse_blocking(answer.len(), call, move || Queue::parse(answer)).await
     }
 
     /// A prompt's entry in the history; `None` while there is none.
@@ -173,23 +173,23 @@ impl Rest {
         let answer = self.get(call, self.at(&path)).await?;
         let (length, prompt_id, view) = (answer.len(), prompt_id.to_owned(), self.view.clone());
         let read = move || {
-            let mut entries: Map<String, Value> = json::read(&answer)?;
+            let mut entries: Map<String, Value> = python_json::read(&answer)?;
             let entry = entries.remove(&prompt_id);
             Ok(entry.and_then(|entry| HistoryEntry::read(entry, &view)))
         };
-        aside(length, call, read).await
+        parse_blocking(length, call, read).await
     }
 
     /// The newest prompts of the history that succeeded, at most `count`, the oldest first. Those of
     /// which the server does not tell how long they took are left out.
-    pub async fn past(&self, count: usize) -> Result<Vec<PastPrompt>, RestError> {
+    pub async fn timings(&self, count: usize) -> Result<Vec<PromptTiming>, RestError> {
         let call = "GET /history";
         let mut url = self.at("history");
         url.query_pairs_mut()
             .append_pair("max_items", &count.to_string());
-        let (status, answer) = self.send(call, self.client.get(url), MAX_PAST).await?;
+        let (status, answer) = self.send(call, self.client.get(url), MAX_TIMINGS).await?;
         success(call, status)?;
-        aside(answer.len(), call, move || past::read(&answer, count)).await
+        parse_blocking(answer.len(), call, move || timings::read(&answer, count)).await
     }
 
     /// The server's version; `None` where it does not say, as in 2023.
@@ -214,7 +214,7 @@ impl Rest {
         if status.is_success() {
             return Ok(Cancellation::Asked);
         }
-        let (call, path, body) = match self.queue().await?.standing(prompt_id) {
+        let (call, path, body) = match self.queue().await?.position(prompt_id) {
             Some(QueuePosition::Running) => (
                 "POST /interrupt",
                 "interrupt",
@@ -263,7 +263,10 @@ impl Rest {
         let mut answer = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if answer.len() + chunk.len() > limit {
-                return Err(garbled(call, &format!("it is longer than {limit} bytes")));
+                return Err(invalid_response(
+                    call,
+                    &format!("it is longer than {limit} bytes"),
+                ));
             }
             answer.extend_from_slice(&chunk);
         }
@@ -290,26 +293,26 @@ fn success(call: &str, status: StatusCode) -> Result<(), RestError> {
 }
 
 fn json_of<T: DeserializeOwned>(call: &str, answer: &[u8]) -> Result<T, RestError> {
-    json::read(answer).map_err(|error| garbled(call, &error))
+    python_json::read(answer).map_err(|error| invalid_response(call, &error))
 }
 
 /// Reads an answer, beside the runtime's threads where it is long: they have better things to do.
-async fn aside<T: Send + 'static>(
+async fn parse_blocking<T: Send + 'static>(
     length: usize,
     call: &str,
     read: impl FnOnce() -> serde_json::Result<T> + Send + 'static,
 ) -> Result<T, RestError> {
     if length < LONG_ANSWER {
-        return read().map_err(|error| garbled(call, &error));
+        return read().map_err(|error| invalid_response(call, &error));
     }
     match tokio::task::spawn_blocking(read).await {
-        Ok(read) => read.map_err(|error| garbled(call, &error)),
-        Err(error) => Err(garbled(call, &error)),
+        Ok(read) => read.map_err(|error| invalid_response(call, &error)),
+        Err(error) => Err(invalid_response(call, &error)),
     }
 }
 
-fn garbled(call: &str, why: &dyn std::fmt::Display) -> RestError {
-    RestError::Garbled {
+fn invalid_response(call: &str, why: &dyn std::fmt::Display) -> RestError {
+    RestError::InvalidResponse {
         call: call.to_owned(),
         why: why.to_string(),
     }

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
-use crate::config::UpstreamConfig;
+use crate::config::ComfyConfig;
 
 /// What the first message must be for previews that name their prompt and node.
 const FLAGS: &str = r#"{"type":"feature_flags","data":{"supports_preview_metadata":true}}"#;
@@ -31,7 +31,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A socket that is always there, or on its way back.
 pub struct Socket {
     url: Url,
-    config: UpstreamConfig,
+    config: ComfyConfig,
     stream: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     /// The one before, until it is fully closed.
     old: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
@@ -57,7 +57,7 @@ pub enum Incoming {
 
 impl Socket {
     /// A socket to the server at `base`, not yet dialled.
-    pub fn new(base: &Url, client_id: &str, config: &UpstreamConfig) -> Self {
+    pub fn new(base: &Url, client_id: &str, config: &ComfyConfig) -> Self {
         let mut url = base.clone();
         let path = format!("{}/ws", base.path().trim_end_matches('/'));
         url.set_path(&path);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Something that happened on one of the recorded sockets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Line", into = "Line")]
+#[serde(try_from = "FrameLine", into = "FrameLine")]
 pub struct RecordedFrame {
     /// Seconds since the recording began.
     pub t: f64,
@@ -47,7 +47,7 @@ pub enum FrameKind {
 
 /// A frame as it is written: every key that `ws.jsonl` knows.
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct FrameLine {
     t: f64,
     socket: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,10 +68,10 @@ struct Line {
     sent: Option<Value>,
 }
 
-impl TryFrom<Line> for RecordedFrame {
+impl TryFrom<FrameLine> for RecordedFrame {
     type Error = String;
 
-    fn try_from(line: Line) -> Result<RecordedFrame, String> {
+    fn try_from(line: FrameLine) -> Result<RecordedFrame, String> {
         let kind = if let Some(text) = line.text {
             FrameKind::Text(text)
         } else if let Some(binary) = line.binary {
@@ -103,9 +103,9 @@ impl TryFrom<Line> for RecordedFrame {
     }
 }
 
-impl From<RecordedFrame> for Line {
-    fn from(frame: RecordedFrame) -> Line {
-        let mut line = Line {
+impl From<RecordedFrame> for FrameLine {
+    fn from(frame: RecordedFrame) -> FrameLine {
+        let mut line = FrameLine {
             t: frame.t,
             socket: frame.socket,
             text: None,

@@ -34,7 +34,7 @@ pub enum RelayError {
     BackendUnreachable(String),
     /// Another relay on the same database follows the server.
     #[error("another relay follows ComfyUI at {0}; ask that one, or try again when it is gone")]
-    HeldElsewhere(String),
+    HeldByPeer(String),
     /// The server answers, but in no useful way.
     #[error("ComfyUI at {backend} did not do it: {source}")]
     Backend {
@@ -61,6 +61,25 @@ pub enum RelayError {
 }
 
 impl RelayError {
+    /// The stable word for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::JobExists(_) => "job_exists",
+            Self::JobNotFound(_) => "job_not_found",
+            Self::NotCancellable(..) => "not_cancellable",
+            Self::NotReportable(_) => "not_reportable",
+            Self::BackendUnknown { .. } => "backend_unknown",
+            Self::BackendUnreachable(_) => "backend_unreachable",
+            Self::HeldByPeer(_) => "backend_held_elsewhere",
+            Self::Backend { .. } => "backend_error",
+            Self::PromptNotFound(_) => "prompt_not_found",
+            Self::Rejected(..) => "workflow_rejected",
+            Self::Stopping => "going_away",
+            Self::Workflow(error) => error.code(),
+            Self::Store(_) => "database_unreachable",
+        }
+    }
+
     /// ComfyUI's validation says no.
     pub(super) fn rejected(error: SubmitError) -> Self {
         let inputs = match &error {

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::Relay;
-use super::jobs::{Entry, Jobs};
-use super::persist;
+use super::registry::{Entry, Registry};
+use super::restore;
 use crate::hub::{End, Publication};
 use crate::job::{Event, JobId, Progress, Status};
 
@@ -17,7 +17,7 @@ impl Relay {
         self.ingest_in(&mut self.jobs(), id, event);
     }
 
-    pub(super) fn ingest_in(&self, jobs: &mut Jobs, id: &JobId, event: Event) {
+    pub(super) fn ingest_in(&self, jobs: &mut Registry, id: &JobId, event: Event) {
         let Some(entry) = jobs.get_mut(id) else {
             return;
         };
@@ -28,7 +28,7 @@ impl Relay {
         log_change(before, entry);
         if entry.job.status().is_final() {
             self.metrics()
-                .count(&entry.job, entry.trail.take().as_deref());
+                .count(&entry.job, entry.estimate_log.take().as_deref());
             // A prompt runs once, however many jobs follow it.
             if let Some(first) = jobs.unlearned(id) {
                 first.costs = Some(self.learn(&first.job));
@@ -38,7 +38,7 @@ impl Relay {
             return;
         };
         match entry.job.status() == before {
-            true => self.publish_in_time(entry),
+            true => self.publish_throttled(entry),
             false => self.publish(entry),
         }
     }
@@ -46,26 +46,26 @@ impl Relay {
     /// Publishes the state of a job as it is now, estimated anew, and has it written.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.show(entry);
-        if self.is_elsewhere(entry.backend) {
+        if self.is_held_by_peer(entry.backend) {
             return;
         }
         entry.recorded =
             self.recorder()
-                .record(persist::record(&entry.job, entry.costs.as_ref(), progress));
+                .record(restore::record(&entry.job, entry.costs.as_ref(), progress));
     }
 
     /// Shows the state of a job as it is now to its subscribers.
     pub(super) fn show(&self, entry: &mut Entry) -> Progress {
         let now = self.now();
         let estimate = self.estimate(entry, &self.model(), now);
-        self.tell_queue(entry, estimate, now);
+        self.update_forecast(entry, estimate, now);
         let progress = entry
             .job
             .publish(estimate.fraction, estimate.outlook(), now);
         entry.published_at = Instant::now();
-        entry.held_until = None;
-        entry.told_remaining = progress.estimated_remaining;
-        self.keep_trail(entry, estimate, progress.progress, now);
+        entry.flush_at = None;
+        entry.published_remaining = progress.estimated_remaining;
+        self.log_estimate(entry, estimate, progress.progress, now);
         let end = entry.job.status().is_final().then(|| End {
             error: entry.job.error().cloned(),
         });

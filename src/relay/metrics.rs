@@ -17,23 +17,23 @@ const SHARES: [f64; 12] = [
 const POINTS: [f64; 9] = [1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0];
 
 /// The status of jobs that ended.
-type Ended = [(&'static str, &'static str); 1];
+type StatusLabel = [(&'static str, &'static str); 1];
 
 /// Whether the workflow was known.
-type Workflow = [(&'static str, &'static str); 1];
+type WorkflowLabel = [(&'static str, &'static str); 1];
 
 /// The share of a job's true time in percent, and whether its workflow was known.
-type Moment = [(&'static str, String); 2];
+type MarkLabels = [(&'static str, String); 2];
 
 /// The relay's own counters. Each relay has its own; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    ended: Family<Ended, Counter>,
-    errors: Family<Moment, Histogram, fn() -> Histogram>,
-    progress_errors: Family<Moment, Histogram, fn() -> Histogram>,
-    untold: Family<Moment, Counter>,
-    intervals: Family<Workflow, Counter>,
-    inside: Family<Workflow, Counter>,
+    ended: Family<StatusLabel, Counter>,
+    errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
+    progress_errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
+    missing: Family<MarkLabels, Counter>,
+    intervals: Family<WorkflowLabel, Counter>,
+    inside: Family<WorkflowLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -42,7 +42,7 @@ impl Default for Metrics {
             ended: Family::default(),
             errors: Family::new_with_constructor(|| Histogram::new(SHARES)),
             progress_errors: Family::new_with_constructor(|| Histogram::new(POINTS)),
-            untold: Family::default(),
+            missing: Family::default(),
             intervals: Family::default(),
             inside: Family::default(),
         };
@@ -68,9 +68,9 @@ impl Metrics {
             self.errors.clone(),
         );
         registry.register(
-            "estimate_untold",
+            "estimate_missing",
             "Moments of completed jobs at which no remaining time was told",
-            self.untold.clone(),
+            self.missing.clone(),
         );
         registry.register(
             "estimate_intervals",
@@ -89,29 +89,29 @@ impl Metrics {
         );
     }
 
-    /// Counts a job that has ended. `trail` is what was said of it while it ran.
-    pub(super) fn count(&self, job: &Job, trail: Option<&EstimateLog>) {
+    /// Counts a job that has ended. `estimate_log` is what was said of it while it ran.
+    pub(super) fn count(&self, job: &Job, estimate_log: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
-        let (Some(trail), Some(started_at), Some(over_at)) =
-            (trail, job.started_at(), job.over_at())
+        let (Some(estimate_log), Some(started_at), Some(over_at)) =
+            (estimate_log, job.started_at(), job.over_at())
         else {
             return;
         };
         if job.status() != Status::Completed {
             return;
         }
-        let workflow = [("workflow", word(trail.familiarity()))];
-        for score in trail.scores(started_at, over_at) {
+        let workflow = [("workflow", word(estimate_log.familiarity()))];
+        for score in estimate_log.scores(started_at, over_at) {
             let moment = [
                 ("at", score.mark.to_string()),
-                ("workflow", word(trail.familiarity()).to_owned()),
+                ("workflow", word(estimate_log.familiarity()).to_owned()),
             ];
             let progress = self.progress_errors.get_or_create(&moment);
             progress.observe(score.progress_error);
             match score.error {
                 Some(error) => self.errors.get_or_create(&moment).observe(error),
                 None => {
-                    self.untold.get_or_create(&moment).inc();
+                    self.missing.get_or_create(&moment).inc();
                 }
             }
             if let Some(is_inside) = score.is_inside {
@@ -123,7 +123,7 @@ impl Metrics {
     }
 }
 
-fn ended(status: Status) -> Ended {
+fn ended(status: Status) -> StatusLabel {
     [("status", status.as_str())]
 }
 

@@ -1,16 +1,16 @@
 //! [`Compiler`]: makes a [`Timeline`] of a recording, in one pass over what happened, in order.
 
-mod cast;
 mod exchanges;
 mod frames;
+mod participants;
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::timeline::{Beat, Expected, Heard, Timeline};
+use super::timeline::{ReceivedFrame, RecordedPrompt, Step, Timeline};
 use crate::recording::{Exchange, RecordedFrame, Recording};
-use cast::{expected, labels, release};
+use participants::{expected, labels, release};
 
 /// The first release whose server takes the caller's prompt ids.
 const HONOURS_IDS_SINCE: [u32; 3] = [0, 3, 60];
@@ -20,7 +20,7 @@ const AWAY_S: f64 = 1.0;
 
 /// What is known of a prompt at a point of the recording.
 #[derive(Default, Clone)]
-struct Known {
+struct PromptEvidence {
     posted: bool,
     answered_at: f64,
     started: bool,
@@ -37,7 +37,7 @@ struct Known {
 pub(super) struct Compiler<'a> {
     recording: &'a Recording,
     timeline: Timeline,
-    known: Vec<Known>,
+    known: Vec<PromptEvidence>,
     /// The label that was opened last, and where its `Open` is: its greeting (a `status` with `sid`, then perhaps an
     /// `executing`) is made anew at every connect.
     greeting: Option<(usize, usize)>,
@@ -47,28 +47,28 @@ pub(super) struct Compiler<'a> {
     down: bool,
 }
 
-enum Moment<'a> {
-    Asked(&'a Exchange),
-    Heard(&'a RecordedFrame),
-    Answered(&'a Exchange),
+enum RecordedEvent<'a> {
+    Request(&'a Exchange),
+    Frame(&'a RecordedFrame),
+    Response(&'a Exchange),
+}
+
+/// The timeline of `recording`.
+pub(super) fn compile(recording: &Recording) -> Timeline {
+    let mut compiler = Compiler::new(recording);
+    for (t, event) in recorded_events(recording) {
+        match event {
+            RecordedEvent::Request(exchange) => compiler.asked(t, exchange),
+            RecordedEvent::Frame(frame) => compiler.frame(t, frame),
+            RecordedEvent::Response(exchange) => compiler.answered(t, exchange),
+        }
+    }
+    compiler.finish()
 }
 
 impl<'a> Compiler<'a> {
-    /// The timeline of `recording`.
-    pub(super) fn compile(recording: &'a Recording) -> Timeline {
-        let mut compiler = Compiler::new(recording);
-        for (t, moment) in moments(recording) {
-            match moment {
-                Moment::Asked(exchange) => compiler.asked(t, exchange),
-                Moment::Heard(frame) => compiler.frame(t, frame),
-                Moment::Answered(exchange) => compiler.answered(t, exchange),
-            }
-        }
-        compiler.finish()
-    }
-
     fn new(recording: &'a Recording) -> Compiler<'a> {
-        let prompts: Vec<Expected> = recording
+        let prompts: Vec<RecordedPrompt> = recording
             .prompts()
             .map(|post| expected(recording, post))
             .collect();
@@ -79,7 +79,7 @@ impl<'a> Compiler<'a> {
             .find(|exchange| exchange.is("GET", "/system_stats"));
         Compiler {
             recording,
-            known: vec![Known::default(); prompts.len()],
+            known: vec![PromptEvidence::default(); prompts.len()],
             timeline: Timeline {
                 labels: labels(recording, &prompts),
                 prompts,
@@ -95,8 +95,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn push(&mut self, t: f64, beat: Beat) {
-        self.timeline.beats.push((t, beat));
+    fn push(&mut self, t: f64, step: Step) {
+        self.timeline.steps.push((t, step));
     }
 
     /// The prompt of that id: the first that has not ended, of those that share it.
@@ -127,11 +127,11 @@ impl<'a> Compiler<'a> {
     fn start(&mut self, t: f64, k: usize) {
         if !self.known[k].started && !self.known[k].over {
             self.known[k].started = true;
-            self.push(t, Beat::Start(k));
+            self.push(t, Step::Start(k));
         }
     }
 
-    /// The prompt is known to have ended. If the queue was seen to shrink since its last sign of life, it was then:
+    /// The prompt is known to have ended. If the queue was seen to shrink since its last sign of incarnation, it was then:
     /// whoever hears of the shorter queue and asks must find the prompt gone.
     fn end(&mut self, t: f64, k: usize) {
         if self.known[k].over {
@@ -141,15 +141,15 @@ impl<'a> Compiler<'a> {
         self.known[k].over = true;
         self.known[k].ended = true;
         let fell = self.fell.take().filter(|fell| {
-            !self.timeline.beats[*fell..]
+            !self.timeline.steps[*fell..]
                 .iter()
-                .any(|(_, beat)| is_of(beat, k))
+                .any(|(_, step)| is_of(step, k))
         });
-        let at = fell.unwrap_or(self.timeline.beats.len());
-        let t = self.timeline.beats.get(at).map_or(t, |(t, _)| *t);
-        self.timeline.beats.insert(at, (t, Beat::End(k)));
+        let at = fell.unwrap_or(self.timeline.steps.len());
+        let t = self.timeline.steps.get(at).map_or(t, |(t, _)| *t);
+        self.timeline.steps.insert(at, (t, Step::End(k)));
         if self.timeline.prompts[k].early_reads > 0 {
-            self.timeline.beats.insert(at, (t, Beat::Gap(k)));
+            self.timeline.steps.insert(at, (t, Step::Gap(k)));
         }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Compiler<'a> {
         for k in 0..self.known.len() {
             if self.known[k].read && !self.known[k].learned {
                 self.known[k].learned = true;
-                self.push(t, Beat::Learned(k));
+                self.push(t, Step::Learned(k));
             }
         }
     }
@@ -166,17 +166,17 @@ impl<'a> Compiler<'a> {
     fn down_since(&self) -> Option<f64> {
         let kill = self
             .timeline
-            .beats
+            .steps
             .iter()
             .rev()
-            .find(|(_, beat)| *beat == Beat::Kill);
+            .find(|(_, step)| *step == Step::Kill);
         kill.filter(|_| self.down).map(|(t, _)| *t)
     }
 
     fn up(&mut self, t: f64) {
         if self.down {
             self.down = false;
-            self.push(t, Beat::Restart);
+            self.push(t, Step::Restart);
         }
     }
 
@@ -185,18 +185,18 @@ impl<'a> Compiler<'a> {
             self.up(since + AWAY_S);
         }
         // A reconnect is waited for, and only where it hears something of a prompt.
-        let Timeline { beats, labels, .. } = &mut self.timeline;
+        let Timeline { steps, labels, .. } = &mut self.timeline;
         let mut hears = HashSet::new();
-        for (_, beat) in beats.iter_mut().rev() {
-            match beat {
-                Beat::Heard(Heard {
+        for (_, step) in steps.iter_mut().rev() {
+            match step {
+                Step::Frame(ReceivedFrame {
                     label,
                     prompt: Some(_),
                     ..
                 }) => {
                     hears.insert(*label);
                 }
-                Beat::Open { label, awaited, .. } => {
+                Step::Open { label, awaited, .. } => {
                     let again = labels[..*label]
                         .iter()
                         .any(|earlier| earlier.client == labels[*label].client);
@@ -210,34 +210,34 @@ impl<'a> Compiler<'a> {
 }
 
 /// Everything that happened, in order. A request's start comes before a frame of the same moment, its end after.
-fn moments(recording: &Recording) -> Vec<(f64, Moment<'_>)> {
-    let mut moments: Vec<(f64, Moment<'_>)> = Vec::new();
-    moments.extend(
+fn recorded_events(recording: &Recording) -> Vec<(f64, RecordedEvent<'_>)> {
+    let mut recorded_events: Vec<(f64, RecordedEvent<'_>)> = Vec::new();
+    recorded_events.extend(
         recording
             .exchanges
             .iter()
-            .map(|exchange| (exchange.t, Moment::Asked(exchange))),
+            .map(|exchange| (exchange.t, RecordedEvent::Request(exchange))),
     );
-    moments.extend(
+    recorded_events.extend(
         recording
             .frames
             .iter()
-            .map(|frame| (frame.t, Moment::Heard(frame))),
+            .map(|frame| (frame.t, RecordedEvent::Frame(frame))),
     );
-    moments.extend(
+    recorded_events.extend(
         recording
             .exchanges
             .iter()
-            .map(|exchange| (exchange.t_end, Moment::Answered(exchange))),
+            .map(|exchange| (exchange.t_end, RecordedEvent::Response(exchange))),
     );
-    moments.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    moments
+    recorded_events.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    recorded_events
 }
 
-fn is_of(beat: &Beat, k: usize) -> bool {
-    match beat {
-        Beat::Start(of) | Beat::Ending(of) | Beat::Post(of) => *of == k,
-        Beat::Heard(heard) => heard.prompt == Some(k),
+fn is_of(step: &Step, k: usize) -> bool {
+    match step {
+        Step::Start(of) | Step::Ending(of) | Step::Post(of) => *of == k,
+        Step::Frame(heard) => heard.prompt == Some(k),
         _ => false,
     }
 }

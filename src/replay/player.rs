@@ -1,71 +1,79 @@
-//! The player: plays the runs of a [`Stage`], one after another, beat by beat.
+//! The player: plays the playbacks of a [`SharedState`], one after another, step by step.
 
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::Speed;
-use super::stage::{Readiness, Stage};
-use super::timeline::Beat;
+use super::server::state::{Readiness, SharedState};
+use super::timeline::Step;
+
+/// How fast recordings are played.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PlaybackSpeed {
+    /// So many times as fast as they were recorded.
+    Real(f64),
+    /// As fast as the callers can take it.
+    Fastest,
+}
 
 /// Plays for ever; the caller ends it by dropping it.
-pub(super) async fn play(stage: &Stage, speed: Speed) {
+pub(super) async fn play(state: &SharedState, speed: PlaybackSpeed) {
     loop {
-        let Some(timeline) = stage.playing() else {
-            stage.stirred.notified().await;
+        let Some(timeline) = state.playing() else {
+            state.changed.notified().await;
             continue;
         };
-        let mut clock = Clock {
+        let mut clock = PlaybackClock {
             speed,
             played: 0.0,
             at: Instant::now(),
         };
-        for (t, beat) in &timeline.beats {
-            clock.reach(stage, *t, beat).await;
-            stage.play(beat);
+        for (t, step) in &timeline.steps {
+            clock.reach(state, *t, step).await;
+            state.play(step);
             // Let the sockets write, however fast we are.
             tokio::task::yield_now().await;
         }
-        stage.finish();
+        state.finish();
     }
 }
 
 /// The recording's time on our clock.
-struct Clock {
-    speed: Speed,
-    /// The recorded time of the last beat.
+struct PlaybackClock {
+    speed: PlaybackSpeed,
+    /// The recorded time of the last step.
     played: f64,
     /// When that was, or should have been.
     at: Instant,
 }
 
-impl Clock {
-    /// Waits until it is time for `beat` and the callers are ready for it, or it is clear that it does not happen.
-    async fn reach(&mut self, stage: &Stage, t: f64, beat: &Beat) {
-        let due = self.at + self.span(t, beat);
+impl PlaybackClock {
+    /// Waits until it is time for `step` and the callers are ready for it, or it is clear that it does not happen.
+    async fn reach(&mut self, state: &SharedState, t: f64, step: &Step) {
+        let due = self.at + self.span(t, step);
         self.played = t;
         while Instant::now() < due {
-            if stage.readiness(beat) == Readiness::Skip {
+            if state.readiness(step) == Readiness::Skip {
                 self.at = Instant::now();
                 return;
             }
             tokio::select! {
                 () = sleep_until(due) => {}
-                () = stage.stirred.notified() => {}
+                () = state.changed.notified() => {}
             }
         }
-        stage.prepare(beat);
+        state.prepare(step);
         let waiting = Instant::now();
         loop {
-            match stage.readiness(beat) {
+            match state.readiness(step) {
                 Readiness::Skip => {
                     self.at = Instant::now();
                     return;
                 }
                 Readiness::Ready => break,
-                Readiness::Wait(None) => stage.stirred.notified().await,
+                Readiness::Wait(None) => state.changed.notified().await,
                 Readiness::Wait(Some(limit)) => {
                     tokio::select! {
                         () = sleep_until(waiting + limit) => break,
-                        () = stage.stirred.notified() => {}
+                        () = state.changed.notified() => {}
                     }
                 }
             }
@@ -75,11 +83,11 @@ impl Clock {
         self.at = self.at.max(due);
     }
 
-    /// How long after the last beat this one comes. What callers do comes when they do it.
-    fn span(&self, t: f64, beat: &Beat) -> Duration {
-        match (self.speed, beat) {
-            (Speed::Fastest, _) | (_, Beat::Post(_)) => Duration::ZERO,
-            (Speed::Real(factor), _) => {
+    /// How long after the last step this one comes. What callers do comes when they do it.
+    fn span(&self, t: f64, step: &Step) -> Duration {
+        match (self.speed, step) {
+            (PlaybackSpeed::Fastest, _) | (_, Step::Post(_)) => Duration::ZERO,
+            (PlaybackSpeed::Real(factor), _) => {
                 Duration::try_from_secs_f64((t - self.played) / factor).unwrap_or_default()
             }
         }

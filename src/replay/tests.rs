@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::timeline::{Beat, Timeline};
+use super::compiler::compile;
+use super::timeline::Step;
 use crate::recording::{Exchange, RecordedFrame, RecordedOutcome, Recording, RecordingError};
 
 /// Where the recordings are.
@@ -83,16 +84,16 @@ fn every_accepted_prompt_starts_and_ends() {
     let mut wrong = Vec::new();
     for folder in folders() {
         let recording = Recording::read(&folder).unwrap();
-        let timeline = Timeline::of(&recording);
-        let killed = timeline.beats.iter().any(|(_, beat)| *beat == Beat::Kill);
+        let timeline = compile(&recording);
+        let killed = timeline.steps.iter().any(|(_, step)| *step == Step::Kill);
         for (k, prompt) in timeline.prompts.iter().enumerate() {
             let Some(id) = &prompt.id else { continue };
-            let place = |wanted: Beat| timeline.beats.iter().position(|(_, beat)| *beat == wanted);
+            let place = |wanted: Step| timeline.steps.iter().position(|(_, step)| *step == wanted);
             let (post, start, end, gone) = (
-                place(Beat::Post(k)),
-                place(Beat::Start(k)),
-                place(Beat::End(k)),
-                place(Beat::Gone(k)),
+                place(Step::Post(k)),
+                place(Step::Start(k)),
+                place(Step::End(k)),
+                place(Step::Gone(k)),
             );
             let fits = match recording.meta.outcome[id] {
                 RecordedOutcome::Lost => killed && end.is_none() && gone.is_none(),
@@ -108,27 +109,27 @@ fn every_accepted_prompt_starts_and_ends() {
                 ));
             }
         }
-        let mut sorted = timeline.beats.clone();
+        let mut sorted = timeline.steps.clone();
         sorted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        if sorted != timeline.beats {
-            wrong.push(format!("{}: beats are out of order", folder.display()));
+        if sorted != timeline.steps {
+            wrong.push(format!("{}: steps are out of order", folder.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The lines of a timeline, without the frames.
-fn deeds(name: &str) -> Vec<Beat> {
-    let timeline = Timeline::of(&Recording::read(&Path::new(FIXTURES).join(name)).unwrap());
-    let beats = timeline.beats.into_iter().map(|(_, beat)| beat);
-    beats
-        .filter(|beat| !matches!(beat, Beat::Heard(_)))
+fn deeds(name: &str) -> Vec<Step> {
+    let timeline = compile(&Recording::read(&Path::new(FIXTURES).join(name)).unwrap());
+    let steps = timeline.steps.into_iter().map(|(_, step)| step);
+    steps
+        .filter(|step| !matches!(step, Step::Frame(_)))
         .collect()
 }
 
 #[test]
 fn deeds_of_the_recorded_client_are_beats() {
-    let open = |label, node: Option<&str>, awaited| Beat::Open {
+    let open = |label, node: Option<&str>, awaited| Step::Open {
         label,
         node: node.map(str::to_owned),
         awaited,
@@ -137,40 +138,40 @@ fn deeds_of_the_recorded_client_are_beats() {
         deeds("0.8.0/14-displaced-socket"),
         [
             open(0, None, false),
-            Beat::Post(0),
-            Beat::Start(0),
+            Step::Post(0),
+            Step::Start(0),
             open(1, Some("3"), true),
-            Beat::Close {
+            Step::Close {
                 label: 0,
                 abrupt: false
             },
             open(2, Some("3"), true),
-            Beat::Ending(0),
-            Beat::End(0),
+            Step::Ending(0),
+            Step::End(0),
         ]
     );
     assert_eq!(
         deeds("0.8.0/10d-queue-delete-last"),
         [
             open(0, None, false),
-            Beat::Post(0),
-            Beat::Post(1),
-            Beat::Start(0),
-            Beat::Gone(1),
-            Beat::Ending(0),
-            Beat::End(0),
-            Beat::Learned(0),
-            Beat::HistoryDeleted(0),
+            Step::Post(0),
+            Step::Post(1),
+            Step::Start(0),
+            Step::Gone(1),
+            Step::Ending(0),
+            Step::End(0),
+            Step::Learned(0),
+            Step::HistoryDeleted(0),
         ]
     );
     assert_eq!(
         deeds("0.8.0/16b-server-stopped"),
         [
             open(0, None, false),
-            Beat::Post(0),
-            Beat::Start(0),
-            Beat::Kill,
-            Beat::Restart
+            Step::Post(0),
+            Step::Start(0),
+            Step::Kill,
+            Step::Restart
         ]
     );
 }

@@ -1,23 +1,20 @@
-//! [`Timeline`]: a recording as an ordered list of beats that a server can play to other clients. Pure.
+//! [`Timeline`]: a recording as an ordered list of steps that a server can play to other clients. Pure.
 //!
-//! A recording is a dialogue. What the recorded client did (posting, opening, closing, deleting) becomes a beat that
-//! waits for a caller, or that is done to one; what the server did becomes a beat that happens to whoever is there.
+//! A recording is a dialogue. What the recorded client did (posting, opening, closing, deleting) becomes a step that
+//! waits for a caller, or that is done to one; what the server did becomes a step that happens to whoever is there.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::compiler::Compiler;
-use crate::recording::Recording;
-
 /// Everything that is played of a recording, with what the server answers beside it.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
-    /// The beats in order, each with its time in seconds.
-    pub(super) beats: Vec<(f64, Beat)>,
+    /// The steps in order, each with its time in seconds.
+    pub(super) steps: Vec<(f64, Step)>,
     /// The recorded `POST /prompt`s, in order.
-    pub(super) prompts: Vec<Expected>,
+    pub(super) prompts: Vec<RecordedPrompt>,
     /// The recorded sockets, in the order of their first opening.
-    pub(super) labels: Vec<Label>,
+    pub(super) labels: Vec<RecordedSocket>,
     /// The server's answer to a client that opens with its feature flags.
     pub(super) feature_flags: Option<String>,
     /// The answer to `GET /system_stats`.
@@ -30,11 +27,11 @@ pub(super) struct Timeline {
 
 /// One step of a timeline. A prompt is named by its place among the recorded `POST /prompt`s.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Beat {
+pub(super) enum Step {
     /// The recorded client posted this prompt: wait until a caller has.
     Post(usize),
     /// A socket heard something.
-    Heard(Heard),
+    Frame(ReceivedFrame),
     /// A socket was opened; `node` is what its greeting said to be executing.
     Open {
         label: usize,
@@ -43,7 +40,7 @@ pub(super) enum Beat {
     },
     /// The recorded client's socket was closed, and the client came back later.
     Close { label: usize, abrupt: bool },
-    /// The prompt runs.
+    /// The prompt playbacks.
     Start(usize),
     /// The prompt's end was announced, but the history may not know of it yet.
     Ending(usize),
@@ -51,7 +48,7 @@ pub(super) enum Beat {
     Gap(usize),
     /// The prompt has left the queue and is in the history.
     End(usize),
-    /// The prompt left the queue without having run.
+    /// The prompt left the queue without having playback.
     Gone(usize),
     /// The recorded client had read the prompt's history: wait until a caller has.
     Learned(usize),
@@ -63,19 +60,19 @@ pub(super) enum Beat {
     Restart,
 }
 
-impl Beat {
+impl Step {
     /// The prompt whose fate it is part of: if that takes another course, this does not happen.
     pub(super) fn prompt(&self) -> Option<usize> {
         match self {
-            Beat::Heard(heard) => heard.prompt,
-            Beat::Start(k)
-            | Beat::Ending(k)
-            | Beat::Gap(k)
-            | Beat::End(k)
-            | Beat::Gone(k)
-            | Beat::Learned(k)
-            | Beat::HistoryDeleted(k) => Some(*k),
-            Beat::Post(_) | Beat::Open { .. } | Beat::Close { .. } | Beat::Kill | Beat::Restart => {
+            Step::Frame(heard) => heard.prompt,
+            Step::Start(k)
+            | Step::Ending(k)
+            | Step::Gap(k)
+            | Step::End(k)
+            | Step::Gone(k)
+            | Step::Learned(k)
+            | Step::HistoryDeleted(k) => Some(*k),
+            Step::Post(_) | Step::Open { .. } | Step::Close { .. } | Step::Kill | Step::Restart => {
                 None
             }
         }
@@ -84,7 +81,7 @@ impl Beat {
 
 /// A frame that a recorded socket received.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Heard {
+pub(super) struct ReceivedFrame {
     /// Which socket.
     pub(super) label: usize,
     /// The frame, with recorded ids.
@@ -106,7 +103,7 @@ pub(super) enum Payload {
 
 /// A recorded socket.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Label {
+pub(super) struct RecordedSocket {
     /// Its name in the recording.
     pub(super) name: String,
     /// The client id that it connected with, or that the server gave it.
@@ -117,7 +114,7 @@ pub(super) struct Label {
 
 /// A recorded `POST /prompt`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Expected {
+pub(super) struct RecordedPrompt {
     /// The graph, by which a caller's prompt is recognised.
     pub(super) graph: Value,
     /// The client id that it was posted with.
@@ -136,7 +133,7 @@ pub(super) struct Expected {
     pub(super) early_reads: u32,
 }
 
-impl Expected {
+impl RecordedPrompt {
     /// The nodes whose outputs were asked for, as `/queue` lists them.
     pub(super) fn outputs(&self) -> Value {
         let listed = self
@@ -148,14 +145,10 @@ impl Expected {
 }
 
 impl Timeline {
-    /// The timeline of `recording`.
-    pub(super) fn of(recording: &Recording) -> Timeline {
-        Compiler::compile(recording)
-    }
-
     /// The socket that stands for all that merely observe: `main` if it does, else the first that does.
     pub(super) fn observer(&self) -> Option<usize> {
-        let observes = |(index, label): (usize, &Label)| (!label.addressed).then_some(index);
+        let observes =
+            |(index, label): (usize, &RecordedSocket)| (!label.addressed).then_some(index);
         let main = self
             .labels
             .iter()

@@ -6,10 +6,12 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode, header};
 use serde_json::json;
 
-use super::body::{self, Body};
+use super::response::{self, Body};
+use crate::auth::AuthError;
 use crate::comfy::WrongInput;
 use crate::job::{JobId, JobIdError};
 use crate::relay::RelayError;
+use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
 
 /// How long a client waits that found no place, in seconds.
@@ -38,30 +40,6 @@ enum Beside {
     Challenge(&'static str),
     /// When to try again, in seconds.
     RetryAfter(u64),
-}
-
-/// The codes with which sockets are closed, as documented.
-pub(super) mod close {
-    /// The job has ended, or the client has left.
-    pub(crate) const NORMAL: u16 = 1000;
-    /// The server goes away: reconnect.
-    pub(crate) const GOING_AWAY: u16 = 1001;
-    /// The client broke the WebSocket protocol.
-    pub(crate) const PROTOCOL: u16 = 1002;
-    /// The client sent a message that is not what it says to be.
-    pub(crate) const INVALID: u16 = 1007;
-    /// The client sent what it may not send.
-    pub(crate) const POLICY: u16 = 1008;
-    /// The client sent too much.
-    pub(crate) const TOO_BIG: u16 = 1009;
-    /// What cannot be done now may be possible later.
-    pub(crate) const TRY_LATER: u16 = 1013;
-    /// Nobody knows who the client is, or no longer.
-    pub(crate) const UNAUTHENTICATED: u16 = 4401;
-    /// It is known who the client is, and that it may not do this.
-    pub(crate) const FORBIDDEN: u16 = 4403;
-    /// There is no such job, and none came.
-    pub(crate) const JOB_NOT_FOUND: u16 = 4404;
 }
 
 impl ApiError {
@@ -103,38 +81,6 @@ impl ApiError {
         RelayError::JobNotFound(id.clone()).into()
     }
 
-    /// Nobody knows who asks.
-    pub(super) fn no_token() -> Self {
-        Self {
-            beside: Some(Beside::Challenge("Bearer realm=\"comfy-relay\"")),
-            ..Self::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
-                "a token is needed: send it as \"Authorization: Bearer TOKEN\"",
-            )
-        }
-    }
-
-    /// The token is not believed.
-    pub(super) fn bad_token(why: &'static str) -> Self {
-        Self {
-            beside: Some(Beside::Challenge(
-                "Bearer realm=\"comfy-relay\", error=\"invalid_token\"",
-            )),
-            ..Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", why)
-        }
-    }
-
-    /// The token was believed, but its time is over.
-    pub(super) fn expired() -> Self {
-        Self::bad_token("the token has expired; connect again with a new one")
-    }
-
-    /// It is known who asks, and that this is not allowed.
-    pub(super) fn forbidden(why: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
-    }
-
     /// Too much at once, from one client.
     pub(super) fn too_many_requests(wait: Duration) -> Self {
         let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -166,12 +112,17 @@ impl ApiError {
         }
     }
 
+    /// What an `error` message says of it.
+    pub(super) fn into_client_error(self) -> ClientError {
+        ClientError::new(self.code, self.message)
+    }
+
     pub(super) fn answer(&self) -> Response<Body> {
         let mut error = json!({"code": self.code, "message": self.message});
         if !self.inputs.is_empty() {
             error["inputs"] = self.inputs.iter().map(wrong_input).collect();
         }
-        let mut response = body::json(self.status, &json!({"error": error}));
+        let mut response = response::json(self.status, &json!({"error": error}));
         if let Some(beside) = self.beside {
             let (name, value) = match beside {
                 Beside::Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
@@ -196,6 +147,24 @@ pub(super) fn wrong_input(wrong: &WrongInput) -> serde_json::Value {
     })
 }
 
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let challenge = match error {
+            AuthError::Forbidden(_) => {
+                return Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string());
+            }
+            AuthError::MissingToken => "Bearer realm=\"comfy-relay\"",
+            AuthError::InvalidToken(_) | AuthError::Expired => {
+                "Bearer realm=\"comfy-relay\", error=\"invalid_token\""
+            }
+        };
+        Self {
+            beside: Some(Beside::Challenge(challenge)),
+            ..Self::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string())
+        }
+    }
+}
+
 impl From<JobIdError> for ApiError {
     fn from(error: JobIdError) -> Self {
         Self::bad_request("bad_job_id", error.to_string())
@@ -204,25 +173,20 @@ impl From<JobIdError> for ApiError {
 
 impl From<RelayError> for ApiError {
     fn from(error: RelayError) -> Self {
-        let (status, code) = match &error {
-            RelayError::JobExists(_) => (StatusCode::CONFLICT, "job_exists"),
-            RelayError::JobNotFound(_) => (StatusCode::NOT_FOUND, "job_not_found"),
-            RelayError::NotCancellable(..) => (StatusCode::CONFLICT, "not_cancellable"),
-            RelayError::NotReportable(_) => (StatusCode::CONFLICT, "not_reportable"),
-            RelayError::BackendUnknown { .. } => (StatusCode::BAD_REQUEST, "backend_unknown"),
-            RelayError::BackendUnreachable(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "backend_unreachable")
-            }
-            RelayError::HeldElsewhere(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "backend_held_elsewhere")
-            }
-            RelayError::Backend { .. } => (StatusCode::BAD_GATEWAY, "backend_error"),
-            RelayError::PromptNotFound(_) => (StatusCode::NOT_FOUND, "prompt_not_found"),
-            RelayError::Rejected(..) => (StatusCode::BAD_REQUEST, "workflow_rejected"),
-            RelayError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "going_away"),
+        let status = match &error {
+            RelayError::JobExists(_)
+            | RelayError::NotCancellable(..)
+            | RelayError::NotReportable(_) => StatusCode::CONFLICT,
+            RelayError::JobNotFound(_) | RelayError::PromptNotFound(_) => StatusCode::NOT_FOUND,
+            RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
+            RelayError::BackendUnreachable(_)
+            | RelayError::HeldByPeer(_)
+            | RelayError::Stopping
+            | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            RelayError::Backend { .. } => StatusCode::BAD_GATEWAY,
             RelayError::Workflow(error) => workflow_status(error),
-            RelayError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unreachable"),
         };
+        let code = error.code();
         let message = error.to_string();
         let inputs = match error {
             RelayError::Rejected(_, inputs) => inputs,
@@ -235,16 +199,14 @@ impl From<RelayError> for ApiError {
     }
 }
 
-fn workflow_status(error: &WorkflowError) -> (StatusCode, &'static str) {
+fn workflow_status(error: &WorkflowError) -> StatusCode {
     match error {
-        WorkflowError::Name(_) => (StatusCode::BAD_REQUEST, "bad_workflow_name"),
-        WorkflowError::Unknown { .. } => (StatusCode::NOT_FOUND, "workflow_not_found"),
-        WorkflowError::Unreadable { .. } => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "workflow_unreadable")
-        }
-        WorkflowError::NotJson(_) => (StatusCode::BAD_REQUEST, "bad_json"),
-        WorkflowError::EditorFormat => (StatusCode::BAD_REQUEST, "editor_format"),
-        WorkflowError::NotApiFormat(_) => (StatusCode::BAD_REQUEST, "not_api_format"),
-        WorkflowError::Parameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
+        WorkflowError::Unknown { .. } => StatusCode::NOT_FOUND,
+        WorkflowError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        WorkflowError::Name(_)
+        | WorkflowError::NotJson(_)
+        | WorkflowError::EditorFormat
+        | WorkflowError::NotApiFormat(_)
+        | WorkflowError::Parameter { .. } => StatusCode::BAD_REQUEST,
     }
 }

@@ -8,8 +8,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::stamp::Stamp;
 use crate::config::TlsConfig;
+use crate::watched_file::WatchedFile;
 
 /// Why connections cannot be encrypted.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(super) struct Tls {
     config: TlsConfig,
     current: RwLock<Arc<rustls::ServerConfig>>,
     /// Of the files when they were last read.
-    stamp: Mutex<Stamp>,
+    stamp: Mutex<WatchedFile>,
 }
 
 impl Tls {
@@ -90,8 +90,8 @@ impl Tls {
     }
 }
 
-fn stamp(config: &TlsConfig) -> Stamp {
-    Stamp::of([config.certificate.as_path(), config.key.as_path()])
+fn stamp(config: &TlsConfig) -> WatchedFile {
+    WatchedFile::of([config.certificate.as_path(), config.key.as_path()])
 }
 
 fn read(config: &TlsConfig) -> Result<Arc<rustls::ServerConfig>, TlsError> {

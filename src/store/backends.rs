@@ -14,7 +14,7 @@ impl Store {
         fresh: &str,
     ) -> Result<String, StoreError> {
         in_time(async {
-            with_connection!(&self.connections, connection => {
+            with_connection!(&self.pools, connection => {
                 diesel::insert_into(backends::table)
                     .values((
                         backends::name.eq(name),

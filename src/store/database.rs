@@ -26,7 +26,7 @@ const SQLITE_SETUP: &str =
 
 /// A pool of connections to one of the two databases.
 #[derive(Debug, Clone)]
-pub(super) enum Connections {
+pub(super) enum Pools {
     Postgres(Pool<AsyncPgConnection>),
     Sqlite(Pool<SqliteConnection>),
 }
@@ -81,7 +81,7 @@ impl StoreError {
     }
 }
 
-impl Connections {
+impl Pools {
     /// A pool for the configured database. Nothing is dialled yet.
     pub(super) fn open(config: &StoreConfig) -> Self {
         match &config.database {
@@ -145,7 +145,7 @@ fn postgres_url(url: &url::Url) -> String {
         "-c timezone=UTC -c statement_timeout={}",
         STATEMENT_TIMEOUT.as_millis()
     );
-    let mut query = form_urlencoded::Serializer::new(String::new());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
         .append_pair("application_name", env!("CARGO_PKG_NAME"))
         .append_pair("connect_timeout", &CONNECT_TIMEOUT.as_secs().to_string())
@@ -178,14 +178,14 @@ pub(super) async fn dedicated(
 
 /// Runs a query with a connection of whichever database it is: compiled once for each.
 macro_rules! with_connection {
-    ($connections:expr, $connection:ident => $query:expr) => {
-        match $connections {
-            $crate::store::database::Connections::Postgres(pool) => {
+    ($pools:expr, $connection:ident => $query:expr) => {
+        match $pools {
+            $crate::store::database::Pools::Postgres(pool) => {
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
                 $query
             }
-            $crate::store::database::Connections::Sqlite(pool) => {
+            $crate::store::database::Pools::Sqlite(pool) => {
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
                 $query

@@ -6,7 +6,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
 use super::Store;
-use super::database::{Connections, StoreError, in_time, with_connection};
+use super::database::{Pools, StoreError, in_time, with_connection};
 use super::lease_owner::LeaseOwner;
 
 /// The database's clock, which is the same for all who ask it.
@@ -17,7 +17,7 @@ const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigi
 const MAX_LEASE_MS: i64 = 600_000;
 
 #[derive(QueryableByName)]
-struct Row {
+struct LeaseRow {
     #[diesel(sql_type = Nullable<Text>)]
     holder: Option<String>,
 }
@@ -36,9 +36,9 @@ impl Store {
         holder: &LeaseOwner,
         lasts: Duration,
     ) -> Result<bool, StoreError> {
-        let now = match self.connections {
-            Connections::Postgres(_) => POSTGRES_NOW,
-            Connections::Sqlite(_) => SQLITE_NOW,
+        let now = match self.pools {
+            Pools::Postgres(_) => POSTGRES_NOW,
+            Pools::Sqlite(_) => SQLITE_NOW,
         };
         // Parameters are numbered in the order of their first use, as SQLite wants them. What runs out
         // later than any lease does was made by a clock that was wrong.
@@ -61,7 +61,8 @@ impl Store {
                 .bind::<BigInt, _>(lasts)
                 .bind::<Text, _>(instead_of);
             in_time(async {
-                let rows = with_connection!(&self.connections, connection => query.execute(connection).await?);
+                let rows =
+                    with_connection!(&self.pools, connection => query.execute(connection).await?);
                 Ok(rows > 0)
             })
             .await
@@ -83,7 +84,7 @@ impl Store {
             .bind::<Text, _>(name)
             .bind::<Text, _>(holder.as_str());
         in_time(async {
-            with_connection!(&self.connections, connection => query.execute(connection).await?);
+            with_connection!(&self.pools, connection => query.execute(connection).await?);
             Ok(())
         })
         .await
@@ -91,8 +92,8 @@ impl Store {
 
     async fn lease_holder(&self, name: &str) -> Result<Option<String>, StoreError> {
         let query = sql_query("SELECT holder FROM backends WHERE name = $1").bind::<Text, _>(name);
-        let row: Option<Row> = in_time(async {
-            Ok(with_connection!(&self.connections, connection => query.get_result(connection).await.optional()?))
+        let row: Option<LeaseRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.get_result(connection).await.optional()?))
         })
         .await?;
         Ok(row.and_then(|row| row.holder))

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::database::{Fault, StoreError};
-use super::record::JobRecord;
+use super::rows::JobRecord;
 use crate::job::JobId;
 
 /// How long states are gathered before they are written together.
@@ -34,10 +34,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes the states of jobs and sees to it that they are written. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Recorder(Arc<Inner>);
+pub struct Recorder(Arc<RecorderState>);
 
 #[derive(Debug)]
-struct Inner {
+struct RecorderState {
     store: Store,
     pending: Mutex<Pending>,
     wake: Notify,
@@ -75,7 +75,7 @@ pub struct RecorderHealth {
 impl Recorder {
     /// A recorder to a store. It writes once [`Recorder::run`] runs.
     pub fn new(store: Store) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(RecorderState {
             store,
             pending: Mutex::default(),
             wake: Notify::new(),
@@ -238,7 +238,7 @@ impl Recorder {
     /// Writes a batch. Where the database refuses it, but takes others of its jobs one by one, the
     /// refused ones rest for a while, so that they hold up nobody.
     async fn write(&self, batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
-        let error = match self.0.store.save(&batch).await {
+        let error = match self.0.store.upsert(&batch).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -254,7 +254,7 @@ impl Recorder {
         let total = batch.len();
         let mut left = batch.into_iter();
         while let Some(record) = left.next() {
-            let saved = self.0.store.save(std::slice::from_ref(&record)).await;
+            let saved = self.0.store.upsert(std::slice::from_ref(&record)).await;
             let Err(error) = saved else { continue };
             refused.push(record);
             if error.fault() == Fault::Database {

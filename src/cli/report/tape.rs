@@ -40,7 +40,7 @@ pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
         };
         match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
-            Message::Over { prompt_id } => {
+            Message::PromptEnded { prompt_id } => {
                 let outcome = prompt_id
                     .as_ref()
                     .and_then(|id| recording.meta.outcome.get(id));
@@ -50,7 +50,7 @@ pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
                 };
                 Some((frame.t, prompt_id, Event::Ended(verdict)))
             }
-            Message::Status { .. } | Message::Idle | Message::Unknown => None,
+            Message::Status { .. } | Message::Ignored | Message::Unknown => None,
         }
     });
     heard.collect()

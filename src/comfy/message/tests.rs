@@ -9,7 +9,7 @@ fn parse(text: &str) -> Message {
 #[test]
 fn a_blocked_execution_is_not_the_end() {
     let blocked = r#"{"type": "execution_error", "data": {"prompt_id": "p", "exception_type": "ExecutionBlocked"}}"#;
-    assert_eq!(parse(blocked), Message::Idle);
+    assert_eq!(parse(blocked), Message::Ignored);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn old_progress_has_neither_prompt_nor_node() {
 fn no_node_means_that_the_prompt_is_over() {
     assert_eq!(
         parse(r#"{"type": "executing", "data": {"node": null, "prompt_id": "p"}}"#),
-        Message::Over {
+        Message::PromptEnded {
             prompt_id: Some("p".to_owned())
         }
     );
@@ -92,7 +92,7 @@ fn what_is_not_known_is_no_error() {
         assert!(
             matches!(
                 parse(text),
-                Message::Unknown | Message::Over { prompt_id: None }
+                Message::Unknown | Message::PromptEnded { prompt_id: None }
             ),
             "{text}"
         );

@@ -1,10 +1,10 @@
-//! What the recorded client asked and was answered: its deeds, as beats, and evidence of where its prompts were.
+//! What the recorded client asked and was answered: its deeds, as steps, and evidence of where its prompts were.
 
 use serde_json::Value;
 
 use super::Compiler;
 use crate::recording::Exchange;
-use crate::replay::timeline::Beat;
+use crate::replay::timeline::Step;
 
 impl Compiler<'_> {
     /// A request was sent: here are the client's own deeds.
@@ -15,7 +15,7 @@ impl Compiler<'_> {
                 self.known[k].posted = true;
                 self.known[k].answered_at = exchange.t_end;
                 self.known[k].over = self.timeline.prompts[k].id.is_none();
-                self.push(t, Beat::Post(k));
+                self.push(t, Step::Post(k));
             }
         } else if exchange.is("POST", "/queue") {
             let named: Vec<usize> = self
@@ -25,13 +25,13 @@ impl Compiler<'_> {
             for k in named {
                 self.learn(t);
                 self.known[k].over = true;
-                self.push(t, Beat::Gone(k));
+                self.push(t, Step::Gone(k));
             }
         } else if exchange.is("POST", "/history") {
             let named: Vec<usize> = self.named(body).filter(|k| self.known[*k].ended).collect();
             for k in named {
                 self.learn(t);
-                self.push(t, Beat::HistoryDeleted(k));
+                self.push(t, Step::HistoryDeleted(k));
             }
         }
     }
@@ -92,7 +92,7 @@ impl Compiler<'_> {
                     self.end(t, k);
                 } else {
                     self.known[k].over = true;
-                    self.push(t, Beat::Gone(k));
+                    self.push(t, Step::Gone(k));
                 }
             }
         }

@@ -1,16 +1,16 @@
-//! What the recorded sockets heard, as beats.
+//! What the recorded sockets heard, as steps.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Compiler;
 use crate::recording::{FrameKind, RecordedFrame};
-use crate::replay::timeline::{Beat, Heard, Payload};
-use crate::replay::wording::preview_metadata;
+use crate::replay::substitution::preview_metadata;
+use crate::replay::timeline::{Payload, ReceivedFrame, Step};
 
 /// The parts of an event that place it. `prompt_id` and `node` can hold anything.
 #[derive(Deserialize)]
-struct Event {
+struct FrameEvent {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -41,10 +41,10 @@ impl Compiler<'_> {
             }
             FrameKind::Open { .. } => {
                 self.up(t);
-                self.greeting = Some((label, self.timeline.beats.len()));
+                self.greeting = Some((label, self.timeline.steps.len()));
                 self.push(
                     t,
-                    Beat::Open {
+                    Step::Open {
                         label,
                         node: None,
                         awaited: false,
@@ -57,7 +57,7 @@ impl Compiler<'_> {
                 if !self.down {
                     self.learn(t);
                     self.down = true;
-                    self.push(t, Beat::Kill);
+                    self.push(t, Step::Kill);
                     for known in self.known.iter_mut().filter(|known| known.posted) {
                         known.over = true;
                     }
@@ -69,7 +69,7 @@ impl Compiler<'_> {
                     self.learn(t);
                     self.push(
                         t,
-                        Beat::Close {
+                        Step::Close {
                             label,
                             abrupt: *abrupt,
                         },
@@ -92,7 +92,7 @@ impl Compiler<'_> {
     }
 
     fn text(&mut self, t: f64, label: usize, text: &str) {
-        let event: Event = serde_json::from_str(text).unwrap_or(Event {
+        let event: FrameEvent = serde_json::from_str(text).unwrap_or(FrameEvent {
             kind: String::new(),
             data: Value::Null,
         });
@@ -113,7 +113,7 @@ impl Compiler<'_> {
                 .pointer("/status/exec_info/queue_remaining")
                 .and_then(Value::as_u64);
             if remaining.is_some_and(|remaining| remaining < self.remaining) {
-                self.fell = Some(self.timeline.beats.len());
+                self.fell = Some(self.timeline.steps.len());
             }
             self.remaining = remaining.unwrap_or(self.remaining);
             self.heard(t, label, payload, None, None);
@@ -122,7 +122,7 @@ impl Compiler<'_> {
         let node = event.data["node"].as_str().map(str::to_owned);
         let id = event.data["prompt_id"].as_str();
         if let (Some((_, open)), "executing", None) = (greeting, event.kind.as_str(), id) {
-            if let Beat::Open { node: greeted, .. } = &mut self.timeline.beats[open].1 {
+            if let Step::Open { node: greeted, .. } = &mut self.timeline.steps[open].1 {
                 *greeted = node;
             }
             return;
@@ -143,7 +143,7 @@ impl Compiler<'_> {
             && self.known[k].ending_at.is_none()
         {
             self.known[k].ending_at = Some(t);
-            self.push(t, Beat::Ending(k));
+            self.push(t, Step::Ending(k));
         }
     }
 
@@ -157,7 +157,7 @@ impl Compiler<'_> {
     ) {
         self.push(
             t,
-            Beat::Heard(Heard {
+            Step::Frame(ReceivedFrame {
                 label,
                 payload,
                 prompt,
@@ -169,7 +169,7 @@ impl Compiler<'_> {
 
 /// Whether the prompt is over with this event, but for the books. A blocked node is reported as an error, and yet
 /// the prompt goes on.
-fn announces_end(event: &Event) -> bool {
+fn announces_end(event: &FrameEvent) -> bool {
     match event.kind.as_str() {
         "execution_success" | "execution_interrupted" => true,
         "execution_error" => event.data["exception_type"] != "ExecutionBlocked",

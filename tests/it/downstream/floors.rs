@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules by floor, from the ground up. Only within floor 0 may a later one read an earlier one.
-const FLOORS: [&[&str]; 6] = [
-    &["config"],
+const FLOORS: [&[&str]; 7] = [
+    &["config", "watched_file"],
     &["job", "estimate", "recording"],
-    &["comfy", "hub", "store", "workflow", "replay"],
+    &["auth", "comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
+    &["session"],
     &["server"],
     &["cli"],
 ];

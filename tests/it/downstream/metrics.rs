@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
 use serde_json::json;
 
@@ -47,7 +47,7 @@ async fn play(relay: &TestRelay, job: &str, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_and_estimates_are_counted() {
     let settings = Settings {
-        speed: Speed::Real(4.0),
+        speed: PlaybackSpeed::Real(4.0),
         ..Settings::default()
     };
     let recordings = vec![recording(TXT2IMG).await, recording(ERROR).await];
@@ -91,8 +91,8 @@ async fn jobs_and_estimates_are_counted() {
             let labels = format!("{{at=\"{at}\",workflow=\"{workflow}\"}}");
             // Each job was told a time or not, and a progress in any case.
             let told = values.get(&format!("comfy_relay_estimate_error_ratio_count{labels}"));
-            let untold = values.get(&format!("comfy_relay_estimate_untold_total{labels}"));
-            let judged = told.unwrap_or(&0.0) + untold.unwrap_or(&0.0);
+            let missing = values.get(&format!("comfy_relay_estimate_missing_total{labels}"));
+            let judged = told.unwrap_or(&0.0) + missing.unwrap_or(&0.0);
             assert_eq!(judged, jobs, "{labels}");
             let points = of(&values, "progress_error_points_count", &labels);
             assert_eq!(points, jobs);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -12,7 +12,7 @@ use crate::support::subscriber::is_final;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
-async fn comfyui(name: &str, speed: Speed) -> Replay {
+async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ReplayOptions {
         speed,
@@ -23,7 +23,7 @@ async fn comfyui(name: &str, speed: Speed) -> Replay {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comfyui_that_comes_later_is_found() {
-    let comfyui = comfyui(TXT2IMG, Speed::Fastest).await;
+    let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Fastest).await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     proxy.cut();
     let relay = TestRelay::start(&proxy.url(), Settings::default()).await;
@@ -37,7 +37,7 @@ async fn a_comfyui_that_comes_later_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
-    let comfyui = comfyui(TXT2IMG, Speed::Real(4.0)).await;
+    let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     let relay = TestRelay::connected_to(&proxy.url(), Settings::default()).await;
     let mut subscriber = relay.subscribe("job").await;
@@ -75,8 +75,8 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
 async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = Settings::default();
-    settings.upstream.silence = Duration::from_millis(50);
-    settings.upstream.history_gap = Duration::from_millis(50);
+    settings.comfy.silence = Duration::from_millis(50);
+    settings.comfy.history_gap = Duration::from_millis(50);
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     let body = json!({"job_id": "first", "workflow": graph});

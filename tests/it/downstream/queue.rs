@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use comfy_relay::recording::{Exchange, Recording};
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -21,7 +21,7 @@ const SPEED: f64 = 4.0;
 async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
     let recording = recording(name).await;
     let settings = Settings {
-        speed: Speed::Real(SPEED),
+        speed: PlaybackSpeed::Real(SPEED),
         ..Settings::default()
     };
     let relay = TestRelay::replaying_all(vec![recording.clone()], settings).await;

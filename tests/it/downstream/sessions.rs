@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, ServerConfig};
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -256,7 +256,7 @@ async fn a_silent_job_is_published_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
     let settings = Settings {
-        speed: Speed::Real(1.0),
+        speed: PlaybackSpeed::Real(1.0),
         ..Settings::default()
     };
     let name = "0.8.0/10-queue-delete-pending";

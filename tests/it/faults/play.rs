@@ -42,11 +42,11 @@ pub(crate) struct Played {
 /// A relay that is quick to notice what is made to happen.
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
-    settings.upstream.poll_interval = Duration::from_millis(50);
-    settings.upstream.silence = Duration::from_millis(600);
-    settings.upstream.event_grace = Duration::from_millis(600);
+    settings.comfy.poll_interval = Duration::from_millis(50);
+    settings.comfy.silence = Duration::from_millis(600);
+    settings.comfy.event_grace = Duration::from_millis(600);
     // Longer than an entry is ever late here, also on a busy machine.
-    settings.upstream.history_gap = Duration::from_secs(5);
+    settings.comfy.history_gap = Duration::from_secs(5);
     settings
 }
 

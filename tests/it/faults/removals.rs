@@ -1,6 +1,6 @@
 //! Prompts that somebody else takes away, and servers that die with them.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ const SPEED: f64 = 2.0;
 
 async fn connected_relay(name: &str) -> TestRelay {
     let settings = Settings {
-        speed: Speed::Real(SPEED),
+        speed: PlaybackSpeed::Real(SPEED),
         ..settings()
     };
     TestRelay::replaying_with(name, settings).await

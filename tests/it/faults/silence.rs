@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::UpstreamConfig;
+use comfy_relay::config::ComfyConfig;
 use serde_json::{Value, json};
 
 use super::play::settings;
@@ -44,12 +44,12 @@ async fn completes(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
 /// With the times that are set by default: the sum of them is the promise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() {
-    let default = UpstreamConfig::default();
+    let default = ComfyConfig::default();
     let latest = default.silence + default.poll_interval;
     assert!(latest < NOTICED_WITHIN, "{latest:?}");
     let comfyui = ScriptedComfy::start().await;
     let settings = Settings {
-        upstream: default,
+        comfy: default,
         ..Settings::default()
     };
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
@@ -66,10 +66,10 @@ async fn a_line_that_is_half_open_is_found_by_pings() {
     let comfyui = ScriptedComfy::start().await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     let mut settings = settings();
-    settings.upstream.ping_interval = Duration::from_millis(50);
-    settings.upstream.pong_patience = Duration::from_millis(500);
-    settings.upstream.answer_timeout = Duration::from_millis(500);
-    settings.upstream.silence = AGES;
+    settings.comfy.ping_interval = Duration::from_millis(50);
+    settings.comfy.pong_patience = Duration::from_millis(500);
+    settings.comfy.answer_timeout = Duration::from_millis(500);
+    settings.comfy.silence = AGES;
     let relay = TestRelay::connected_to(&proxy.url(), settings).await;
     let mut subscriber = submit(&relay, &comfyui).await;
     proxy.freeze();
@@ -83,11 +83,11 @@ async fn a_line_that_is_half_open_is_found_by_pings() {
 async fn a_socket_that_answers_pings_is_kept() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
-    settings.upstream.ping_interval = Duration::from_millis(10);
+    settings.comfy.ping_interval = Duration::from_millis(10);
     // Longer than a busy machine holds up a task.
-    settings.upstream.pong_patience = Duration::from_secs(5);
-    settings.upstream.silence = AGES;
-    let patience = settings.upstream.pong_patience;
+    settings.comfy.pong_patience = Duration::from_secs(5);
+    settings.comfy.silence = AGES;
+    let patience = settings.comfy.pong_patience;
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     let mut subscriber = submit(&relay, &comfyui).await;
     // Heartbeats of the job tell that the time has passed.

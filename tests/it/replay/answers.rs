@@ -1,6 +1,6 @@
 //! What a client is answered: ids, results, the queue, and what is wrong.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use super::client::{
@@ -10,7 +10,7 @@ use super::client::{
 #[tokio::test]
 async fn one_prompt_of_today() {
     let recording = recording("0.8.0/01-txt2img-basic");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let greeting = json!({"status": {"exec_info": {"queue_remaining": 0}}, "sid": CLIENT_ID});
@@ -69,7 +69,7 @@ async fn one_prompt_of_today() {
 #[tokio::test]
 async fn one_prompt_of_2023() {
     let recording = recording("2023-08-14/01-txt2img-basic");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -94,7 +94,7 @@ async fn one_prompt_of_2023() {
 async fn answers_what_is_wrong() {
     let server = replay(
         &[&recording("0.8.0/01-txt2img-basic")],
-        Speed::Fastest,
+        PlaybackSpeed::Fastest,
         false,
     )
     .await;
@@ -127,7 +127,7 @@ async fn answers_what_is_wrong() {
 async fn odd_ids_are_taken() {
     let recording = recording("0.8.0/25-own-prompt-id");
     assert!(folder("0.8.0/25-own-prompt-id").exists());
-    let server = replay(&[&recording], Speed::Fastest, true).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, true).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     for (k, id) in ["a/b", "a/b", "\"ü\" \u{1f600}"].into_iter().enumerate() {
@@ -147,7 +147,7 @@ async fn odd_ids_are_taken() {
 #[tokio::test]
 async fn twins_end_one_after_the_other() {
     let recording = recording("0.8.0/25b-same-prompt-id-queued-twice");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let ids = [
@@ -177,7 +177,7 @@ async fn twins_end_one_after_the_other() {
 #[tokio::test]
 async fn a_history_that_was_late_is_late_again() {
     let recording = recording("0.8.0/19c-lazy-and-blocker");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;

@@ -1,6 +1,6 @@
 //! Which prompt of which recording is played.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
 use super::client::{CLIENT_ID, Event, ReplayClient, is_type, recording, replay};
@@ -8,7 +8,7 @@ use super::client::{CLIENT_ID, Event, ReplayClient, is_type, recording, replay};
 #[tokio::test]
 async fn a_recording_of_two_prompts_can_begin_again() {
     let recording = recording("0.8.0/05-cached-rerun");
-    let server = replay(&[&recording], Speed::Fastest, true).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, true).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let mut lengths = Vec::new();
@@ -34,7 +34,7 @@ async fn prompts_choose_their_recording_by_graph() {
         recording("0.8.0/01-txt2img-basic"),
         recording("0.8.0/24-error-oom"),
     );
-    let server = replay(&[&plain, &failing], Speed::Fastest, true).await;
+    let server = replay(&[&plain, &failing], PlaybackSpeed::Fastest, true).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     // Both are posted at once, and are played one after the other.
@@ -70,7 +70,7 @@ async fn what_nobody_posts_any_more_is_left_out() {
         recording("0.8.0/05-cached-rerun"),
         recording("0.8.0/24-error-oom"),
     );
-    let server = replay(&[&cached, &plain], Speed::Real(5.0), true).await;
+    let server = replay(&[&cached, &plain], PlaybackSpeed::Real(5.0), true).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let first = client.submit(&cached, 0, Some(CLIENT_ID)).await;

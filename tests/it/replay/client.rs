@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::recording::Recording;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +34,11 @@ pub(crate) fn recording(name: &str) -> Arc<Recording> {
 }
 
 /// A replay of these, on a free port.
-pub(crate) async fn replay(recordings: &[&Arc<Recording>], speed: Speed, repeat: bool) -> Replay {
+pub(crate) async fn replay(
+    recordings: &[&Arc<Recording>],
+    speed: PlaybackSpeed,
+    repeat: bool,
+) -> Replay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ReplayOptions {
         speed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 async fn a_displaced_socket_falls_silent_until_a_new_one_comes() {
     for name in ["0.8.0/14-displaced-socket", "0.0.8/14-displaced-socket"] {
         let recording = recording(name);
-        let server = replay(&[&recording], Speed::Fastest, false).await;
+        let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
         let client = ReplayClient::of(&server);
         let mut socket = client.connect(Some(CLIENT_ID)).await;
         let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -51,7 +51,7 @@ async fn a_displaced_socket_falls_silent_until_a_new_one_comes() {
 async fn a_dropped_socket_comes_back() {
     for name in ["0.8.0/15-drop-reconnect", "0.0.8/15-drop-reconnect"] {
         let recording = recording(name);
-        let server = replay(&[&recording], Speed::Fastest, false).await;
+        let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
         let client = ReplayClient::of(&server);
         let mut socket = client.connect(Some(CLIENT_ID)).await;
         let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -69,7 +69,7 @@ async fn a_dropped_socket_comes_back() {
 #[tokio::test]
 async fn an_end_is_missed() {
     let recording = recording("0.8.0/15b-drop-miss-end");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -81,7 +81,7 @@ async fn an_end_is_missed() {
 #[tokio::test]
 async fn a_killed_server_comes_back_empty() {
     let recording = recording("0.8.0/16-server-killed");
-    let server = replay(&[&recording], Speed::Real(20.0), false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Real(20.0), false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let lost = [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -11,7 +11,7 @@ use super::client::{CLIENT_ID, ReplayClient, history_path, is_type, recording, r
 #[tokio::test]
 async fn an_interrupt_of_the_recording_needs_no_caller() {
     let recording = recording("0.8.0/09-interrupt");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let cancelled = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -37,7 +37,7 @@ async fn an_interrupt_of_the_recording_needs_no_caller() {
 async fn a_caller_interrupts() {
     for name in ["0.8.0/20-long-run", "2023-12-30/01-txt2img-basic"] {
         let recording = recording(name);
-        let server = replay(&[&recording], Speed::Real(2.0), true).await;
+        let server = replay(&[&recording], PlaybackSpeed::Real(2.0), true).await;
         let client = ReplayClient::of(&server);
         let mut socket = client.connect(Some(CLIENT_ID)).await;
         let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
@@ -89,7 +89,7 @@ async fn a_caller_interrupts() {
 #[tokio::test]
 async fn a_deleted_prompt_is_gone() {
     let recording = recording("0.8.0/10-queue-delete-pending");
-    let server = replay(&[&recording], Speed::Real(4.0), false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Real(4.0), false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let mut ids = Vec::new();

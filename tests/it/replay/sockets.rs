@@ -1,6 +1,6 @@
 //! Who hears what on which socket.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -10,7 +10,7 @@ use super::client::{CLIENT_ID, Event, ReplayClient, is_end_of, is_type, recordin
 #[tokio::test]
 async fn flags_are_answered_and_previews_tell_their_prompt() {
     let recording = recording("0.8.0/02-previews-metadata");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     let flags = json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}});
@@ -37,7 +37,7 @@ async fn flags_are_answered_and_previews_tell_their_prompt() {
 #[tokio::test]
 async fn an_observer_hears_a_prompt_without_client() {
     let recording = recording("0.8.0/13-no-client-id");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
     socket.greeting().await;
@@ -74,7 +74,7 @@ async fn two_clients_hear_their_own() {
     };
     // With an id each, and both with one id over one socket.
     for shared in [false, true] {
-        let server = replay(&[&recording], Speed::Fastest, false).await;
+        let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
         let client = ReplayClient::of(&server);
         let name = |k: usize| clients[if shared { 0 } else { mine(k) }];
         let mut a = client.connect(Some(clients[0])).await;
@@ -126,7 +126,7 @@ async fn two_clients_hear_their_own() {
 #[tokio::test]
 async fn a_server_assigned_id_is_as_good() {
     let recording = recording("0.8.0/17b-server-assigned-sid");
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(None).await;
     let sid = socket.greeting().await["sid"].as_str().unwrap().to_owned();

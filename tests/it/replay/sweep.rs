@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::recording::{Exchange, FrameKind, RecordedOutcome, Recording};
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, timeout};
@@ -85,7 +85,7 @@ struct Driver {
 
 /// Plays a recording to its end, and tells what was wrong.
 async fn drive(recording: Arc<Recording>) -> Vec<String> {
-    let server = replay(&[&recording], Speed::Fastest, false).await;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let client_id = "my-own-client".to_owned();
     let socket = client.connect(Some(&client_id)).await;

@@ -1,6 +1,6 @@
 //! The pipeline's own table `jobs` is there already.
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use super::lifecycle::{comfyui, relay_at};
@@ -58,7 +58,7 @@ async fn ids_may_be_texts() {
 
 /// The life of a job that takes over the first row, of others beside it, and of the table after it.
 async fn whole_life(db: &TestDatabase, job: &str) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     hold_theirs(db).await;
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use comfy_relay::config::Database;
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
 use super::lifecycle::comfyui;
@@ -73,7 +73,7 @@ impl Drop for Disk {
 }
 
 async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = Program::with_database(&db.url(), &comfyui.url()).await;
     wait_until("the relay serves", async || relay.is("healthy").await).await;
     let submit = async |job: &str| {

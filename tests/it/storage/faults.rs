@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::{Database, StoreConfig};
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::Store;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use reqwest::Method;
@@ -61,7 +61,7 @@ async fn outage(
     go: impl AsyncFnOnce(),
     come: impl AsyncFnOnce(),
 ) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), store).await;
     wait_until("the database is there", async || is_healthy(&relay).await).await;
     let mut subscriber = relay.subscribe("job").await;
@@ -181,7 +181,7 @@ async fn a_database_that_comes_later_is_used() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     proxy.restore();
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), store.clone()).await;
     relay
         .report("render", &json!({"progress": 40, "status": "processing"}))
@@ -216,7 +216,7 @@ async fn a_database_that_comes_later_is_used() {
 async fn a_first_start_without_a_database_is_made_good() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), store).await;
     relay.submit("job", TXT2IMG).await;
     proxy.restore();
@@ -227,7 +227,7 @@ async fn a_first_start_without_a_database_is_made_good() {
 }
 
 async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(8.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
@@ -241,7 +241,7 @@ async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
 }
 
 async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     wait_until("the database is there", async || is_healthy(&relay).await).await;
     let lock = Lock::take(&db).await;
@@ -331,7 +331,7 @@ async fn a_job_that_is_refused_holds_up_no_other() {
     // A pipeline that does not know one of our words.
     let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
     db.execute(check).await;
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     relay
         .report("bad", &json!({"progress": 5, "status": "cancelled"}))

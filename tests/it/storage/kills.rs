@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ struct Order {
 }
 
 async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG, ERROR], Speed::Real(40.0)).await;
+    let comfyui = comfyui(&[TXT2IMG, ERROR], PlaybackSpeed::Real(40.0)).await;
     let mut orders = Vec::new();
     for number in 0..JOBS {
         // Every fifth fails.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use comfy_relay::config::StoreConfig;
 use comfy_relay::job::JobId;
-use comfy_relay::replay::{Replay, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::{Value, json};
 
 use super::faults::proxy_to;
@@ -61,7 +61,7 @@ fn is_unknown(state: &Value) -> bool {
 }
 
 async fn costs_are_known_after_a_restart(db: TestDatabase) {
-    let comfyui = comfyui(&[MANY, TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[MANY, TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     run(&relay, "many-1", MANY).await;
     relay.stop().await;
@@ -101,7 +101,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
 
 async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
     for (number, name) in OF_2023.into_iter().enumerate() {
-        let comfyui = comfyui(&[name], Speed::Real(8.0)).await;
+        let comfyui = comfyui(&[name], PlaybackSpeed::Real(8.0)).await;
         let relay = relay_at(&comfyui.url(), db.config()).await;
         let state = run(&relay, &format!("first-{number}"), name).await;
         assert!(is_unknown(&state), "{name}: {state}");
@@ -160,7 +160,7 @@ async fn the_wait_for_the_history_is_no_work() {
 /// Nothing but the server knows of jobs from before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_relay_learns_from_the_servers_history() {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(1.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(1.0)).await;
     let relay = relay_at(&comfyui.url(), StoreConfig::default()).await;
     let state = run(&relay, "before", TXT2IMG).await;
     assert!(is_unknown(&state), "{state}");
@@ -185,7 +185,7 @@ async fn costs_are_known_once_a_late_database_is_there() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     proxy.restore();
-    let comfyui = comfyui(&[MANY, TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[MANY, TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), store.clone()).await;
     run(&relay, "text-1", TXT2IMG).await;
     let open = json!({"progress": 40, "status": "processing"});

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::StoreConfig;
-use comfy_relay::replay::Speed;
+use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::{LeaseOwner, Store};
 use serde_json::json;
 
@@ -30,7 +30,7 @@ const LONG: Duration = Duration::from_secs(300);
 
 async fn standing_by(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
-    settings.upstream.lease = Duration::from_millis(900);
+    settings.comfy.lease = Duration::from_millis(900);
     TestRelay::start(comfyui, settings).await
 }
 
@@ -117,7 +117,7 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
 }
 
 async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let first = Program::with_database(&db.url(), &comfyui.url()).await;
     wait_until("the first one follows", async || first.is("healthy").await).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
@@ -130,7 +130,7 @@ async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
 }
 
 async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let first = relay_at(&comfyui.url(), db.config()).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
     first.submit("job", TXT2IMG).await;
@@ -193,8 +193,8 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings(db.config());
-    settings.upstream.event_grace = Duration::from_millis(10);
-    settings.upstream.silence = LONG;
+    settings.comfy.event_grace = Duration::from_millis(10);
+    settings.comfy.silence = LONG;
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     for number in 0..3 {
         let prompt = format!("p{number}");

@@ -7,7 +7,7 @@ use comfy_relay::config::{RelayConfig, StoreConfig};
 use comfy_relay::job::JobId;
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ on_both!(
 );
 
 /// A replayed ComfyUI that outlives relays.
-pub(crate) async fn comfyui(names: &[&str], speed: Speed) -> Replay {
+pub(crate) async fn comfyui(names: &[&str], speed: PlaybackSpeed) -> Replay {
     let mut recordings: Vec<Arc<Recording>> = Vec::new();
     for name in names {
         recordings.push(recording(name).await);
@@ -152,7 +152,7 @@ async fn walk(relay: &TestRelay, query: &str) -> Vec<String> {
 }
 
 async fn lists_go_on_over_restarts(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b", "c"] {
         relay
@@ -190,7 +190,7 @@ async fn lists_go_on_over_restarts(db: TestDatabase) {
 }
 
 async fn lists_are_held_to_ids(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b.c", "d:e", "f_g"] {
         relay
@@ -255,7 +255,7 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
 }
 
 async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], Speed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
@@ -300,11 +300,11 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
 }
 
 async fn a_job_of_a_server_that_is_gone_is_left_alone(db: TestDatabase) {
-    let old = comfyui(&[QUEUE], Speed::Real(1.0)).await;
+    let old = comfyui(&[QUEUE], PlaybackSpeed::Real(1.0)).await;
     let relay = relay_at(&old.url(), db.config()).await;
     relay.submit("job", QUEUE).await;
     relay.stop().await;
-    let other = comfyui(&[TXT2IMG], Speed::Fastest).await;
+    let other = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&other.url(), db.config()).await;
     let (_, view) = relay.job("job").await;
     assert_eq!(view["message"], "Waiting for ComfyUI to answer", "{view}");
@@ -346,8 +346,8 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
         ..db.config()
     };
     let mut settings = settings(store);
-    settings.upstream.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
-    let relay = Relay::start(settings.relay, settings.upstream, &settings.store);
+    settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
+    let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
     let relay = relay.await.unwrap();
     db.wait_for("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
         .await;

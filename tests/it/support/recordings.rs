@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comfy_relay::recording::Recording;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -50,7 +50,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Starts a ComfyUI that replays these recordings again and again.
-pub(crate) async fn replay(recordings: Vec<Arc<Recording>>, speed: Speed) -> Replay {
+pub(crate) async fn replay(recordings: Vec<Arc<Recording>>, speed: PlaybackSpeed) -> Replay {
     let options = ReplayOptions {
         speed,
         repeat: true,

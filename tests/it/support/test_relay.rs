@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig, StoreConfig, UpstreamConfig};
+use comfy_relay::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{Replay, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay};
 use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -31,17 +31,17 @@ pub(crate) struct TestRelay {
 
 /// What a test can set. The times are short, because the tests make happen what they guard against.
 pub(crate) struct Settings {
-    pub(crate) upstream: UpstreamConfig,
+    pub(crate) comfy: ComfyConfig,
     pub(crate) server: ServerConfig,
     pub(crate) relay: RelayConfig,
     pub(crate) store: StoreConfig,
-    pub(crate) speed: Speed,
+    pub(crate) speed: PlaybackSpeed,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            upstream: UpstreamConfig {
+            comfy: ComfyConfig {
                 min_backoff: Duration::from_millis(10),
                 max_backoff: Duration::from_millis(100),
                 poll_interval: Duration::from_millis(100),
@@ -50,7 +50,7 @@ impl Default for Settings {
                 silence: Duration::from_secs(3),
                 event_grace: Duration::from_secs(3),
                 history_gap: Duration::from_secs(1),
-                ..UpstreamConfig::default()
+                ..ComfyConfig::default()
             },
             server: ServerConfig::default(),
             relay: RelayConfig {
@@ -62,7 +62,7 @@ impl Default for Settings {
                 ..RelayConfig::default()
             },
             store: StoreConfig::default(),
-            speed: Speed::Fastest,
+            speed: PlaybackSpeed::Fastest,
         }
     }
 }
@@ -85,8 +85,8 @@ impl From<StoreConfig> for Settings {
     }
 }
 
-impl From<Speed> for Settings {
-    fn from(speed: Speed) -> Self {
+impl From<PlaybackSpeed> for Settings {
+    fn from(speed: PlaybackSpeed) -> Self {
         Self {
             speed,
             ..Self::default()
@@ -132,8 +132,8 @@ impl TestRelay {
     /// Follows a ComfyUI at an address, which need not answer yet.
     pub(crate) async fn start(url: &str, settings: impl Into<Settings>) -> Self {
         let mut settings = settings.into();
-        settings.upstream.urls = vec![Url::parse(url).unwrap()];
-        let relay = Relay::start(settings.relay, settings.upstream, &settings.store);
+        settings.comfy.urls = vec![Url::parse(url).unwrap()];
+        let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, relay.clone(), settings.server).unwrap();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use comfy_relay::recording::Recording;
-use comfy_relay::replay::{Replay, ReplayOptions, Speed};
+use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use reqwest::Client;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
@@ -214,7 +214,7 @@ impl State {
 async fn comfyui(recording: &Arc<Recording>) -> Replay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ReplayOptions {
-        speed: Speed::Fastest,
+        speed: PlaybackSpeed::Fastest,
         repeat: true,
         ..ReplayOptions::default()
     };

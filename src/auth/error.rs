@@ -1,0 +1,32 @@
+use std::borrow::Cow;
+
+/// Why a caller may not do what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AuthError {
+    /// The request carries no token.
+    #[error("a token is needed: send it as \"Authorization: Bearer TOKEN\"")]
+    MissingToken,
+    /// The token cannot be verified.
+    #[error("{0}")]
+    InvalidToken(&'static str),
+    /// The token was valid until a moment ago.
+    #[error("the token has expired; connect again with a new one")]
+    Expired,
+    /// The token is valid, but does not permit this.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+}
+
+impl AuthError {
+    /// The stable word for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::MissingToken | Self::InvalidToken(_) | Self::Expired => "unauthenticated",
+            Self::Forbidden(_) => "forbidden",
+        }
+    }
+
+    pub(super) fn forbidden(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Forbidden(why.into())
+    }
+}

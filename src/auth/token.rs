@@ -1,0 +1,24 @@
+use std::fmt;
+
+use serde::Deserialize;
+
+/// A JSON Web Token as it was sent. Never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Token(String);
+
+impl Token {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Prints no part of the token.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

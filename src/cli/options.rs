@@ -1,0 +1,4 @@
+//! Groups of flags that set one configuration between them.
+
+pub(super) mod access;
+pub(super) mod database;

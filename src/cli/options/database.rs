@@ -1,0 +1,164 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use url::Url;
+
+use crate::config::{Database, Secret};
+
+/// Where jobs are stored. The `DB_*` settings are those of older deployments.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Database")]
+pub(in crate::cli) struct DatabaseOptions {
+    /// postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH; by default an SQLite file in the
+    /// user's data folder
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = database, value_name = "URL")]
+    database_url: Option<Database>,
+
+    /// PostgreSQL's host, where no URL is given
+    #[arg(long, env = "DB_HOST", value_name = "HOST")]
+    db_host: Option<String>,
+
+    /// PostgreSQL's port
+    #[arg(long, env = "DB_PORT", default_value = "5432", value_name = "PORT")]
+    db_port: u16,
+
+    /// The database's name
+    #[arg(long, env = "DB_NAME", value_name = "NAME")]
+    db_name: Option<String>,
+
+    /// The user
+    #[arg(long, env = "DB_USER", value_name = "USER")]
+    db_user: Option<String>,
+
+    /// The user's password
+    #[arg(
+        long,
+        env = "DB_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    db_password: Option<Secret>,
+}
+
+impl DatabaseOptions {
+    /// The database that the settings name. Makes the folder for a file.
+    pub(in crate::cli) fn choose(self) -> anyhow::Result<Database> {
+        let database = match self.database_url.clone() {
+            Some(database) => database,
+            None if self.db_host.is_some() || self.db_name.is_some() => self.postgres()?,
+            None => Database::Sqlite(default_file()?),
+        };
+        if let Database::Sqlite(path) = &database
+            && let Some(folder) = path.parent()
+        {
+            let made = std::fs::create_dir_all(folder);
+            made.with_context(|| {
+                format!(
+                    "cannot make the folder {} for the database",
+                    folder.display()
+                )
+            })?;
+        }
+        Ok(database)
+    }
+
+    /// The address that the `DB_*` settings make.
+    fn postgres(&self) -> anyhow::Result<Database> {
+        let host = self.db_host.as_deref().unwrap_or("localhost");
+        let wrong = |name: &str| format!("{name} does not fit into an address");
+        let mut url = Url::parse("postgres://localhost/")?;
+        url.set_host(Some(host)).with_context(|| wrong("DB_HOST"))?;
+        let set = url.set_port(Some(self.db_port)).and_then(|()| {
+            url.set_username(self.db_user.as_deref().unwrap_or("postgres"))?;
+            url.set_password(self.db_password.as_ref().map(Secret::expose))
+        });
+        if set.is_err() {
+            bail!(wrong("one of DB_PORT, DB_USER and DB_PASSWORD"));
+        }
+        let Some(name) = &self.db_name else {
+            bail!("DB_HOST is given, but not DB_NAME (--db-name)");
+        };
+        url.path_segments_mut()
+            .ok()
+            .with_context(|| wrong("DB_NAME"))?
+            .clear()
+            .push(name);
+        Ok(Database::Postgres(url))
+    }
+}
+
+/// Where a user's programs keep what they must not lose.
+fn default_file() -> anyhow::Result<PathBuf> {
+    let folder = dirs::data_local_dir().context(
+        "this user has no data folder; name a database with --database-url (DATABASE_URL)",
+    )?;
+    Ok(folder.join(env!("CARGO_PKG_NAME")).join("relay.db"))
+}
+
+fn database(text: &str) -> Result<Database, String> {
+    if let Some(path) = text.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return match path {
+            "" => Err("expected sqlite:PATH".to_owned()),
+            path => Ok(Database::Sqlite(PathBuf::from(path))),
+        };
+    }
+    let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH";
+    let url = Url::parse(text).map_err(|_| expected.to_owned())?;
+    match url.scheme() {
+        "postgres" | "postgresql" if url.path().len() > 1 => Ok(Database::Postgres(url)),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_their_database() {
+        assert_eq!(
+            database("sqlite:a/b.db"),
+            Ok(Database::Sqlite("a/b.db".into()))
+        );
+        assert_eq!(
+            database("sqlite:///a.db"),
+            Ok(Database::Sqlite("/a.db".into()))
+        );
+        assert!(matches!(
+            database("postgres://u:p@h:1/n"),
+            Ok(Database::Postgres(_))
+        ));
+        for wrong in [
+            "",
+            "sqlite:",
+            "mysql://h/n",
+            "postgres://h",
+            "postgres://h/",
+            "h",
+        ] {
+            assert!(database(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn old_settings_make_an_address_that_hides_the_password() {
+        let args = DatabaseOptions {
+            database_url: None,
+            db_host: Some("db".into()),
+            db_port: 5433,
+            db_name: Some("anime production".into()),
+            db_user: Some("u@x".into()),
+            db_password: Some("p/w:d?".to_owned().into()),
+        };
+        assert!(!format!("{args:?}").contains("p/w"));
+        let Database::Postgres(url) = args.postgres().unwrap() else {
+            panic!("not PostgreSQL");
+        };
+        assert_eq!(
+            url.as_str(),
+            "postgres://u%40x:p%2Fw%3Ad%3F@db:5433/anime%20production"
+        );
+        assert!(!Database::Postgres(url).to_string().contains("p%2F"));
+    }
+}

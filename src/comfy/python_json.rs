@@ -1,0 +1,106 @@
+//! JSON as Python writes it, which takes liberties: `NaN`, `Infinity`, and halves of surrogate pairs.
+//!
+//! ComfyUI's nodes say `NaN` for "always changed", and it comes back in queues and histories; names of
+//! files that are not UTF-8 come as lone surrogates. One such value must not hide all that is beside it.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+/// Reads JSON; where it is none, once more without Python's liberties.
+pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let parsed = serde_json::from_slice(text);
+    if parsed.is_err()
+        && let Cow::Owned(strict) = to_strict(text)
+    {
+        return serde_json::from_slice(&strict);
+    }
+    parsed
+}
+
+/// JSON without Python's liberties: numbers that are none are `null`, half characters are U+FFFD.
+pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut strict = Vec::new();
+    let mut copied = 0;
+    let mut at = 0;
+    let mut in_string = false;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let (length, instead): (usize, &[u8]) = match (in_string, rest) {
+            (false, [b'"', ..]) | (true, [b'"', ..]) => {
+                in_string = !in_string;
+                (1, b"")
+            }
+            (true, [b'\\', b'u', ..]) => match (unit(rest), rest.get(6..).and_then(unit)) {
+                (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, b""),
+                (Some(0xD800..=0xDFFF), _) => (6, b"\\ufffd"),
+                _ => (6, b""),
+            },
+            (true, [b'\\', ..]) => (2, b""),
+            (false, _) if rest.starts_with(b"NaN") => (3, b"null"),
+            (false, _) if rest.starts_with(b"Infinity") => (8, b"null"),
+            (false, _) if rest.starts_with(b"-Infinity") => (9, b"null"),
+            _ => (1, b""),
+        };
+        if !instead.is_empty() {
+            strict.extend_from_slice(&text[copied..at]);
+            strict.extend_from_slice(instead);
+            copied = at + length;
+        }
+        at += length;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    strict.extend_from_slice(&text[copied..]);
+    Cow::Owned(strict)
+}
+
+/// The number in an escape such as `\ud83d`.
+fn unit(escape: &[u8]) -> Option<u16> {
+    let digits = escape.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn value(text: &str) -> Value {
+        read(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn liberties_are_taken_back() {
+        let text =
+            r#"{"is_changed": [NaN], "a": -Infinity, "b": Infinity, "NaN": "NaN \" Infinity"}"#;
+        let read = json!({"is_changed": [null], "a": null, "b": null, "NaN": "NaN \" Infinity"});
+        assert_eq!(value(text), read);
+        assert_eq!(
+            value(r#"["x\udc80y\\", "\ud83d", "\ud83d\ude00", "\ud83dé"]"#),
+            json!(["x\u{fffd}y\\", "\u{fffd}", "😀", "\u{fffd}é"])
+        );
+    }
+
+    #[test]
+    fn what_is_garbled_stays_so() {
+        for text in ["", "{", "<html>NaN</html>", "[NaN", r#"["\ud8"#, r#"["\"#] {
+            assert!(read::<Value>(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = read::<Value>(&bytes);
+        }
+
+        #[test]
+        fn what_is_json_stays_as_it_is(text in "\\PC*") {
+            let text = json!({"text": text, "number": 5}).to_string();
+            prop_assert_eq!(to_strict(text.as_bytes()), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,310 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::comfy::Message;
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
+use crate::estimate::Estimate;
+use crate::job::{Event, History, JobId, Outcome, Plan};
+use crate::recording::{FrameKind, Recording};
+use crate::relay::restore;
+use crate::store::Recorder;
+
+const BACKEND: &str = "127.0.0.1:1";
+
+/// Recordings of many kinds: whole, cached, failed, interrupted, in a loop, at the same time, and of
+/// servers that do not say how a prompt ended.
+const RECORDINGS: [&str; 10] = [
+    "0.8.0/01-txt2img-basic",
+    "0.8.0/05-cached-rerun",
+    "0.8.0/07-error-mid-run",
+    "0.8.0/09-interrupt",
+    "0.8.0/11-bar-resets",
+    "0.8.0/18-async-parallel",
+    "0.8.0/19-subgraph-loop",
+    "2023-08-14/01-txt2img-basic",
+    "2023-12-30/01-txt2img-basic",
+    "2023-12-30/05-cached-rerun",
+];
+
+fn at(t: f64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t)
+}
+
+/// The jobs of a recording, as the relay would have folded them from a moment on.
+fn jobs_of(name: &str, from: f64) -> Vec<Job> {
+    let recording = Recording::read(&Path::new("fixtures").join(name)).unwrap();
+    let posted = recording.prompts().filter_map(|exchange| {
+        let id = exchange.response.get("prompt_id")?.as_str()?;
+        let graph = exchange.request_body["prompt"].as_object()?;
+        let job_id = JobId::parse(&format!("{from}-{id}")).unwrap();
+        let mut job = Job::new(job_id, at(from)).on_backend(BACKEND, id);
+        job.apply(Event::Planned(Plan::from_graph(graph, None)), at(from));
+        Some(job)
+    });
+    let mut jobs: Vec<Job> = posted.collect();
+    let mut running: Option<String> = None;
+    for frame in &recording.frames {
+        let now = at(from + frame.t);
+        let FrameKind::Text(text) = &frame.kind else {
+            continue;
+        };
+        let (id, event) = match Message::parse(text, "") {
+            Message::Prompt { prompt_id, event } => (prompt_id, event),
+            Message::PromptEnded { prompt_id } => (prompt_id, Event::Over),
+            _ => continue,
+        };
+        running = id.or(running);
+        let Some(job) = jobs
+            .iter_mut()
+            .find(|job| job.prompt_id() == running.as_deref())
+        else {
+            continue;
+        };
+        let is_over = event == Event::Over;
+        job.apply(event, now);
+        if is_over {
+            let produced = History {
+                produced: true,
+                ..History::default()
+            };
+            // It is read a good while later.
+            job.apply(Event::History(produced), at(from + frame.t + 0.7));
+        }
+    }
+    jobs.retain(|job| job.status().is_final());
+    jobs
+}
+
+/// Every plan's estimate.
+fn told(model: &CostModel, jobs: &[Job]) -> Vec<[Option<f64>; 3]> {
+    let estimates = jobs
+        .iter()
+        .map(|job| Estimate::of_prompt(BACKEND, job.plan(), &[], model));
+    let told = estimates.map(|told| [told.remaining, told.low, told.high]);
+    told.collect()
+}
+
+/// A relay with nobody to talk to.
+async fn relay() -> Relay {
+    let comfy = ComfyConfig {
+        urls: vec![format!("http://{BACKEND}").parse().unwrap()],
+        ..ComfyConfig::default()
+    };
+    let store = StoreConfig::default();
+    let relay = Relay::start(RelayConfig::default(), comfy, &store);
+    relay.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
+    let recorder = Recorder::new(crate::store::Store::open(&StoreConfig::default()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(recorder.clone().run(stop.clone()));
+    recorder.ready().await;
+    let mut learned = CostModel::default();
+    let mut all: Vec<Job> = Vec::new();
+    for (number, name) in RECORDINGS.into_iter().enumerate() {
+        let jobs = jobs_of(name, 1_000.0 * number as f64);
+        assert!(!jobs.is_empty(), "{name}");
+        all.extend(jobs);
+    }
+    let mut count = 0;
+    for job in &mut all {
+        let runs = learned.runs(job);
+        count += runs.len();
+        let costs = runs.iter();
+        let costs = costs.map(|(node, run)| ((*node).to_owned(), stored_runs::cost(run).unwrap()));
+        let costs = costs.collect();
+        learned.learn(job);
+        let progress = job.publish(1.0, None, job.ended_at().unwrap());
+        recorder
+            .written(recorder.record(restore::record(job, Some(&costs), progress)))
+            .await;
+    }
+    let runs = recorder
+        .store()
+        .node_runs(BACKEND, Timestamp::now(), 10_000)
+        .await
+        .unwrap();
+    assert!(
+        count > 50 && runs.len() > count,
+        "{count} of {} were learned",
+        runs.len()
+    );
+    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    kept.sort_by_key(JobRuns::began_at);
+    let mut recalled = CostModel::default();
+    for job in &kept {
+        recalled.recall(&job.backend, &job.past());
+    }
+    let (wanted, found) = (told(&learned, &all), told(&recalled, &all));
+    assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
+    for (wanted, found) in wanted.iter().flatten().zip(found.iter().flatten()) {
+        let (wanted, found) = (wanted.unwrap(), found.unwrap());
+        assert!((wanted - found).abs() <= 1e-6 * wanted, "{wanted} {found}");
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// A job whose end was heard, while its history is not read yet.
+fn heard_out(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
+    let graph = json!({
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
+    });
+    let id = JobId::parse(name).unwrap();
+    let mut job = Job::new(id, at(from)).on_backend(BACKEND, prompt_id);
+    let plan = Plan::from_graph(graph.as_object().unwrap(), None);
+    job.apply(Event::Planned(plan), at(from));
+    for (node, t) in [("3", 0.0), ("9", 20.0 * step)] {
+        let node = node.to_owned();
+        job.apply(
+            Event::NodeStarted {
+                node,
+                display: None,
+            },
+            at(from + t),
+        );
+    }
+    let end = at(from + 20.0 * step + 1.0);
+    job.apply(Event::Ended(Outcome::Completed), end);
+    job
+}
+
+fn ended(mut job: Job) -> Job {
+    let end = job.over_at().unwrap();
+    job.apply(Event::History(History::default()), end);
+    job
+}
+
+fn job(name: &str, step: f64) -> Job {
+    ended(heard_out(name, name, step, 0.0))
+}
+
+/// However late what is older comes, it counts as older. The same for more jobs than are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_learned_live_outweighs_what_is_recalled_later() {
+    for count in [3, MAX_PENDING_JOBS, MAX_PENDING_JOBS + 20] {
+        let relay = relay().await;
+        let live: Vec<Job> = (0..count)
+            .map(|number| job(&format!("job-{number}"), 0.5))
+            .collect();
+        let old = || (0..40).map(|number| job(&format!("old-{number}"), 3.0));
+        let mut wanted = CostModel::default();
+        // Those that are not kept any longer are older than what is recalled.
+        let (folded, kept) = live.split_at(count.saturating_sub(MAX_PENDING_JOBS));
+        folded.iter().for_each(|job| wanted.learn(job));
+        old().for_each(|job| wanted.learn(&job));
+        kept.iter().for_each(|job| wanted.learn(job));
+        for job in &live {
+            assert_eq!(relay.learn(job).len(), 2);
+        }
+        // While it is recalled, jobs end.
+        let teach = move |model: &mut CostModel| old().for_each(|job| model.learn(&job));
+        relay.recall([], teach).await;
+        assert_eq!(told(&relay.model(), &live), told(&wanted, &live), "{count}");
+        assert!(relay.0.learning.pending().live.len() <= MAX_PENDING_JOBS);
+        // That was the last: nothing is kept any longer.
+        relay.recall([&BACKEND.to_owned()], |_| {}).await;
+        relay.learn(&live[0]);
+        wanted.learn(&live[0]);
+        assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+        assert!(relay.0.learning.pending().live.is_empty());
+        relay.shutdown().await;
+    }
+}
+
+/// A job that ends while older ones are recalled is learned once, and as the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ends_meanwhile_is_learned_on_top() {
+    let relay = relay().await;
+    let (teaching, learned) = (Arc::new(std::sync::Barrier::new(2)), job("live", 0.5));
+    let held = teaching.clone();
+    let recalling = tokio::spawn({
+        let relay = relay.clone();
+        async move {
+            let teach = move |model: &mut CostModel| {
+                held.wait();
+                (0..40).for_each(|number| model.learn(&job(&format!("old-{number}"), 3.0)));
+                held.wait();
+            };
+            relay.recall([], teach).await;
+        }
+    });
+    let live: Vec<Job> = (0..MAX_PENDING_JOBS + 5).map(|_| learned.clone()).collect();
+    tokio::task::block_in_place(|| teaching.wait());
+    for job in &live {
+        relay.learn(job);
+    }
+    tokio::task::block_in_place(|| teaching.wait());
+    recalling.await.unwrap();
+    let mut wanted = CostModel::default();
+    (0..40).for_each(|number| wanted.learn(&job(&format!("old-{number}"), 3.0)));
+    live.iter().for_each(|job| wanted.learn(job));
+    assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+    relay.shutdown().await;
+}
+
+/// A prompt runs once, however many jobs follow it: it is learned once, and recalled once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_several_jobs_follow_is_learned_once() {
+    let relay = relay().await;
+    relay.recorder().ready().await;
+    let mut once = CostModel::default();
+    let followers = ["one", "other", "third"];
+    // The second prompt deviates from the first: learned twice, it would count more.
+    for (prompt, step, from) in [("a", 0.5, 0.0), ("b", 0.8, 100.0)] {
+        let of = |follower: &str| heard_out(&format!("{follower}-{prompt}"), prompt, step, from);
+        once.learn(&ended(of("one")));
+        for follower in followers {
+            relay.jobs().insert(of(follower), Some(0), 0);
+        }
+        for follower in followers {
+            let id = of(follower).id().clone();
+            relay.ingest(&id, Event::History(History::default()));
+            relay.await_written(&id).await;
+        }
+    }
+    let jobs = [job("any", 0.5)];
+    assert_eq!(told(&relay.model(), &jobs), told(&once, &jobs));
+
+    let store = relay.recorder().store();
+    let runs = store.node_runs(BACKEND, Timestamp::now(), 10_000).await;
+    let runs = runs.unwrap();
+    assert_eq!(runs.len(), 12, "the nodes of every job are kept");
+    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    kept.sort_by_key(JobRuns::began_at);
+    let mut recalled = CostModel::default();
+    for job in &kept {
+        recalled.recall(&job.backend, &job.past());
+    }
+    let (wanted, found) = (told(&once, &jobs), told(&recalled, &jobs));
+    for (wanted, found) in wanted[0].iter().zip(found[0]) {
+        let (wanted, found) = (wanted.unwrap(), found.unwrap());
+        assert!((wanted - found).abs() <= 1e-6 * wanted, "{wanted} {found}");
+    }
+    relay.shutdown().await;
+}
+
+/// A prompt under the id of one that is over is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_prompt_with_the_same_id_is_learned_too() {
+    let relay = relay().await;
+    let mut both = CostModel::default();
+    for (name, step, from) in [("first", 0.5, 0.0), ("second", 0.8, 100.0)] {
+        let job = heard_out(name, "same", step, from);
+        both.learn(&ended(job.clone()));
+        let id = job.id().clone();
+        relay.jobs().insert(job, Some(0), 0);
+        relay.ingest(&id, Event::History(History::default()));
+    }
+    let jobs = [job("any", 0.5)];
+    assert_eq!(told(&relay.model(), &jobs), told(&both, &jobs));
+    relay.shutdown().await;
+}

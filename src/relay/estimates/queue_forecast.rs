@@ -1,0 +1,159 @@
+//! What the queue of a backend is expected to take.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::estimate::Estimate;
+
+/// How long the prompts in a backend's queue will take, as of the last look at it.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct QueueForecast {
+    running: HashMap<String, Running>,
+    waiting: HashMap<String, Estimate>,
+}
+
+/// What a queue is predicted to take, by the plans of its prompts.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct QueuePrediction {
+    /// For each prompt that runs: from its start to its end.
+    pub(in crate::relay) running: HashMap<String, Estimate>,
+    /// For each prompt that waits: from the end of the running one to its own end. Those behind the
+    /// first one of which nothing is known are missing.
+    pub(in crate::relay) waiting: HashMap<String, Estimate>,
+}
+
+/// A prompt that runs.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// What it had left at that moment. One whose events are not ours has its whole prediction left
+    /// when it is first seen running.
+    estimate: Estimate,
+    at: Timestamp,
+}
+
+impl Running {
+    fn left(&self, now: Timestamp) -> Estimate {
+        let since = now.duration_since(self.at).as_secs_f64().max(0.0);
+        self.estimate.later(since)
+    }
+}
+
+impl QueueForecast {
+    /// Takes note of a queue. `live` is what a running prompt has left, where its own events tell it.
+    pub(in crate::relay) fn update(
+        &mut self,
+        predicted: QueuePrediction,
+        live: impl Fn(&str) -> Option<Estimate>,
+        now: Timestamp,
+    ) {
+        let before = std::mem::take(&mut self.running);
+        let running = predicted.running.into_iter().map(|(prompt, whole)| {
+            let seen = before.get(&prompt).copied();
+            let one = match (live(&prompt), seen) {
+                (Some(estimate), _) => Running { estimate, at: now },
+                (None, Some(seen)) if seen.estimate.remaining.is_some() => seen,
+                (None, seen) => Running {
+                    estimate: whole,
+                    at: seen.map_or(now, |seen| seen.at),
+                },
+            };
+            (prompt, one)
+        });
+        self.running = running.collect();
+        self.waiting = predicted.waiting;
+    }
+
+    /// Takes note of what a running prompt has left, as its own events tell it.
+    pub(in crate::relay) fn update_running(
+        &mut self,
+        prompt_id: &str,
+        estimate: Estimate,
+        now: Timestamp,
+    ) {
+        if let Some(running) = self.running.get_mut(prompt_id) {
+            *running = Running { estimate, at: now };
+        }
+    }
+
+    /// The queue is not known any more. Since when a prompt runs is kept, should it run still.
+    pub(in crate::relay) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// When a prompt ends that waits; unknown where it is not in the queue.
+    pub(in crate::relay) fn of(&self, prompt_id: &str, now: Timestamp) -> Estimate {
+        if let Some(running) = self.running.get(prompt_id) {
+            // Its start was not heard yet.
+            return running.left(now);
+        }
+        let Some(until) = self.waiting.get(prompt_id) else {
+            return Estimate::default();
+        };
+        Estimate::queued(self.running.values().map(|one| one.left(now)), *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn takes(seconds: f64) -> Estimate {
+        Estimate {
+            remaining: Some(seconds),
+            ..Estimate::default()
+        }
+    }
+
+    fn predicted(running: Option<f64>) -> QueuePrediction {
+        let whole = running.map_or_else(Estimate::default, takes);
+        QueuePrediction {
+            running: HashMap::from([("r".to_owned(), whole)]),
+            waiting: HashMap::from([("w".to_owned(), takes(5.0))]),
+        }
+    }
+
+    fn waits(forecast: &QueueForecast, now: i64) -> Option<f64> {
+        forecast.of("w", at(now)).remaining
+    }
+
+    #[test]
+    fn a_foreign_prompt_has_left_what_it_had_when_it_was_first_seen() {
+        let mut forecast = QueueForecast::default();
+        forecast.update(predicted(Some(10.0)), |_| None, at(0));
+        assert_eq!(waits(&forecast, 0), Some(15.0));
+        assert_eq!(waits(&forecast, 4), Some(11.0));
+        forecast.update(predicted(Some(20.0)), |_| None, at(6));
+        assert_eq!(waits(&forecast, 6), Some(9.0));
+        assert_eq!(waits(&forecast, 60), Some(5.0), "never below zero");
+    }
+
+    #[test]
+    fn what_is_known_late_counts_from_when_it_was_seen() {
+        let mut forecast = QueueForecast::default();
+        forecast.update(predicted(None), |_| None, at(0));
+        assert_eq!(waits(&forecast, 1), None);
+        forecast.update(predicted(Some(10.0)), |_| None, at(2));
+        assert_eq!(waits(&forecast, 2), Some(13.0));
+    }
+
+    #[test]
+    fn live_news_of_the_running_prompt_move_those_that_wait() {
+        let mut forecast = QueueForecast::default();
+        forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), at(0));
+        assert_eq!(waits(&forecast, 1), Some(12.0));
+        forecast.update_running("r", takes(30.0), at(1));
+        assert_eq!(waits(&forecast, 1), Some(35.0));
+        forecast.update_running("x", takes(99.0), at(1));
+        assert_eq!(waits(&forecast, 2), Some(34.0));
+        assert_eq!(forecast.of("x", at(2)).remaining, None);
+        forecast.clear();
+        assert_eq!(waits(&forecast, 2), None);
+    }
+}

@@ -1,0 +1,330 @@
+//! The plans of the prompts in a queue, and what they are predicted to take.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::comfy::{Queue, QueueEntry};
+use crate::estimate::Estimate;
+use crate::job::{Plan, PlannedNode, Role};
+use crate::relay::estimates::queue_forecast::QueuePrediction;
+
+/// How many bytes of graphs one look reads: some 10 ms of work. One that is longer is read alone.
+const MAX_READ: usize = 1 << 20;
+
+/// How many plans are kept: workflows that differ, not prompts.
+const MAX_PLANS: usize = 256;
+
+/// How many nodes the kept plans have: at some 500 bytes a node, 25 MB.
+const MAX_NODES: usize = 50_000;
+
+/// How many nodes one look predicts, each in about a microsecond.
+const MAX_PREDICTED: usize = 20_000;
+
+/// Names a plan.
+type PlanId = u64;
+
+/// The plans of prompts, as long as they are in the queue. Prompts that differ only in what costs no
+/// time, such as seeds, share one.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Plans {
+    by_prompt: HashMap<String, PlanId>,
+    plans: HashMap<PlanId, Plan>,
+    next_id: PlanId,
+}
+
+/// What one look has done, and found out.
+#[derive(Default)]
+struct Look {
+    read: usize,
+    predicted: usize,
+    /// By plan and the plan of the prompt before.
+    predictions: HashMap<(PlanId, Option<PlanId>), Estimate>,
+}
+
+impl Plans {
+    /// Predicts what a queue takes. It is walked in its order, up to the first prompt of which nothing
+    /// is known: whatever waits behind it cannot be told, and need not be read. Where a look has done
+    /// enough, the rest is not known before a later one.
+    ///
+    /// `own` is the plan that a job of the relay has of a prompt. `predict` tells how long a prompt
+    /// with a plan and these cached nodes runs.
+    pub(in crate::relay) fn predict(
+        &mut self,
+        queue: &Queue,
+        own: impl Fn(&str) -> Option<Plan>,
+        predict: impl Fn(&Plan, &[String]) -> Estimate,
+    ) -> QueuePrediction {
+        self.retain(queue);
+        let mut look = Look::default();
+        let mut prediction = QueuePrediction::default();
+        let mut before = None;
+        for place in queue.running() {
+            let plan = self.plan(place, &own, &mut look);
+            let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut look));
+            let whole = whole.unwrap_or_default();
+            prediction.running.insert(place.prompt_id.clone(), whole);
+            before = plan;
+        }
+        let mut ahead = None;
+        for place in queue.pending() {
+            let Some(plan) = self.plan(place, &own, &mut look) else {
+                break;
+            };
+            let alone = self.estimate(plan, before, &predict, &mut look);
+            let until = Estimate::queued(ahead, alone);
+            if until.remaining.is_none() {
+                break;
+            }
+            // A prompt that waits twice has its first place.
+            let waiting = prediction.waiting.entry(place.prompt_id.clone());
+            waiting.or_insert(until);
+            (ahead, before) = (Some(until), Some(plan));
+        }
+        prediction
+    }
+
+    /// Forgets prompts that are not in the queue any more.
+    fn retain(&mut self, queue: &Queue) {
+        let queued: HashSet<&str> = queue.prompt_ids().collect();
+        self.by_prompt
+            .retain(|prompt, _| queued.contains(prompt.as_str()));
+        let used: HashSet<PlanId> = self.by_prompt.values().copied().collect();
+        self.plans.retain(|id, _| used.contains(id));
+    }
+
+    /// The plan of a prompt, read once. `None` where it is not known and enough is read or kept.
+    fn plan(
+        &mut self,
+        place: &QueueEntry,
+        own: &impl Fn(&str) -> Option<Plan>,
+        look: &mut Look,
+    ) -> Option<PlanId> {
+        if let Some(known) = self.by_prompt.get(&place.prompt_id) {
+            return Some(*known);
+        }
+        let nodes: usize = self.plans.values().map(|plan| plan.nodes().count()).sum();
+        if self.plans.len() >= MAX_PLANS || nodes >= MAX_NODES {
+            return None;
+        }
+        let plan = match own(&place.prompt_id) {
+            Some(plan) => plan,
+            None if look.read > 0 && look.read + place.size() > MAX_READ => return None,
+            None => {
+                look.read += place.size();
+                place.plan()
+            }
+        };
+        let same = self.plans.iter().find(|(_, kept)| **kept == plan);
+        let id = match same {
+            Some((id, _)) => *id,
+            None => {
+                self.next_id += 1;
+                self.plans.insert(self.next_id, plan);
+                self.next_id
+            }
+        };
+        self.by_prompt.insert(place.prompt_id.clone(), id);
+        Some(id)
+    }
+
+    /// How long a prompt runs after the one before it, as far as that is known.
+    ///
+    /// ComfyUI has the outputs of the prompt before at hand: models that both load need not be loaded.
+    /// Whether anything else need not run is not assumed.
+    fn estimate(
+        &self,
+        id: PlanId,
+        before: Option<PlanId>,
+        predict: &impl Fn(&Plan, &[String]) -> Estimate,
+        look: &mut Look,
+    ) -> Estimate {
+        if let Some(known) = look.predictions.get(&(id, before)) {
+            return *known;
+        }
+        let Some(plan) = self.plans.get(&id).filter(|plan| !plan.is_empty()) else {
+            return Estimate::default();
+        };
+        look.predicted += plan.nodes().count();
+        if look.predicted > MAX_PREDICTED {
+            return Estimate::default();
+        }
+        let loaded = before
+            .and_then(|before| self.plans.get(&before))
+            .map_or_else(Vec::new, |before| shared_loaders(plan, before));
+        let estimate = predict(plan, &loaded);
+        look.predictions.insert((id, before), estimate);
+        estimate
+    }
+}
+
+/// The nodes of a plan that load what the plan before it loads, with all that they build on.
+fn shared_loaders(plan: &Plan, before: &Plan) -> Vec<String> {
+    let is_loader = |(_, node): &(&str, &PlannedNode)| node.role == Role::Loader;
+    let loaded: HashSet<&str> = before
+        .needed()
+        .filter(is_loader)
+        .map(|(_, node)| node.signature.as_str())
+        .collect();
+    let is_loaded = |id: &String| {
+        let node = plan.node(id);
+        node.is_some_and(|node| loaded.contains(node.signature.as_str()))
+    };
+    plan.needed()
+        .filter(is_loader)
+        .filter(|(_, node)| node.loaders.iter().all(is_loaded))
+        .map(|(id, _)| id.to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn graph(model: &str, steps: u32) -> Value {
+        json!({
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": model}},
+            "3": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "steps": steps}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
+        })
+    }
+
+    fn queue(running: &[(&str, Value)], pending: &[(f64, &str, Value)]) -> Queue {
+        let running = running
+            .iter()
+            .map(|(id, graph)| json!([0, id, graph, {}, ["9"]]));
+        let pending = pending
+            .iter()
+            .map(|(number, id, graph)| json!([number, id, graph, {}, ["9"]]));
+        let body = json!({
+            "queue_running": running.collect::<Value>(),
+            "queue_pending": pending.collect::<Value>(),
+        });
+        Queue::parse(body.to_string().into()).unwrap()
+    }
+
+    /// One second for each step; a hundred for a model that must be loaded.
+    fn seconds(plan: &Plan, cached: &[String]) -> Estimate {
+        let steps: u32 = plan.needed().filter_map(|(_, node)| node.steps).sum();
+        let load = if cached.is_empty() { 100.0 } else { 0.0 };
+        Estimate {
+            remaining: (steps < 1_000).then_some(f64::from(steps) + load),
+            ..Estimate::default()
+        }
+    }
+
+    fn remaining(prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
+        prediction.waiting.get(prompt)?.remaining
+    }
+
+    #[test]
+    fn prompts_add_up_in_the_order_of_their_numbers() {
+        let queue = queue(
+            &[("r", graph("m", 1))],
+            &[
+                (5.0, "last", graph("m", 2)),
+                (-7.0, "front", graph("m", 30)),
+                (-1.0, "second", graph("other", 4)),
+            ],
+        );
+        let prediction = Plans::default().predict(&queue, |_| None, seconds);
+        assert_eq!(prediction.running["r"].remaining, Some(101.0));
+        assert_eq!(remaining(&prediction, "front"), Some(30.0));
+        assert_eq!(
+            remaining(&prediction, "second"),
+            Some(134.0),
+            "its own model"
+        );
+        assert_eq!(remaining(&prediction, "last"), Some(236.0));
+    }
+
+    #[test]
+    fn behind_a_prompt_that_nobody_can_judge_all_is_unknown() {
+        for unknown in [graph("m", 1_000), json!({}), json!("no graph")] {
+            let queue = queue(
+                &[],
+                &[
+                    (1.0, "a", graph("m", 1)),
+                    (2.0, "b", unknown),
+                    (3.0, "c", graph("m", 1)),
+                ],
+            );
+            let prediction = Plans::default().predict(&queue, |_| None, seconds);
+            assert_eq!(remaining(&prediction, "a"), Some(101.0));
+            assert_eq!(remaining(&prediction, "b"), None);
+            assert_eq!(remaining(&prediction, "c"), None);
+        }
+    }
+
+    #[test]
+    fn each_prompt_is_read_once_and_forgotten_with_the_queue() {
+        let asked = Cell::new(0);
+        let own = |_: &str| {
+            asked.set(asked.get() + 1);
+            None
+        };
+        let many: Vec<(f64, String)> = (0..50).map(|n| (f64::from(n), format!("p{n}"))).collect();
+        let pending: Vec<(f64, &str, Value)> = many
+            .iter()
+            .map(|(number, id)| (*number, id.as_str(), graph("m", 2)))
+            .collect();
+        let (full, mut plans) = (queue(&[], &pending), Plans::default());
+        for _ in 0..3 {
+            let prediction = plans.predict(&full, own, seconds);
+            assert_eq!(prediction.waiting.len(), 50);
+        }
+        assert_eq!(asked.get(), 50);
+        assert_eq!(
+            plans.plans.len(),
+            1,
+            "they differ in nothing that costs time"
+        );
+        plans.predict(&queue(&[], &[]), own, seconds);
+        assert!(plans.by_prompt.is_empty() && plans.plans.is_empty());
+    }
+
+    #[test]
+    fn one_look_reads_so_much_and_the_next_one_goes_on() {
+        let mut long = graph("m", 2);
+        long["9"]["inputs"]["filename_prefix"] = "x".repeat(MAX_READ / 2).into();
+        let queue = queue(
+            &[],
+            &[
+                (1.0, "a", long.clone()),
+                (2.0, "b", long.clone()),
+                (3.0, "c", long),
+            ],
+        );
+        let mut plans = Plans::default();
+        let known: Vec<usize> = (0..4)
+            .map(|_| plans.predict(&queue, |_| None, seconds).waiting.len())
+            .collect();
+        assert_eq!(known, [1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_look_predicts_no_more_than_it_may() {
+        let wide = |steps: u32| {
+            let mut wide = graph("m", steps);
+            for id in 0..MAX_PREDICTED / 2 {
+                wide[format!("n{id}")] = json!({"class_type": "X", "inputs": {}});
+            }
+            wide
+        };
+        let queue = queue(
+            &[],
+            &[
+                (1.0, "a", wide(1)),
+                (2.0, "b", wide(2)),
+                (3.0, "c", wide(3)),
+            ],
+        );
+        let mut plans = Plans::default();
+        let known: Vec<usize> = (0..4)
+            .map(|_| plans.predict(&queue, |_| None, seconds).waiting.len())
+            .collect();
+        assert_eq!(known.last(), Some(&1));
+    }
+}

@@ -1,0 +1,190 @@
+//! The relay as a whole, for monitors and health checks.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::job::{JobId, Status};
+use crate::relay::Relay;
+use crate::relay::backend::lease::Lease;
+
+/// How many jobs a monitor shows.
+const RECENT_JOBS: usize = 10;
+
+/// The documented `system_status` message. Moments are seconds since 1970, as existing monitor pages
+/// expect them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename = "system_status")]
+pub struct SystemStatus {
+    /// When it was made.
+    pub timestamp: f64,
+    /// How many jobs are remembered.
+    pub jobs: JobCounts,
+    /// How many subscribers there are.
+    pub websockets: Websockets,
+    /// The ComfyUI servers.
+    pub backends: Vec<BackendStatus>,
+    /// The newest jobs, the newest first.
+    pub recent_jobs: Vec<RecentJob>,
+}
+
+/// How many jobs are remembered, by status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct JobCounts {
+    /// All of them.
+    pub total: usize,
+    /// Those that run.
+    pub active: usize,
+    /// Those that wait.
+    pub queued: usize,
+    /// Those that ended well.
+    pub completed: usize,
+    /// Those that failed.
+    pub failed: usize,
+    /// Those that were called off.
+    pub cancelled: usize,
+}
+
+/// How many subscribers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Websockets {
+    /// Connections that follow a job.
+    pub total_connections: usize,
+    /// Jobs that somebody follows.
+    pub jobs_with_connections: usize,
+}
+
+/// One ComfyUI server, for monitors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendStatus {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// Whether its socket is open.
+    pub connected: bool,
+    /// How many prompts run or wait there, those of all clients counted.
+    pub queue_remaining: Option<u64>,
+    /// Its version.
+    pub version: Option<String>,
+}
+
+/// One ComfyUI server, for health checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendHealth {
+    /// What it is called in messages.
+    pub name: String,
+    /// `connected` or `unreachable`; `held_elsewhere` where another relay follows it, and this one stands
+    /// by; `contested` where socket after socket is lost or hears nothing, as when somebody else uses the
+    /// relay's client id.
+    pub status: &'static str,
+    /// How many prompts ran when its queue was last looked at.
+    pub queue_running: usize,
+    /// How many waited.
+    pub queue_pending: usize,
+}
+
+/// One job, for monitors.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecentJob {
+    /// The job.
+    pub id: JobId,
+    /// Where it is in its life.
+    pub status: Status,
+    /// 0 to 100.
+    pub progress: u8,
+    /// When it was registered, in seconds since 1970.
+    pub created_at: f64,
+    /// Seconds until it ends.
+    pub estimated_remaining: Option<u64>,
+}
+
+impl Relay {
+    /// The relay as a whole, as monitors show it.
+    pub fn system_status(&self) -> SystemStatus {
+        let now = self.now();
+        let connections = self.hub().count();
+        SystemStatus {
+            timestamp: seconds(now),
+            jobs: self.job_counts(),
+            websockets: Websockets {
+                total_connections: connections.total,
+                jobs_with_connections: connections.jobs,
+            },
+            backends: self.backend_statuses(),
+            recent_jobs: self.recent_jobs(now),
+        }
+    }
+
+    /// The ComfyUI servers, as monitors show them.
+    pub fn backend_statuses(&self) -> Vec<BackendStatus> {
+        let backends = self.0.backends.iter();
+        backends.map(|backend| backend_status(backend)).collect()
+    }
+
+    /// How many jobs are remembered.
+    pub fn job_counts(&self) -> JobCounts {
+        let jobs = self.jobs();
+        JobCounts {
+            total: jobs.len(),
+            active: jobs.count(Status::Processing),
+            queued: jobs.count(Status::Queued),
+            completed: jobs.count(Status::Completed),
+            failed: jobs.count(Status::Failed),
+            cancelled: jobs.count(Status::Cancelled),
+        }
+    }
+
+    /// The ComfyUI servers, as health checks show them.
+    pub fn backend_health(&self) -> Vec<BackendHealth> {
+        let backends = self.0.backends.iter();
+        let health = backends.map(|backend| {
+            let connected = *backend.connected.borrow();
+            let state = backend.state();
+            BackendHealth {
+                name: backend.name().to_owned(),
+                status: match connected {
+                    _ if *backend.lease.borrow() == Lease::HeldByPeer => "held_elsewhere",
+                    true if state.is_contested() => "contested",
+                    true => "connected",
+                    false => "unreachable",
+                },
+                queue_running: state.running,
+                queue_pending: state.pending,
+            }
+        });
+        health.collect()
+    }
+
+    fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
+        let jobs = self.jobs();
+        let model = self.model();
+        let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
+            let job = &entry.job;
+            let progress = job.progress(self.estimate(entry, &model, now).outlook(), now);
+            RecentJob {
+                id: progress.job_id,
+                status: progress.status,
+                progress: progress.progress,
+                created_at: seconds(job.created_at()),
+                estimated_remaining: progress.estimated_remaining,
+            }
+        });
+        recent.collect()
+    }
+}
+
+fn backend_status(backend: &crate::relay::Backend) -> BackendStatus {
+    let connected = *backend.connected.borrow();
+    let state = backend.state();
+    BackendStatus {
+        name: backend.name().to_owned(),
+        url: backend.comfy.address(),
+        connected,
+        queue_remaining: state.queue_remaining,
+        version: state.version.clone(),
+    }
+}
+
+fn seconds(moment: Timestamp) -> f64 {
+    moment.as_millisecond() as f64 / 1000.0
+}

@@ -1,0 +1,6 @@
+//! The HTTP API, one file a resource.
+
+pub(super) mod events;
+pub(super) mod health;
+pub(super) mod jobs;
+pub(super) mod metrics;

@@ -1,0 +1,79 @@
+//! `GET /metrics`: Prometheus text.
+
+use hyper::{Response, StatusCode};
+use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::server::ServerState;
+use crate::server::error::ApiError;
+use crate::server::response::{self, Body};
+
+/// Numbers by one label.
+type ByLabel = Family<[(&'static str, String); 1], Gauge>;
+
+/// What the relay has counted, and how it is at this moment.
+pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {
+    let mut registry = Registry::with_prefix("comfy_relay");
+    state.relay.metrics().register(&mut registry);
+    register_moment(state, &mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|error| {
+        tracing::error!(%error, "the metrics cannot be encoded");
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics_broken",
+            "the metrics cannot be encoded",
+        )
+    })?;
+    Ok(response::full(StatusCode::OK, CONTENT_TYPE, text))
+}
+
+fn register_moment(state: &ServerState, registry: &mut Registry) {
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The version that runs", build);
+    let (open, connected, queue) = (ByLabel::default(), ByLabel::default(), ByLabel::default());
+    let counts = state.relay.job_counts();
+    for (status, jobs) in [("queued", counts.queued), ("processing", counts.active)] {
+        set(&open, ("status", status.to_owned()), jobs as u64);
+    }
+    for backend in state.relay.backend_statuses() {
+        let label = || ("backend", backend.name.clone());
+        set(&connected, label(), u64::from(backend.connected));
+        if let Some(remaining) = backend.queue_remaining {
+            set(&queue, label(), remaining);
+        }
+    }
+    registry.register("jobs_open", "Jobs that have not ended", open);
+    registry.register(
+        "backend_connected",
+        "1 where the socket to the ComfyUI server is open",
+        connected,
+    );
+    registry.register(
+        "backend_queue_length",
+        "Prompts that run or wait on the ComfyUI server, those of all clients, as last heard",
+        queue,
+    );
+    let subscribers = ConstGauge::new(state.relay.hub().count().total as u64);
+    registry.register("subscribers", "Connections that follow a job", subscribers);
+    let database = state.relay.recorder().health();
+    registry.register(
+        "recorder_backlog",
+        "Jobs whose newest state is not written yet",
+        ConstGauge::new(database.pending as u64),
+    );
+    registry.register(
+        "database_connected",
+        "1 where the last attempt to write succeeded",
+        ConstGauge::new(u64::from(database.is_connected)),
+    );
+}
+
+fn set(family: &ByLabel, label: (&'static str, String), value: u64) {
+    // Counts of things in memory are far below the limit.
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    family.get_or_create(&[label]).set(value);
+}

@@ -1,0 +1,50 @@
+//! Where a request carries its token.
+
+use hyper::{HeaderMap, Request, header};
+
+use crate::auth::Token;
+
+/// The authentication scheme, and the WebSocket subprotocol that stands before a token.
+pub(in crate::server) const SCHEME: &str = "bearer";
+
+/// The token of a request: in `Authorization`, in `Sec-WebSocket-Protocol`, or in the query, for
+/// clients that can set neither header.
+pub(super) fn token<B>(request: &Request<B>) -> Option<Token> {
+    let headers = request.headers();
+    authorization(headers)
+        .or_else(|| protocol(headers))
+        .or_else(|| query(request.uri().query()?))
+        .map(Token::new)
+}
+
+/// Whether a WebSocket's client offers to be told that its token was taken. It is told so also where
+/// nobody asks for tokens: browsers give up a socket whose offers are all left out.
+pub(crate) fn is_offered(headers: &HeaderMap) -> bool {
+    protocols(headers).any(|word| word.eq_ignore_ascii_case(SCHEME))
+}
+
+fn authorization(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// The word after `bearer`.
+fn protocol(headers: &HeaderMap) -> Option<String> {
+    let mut words = protocols(headers);
+    words.find(|word| word.eq_ignore_ascii_case(SCHEME))?;
+    words.next().map(str::to_owned)
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let texts = lists.filter_map(|list| list.to_str().ok());
+    texts.flat_map(|list| list.split(',').map(str::trim))
+}
+
+fn query(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let found = pairs.find(|(name, value)| name == "token" && !value.is_empty());
+    found.map(|(_, value)| value.into_owned())
+}

@@ -1,0 +1,190 @@
+//! Who asks, where a proxy asks on somebody's behalf.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::HeaderMap;
+use hyper::header::{FORWARDED, HeaderName};
+use ipnet::IpNet;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The proxies that are believed.
+#[derive(Debug)]
+pub(super) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(super) fn new(trusted: Vec<IpNet>) -> Self {
+        Self(trusted)
+    }
+
+    /// Whether an address is that of a proxy that is believed.
+    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address of the client: the last one that no proxy of ours has. What stands before it may be
+    /// made up.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.is_trusted(peer) {
+            return peer;
+        }
+        let forwarded = self.outermost(peer, forwarded(headers));
+        let x_forwarded = self.outermost(peer, list(headers, &X_FORWARDED_FOR));
+        match (
+            headers.contains_key(FORWARDED),
+            headers.contains_key(X_FORWARDED_FOR),
+        ) {
+            (true, false) => forwarded,
+            (false, true) => x_forwarded,
+            // A proxy sets one of the two, and passes the other one on as the client made it up.
+            (true, true) if forwarded == x_forwarded => forwarded,
+            _ => peer,
+        }
+    }
+
+    /// `hops` are in the order in which they were added.
+    fn outermost(&self, peer: IpAddr, hops: Vec<String>) -> IpAddr {
+        let mut known = peer;
+        for hop in hops.iter().rev() {
+            match address(hop) {
+                Some(address) => known = address,
+                // Who it is, is not told: the proxy before stands for all of them.
+                None => return known,
+            }
+            if !self.is_trusted(known) {
+                return known;
+            }
+        }
+        known
+    }
+}
+
+/// The values of a header that is a list, over all its lines.
+fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let lines = headers.get_all(name).into_iter();
+    // A line that is no text hides who is named in it.
+    let texts = lines.map(|line| line.to_str().unwrap_or_default());
+    let values = texts.flat_map(|line| split(line, ','));
+    values.map(|value| value.trim().to_owned()).collect()
+}
+
+/// The `for` of every element; empty where there is none.
+fn forwarded(headers: &HeaderMap) -> Vec<String> {
+    let elements = list(headers, &FORWARDED);
+    let hops = elements.iter().map(|element| {
+        let mut pairs = split(element, ';').filter_map(|pair| pair.trim().split_once('='));
+        let node = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+        let node = node.map_or("", |(_, value)| value.trim());
+        node.trim_matches('"').to_owned()
+    });
+    hops.collect()
+}
+
+/// Splits where the separator is not inside quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    text.split(move |c: char| {
+        is_quoted ^= c == '"';
+        c == separator && !is_quoted
+    })
+}
+
+/// An address with or without port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address = bare.unwrap_or(text).parse::<IpAddr>().ok();
+    let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
+    address
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn client(peer: &str, lines: &[(HeaderName, &str)]) -> String {
+        let trusted = ["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"];
+        let proxies = TrustedProxies::new(trusted.map(|net| net.parse().unwrap()).to_vec());
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn strangers_are_not_believed() {
+        let lies = [(X_FORWARDED_FOR, "10.0.0.1"), (FORWARDED, "for=10.0.0.1")];
+        assert_eq!(client("192.0.2.9", &lies[..1]), "192.0.2.9");
+        assert_eq!(client("192.0.2.9", &lies[1..]), "192.0.2.9");
+    }
+
+    #[test]
+    fn the_last_hop_that_is_no_proxy_counts() {
+        for (value, found) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("198.51.100.7, 192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, 10.0.0.2", "192.0.2.1"),
+            ("10.0.0.9, 10.0.0.2", "10.0.0.9"),
+            ("192.0.2.1:4711", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, nonsense", "127.0.0.1"),
+            ("192.0.2.1, nonsense, 10.0.0.2", "10.0.0.2"),
+            ("", "127.0.0.1"),
+        ] {
+            assert_eq!(
+                client("127.0.0.1", &[(X_FORWARDED_FOR, value)]),
+                found,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_standard_header_is_read_as_its_standard_wants() {
+        for (value, found) in [
+            ("for=192.0.2.1", "192.0.2.1"),
+            ("For=192.0.2.1;proto=https;by=10.0.0.2", "192.0.2.1"),
+            ("proto=https; for=\"192.0.2.1:4711\"", "192.0.2.1"),
+            ("for=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("for=198.51.100.7, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
+            ("for=\"198.51.100.7, for=192.0.2.1\"", "127.0.0.1"),
+            ("for=unknown", "127.0.0.1"),
+            ("for=192.0.2.1, for=_hidden, for=10.0.0.2", "10.0.0.2"),
+            ("proto=https", "127.0.0.1"),
+        ] {
+            assert_eq!(
+                client("127.0.0.1", &[(FORWARDED, value)]),
+                found,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_are_one_list() {
+        let lines = [
+            (X_FORWARDED_FOR, "198.51.100.7"),
+            (X_FORWARDED_FOR, "192.0.2.1"),
+        ];
+        assert_eq!(client("127.0.0.1", &lines), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_header_that_the_proxy_passed_on_unseen_makes_nobody_up() {
+        let lines = [
+            (X_FORWARDED_FOR, "192.0.2.1"),
+            (FORWARDED, "for=198.51.100.7"),
+        ];
+        assert_eq!(client("127.0.0.1", &lines), "127.0.0.1");
+        let lines = [(X_FORWARDED_FOR, "192.0.2.1"), (FORWARDED, "for=192.0.2.1")];
+        assert_eq!(client("127.0.0.1", &lines), "192.0.2.1");
+    }
+}

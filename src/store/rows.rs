@@ -1,0 +1,261 @@
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::job::{JobId, Output, Progress, Status};
+
+/// The longest path that an adopted table's `VARCHAR(500)` takes, in characters.
+const MAX_OUTPUT_PATH: usize = 500;
+
+/// A job's state as it is to be written.
+#[derive(Debug, Clone)]
+pub struct JobRecord {
+    /// What subscribers were told.
+    pub progress: Progress,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When execution began.
+    pub started_at: Option<Timestamp>,
+    /// When its end was learned.
+    pub completed_at: Option<Timestamp>,
+    /// Why it failed, in a stable word.
+    pub error_code: Option<&'static str>,
+    /// Where its end was learned.
+    pub learned_from: Option<&'static str>,
+    /// Its nodes; only with its final state.
+    pub node_runs: Vec<NodeRunRecord>,
+}
+
+/// One execution of a node, as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRunRecord {
+    /// The run's id.
+    pub node: String,
+    /// The node's class.
+    pub class: Option<String>,
+    /// What its cost depends on, in one word.
+    pub signature: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took; the last node of a job until all was over.
+    pub seconds: f64,
+    /// The steps of its bar.
+    pub steps: Option<u32>,
+    /// It need not run.
+    pub cached: bool,
+    /// What the cost model took note of; `None` where it took none, and in runs that were kept before
+    /// there was a model.
+    pub cost: Option<NodeCostRecord>,
+}
+
+/// What the cost model took note of in a run, beside its seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NodeCostRecord {
+    /// How much work it was.
+    pub units: f64,
+    /// The steps that the graph asked for.
+    pub planned_steps: Option<u32>,
+    /// Its models had to be read from the disk.
+    pub cold: bool,
+    /// Seconds of one tick of its bar after the first.
+    pub tick: Option<f64>,
+    /// The ticks of all its bars.
+    pub ticks: Option<f64>,
+}
+
+/// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(super) struct JobMetadata {
+    /// 0 to 100.
+    pub(super) progress: u8,
+    /// Seconds until the end.
+    pub(super) estimated_remaining: Option<u64>,
+    /// When this was true.
+    pub(super) last_updated: Option<Timestamp>,
+    /// Every file that was made.
+    pub(super) outputs: Vec<Output>,
+    /// What only the relay needs.
+    pub(super) relay: RelayMetadata,
+}
+
+/// What the relay keeps to go on with a job after a restart.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RelayMetadata {
+    /// The number of the state.
+    pub(super) seq: u64,
+    /// Why it failed, in a stable word.
+    pub(super) error_code: Option<String>,
+    /// Where its end was learned.
+    pub(super) learned_from: Option<String>,
+}
+
+/// A job's state in the form in which a batch carries it to the database.
+#[derive(Debug, Serialize)]
+pub(super) struct JobRow<'a> {
+    job_key: &'a JobId,
+    /// The row's own id, in an adopted table whose ids the database does not make.
+    row_id: String,
+    prompt_id: Option<&'a str>,
+    backend: Option<&'a str>,
+    status: Status,
+    output_path: Option<String>,
+    error_message: Option<&'a str>,
+    metadata: JobMetadata,
+    created_at: String,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+}
+
+/// A node's execution in the form in which a batch carries it to the database.
+#[derive(Debug, Serialize)]
+pub(super) struct NodeRunRow<'a> {
+    job_key: &'a JobId,
+    backend: Option<&'a str>,
+    node: &'a str,
+    class: Option<&'a str>,
+    signature: Option<&'a str>,
+    started_at: String,
+    seconds: f64,
+    steps: Option<u32>,
+    cached: bool,
+    units: Option<f64>,
+    planned_steps: Option<u32>,
+    cold: Option<bool>,
+    tick: Option<f64>,
+    ticks: Option<f64>,
+}
+
+impl JobRecord {
+    /// Whether the job will not change again.
+    pub fn is_final(&self) -> bool {
+        self.progress.status.is_final()
+    }
+
+    pub(super) fn row(&self) -> JobRow<'_> {
+        let progress = &self.progress;
+        let path = progress.output_path.as_deref();
+        JobRow {
+            job_key: &progress.job_id,
+            row_id: uuid::Uuid::new_v4().to_string(),
+            prompt_id: progress.prompt_id.as_deref(),
+            backend: progress.backend.as_deref(),
+            status: progress.status,
+            output_path: path.map(|path| path.chars().take(MAX_OUTPUT_PATH).collect()),
+            error_message: progress.error.as_deref(),
+            metadata: JobMetadata {
+                progress: progress.progress,
+                estimated_remaining: progress.estimated_remaining,
+                last_updated: Some(progress.timestamp),
+                outputs: progress.outputs.clone(),
+                relay: RelayMetadata {
+                    seq: progress.seq,
+                    error_code: self.error_code.map(str::to_owned),
+                    learned_from: self.learned_from.map(str::to_owned),
+                },
+            },
+            created_at: moment(self.created_at),
+            started_at: self.started_at.map(moment),
+            completed_at: self.completed_at.map(moment),
+        }
+    }
+
+    pub(super) fn node_run_rows(&self) -> impl Iterator<Item = NodeRunRow<'_>> {
+        self.node_runs.iter().map(|run| NodeRunRow {
+            job_key: &self.progress.job_id,
+            backend: self.progress.backend.as_deref(),
+            node: &run.node,
+            class: run.class.as_deref(),
+            signature: run.signature.as_deref(),
+            started_at: moment(run.started_at),
+            seconds: run.seconds,
+            steps: run.steps,
+            cached: run.cached,
+            units: run.cost.map(|cost| cost.units),
+            planned_steps: run.cost.and_then(|cost| cost.planned_steps),
+            cold: run.cost.map(|cost| cost.cold),
+            tick: run.cost.and_then(|cost| cost.tick),
+            ticks: run.cost.and_then(|cost| cost.ticks),
+        })
+    }
+}
+
+impl JobMetadata {
+    /// Reads key by key: one that somebody else has written in a way of their own spoils no other.
+    pub(super) fn read(text: &str) -> Self {
+        fn take<T: Default + DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> T {
+            let value = keys.remove(key).map(serde_json::from_value);
+            value.and_then(Result::ok).unwrap_or_default()
+        }
+        let mut keys: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        let progress: f64 = take(&mut keys, "progress");
+        Self {
+            progress: progress.clamp(0.0, 100.0) as u8,
+            estimated_remaining: take(&mut keys, "estimated_remaining"),
+            last_updated: take(&mut keys, "last_updated"),
+            outputs: take(&mut keys, "outputs"),
+            relay: take(&mut keys, "relay"),
+        }
+    }
+}
+
+/// A moment as both databases take it: `2026-11-23T08:00:00.000Z`, always of this length, so that the
+/// order of texts is that of time.
+pub(super) fn moment(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// The JSON of a batch. PostgreSQL's texts cannot hold NUL.
+pub(super) fn batch(rows: &impl Serialize) -> serde_json::Result<String> {
+    Ok(without_nul(&serde_json::to_string(rows)?))
+}
+
+/// The JSON without the escape for NUL. A backslash that is escaped itself begins none.
+fn without_nul(json: &str) -> String {
+    let mut kept = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        kept.push_str(before);
+        rest = match escape.strip_prefix("\\u0000") {
+            Some(after) => after,
+            // What follows a backslash is ASCII: an escape has two bytes at least.
+            None => {
+                let (escape, after) = escape.split_at(2);
+                kept.push_str(escape);
+                after
+            }
+        };
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_is_dropped_and_nothing_else() {
+        let texts = ["a\0b", r"a\u0000b", "\\\0", "\u{1}", "\"", ""];
+        let read: Vec<String> = serde_json::from_str(&batch(&texts).unwrap()).unwrap();
+        assert_eq!(read, ["ab", r"a\u0000b", "\\", "\u{1}", "\"", ""]);
+    }
+
+    #[test]
+    fn foreign_values_spoil_no_others() {
+        let text = r#"{"progress": 45.5, "outputs": "x.png", "relay": {"seq": 7}, "scene": 3}"#;
+        let metadata = JobMetadata::read(text);
+        assert_eq!((metadata.progress, metadata.relay.seq), (45, 7));
+        assert_eq!(metadata.outputs, []);
+        assert_eq!(JobMetadata::read("[1]"), JobMetadata::default());
+    }
+
+    #[test]
+    fn moments_have_one_length() {
+        let whole = Timestamp::from_second(1_700_000_000).unwrap();
+        assert_eq!(moment(whole), "2023-11-14T22:13:20.000Z");
+        let late = Timestamp::from_millisecond(1_700_000_000_007).unwrap();
+        assert_eq!(moment(late), "2023-11-14T22:13:20.007Z");
+    }
+}

@@ -1,0 +1,125 @@
+//! The queries that read the table `node_runs`.
+
+use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::RunQueryDsl;
+use jiff::Timestamp;
+
+use super::Store;
+use super::database::{Pools, StoreError, in_time, with_connection};
+use super::rows::{NodeCostRecord, NodeRunRecord, moment};
+
+/// A run of a node, as it was kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRun {
+    /// Its job's id.
+    pub job_key: String,
+    /// Whether its job completed, as far as the job is kept.
+    pub is_completed: bool,
+    /// The run.
+    pub run: NodeRunRecord,
+}
+
+#[derive(Debug, QueryableByName)]
+struct StoredRunRow {
+    #[diesel(sql_type = Text)]
+    job_key: String,
+    #[diesel(sql_type = Bool)]
+    is_completed: bool,
+    #[diesel(sql_type = Text)]
+    node: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    class: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    signature: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    started_ms: i64,
+    #[diesel(sql_type = Double)]
+    seconds: f64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    steps: Option<i64>,
+    #[diesel(sql_type = Bool)]
+    cached: bool,
+    #[diesel(sql_type = Nullable<Double>)]
+    units: Option<f64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    planned_steps: Option<i64>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    cold: Option<bool>,
+    #[diesel(sql_type = Nullable<Double>)]
+    tick: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    ticks: Option<f64>,
+}
+
+impl Store {
+    /// The newest runs of a server's nodes that began before a moment, at most `limit`, in the order
+    /// of their starts. Cached ones are among them.
+    pub async fn node_runs(
+        &self,
+        backend: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        let (ts, started_ms) = match self.pools {
+            Pools::Postgres(_) => (
+                "timestamptz",
+                "round(extract(epoch FROM newest.started_at) * 1000)::bigint",
+            ),
+            Pools::Sqlite(_) => (
+                "text",
+                "CAST(round(unixepoch(newest.started_at, 'subsec') * 1000) AS BIGINT)",
+            ),
+        };
+        // However many runs there are, only so many are looked at.
+        let sql = format!(
+            "SELECT newest.job_key, EXISTS (SELECT 1 FROM jobs WHERE jobs.job_key = newest.job_key \
+             AND jobs.status = 'completed') AS is_completed, newest.node, newest.class, \
+             newest.signature, {started_ms} AS started_ms, newest.seconds, newest.steps, \
+             newest.cached, newest.units, newest.planned_steps, newest.cold, newest.tick, newest.ticks \
+             FROM (SELECT * FROM node_runs WHERE backend = $1 \
+             AND started_at < CAST(CAST($2 AS text) AS {ts}) \
+             ORDER BY started_at DESC, id DESC LIMIT $3) AS newest \
+             ORDER BY newest.started_at, newest.id"
+        );
+        let query = sql_query(sql)
+            .bind::<Text, _>(backend)
+            .bind::<Text, _>(moment(before))
+            .bind::<BigInt, _>(limit as i64);
+        let rows: Vec<StoredRunRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+        })
+        .await?;
+        Ok(rows.into_iter().map(StoredRunRow::read).collect())
+    }
+}
+
+impl StoredRunRow {
+    fn read(self) -> StoredRun {
+        let count = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
+        let cost = self
+            .units
+            .zip(self.cold)
+            .map(|(units, cold)| NodeCostRecord {
+                units,
+                planned_steps: count(self.planned_steps),
+                cold,
+                tick: self.tick,
+                ticks: self.ticks,
+            });
+        StoredRun {
+            job_key: self.job_key,
+            is_completed: self.is_completed,
+            run: NodeRunRecord {
+                node: self.node,
+                class: self.class,
+                signature: self.signature,
+                started_at: Timestamp::from_millisecond(self.started_ms).unwrap_or_default(),
+                seconds: self.seconds,
+                steps: count(self.steps),
+                cached: self.cached,
+                cost,
+            },
+        }
+    }
+}
