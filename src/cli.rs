@@ -51,7 +51,7 @@ enum Command {
     Watch(watch::WatchArgs),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
-    Report(report::Args),
+    Report(report::ReportArgs),
 }
 
 /// Settings that make no sense together, or name what is of no use.

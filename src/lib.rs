@@ -11,6 +11,7 @@
 //! | floor | modules | |
 //! |---|---|---|
 //! | top | [`cli`] | parse, start, wait, stop |
+//! | 5 | [`evaluation`] | scores estimators on recordings |
 //! | 3 | [`server`] | the downstream edge: HTTP, and threads with thousands of subscribers each |
 //! | 2 | [`relay`] | the heart: the only place where the modules of floor 1 meet |
 //! | 1 | [`comfy`] · [`hub`] · [`store`] · [`workflow`] · [`replay`] | none knows another |
@@ -68,5 +69,7 @@ pub mod relay;
 pub mod session;
 
 pub mod server;
+
+pub mod evaluation;
 
 pub mod cli;

@@ -50,7 +50,7 @@ impl Relay {
             let estimate_log = entry
                 .estimate_log
                 .get_or_insert_with(|| Box::new(EstimateLog::new(job, &self.model())));
-            estimate_log.note(estimate, progress, now);
+            estimate_log.record(estimate, progress, now);
         }
     }
 
@@ -97,8 +97,8 @@ impl Relay {
             return;
         }
         let now = self.now();
-        let outlook = self.estimate(entry, &self.model(), now).outlook();
-        if outlook.map(|outlook| outlook.shown()) != entry.published_remaining {
+        let outlook = self.estimate(entry, &self.model(), now).remaining_time();
+        if outlook.map(|outlook| outlook.whole_seconds()) != entry.published_remaining {
             self.publish(entry);
         }
     }

@@ -61,7 +61,7 @@ impl Relay {
         self.update_forecast(entry, estimate, now);
         let progress = entry
             .job
-            .publish(estimate.fraction, estimate.outlook(), now);
+            .publish(estimate.fraction, estimate.remaining_time(), now);
         entry.published_at = Instant::now();
         entry.flush_at = None;
         entry.published_remaining = progress.estimated_remaining;
@@ -87,7 +87,7 @@ fn log_change(before: Status, entry: &Entry) {
         return;
     }
     let (job_id, prompt_id) = (job.id(), job.prompt_id());
-    let learned_from = job.learned_from().map(|source| source.as_str());
+    let learned_from = job.end_source().map(|source| source.as_str());
     match job.error() {
         Some(error) => tracing::info!(
             %job_id, prompt_id, status = status.as_str(), learned_from,

@@ -123,7 +123,7 @@ impl Registry {
         let entry = self.by_id.get(id)?;
         let told = |other: &Entry| {
             let has_costs = (other.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
-            has_costs && other.job.over_at() > entry.job.started_at()
+            has_costs && other.job.work_done_at() > entry.job.started_at()
         };
         let followers = match (entry.backend, entry.job.prompt_id()) {
             (Some(backend), Some(prompt)) => self.of_prompt(backend, prompt),

@@ -167,7 +167,7 @@ impl Relay {
             if let Some(entry) = jobs.get_mut(&id) {
                 entry.work_done = true;
             }
-            self.ingest_in(&mut jobs, &id, Event::Over);
+            self.ingest_in(&mut jobs, &id, Event::WorkDone);
         }
         backend.reconcile_now.notify_one();
     }

@@ -115,7 +115,7 @@ impl Relay {
         tracing::debug!(jobs = jobs.len(), "recalling what nodes have cost");
         let teach = move |model: &mut CostModel| {
             for job in &jobs {
-                model.recall(&job.backend, &job.past());
+                model.learn_runs(&job.backend, &job.past());
             }
         };
         self.recall(known.iter(), teach).await;
@@ -174,7 +174,7 @@ impl Relay {
                 seconds,
             } in &prompts
             {
-                model.recall_prompt(&name, plan, cached, *seconds);
+                model.learn_prompt(&name, plan, cached, *seconds);
             }
         };
         self.recall([&known], teach).await;

@@ -160,7 +160,7 @@ impl Relay {
         let model = self.model();
         let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(self.estimate(entry, &model, now).outlook(), now);
+            let progress = job.progress(self.estimate(entry, &model, now).remaining_time(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

@@ -55,7 +55,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
         };
         let (id, event) = match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => (prompt_id, event),
-            Message::PromptEnded { prompt_id } => (prompt_id, Event::Over),
+            Message::PromptEnded { prompt_id } => (prompt_id, Event::WorkDone),
             _ => continue,
         };
         running = id.or(running);
@@ -65,7 +65,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
         else {
             continue;
         };
-        let is_over = event == Event::Over;
+        let is_over = event == Event::WorkDone;
         job.apply(event, now);
         if is_over {
             let produced = History {
@@ -140,7 +140,7 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
     kept.sort_by_key(JobRuns::began_at);
     let mut recalled = CostModel::default();
     for job in &kept {
-        recalled.recall(&job.backend, &job.past());
+        recalled.learn_runs(&job.backend, &job.past());
     }
     let (wanted, found) = (told(&learned, &all), told(&recalled, &all));
     assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
@@ -178,7 +178,7 @@ fn heard_out(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
 }
 
 fn ended(mut job: Job) -> Job {
-    let end = job.over_at().unwrap();
+    let end = job.work_done_at().unwrap();
     job.apply(Event::History(History::default()), end);
     job
 }
@@ -282,7 +282,7 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     kept.sort_by_key(JobRuns::began_at);
     let mut recalled = CostModel::default();
     for job in &kept {
-        recalled.recall(&job.backend, &job.past());
+        recalled.learn_runs(&job.backend, &job.past());
     }
     let (wanted, found) = (told(&once, &jobs), told(&recalled, &jobs));
     for (wanted, found) in wanted[0].iter().zip(found[0]) {

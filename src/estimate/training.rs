@@ -50,7 +50,7 @@ impl PastRun<'_> {
             role: Role::of(self.class),
             units: self.units.unwrap_or(1.0),
             loaders: Vec::new(),
-            readers: Vec::new(),
+            consumers: Vec::new(),
         }
     }
 
@@ -69,7 +69,7 @@ impl PastRun<'_> {
 impl CostModel {
     /// Takes note of the runs of one job that were kept from earlier, in the order of their starts. The
     /// oldest job comes first. What [`CostModel::learn`] took note of is recalled the same.
-    pub fn recall(&mut self, backend: &str, runs: &[PastRun<'_>]) {
+    pub fn learn_runs(&mut self, backend: &str, runs: &[PastRun<'_>]) {
         if runs.is_empty() {
             return;
         }
@@ -81,7 +81,7 @@ impl CostModel {
 
     /// Takes note of a whole prompt of which only the duration is known, as the history tells it: its
     /// seconds are shared out among its nodes as they are expected to cost. The oldest comes first.
-    pub fn recall_prompt(&mut self, backend: &str, plan: &Plan, cached: &[String], seconds: f64) {
+    pub fn learn_prompt(&mut self, backend: &str, plan: &Plan, cached: &[String], seconds: f64) {
         if !seconds.is_finite() || seconds <= 0.0 {
             return;
         }

@@ -72,7 +72,7 @@ proptest! {
             if let (Some(low), Some(middle), Some(high)) = (estimate.low, estimate.remaining, estimate.high) {
                 prop_assert!(0.0 <= low && low <= middle && middle <= high && high.is_finite(), "{estimate:?}");
             }
-            let progress = job.publish(estimate.fraction, estimate.outlook(), at(now)).progress;
+            let progress = job.publish(estimate.fraction, estimate.remaining_time(), at(now)).progress;
             prop_assert!((shown..100).contains(&progress));
             shown = progress;
         }

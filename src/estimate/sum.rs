@@ -7,7 +7,7 @@ use super::spread::Spread;
 /// order (Cornish and Fisher) it is the mean less the third cumulant over six times the variance; and
 /// each time by itself has an excess of its own third cumulant over six times its own variance.
 #[derive(Debug, Default)]
-pub(super) struct Total {
+pub(super) struct DurationSum {
     seconds: f64,
     excess: f64,
     /// The sum of the excesses, each times its variance.
@@ -15,7 +15,7 @@ pub(super) struct Total {
     variance: f64,
 }
 
-impl Total {
+impl DurationSum {
     pub(super) fn add(&mut self, seconds: f64, spread: Spread) {
         self.seconds += seconds;
         self.excess += spread.excess;
@@ -56,21 +56,21 @@ mod tests {
 
     #[test]
     fn what_is_alone_takes_what_is_expected_of_it() {
-        let mut total = Total::default();
+        let mut total = DurationSum::default();
         total.add(1.0, SKEWED);
         assert_eq!((total.middle(), total.deviation()), (1.0, 1.0));
     }
 
     #[test]
     fn many_together_take_about_their_mean() {
-        let mut total = Total::default();
+        let mut total = DurationSum::default();
         (0..10).for_each(|_| total.add(1.0, SKEWED));
         assert_eq!(total.middle(), 19.0);
     }
 
     #[test]
     fn beside_something_uncertain_the_mean_counts() {
-        let mut total = Total::default();
+        let mut total = DurationSum::default();
         total.add(1.0, SKEWED);
         total.add(10.0, Spread::default());
         assert_eq!(total.middle(), 11.0);

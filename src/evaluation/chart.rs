@@ -1,21 +1,22 @@
-//! The answers of a trial as an SVG.
-
 use std::fmt::Write as _;
 
-use super::trial::{MOMENTS, Scored};
+use super::score::{MOMENTS, ScoredJob};
 
-/// The side of the plot, in pixels, and the room around it.
+/// The side of the plot, in pixels.
 const SIDE: f64 = 640.0;
+
+/// The margin on each side of the plot, in pixels.
 const MARGIN: f64 = 60.0;
 
-/// The longest remaining time that has a place, as a multiple of the job's duration.
-const LONGEST: f64 = 1.5;
+/// Longer predictions are drawn at this multiple of the job's duration.
+const MAX_SHARE: f64 = 1.5;
 
-/// Draws predicted against true remaining time, a line for each job, both as shares of its duration.
-pub(super) fn draw(jobs: &[Scored]) -> String {
-    let (width, height) = (SIDE + 2.0 * MARGIN, SIDE * LONGEST + 2.0 * MARGIN);
-    let y = |share: f64| height - MARGIN - share.min(LONGEST) * SIDE;
-    // Time runs to the right: what is left falls.
+/// An SVG of predicted against true remaining time: one line for each job, both axes in shares of its
+/// duration.
+pub fn draw(jobs: &[ScoredJob]) -> String {
+    let (width, height) = (SIDE + 2.0 * MARGIN, SIDE * MAX_SHARE + 2.0 * MARGIN);
+    let y = |share: f64| height - MARGIN - share.min(MAX_SHARE) * SIDE;
+    // Time runs from left to right, so the remaining time falls.
     let x = |share: f64| MARGIN + (1.0 - share) * SIDE;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \

@@ -2,9 +2,9 @@ use serde_json::json;
 
 use super::*;
 
-fn work(graph: Value, id: &str) -> Work {
+fn work(graph: Value, id: &str) -> Features {
     let graph = graph.as_object().unwrap();
-    Reader::new(graph).work(id, &graph[id])
+    GraphReader::new(graph).work(id, &graph[id])
 }
 
 fn sampler(inputs: Value) -> Value {
@@ -40,7 +40,7 @@ fn a_signature_tells_costs_apart_and_nothing_else() {
 #[test]
 fn sizes_and_loaders_are_followed_through_the_graph() {
     let graph = sampler(json!({}));
-    let reader = Reader::new(graph.as_object().unwrap());
+    let reader = GraphReader::new(graph.as_object().unwrap());
     assert_eq!(reader.sizes["3"].pixels(), 512.0 * 1024.0 * 2.0);
     assert_eq!(reader.sizes["4"].pixels(), 1024.0 * 2048.0 * 2.0);
     assert_eq!(work(graph, "4").loaders, ["1"]);
@@ -278,7 +278,7 @@ fn chain(count: usize) -> Value {
 fn a_node_keeps_its_nearest_loaders() {
     let graph = chain(4000);
     let graph = graph.as_object().unwrap();
-    let reader = Reader::new(graph);
+    let reader = GraphReader::new(graph);
     let loaders = |id: &str| reader.work(id, &graph[id]).loaders;
     assert!(graph.keys().all(|id| loaders(id).len() <= 64));
     let nearest: Vec<String> = (4000 - 64..4000).rev().map(|at| at.to_string()).collect();

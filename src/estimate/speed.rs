@@ -1,4 +1,4 @@
-use super::change::Change;
+use super::cusum::Change;
 
 /// How far one job moves what is believed of a machine of late.
 const STEP: f64 = 0.6;
@@ -22,7 +22,7 @@ const DEVIATION_STEP: f64 = 0.03;
 
 /// How much slower a machine is than its costs say: logarithms, below 0 where it is faster.
 #[derive(Debug, Clone)]
-pub(super) struct Slowness {
+pub(super) struct SpeedFactor {
     usual: f64,
     of_late: f64,
     /// How many jobs told of it.
@@ -31,7 +31,7 @@ pub(super) struct Slowness {
     deviation: f64,
 }
 
-impl Default for Slowness {
+impl Default for SpeedFactor {
     fn default() -> Self {
         Self {
             usual: 0.0,
@@ -42,7 +42,7 @@ impl Default for Slowness {
     }
 }
 
-impl Slowness {
+impl SpeedFactor {
     /// Takes note of how slow a job was.
     pub(super) fn learn(&mut self, slowness: f64) {
         let off = (slowness - self.usual).abs();
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn after(jobs: impl IntoIterator<Item = f64>) -> f64 {
-        let mut slowness = Slowness::default();
+        let mut slowness = SpeedFactor::default();
         jobs.into_iter().for_each(|job| slowness.learn(job));
         slowness.now()
     }

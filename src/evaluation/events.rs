@@ -1,5 +1,3 @@
-//! What a recording tells of its prompts.
-
 use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
@@ -8,10 +6,11 @@ use crate::comfy::Message;
 use crate::job::{Event, Outcome};
 use crate::recording::{FrameKind, RecordedOutcome, Recording};
 
-/// What a socket heard, when, and the prompt that it was about.
-pub(super) type Heard = (f64, Option<String>, Event);
+/// An event of a recording: its time in seconds since the recording began, the prompt that it is
+/// about if the frame names one, and the event.
+pub(super) type RecordedEvent = (f64, Option<String>, Event);
 
-/// The graphs that were accepted, by prompt id.
+/// The submitted graphs, by prompt id.
 pub(super) struct Graphs<'a>(HashMap<&'a str, VecDeque<&'a Value>>);
 
 impl<'a> Graphs<'a> {
@@ -26,38 +25,39 @@ impl<'a> Graphs<'a> {
         Self(graphs)
     }
 
-    /// The graph of a prompt that starts. Prompts with one id start in the order of their submission.
+    /// The graph of a prompt that starts. Prompts with the same id start in the order of their
+    /// submission.
     pub(super) fn start(&mut self, id: &str) -> Option<&'a Value> {
         self.0.get_mut(id)?.pop_front()
     }
 }
 
-/// Everything that the sockets heard, in order.
-pub(super) fn heard(recording: &Recording) -> Vec<Heard> {
-    let heard = recording.frames.iter().filter_map(|frame| {
+/// Every event that the sockets of a recording received, in order.
+pub(super) fn events(recording: &Recording) -> Vec<RecordedEvent> {
+    let events = recording.frames.iter().filter_map(|frame| {
         let FrameKind::Text(text) = &frame.kind else {
             return None;
         };
         match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
             Message::PromptEnded { prompt_id } => {
-                let outcome = prompt_id
+                let recorded = prompt_id
                     .as_ref()
                     .and_then(|id| recording.meta.outcome.get(id));
-                let verdict = match outcome {
+                let outcome = match recorded {
                     Some(RecordedOutcome::Completed) => Outcome::Completed,
                     _ => Outcome::Cancelled,
                 };
-                Some((frame.t, prompt_id, Event::Ended(verdict)))
+                Some((frame.t, prompt_id, Event::Ended(outcome)))
             }
             Message::Status { .. } | Message::Ignored | Message::Unknown => None,
         }
     });
-    heard.collect()
+    events.collect()
 }
 
-/// When a prompt that has started completes, if that is heard.
-pub(super) fn completion(id: &str, later: &[Heard]) -> Option<f64> {
+/// When a prompt that has started completes, if the recording holds its end.
+pub(super) fn completion(id: &str, later: &[RecordedEvent]) -> Option<f64> {
     later.iter().find_map(|(t, prompt_id, event)| {
         let is_end = prompt_id.as_deref() == Some(id) && *event == Event::Ended(Outcome::Completed);
         is_end.then_some(*t)

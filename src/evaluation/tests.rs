@@ -1,45 +1,46 @@
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::*;
-use baseline::Algorithm;
 
 /// Each recording is estimated from those before it.
 #[test]
 fn estimates_hold_in_the_order_of_the_recordings() {
-    let trial = Trial::in_order(&recordings());
-    assert_within(&trial, true, KNOWN);
-    assert_within(&trial, false, FIRST);
+    let evaluation = Evaluation::in_order(&recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST);
 }
 
 /// Each recording is estimated from all the others.
 #[test]
 fn estimates_hold_with_each_recording_left_out() {
-    let trial = Trial::leave_one_out(LeftOut::Recording, &recordings());
-    assert_within(&trial, true, KNOWN);
-    assert_within(&trial, false, FIRST_LEFT_OUT);
+    let evaluation = Evaluation::leave_one_out(LeftOut::Recording, &recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST_LEFT_OUT);
 }
 
 /// Each job is estimated from all the others.
 #[test]
 fn estimates_hold_with_each_job_left_out() {
-    let trial = Trial::leave_one_out(LeftOut::Job, &recordings());
-    assert_within(&trial, true, KNOWN);
-    assert_within(&trial, false, FIRST_LEFT_OUT);
+    let evaluation = Evaluation::leave_one_out(LeftOut::Job, &recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST_LEFT_OUT);
 }
 
 /// The three jobs of this recording ran the same workflow.
 #[test]
 fn nothing_is_learned_of_what_is_left_out() {
-    let alone = read(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
-    let known = |trial: Trial| {
-        trial
+    let alone = read_recordings(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
+    let known = |evaluation: Evaluation| {
+        evaluation
             .jobs
             .iter()
             .map(|job| job.is_known)
             .collect::<Vec<_>>()
     };
-    let left_out = |what, recordings: &[_]| known(Trial::leave_one_out(what, recordings));
-    assert_eq!(known(Trial::in_order(&alone)), [false, true, true]);
+    let left_out = |what, recordings: &[_]| known(Evaluation::leave_one_out(what, recordings));
+    assert_eq!(known(Evaluation::in_order(&alone)), [false, true, true]);
     assert_eq!(left_out(LeftOut::Recording, &alone), [false; 3]);
     assert_eq!(left_out(LeftOut::Job, &alone), [true; 3]);
     let twice = [alone.clone(), alone].concat();
@@ -48,12 +49,15 @@ fn nothing_is_learned_of_what_is_left_out() {
 }
 
 fn recordings() -> Vec<Recording> {
-    read(&[PathBuf::from("fixtures")]).unwrap()
+    read_recordings(&[PathBuf::from("fixtures")]).unwrap()
 }
 
-fn assert_within(trial: &Trial, is_known: bool, limits: Limits) {
-    let jobs = trial.jobs.iter().filter(|job| job.is_known == is_known);
-    let table = Table::of(&jobs.collect::<Vec<_>>());
+fn assert_within(evaluation: &Evaluation, is_known: bool, limits: Limits) {
+    let jobs = evaluation
+        .jobs
+        .iter()
+        .filter(|job| job.is_known == is_known);
+    let table = ScoreTable::of(&jobs.collect::<Vec<_>>());
     let (ours, others) = table.rows.split_first().unwrap();
     assert_eq!(ours.algorithm, Algorithm::Ours);
     let best = others
@@ -97,10 +101,10 @@ const FIRST_LEFT_OUT: Limits = Limits {
 #[test]
 fn prompts_with_one_id_have_their_own_graphs_and_ends() {
     let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
-    let trial = Trial::in_order(&read(&[PathBuf::from(folder)]).unwrap());
-    let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
+    let evaluation = Evaluation::in_order(&read_recordings(&[PathBuf::from(folder)]).unwrap());
+    let durations: Vec<f64> = evaluation.jobs.iter().map(|job| job.duration).collect();
     assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
-    let is_known: Vec<bool> = trial.jobs.iter().map(|job| job.is_known).collect();
+    let is_known: Vec<bool> = evaluation.jobs.iter().map(|job| job.is_known).collect();
     assert_eq!(is_known, [false, false], "the graphs differ in their steps");
 }
 
@@ -127,11 +131,11 @@ fn prompts_that_overlap_are_both_asked_until_their_ends() {
         .to_string()
     });
     let recording = Recording::parse(meta, &frames.join("\n"), &prompts.join("\n")).unwrap();
-    let trial = Trial::in_order(&[recording]);
-    let durations: Vec<f64> = trial.jobs.iter().map(|job| job.duration).collect();
+    let evaluation = Evaluation::in_order(&[recording]);
+    let durations: Vec<f64> = evaluation.jobs.iter().map(|job| job.duration).collect();
     assert_eq!(durations, [4.0, 4.0]);
-    for job in &trial.jobs {
-        assert_eq!(job.answers.len(), trial::MOMENTS);
+    for job in &evaluation.jobs {
+        assert_eq!(job.answers.len(), MOMENTS);
     }
-    Table::of(&trial.jobs.iter().collect::<Vec<_>>());
+    ScoreTable::of(&evaluation.jobs.iter().collect::<Vec<_>>());
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::graph::{Graph, class};
+use super::graph::{Graph, MAX_FEATURE, class};
 use super::loaders::Loaders;
 use super::role::Role;
 use super::signature::{Signature, words};
@@ -12,16 +12,13 @@ use super::size::Size;
 
 /// The features of one node.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Work {
+pub(super) struct Features {
     pub(super) role: Role,
     pub(super) steps: Option<u32>,
     pub(super) units: f64,
     pub(super) loaders: Vec<String>,
     pub(super) signature: String,
 }
-
-/// The most that is believed of any feature, so that sums stay finite.
-pub(super) const MAX_FEATURE: f64 = 1e12;
 
 /// The most nodes that change sigmas one after the other: in a circle they never end.
 const MAX_SCHEDULERS: usize = 16;
@@ -39,7 +36,7 @@ const CALLS: [(&str, f64); 8] = [
 ];
 
 /// Reads the nodes of one graph, each once.
-pub(super) struct Reader<'a> {
+pub(super) struct GraphReader<'a> {
     graph: Graph<'a>,
     sizes: HashMap<&'a str, Size>,
     loaders: HashMap<&'a str, Loaders<'a>>,
@@ -47,7 +44,7 @@ pub(super) struct Reader<'a> {
     models: HashMap<&'a str, Signature>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> GraphReader<'a> {
     pub(super) fn new(graph: &'a Map<String, Value>) -> Self {
         let graph = Graph(graph);
         let mut reader = Self {
@@ -56,7 +53,7 @@ impl<'a> Reader<'a> {
             loaders: HashMap::new(),
             models: HashMap::new(),
         };
-        let nodes = graph.sources_first().into_iter();
+        let nodes = graph.topological().into_iter();
         for (id, node) in nodes.filter_map(|id| Some((id, graph.node(id)?))) {
             if let Some(size) = Size::of(node, graph, &reader.sizes) {
                 reader.sizes.insert(id, size);
@@ -73,7 +70,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The features of the node with this id.
-    pub(super) fn work(&self, id: &str, node: &'a Value) -> Work {
+    pub(super) fn work(&self, id: &str, node: &'a Value) -> Features {
         let class = class(node);
         let role = Role::of(class);
         let steps = self.steps(node).filter(|_| role == Role::Sampler);
@@ -91,7 +88,7 @@ impl<'a> Reader<'a> {
         words.push(format!("{pixels:?} {steps:?} {:?}", self.sampler(node)));
         words.extend(self.models(id, &loaders));
         let words = words.iter().map(String::as_str);
-        Work {
+        Features {
             role,
             steps,
             units: units.min(MAX_FEATURE),

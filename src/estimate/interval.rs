@@ -14,15 +14,15 @@ const RANGE: (f64, f64) = (0.05, 1.0);
 /// How far jobs of known workflows are off what is expected of them: the standard deviation as a share of
 /// the time of each node. Intervals are as wide as this makes them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Noise(f64);
+pub(super) struct IntervalWidth(f64);
 
-impl Default for Noise {
+impl Default for IntervalWidth {
     fn default() -> Self {
         Self(START)
     }
 }
 
-impl Noise {
+impl IntervalWidth {
     pub(super) fn deviation(self) -> f64 {
         self.0
     }
@@ -42,19 +42,19 @@ mod tests {
 
     #[test]
     fn three_ends_inside_and_one_outside_change_nothing() {
-        let mut noise = Noise::default();
+        let mut interval_width = IntervalWidth::default();
         for is_inside in [true, true, false, true] {
-            noise.learn(is_inside);
+            interval_width.learn(is_inside);
         }
-        assert!((noise.deviation() - START).abs() < 1e-9);
+        assert!((interval_width.deviation() - START).abs() < 1e-9);
     }
 
     #[test]
     fn it_stays_in_its_range() {
-        let mut noise = Noise::default();
-        (0..1_000).for_each(|_| noise.learn(true));
-        assert_eq!(noise.deviation(), RANGE.0);
-        (0..1_000).for_each(|_| noise.learn(false));
-        assert_eq!(noise.deviation(), RANGE.1);
+        let mut interval_width = IntervalWidth::default();
+        (0..1_000).for_each(|_| interval_width.learn(true));
+        assert_eq!(interval_width.deviation(), RANGE.0);
+        (0..1_000).for_each(|_| interval_width.learn(false));
+        assert_eq!(interval_width.deviation(), RANGE.1);
     }
 }

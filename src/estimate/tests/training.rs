@@ -13,7 +13,7 @@ fn told(model: &CostModel, plans: &[Plan]) -> Vec<(String, Vec<Option<f64>>)> {
                     Some(known.seconds),
                     known.tick,
                     known.ticks,
-                    Some(f64::from(known.nearness as u8)),
+                    Some(f64::from(known.match_level as u8)),
                 ]
             });
             let is_cold = model.is_cold("b", node, |_| false);
@@ -51,7 +51,7 @@ fn what_is_recalled_is_known_as_what_was_learned() {
             is_cached: true,
             ..kept[0]
         });
-        recalled.recall("b", &kept);
+        recalled.learn_runs("b", &kept);
         learned.learn(&job);
     }
     let plans = [graph(20, 512), graph(50, 768)];
@@ -78,43 +78,46 @@ fn a_run_of_which_only_the_time_was_kept_tells_of_its_like() {
             ticks: None,
         };
         let mut model = CostModel::default();
-        model.recall("b", &[run]);
+        model.learn_runs("b", &[run]);
         let told = model.predict("b", node, true);
-        assert_eq!((told.seconds, told.nearness), (2.0, model::Nearness::Exact));
+        assert_eq!(
+            (told.seconds, told.match_level),
+            (2.0, model::MatchLevel::Signature)
+        );
         let other = graph(40, 1024);
         let unlike = other
             .nodes()
             .filter(|(_, other)| other.signature != node.signature);
         for (_, other) in unlike {
             assert_eq!(
-                model.predict("b", other, true).nearness,
-                model::Nearness::Table
+                model.predict("b", other, true).match_level,
+                model::MatchLevel::Default
             );
         }
         // What cannot be is not believed.
         for wrong in [f64::NAN, f64::INFINITY, -1.0] {
-            model.recall(
+            model.learn_runs(
                 "b",
                 &[PastRun {
                     seconds: wrong,
                     ..run
                 }],
             );
-            model.recall(
+            model.learn_runs(
                 "b",
                 &[PastRun {
                     units: Some(wrong),
                     ..run
                 }],
             );
-            model.recall(
+            model.learn_runs(
                 "b",
                 &[PastRun {
                     tick: Some(wrong),
                     ..run
                 }],
             );
-            model.recall(
+            model.learn_runs(
                 "b",
                 &[PastRun {
                     ticks: Some(wrong),
@@ -153,16 +156,16 @@ fn the_history_of_a_server_seeds_the_model() {
     let mut model = CostModel::default();
     let whole = |model: &CostModel| Estimate::of_prompt("b", &plan, &[], model).remaining;
     for wrong in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
-        model.recall_prompt("b", &plan, &[], wrong);
+        model.learn_prompt("b", &plan, &[], wrong);
     }
     assert_eq!(whole(&model), None);
-    model.recall_prompt("b", &plan, &[], 60.0);
+    model.learn_prompt("b", &plan, &[], 60.0);
     let first = whole(&model).unwrap();
     assert!((first - 60.0).abs() < 1.0, "{first}");
     // Its models are there now.
     let loader = plan.node("4").unwrap();
     assert!(!model.is_cold("b", loader, |_| false));
-    model.recall_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], 30.0);
+    model.learn_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], 30.0);
     let warm = Estimate::of_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], &model);
     let warm = warm.remaining.unwrap();
     assert!((warm - 30.0).abs() < 1.0, "{warm}");
@@ -175,7 +178,7 @@ fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
     for (node, seconds) in [("4", 0.0), ("5", 2.0), ("3", 2.0), ("8", 12.0), ("9", 13.0)] {
         begin(&mut job, node, seconds);
     }
-    job.apply(Event::Over, at(13.5));
+    job.apply(Event::WorkDone, at(13.5));
     let produced = History {
         produced: true,
         ..History::default()
@@ -189,13 +192,13 @@ fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
     );
 }
 
-fn end(job: &mut Job, verdict: Outcome, seconds: f64) {
-    job.apply(Event::Ended(verdict), at(seconds));
+fn end(job: &mut Job, socket_outcome: Outcome, seconds: f64) {
+    job.apply(Event::Ended(socket_outcome), at(seconds));
     job.apply(Event::History(History::default()), at(seconds));
 }
 
 /// What was kept of a job: its runs, and what need not run.
-fn recall(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
+fn learn_runs(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
     let mut kept = runs.to_vec();
     let is_cached = |id: &str| job.nodes().is_cached(id);
     let cached = job.plan().needed().filter(|(id, _)| is_cached(id));
@@ -210,7 +213,7 @@ fn recall(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
         tick: None,
         ticks: None,
     }));
-    model.recall("b", &kept);
+    model.learn_runs("b", &kept);
 }
 
 #[test]
@@ -251,7 +254,7 @@ fn models_that_a_job_did_not_come_to_are_not_loaded() {
         let mut recalled = learned.clone();
         let runs = learned.runs(&job);
         let runs: Vec<PastRun<'_>> = runs.into_iter().map(|(_, run)| run).collect();
-        recall(&mut recalled, &job, &runs);
+        learn_runs(&mut recalled, &job, &runs);
         learned.learn(&job);
         for model in [&learned, &recalled] {
             let is_there =
@@ -292,16 +295,16 @@ fn numbers_that_no_node_has_are_not_believed() {
     });
     for wrong in [&units[..], &seconds, &tick, &ticks].concat() {
         let mut model = CostModel::default();
-        model.recall("b", &[wrong]);
+        model.learn_runs("b", &[wrong]);
         for node in [node, other.node("3").unwrap()] {
             let told = model.predict("b", node, true);
-            assert_eq!(told.nearness, model::Nearness::Table, "{wrong:?}");
+            assert_eq!(told.match_level, model::MatchLevel::Default, "{wrong:?}");
         }
     }
     let mut model = CostModel::default();
-    model.recall("b", &[run]);
+    model.learn_runs("b", &[run]);
     let told = model.predict("b", node, true);
-    assert_eq!(told.nearness, model::Nearness::Exact);
+    assert_eq!(told.match_level, model::MatchLevel::Signature);
 }
 
 #[test]

@@ -1,53 +1,62 @@
-//! What the answers of a trial come to.
-
 use std::fmt;
 
 use super::baseline::Algorithm;
-use super::trial::{MOMENTS, Scored, moment};
+use super::score::{MOMENTS, ScoredJob, time_share};
 
-pub(super) const LEGEND: &str = "\
-at 10 … 90 %: mean |error of the remaining time| at that share of true time, in % of the job's duration
+/// Explains the columns of a [`ScoreTable`].
+pub const LEGEND: &str = "\
+at 10 … 90 %: mean |error of the remaining time| at that share of the true duration, in % of the duration
 mean: the same, averaged over time     share: mean |progress - true share of time|, in points
-back: backward moves of progress       ahead: the furthest that progress was ahead of time, in points
-inside: true ends within the interval, in %     told: moments at which a remaining time was told, in %
-A moment without an answer counts as an answer of 0 s.";
+back: backward moves of progress       ahead: the most that progress was ahead of time, in points
+inside: true ends within the interval, in %     given: moments with a remaining time, in %
+A missing answer counts as 0 s.";
 
-/// The shares of true time that have a column of their own.
+/// The shares of a job's duration with a column of their own, in percent.
 const MARKS: [usize; 5] = [10, 25, 50, 75, 90];
 
-/// A line for each algorithm.
+/// How well each algorithm did on a set of jobs.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub(super) rows: Vec<Row>,
+pub struct ScoreTable {
+    /// In the order of [`Algorithm::ALL`].
+    pub rows: Vec<ScoreRow>,
 }
 
-/// How one algorithm did. Shares are of 1.
+/// How well one algorithm did. Errors of the remaining time are shares of the job's duration.
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) algorithm: Algorithm,
-    pub(super) at_marks: [f64; MARKS.len()],
-    pub(super) error: f64,
-    pub(super) progress_error: f64,
-    pub(super) backward_moves: usize,
-    pub(super) overshoot: f64,
-    pub(super) inside: Option<f64>,
-    pub(super) told: f64,
+pub struct ScoreRow {
+    /// Whose answers were scored.
+    pub algorithm: Algorithm,
+    /// The mean absolute error of the remaining time at 10, 25, 50, 75 and 90 % of the duration.
+    pub at_marks: [f64; MARKS.len()],
+    /// The mean absolute error of the remaining time over all moments.
+    pub error: f64,
+    /// The mean absolute difference of progress and the true share of time, 0 to 1.
+    pub progress_error: f64,
+    /// How many times progress fell.
+    pub backward_moves: usize,
+    /// The most that progress was ahead of the true share of time, 0 to 1.
+    pub overshoot: f64,
+    /// The share of the true ends within the interval; `None` if there is no interval.
+    pub inside: Option<f64>,
+    /// The share of the moments with a remaining time.
+    pub given: f64,
 }
 
-impl Table {
-    pub(super) fn of(jobs: &[&Scored]) -> Self {
+impl ScoreTable {
+    /// Scores the answers of each algorithm for these jobs.
+    pub fn of(jobs: &[&ScoredJob]) -> Self {
         let rows = Algorithm::ALL.iter().enumerate();
-        let rows = rows.map(|(index, algorithm)| Row::of(*algorithm, index, jobs));
+        let rows = rows.map(|(index, algorithm)| ScoreRow::of(*algorithm, index, jobs));
         Self {
             rows: rows.collect(),
         }
     }
 }
 
-impl Row {
-    fn of(algorithm: Algorithm, index: usize, jobs: &[&Scored]) -> Self {
-        let answer = |job: &Scored, moment: usize| job.answers[moment][index];
-        let ahead = |job: &Scored, at: usize| answer(job, at).progress - moment(at);
+impl ScoreRow {
+    fn of(algorithm: Algorithm, index: usize, jobs: &[&ScoredJob]) -> Self {
+        let answer = |job: &ScoredJob, moment: usize| job.answers[moment][index];
+        let ahead = |job: &ScoredJob, at: usize| answer(job, at).progress - time_share(at);
         let all = || {
             jobs.iter()
                 .flat_map(|job| (0..MOMENTS).map(move |at| (*job, at)))
@@ -58,7 +67,7 @@ impl Row {
                 Some((low..=high).contains(&job.remaining(at)))
             })
             .collect();
-        let moves = |job: &&Scored| {
+        let moves = |job: &&ScoredJob| {
             let back = |at: &usize| answer(job, *at).progress < answer(job, at - 1).progress - 1e-9;
             (1..MOMENTS).filter(back).count()
         };
@@ -76,7 +85,7 @@ impl Row {
             overshoot: all().map(|(job, at)| ahead(job, at)).fold(0.0, f64::max),
             inside: (!intervals.is_empty())
                 .then(|| mean(intervals.iter().map(|inside| f64::from(*inside)))),
-            told: mean(all().map(|(job, at)| f64::from(answer(job, at).remaining.is_some()))),
+            given: mean(all().map(|(job, at)| f64::from(answer(job, at).remaining.is_some()))),
         }
     }
 }
@@ -86,7 +95,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     if count > 0.0 { sum / count } else { 0.0 }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for ScoreTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<22}", "algorithm")?;
         for mark in MARKS {
@@ -95,7 +104,7 @@ impl fmt::Display for Table {
         writeln!(
             f,
             " {:>6} {:>6} {:>5} {:>6} {:>7} {:>5}",
-            "mean", "share", "back", "ahead", "inside", "told"
+            "mean", "share", "back", "ahead", "inside", "given"
         )?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
@@ -104,7 +113,7 @@ impl fmt::Display for Table {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for ScoreRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<22}", self.algorithm.name())?;
         for error in self
@@ -117,10 +126,10 @@ impl fmt::Display for Row {
         let inside = self
             .inside
             .map_or_else(|| "-".to_owned(), |inside| format!("{:.0}", 100.0 * inside));
-        let (ahead, told) = (100.0 * self.overshoot, 100.0 * self.told);
+        let (ahead, given) = (100.0 * self.overshoot, 100.0 * self.given);
         write!(
             f,
-            " {:>5} {ahead:>6.0} {inside:>7} {told:>5.0}",
+            " {:>5} {ahead:>6.0} {inside:>7} {given:>5.0}",
             self.backward_moves
         )
     }
