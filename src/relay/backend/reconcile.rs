@@ -68,7 +68,7 @@ impl Relay {
                 looked = self.look(index, &backend, &mut plans) => looked,
             };
             let took = began_at.elapsed().min(MAX_LOOK);
-            let least = self.comfy_config().min_look_pause;
+            let least = self.comfy_config().min_poll_pause;
             rested_at = Instant::now() + least.max(took * REST_FACTOR);
             match looked {
                 Ok(next) => {
@@ -259,7 +259,7 @@ impl Relay {
         };
         // Nobody is surprised that a prompt is gone which we have had deleted.
         let is_expected = open.waits && open.cancel_requested;
-        if !is_expected && since.elapsed() < self.comfy_config().history_gap {
+        if !is_expected && since.elapsed() < self.comfy_config().history_grace {
             return Ok(());
         }
         let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);

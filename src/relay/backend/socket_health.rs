@@ -19,7 +19,7 @@ impl Relay {
         let ours = |place: &QueueEntry| place.client_id.as_deref() == Some(client_id);
         let mut state = backend.state();
         let factor = (1 << state.stale_sockets.min(16)).min(MAX_TIMEOUT_FACTOR);
-        let patience = self.comfy_config().silence * factor;
+        let patience = self.comfy_config().max_silence * factor;
         if queue.running().iter().any(ours) && state.last_frame_at.elapsed() >= patience {
             state.stale_sockets += 1;
             state.last_frame_at = Instant::now();

@@ -80,7 +80,7 @@ impl Relay {
             Some(known) => known.prompts.contains(prompt_id),
             None => {
                 if let Some(known) = &*turn {
-                    sleep_until(known.asked_at + self.comfy_config().min_look_pause).await;
+                    sleep_until(known.asked_at + self.comfy_config().min_poll_pause).await;
                 }
                 let asked_at = Instant::now();
                 let queue = rest.queue().await?;

@@ -33,7 +33,9 @@ async fn is_served(program: &Program, patience: Duration) -> bool {
 async fn without_files_the_relay_waits_for_some_and_goes_on() {
     let program = Program::start_with_files(&[], &[], FILES);
     program.ready().await;
-    program.logs(&format!("{FILES} files may be open")).await;
+    program
+        .logs(&format!("at most {FILES} files can be open"))
+        .await;
     let mut open = Vec::new();
     for _ in 0..FILES * 2 {
         open.push(TcpStream::connect(program.address()).await.unwrap());
@@ -46,7 +48,9 @@ async fn without_files_the_relay_waits_for_some_and_goes_on() {
         .matches("no connection can be accepted")
         .count();
     assert_eq!(told, 1, "{}", program.log());
-    program.logs("soon no file can be opened").await;
+    program
+        .logs("file descriptors in use; raise the limit")
+        .await;
     drop(open);
     program.logs("connections are accepted again").await;
     assert!(is_served(&program, PATIENCE).await, "{}", program.log());

@@ -47,15 +47,15 @@ enum Target {
     Item(ModulePath),
 }
 
-/// The imports between source files.
+/// The imports between source files: of each file, those that it imports from, with one path each.
 pub(super) struct Imports {
-    edges: BTreeMap<String, BTreeSet<String>>,
+    edges: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Imports {
     pub(super) fn of(sources: &[Source]) -> Self {
         let modules = Modules::of(sources);
-        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut edges: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for (path, module) in &modules.0 {
             let targets = edges.entry(module.file.clone()).or_default();
             targets.extend(modules.imported_files(path, module));
@@ -71,9 +71,14 @@ impl Imports {
     /// Every import, as the importing and the imported file.
     pub(super) fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
         self.edges.iter().flat_map(|(from, targets)| {
-            let targets = targets.iter();
+            let targets = targets.keys();
             targets.map(move |to| (from.as_str(), to.as_str()))
         })
+    }
+
+    /// The path by which a file imports from another.
+    pub(super) fn path(&self, from: &str, to: &str) -> &str {
+        &self.edges[from][to]
     }
 
     /// The files that a file imports, directly or through others.
@@ -81,7 +86,7 @@ impl Imports {
         let mut reached = BTreeSet::new();
         let mut open = vec![file];
         while let Some(file) = open.pop() {
-            for target in &self.edges[file] {
+            for target in self.edges[file].keys() {
                 if reached.insert(target.as_str()) {
                     open.push(target);
                 }
@@ -126,9 +131,9 @@ impl Modules {
         self.0.insert(path, module);
     }
 
-    /// The files from which a module imports.
-    fn imported_files(&self, path: &ModulePath, module: &Module) -> BTreeSet<String> {
-        let mut files = BTreeSet::new();
+    /// The files from which a module imports, with one path each.
+    fn imported_files(&self, path: &ModulePath, module: &Module) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
         for used in &module.uses {
             let Some(target) = self.resolve(path, &used.path, 0) else {
                 continue;
@@ -136,7 +141,8 @@ impl Modules {
             // A re-export of a child's item counts where it is used.
             let is_childs = target.module().starts_with(path);
             if !(used.is_reexport && is_childs) {
-                files.insert(self.0[target.module()].file.clone());
+                let file = self.0[target.module()].file.clone();
+                files.insert(file, used.path.join("::"));
             }
         }
         for used in &module.paths {
@@ -146,7 +152,8 @@ impl Modules {
                 _ => false,
             };
             if !is_module && let Some(target) = self.resolve(path, used, 0) {
-                files.insert(self.0[target.module()].file.clone());
+                let file = self.0[target.module()].file.clone();
+                files.insert(file, used.join("::"));
             }
         }
         files
