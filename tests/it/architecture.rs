@@ -216,7 +216,7 @@ fn a_circle_between_a_module_and_its_child_is_found() {
     for child in children {
         let sources = made(&[parent, ("hub/topic.rs", child)]);
         assert_eq!(
-            circles(&sources),
+            files_of(&circles(&sources)),
             ["circle: hub.rs hub/topic.rs"],
             "{child}"
         );
