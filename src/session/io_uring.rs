@@ -14,12 +14,12 @@ const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 const OPEN: ErrorKind = ErrorKind::NotFound;
 
 /// A ring of the thread that makes it: no other one may use it.
-pub(super) struct Ring {
+pub(super) struct IoUringWriter {
     ring: IoUring,
     size: usize,
 }
 
-impl Ring {
+impl IoUringWriter {
     /// Fails where the kernel has no io_uring, forbids it, or cannot send with it.
     pub(super) fn new(size: usize) -> io::Result<Self> {
         let entries = size as u32;
@@ -84,7 +84,7 @@ impl Ring {
         while open > 0 {
             match self.ring.submit_and_wait(open) {
                 Ok(_) => {}
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_transient(&error) => {}
                 // Nothing was submitted by this call; what was before has been completed, because no
                 // entry waits for its socket. The ring is to be dropped with what it has not read.
                 Err(error) => {
@@ -112,7 +112,7 @@ fn is_open(result: &io::Result<usize>) -> bool {
 }
 
 /// Whether the same call may succeed the next time.
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn frames_reach_their_sockets_and_full_or_dead_ones_are_told() {
-        let Ok(mut ring) = Ring::new(4) else {
+        let Ok(mut ring) = IoUringWriter::new(4) else {
             eprintln!("no io_uring here: nothing to test");
             return;
         };
@@ -152,7 +152,7 @@ mod tests {
         let broken = written[1].as_ref().unwrap_err();
         assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
         let part = *written[2].as_ref().unwrap();
-        assert!(part > 0 && part < huge.len(), "{part} bytes were taken");
+        assert!(part > 0 && part < huge.len(), "{part} bytes were progress");
         drop(sends);
         // What is full takes nothing.
         let mut again = Vec::new();

@@ -15,7 +15,7 @@ use super::handshake::HeldHandshake;
 
 /// A client's connection. It never blocks.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(super) enum Transport {
     Plain(TcpStream),
     /// Rare enough to cost more.
     Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
@@ -24,14 +24,14 @@ pub(super) enum Line {
 /// A connection on its way to a shard.
 #[derive(Debug)]
 pub(super) struct Handover {
-    pub(super) line: Line,
+    pub(super) transport: Transport,
     /// The answer to the handshake, which has not been sent.
     pub(super) answer: BytesMut,
     /// What the client has said already.
     pub(super) early: Vec<u8>,
 }
 
-impl Line {
+impl Transport {
     /// Takes the connection back from the server that has shaken hands on it.
     pub(super) fn from_upgraded(socket: HyperWebsocketStream) -> io::Result<Handover> {
         let upgraded = socket.into_inner().into_inner();
@@ -39,7 +39,7 @@ impl Line {
             Ok(parts) => {
                 let (stream, answer) = parts.io.into_inner().into_parts();
                 return Ok(Handover {
-                    line: Self::Plain(detach(stream)?),
+                    transport: Self::Plain(detach(stream)?),
                     answer,
                     early: parts.read_buf.into(),
                 });
@@ -55,7 +55,7 @@ impl Line {
         session.set_buffer_limit(None);
         let stream = StreamOwned::new(session, detach(stream)?);
         Ok(Handover {
-            line: Self::Encrypted(Box::new(stream)),
+            transport: Self::Encrypted(Box::new(stream)),
             answer,
             early: parts.read_buf.into(),
         })
@@ -70,7 +70,7 @@ impl Line {
     }
 
     /// Whether something that was written is still held here.
-    pub(super) fn has_backlog(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Encrypted(stream) => stream.conn.wants_write(),
@@ -78,7 +78,7 @@ impl Line {
     }
 
     /// Says that nothing more will be written. What the client sends still can be read.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn shut_down_write(&mut self) {
         if let Self::Encrypted(stream) = self {
             stream.conn.send_close_notify();
             // Where it is not taken at once, it is more than the client would read.
@@ -100,7 +100,7 @@ fn detach(stream: TokioStream) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(stream.into_std()?))
 }
 
-impl Read for Line {
+impl Read for Transport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
@@ -113,7 +113,7 @@ impl Read for Line {
     }
 }
 
-impl Write for Line {
+impl Write for Transport {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write(data),
@@ -130,7 +130,7 @@ impl Write for Line {
     }
 }
 
-impl Source for Line {
+impl Source for Transport {
     fn register(
         &mut self,
         registry: &Registry,

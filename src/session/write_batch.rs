@@ -6,22 +6,22 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 
 #[cfg(target_os = "linux")]
-use super::ring::Ring;
+use super::io_uring::IoUringWriter;
 
 /// The most frames in a batch. More of them do not make it cheaper, and while a batch is written
 /// nothing else is done: this is 2 to 3 ms.
-pub(super) const SLICE: usize = 256;
+pub(super) const MAX_BATCH: usize = 256;
 
 /// Writes batches.
-pub(super) enum Batch {
+pub(super) enum BatchWriter {
     /// One system call for all of it.
     #[cfg(target_os = "linux")]
-    Ring(Box<Ring>),
+    IoUringWriter(Box<IoUringWriter>),
     /// One system call for each frame.
     Loop,
 }
 
-impl Batch {
+impl BatchWriter {
     /// By io_uring where that is wished and the kernel allows it.
     pub(super) fn new(wants_ring: bool) -> Self {
         if !wants_ring {
@@ -32,8 +32,8 @@ impl Batch {
 
     #[cfg(target_os = "linux")]
     fn ring() -> Self {
-        match Ring::new(SLICE) {
-            Ok(ring) => Self::Ring(Box::new(ring)),
+        match IoUringWriter::new(MAX_BATCH) {
+            Ok(ring) => Self::IoUringWriter(Box::new(ring)),
             Err(error) => {
                 tracing::debug!(%error, "io_uring is not to be had, writing without it");
                 Self::Loop
@@ -54,7 +54,7 @@ impl Batch {
         written: &mut Vec<io::Result<usize>>,
     ) {
         #[cfg(target_os = "linux")]
-        if let Self::Ring(ring) = self
+        if let Self::IoUringWriter(ring) = self
             && let Err(error) = ring.send(frames, written)
         {
             tracing::warn!(%error, "io_uring fails, writing without it from now on");

@@ -14,36 +14,36 @@ use super::message::MAX_CLIENT_MESSAGE;
 const READ_BUFFER: usize = 1 << 10;
 
 /// What a client may send between two of our pings. Nobody who follows jobs says so much.
-pub(super) const MAX_HEARD: u32 = 512 << 10;
+pub(super) const MAX_BYTES_PER_PING: u32 = 512 << 10;
 
 /// `tungstenite`'s side of a socket, for as long as something on it is not finished: a frame that has
 /// not come whole, an answer that was not taken, a close that is not answered.
 ///
 /// The line that it speaks on never blocks.
 #[derive(Debug)]
-pub(super) struct Dialogue {
+pub(super) struct WsCodec {
     context: WebSocketContext,
     inflater: Option<Inflater>,
     /// Bytes that were handed to the context.
     read: u64,
     /// Bytes of them that it has understood, at the least.
-    understood: u64,
+    parsed_bytes: u64,
     /// An answer of its own waits to be taken by the client.
-    is_speaking: bool,
+    has_unsent: bool,
     /// What the client sends cannot be understood any more.
     is_broken: bool,
 }
 
 /// What comes of listening.
-pub(super) enum Heard {
+pub(super) enum ReadOutcome {
     Message(Message),
     /// Nothing more for now.
-    Nothing,
+    Blocked,
     /// The socket has to end.
     Disconnect(Disconnect),
 }
 
-impl Dialogue {
+impl WsCodec {
     /// `early` is what the client has said already.
     pub(super) fn new(deflates: bool, early: Vec<u8>) -> Self {
         let config = WebSocketConfig::default()
@@ -61,8 +61,8 @@ impl Dialogue {
             context,
             read: if inflater.is_some() { 0 } else { read },
             inflater,
-            understood: 0,
-            is_speaking: false,
+            parsed_bytes: 0,
+            has_unsent: false,
             is_broken: false,
         }
     }
@@ -73,56 +73,60 @@ impl Dialogue {
     }
 
     /// Whether an answer has to be taken by the client before anything else is sent.
-    pub(super) fn is_speaking(&self) -> bool {
-        self.is_speaking
+    pub(super) fn has_unsent(&self) -> bool {
+        self.has_unsent
     }
 
     /// Whether nothing is left that has to be remembered.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let is_inflating = self.inflater.as_ref().is_some_and(Inflater::is_busy);
-        !self.is_speaking && !is_inflating && self.read == self.understood
+        !self.has_unsent && !is_inflating && self.read == self.parsed_bytes
     }
 
-    /// The next message. `heard` counts the bytes that come, up to [`MAX_HEARD`].
-    pub(super) fn listen(&mut self, line: &mut (impl Read + Write), heard: &mut u32) -> Heard {
-        let mut tap = Tap {
-            line,
+    /// The next message. `heard` counts the bytes that come, up to [`MAX_BYTES_PER_PING`].
+    pub(super) fn read(
+        &mut self,
+        transport: &mut (impl Read + Write),
+        heard: &mut u32,
+    ) -> ReadOutcome {
+        let mut tap = CodecIo {
+            transport,
             heard,
             inflater: self.inflater.as_mut(),
             read: &mut self.read,
         };
         match self.context.read(&mut tap) {
             Ok(message) => {
-                self.understood += wire_length(&message);
+                self.parsed_bytes += wire_length(&message);
                 // The answer to a ping goes first: what is sent next must not fall into the middle of it.
-                match message.is_ping().then(|| self.speak(line)) {
-                    Some(Err(end)) => Heard::Disconnect(end),
-                    _ => Heard::Message(message),
+                match message.is_ping().then(|| self.flush(transport)) {
+                    Some(Err(end)) => ReadOutcome::Disconnect(end),
+                    _ => ReadOutcome::Message(message),
                 }
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                match self.speak(line) {
-                    Ok(()) => Heard::Nothing,
-                    Err(end) => Heard::Disconnect(end),
+                match self.flush(transport) {
+                    Ok(()) => ReadOutcome::Blocked,
+                    Err(end) => ReadOutcome::Disconnect(end),
                 }
             }
             Err(error) => {
                 self.is_broken = true;
-                Heard::Disconnect(error.into())
+                ReadOutcome::Disconnect(error.into())
             }
         }
     }
 
     /// Sends what waits to be taken, as far as that goes.
-    pub(super) fn speak(&mut self, line: &mut impl Write) -> Result<(), Disconnect> {
-        let said = self.context.flush(&mut Voice(line));
-        self.settle(said)
+    pub(super) fn flush(&mut self, transport: &mut impl Write) -> Result<(), Disconnect> {
+        let said = self.context.flush(&mut WriteOnly(transport));
+        self.record_flush(said)
     }
 
     /// Begins the closing handshake.
     pub(super) fn close(
         &mut self,
-        line: &mut impl Write,
+        transport: &mut impl Write,
         code: u16,
         reason: &'static str,
     ) -> Result<(), Disconnect> {
@@ -130,15 +134,15 @@ impl Dialogue {
             code: code.into(),
             reason: reason.into(),
         };
-        let said = self.context.close(&mut Voice(line), Some(frame));
-        self.settle(said)
+        let said = self.context.close(&mut WriteOnly(transport), Some(frame));
+        self.record_flush(said)
     }
 
-    fn settle(&mut self, said: Result<(), Error>) -> Result<(), Disconnect> {
-        self.is_speaking = false;
+    fn record_flush(&mut self, said: Result<(), Error>) -> Result<(), Disconnect> {
+        self.has_unsent = false;
         match said {
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.is_speaking = true;
+                self.has_unsent = true;
                 Ok(())
             }
             said => Ok(said?),
@@ -164,21 +168,21 @@ fn wire_length(message: &Message) -> u64 {
 }
 
 /// What the context reads from: the client's line, inflated where that was negotiated.
-struct Tap<'a, L> {
-    line: &'a mut L,
+struct CodecIo<'a, L> {
+    transport: &'a mut L,
     heard: &'a mut u32,
     inflater: Option<&'a mut Inflater>,
     read: &'a mut u64,
 }
 
-impl<L: Read> Read for Tap<'_, L> {
+impl<L: Read> Read for CodecIo<'_, L> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (line, heard) = (&mut *self.line, &mut *self.heard);
+        let (transport, heard) = (&mut *self.transport, &mut *self.heard);
         let mut from_line = |buffer: &mut [u8]| {
-            if *heard >= MAX_HEARD {
+            if *heard >= MAX_BYTES_PER_PING {
                 return Err(ErrorKind::QuotaExceeded.into());
             }
-            let count = line.read(buffer)?;
+            let count = transport.read(buffer)?;
             *heard += count as u32;
             Ok(count)
         };
@@ -196,9 +200,9 @@ impl<L: Read> Read for Tap<'_, L> {
     }
 }
 
-impl<L: Write> Write for Tap<'_, L> {
+impl<L: Write> Write for CodecIo<'_, L> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.line.write(data)
+        self.transport.write(data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -207,15 +211,15 @@ impl<L: Write> Write for Tap<'_, L> {
 }
 
 /// For when the context is only to write.
-struct Voice<'a, L>(&'a mut L);
+struct WriteOnly<'a, L>(&'a mut L);
 
-impl<L> Read for Voice<'_, L> {
+impl<L> Read for WriteOnly<'_, L> {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
 }
 
-impl<L: Write> Write for Voice<'_, L> {
+impl<L: Write> Write for WriteOnly<'_, L> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.0.write(data)
     }

@@ -6,12 +6,12 @@ use slotmap::DefaultKey as Key;
 /// Who has to be looked at when, where everybody waits equally long: a queue in place of a timer for
 /// each.
 #[derive(Debug)]
-pub(super) struct Deadlines {
+pub(super) struct Timeouts {
     after: Duration,
     queue: VecDeque<(Instant, Key)>,
 }
 
-impl Deadlines {
+impl Timeouts {
     /// Everybody is looked at `after` it was added.
     pub(super) fn new(after: Duration) -> Self {
         Self {
@@ -20,18 +20,18 @@ impl Deadlines {
         }
     }
 
-    pub(super) fn add(&mut self, who: Key, now: Instant) {
-        self.queue.push_back((now + self.after, who));
+    pub(super) fn add(&mut self, key: Key, now: Instant) {
+        self.queue.push_back((now + self.after, key));
     }
 
     /// Takes out the next who is due, gone or not.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Key> {
-        let (due, who) = *self.queue.front()?;
+        let (due, key) = *self.queue.front()?;
         if due > now {
             return None;
         }
         self.queue.pop_front();
-        Some(who)
+        Some(key)
     }
 
     /// When somebody is due next.
