@@ -147,7 +147,6 @@ const KNOWN: [&[&str]; 3] = [
         "Topic: hub/topic.rs session/topic.rs",
     ],
     &[
-        "comfy/message.rs read: 76 lines",
         "relay/backend/reconcile.rs look: 77 lines",
         "server/router.rs dispatch: 128 lines",
     ],
