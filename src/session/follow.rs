@@ -134,7 +134,7 @@ impl Shard {
             return topic;
         }
         let outlet = self.inbox.outlet().clone();
-        let share = self.context.relay.hub().share(job, outlet);
+        let share = self.context.relay.subscribe_shared(job, outlet);
         let topic = self.topics.insert(Topic::new(share));
         self.by_job.insert(job.clone(), topic);
         topic

@@ -14,8 +14,7 @@ const MAX_DETAILS: usize = 100;
 pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Response<Body> {
     let backends = state.relay.backend_health();
     let jobs = state.relay.job_counts();
-    let recorder = state.relay.recorder();
-    let database = recorder.health();
+    let database = state.relay.database_health();
     let healthy =
         database.is_connected && backends.iter().all(|backend| backend.status == "connected");
     let is_connected = if database.is_connected {
@@ -26,7 +25,7 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
     let (comfyui, database) = match is_trusted {
         true => (
             json!(backends),
-            json!({"status": is_connected, "kind": recorder.store().kind(), "pending": database.pending}),
+            json!({"status": is_connected, "kind": state.relay.database_kind(), "pending": database.pending}),
         ),
         false => {
             let unnamed = (1..).zip(&backends).map(|(number, backend)| {
@@ -52,9 +51,9 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
 
 /// `GET /api/anime/websocket/status`. Strangers are told how many there are, not who follows what.
 pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool) -> Response<Body> {
-    let count = state.relay.hub().count();
+    let count = state.relay.connection_count();
     let (listed, truncated) = match is_trusted {
-        true => state.relay.hub().connections(MAX_DETAILS, MAX_DETAILS),
+        true => state.relay.connections(MAX_DETAILS, MAX_DETAILS),
         false => Default::default(),
     };
     let details: Map<_, _> = listed
