@@ -103,7 +103,7 @@ fn message(criterion: &mut Criterion) {
         bencher.iter(|| Estimate::of(black_box(&job), &model, now));
     });
     let estimate = Estimate::of(&job, &model, now);
-    let progress = job.publish(estimate.fraction, estimate.outlook(), now);
+    let progress = job.publish(estimate.fraction, estimate.remaining_time(), now);
     criterion.bench_function("encode its publication", |bencher| {
         bencher.iter(|| Publication::encode(black_box(&progress), None));
     });

@@ -1,7 +1,8 @@
-//! The command line: parse, start, wait, stop.
+//! The command line: parses it, sets up logging, runs the command, and maps its failure to an exit code.
 
 mod api_client;
 mod demo;
+mod exit_code;
 mod open_files;
 mod options;
 mod progress_bar;
@@ -9,6 +10,7 @@ mod record;
 mod replay;
 mod report;
 mod serve;
+mod shutdown_signal;
 mod submit;
 mod watch;
 
@@ -23,19 +25,17 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits). Not clap's own 2, which
-/// here means that a job was cancelled.
-const USAGE: u8 = 64;
+use exit_code::{USAGE, WrongSetting};
 
-/// Shows people how far their ComfyUI pictures are.
+/// Shows people how far their ComfyUI images are.
 ///
-/// The relay follows ComfyUI servers, folds their events into jobs with an honest percentage and a
-/// remaining time, and hands every job's progress to any number of WebSocket subscribers.
+/// The relay follows ComfyUI servers, turns their events into jobs with an honest percentage and a
+/// remaining time, and publishes every job's progress to any number of WebSocket subscribers.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
-    /// What to log: error, warn, info, debug, trace, or a filter such as comfy_relay=debug. Servers
-    /// log at info by default, the other commands at warn
+    /// What to log: error, warn, info, debug, trace, or a filter such as comfy_relay=debug. serve and
+    /// replay log at info by default, the other commands at warn
     #[arg(long, global = true, env = "LOG", value_name = "FILTER")]
     log: Option<String>,
 
@@ -51,20 +51,15 @@ enum Command {
     Watch(watch::WatchArgs),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
-    Report(report::Args),
+    Report(report::ReportArgs),
 }
-
-/// Settings that make no sense together, or name what is of no use.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
-struct WrongSetting(anyhow::Error);
 
 /// Runs the program.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Fails only where nobody listens.
+            // Fails only if the output is closed.
             let _ = error.print();
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -76,9 +71,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            match error.is::<WrongSetting>() {
-                true => ExitCode::from(USAGE),
-                false => ExitCode::FAILURE,
+            if error.is::<WrongSetting>() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
             }
         }
     }
@@ -90,7 +86,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => "warn",
     };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
-        .map_err(|error| anyhow::anyhow!("--log (LOG) is no filter: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("--log (LOG) is not a filter: {error}"))?;
     let output = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
@@ -113,22 +109,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// At its finest the library prints all that goes over sockets, tokens as well.
+/// At trace level, tungstenite logs everything that it sends and receives, including tokens.
 fn is_printable(metadata: &Metadata<'_>) -> bool {
     *metadata.level() != Level::TRACE || !metadata.target().starts_with("tungstenite")
-}
-
-/// Waits until the user or the system wants the program to end.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM, only for Ctrl-C");
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    }
 }

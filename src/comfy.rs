@@ -50,7 +50,7 @@ impl ComfyClient {
             name: format!("{}{port}{path}", url.host_str().unwrap_or_default()),
             // Prompts in flight are ours by this id: it stays the same over reconnects.
             client_id: Uuid::new_v4().simple().to_string(),
-            rest: Rest::new(url.clone(), config.answer_timeout)?,
+            rest: Rest::new(url.clone(), config.response_timeout)?,
             url,
         })
     }

@@ -9,17 +9,17 @@
 //! that is about the median of its runs, for many somewhat more than the sum of theirs.
 
 mod accuracy;
-mod change;
 mod costs;
+mod cusum;
 mod forecast;
+mod interval;
 mod level;
 mod model;
-mod noise;
-mod past;
 mod samples;
-mod slowness;
+mod speed;
 mod spread;
-mod total;
+mod sum;
+mod training;
 
 use jiff::Timestamp;
 
@@ -27,7 +27,7 @@ use crate::job::{Job, Outcome, Plan, Remaining, Status};
 pub use accuracy::{EstimateLog, Familiarity, MARKS, Score};
 use forecast::Forecast;
 pub use model::CostModel;
-pub use past::PastRun;
+pub use training::PastRun;
 
 /// The most that is shown of a job that has not ended.
 const MAX_SHARE: f64 = 0.999;
@@ -70,9 +70,9 @@ impl Estimate {
             return Self::default();
         };
         let elapsed = now.duration_since(started_at).as_secs_f64().max(0.0);
-        if let Some(verdict) = job.verdict() {
+        if let Some(socket_outcome) = job.socket_outcome() {
             // What failed stays where it is.
-            let is_done = *verdict == Outcome::Completed;
+            let is_done = *socket_outcome == Outcome::Completed;
             return Self::exact(if is_done { MAX_SHARE } else { 0.0 }, 0.0);
         }
         if job.plan().is_empty() {
@@ -136,7 +136,7 @@ impl Estimate {
     }
 
     /// What subscribers are told of it.
-    pub fn outlook(&self) -> Option<Remaining> {
+    pub fn remaining_time(&self) -> Option<Remaining> {
         Some(Remaining {
             seconds: self.remaining?,
             interval: self.low.zip(self.high),

@@ -74,10 +74,10 @@ impl Hub {
     }
 
     /// Follows a job, known or not, on behalf of many clients: what is new comes to the outlet.
-    pub fn share(&self, job: &JobId, outlet: Arc<Mailbox>) -> SharedSubscription {
+    pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
         let mut topics = self.lock();
         let topic = self.topic_in(&mut topics, job);
-        SharedSubscription::new(self.clone(), job.clone(), topic, outlet)
+        SharedSubscription::new(self.clone(), job.clone(), topic, mailbox)
     }
 
     /// Marked whenever a subscriber has come or left, and by whoever else has news for monitors.
@@ -134,7 +134,7 @@ impl Hub {
     }
 
     /// Takes a subscription's connection off the books, and a topic that nobody needs with it.
-    fn leave(&self, job: &JobId, topic: &Arc<Topic>, connection: u64) {
+    fn remove_connection(&self, job: &JobId, topic: &Arc<Topic>, connection: u64) {
         topic.connections().remove(&connection);
         self.drop_unused(job, topic);
         self.changes.send_replace(());

@@ -42,17 +42,17 @@ pub struct Job {
     ended_at: Option<Timestamp>,
     status: Status,
     error: Option<JobError>,
-    learned_from: Option<EndSource>,
+    end_source: Option<EndSource>,
     plan: Plan,
     nodes: Nodes,
     outputs: Vec<Output>,
     ahead: Option<usize>,
     reachable: bool,
-    verdict: Option<Outcome>,
-    over_at: Option<Timestamp>,
+    socket_outcome: Option<Outcome>,
+    work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
     /// The furthest share that was ever published, 0 to 1: what is shown never falls below it.
-    reached: f64,
+    highest_fraction: f64,
     seq: u64,
 }
 
@@ -68,16 +68,16 @@ impl Job {
             ended_at: None,
             status: Status::Queued,
             error: None,
-            learned_from: None,
+            end_source: None,
             plan: Plan::default(),
             nodes: Nodes::default(),
             outputs: Vec::new(),
             ahead: None,
             reachable: true,
-            verdict: None,
-            over_at: None,
+            socket_outcome: None,
+            work_done_at: None,
             report: None,
-            reached: 0.0,
+            highest_fraction: 0.0,
             seq: 0,
         }
     }
@@ -121,18 +121,18 @@ impl Job {
             }
             Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
             Event::Outputs(outputs) => self.keep(outputs),
-            Event::Over => {
-                self.over_at.get_or_insert(now);
+            Event::WorkDone => {
+                self.work_done_at.get_or_insert(now);
                 false
             }
-            Event::Ended(verdict) => {
-                let news = self.verdict.is_none();
-                self.verdict.get_or_insert(verdict);
-                self.over_at.get_or_insert(now);
+            Event::Ended(socket_outcome) => {
+                let news = self.socket_outcome.is_none();
+                self.socket_outcome.get_or_insert(socket_outcome);
+                self.work_done_at.get_or_insert(now);
                 news
             }
             Event::History(history) => self.read(history, now),
-            Event::Vanished(absence) => self.vanish(absence, now),
+            Event::Vanished(reason) => self.vanish(reason, now),
             Event::Reachable(reachable) => {
                 let news = self.reachable != reachable;
                 self.reachable = reachable;
@@ -154,8 +154,8 @@ impl Job {
 
     /// A node is at work: it was not the end of this job that was heard, unless it said how.
     fn go_on(&mut self) {
-        if self.verdict.is_none() {
-            self.over_at = None;
+        if self.socket_outcome.is_none() {
+            self.work_done_at = None;
         }
     }
 
@@ -176,29 +176,29 @@ impl Job {
             true => Outcome::Completed,
             false => Outcome::Failed(JobError::without_outputs()),
         };
-        let verdict = history
+        let socket_outcome = history
             .messages
-            .or(self.verdict.take())
+            .or(self.socket_outcome.take())
             .or(history.word)
             .unwrap_or_else(by_outputs);
         self.keep(history.outputs);
-        self.end(verdict, EndSource::History, now)
+        self.end(socket_outcome, EndSource::History, now)
     }
 
-    fn vanish(&mut self, absence: Reason, now: Timestamp) -> bool {
-        let (verdict, source) = match (self.verdict.take(), absence) {
+    fn vanish(&mut self, reason: Reason, now: Timestamp) -> bool {
+        let (socket_outcome, source) = match (self.socket_outcome.take(), reason) {
             (Some(heard), _) => (heard, EndSource::Ws),
             (None, Reason::Deleted) => (Outcome::Cancelled, EndSource::Queue),
             (None, Reason::Forgotten) => (Outcome::Failed(JobError::lost()), EndSource::Queue),
         };
-        self.end(verdict, source, now)
+        self.end(socket_outcome, source, now)
     }
 
     fn take(&mut self, mut report: Report, now: Timestamp) -> bool {
         if report.status != Status::Queued {
             self.start(now);
         }
-        let verdict = match report.status {
+        let socket_outcome = match report.status {
             Status::Queued | Status::Processing => None,
             Status::Completed => Some(Outcome::Completed),
             Status::Failed => Some(Outcome::Failed(JobError::reported(report.error.as_deref()))),
@@ -209,14 +209,14 @@ impl Job {
             report.output_path = report.output_path.or(before.output_path);
         }
         self.report = Some((report, now));
-        if let Some(verdict) = verdict {
-            self.end(verdict, EndSource::Producer, now);
+        if let Some(socket_outcome) = socket_outcome {
+            self.end(socket_outcome, EndSource::Producer, now);
         }
         true
     }
 
-    fn end(&mut self, verdict: Outcome, source: EndSource, now: Timestamp) -> bool {
-        self.status = match verdict {
+    fn end(&mut self, socket_outcome: Outcome, source: EndSource, now: Timestamp) -> bool {
+        self.status = match socket_outcome {
             Outcome::Completed => Status::Completed,
             Outcome::Cancelled => Status::Cancelled,
             Outcome::Failed(error) => {
@@ -231,8 +231,8 @@ impl Job {
         };
         self.nodes.close(nodes_end, now);
         self.ended_at = Some(now);
-        self.over_at.get_or_insert(now);
-        self.learned_from = Some(source);
+        self.work_done_at.get_or_insert(now);
+        self.end_source = Some(source);
         self.ahead = None;
         true
     }
@@ -271,8 +271,8 @@ impl Job {
     }
 
     /// Where its end was learned.
-    pub fn learned_from(&self) -> Option<EndSource> {
-        self.learned_from
+    pub fn end_source(&self) -> Option<EndSource> {
+        self.end_source
     }
 
     /// When it was registered.
@@ -291,8 +291,8 @@ impl Job {
     }
 
     /// When its work was over: its end was heard, while its outputs were perhaps still to be read.
-    pub fn over_at(&self) -> Option<Timestamp> {
-        self.over_at
+    pub fn work_done_at(&self) -> Option<Timestamp> {
+        self.work_done_at
     }
 
     /// What its nodes' runs came to once it is over, in the order of their starts.
@@ -302,11 +302,13 @@ impl Job {
     /// does after its last node is no other node's.
     pub fn runs(&self) -> Vec<NodeRun<'_>> {
         let mut runs = self.nodes.timeline();
-        let Some(over_at) = self.over_at else {
+        let Some(work_done_at) = self.work_done_at else {
             return runs;
         };
         for run in &mut runs {
-            let end = run.ended_at.map_or(over_at, |end| end.min(over_at));
+            let end = run
+                .ended_at
+                .map_or(work_done_at, |end| end.min(work_done_at));
             run.ended_at = Some(end);
         }
         let counts = self.nodes.counts(&self.plan);
@@ -315,7 +317,7 @@ impl Job {
             && are_all_heard
             && let Some(last) = runs.iter_mut().max_by_key(|run| run.ended_at)
         {
-            last.ended_at = Some(over_at);
+            last.ended_at = Some(work_done_at);
         }
         runs
     }
@@ -332,12 +334,12 @@ impl Job {
 
     /// Whether its end was heard on the socket, while its outputs are not yet read.
     pub fn is_ending(&self) -> bool {
-        self.verdict.is_some() && !self.status.is_final()
+        self.socket_outcome.is_some() && !self.status.is_final()
     }
 
     /// How it ended, as heard on the socket.
-    pub fn verdict(&self) -> Option<&Outcome> {
-        self.verdict.as_ref()
+    pub fn socket_outcome(&self) -> Option<&Outcome> {
+        self.socket_outcome.as_ref()
     }
 
     /// The number of the state that was published last.

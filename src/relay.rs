@@ -96,7 +96,7 @@ impl Relay {
 
     /// Follows a job, known or not, for many clients: its publications come to the mailbox.
     pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
-        self.0.tracker.hub.share(job, mailbox)
+        self.0.tracker.hub.subscribe_shared(job, mailbox)
     }
 
     /// The newest preview image of a job.

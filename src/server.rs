@@ -26,7 +26,7 @@ pub use tls::TlsError;
 use crate::auth::{KeysError, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{MonitorFeed, Prepared, SessionContext, Shards, monitor};
+use crate::session::{Monitor, SessionContext, ShardPool};
 use security::Security;
 use tls::Tls;
 
@@ -70,9 +70,8 @@ struct ServerState {
     verifier: Arc<Verifier>,
     security: Arc<Security>,
     tls: Option<Arc<Tls>>,
-    /// What sessions share.
-    session: SessionContext,
-    shards: Shards,
+    shards: ShardPool,
+    monitor: Monitor,
     /// Connections that have come and gone, or were handed over.
     served: Arc<watch::Sender<u64>>,
     stop: CancellationToken,
@@ -90,30 +89,28 @@ impl Server {
         let verifier = Arc::new(Verifier::load(&config.access)?);
         let security = Security::new(&config, verifier.clone(), address);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
-        let threads = Prepared::new(config.fan_out_threads)?;
         let session = SessionContext {
             relay: relay.clone(),
             config: Arc::new(config),
             verifier: verifier.clone(),
-            monitor: MonitorFeed::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let shards = threads.shards();
-        threads.start(&session)?;
+        let shards = ShardPool::start(session.config.fan_out_threads, &session)?;
+        let monitor = Monitor::new(session.clone());
         let state = ServerState {
             relay,
-            config: session.config.clone(),
+            config: session.config,
             verifier,
             security: Arc::new(security),
             tls: tls.map(Arc::new),
             shards,
+            monitor,
             served: Arc::default(),
-            stop: session.stop.clone(),
-            tasks: session.tasks.clone(),
-            session,
+            stop: session.stop,
+            tasks: session.tasks,
         };
-        state.tasks.spawn(monitor::watch(state.session.clone()));
+        state.tasks.spawn(state.monitor.clone().run());
         state.tasks.spawn(trim_memory::trim_memory(state.clone()));
         state.tasks.spawn(refresh(state.clone()));
         state.tasks.spawn(state.clone().accept(listener));

@@ -2,7 +2,7 @@
 //! nothing grows beyond its bound.
 #![no_main]
 
-use comfy_relay::session::fuzzing::{Client, MAX_MESSAGE, hear, translate};
+use comfy_relay::session::fuzzing::{ScriptedClient, MAX_MESSAGE, read, translate};
 use comfy_relay_fuzz::client::Case;
 use libfuzzer_sys::fuzz_target;
 
@@ -20,21 +20,21 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let (early, pieces) = case.pieces();
-    let whole = Client {
+    let whole = ScriptedClient {
         early: &[],
         pieces: &[&case.bytes],
         deflates: case.deflates,
         is_slow: false,
     };
-    let cut = Client {
+    let cut = ScriptedClient {
         early,
         pieces: &pieces,
         is_slow: case.is_slow,
         ..whole
     };
 
-    let heard = hear(whole);
-    assert_eq!(heard, hear(cut), "it matters how the bytes are cut");
+    let heard = read(whole);
+    assert_eq!(heard, read(cut), "it matters how the bytes are cut");
     assert!(
         heard
             .messages

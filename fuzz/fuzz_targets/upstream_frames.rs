@@ -91,7 +91,7 @@ fn events(step: &str) -> Vec<Event> {
         'r' => return vec![Event::Reachable(rest != "0")],
         _ => match Message::parse(step, VIEW) {
             Message::Prompt { event, .. } => return vec![event],
-            Message::PromptEnded { .. } => return vec![Event::Over],
+            Message::PromptEnded { .. } => return vec![Event::WorkDone],
             Message::Status { .. } | Message::Ignored | Message::Unknown => {}
         },
     }
@@ -100,7 +100,7 @@ fn events(step: &str) -> Vec<Event> {
 
 fn publish(job: &mut Job, model: &CostModel, now: Timestamp) -> Progress {
     let estimate = Estimate::of(job, model, now);
-    job.publish(estimate.fraction, estimate.outlook(), now)
+    job.publish(estimate.fraction, estimate.remaining_time(), now)
 }
 
 fn compare(before: &Progress, after: &Progress) {

@@ -1,4 +1,4 @@
-//! The relay as the other commands see it: over HTTP and WebSocket, like any client.
+//! [`ApiClient`]: the other commands use the relay over HTTP and WebSocket, as any client does.
 
 use anyhow::{Context, anyhow, bail};
 use hyper::header;
@@ -8,17 +8,17 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use url::Url;
 
-use crate::config::Secret;
+use crate::config::{Secret, comfyui_url};
 
-/// Where the relay is.
+/// A client of a relay, set up by flags.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ApiClient {
     /// The relay's address
-    #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = super::serve::comfyui_url, value_name = "URL")]
+    #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = comfyui_url, value_name = "URL")]
     relay: Url,
 
-    /// The token, where the relay wants one; better in the environment, where nobody sees it in a list
-    /// of processes
+    /// The token, if the relay requires one. Better set in the environment: a list of processes shows
+    /// flags
     #[arg(
         id = "relay_token",
         long = "token",
@@ -29,7 +29,7 @@ pub(super) struct ApiClient {
     token: Option<Secret>,
 }
 
-/// What a relay answers to a job that it takes.
+/// The relay's response to a job that it accepts.
 #[derive(Debug, Deserialize)]
 pub(super) struct SubmitResponse {
     pub(super) job_id: String,
@@ -39,7 +39,7 @@ pub(super) struct SubmitResponse {
     pub(super) ignored: Vec<Value>,
 }
 
-/// A message of a job's socket, as far as it is shown here.
+/// The fields of a message on a job's socket that are shown.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct JobMessage {
     pub(super) r#type: String,
@@ -66,45 +66,48 @@ impl ApiClient {
 
     /// The request for a job's socket.
     pub(super) fn socket(&self, job: &str) -> anyhow::Result<Request> {
-        let mut url = self.at(&format!("ws/{job}"));
-        // A change between these schemes is always allowed.
+        let mut url = self.url_of(&format!("ws/{job}"));
+        // A change from http to ws is always allowed.
         let _ = url.set_scheme("ws");
         let mut request = url.as_str().into_client_request()?;
         if let Some(token) = &self.token {
             let value = format!("Bearer {}", token.expose()).parse();
-            let value = value.map_err(|_| anyhow!("the token is none (--token, RELAY_TOKEN)"))?;
+            let value = value.map_err(|_| {
+                anyhow!("the token cannot be sent in a header (--token, RELAY_TOKEN)")
+            })?;
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         Ok(request)
     }
 
-    /// Hands in a job.
+    /// Submits a job.
     pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<SubmitResponse> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let mut request = client.post(self.at("api/anime/jobs")).json(job);
+        let mut request = client.post(self.url_of("api/anime/jobs")).json(job);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.with_context(|| {
             format!(
-                "the relay at {} does not answer (--relay, RELAY_URL)",
+                "the relay at {} does not respond (--relay, RELAY_URL)",
                 self.relay
             )
         })?;
         let status = response.status();
-        let answer: Value = response
+        let body: Value = response
             .json()
             .await
-            .context("the answer is not that of a comfy-relay")?;
+            .context("the response is not from a comfy-relay")?;
         if !status.is_success() {
-            let error = &answer["error"];
-            let word = |key| error[key].as_str().unwrap_or_default();
-            bail!("{} ({})", word("message"), word("code"));
+            let error = &body["error"];
+            let text = |key| error[key].as_str().unwrap_or_default();
+            bail!("{} ({})", text("message"), text("code"));
         }
-        serde_json::from_value(answer).context("the answer is not that of a comfy-relay")
+        serde_json::from_value(body).context("the response is not from a comfy-relay")
     }
 
-    fn at(&self, path: &str) -> Url {
+    /// The URL of `path` on the relay, which may itself be served under a path.
+    fn url_of(&self, path: &str) -> Url {
         let mut url = self.relay.clone();
         let folder = self.relay.path().trim_end_matches('/');
         url.set_path(&format!("{folder}/{path}"));

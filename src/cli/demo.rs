@@ -1,3 +1,5 @@
+//! `comfy-relay demo`: a relay before a replayed ComfyUI, with jobs of its own.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,10 +12,11 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::api_client::ApiClient;
-use super::options::access::keep_private;
+use super::exit_code::WrongSetting;
+use super::options::access::require_loopback;
 use super::progress_bar::JobBar;
+use super::shutdown_signal::shutdown_signal;
 use super::watch::{WatchResult, follow};
-use super::{WrongSetting, asked_to_stop};
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::job::JobId;
 use crate::recording::Recording;
@@ -21,10 +24,10 @@ use crate::relay::{Relay, Submission};
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use crate::server::Server;
 
-/// How many jobs are open at a time: one that runs and one that waits.
+/// How many jobs are open at a time: one running and one queued.
 const OPEN_JOBS: usize = 2;
 
-/// See the relay at work, without ComfyUI, database or network
+/// Try the relay without ComfyUI, database or network
 ///
 /// Plays recordings of a real ComfyUI server on loopback, submits jobs to it through a relay, again
 /// and again, and shows their progress here and on a page.
@@ -34,11 +37,11 @@ pub(super) struct DemoArgs {
     #[arg(long)]
     once: bool,
 
-    /// How many times faster than it was recorded
-    #[arg(long, default_value = "1", value_parser = super::replay::factor, value_name = "FACTOR")]
+    /// How many times as fast as it was recorded
+    #[arg(long, default_value = "1", value_parser = super::replay::parse_speed, value_name = "FACTOR")]
     speed: f64,
 
-    /// The address to listen on; any free port where this one is taken
+    /// The address to listen on; any free port if this one is taken
     #[arg(
         long,
         env = "LISTEN",
@@ -48,7 +51,7 @@ pub(super) struct DemoArgs {
     listen: SocketAddr,
 }
 
-/// Recordings that are part of the program: name, `meta.json`, `ws.jsonl`, `http.jsonl`.
+/// The recordings that are compiled into the program: name, `meta.json`, `ws.jsonl`, `http.jsonl`.
 macro_rules! recordings {
     ($($name:literal),* $(,)?) => {
         [$((
@@ -69,14 +72,14 @@ const RECORDINGS: [(&str, &str, &str, &str); 6] = recordings![
     "0.8.0/12-animated-video",
 ];
 
-/// A job that the demo submits: what to call it, and its graph.
+/// A workflow that the demo submits.
 struct Sample {
     name: String,
     graph: Map<String, Value>,
 }
 
 pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    keep_private(args.listen, "the demo is for this machine alone").map_err(WrongSetting)?;
+    require_loopback(args.listen, "the demo only listens on loopback").map_err(WrongSetting)?;
     let recordings = read_recordings()?;
     let samples: Vec<Sample> = recordings
         .iter()
@@ -93,7 +96,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     };
     let comfyui = Replay::start(comfyui, recordings, options);
     let comfy = ComfyConfig {
-        urls: vec![Url::parse(&comfyui.url()).context("the replay has no address")?],
+        urls: vec![Url::parse(&comfyui.url()).context("cannot use the address of the replay")?],
         ..ComfyConfig::default()
     };
     let listener = match TcpListener::bind(args.listen).await {
@@ -114,18 +117,18 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     relay.connected().await;
     let client = ApiClient::new(Url::parse(&page)?);
-    let shown = tokio::select! {
-        shown = show(&relay, &client, &samples, args.once) => shown,
-        () = asked_to_stop() => Ok(ExitCode::SUCCESS),
+    let result = tokio::select! {
+        result = run_jobs(&relay, &client, &samples, args.once) => result,
+        () = shutdown_signal() => Ok(ExitCode::SUCCESS),
     };
     server.shutdown().await;
     relay.shutdown().await;
     comfyui.shutdown().await;
-    shown
+    result
 }
 
-/// Submits the samples in turn, and shows each job to its end.
-async fn show(
+/// Submits the samples in turn, and shows each job until its end.
+async fn run_jobs(
     relay: &Relay,
     client: &ApiClient,
     samples: &[Sample],
@@ -134,7 +137,7 @@ async fn show(
     let bars = MultiProgress::new();
     let mut open = JoinSet::new();
     for (number, sample) in (1..).zip(samples.iter().cycle()) {
-        let job_id = JobId::parse(&format!("demo-{number}")).context("no job id")?;
+        let job_id = JobId::parse(&format!("demo-{number}")).context("cannot make a job id")?;
         let mut bar = JobBar::new(&sample.name, bars.add(ProgressBar::new(100)));
         let work = Submission::Graph(sample.graph.clone());
         relay
@@ -146,7 +149,7 @@ async fn show(
             if let Some(followed) = open.join_next().await
                 && let WatchResult::Refused(reason) | WatchResult::Lost(reason) = followed?
             {
-                anyhow::bail!("a job of the demo could not be followed: {reason}");
+                anyhow::bail!("cannot follow a job of the demo: {reason}");
             }
         }
         if once {
@@ -158,8 +161,8 @@ async fn show(
 
 fn read_recordings() -> anyhow::Result<Vec<Arc<Recording>>> {
     let read = RECORDINGS.iter().map(|(name, meta, ws, http)| {
-        let recording =
-            Recording::parse(meta, ws, http).with_context(|| format!("the recording {name}"))?;
+        let recording = Recording::parse(meta, ws, http)
+            .with_context(|| format!("cannot read the recording {name}"))?;
         Ok(Arc::new(recording))
     });
     read.collect()

@@ -1,55 +1,48 @@
-//! How many files the program may have open: every connection is one.
+//! Raises the limit of open file descriptors, of which every connection takes one, and warns before it is reached.
 
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::time::sleep;
 
-/// How often they are counted.
+/// How often open file descriptors are counted.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Raises the limit to what the system allows at the most, and says what that is. `None` where nobody can
-/// tell.
+/// Raises the limit to the highest that the system allows (the hard limit), and returns it; `None` if it cannot be
+/// read.
 pub(super) fn raise_limit() -> Option<u64> {
-    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok(limits) => limits,
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    let limit = match raised {
+        Ok(limit) => limit,
         Err(error) => {
-            tracing::warn!(%error, "cannot tell how many files may be open");
-            return None;
-        }
-    };
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(error) => {
-            tracing::warn!(soft, hard, %error, "cannot raise the limit of open files");
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            let (soft, _hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).ok()?;
             soft
         }
     };
-    tracing::info!("{limit} files may be open, each connection is one");
+    tracing::info!("at most {limit} files can be open; every connection is one");
     Some(limit)
 }
 
-/// Warns when most of the files that may be open are.
+/// Logs a warning whenever nine tenths of the limit are in use.
 pub(super) async fn watch(limit: u64) {
-    let mut is_told = false;
+    let mut is_warned = false;
     loop {
         let counted = tokio::task::spawn_blocking(count_open).await;
-        // Where no file can be opened any more, none can be counted.
+        // Counting needs a file descriptor itself: if it fails, they are all in use.
         let open = counted.ok().flatten().unwrap_or(limit);
         let is_near = open >= limit / 10 * 9;
-        if is_near && !is_told {
+        if is_near && !is_warned {
             tracing::warn!(
-                open,
-                limit,
-                "soon no file can be opened and no connection be accepted; raise the limit (ulimit -n)"
+                "{open} of {limit} file descriptors in use; raise the limit (ulimit -n) or new connections will be refused"
             );
         }
-        is_told = is_near;
+        is_warned = is_near;
         sleep(INTERVAL).await;
     }
 }
 
-/// `None` where the folder cannot be opened. Systems without it have no files open.
+/// How many file descriptors are open; `None` if the folder that lists them cannot be opened. Systems without that
+/// folder are never warned about.
 fn count_open() -> Option<u64> {
     match std::fs::read_dir("/dev/fd") {
         Ok(open) => Some(open.count() as u64),

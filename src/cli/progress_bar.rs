@@ -1,13 +1,15 @@
+//! [`JobBar`]: a job's progress in the terminal.
+
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::api_client::JobMessage;
 
-/// How often the bar moves on its own, so that one sees that it lives.
-const SPIN: Duration = Duration::from_millis(120);
+/// How often the spinner turns, which shows that the program is alive.
+const SPIN_INTERVAL: Duration = Duration::from_millis(120);
 
-/// A job's progress in the terminal: a bar where there is one, else a line for each change.
+/// A job's progress: a bar if the output is a terminal, otherwise a line for each change.
 #[derive(Debug)]
 pub(super) struct JobBar {
     bar: ProgressBar,
@@ -25,7 +27,7 @@ impl JobBar {
         bar.set_length(100);
         bar.set_style(style);
         bar.set_prefix(name.to_owned());
-        bar.enable_steady_tick(SPIN);
+        bar.enable_steady_tick(SPIN_INTERVAL);
         Self {
             bar,
             name: name.to_owned(),
@@ -33,8 +35,8 @@ impl JobBar {
         }
     }
 
-    /// Shows a `progress` message.
-    pub(super) fn show(&mut self, message: &JobMessage) {
+    /// Draws a `progress` message.
+    pub(super) fn update(&mut self, message: &JobMessage) {
         let line = match message.estimated_remaining {
             Some(seconds) if message.status == "processing" => {
                 format!("{}, about {} left", message.message, duration(seconds))
@@ -50,7 +52,7 @@ impl JobBar {
         self.last_line = message.message.clone();
     }
 
-    /// Leaves the job's end on the screen.
+    /// Draws the job's final message, which stays on the screen.
     pub(super) fn finish(&self, message: &JobMessage) {
         let details = [message.error.as_deref(), message.output_path.as_deref()];
         let mut line = message.message.clone();
@@ -67,7 +69,7 @@ impl JobBar {
     }
 }
 
-/// A duration as people say it.
+/// A duration in the units that people use.
 fn duration(seconds: u64) -> String {
     match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
@@ -81,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_well() {
-        let told: Vec<String> = [7, 61, 7_322].into_iter().map(duration).collect();
-        assert_eq!(told, ["7 s", "1 min 01 s", "2 h 02 min"]);
+    fn durations_are_shown_in_hours_minutes_and_seconds() {
+        let texts: Vec<String> = [7, 61, 7_322].into_iter().map(duration).collect();
+        assert_eq!(texts, ["7 s", "1 min 01 s", "2 h 02 min"]);
     }
 }

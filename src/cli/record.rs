@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+//! `comfy-relay record`: records a ComfyUI server while it runs workflows.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,23 +15,24 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
-use tokio_tungstenite::tungstenite::Message as Wire;
+use tokio_tungstenite::tungstenite::Message as WebSocketMessage;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use url::Url;
 use uuid::Uuid;
 
 use crate::comfy::{HistoryEntry, Message};
+use crate::config::comfyui_url;
 use crate::job::{Event, Outcome};
 use crate::recording::{Exchange, FrameKind, Meta, RecordedFrame, RecordedOutcome, Recording};
 use crate::workflow;
 
-/// How often the queue is looked at, as in the recordings that come with the program.
+/// How often the queue is read, as in the recordings that come with the program.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often the history is read once a prompt has ended.
 const HISTORY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the server is listened to after the last prompt: what it says of the end comes late.
+/// How long recording goes on after the last prompt: ComfyUI sends its last messages late.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The name of the one socket in a recording.
@@ -42,7 +44,7 @@ const SOCKET: &str = "main";
 /// and with its time, to a folder that "comfy-relay replay" can serve.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecordArgs {
-    /// Workflows in API format, to be submitted in this order
+    /// Workflows in API format, submitted in this order
     #[arg(required = true, value_name = "FILE")]
     workflows: Vec<PathBuf>,
 
@@ -51,7 +53,13 @@ pub(super) struct RecordArgs {
     out: PathBuf,
 
     /// The ComfyUI server
-    #[arg(long, env = "COMFYUI_URL", default_value = "http://127.0.0.1:8188", value_parser = super::serve::comfyui_url, value_name = "URL")]
+    #[arg(
+        long,
+        env = "COMFYUI_URL",
+        default_value = "http://127.0.0.1:8188",
+        value_parser = comfyui_url,
+        value_name = "URL"
+    )]
     comfyui_url: Url,
 
     /// What the recording shows, in a sentence
@@ -70,8 +78,16 @@ struct RecordingSession {
     began: Instant,
     frames: Arc<Mutex<Vec<RecordedFrame>>>,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
-    /// Told when the socket says that a prompt has ended.
+    /// Notified when the socket announces the end of a prompt.
     ended: Arc<Notify>,
+}
+
+/// A recorded prompt that ComfyUI accepted.
+struct RecordedPromptEnd {
+    prompt_id: String,
+    outcome: RecordedOutcome,
+    /// Seconds from submission to the entry in the history.
+    seconds: Option<f64>,
 }
 
 pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
@@ -83,7 +99,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         .await;
     if stats.status != Some(200) {
         bail!(
-            "ComfyUI at {} does not answer (--comfyui-url, COMFYUI_URL)",
+            "ComfyUI at {} does not respond (--comfyui-url, COMFYUI_URL)",
             session.base
         );
     }
@@ -92,50 +108,33 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         .connect()
         .await
         .context("cannot open ComfyUI's socket")?;
-    let listening = session.clone().listen(socket);
+    let receiving = session.clone().record_socket(socket);
     tasks.spawn(async {
-        if let Err(error) = listening.await {
-            eprintln!("warning: the socket broke off: {error:#}");
+        if let Err(error) = receiving.await {
+            eprintln!("warning: the socket failed: {error:#}");
         }
     });
     tasks.spawn(session.clone().poll_queue());
-    let mut outcomes = Vec::new();
+    let mut ends = Vec::new();
     for (file, graph) in args.workflows.iter().zip(graphs) {
         eprintln!("recording {}", file.display());
         match session.submit(graph).await {
-            Some(prompt_id) => outcomes.push(session.follow(prompt_id).await),
-            None => eprintln!("ComfyUI refuses {}; its answer is recorded", file.display()),
+            Some(prompt_id) => ends.push(session.follow(prompt_id).await),
+            None => eprintln!(
+                "ComfyUI rejects {}; its response is recorded",
+                file.display()
+            ),
         }
     }
     tokio::time::sleep(LINGER).await;
     tasks.shutdown().await;
-    let scenario = args
-        .out
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let version = stats
-        .response
-        .pointer("/system/comfyui_version")
-        .and_then(Value::as_str);
-    let meta = Meta {
-        comfyui_version: version.unwrap_or("unknown").to_owned(),
-        scenario: scenario.unwrap_or_default(),
-        description: args.description,
-        recorded_at: recorded_at.to_string(),
-        server_flags: flags(&stats.response),
-        client_id: session.client_id.clone(),
-        prompt_ids: outcomes.iter().map(|(id, _, _)| id.clone()).collect(),
-        outcome: outcomes
-            .iter()
-            .map(|(id, outcome, _)| (id.clone(), *outcome))
-            .collect(),
-        duration_s: outcomes
-            .into_iter()
-            .map(|(id, _, seconds)| (id, seconds))
-            .collect::<BTreeMap<_, _>>(),
-        notes: Vec::new(),
-        host: Value::Null,
-    };
+    let mut meta = meta(&stats.response, &ends);
+    meta.recorded_at = recorded_at.to_string();
+    meta.client_id = session.client_id.clone();
+    meta.description = args.description;
+    if let Some(name) = args.out.file_name() {
+        meta.scenario = name.to_string_lossy().into_owned();
+    }
     let recording = Recording {
         meta,
         frames: std::mem::take(&mut lock(&session.frames)),
@@ -146,6 +145,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The graphs of workflow files.
 async fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
     let mut graphs = Vec::new();
     for file in files {
@@ -159,10 +159,27 @@ async fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
     Ok(graphs)
 }
 
-fn flags(stats: &Value) -> Vec<String> {
+/// What a server's `/system_stats` and the ends of the prompts say for `meta.json`.
+fn meta(stats: &Value, ends: &[RecordedPromptEnd]) -> Meta {
+    let version = stats
+        .pointer("/system/comfyui_version")
+        .and_then(Value::as_str);
     let argv = stats.pointer("/system/argv").and_then(Value::as_array);
     let flags = argv.into_iter().flatten().skip(1).filter_map(Value::as_str);
-    flags.map(str::to_owned).collect()
+    let id = |end: &RecordedPromptEnd| end.prompt_id.clone();
+    Meta {
+        comfyui_version: version.unwrap_or("unknown").to_owned(),
+        scenario: String::new(),
+        description: String::new(),
+        recorded_at: String::new(),
+        server_flags: flags.map(str::to_owned).collect(),
+        client_id: String::new(),
+        prompt_ids: ends.iter().map(id).collect(),
+        outcome: ends.iter().map(|end| (id(end), end.outcome)).collect(),
+        duration_s: ends.iter().map(|end| (id(end), end.seconds)).collect(),
+        notes: Vec::new(),
+        host: Value::Null,
+    }
 }
 
 impl RecordingSession {
@@ -178,34 +195,38 @@ impl RecordingSession {
         })
     }
 
-    /// Opens the socket: events of prompts that are submitted before it are lost.
+    /// Opens the socket. Must come before the first submission: events from before it are lost.
     async fn connect(&self) -> anyhow::Result<ComfySocket> {
         let path = format!("/ws?clientId={}", self.client_id);
         let mut url = self.base.join(&path)?;
-        // A change between these schemes is always allowed.
+        // A change from http to ws is always allowed.
         let _ = url.set_scheme("ws");
         let (mut socket, _) = connect_async(url.as_str()).await?;
-        self.note(FrameKind::Open { url: path });
+        self.record(FrameKind::Open { url: path });
         let flags = json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}});
-        socket.send(Wire::text(flags.to_string())).await?;
-        self.note(FrameKind::Sent(flags));
+        socket
+            .send(WebSocketMessage::text(flags.to_string()))
+            .await?;
+        self.record(FrameKind::Sent(flags));
         Ok(socket)
     }
 
-    /// Records the socket until it closes.
-    async fn listen(self, mut socket: ComfySocket) -> anyhow::Result<()> {
-        while let Some(frame) = socket.next().await {
-            match frame? {
-                Wire::Text(text) => {
-                    if tells_an_end(&text) {
+    /// Records what the socket receives until it closes.
+    async fn record_socket(self, mut socket: ComfySocket) -> anyhow::Result<()> {
+        while let Some(message) = socket.next().await {
+            match message? {
+                WebSocketMessage::Text(text) => {
+                    if announces_end(&text) {
                         self.ended.notify_one();
                     }
-                    self.note(FrameKind::Text(text.as_str().to_owned()));
+                    self.record(FrameKind::Text(text.as_str().to_owned()));
                 }
-                Wire::Binary(bytes) => self.note(FrameKind::Binary(bytes)),
-                Wire::Ping(_) | Wire::Pong(_) | Wire::Frame(_) => {}
-                Wire::Close(close) => {
-                    self.note(FrameKind::Close {
+                WebSocketMessage::Binary(bytes) => self.record(FrameKind::Binary(bytes)),
+                WebSocketMessage::Ping(_)
+                | WebSocketMessage::Pong(_)
+                | WebSocketMessage::Frame(_) => {}
+                WebSocketMessage::Close(close) => {
+                    self.record(FrameKind::Close {
                         by_client: false,
                         abrupt: false,
                         code: close.map(|close| close.code.into()),
@@ -224,52 +245,60 @@ impl RecordingSession {
         }
     }
 
-    /// Submits a graph; `None` where it is refused.
+    /// Submits a graph and returns the prompt's id; `None` if ComfyUI rejects the graph.
     async fn submit(&self, graph: Value) -> Option<String> {
         let body = json!({"prompt": graph, "client_id": self.client_id});
-        let answer = self.call(Method::POST, "/prompt", body).await;
-        Some(answer.response.get("prompt_id")?.as_str()?.to_owned())
+        let exchange = self.call(Method::POST, "/prompt", body).await;
+        Some(exchange.response.get("prompt_id")?.as_str()?.to_owned())
     }
 
-    /// Follows a prompt to its entry in the history: how it ended, and after how many seconds.
-    async fn follow(&self, prompt_id: String) -> (String, RecordedOutcome, Option<f64>) {
+    /// Waits until a prompt is in the history, or the server is gone.
+    async fn follow(&self, prompt_id: String) -> RecordedPromptEnd {
         let path = format!(
             "/history/{}",
             utf8_percent_encode(&prompt_id, NON_ALPHANUMERIC)
         );
         let began = Instant::now();
         loop {
-            // An end can be missed, for example while the socket is not open yet.
-            let heard = timeout(QUEUE_INTERVAL, self.ended.notified()).await.is_ok();
-            let answer = self.call(Method::GET, &path, Value::Null).await;
-            let entry = answer.response.get(&prompt_id).cloned();
+            // The announcement of an end can be missed: read the history without one, too.
+            let is_announced = timeout(QUEUE_INTERVAL, self.ended.notified()).await.is_ok();
+            let exchange = self.call(Method::GET, &path, Value::Null).await;
+            let entry = exchange.response.get(&prompt_id).cloned();
             match entry.and_then(|entry| HistoryEntry::read(entry, "")) {
                 Some(entry) => {
                     let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-                    return (prompt_id, outcome(entry), Some(seconds));
+                    return RecordedPromptEnd {
+                        prompt_id,
+                        outcome: outcome(entry),
+                        seconds: Some(seconds),
+                    };
                 }
-                None if answer.status.is_none() => return (prompt_id, RecordedOutcome::Lost, None),
-                None if heard => tokio::time::sleep(HISTORY_INTERVAL).await,
+                None if exchange.status.is_none() => {
+                    return RecordedPromptEnd {
+                        prompt_id,
+                        outcome: RecordedOutcome::Lost,
+                        seconds: None,
+                    };
+                }
+                None if is_announced => tokio::time::sleep(HISTORY_INTERVAL).await,
                 None => {}
             }
         }
     }
 
-    /// Makes an HTTP call and records it, whatever comes of it.
+    /// Sends an HTTP request and records the exchange, with or without a response.
     async fn call(&self, method: Method, path: &str, body: Value) -> Exchange {
         let t = self.seconds();
-        let folder = self.base.as_str().trim_end_matches('/');
-        let mut request = self
-            .client
-            .request(method.clone(), format!("{folder}{path}"));
+        let base = self.base.as_str().trim_end_matches('/');
+        let mut request = self.client.request(method.clone(), format!("{base}{path}"));
         if !body.is_null() {
             request = request.json(&body);
         }
-        let answered = async {
+        let response = async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
         };
-        let answered = answered.await;
+        let response = response.await;
         let mut exchange = Exchange {
             t,
             t_end: self.seconds(),
@@ -281,7 +310,7 @@ impl RecordingSession {
             error: None,
             response_text: None,
         };
-        match answered {
+        match response {
             Ok((status, text)) => {
                 exchange.status = Some(status);
                 match serde_json::from_str(&text) {
@@ -295,7 +324,7 @@ impl RecordingSession {
         exchange
     }
 
-    fn note(&self, kind: FrameKind) {
+    fn record(&self, kind: FrameKind) {
         let frame = RecordedFrame {
             t: self.seconds(),
             socket: SOCKET.to_owned(),
@@ -310,7 +339,8 @@ impl RecordingSession {
     }
 }
 
-fn tells_an_end(text: &str) -> bool {
+/// Whether a message of ComfyUI announces the end of a prompt.
+fn announces_end(text: &str) -> bool {
     match Message::parse(text, "") {
         Message::Prompt { event, .. } => matches!(event, Event::Ended(_)),
         Message::PromptEnded { .. } => true,
@@ -328,7 +358,7 @@ fn outcome(entry: HistoryEntry) -> RecordedOutcome {
     }
 }
 
-/// What is recorded is whole at any moment, also after a panic elsewhere.
+/// A panic leaves no frame or exchange half recorded, so that a poisoned lock can be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,3 +1,5 @@
+//! `comfy-relay replay`: serves recordings as the recorded ComfyUI.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,26 +8,26 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::asked_to_stop;
+use super::shutdown_signal::shutdown_signal;
 use crate::recording::Recording;
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 
-/// Serve recordings as the ComfyUI that they are of
+/// Serve recordings as the ComfyUI that was recorded
 ///
 /// Answers /ws, /prompt, /queue, /history, /interrupt, /view and /system_stats as the recorded server
-/// did. The first prompt that is submitted plays the first recording's first prompt, and so on; the
-/// ids of prompts and clients are rewritten to the caller's.
+/// did. The first submitted prompt plays the first recording's first prompt, and so on; the recorded
+/// ids of prompts and clients are replaced by those of the clients.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
-    /// Folders with a recording each (meta.json, ws.jsonl, http.jsonl)
+    /// Folders of one recording each (meta.json, ws.jsonl, http.jsonl)
     #[arg(required = true, value_name = "DIR")]
     recordings: Vec<PathBuf>,
 
-    /// How many times faster than it was recorded
-    #[arg(long, default_value = "1", value_parser = factor, conflicts_with = "fastest", value_name = "FACTOR")]
+    /// How many times as fast as it was recorded
+    #[arg(long, default_value = "1", value_parser = parse_speed, conflicts_with = "fastest", value_name = "FACTOR")]
     speed: f64,
 
-    /// As fast as possible, without any pauses
+    /// Play as fast as possible, without any pauses
     #[arg(long)]
     fastest: bool,
 
@@ -67,13 +69,13 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     };
     let replay = Replay::start(listener, recordings, options);
     tracing::info!("serving {}", replay.url());
-    asked_to_stop().await;
+    shutdown_signal().await;
     replay.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A factor of speed.
-pub(super) fn factor(text: &str) -> Result<f64, String> {
+/// Reads a factor of speed.
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (0.01..=10_000.0).contains(&factor) => Ok(factor),
         _ => Err("expected a number from 0.01 to 10000".to_owned()),

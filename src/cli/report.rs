@@ -1,35 +1,27 @@
-mod baseline;
-mod picture;
-mod score;
-mod tape;
-mod trial;
-
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::recording::Recording;
-use score::Table;
-use trial::{LeftOut, Trial};
+use crate::evaluation::{Evaluation, LEGEND, LeftOut, ScoreTable, draw, read_recordings};
 
 /// Measure progress and remaining time on recordings
 ///
-/// Replays recordings in the order in which they were made, learning as it goes, or with
-/// --leave-one-out each by what all the others tell: no job is estimated from itself. Prints how far
-/// each algorithm was off: ours, and those that other clients of ComfyUI use. Only jobs that completed,
-/// and whose start and end were both heard, are scored. A workflow is known where what was learned has
-/// one with the same nodes, completed on the same version of ComfyUI.
+/// Replays recordings in the order in which they were made and learns from each job for the next; with
+/// --leave-one-out each is estimated from all the others, so that no job is estimated from itself.
+/// Prints the errors of the relay's estimates and of the methods that other ComfyUI clients use. Only
+/// jobs that completed, with their start and their end in the recording, are scored. A workflow is
+/// known if one with the same nodes was learned before on the same version of ComfyUI.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ReportArgs {
     /// Folders with recordings; also folders of such folders
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
 
-    /// Score each recording, or each job, by what was learned from all the others
+    /// Estimate each recording, or each job, from all the others
     ///
-    /// Nothing of it is learned itself. The later ones are learned first, then the earlier ones: so what is
-    /// believed of the machine's speed is what was so just before.
+    /// The later ones are learned first, then the earlier ones, so that the newest evidence of the
+    /// machine's speed is from just before the job.
     #[arg(
         long,
         value_name = "WHAT",
@@ -39,84 +31,40 @@ pub(super) struct Args {
     )]
     leave_one_out: Option<LeftOut>,
 
-    /// Draw predicted against true remaining time into this file
+    /// Plot predicted against true remaining time into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// Print a line for each job, too
+    /// Also print a line for each job
     #[arg(long)]
     jobs: bool,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let recordings = read(&args.dirs)?;
-    let trial = match args.leave_one_out {
-        Some(what) => Trial::leave_one_out(what, &recordings),
-        None => Trial::in_order(&recordings),
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let recordings = read_recordings(&args.dirs)?;
+    let evaluation = match args.leave_one_out {
+        Some(what) => Evaluation::leave_one_out(what, &recordings),
+        None => Evaluation::in_order(&recordings),
     };
     if args.jobs {
-        for job in &trial.jobs {
+        for job in &evaluation.jobs {
             println!("{job}");
         }
         println!();
     }
     for (title, is_known) in [("known workflows", true), ("first-time workflows", false)] {
-        let jobs: Vec<_> = trial
+        let jobs: Vec<_> = evaluation
             .jobs
             .iter()
             .filter(|job| job.is_known == is_known)
             .collect();
         println!("{title}: {} jobs", jobs.len());
-        println!("{}", Table::of(&jobs));
+        println!("{}", ScoreTable::of(&jobs));
     }
-    println!("{}", score::LEGEND);
+    println!("{LEGEND}");
     if let Some(file) = &args.svg {
-        std::fs::write(file, picture::draw(&trial.jobs))
+        std::fs::write(file, draw(&evaluation.jobs))
             .with_context(|| format!("cannot write {} (--svg)", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
-
-/// The recordings in and below the folders, the oldest first.
-fn read(dirs: &[PathBuf]) -> anyhow::Result<Vec<Recording>> {
-    let mut found = Vec::new();
-    for dir in dirs {
-        let before = found.len();
-        find(dir, &mut found).with_context(|| format!("cannot list {}", dir.display()))?;
-        anyhow::ensure!(
-            found.len() > before,
-            "{} holds no recording: a recording is a folder with meta.json, ws.jsonl and http.jsonl",
-            dir.display()
-        );
-    }
-    found.sort();
-    found.dedup();
-    let recordings = found.iter().map(|dir| Recording::read(dir));
-    let mut recordings = recordings.collect::<Result<Vec<_>, _>>()?;
-    recordings.sort_by(|a, b| {
-        let key = |recording: &Recording| {
-            let meta = &recording.meta;
-            let at: Option<jiff::Timestamp> = meta.recorded_at.parse().ok();
-            (at, meta.scenario.clone())
-        };
-        key(a).cmp(&key(b))
-    });
-    Ok(recordings)
-}
-
-fn find(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    if dir.join("meta.json").is_file() {
-        found.push(dir.to_owned());
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find(&path, found)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

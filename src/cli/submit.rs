@@ -1,3 +1,5 @@
+//! `comfy-relay submit`: submits a workflow through the relay.
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -5,28 +7,28 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::api_client::ApiClient;
-use super::watch::{job_id, watch};
+use super::watch::{parse_job_id, watch};
 use crate::job::JobId;
 use crate::workflow;
 
 /// Submit a workflow to ComfyUI through the relay
 ///
-/// Prints the job's id. Follow it with "comfy-relay watch JOB", or at once with --watch.
+/// Prints the job's id. Watch the job with "comfy-relay watch JOB", or at once with --watch.
 #[derive(Debug, clap::Args)]
 pub(super) struct SubmitArgs {
     /// A file in API format, or the name of a workflow in the relay's folder
     #[arg(value_name = "FILE|NAME")]
     workflow: String,
 
-    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be given again
-    #[arg(long = "param", short = 'p', value_parser = param, value_name = "NODE.INPUT=VALUE")]
+    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be repeated
+    #[arg(long = "param", short = 'p', value_parser = parse_param, value_name = "NODE.INPUT=VALUE")]
     params: Vec<(String, Value)>,
 
-    /// The job's id; one is made where none is given
-    #[arg(long, value_parser = job_id, value_name = "ID")]
+    /// The job's id; a new one by default
+    #[arg(long, value_parser = parse_job_id, value_name = "ID")]
     job_id: Option<JobId>,
 
-    /// The ComfyUI server to use, where the relay has several
+    /// The ComfyUI server to use, if the relay has several
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
 
@@ -46,20 +48,20 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         "params": params,
         "backend": args.backend,
     });
-    let accepted = args.relay.submit(&job).await?;
-    for ignored in &accepted.ignored {
+    let submitted = args.relay.submit(&job).await?;
+    for ignored in &submitted.ignored {
         eprintln!("warning: ComfyUI ignores an output: {ignored}");
     }
     if args.watch {
-        let job = JobId::parse(&accepted.job_id).context("the relay answers with no job id")?;
+        let job = JobId::parse(&submitted.job_id).context("the relay's response has no job id")?;
         return watch(&args.relay, &job, false).await;
     }
-    println!("{}", accepted.job_id);
-    eprintln!("prompt {} on {}", accepted.prompt_id, accepted.backend);
+    println!("{}", submitted.job_id);
+    eprintln!("prompt {} on {}", submitted.prompt_id, submitted.backend);
     Ok(ExitCode::SUCCESS)
 }
 
-/// The graph of a file, or a name for the relay.
+/// The graph in a file, or the name of a workflow in the relay's folder.
 async fn read(workflow: &str) -> anyhow::Result<Value> {
     let looks_like_a_path = workflow.contains('/') || Path::new(workflow).exists();
     if !looks_like_a_path {
@@ -72,8 +74,8 @@ async fn read(workflow: &str) -> anyhow::Result<Value> {
     Ok(Value::Object(graph))
 }
 
-/// A value is JSON where it can be, and else a text.
-fn param(text: &str) -> Result<(String, Value), String> {
+/// Reads `NODE.INPUT=VALUE`; a value that is not JSON is a string.
+fn parse_param(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text
         .split_once('=')
         .ok_or("expected NODE.INPUT=VALUE, such as 3.seed=7")?;

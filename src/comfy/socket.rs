@@ -91,7 +91,7 @@ impl Socket {
         loop {
             let given_up = self
                 .unanswered_since
-                .map(|since| since + self.config.pong_patience);
+                .map(|since| since + self.config.pong_timeout);
             tokio::select! {
                 // What has come is heard before the line is called dead, however late we are.
                 biased;
@@ -115,7 +115,7 @@ impl Socket {
                 _ = self.ping.tick() => {
                     self.unanswered_since.get_or_insert_with(Instant::now);
                     // A line that takes nothing is as dead as one that brings nothing.
-                    let sent = timeout(self.config.pong_patience, stream.send(Frame::Ping(Bytes::new())));
+                    let sent = timeout(self.config.pong_timeout, stream.send(Frame::Ping(Bytes::new())));
                     match sent.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return self.lose(error.to_string()),
@@ -160,7 +160,7 @@ impl Socket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let dialled = timeout(self.config.dial_timeout, async {
+        let dialled = timeout(self.config.connect_timeout, async {
             let dialling = connect_async_with_config(self.url.as_str(), Some(config), true);
             let (mut stream, _) = dialling.await?;
             stream.send(Frame::text(FLAGS)).await?;

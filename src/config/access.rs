@@ -1,108 +1,130 @@
-//! Who is let in, and how many of them.
+//! [`AccessConfig`]: which clients may use the relay, and over which connections.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use ipnet::IpNet;
 use url::Url;
 
-/// Who is let in.
-#[derive(Debug, Clone, Default)]
+use super::secret::Secret;
+
+/// Which clients may use the relay.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Access")]
 pub struct AccessConfig {
-    /// What tokens are checked with; `None` lets everybody do everything.
+    /// What tokens are verified with; `None` allows every client everything, without a token.
+    #[arg(skip)]
     pub keys: Option<KeySource>,
-    /// What the `aud` of every token must hold; `None` for no matter what.
+
+    /// The value that the aud claim of every token must contain
+    #[arg(
+        long = "auth-audience",
+        env = "AUTH_AUDIENCE",
+        value_parser = NonEmptyStringValueParser::new(),
+        value_name = "NAME"
+    )]
     pub audience: Option<String>,
-    /// What the `iss` of every token must be; `None` for no matter what.
+
+    /// The value that the iss claim of every token must have
+    #[arg(
+        long = "auth-issuer",
+        env = "AUTH_ISSUER",
+        value_parser = NonEmptyStringValueParser::new(),
+        value_name = "NAME"
+    )]
     pub issuer: Option<String>,
+
     /// Which web pages may use the relay.
+    #[arg(skip)]
     pub origins: Origins,
-    /// The proxies that are believed when they say on whose behalf they ask.
+
+    /// Proxies whose Forwarded and X-Forwarded-For headers are trusted to name the client: addresses
+    /// or networks, with commas between them
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = parse_network,
+        value_name = "ADDRESS"
+    )]
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// What tokens are checked with.
+/// What tokens are verified with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A secret that is shared with who makes the tokens (HS256), of at least
-    /// [`KeySource::MIN_SECRET`] bytes.
+    /// A secret shared with the issuer of the tokens (HS256), of at least [`KeySource::MIN_SECRET`] bytes.
     Secret(Secret),
     /// A file with a JSON Web Key Set of public keys (RS256, ES256, EdDSA), read again when it changes.
     File(PathBuf),
 }
 
 impl KeySource {
-    /// A shorter secret can be guessed from a single token: RFC 7518 wants as many bytes as the hash has.
+    /// RFC 7518 requires a key as long as the hash, in bytes: a shorter one can be guessed from a single token.
     pub const MIN_SECRET: usize = 32;
 }
 
-/// Which web pages may use the relay. What is no web page is not asked.
+/// Which web pages may use the relay. Clients that are not web pages send no origin and are not restricted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origins {
-    /// Those that the relay serves itself, under whatever name it was reached.
+    /// Only pages that the relay serves itself, under whatever name it was reached.
     #[default]
     Same,
-    /// Those as well, such as `https://app.example.org`, without path.
+    /// Those pages and pages of these origins, such as `https://app.example.org`, without a path.
     Listed(Vec<Url>),
-    /// Everybody's.
+    /// All web pages.
     Any,
 }
 
-/// How much is borne from one client. Zero is for no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitConfig {
-    /// Requests a second from one address, and with tokens of one `sub`.
-    pub requests: u32,
-    /// Attempts to connect a second from one address, and sockets opened with tokens of one `sub`.
-    pub attempts: u32,
-    /// Open connections in all.
-    pub connections: u32,
-    /// Open connections from one address.
-    pub connections_per_address: u32,
-    /// Whether the limits of one client hold for those on the relay's own machine.
-    pub loopback: bool,
-}
-
-impl Default for LimitConfig {
-    fn default() -> Self {
-        Self {
-            requests: 1_000,
-            attempts: 500,
-            connections: 0,
-            connections_per_address: 5_000,
-            loopback: false,
-        }
-    }
-}
-
 /// The files that TLS needs, both in PEM. They are read again when they change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Access")]
 pub struct TlsConfig {
-    /// The certificate, followed by those that lead to its root.
+    /// The certificate chain in PEM; with it the relay accepts TLS connections only. Read again when
+    /// it changes
+    #[arg(
+        id = "tls_cert",
+        long,
+        env = "TLS_CERT",
+        required = false,
+        requires = "tls_key",
+        value_name = "FILE"
+    )]
     pub certificate: PathBuf,
-    /// Its private key.
+
+    /// The certificate's private key in PEM
+    #[arg(
+        id = "tls_key",
+        long,
+        env = "TLS_KEY",
+        required = false,
+        requires = "tls_cert",
+        value_name = "FILE"
+    )]
     pub key: PathBuf,
 }
 
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
+/// Reads an address or a network.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected an address or a network, such as 10.0.0.1 or 10.0.0.0/8".to_owned())
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        for right in ["10.0.0.1", " 10.0.0.0/8", "fd00::1", "fd00::/8"] {
+            assert!(parse_network(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "proxy", "10.0.0.0/33", "10.0.0.1:80"] {
+            assert!(parse_network(wrong).is_err(), "{wrong}");
+        }
     }
 }

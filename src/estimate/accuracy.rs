@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Estimate;
-use super::model::{CostModel, Nearness};
+use super::model::{CostModel, MatchLevel};
 use crate::job::Job;
 
 /// How many moments are kept. They are then at most a 128th of the time so far apart.
@@ -66,7 +66,7 @@ impl Familiarity {
         let mut ran = plan.needed().filter(|(id, _)| !is_cached(id));
         let is_known = ran.all(|(_, node)| {
             let is_cold = model.is_cold(backend, node, is_cached);
-            model.predict(backend, node, is_cold).nearness == Nearness::Exact
+            model.predict(backend, node, is_cold).match_level == MatchLevel::Signature
         });
         match is_known {
             true => Self::Known,
@@ -91,7 +91,7 @@ impl EstimateLog {
     }
 
     /// Takes note of what is said at a moment: the estimate, and the progress from 0 to 100.
-    pub fn note(&mut self, estimate: Estimate, progress: u8, at: Timestamp) {
+    pub fn record(&mut self, estimate: Estimate, progress: u8, at: Timestamp) {
         if let Some(last) = self.points.last()
             && at.duration_since(last.at).as_secs_f64() < self.gap
         {
@@ -125,8 +125,8 @@ impl EstimateLog {
     }
 
     /// Holds what was said against the truth. Marks before the first word are left out.
-    pub fn scores(&self, started_at: Timestamp, over_at: Timestamp) -> Vec<Score> {
-        let duration = over_at.duration_since(started_at).as_secs_f64();
+    pub fn scores(&self, started_at: Timestamp, work_done_at: Timestamp) -> Vec<Score> {
+        let duration = work_done_at.duration_since(started_at).as_secs_f64();
         if duration <= 0.0 {
             return Vec::new();
         }
@@ -184,9 +184,9 @@ mod tests {
     fn what_was_said_is_held_against_the_truth() {
         let mut trail = trail();
         assert_eq!(trail.familiarity(), Familiarity::NoGraph);
-        trail.note(Estimate::default(), 0, at(12.0));
-        trail.note(told(90.0), 20, at(40.0));
-        trail.note(told(25.0), 75, at(75.0));
+        trail.record(Estimate::default(), 0, at(12.0));
+        trail.record(told(90.0), 20, at(40.0));
+        trail.record(told(25.0), 75, at(75.0));
         let scores = trail.scores(at(0.0), at(100.0));
         let marks: Vec<u8> = scores.iter().map(|score| score.mark).collect();
         assert_eq!(marks, [25, 50, 75, 90], "nothing was said at 10 %");
@@ -209,7 +209,7 @@ mod tests {
         let mut trail = trail();
         for tenth in 0..100_000 {
             let now = f64::from(tenth) / 10.0;
-            trail.note(told(10_000.0 - now), (now / 100.0) as u8, at(now));
+            trail.record(told(10_000.0 - now), (now / 100.0) as u8, at(now));
             assert!(trail.points.len() <= MAX_POINTS);
         }
         let scores = trail.scores(at(0.0), at(10_000.0));
@@ -225,7 +225,7 @@ mod tests {
     fn what_is_said_last_at_one_moment_counts() {
         let mut trail = trail();
         for number in 0..4 * MAX_POINTS {
-            trail.note(told(number as f64), 50, at(5.0));
+            trail.record(told(number as f64), 50, at(5.0));
             assert!(trail.points.len() <= MAX_POINTS);
         }
         let last = (4 * MAX_POINTS - 1) as f64;

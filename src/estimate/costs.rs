@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::samples::{Cost, Expected, Samples};
+use super::samples::{Cost, ExpectedCost, Samples};
 use super::spread::Spread;
 use crate::job::{PlannedNode, Role};
 
@@ -44,7 +44,7 @@ impl Pair {
         }
     }
 
-    pub(super) fn expected(&self, is_cold: bool) -> Option<Expected> {
+    pub(super) fn expected(&self, is_cold: bool) -> Option<ExpectedCost> {
         let (cold, warm) = (self.cold.expected(), self.warm.expected());
         if is_cold {
             cold.or(warm)
@@ -93,7 +93,7 @@ impl Costs {
         self.exact.retain(|_, known| known.at >= oldest);
     }
 
-    pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
+    pub(super) fn exact(&self, node: &PlannedNode, is_cold: bool) -> Option<ExpectedCost> {
         self.exact.get(&node.signature)?.runs.expected(is_cold)
     }
 
@@ -106,14 +106,14 @@ impl Costs {
         })
     }
 
-    pub(super) fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
+    pub(super) fn class(&self, node: &PlannedNode, is_cold: bool) -> Option<ExpectedCost> {
         Some(scaled(
             self.classes.get(&node.class_type)?.expected(is_cold)?,
             node,
         ))
     }
 
-    pub(super) fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<Expected> {
+    pub(super) fn role(&self, node: &PlannedNode, is_cold: bool) -> Option<ExpectedCost> {
         // What is unlike everything else tells nothing of its like.
         let pair = self
             .roles
@@ -123,8 +123,8 @@ impl Costs {
     }
 }
 
-fn scaled(unit: Expected, node: &PlannedNode) -> Expected {
-    Expected {
+fn scaled(unit: ExpectedCost, node: &PlannedNode) -> ExpectedCost {
+    ExpectedCost {
         cost: Cost {
             seconds: unit.cost.seconds * node.units,
             tick: unit.cost.tick.map(|tick| tick * tick_units(node)),
@@ -153,7 +153,7 @@ mod tests {
             role: Role::Text,
             units: 1.0,
             loaders: Vec::new(),
-            readers: Vec::new(),
+            consumers: Vec::new(),
         }
     }
 

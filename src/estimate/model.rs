@@ -4,20 +4,20 @@ use std::collections::HashMap;
 
 use super::costs::Costs;
 use super::forecast::Forecast;
-use super::level::Level;
-use super::noise::Noise;
-use super::past::PastRun;
-use super::samples::{Cost, Expected};
-use super::slowness::Slowness;
+use super::interval::IntervalWidth;
+use super::level::PersistentShift;
+use super::samples::{Cost, ExpectedCost};
+use super::speed::SpeedFactor;
 use super::spread::Spread;
+use super::training::PastRun;
 use crate::job::{Job, NodeRun, NodeState, PlannedNode, Role, Status};
 
 /// What is believed of a machine's speed beside what the nodes of one job show, in seconds of work.
-const SPEED_INERTIA: f64 = 1.0;
+const SPEED_PRIOR_WEIGHT: f64 = 1.0;
 
-/// What the surprise at a node tells of the machine's speed for each step that its prediction came from
+/// What the residual at a node tells of the machine's speed for each step that its prediction came from
 /// farther away: more of it is then the node's own, and the less of it counts.
-const FARTHER_TELLS: f64 = 0.5;
+const MATCH_DISCOUNT: f64 = 0.5;
 
 /// The share of a job's own slowness that is taken out of its costs: the rest is the nodes' own.
 const SPEED_TRUST: f64 = 0.9;
@@ -29,7 +29,7 @@ const NEIGHBOUR_RUNS: f64 = 1.0;
 const SHORTEST_TOLD: f64 = 0.3;
 
 /// The largest factor that is believed between what was expected and what came, as a logarithm.
-const MAX_SURPRISE: f64 = 2.5;
+const MAX_RESIDUAL: f64 = 2.5;
 
 /// What finished nodes cost, by backend. Deterministic: the same runs in the same order give the same
 /// model.
@@ -41,7 +41,7 @@ const MAX_SURPRISE: f64 = 2.5;
 /// of a host are one machine. What lasts, such as another graphics card, is a server's own.
 #[derive(Debug, Clone, Default)]
 pub struct CostModel {
-    backends: HashMap<String, Backend>,
+    backends: HashMap<String, BackendCosts>,
     machines: HashMap<String, Machine>,
     everywhere: Costs,
 }
@@ -50,31 +50,31 @@ pub struct CostModel {
 struct Machine {
     /// Of all its servers.
     costs: Costs,
-    slowness: Slowness,
-    noise: Noise,
+    slowness: SpeedFactor,
+    interval_width: IntervalWidth,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Backend {
+struct BackendCosts {
     costs: Costs,
-    level: Level,
+    level: PersistentShift,
     /// The signatures of the loaders that the last job used: their models are warm.
     loaded: Vec<String>,
 }
 
 /// How near the runs were that a prediction is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Nearness {
+pub(super) enum MatchLevel {
     /// Runs of the same signature on the same backend.
-    Exact,
+    Signature,
     /// Runs of the same class.
     Class,
     /// Runs on other backends.
-    Elsewhere,
+    OtherBackend,
     /// Runs of other classes with the same role.
     Role,
     /// None: the built-in table.
-    Table,
+    Default,
 }
 
 /// What a node is expected to cost at the backend's usual speed.
@@ -85,7 +85,7 @@ pub(super) struct Prediction {
     pub(super) ticks: Option<f64>,
     /// Of the seconds, as far as runs tell.
     pub(super) spread: Spread,
-    pub(super) nearness: Nearness,
+    pub(super) match_level: MatchLevel,
 }
 
 impl Prediction {
@@ -98,7 +98,7 @@ impl Prediction {
             excess: 0.0,
             variance: 0.0,
         },
-        nearness: Nearness::Table,
+        match_level: MatchLevel::Default,
     };
 }
 
@@ -127,22 +127,22 @@ impl CostModel {
     /// What there is to learn of a job that is over: the runs of its nodes by their ids, in the order
     /// of their starts.
     pub fn runs<'a>(&self, job: &'a Job) -> Vec<(&'a str, PastRun<'a>)> {
-        let (Some(name), Some(over_at)) = (job.backend(), job.over_at()) else {
+        let (Some(name), Some(work_done_at)) = (job.backend(), job.work_done_at()) else {
             return Vec::new();
         };
         let is_finished = |run: &NodeRun<'_>| {
             run.state == NodeState::Finished
                 && (job.status() == Status::Completed
-                    || run.ended_at.is_some_and(|end| end < over_at))
+                    || run.ended_at.is_some_and(|end| end < work_done_at))
         };
         let ran = job.runs().into_iter().filter(is_finished);
         let ran = ran.filter_map(|run| {
-            let effort = job.nodes().effort(run.id)?;
+            let timing = job.nodes().timing(run.id)?;
             let node = job.plan().node(run.id)?;
-            (!effort.was_missed).then_some((run, node, effort))
+            (!timing.was_missed).then_some((run, node, timing))
         });
-        let runs = ran.map(|(ran, node, effort)| {
-            let pace = effort.pace();
+        let runs = ran.map(|(ran, node, timing)| {
+            let pace = timing.pace();
             let run = PastRun {
                 class: &node.class_type,
                 signature: &node.signature,
@@ -150,9 +150,9 @@ impl CostModel {
                 steps: node.steps,
                 is_cold: self.is_cold(name, node, |id| job.nodes().is_cached(id)),
                 is_cached: false,
-                seconds: ran.seconds(over_at),
+                seconds: ran.seconds(work_done_at),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
-                ticks: Some(effort.ticks()).filter(|ticks| *ticks > 0.0),
+                ticks: Some(timing.ticks()).filter(|ticks| *ticks > 0.0),
             };
             (ran.id, run)
         });
@@ -171,21 +171,22 @@ impl CostModel {
             .iter()
             .map(|(node, run)| self.predict(name, node, run.is_cold));
         let predictions: Vec<Prediction> = predictions.collect();
-        let (mut weights, mut surprise) = (SPEED_INERTIA, SPEED_INERTIA * self.slowness(name));
+        let (mut weights, mut residual) =
+            (SPEED_PRIOR_WEIGHT, SPEED_PRIOR_WEIGHT * self.slowness(name));
         let mut is_judged = false;
         for ((node, run), expected) in runs.iter().zip(&predictions) {
             // Where its work is not known, nothing can be expected of it.
-            if expected.nearness <= Nearness::Elsewhere && run.units.is_some() {
+            if expected.match_level <= MatchLevel::OtherBackend && run.units.is_some() {
                 let weight = weight(node.role, run.seconds, expected.seconds)
-                    * FARTHER_TELLS.powi(expected.nearness as i32);
+                    * MATCH_DISCOUNT.powi(expected.match_level as i32);
                 weights += weight;
-                surprise += weight * log_ratio(run.seconds, expected.seconds);
+                residual += weight * log_ratio(run.seconds, expected.seconds);
                 is_judged = true;
             }
         }
         let took: f64 = runs.iter().map(|(_, run)| run.seconds).sum();
         let is_inside = self.is_inside(name, &predictions, took);
-        let slowness = surprise / weights;
+        let slowness = residual / weights;
         let pace = (slowness * SPEED_TRUST + self.level(name)).exp();
         let backend = self.backends.entry(name.to_owned()).or_default();
         let machine = self.machines.entry(host(name).to_owned()).or_default();
@@ -204,7 +205,7 @@ impl CostModel {
             }
         }
         if let Some(is_inside) = is_inside {
-            machine.noise.learn(is_inside);
+            machine.interval_width.learn(is_inside);
         }
         if is_judged {
             let change = backend.level.note(slowness, &machine.slowness);
@@ -219,7 +220,7 @@ impl CostModel {
     /// Whether nodes took as many seconds altogether as would have been told before they began; `None`
     /// where they are not all known.
     fn is_inside(&self, name: &str, predictions: &[Prediction], seconds: f64) -> Option<bool> {
-        let is_known = |prediction: &Prediction| prediction.nearness == Nearness::Exact;
+        let is_known = |prediction: &Prediction| prediction.match_level == MatchLevel::Signature;
         let (low, high) = Forecast::of_waiting(name, predictions.iter().copied(), self).interval();
         (seconds >= SHORTEST_TOLD && predictions.iter().all(is_known))
             .then(|| (low..=high).contains(&seconds))
@@ -269,15 +270,15 @@ impl CostModel {
         let own = self.backends.get(backend).map(|backend| &backend.costs);
         let all = Some(&self.everywhere);
         let look = |costs: Option<&Costs>,
-                    by: fn(&Costs, &PlannedNode, bool) -> Option<Expected>| {
+                    by: fn(&Costs, &PlannedNode, bool) -> Option<ExpectedCost>| {
             by(costs?, node, is_cold)
         };
-        let near = |nearness: Nearness| move |expected: Expected| (expected, nearness);
+        let near = |match_level: MatchLevel| move |expected: ExpectedCost| (expected, match_level);
         let machine = self
             .machines
             .get(host(backend))
             .map(|machine| &machine.costs);
-        let beside = |own_runs: Expected| {
+        let beside = |own_runs: ExpectedCost| {
             let runs = own.map_or(0, |own| own.runs(node, is_cold)) as f64;
             let share = NEIGHBOUR_RUNS / (runs + NEIGHBOUR_RUNS);
             let neighbours = look(machine, Costs::exact);
@@ -285,33 +286,33 @@ impl CostModel {
         };
         let found = (look(own, Costs::exact)
             .map(beside)
-            .map(near(Nearness::Exact)))
-        .or_else(|| look(own, Costs::class).map(near(Nearness::Class)))
-        .or_else(|| look(all, Costs::exact).map(near(Nearness::Elsewhere)))
-        .or_else(|| look(all, Costs::class).map(near(Nearness::Elsewhere)))
-        .or_else(|| look(own, Costs::role).map(near(Nearness::Role)))
-        .or_else(|| look(all, Costs::role).map(near(Nearness::Role)));
+            .map(near(MatchLevel::Signature)))
+        .or_else(|| look(own, Costs::class).map(near(MatchLevel::Class)))
+        .or_else(|| look(all, Costs::exact).map(near(MatchLevel::OtherBackend)))
+        .or_else(|| look(all, Costs::class).map(near(MatchLevel::OtherBackend)))
+        .or_else(|| look(own, Costs::role).map(near(MatchLevel::Role)))
+        .or_else(|| look(all, Costs::role).map(near(MatchLevel::Role)));
         let from_table = Prediction {
             seconds: usual_seconds(node.role) * node.units,
             ..Prediction::UNKNOWN
         };
-        found.map_or(from_table, |(expected, nearness)| {
-            let Expected { cost, spread } = expected.slowed(self.level(backend).exp());
+        found.map_or(from_table, |(expected, match_level)| {
+            let ExpectedCost { cost, spread } = expected.slowed(self.level(backend).exp());
             Prediction {
                 seconds: cost.seconds,
                 tick: cost.tick,
                 ticks: cost.ticks,
                 spread,
-                nearness,
+                match_level,
             }
         })
     }
 
     /// How far known nodes are off on a backend's machine.
-    pub(super) fn noise(&self, backend: &str) -> Noise {
+    pub(super) fn interval_width(&self, backend: &str) -> IntervalWidth {
         self.machines
             .get(host(backend))
-            .map_or_else(Noise::default, |machine| machine.noise)
+            .map_or_else(IntervalWidth::default, |machine| machine.interval_width)
     }
 
     /// How much slower a backend has become for good, as a logarithm.
@@ -372,7 +373,7 @@ pub(super) fn weight(role: Role, seconds: f64, expected: f64) -> f64 {
 pub(super) fn log_ratio(seconds: f64, expected: f64) -> f64 {
     (seconds.max(1e-3) / expected.max(1e-3))
         .ln()
-        .clamp(-MAX_SURPRISE, MAX_SURPRISE)
+        .clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
 }
 
 #[cfg(test)]

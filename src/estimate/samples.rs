@@ -27,14 +27,14 @@ pub(super) struct Cost {
 
 /// What runs of one kind cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Expected {
+pub(super) struct ExpectedCost {
     /// In the middle.
     pub(super) cost: Cost,
     /// Of the seconds from start to end around that.
     pub(super) spread: Spread,
 }
 
-impl Expected {
+impl ExpectedCost {
     /// The same on a machine that takes so many times as long.
     pub(super) fn slowed(self, factor: f64) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Cost {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Samples {
     runs: VecDeque<Cost>,
-    expected: Option<Expected>,
+    expected: Option<ExpectedCost>,
 }
 
 impl Samples {
@@ -99,14 +99,14 @@ impl Samples {
             ticks: middling(&self.weighed(|run| run.ticks)),
         };
         let spread = Spread::around(cost.seconds, &seconds);
-        self.expected = Some(Expected { cost, spread });
+        self.expected = Some(ExpectedCost { cost, spread });
     }
 
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    pub(super) fn expected(&self) -> Option<Expected> {
+    pub(super) fn expected(&self) -> Option<ExpectedCost> {
         self.expected
     }
 

@@ -1,9 +1,9 @@
 //! What the tests share: a graph, its jobs, and models that were taught with them.
 
-mod arithmetic;
 mod forecasts;
-mod lessons;
-mod oddities;
+mod properties;
+mod queue;
+mod training;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 
 /// One client's place on the books. Clones are the same place.
 #[derive(Debug, Clone)]
-pub struct Connection(Arc<Place>);
+pub struct Connection(Arc<ConnectionRecord>);
 
 #[derive(Debug)]
-struct Place {
+struct ConnectionRecord {
     /// Milliseconds since 1970.
     connected_at: i64,
     address: IpAddr,
     /// Milliseconds since 1970.
-    heard_at: AtomicI64,
+    received_at: AtomicI64,
 }
 
 /// How many clients follow how many jobs.
@@ -30,10 +30,10 @@ impl Connection {
     /// A client that has just come from an address.
     pub fn new(address: IpAddr) -> Self {
         let now = super::now().as_millisecond();
-        Self(Arc::new(Place {
+        Self(Arc::new(ConnectionRecord {
             connected_at: now,
             address,
-            heard_at: AtomicI64::new(now),
+            received_at: AtomicI64::new(now),
         }))
     }
 
@@ -48,14 +48,14 @@ impl Connection {
     }
 
     /// Notes that the client has just been heard.
-    pub fn heard(&self) {
+    pub fn record_received(&self) {
         let now = super::now().as_millisecond();
-        self.0.heard_at.store(now, Ordering::Relaxed);
+        self.0.received_at.store(now, Ordering::Relaxed);
     }
 
     /// When the client was last heard.
-    pub fn heard_at(&self) -> Timestamp {
-        timestamp(self.0.heard_at.load(Ordering::Relaxed))
+    pub fn received_at(&self) -> Timestamp {
+        timestamp(self.0.received_at.load(Ordering::Relaxed))
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Update {
 /// The thread takes all of it whenever it comes round, which is every few milliseconds. Should it
 /// not, each topic keeps no more than its newest `limit`.
 pub struct Mailbox {
-    waiting: Mutex<IndexMap<JobId, PendingUpdates>>,
+    pending: Mutex<IndexMap<JobId, PendingUpdates>>,
     waker: Waker,
     limit: usize,
 }
@@ -48,8 +48,8 @@ impl Update {
 impl PendingUpdates {
     /// Takes one in. Only the newest `limit` states are kept, at least one: so the final one, which is
     /// the last, always is. Of previews only the newest is kept.
-    pub fn push(&mut self, news: Update, limit: usize) {
-        match news {
+    pub fn push(&mut self, update: Update, limit: usize) {
+        match update {
             Update::State(publication) => {
                 self.states.push_back(publication);
                 while self.states.len() > limit.max(1) {
@@ -78,7 +78,7 @@ impl Mailbox {
     /// An outlet of a thread that `waker` wakes.
     pub fn new(waker: Waker, limit: usize) -> Self {
         Self {
-            waiting: Mutex::default(),
+            pending: Mutex::default(),
             waker,
             limit,
         }
@@ -96,18 +96,18 @@ impl Mailbox {
         }
     }
 
-    pub(super) fn post(&self, job: &JobId, news: Update) {
-        let mut waiting = self.lock();
-        let is_first = waiting.is_empty();
-        match waiting.get_mut(job) {
-            Some(backlog) => backlog.push(news, self.limit),
+    pub(super) fn deliver(&self, job: &JobId, update: Update) {
+        let mut mailbox = self.lock();
+        let is_first = mailbox.is_empty();
+        match mailbox.get_mut(job) {
+            Some(pending) => pending.push(update, self.limit),
             None => {
-                let mut backlog = PendingUpdates::default();
-                backlog.push(news, self.limit);
-                waiting.insert(job.clone(), backlog);
+                let mut pending = PendingUpdates::default();
+                pending.push(update, self.limit);
+                mailbox.insert(job.clone(), pending);
             }
         }
-        drop(waiting);
+        drop(mailbox);
         if is_first {
             self.wake();
         }
@@ -115,7 +115,7 @@ impl Mailbox {
 
     /// What it guards is whole at any moment, also after a panic elsewhere.
     fn lock(&self) -> std::sync::MutexGuard<'_, IndexMap<JobId, PendingUpdates>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,12 +149,12 @@ mod tests {
         }))
     }
 
-    fn seqs(mut backlog: PendingUpdates) -> Vec<u64> {
-        std::iter::from_fn(|| pop(&mut backlog)).collect()
+    fn seqs(mut pending: PendingUpdates) -> Vec<u64> {
+        std::iter::from_fn(|| pop(&mut pending)).collect()
     }
 
-    fn pop(backlog: &mut PendingUpdates) -> Option<u64> {
-        backlog.pop().map(|news| match news {
+    fn pop(pending: &mut PendingUpdates) -> Option<u64> {
+        pending.pop().map(|update| match update {
             Update::State(publication) => publication.seq,
             Update::Preview(preview) => preview.seq,
         })
@@ -162,32 +162,32 @@ mod tests {
 
     #[test]
     fn the_newest_states_are_kept_and_the_final_one_always() {
-        let mut backlog = PendingUpdates::default();
+        let mut pending = PendingUpdates::default();
         for seq in 1..=9 {
-            backlog.push(state(seq, false), 2);
+            pending.push(state(seq, false), 2);
         }
-        backlog.push(state(10, true), 0);
-        assert_eq!(seqs(backlog), [10]);
+        pending.push(state(10, true), 0);
+        assert_eq!(seqs(pending), [10]);
     }
 
     #[test]
     fn the_newest_preview_is_kept_and_takes_no_states_place() {
-        let mut backlog = PendingUpdates::default();
+        let mut pending = PendingUpdates::default();
         for seq in 1..=3 {
-            backlog.push(state(seq, false), 2);
-            backlog.push(preview(10 + seq), 2);
+            pending.push(state(seq, false), 2);
+            pending.push(preview(10 + seq), 2);
         }
-        assert_eq!(seqs(backlog), [2, 13, 3]);
+        assert_eq!(seqs(pending), [2, 13, 3]);
     }
 
     #[test]
     fn neither_states_nor_previews_wait_for_ever() {
-        let mut backlog = PendingUpdates::default();
+        let mut pending = PendingUpdates::default();
         let mut out = Vec::new();
         for seq in 1..=4 {
-            backlog.push(state(seq, false), 9);
-            backlog.push(preview(10 + seq), 9);
-            out.extend(pop(&mut backlog));
+            pending.push(state(seq, false), 9);
+            pending.push(preview(10 + seq), 9);
+            out.extend(pop(&mut pending));
         }
         assert_eq!(out, [1, 12, 2, 14]);
     }

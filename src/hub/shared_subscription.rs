@@ -14,18 +14,18 @@ pub struct SharedSubscription {
     hub: Hub,
     job: JobId,
     topic: Arc<Topic>,
-    outlet: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl SharedSubscription {
     /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
-    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, outlet: Arc<Mailbox>) -> Self {
-        topic.attach(outlet.clone());
+    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, mailbox: Arc<Mailbox>) -> Self {
+        topic.attach(mailbox.clone());
         Self {
             hub,
             job,
             topic,
-            outlet,
+            mailbox,
         }
     }
 
@@ -45,22 +45,22 @@ impl SharedSubscription {
     }
 
     /// Puts a client on the books. Returns its place there.
-    pub fn enter(&self, connection: Connection) -> u64 {
-        let place = self.topic.enter(connection);
+    pub fn add_connection(&self, connection: Connection) -> u64 {
+        let id = self.topic.add_connection(connection);
         self.hub.changes.send_replace(());
-        place
+        id
     }
 
     /// Takes the client with this place off the books.
-    pub fn leave(&self, place: u64) {
-        self.topic.connections().remove(&place);
+    pub fn remove_connection(&self, id: u64) {
+        self.topic.connections().remove(&id);
         self.hub.changes.send_replace(());
     }
 }
 
 impl Drop for SharedSubscription {
     fn drop(&mut self) {
-        self.topic.detach(&self.outlet);
+        self.topic.detach(&self.mailbox);
         self.hub.drop_unused(&self.job, &self.topic);
     }
 }

@@ -50,8 +50,8 @@ pub struct Subscription {
 impl Subscription {
     /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
     pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, connection: Connection) -> Self {
-        let connection = topic.enter(connection);
-        let (snapshot, states) = topic.follow();
+        let connection = topic.add_connection(connection);
+        let (snapshot, states) = topic.subscribe();
         Self {
             hub,
             job,
@@ -106,6 +106,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.leave(&self.job, &self.topic, self.connection);
+        self.hub
+            .remove_connection(&self.job, &self.topic, self.connection);
     }
 }

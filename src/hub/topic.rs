@@ -9,7 +9,7 @@ use super::mailbox::{Mailbox, Update};
 use super::publication::{Preview, Publication};
 use crate::job::JobId;
 
-static NEXT_PLACE: AtomicU64 = AtomicU64::new(0);
+static NEXT_CONNECTION_ID: AtomicU64 = AtomicU64::new(0);
 
 /// What the followers of one job share.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Topic {
 struct Newest {
     state: Option<Arc<Publication>>,
     preview: Option<Arc<Preview>>,
-    outlets: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl Topic {
@@ -43,8 +43,8 @@ impl Topic {
         let publication = Arc::new(publication);
         let mut newest = lock(&self.newest);
         newest.state = Some(publication.clone());
-        for outlet in &newest.outlets {
-            outlet.post(&self.job, Update::State(publication.clone()));
+        for mailbox in &newest.mailboxes {
+            mailbox.deliver(&self.job, Update::State(publication.clone()));
         }
         // Fails where nobody reads it, which is no failure.
         let _ = self.states.send(publication);
@@ -54,8 +54,8 @@ impl Topic {
         let preview = Arc::new(preview);
         let mut newest = lock(&self.newest);
         newest.preview = Some(preview.clone());
-        for outlet in &newest.outlets {
-            outlet.post(&self.job, Update::Preview(preview.clone()));
+        for mailbox in &newest.mailboxes {
+            mailbox.deliver(&self.job, Update::Preview(preview.clone()));
         }
     }
 
@@ -68,7 +68,7 @@ impl Topic {
     }
 
     /// The newest state, and a receiver of all later ones.
-    pub(super) fn follow(
+    pub(super) fn subscribe(
         &self,
     ) -> (
         Option<Arc<Publication>>,
@@ -79,26 +79,26 @@ impl Topic {
     }
 
     /// Leaves all that comes from now on at an outlet, too.
-    pub(super) fn attach(&self, outlet: Arc<Mailbox>) {
-        lock(&self.newest).outlets.push(outlet);
+    pub(super) fn attach(&self, mailbox: Arc<Mailbox>) {
+        lock(&self.newest).mailboxes.push(mailbox);
     }
 
-    pub(super) fn detach(&self, outlet: &Arc<Mailbox>) {
+    pub(super) fn detach(&self, mailbox: &Arc<Mailbox>) {
         let mut newest = lock(&self.newest);
         let attached = newest
-            .outlets
+            .mailboxes
             .iter()
-            .position(|attached| Arc::ptr_eq(attached, outlet));
+            .position(|attached| Arc::ptr_eq(attached, mailbox));
         if let Some(index) = attached {
-            newest.outlets.swap_remove(index);
+            newest.mailboxes.swap_remove(index);
         }
     }
 
     /// Puts a client on the books. Returns its place there.
-    pub(super) fn enter(&self, connection: Connection) -> u64 {
-        let place = NEXT_PLACE.fetch_add(1, Ordering::Relaxed);
-        self.connections().insert(place, connection);
-        place
+    pub(super) fn add_connection(&self, connection: Connection) -> u64 {
+        let id = NEXT_CONNECTION_ID.fetch_add(1, Ordering::Relaxed);
+        self.connections().insert(id, connection);
+        id
     }
 
     pub(super) fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
@@ -108,7 +108,7 @@ impl Topic {
     /// Whether nobody needs it: it knows nothing, and nobody waits for it to know something.
     pub(super) fn is_unused(&self) -> bool {
         let newest = lock(&self.newest);
-        newest.state.is_none() && newest.outlets.is_empty() && self.connections().is_empty()
+        newest.state.is_none() && newest.mailboxes.is_empty() && self.connections().is_empty()
     }
 }
 

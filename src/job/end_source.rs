@@ -5,7 +5,7 @@ pub enum EndSource {
     Ws,
     /// From the prompt's entry in the history.
     History,
-    /// From its absence in the queue and the history.
+    /// From its reason in the queue and the history.
     Queue,
     /// From a producer that is not ComfyUI.
     Producer,

@@ -44,7 +44,7 @@ pub enum Event {
     Outputs(Vec<Output>),
     /// The work is over, as heard on the socket from a server that does not say how it ended, as those
     /// of 2023. History tells that.
-    Over,
+    WorkDone,
     /// How the prompt ended, as heard on the socket. Its outputs are still to be read from history.
     Ended(Outcome),
     /// The prompt's entry in the server's history: the job is over.

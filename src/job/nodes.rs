@@ -22,7 +22,7 @@ const MAX_STEPS: f64 = 10_000.0;
 /// Every run counts as its *display node*, a node of the graph.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
-    runs: HashMap<String, Run>,
+    runs: HashMap<String, RunState>,
     displays: HashMap<String, Display>,
     /// Ids of the runs at work, the one that was heard of last at the end.
     active: Vec<String>,
@@ -33,12 +33,12 @@ pub struct Nodes {
 }
 
 #[derive(Debug, Clone)]
-struct Run {
+struct RunState {
     display: String,
     state: NodeState,
     bar: Option<Bar>,
     loading: bool,
-    effort: NodeTiming,
+    timing: NodeTiming,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -95,7 +95,7 @@ impl Nodes {
         plan: &Plan,
         now: Timestamp,
     ) -> bool {
-        let finished = |run: &Run| run.state == NodeState::Finished;
+        let finished = |run: &RunState| run.state == NodeState::Finished;
         if self.reported && self.runs.get(&node).is_some_and(finished) {
             return false;
         }
@@ -131,7 +131,7 @@ impl Nodes {
         let Some(node) = node.or_else(|| self.active.last().cloned()) else {
             return false;
         };
-        let over = |run: &Run| run.state != NodeState::Running;
+        let over = |run: &RunState| run.state != NodeState::Running;
         if self.runs.get(&node).is_some_and(over) {
             return false;
         }
@@ -160,7 +160,7 @@ impl Nodes {
                 self.begin(report.node.clone(), display, now);
                 news = true;
                 if let Some(run) = self.runs.get_mut(&report.node) {
-                    run.effort.was_missed = report.state != NodeState::Running;
+                    run.timing.was_missed = report.state != NodeState::Running;
                 }
             }
             if has_bar && self.advance(&report.node, bar, now) {
@@ -206,8 +206,8 @@ impl Nodes {
             display: &run.display,
             state: run.state,
             bar: run.bar,
-            started_at: run.effort.started_at,
-            ended_at: run.effort.ended_at,
+            started_at: run.timing.started_at,
+            ended_at: run.timing.ended_at,
         });
         let mut runs: Vec<NodeRun<'_>> = runs.collect();
         runs.sort_by(|a, b| (a.started_at, a.id).cmp(&(b.started_at, b.id)));
@@ -230,8 +230,8 @@ impl Nodes {
     }
 
     /// What the run with this id has shown of its pace; `None` while it has not begun.
-    pub fn effort(&self, run: &str) -> Option<&NodeTiming> {
-        self.runs.get(run).map(|run| &run.effort)
+    pub fn timing(&self, run: &str) -> Option<&NodeTiming> {
+        self.runs.get(run).map(|run| &run.timing)
     }
 
     /// The runs at work, with the nodes that they count as.
@@ -240,7 +240,7 @@ impl Nodes {
             .active
             .iter()
             .filter_map(|id| self.runs.get_key_value(id));
-        runs.map(|(id, run)| (id.as_str(), run.display.as_str(), &run.effort))
+        runs.map(|(id, run)| (id.as_str(), run.display.as_str(), &run.timing))
     }
 
     /// How many of the plan's nodes are done.
@@ -309,15 +309,15 @@ impl Nodes {
             self.displays.entry(display.clone()).or_default();
         }
         self.touch(&node);
-        let run = self.runs.entry(node).or_insert(Run {
+        let run = self.runs.entry(node).or_insert(RunState {
             display,
             state: NodeState::Running,
             bar: None,
             loading: false,
-            effort: NodeTiming::new(now),
+            timing: NodeTiming::new(now),
         });
         run.state = NodeState::Running;
-        run.effort.ended_at = None;
+        run.timing.ended_at = None;
     }
 
     fn touch(&mut self, node: &str) {
@@ -334,7 +334,7 @@ impl Nodes {
         if !bar.value.is_finite() || !bar.max.is_finite() || run.bar == Some(bar) {
             return false;
         }
-        run.effort.advance(run.bar, bar, now);
+        run.timing.advance(run.bar, bar, now);
         run.bar = Some(bar);
         let display = self.displays.entry(run.display.clone()).or_default();
         display.share = display.share.max(bar.share());
@@ -347,7 +347,7 @@ impl Nodes {
             return;
         };
         run.state = state;
-        run.effort.ended_at = Some(now);
+        run.timing.ended_at = Some(now);
         if run.display == node
             && let Some(display) = self.displays.get_mut(node)
         {

@@ -1,20 +1,20 @@
 //! What a graph asks for.
 
+mod features;
 mod graph;
 mod loaders;
 mod role;
 mod signature;
 mod size;
-mod work;
 
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use features::GraphReader;
 use graph::{Graph, links};
 pub use role::Role;
-use work::Reader;
 
 /// The nodes that a prompt's outputs need, read from its API-format graph
 /// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
@@ -46,7 +46,7 @@ pub struct PlannedNode {
     /// The nodes that load the models which it works with, itself included.
     pub loaders: Vec<String>,
     /// The needed nodes that read what it makes.
-    pub readers: Vec<String>,
+    pub consumers: Vec<String>,
 }
 
 impl Plan {
@@ -74,17 +74,17 @@ impl Plan {
                 open.extend(sources.get(id).into_iter().flatten());
             }
         }
-        let reader = Reader::new(graph);
-        let mut readers: HashMap<&str, Vec<String>> = HashMap::new();
+        let reader = GraphReader::new(graph);
+        let mut consumers: HashMap<&str, Vec<String>> = HashMap::new();
         for id in graph.keys().filter(|id| needed.contains(id.as_str())) {
             for source in sources.get(id.as_str()).into_iter().flatten() {
-                readers.entry(source).or_default().push(id.clone());
+                consumers.entry(source).or_default().push(id.clone());
             }
         }
-        let nodes = Graph(graph).sources_first().into_iter().filter_map(|id| {
+        let nodes = Graph(graph).topological().into_iter().filter_map(|id| {
             let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
             planned.needed = needed.contains(id);
-            planned.readers = readers.remove(id).unwrap_or_default();
+            planned.consumers = consumers.remove(id).unwrap_or_default();
             Some((id.to_owned(), planned))
         });
         Self {
@@ -118,7 +118,7 @@ impl Plan {
 
 impl PlannedNode {
     /// What the node tells by itself.
-    fn read<'a>(id: &str, node: &'a Value, reader: &Reader<'a>) -> Option<Self> {
+    fn read<'a>(id: &str, node: &'a Value, reader: &GraphReader<'a>) -> Option<Self> {
         let class_type = node.get("class_type")?.as_str()?.to_owned();
         let title = node
             .pointer("/_meta/title")
@@ -135,7 +135,7 @@ impl PlannedNode {
             role: work.role,
             units: work.units,
             loaders: work.loaders,
-            readers: Vec::new(),
+            consumers: Vec::new(),
         })
     }
 
@@ -185,17 +185,17 @@ mod tests {
     /// What is read twice is no news.
     #[test]
     fn a_graph_is_always_read_to_the_same_plan() {
-        let readers = (2..20).map(|id| {
+        let consumers = (2..20).map(|id| {
             let node = serde_json::json!({"class_type": "A", "inputs": {"x": ["1", 0]}});
             (id.to_string(), node)
         });
         let source = serde_json::json!({"class_type": "Loader"});
-        let graph = Map::from_iter(readers.chain([("1".to_owned(), source)]));
+        let graph = Map::from_iter(consumers.chain([("1".to_owned(), source)]));
         let plan = Plan::from_graph(&graph, None);
         assert_eq!(plan, Plan::from_graph(&graph, None));
-        let readers = plan.node("1").map(|node| node.readers.clone());
+        let consumers = plan.node("1").map(|node| node.consumers.clone());
         let in_order: Vec<String> = (2..20).map(|id| id.to_string()).collect();
-        assert_eq!(readers, Some(in_order));
+        assert_eq!(consumers, Some(in_order));
     }
 
     #[test]

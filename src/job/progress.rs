@@ -33,7 +33,7 @@ pub struct Progress {
     /// What went wrong, naming the node; only on `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// When this state was made, in whole milliseconds.
+    /// When this state was made, in whole_seconds milliseconds.
     pub timestamp: Timestamp,
     /// ComfyUI's id of the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,14 +70,14 @@ pub struct Remaining {
 }
 
 impl Remaining {
-    /// The best guess as it is shown: in whole seconds.
-    pub fn shown(&self) -> u64 {
-        whole(self.seconds)
+    /// The best guess as it is whole_seconds: in whole_seconds seconds.
+    pub fn whole_seconds(&self) -> u64 {
+        whole_seconds(self.seconds)
     }
 }
 
-/// Seconds as they are shown: whole, and never below zero.
-pub(super) fn whole(seconds: f64) -> u64 {
+/// Seconds as they are whole_seconds: whole_seconds, and never below zero.
+pub(super) fn whole_seconds(seconds: f64) -> u64 {
     seconds.max(0.0).round() as u64
 }
 

@@ -30,7 +30,7 @@ pub struct StoredJob {
     /// Why it failed: the stable word, and the sentence.
     pub error: Option<(Option<String>, String)>,
     /// The word for where its end was learned.
-    pub learned_from: Option<String>,
+    pub end_source: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When execution began.
@@ -58,7 +58,7 @@ impl Job {
         job.prompt_id = saved.prompt_id;
         job.backend = saved.backend;
         job.status = saved.status;
-        job.reached = f64::from(saved.progress) / 100.0;
+        job.highest_fraction = f64::from(saved.progress) / 100.0;
         job.seq = match saved.status.is_final() {
             // Shown again, the final state has the number that it had.
             true => saved.seq.saturating_sub(1),
@@ -73,10 +73,10 @@ impl Job {
             // Somebody else may have written it.
             message: text::kept_failure(&message),
         });
-        job.learned_from = saved.learned_from.as_deref().and_then(EndSource::from_word);
+        job.end_source = saved.end_source.as_deref().and_then(EndSource::from_word);
         job.started_at = saved.started_at;
         job.ended_at = saved.ended_at;
-        job.over_at = saved.ended_at;
+        job.work_done_at = saved.ended_at;
         job
     }
 }
@@ -98,7 +98,7 @@ mod tests {
             outputs: Vec::new(),
             output_path: None,
             error: None,
-            learned_from: None,
+            end_source: None,
             created_at: Timestamp::UNIX_EPOCH,
             started_at: Some(Timestamp::UNIX_EPOCH),
             ended_at: None,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, Counts};
-use super::progress::whole;
+use super::progress::whole_seconds;
 use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
 
 /// The longest sentence that is taken from a producer, in characters.
@@ -22,7 +22,7 @@ impl Job {
     ) -> Progress {
         self.seq += 1;
         if fraction.is_finite() {
-            self.reached = self.reached.max(fraction.clamp(0.0, 1.0));
+            self.highest_fraction = self.highest_fraction.max(fraction.clamp(0.0, 1.0));
         }
         self.progress(remaining, now)
     }
@@ -31,7 +31,7 @@ impl Job {
     pub fn progress(&self, remaining: Option<Remaining>, now: Timestamp) -> Progress {
         let interval = remaining.and_then(|remaining| remaining.interval);
         // 57 hundredths are 0.57, and 0.57 · 100 is a little less than 57.
-        let percent = (self.reached * 100.0 + 1e-9).floor() as u8;
+        let percent = (self.highest_fraction * 100.0 + 1e-9).floor() as u8;
         Progress {
             job_id: self.id.clone(),
             status: self.status,
@@ -40,9 +40,9 @@ impl Job {
             } else {
                 percent.min(99)
             },
-            estimated_remaining: remaining.map(|remaining| remaining.shown()),
-            estimated_low: interval.map(|(low, _)| whole(low)),
-            estimated_high: interval.map(|(_, high)| whole(high)),
+            estimated_remaining: remaining.map(|remaining| remaining.whole_seconds()),
+            estimated_low: interval.map(|(low, _)| whole_seconds(low)),
+            estimated_high: interval.map(|(_, high)| whole_seconds(high)),
             message: self.message(),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
@@ -71,8 +71,10 @@ impl Job {
                 "Waiting for ComfyUI to answer".to_owned()
             }
             Status::Queued => text::queued(self.ahead),
-            Status::Processing if self.verdict == Some(Outcome::Cancelled) => "Stopping".to_owned(),
-            Status::Processing if self.verdict.is_some() => "Finishing".to_owned(),
+            Status::Processing if self.socket_outcome == Some(Outcome::Cancelled) => {
+                "Stopping".to_owned()
+            }
+            Status::Processing if self.socket_outcome.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
             Status::Processing => text::running(self.nodes.current(), &self.plan),
             Status::Completed => "Completed".to_owned(),

@@ -11,7 +11,7 @@ fn job() -> Job {
 
 fn publish(job: &mut Job) -> Progress {
     let estimate = Estimate::of(job, &CostModel::default(), MOMENT);
-    job.publish(estimate.fraction, estimate.outlook(), MOMENT)
+    job.publish(estimate.fraction, estimate.remaining_time(), MOMENT)
 }
 
 fn sampler() -> Plan {
@@ -99,7 +99,7 @@ fn messages_decide_over_what_was_heard_and_a_stale_word() {
         MOMENT,
     );
     assert_eq!(job.status(), Status::Cancelled);
-    assert_eq!(job.learned_from(), Some(EndSource::History));
+    assert_eq!(job.end_source(), Some(EndSource::History));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_entry_without_status_or_outputs_is_a_failure() {
 
 #[test]
 fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
-    for (heard, absence, status) in [
+    for (heard, reason, status) in [
         (
             Some(Outcome::Completed),
             Reason::Forgotten,
@@ -124,7 +124,7 @@ fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
         if let Some(heard) = heard {
             job.apply(Event::Ended(heard), MOMENT);
         }
-        job.apply(Event::Vanished(absence), MOMENT);
+        job.apply(Event::Vanished(reason), MOMENT);
         assert_eq!(job.status(), status);
     }
 }
@@ -163,7 +163,7 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn verdict() -> impl Strategy<Value = Outcome> {
+fn socket_outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Completed),
         Just(Outcome::Cancelled),
@@ -206,8 +206,8 @@ fn node_reports() -> impl Strategy<Value = Vec<NodeReport>> {
 
 fn ending() -> impl Strategy<Value = Event> {
     let history = (
-        prop::option::of(verdict()),
-        prop::option::of(verdict()),
+        prop::option::of(socket_outcome()),
+        prop::option::of(socket_outcome()),
         any::<bool>(),
     )
         .prop_map(|(messages, word, produced)| {
@@ -218,7 +218,7 @@ fn ending() -> impl Strategy<Value = Event> {
                 produced,
             })
         });
-    let absence = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten]);
+    let reason = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten]);
     let report = (0..Status::ALL.len(), 0u8..=100).prop_map(|(status, progress)| {
         Event::Reported(Report {
             status: Status::ALL[status],
@@ -229,7 +229,7 @@ fn ending() -> impl Strategy<Value = Event> {
             error: None,
         })
     });
-    prop_oneof![history, absence.prop_map(Event::Vanished), report]
+    prop_oneof![history, reason.prop_map(Event::Vanished), report]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -242,7 +242,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (prop::option::of(node_id()), number(), number()).prop_map(|(node, value, max)| Event::Bar { node, value, max }),
         4 => node_reports().prop_map(Event::Nodes),
         1 => Just(Event::Outputs(vec![file("a.png", "output")])),
-        1 => verdict().prop_map(Event::Ended),
+        1 => socket_outcome().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
         1 => ending(),
     ]

@@ -77,7 +77,7 @@ impl Estimator {
         if job.status() == Status::Processing {
             let new_log = || Box::new(EstimateLog::new(job, &self.learning.model()));
             let estimate_log = entry.publishing.estimate_log.get_or_insert_with(new_log);
-            estimate_log.note(estimate, progress.progress, now);
+            estimate_log.record(estimate, progress.progress, now);
         }
     }
 

@@ -75,7 +75,7 @@ impl Tracker {
 fn log_status(entry: &Entry) {
     let job = &entry.job;
     let (job_id, prompt_id, status) = (job.id(), job.prompt_id(), job.status().as_str());
-    let learned_from = job.learned_from().map(|source| source.as_str());
+    let learned_from = job.end_source().map(|source| source.as_str());
     match job.error() {
         Some(error) => tracing::info!(
             %job_id, prompt_id, status, learned_from,

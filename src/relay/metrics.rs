@@ -93,7 +93,7 @@ impl Metrics {
     pub(super) fn count(&self, job: &Job, estimate_log: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
         let (Some(estimate_log), Some(started_at), Some(over_at)) =
-            (estimate_log, job.started_at(), job.over_at())
+            (estimate_log, job.started_at(), job.work_done_at())
         else {
             return;
         };

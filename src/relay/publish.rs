@@ -28,7 +28,7 @@ impl Tracker {
         let estimate = self.estimator.estimate(entry, now);
         let progress = entry
             .job
-            .publish(estimate.fraction, estimate.outlook(), now);
+            .publish(estimate.fraction, estimate.remaining_time(), now);
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
         let end = entry.job.status().is_final().then(|| End {
@@ -53,8 +53,8 @@ impl Tracker {
         if entry.job.status() != Status::Queued {
             return;
         }
-        let remaining = self.estimator.estimate(entry, self.now()).outlook();
-        let shown = remaining.map(|remaining| remaining.shown());
+        let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
+        let shown = remaining.map(|remaining| remaining.whole_seconds());
         if shown != entry.publishing.published_remaining {
             self.publish(entry);
         }

@@ -192,7 +192,7 @@ impl Registry {
         let entry = self.by_id.get(id)?;
         let was_learned = |other: &Entry| {
             let has_costs = (other.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
-            has_costs && other.job.over_at() > entry.job.started_at()
+            has_costs && other.job.work_done_at() > entry.job.started_at()
         };
         if let (Some(backend), Some(prompt)) = (&entry.backend, entry.job.prompt_id())
             && self.entries_of_prompt(backend, prompt).any(was_learned)

@@ -18,7 +18,7 @@ pub(super) fn record(
         started_at: job.started_at(),
         completed_at: job.ended_at(),
         error_code: job.error().map(|error| error.code.as_str()),
-        learned_from: job.learned_from().map(|source| source.as_str()),
+        learned_from: job.end_source().map(|source| source.as_str()),
         node_runs: if is_final {
             node_runs(job, costs)
         } else {

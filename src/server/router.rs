@@ -17,7 +17,7 @@ use super::security::{self, Caller, LimitExceeded, Peer};
 use crate::auth::Scope;
 use crate::hub::Connection;
 use crate::job::JobId;
-use crate::session::{self, Arrival, MAX_CLIENT_MESSAGE, deflate, monitor};
+use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
 
 /// What a socket reads at once. The library's own choice, 128 KiB, is for other loads than ours.
 const READ_BUFFER: usize = 4 << 10;
@@ -98,11 +98,9 @@ async fn dispatch(
         ["ws", "monitor"] => {
             let (response, socket) = open_socket(&state, &mut request)?;
             match caller.authorize_session(Scope::Monitor, None) {
-                Ok(admission) => {
-                    state
-                        .tasks
-                        .spawn(monitor::serve(state.session.clone(), socket, admission))
-                }
+                Ok(admission) => state
+                    .tasks
+                    .spawn(state.monitor.clone().serve(socket, admission)),
                 Err(failure) => {
                     let refusing = session::refuse(
                         socket,
@@ -123,7 +121,7 @@ async fn dispatch(
             let (mut response, socket) = open_socket(&state, &mut request)?;
             match caller.authorize_session(Scope::Subscribe, Some(&job)) {
                 Ok(admission) => {
-                    let arrival = Arrival {
+                    let subscriber = NewSubscriber {
                         job,
                         wants_previews,
                         deflates,
@@ -136,7 +134,7 @@ async fn dispatch(
                     }
                     state
                         .tasks
-                        .spawn(state.shards.clone().adopt(socket, arrival))
+                        .spawn(state.shards.clone().adopt(socket, subscriber))
                 }
                 Err(failure) => {
                     let refusing = session::refuse(

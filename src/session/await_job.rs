@@ -45,7 +45,7 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
 impl NotFound {
     /// What the client is told, and how its socket ends where it follows nothing else. It goes on
     /// where there is still hope.
-    pub(crate) fn tell(self) -> (ClientError, Option<Disconnect>) {
+    pub(crate) fn into_error(self) -> (ClientError, Option<Disconnect>) {
         match self {
             Self::Unanswered(error) => (error.into(), None),
             Self::Absent(error @ RelayError::JobNotFound(_)) => {

@@ -44,9 +44,9 @@ pub(crate) async fn refuse(
     };
     let end = match timeout(CLOSE_TIMEOUT, telling).await {
         Ok(Ok(())) => Disconnect::Close(code, error.code),
-        Ok(Err(_)) | Err(_) => Disconnect::Gone,
+        Ok(Err(_)) | Err(_) => Disconnect::ConnectionLost,
     };
-    end.carry_out(&mut socket).await;
+    end.complete(&mut socket).await;
 }
 
 /// Why a socket ends.
@@ -55,9 +55,9 @@ pub(crate) enum Disconnect {
     /// We close, with this code and reason.
     Close(u16, &'static str),
     /// The client closes.
-    Left,
+    ClosedByClient,
     /// The client can no longer be reached.
-    Gone,
+    ConnectionLost,
 }
 
 impl From<SocketError> for Disconnect {
@@ -73,9 +73,11 @@ impl From<SocketError> for Disconnect {
             SocketError::Io(error) if error.kind() == ErrorKind::QuotaExceeded => {
                 Self::Close(close::POLICY, "too many messages")
             }
-            SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Gone,
+            SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                Self::ConnectionLost
+            }
             SocketError::Protocol(_) => Self::Close(close::PROTOCOL, "a breach of the protocol"),
-            _ => Self::Gone,
+            _ => Self::ConnectionLost,
         }
     }
 }
@@ -85,13 +87,13 @@ impl Disconnect {
     pub(super) const EXPIRED: Self = Self::Close(close::UNAUTHENTICATED, "the token has expired");
 
     /// Ends a socket in good manner, but waits only a moment for the client.
-    pub(super) async fn carry_out(self, socket: &mut HyperWebsocketStream) {
+    pub(super) async fn complete(self, socket: &mut HyperWebsocketStream) {
         let goodbye = async {
             match self {
                 Self::Close(code, reason) => close(socket, code, reason).await,
                 // Reading on sends the answer to the client's close, and then ends.
-                Self::Left => while let Some(Ok(_)) = socket.next().await {},
-                Self::Gone => {}
+                Self::ClosedByClient => while let Some(Ok(_)) = socket.next().await {},
+                Self::ConnectionLost => {}
             }
         };
         if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use hyper_tungstenite::tungstenite::Message;
 
+use super::codec::{ReadOutcome, WsCodec};
 use super::compression::inflate::Inflater;
-use super::dialogue::{Dialogue, Heard};
 use super::disconnect::Disconnect;
 use super::message::MAX_CLIENT_MESSAGE;
 
@@ -17,7 +17,7 @@ const SPARE: usize = 4 << 10;
 
 /// What a client sends, and when.
 #[derive(Debug, Clone, Copy)]
-pub struct Client<'a> {
+pub struct ScriptedClient<'a> {
     /// What came with the handshake.
     pub early: &'a [u8],
     /// What comes later, a piece each time that the server looks.
@@ -30,7 +30,7 @@ pub struct Client<'a> {
 
 /// What was heard of a client.
 #[derive(Debug, PartialEq)]
-pub struct Account {
+pub struct ClientTranscript {
     /// The messages, control frames included.
     pub messages: Vec<Message>,
     /// Why the socket had to end, where it had to before the client closed it.
@@ -49,61 +49,61 @@ pub struct Translation {
 }
 
 /// Listens to a client as a shard does: what is understood is forgotten.
-pub fn hear(client: Client<'_>) -> Account {
-    let mut line = Line::new(client);
-    let mut dialogue = Dialogue::new(client.deflates, client.early.to_vec());
+pub fn read(client: ScriptedClient<'_>) -> ClientTranscript {
+    let mut transport = ScriptedTransport::new(client);
+    let mut codec = WsCodec::new(client.deflates, client.early.to_vec());
     let (mut messages, mut is_closing) = (Vec::new(), false);
     let end = loop {
         // How much may be said in a while does not depend on bytes alone.
         let mut heard = 0;
-        match dialogue.listen(&mut line, &mut heard) {
-            Heard::Message(message) => {
+        match codec.read(&mut transport, &mut heard) {
+            ReadOutcome::Message(message) => {
                 is_closing |= message.is_close();
                 messages.push(message);
             }
-            Heard::Nothing => {
-                if let Err(end) = say_all(&mut dialogue, &mut line) {
+            ReadOutcome::Blocked => {
+                if let Err(end) = flush_all(&mut codec, &mut transport) {
                     break Some(end);
                 }
-                if dialogue.is_over() && !is_closing {
-                    dialogue = Dialogue::new(client.deflates, Vec::new());
+                if codec.is_idle() && !is_closing {
+                    codec = WsCodec::new(client.deflates, Vec::new());
                 }
-                if !line.go_on() {
+                if !transport.advance() {
                     break None;
                 }
             }
-            Heard::Disconnect(end) => break Some(end),
+            ReadOutcome::Disconnect(end) => break Some(end),
         }
     };
-    Account {
+    ClientTranscript {
         messages,
         // Whether more is read after a client's close depends on when it takes the answer.
         end: end.filter(|_| !is_closing).map(|end| format!("{end:?}")),
     }
 }
 
-fn say_all(dialogue: &mut Dialogue, line: &mut Line<'_>) -> Result<(), Disconnect> {
-    while dialogue.is_speaking() {
-        dialogue.speak(line)?;
+fn flush_all(codec: &mut WsCodec, transport: &mut ScriptedTransport<'_>) -> Result<(), Disconnect> {
+    while codec.has_unsent() {
+        codec.flush(transport)?;
     }
     Ok(())
 }
 
 /// Translates what a client that compresses sends, where messages may have `max_message` bytes.
-pub fn translate(client: Client<'_>, max_message: usize) -> Translation {
-    let mut line = Line::new(client);
+pub fn translate(client: ScriptedClient<'_>, max_message: usize) -> Translation {
+    let mut transport = ScriptedTransport::new(client);
     let mut inflater = Inflater::new(client.early.to_vec(), max_message);
     let (mut bytes, mut largest) = (Vec::new(), 0);
     // With room for more than may be held, a read gives out all that is held.
     let mut buffer = vec![0; max_message + client.early.len() + SPARE];
     let error = loop {
-        match inflater.read(&mut |chunk: &mut [u8]| line.read(chunk), &mut buffer) {
+        match inflater.read(&mut |chunk: &mut [u8]| transport.read(chunk), &mut buffer) {
             Ok(count) => {
                 largest = largest.max(count);
                 bytes.extend_from_slice(&buffer[..count]);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !line.go_on() {
+                if !transport.advance() {
                     break None;
                 }
             }
@@ -118,7 +118,7 @@ pub fn translate(client: Client<'_>, max_message: usize) -> Translation {
 }
 
 /// A connection on which a piece has come, and on which the next one comes later.
-struct Line<'a> {
+struct ScriptedTransport<'a> {
     piece: &'a [u8],
     pieces: &'a [&'a [u8]],
     is_slow: bool,
@@ -126,8 +126,8 @@ struct Line<'a> {
     refuses: bool,
 }
 
-impl<'a> Line<'a> {
-    fn new(client: Client<'a>) -> Self {
+impl<'a> ScriptedTransport<'a> {
+    fn new(client: ScriptedClient<'a>) -> Self {
         Self {
             piece: &[],
             pieces: client.pieces,
@@ -137,7 +137,7 @@ impl<'a> Line<'a> {
     }
 
     /// Lets the next piece come. Says whether there was one.
-    fn go_on(&mut self) -> bool {
+    fn advance(&mut self) -> bool {
         let Some((piece, later)) = self.pieces.split_first() else {
             return false;
         };
@@ -146,7 +146,7 @@ impl<'a> Line<'a> {
     }
 }
 
-impl Read for Line<'_> {
+impl Read for ScriptedTransport<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.piece.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
@@ -155,7 +155,7 @@ impl Read for Line<'_> {
     }
 }
 
-impl Write for Line<'_> {
+impl Write for ScriptedTransport<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         if self.refuses {
             self.refuses = false;

@@ -67,12 +67,12 @@ pub enum ClientMessage {
     Ping,
     /// The answer to our `ping`.
     Pong,
-    /// Follow one more job on this socket.
+    /// JobSubscription one more job on this socket.
     Subscribe {
         /// The job, not checked yet.
         job_id: String,
     },
-    /// Follow a job no longer.
+    /// JobSubscription a job no longer.
     Unsubscribe {
         /// The job, not checked yet.
         job_id: String,

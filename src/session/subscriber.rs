@@ -1,35 +1,46 @@
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use slotmap::DefaultKey as Key;
 use tokio::task::AbortHandle;
 
-use super::Arrival;
 use super::admission::Admission;
-use super::dialogue::Dialogue;
+use super::codec::WsCodec;
 use super::disconnect::Disconnect;
-use super::line::Line;
+use super::transport::Transport;
 use crate::hub::Connection;
 use crate::job::JobId;
+
+/// A client that is authorised to subscribe to a job.
+#[derive(Debug)]
+pub(crate) struct NewSubscriber {
+    pub(crate) job: JobId,
+    pub(crate) wants_previews: bool,
+    /// It has negotiated compression.
+    pub(crate) deflates: bool,
+    pub(crate) address: IpAddr,
+    pub(crate) admission: Admission,
+}
 
 /// One client. A record: whatever it needs only now and then is elsewhere.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) line: Line,
+    pub(super) transport: Transport,
     /// What the client has to take before it is told anything else.
     rest: Bytes,
     /// Since when it has not taken all that it was sent.
     pub(super) stalled_since: Option<Instant>,
-    pub(super) dialogue: Option<Box<Dialogue>>,
-    pub(super) follows: Vec<Follow>,
+    pub(super) codec: Option<Box<WsCodec>>,
+    pub(super) subscriptions: Vec<JobSubscription>,
     /// The job that the socket was opened for.
     pub(super) job: JobId,
     pub(super) connection: Connection,
     pub(super) admission: Admission,
-    pub(super) heard_at: Instant,
+    pub(super) received_at: Instant,
     /// Bytes that it has sent since it was last pinged.
-    pub(super) heard: u32,
+    pub(super) bytes_since_ping: u32,
     pub(super) bad_messages: u32,
     pub(super) wants_previews: bool,
     pub(super) deflates: bool,
@@ -38,33 +49,33 @@ pub(super) struct Subscriber {
     /// It has asked for something, and is not listened to until that is answered.
     pub(super) awaits_answer: bool,
     /// It stands in the queue of those who have more to say.
-    pub(super) is_eager: bool,
+    pub(super) is_queued_for_reading: bool,
     /// When its token is looked at next.
-    pub(super) expiry: Option<Instant>,
-    pub(super) stage: Stage,
+    pub(super) token_check_at: Option<Instant>,
+    pub(super) stage: ConnectionState,
 }
 
 /// How far a socket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ConnectionState {
     Open,
     /// It is to be closed with this code and reason as soon as all is said.
-    Parting(u16, &'static str),
+    ClosePending(u16, &'static str),
     /// The close is on its way.
     Closing,
     /// Nothing is said any more. What comes still is thrown away.
-    Draining,
+    Discarding,
 }
 
 /// A job that a subscriber follows.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(super) struct JobSubscription {
     /// The topic's key in the shard.
     pub(super) topic: Key,
     /// Where it stands among the topic's followers.
     pub(super) place: usize,
     /// Its place on the hub's books.
-    pub(super) booked: u64,
+    pub(super) connection_id: u64,
     /// The number of the newest state that it was sent, or is being sent.
     pub(super) seen: u64,
     /// The same of previews.
@@ -75,81 +86,86 @@ pub(super) struct Follow {
 
 /// How much of a frame a client has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum WriteProgress {
     /// All, or a part: the rest is kept and follows by itself.
-    Begun,
-    Nothing,
+    Started,
+    Blocked,
 }
 
 impl Subscriber {
     /// `job` is as the shard's topic has it: an id of its own would be memory for each subscriber.
-    pub(super) fn new(line: Line, arrival: Arrival, job: JobId, now: Instant) -> Self {
+    pub(super) fn new(
+        transport: Transport,
+        client: NewSubscriber,
+        job: JobId,
+        now: Instant,
+    ) -> Self {
         Self {
-            line,
+            transport,
             rest: Bytes::new(),
             stalled_since: None,
-            dialogue: None,
-            follows: Vec::with_capacity(1),
+            codec: None,
+            subscriptions: Vec::with_capacity(1),
             job,
-            connection: Connection::new(arrival.address),
-            admission: arrival.admission,
-            heard_at: now,
-            heard: 0,
+            connection: Connection::new(client.address),
+            admission: client.admission,
+            received_at: now,
+            bytes_since_ping: 0,
             bad_messages: 0,
-            wants_previews: arrival.wants_previews,
-            deflates: arrival.deflates,
+            wants_previews: client.wants_previews,
+            deflates: client.deflates,
             is_in_batch: false,
             awaits_answer: false,
-            is_eager: false,
-            expiry: None,
-            stage: Stage::Open,
+            is_queued_for_reading: false,
+            token_check_at: None,
+            stage: ConnectionState::Open,
         }
     }
 
     /// Whether a frame can be sent: nothing else is on its way.
-    pub(super) fn is_free(&self) -> bool {
-        let is_speaking = self.dialogue.as_ref().is_some_and(|it| it.is_speaking());
-        let is_clear = self.rest.is_empty() && !self.line.has_backlog();
-        is_clear && !is_speaking && self.stalled_since.is_none()
+    pub(super) fn can_send(&self) -> bool {
+        let has_unsent = self.codec.as_ref().is_some_and(|it| it.has_unsent());
+        let is_clear = self.rest.is_empty() && !self.transport.has_unsent();
+        is_clear && !has_unsent && self.stalled_since.is_none()
     }
 
     /// Sends a frame to a client that is free, as far as it takes it.
-    pub(super) fn send(&mut self, frame: &Bytes) -> Result<Taken, Disconnect> {
-        let written = self.line.write(frame);
-        self.settle(frame, written)
+    pub(super) fn send(&mut self, frame: &Bytes) -> Result<WriteProgress, Disconnect> {
+        let written = self.transport.write(frame);
+        self.record_write(frame, written)
     }
 
     /// Takes note of how much of a frame was written.
-    pub(super) fn settle(
+    pub(super) fn record_write(
         &mut self,
         frame: &Bytes,
         written: std::io::Result<usize>,
-    ) -> Result<Taken, Disconnect> {
+    ) -> Result<WriteProgress, Disconnect> {
         match written {
             Ok(count) => {
                 if count < frame.len() {
                     self.rest = frame.slice(count..);
-                    self.stall();
+                    self.mark_stalled();
                 }
-                Ok(Taken::Begun)
+                Ok(WriteProgress::Started)
             }
             Err(error) if is_for_later(error.kind()) => {
-                self.stall();
-                Ok(Taken::Nothing)
+                self.mark_stalled();
+                Ok(WriteProgress::Blocked)
             }
-            Err(_) => Err(Disconnect::Gone),
+            Err(_) => Err(Disconnect::ConnectionLost),
         }
     }
 
     /// Sends a frame that must not be skipped: what the client does not take yet is kept.
-    pub(super) fn say(&mut self, frame: Bytes) -> Result<(), Disconnect> {
-        if !self.is_free() {
+    pub(super) fn send_all(&mut self, frame: Bytes) -> Result<(), Disconnect> {
+        if !self.can_send() {
             let mut rest = BytesMut::from(&self.rest[..]);
             rest.extend_from_slice(&frame);
             self.rest = rest.freeze();
             return Ok(());
         }
-        if self.send(&frame)? == Taken::Nothing {
+        if self.send(&frame)? == WriteProgress::Blocked {
             self.rest = frame;
         }
         Ok(())
@@ -157,28 +173,28 @@ impl Subscriber {
 
     /// Goes on with what the client has not taken yet. Says whether it is free now.
     pub(super) fn resume(&mut self) -> Result<bool, Disconnect> {
-        match self.line.flush() {
+        match self.transport.flush() {
             Err(error) if is_for_later(error.kind()) => return Ok(false),
-            Err(_) => return Err(Disconnect::Gone),
+            Err(_) => return Err(Disconnect::ConnectionLost),
             Ok(()) => {}
         }
-        if let Some(dialogue) = &mut self.dialogue {
-            dialogue.speak(&mut self.line)?;
-            if dialogue.is_speaking() {
+        if let Some(codec) = &mut self.codec {
+            codec.flush(&mut self.transport)?;
+            if codec.has_unsent() {
                 return Ok(false);
             }
         }
         while !self.rest.is_empty() {
-            match self.line.write(&self.rest) {
-                Ok(0) => return Err(Disconnect::Gone),
+            match self.transport.write(&self.rest) {
+                Ok(0) => return Err(Disconnect::ConnectionLost),
                 Ok(count) => self.rest = self.rest.split_off(count),
                 Err(error) if is_for_later(error.kind()) => return Ok(false),
-                Err(_) => return Err(Disconnect::Gone),
+                Err(_) => return Err(Disconnect::ConnectionLost),
             }
         }
         // The whole frame is not held for the sake of its end.
         self.rest = Bytes::new();
-        if self.line.has_backlog() {
+        if self.transport.has_unsent() {
             return Ok(false);
         }
         self.stalled_since = None;
@@ -186,12 +202,14 @@ impl Subscriber {
     }
 
     /// Notes that the client does not take what it is sent.
-    pub(super) fn stall(&mut self) {
+    pub(super) fn mark_stalled(&mut self) {
         self.stalled_since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn follow_of(&mut self, topic: Key) -> Option<&mut Follow> {
-        self.follows.iter_mut().find(|follow| follow.topic == topic)
+    pub(super) fn subscription_to(&mut self, topic: Key) -> Option<&mut JobSubscription> {
+        self.subscriptions
+            .iter_mut()
+            .find(|subscription| subscription.topic == topic)
     }
 }
 

@@ -217,7 +217,7 @@ impl StoredJobRow {
             error: self
                 .error_message
                 .map(|message| (relay.error_code, message)),
-            learned_from: relay.learned_from,
+            end_source: relay.learned_from,
             created_at: at(self.created_ms).unwrap_or_default(),
             started_at: at(self.started_ms),
             ended_at: at(self.completed_ms),

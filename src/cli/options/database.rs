@@ -1,3 +1,5 @@
+//! [`DatabaseOptions`]: the flags that name a database, whole or in parts.
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -5,16 +7,16 @@ use url::Url;
 
 use crate::config::{Database, Secret};
 
-/// Where jobs are stored. The `DB_*` settings are those of older deployments.
+/// Where jobs are stored. Deployments from before `DATABASE_URL` set the `DB_*` variables.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Database")]
 pub(in crate::cli) struct DatabaseOptions {
     /// postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH; by default an SQLite file in the
     /// user's data folder
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = database, value_name = "URL")]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Database>,
 
-    /// PostgreSQL's host, where no URL is given
+    /// PostgreSQL's host, if no URL is given
     #[arg(long, env = "DB_HOST", value_name = "HOST")]
     db_host: Option<String>,
 
@@ -26,7 +28,7 @@ pub(in crate::cli) struct DatabaseOptions {
     #[arg(long, env = "DB_NAME", value_name = "NAME")]
     db_name: Option<String>,
 
-    /// The user
+    /// The database user
     #[arg(long, env = "DB_USER", value_name = "USER")]
     db_user: Option<String>,
 
@@ -41,20 +43,22 @@ pub(in crate::cli) struct DatabaseOptions {
 }
 
 impl DatabaseOptions {
-    /// The database that the settings name. Makes the folder for a file.
-    pub(in crate::cli) fn choose(self) -> anyhow::Result<Database> {
-        let database = match self.database_url.clone() {
-            Some(database) => database,
-            None if self.db_host.is_some() || self.db_name.is_some() => self.postgres()?,
-            None => Database::Sqlite(default_file()?),
-        };
+    /// The database that the settings name. Creates the folder of an SQLite file.
+    pub(in crate::cli) fn database(self) -> anyhow::Result<Database> {
+        let database =
+            if self.database_url.is_none() && (self.db_host.is_some() || self.db_name.is_some()) {
+                self.postgres()?
+            } else if let Some(database) = self.database_url {
+                database
+            } else {
+                Database::Sqlite(default_file()?)
+            };
         if let Database::Sqlite(path) = &database
             && let Some(folder) = path.parent()
         {
-            let made = std::fs::create_dir_all(folder);
-            made.with_context(|| {
+            std::fs::create_dir_all(folder).with_context(|| {
                 format!(
-                    "cannot make the folder {} for the database",
+                    "cannot create the folder {} for the database",
                     folder.display()
                 )
             })?;
@@ -62,7 +66,7 @@ impl DatabaseOptions {
         Ok(database)
     }
 
-    /// The address that the `DB_*` settings make.
+    /// The address that the `DB_*` settings make up.
     fn postgres(&self) -> anyhow::Result<Database> {
         let host = self.db_host.as_deref().unwrap_or("localhost");
         let wrong = |name: &str| format!("{name} does not fit into an address");
@@ -87,7 +91,7 @@ impl DatabaseOptions {
     }
 }
 
-/// Where a user's programs keep what they must not lose.
+/// `relay.db` in the folder where the user's programs keep their data.
 fn default_file() -> anyhow::Result<PathBuf> {
     let folder = dirs::data_local_dir().context(
         "this user has no data folder; name a database with --database-url (DATABASE_URL)",
@@ -95,55 +99,13 @@ fn default_file() -> anyhow::Result<PathBuf> {
     Ok(folder.join(env!("CARGO_PKG_NAME")).join("relay.db"))
 }
 
-fn database(text: &str) -> Result<Database, String> {
-    if let Some(path) = text.strip_prefix("sqlite:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return match path {
-            "" => Err("expected sqlite:PATH".to_owned()),
-            path => Ok(Database::Sqlite(PathBuf::from(path))),
-        };
-    }
-    let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH";
-    let url = Url::parse(text).map_err(|_| expected.to_owned())?;
-    match url.scheme() {
-        "postgres" | "postgresql" if url.path().len() > 1 => Ok(Database::Postgres(url)),
-        _ => Err(expected.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_name_their_database() {
-        assert_eq!(
-            database("sqlite:a/b.db"),
-            Ok(Database::Sqlite("a/b.db".into()))
-        );
-        assert_eq!(
-            database("sqlite:///a.db"),
-            Ok(Database::Sqlite("/a.db".into()))
-        );
-        assert!(matches!(
-            database("postgres://u:p@h:1/n"),
-            Ok(Database::Postgres(_))
-        ));
-        for wrong in [
-            "",
-            "sqlite:",
-            "mysql://h/n",
-            "postgres://h",
-            "postgres://h/",
-            "h",
-        ] {
-            assert!(database(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn old_settings_make_an_address_that_hides_the_password() {
-        let args = DatabaseOptions {
+    fn database_parts_make_an_address_that_hides_the_password() {
+        let options = DatabaseOptions {
             database_url: None,
             db_host: Some("db".into()),
             db_port: 5433,
@@ -151,8 +113,8 @@ mod tests {
             db_user: Some("u@x".into()),
             db_password: Some("p/w:d?".to_owned().into()),
         };
-        assert!(!format!("{args:?}").contains("p/w"));
-        let Database::Postgres(url) = args.postgres().unwrap() else {
+        assert!(!format!("{options:?}").contains("p/w"));
+        let Database::Postgres(url) = options.postgres().unwrap() else {
             panic!("not PostgreSQL");
         };
         assert_eq!(

@@ -160,18 +160,18 @@ mod tests {
 
     use super::*;
 
-    /// The effort of a node whose bar of 20 ticks moved at these seconds.
-    fn effort(moved: impl IntoIterator<Item = f64>) -> NodeTiming {
+    /// The timing of a node whose bar of 20 ticks moved at these seconds.
+    fn timing(moved: impl IntoIterator<Item = f64>) -> NodeTiming {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds);
-        let mut effort = NodeTiming::new(at(0.0));
+        let mut timing = NodeTiming::new(at(0.0));
         let mut old = None;
         for (ticks, seconds) in moved.into_iter().enumerate() {
             let (value, max) = (ticks as f64 + 1.0, 20.0);
             let new = Bar { value, max };
-            effort.advance(old, new, at(seconds));
+            timing.advance(old, new, at(seconds));
             old = Some(new);
         }
-        effort
+        timing
     }
 
     fn tick(pace: Option<(f64, f64)>) -> f64 {
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn the_recent_pace_is_nearer_to_the_newest_ticks() {
-        let effort = effort([1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, 11.0]);
-        assert_eq!(tick(effort.pace()), 10.0 / 7.0);
-        assert!(tick(effort.recent_pace()) > 1.8);
+        let timing = timing([1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, 11.0]);
+        assert_eq!(tick(timing.pace()), 10.0 / 7.0);
+        assert!(tick(timing.recent_pace()) > 1.8);
     }
 
     #[test]
@@ -191,25 +191,25 @@ mod tests {
         for held in [4, 5, 14] {
             let end = 4.0 + f64::from(held);
             let moved = [1.0, 2.0, 3.0, 4.0].into_iter();
-            let effort = effort(moved.chain((0..held).map(|_| end)));
-            assert_eq!(tick(effort.pace()), 1.0);
-            let recent = tick(effort.recent_pace());
+            let timing = timing(moved.chain((0..held).map(|_| end)));
+            assert_eq!(tick(timing.pace()), 1.0);
+            let recent = tick(timing.recent_pace());
             assert!((recent - 1.0).abs() < 0.1, "{held}: {recent}");
         }
     }
 
     #[test]
     fn one_stall_is_not_taken_for_the_pace() {
-        let stalled = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
+        let stalled = timing([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
         assert!(tick(stalled.pace()) > 6.0);
         assert!(tick(stalled.recent_pace()) < 4.0);
-        let later = effort([1.0, 2.0, 3.0, 4.0, 5.0, 35.0, 36.0, 37.0, 38.0, 39.0]);
+        let later = timing([1.0, 2.0, 3.0, 4.0, 5.0, 35.0, 36.0, 37.0, 38.0, 39.0]);
         assert!(tick(later.recent_pace()) < 2.0);
     }
 
     #[test]
     fn one_tick_has_no_pace() {
-        assert_eq!(effort([1.0]).recent_pace(), None);
-        assert_eq!(effort([1.0, 1.0]).recent_pace(), None);
+        assert_eq!(timing([1.0]).recent_pace(), None);
+        assert_eq!(timing([1.0, 1.0]).recent_pace(), None);
     }
 }

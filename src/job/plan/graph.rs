@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// to must not be read in full for each of them.
 const MAX_TEXT: usize = 128;
 
+/// The largest feature of a node that is taken from a graph, so that sums stay finite.
+pub(super) const MAX_FEATURE: f64 = 1e12;
+
 /// A graph in the API format.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Graph<'a>(pub(super) &'a Map<String, Value>);
@@ -19,7 +22,7 @@ impl<'a> Graph<'a> {
     }
 
     /// All ids, sources before those that read them; in a circle, in any order.
-    pub(super) fn sources_first(self) -> Vec<&'a str> {
+    pub(super) fn topological(self) -> Vec<&'a str> {
         let (mut order, mut seen) = (Vec::new(), HashSet::new());
         for start in self.0.keys() {
             let mut open = vec![(start.as_str(), false)];

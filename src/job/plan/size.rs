@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::graph::{Graph, class, inputs, link};
-use super::work::MAX_FEATURE;
+use super::graph::{Graph, MAX_FEATURE, class, inputs, link};
 
 /// The factor of an upscale model that does not tell its own.
 const UPSCALE: f64 = 4.0;

@@ -1,4 +1,4 @@
-//! Texts without what is none of their readers' business.
+//! Texts without what is none of their consumers' business.
 
 /// Where a trace of the program begins, in what Python's errors say of themselves.
 const TRACE: &str = "Traceback (most recent call last)";

@@ -18,7 +18,7 @@ pub(in crate::relay) struct Evidence {
     pub(in crate::relay) cancel_requested: bool,
     /// The end was in the history long enough ago (`event_grace`) that its events must have come.
     pub(in crate::relay) is_grace_over: bool,
-    /// The prompt is missing for longer (`history_gap`) than it takes from the queue to the history.
+    /// The prompt is missing for longer (`history_grace`) than it takes from the queue to the history.
     pub(in crate::relay) is_gap_over: bool,
 }
 

@@ -172,7 +172,8 @@ impl Follower {
             if let Some(entry) = registry.get_mut(&id) {
                 entry.comparison.work_done = true;
             }
-            self.tracker.ingest_locked(&mut registry, &id, Event::Over);
+            self.tracker
+                .ingest_locked(&mut registry, &id, Event::WorkDone);
         }
         self.backend.reconcile_now.notify_one();
     }

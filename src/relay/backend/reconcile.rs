@@ -76,7 +76,7 @@ impl Follower {
                 compared = self.compare_jobs(&mut plans) => compared,
             };
             let took = began_at.elapsed().min(MAX_DURATION);
-            rested_at = Instant::now() + self.config.min_look_pause.max(took * PAUSE_FACTOR);
+            rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
             match compared {
                 Ok(pause) => {
                     next_at = pause.map(|pause| Instant::now() + pause.max(took));
@@ -245,7 +245,7 @@ impl Follower {
             work_done: comparison.work_done,
             cancel_requested: comparison.cancel_requested,
             is_grace_over: is_over(comparison.end_found_at, self.config.event_grace),
-            is_gap_over: is_over(comparison.missing_since, self.config.history_gap),
+            is_gap_over: is_over(comparison.missing_since, self.config.history_grace),
         }
     }
 
@@ -311,7 +311,11 @@ impl Follower {
         if !running.any(|entry| entry.client_id.as_deref() == client_id) {
             return;
         }
-        let silent_for = self.backend.state().socket.check_stale(self.config.silence);
+        let silent_for = self
+            .backend
+            .state()
+            .socket
+            .check_stale(self.config.max_silence);
         if let Some(timeout) = silent_for {
             tracing::warn!(
                 ?timeout,

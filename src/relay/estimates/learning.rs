@@ -123,7 +123,7 @@ impl Learning {
         tracing::debug!(jobs = jobs.len(), "learning from the database");
         let teach = move |model: &mut CostModel| {
             for job in &jobs {
-                model.recall(job.backend(), &job.past());
+                model.learn_runs(job.backend(), &job.past());
             }
         };
         self.replay(known.iter(), teach).await;
@@ -166,7 +166,7 @@ impl Learning {
                 seconds,
             } in &prompts
             {
-                model.recall_prompt(&name, plan, cached, *seconds);
+                model.learn_prompt(&name, plan, cached, *seconds);
             }
         };
         self.replay([&known], teach).await;

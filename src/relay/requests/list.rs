@@ -127,11 +127,11 @@ impl Relay {
 
 fn job_view(job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
     JobView {
-        progress: job.progress(estimate.outlook(), now),
+        progress: job.progress(estimate.remaining_time(), now),
         created_at: job.created_at(),
         started_at: job.started_at(),
         completed_at: job.ended_at(),
-        learned_from: job.learned_from().map(|source| source.as_str()),
+        learned_from: job.end_source().map(|source| source.as_str()),
         error_code: job.error().map(|error| error.code.as_str()),
         timeline: None,
     }

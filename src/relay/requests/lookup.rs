@@ -81,7 +81,7 @@ impl Relay {
             Some(queue) => queue.prompts.contains(prompt_id),
             None => {
                 if let Some(queue) = &*last_queue {
-                    sleep_until(queue.asked_at + self.0.comfy.min_look_pause).await;
+                    sleep_until(queue.asked_at + self.0.comfy.min_poll_pause).await;
                 }
                 let asked_at = Instant::now();
                 let queue = rest.queue().await?;

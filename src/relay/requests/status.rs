@@ -144,7 +144,7 @@ impl Relay {
         let recent = registry.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
             let estimate = self.0.tracker.estimator.estimate(entry, now);
-            let progress = job.progress(estimate.outlook(), now);
+            let progress = job.progress(estimate.remaining_time(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,

@@ -124,7 +124,7 @@ impl Events {
                     if self.subscription.is_known() {
                         continue;
                     }
-                    let (failure, end) = missed.tell();
+                    let (failure, end) = missed.into_error();
                     self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await?;
                     if end.is_some() {
                         return Ok(());

@@ -63,7 +63,7 @@ pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool)
                 json!({
                     "connected_at": connection.connected_at(),
                     "user_info": connection.address(),
-                    "last_ping": connection.heard_at(),
+                    "last_ping": connection.received_at(),
                 })
             });
             let connections: Vec<_> = connections.collect();

@@ -22,14 +22,14 @@ pub(in crate::session) struct Inflater {
     /// As it is read.
     output: BytesMut,
     /// A compressed message of which the last frame has not come.
-    message: Option<Message>,
+    message: Option<DeflatedMessage>,
     max_message: usize,
     /// What comes is beyond understanding, and passes as it is.
     is_lost: bool,
 }
 
 #[derive(Debug)]
-struct Message {
+struct DeflatedMessage {
     inflate: Decompress,
     /// What it may still grow by.
     room: usize,
@@ -119,7 +119,7 @@ impl Inflater {
     }
 
     fn inflate(&mut self, header: FrameHeader, mask: [u8; 4], payload: &[u8]) -> io::Result<()> {
-        let mut message = self.message.take().unwrap_or_else(|| Message {
+        let mut message = self.message.take().unwrap_or_else(|| DeflatedMessage {
             inflate: Decompress::new(false),
             room: self.max_message + 1,
         });
@@ -152,7 +152,7 @@ impl Inflater {
     }
 }
 
-impl Message {
+impl DeflatedMessage {
     fn inflate(&mut self, deflated: &[u8]) -> io::Result<Vec<u8>> {
         let mut inflated = Vec::new();
         let mut rest = deflated;

@@ -33,7 +33,9 @@ async fn is_served(program: &Program, patience: Duration) -> bool {
 async fn without_files_the_relay_waits_for_some_and_goes_on() {
     let program = Program::start(&[], &[], FILES);
     program.is_ready().await;
-    program.says(&format!("{FILES} files may be open")).await;
+    program
+        .says(&format!("at most {FILES} files can be open"))
+        .await;
     let mut open = Vec::new();
     for _ in 0..FILES * 2 {
         open.push(TcpStream::connect(program.address()).await.unwrap());
@@ -46,7 +48,9 @@ async fn without_files_the_relay_waits_for_some_and_goes_on() {
         .matches("no connection can be accepted")
         .count();
     assert_eq!(told, 1, "{}", program.log());
-    program.says("soon no file can be opened").await;
+    program
+        .says("file descriptors in use; raise the limit")
+        .await;
     drop(open);
     program.says("connections are accepted again").await;
     assert!(is_served(&program, PATIENCE).await, "{}", program.log());

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules by floor, from the ground up. Only within floor 0 may a later one read an earlier one.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["config", "watched_file"],
     &["job", "estimate", "recording"],
     &["auth", "comfy", "hub", "store", "workflow", "replay"],
     &["relay"],
     &["session"],
     &["server"],
+    &["evaluation"],
     &["cli"],
 ];
 

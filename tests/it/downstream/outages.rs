@@ -78,8 +78,8 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
 async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = Settings::default();
-    settings.comfy.silence = Duration::from_millis(50);
-    settings.comfy.history_gap = Duration::from_millis(50);
+    settings.comfy.max_silence = Duration::from_millis(50);
+    settings.comfy.history_grace = Duration::from_millis(50);
     let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
     world.relay.connected().await;
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});

@@ -114,7 +114,7 @@ async fn nobody_is_followed_to_another_host() {
 async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
-    settings.comfy.answer_timeout = Duration::from_millis(200);
+    settings.comfy.response_timeout = Duration::from_millis(200);
     let world = world(&comfyui, settings).await;
     let mut subscriber = job(&world, &comfyui).await;
     comfyui.reply("GET /queue", Reply::Hang);
@@ -133,7 +133,7 @@ async fn an_entry_of_the_history_may_be_late() {
     for end in [None, Some("execution_success")] {
         let comfyui = ScriptedComfy::start().await;
         let mut settings = settings();
-        settings.comfy.history_gap = AGES;
+        settings.comfy.history_grace = AGES;
         let world = world(&comfyui, settings).await;
         let mut subscriber = job(&world, &comfyui).await;
         if let Some(end) = end {
@@ -154,11 +154,11 @@ async fn a_comfyui_that_takes_connections_and_hangs_is_unreachable() {
     let comfyui = ScriptedComfy::start().await;
     let line = TcpProxy::to(comfyui.address()).await;
     let mut settings = settings();
-    settings.comfy.dial_timeout = Duration::from_millis(300);
-    settings.comfy.answer_timeout = Duration::from_millis(300);
+    settings.comfy.connect_timeout = Duration::from_millis(300);
+    settings.comfy.response_timeout = Duration::from_millis(300);
     settings.comfy.ping_interval = Duration::from_millis(50);
-    settings.comfy.pong_patience = Duration::from_millis(500);
-    settings.comfy.silence = AGES;
+    settings.comfy.pong_timeout = Duration::from_millis(500);
+    settings.comfy.max_silence = AGES;
     let world = TestRelay::without_comfyui(&line.url(), settings).await;
     world.relay.connected().await;
     let mut subscriber = job(&world, &comfyui).await;
@@ -217,7 +217,7 @@ async fn an_odd_graph_hides_no_other_prompt() {
 async fn a_strange_queue_loses_no_prompt() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
-    settings.comfy.history_gap = Duration::ZERO;
+    settings.comfy.history_grace = Duration::ZERO;
     let world = world(&comfyui, settings).await;
     let mut subscriber = job(&world, &comfyui).await;
     for strange in ["{}", "[]", "null", "7", r#"{"queue_running": null}"#] {
@@ -263,7 +263,7 @@ async fn a_queue_of_fifty_megabytes_holds_up_nobody() {
 async fn a_history_that_cannot_be_read_is_no_end() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
-    settings.comfy.history_gap = Duration::ZERO;
+    settings.comfy.history_grace = Duration::ZERO;
     let world = world(&comfyui, settings).await;
     let mut subscriber = job(&world, &comfyui).await;
     comfyui.answer("GET /history/p", 500, &Value::Null);

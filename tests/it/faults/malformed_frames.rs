@@ -15,7 +15,7 @@ async fn with(junk: Junk) -> Played {
     let fault = Fault::Insert { frame: FRAME, junk };
     let mut settings = settings();
     // A long frame is silence while it comes, and must not be taken for a dead socket here.
-    settings.comfy.silence = Duration::from_secs(30);
+    settings.comfy.max_silence = Duration::from_secs(30);
     let played = play_with(settings, recording(TXT2IMG).await, vec![fault]).await;
     assert!(played.wrong.is_empty(), "{junk:?}: {:?}", played.wrong);
     assert_eq!(played.jobs, 1);

@@ -43,10 +43,10 @@ pub(crate) struct Played {
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.comfy.poll_interval = Duration::from_millis(50);
-    settings.comfy.silence = Duration::from_millis(600);
+    settings.comfy.max_silence = Duration::from_millis(600);
     settings.comfy.event_grace = Duration::from_millis(600);
     // Longer than an entry is ever late here, also on a busy machine.
-    settings.comfy.history_gap = Duration::from_secs(5);
+    settings.comfy.history_grace = Duration::from_secs(5);
     settings
 }
 

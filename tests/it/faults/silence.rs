@@ -47,7 +47,7 @@ async fn completes(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() {
     let default = ComfyConfig::default();
-    let latest = default.silence + default.poll_interval;
+    let latest = default.max_silence + default.poll_interval;
     assert!(latest < NOTICED_WITHIN, "{latest:?}");
     let comfyui = ScriptedComfy::start().await;
     let settings = Settings {
@@ -70,9 +70,9 @@ async fn a_line_that_is_half_open_is_found_by_pings() {
     let line = TcpProxy::to(comfyui.address()).await;
     let mut settings = settings();
     settings.comfy.ping_interval = Duration::from_millis(50);
-    settings.comfy.pong_patience = Duration::from_millis(500);
-    settings.comfy.answer_timeout = Duration::from_millis(500);
-    settings.comfy.silence = AGES;
+    settings.comfy.pong_timeout = Duration::from_millis(500);
+    settings.comfy.response_timeout = Duration::from_millis(500);
+    settings.comfy.max_silence = AGES;
     let world = TestRelay::without_comfyui(&line.url(), settings).await;
     world.relay.connected().await;
     let mut subscriber = submit(&world, &comfyui).await;
@@ -89,9 +89,9 @@ async fn a_socket_that_answers_pings_is_kept() {
     let mut settings = settings();
     settings.comfy.ping_interval = Duration::from_millis(10);
     // Longer than a busy machine holds up a task.
-    settings.comfy.pong_patience = Duration::from_secs(5);
-    settings.comfy.silence = AGES;
-    let patience = settings.comfy.pong_patience;
+    settings.comfy.pong_timeout = Duration::from_secs(5);
+    settings.comfy.max_silence = AGES;
+    let patience = settings.comfy.pong_timeout;
     let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
     world.relay.connected().await;
     let mut subscriber = submit(&world, &comfyui).await;

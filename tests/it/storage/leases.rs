@@ -194,7 +194,7 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings(db.config());
     settings.comfy.event_grace = Duration::from_millis(10);
-    settings.comfy.silence = LONG;
+    settings.comfy.max_silence = LONG;
     let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
     world.relay.connected().await;
     for number in 0..3 {

@@ -38,11 +38,11 @@ impl Default for Settings {
                 min_backoff: Duration::from_millis(10),
                 max_backoff: Duration::from_millis(100),
                 poll_interval: Duration::from_millis(100),
-                min_look_pause: Duration::from_millis(10),
+                min_poll_pause: Duration::from_millis(10),
                 // Longer than a busy machine holds up a task.
-                silence: Duration::from_secs(3),
+                max_silence: Duration::from_secs(3),
                 event_grace: Duration::from_secs(3),
-                history_gap: Duration::from_secs(1),
+                history_grace: Duration::from_secs(1),
                 ..ComfyConfig::default()
             },
             server: ServerConfig::default(),

@@ -55,7 +55,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
         };
         let (id, event) = match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => (prompt_id, event),
-            Message::PromptEnded { prompt_id } => (prompt_id, Event::Over),
+            Message::PromptEnded { prompt_id } => (prompt_id, Event::WorkDone),
             _ => continue,
         };
         running = id.or(running);
@@ -65,7 +65,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
         else {
             continue;
         };
-        let is_over = event == Event::Over;
+        let is_over = event == Event::WorkDone;
         job.apply(event, now);
         if is_over {
             let produced = History {
@@ -144,7 +144,7 @@ async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
     kept.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
     for job in &kept {
-        replayed.recall(job.backend(), &job.past());
+        replayed.learn_runs(job.backend(), &job.past());
     }
     let (wanted, found) = (estimates(&learned, &all), estimates(&replayed, &all));
     assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
@@ -182,7 +182,7 @@ fn ending(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
 }
 
 fn ended(mut job: Job) -> Job {
-    let end = job.over_at().unwrap();
+    let end = job.work_done_at().unwrap();
     job.apply(Event::History(History::default()), end);
     job
 }
@@ -306,7 +306,7 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     kept.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
     for job in &kept {
-        replayed.recall(job.backend(), &job.past());
+        replayed.learn_runs(job.backend(), &job.past());
     }
     let (wanted, found) = (estimates(&once, &jobs), estimates(&replayed, &jobs));
     for (wanted, found) in wanted[0].iter().zip(found[0]) {

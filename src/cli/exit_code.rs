@@ -1,0 +1,15 @@
+//! The program's exit codes, apart from 0 and 1.
+
+/// A wrong command line (`EX_USAGE` of sysexits.h), not clap's own 2, which means here that a job was cancelled.
+pub(super) const USAGE: u8 = 64;
+
+/// The watched job was cancelled.
+pub(super) const CANCELLED: u8 = 2;
+
+/// The job cannot be watched: the relay cannot be reached, refuses, or does not know the job.
+pub(super) const UNREACHABLE: u8 = 3;
+
+/// Settings that contradict each other, or that cannot be used: the program exits with [`USAGE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub(super) struct WrongSetting(pub(super) anyhow::Error);

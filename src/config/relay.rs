@@ -1,0 +1,75 @@
+//! [`RelayConfig`]: how jobs are kept in memory and published.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::duration::{parse_rate, parse_seconds, rate, seconds};
+
+/// How jobs are kept in memory and published.
+///
+/// `publish_interval` is the shortest time between two publications of a job whose status stays the same; zero
+/// publishes the state after every event.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RelayConfig {
+    /// The folder of workflows (API format) that can be submitted by name
+    #[arg(
+        long,
+        env = "WORKFLOWS",
+        default_value = RelayConfig::default().workflows.into_os_string(),
+        value_name = "DIR"
+    )]
+    pub workflows: PathBuf,
+
+    /// How often the relay looks for ended jobs to forget
+    #[arg(
+        long = "websocket-cleanup-interval",
+        env = "WEBSOCKET_CLEANUP_INTERVAL",
+        default_value = seconds(RelayConfig::default().cleanup_interval),
+        value_parser = parse_seconds,
+        value_name = "SECONDS"
+    )]
+    pub cleanup_interval: Duration,
+
+    /// How long a job stays in memory after its end
+    #[arg(
+        long,
+        env = "REMEMBER",
+        default_value = seconds(RelayConfig::default().remember),
+        value_parser = parse_seconds,
+        value_name = "SECONDS"
+    )]
+    pub remember: Duration,
+
+    /// How long a running job may go without an event before its state is published again.
+    #[arg(skip = RelayConfig::default().heartbeat)]
+    pub heartbeat: Duration,
+
+    /// How many states of one job are published a second, at most; 0 for all of them. The first
+    /// state, changes of status and the end are always published at once
+    #[arg(
+        long = "publish-rate",
+        env = "PUBLISH_RATE",
+        default_value = rate(RelayConfig::default().publish_interval),
+        value_parser = parse_rate,
+        value_name = "PER_SECOND"
+    )]
+    pub publish_interval: Duration,
+
+    /// How many states of a job are queued for a subscriber that reads slowly. One that lags further skips to the
+    /// newest state.
+    #[arg(skip = RelayConfig::default().backlog)]
+    pub backlog: usize,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            workflows: PathBuf::from("comfy_workflows"),
+            cleanup_interval: Duration::from_secs(60),
+            remember: Duration::from_secs(3_600),
+            heartbeat: Duration::from_secs(1),
+            publish_interval: Duration::from_millis(100),
+            backlog: 64,
+        }
+    }
+}

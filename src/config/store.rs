@@ -1,0 +1,138 @@
+//! [`StoreConfig`]: where jobs are stored.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use super::duration::parse_days;
+
+/// Where jobs are stored.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Database")]
+pub struct StoreConfig {
+    /// The database.
+    #[arg(skip = Database::in_memory())]
+    pub database: Database,
+
+    /// The largest number of connections to the database.
+    #[arg(skip = StoreConfig::default().connections)]
+    pub connections: u32,
+
+    /// How many days finished jobs and node runs are kept in the database; for ever by default. Rows
+    /// that the relay did not write are never deleted
+    #[arg(
+        long = "retention-days",
+        env = "RETENTION_DAYS",
+        value_parser = parse_days,
+        value_name = "DAYS"
+    )]
+    pub retention: Option<Duration>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            database: Database::in_memory(),
+            connections: 4,
+            retention: None,
+        }
+    }
+}
+
+/// A database, by its kind and address.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+    Postgres(Url),
+    /// A file; `:memory:` for a database that ends with the program.
+    Sqlite(PathBuf),
+}
+
+impl Database {
+    /// An SQLite database that ends with the program.
+    pub fn in_memory() -> Self {
+        Self::Sqlite(PathBuf::from(":memory:"))
+    }
+
+    /// Whether the database ends with the program.
+    pub fn is_in_memory(&self) -> bool {
+        *self == Self::in_memory()
+    }
+}
+
+/// The address, without the password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(url) => {
+                let mut url = url.clone();
+                if url.password().is_some() {
+                    // Fails only for addresses without a host, which have no password either.
+                    let _ = url.set_password(Some("***"));
+                }
+                write!(f, "{url}")
+            }
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Database {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err("expected sqlite:PATH".to_owned());
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH";
+        let url = Url::parse(text).map_err(|_| expected.to_owned())?;
+        match url.scheme() {
+            "postgres" | "postgresql" if url.path().len() > 1 => Ok(Self::Postgres(url)),
+            _ => Err(expected.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_their_database() {
+        assert_eq!(
+            "sqlite:a/b.db".parse(),
+            Ok(Database::Sqlite("a/b.db".into()))
+        );
+        assert_eq!(
+            "sqlite:///a.db".parse(),
+            Ok(Database::Sqlite("/a.db".into()))
+        );
+        assert!(matches!(
+            "postgres://u:p@h:1/n".parse(),
+            Ok(Database::Postgres(_))
+        ));
+        for wrong in [
+            "",
+            "sqlite:",
+            "mysql://h/n",
+            "postgres://h",
+            "postgres://h/",
+            "h",
+        ] {
+            assert!(wrong.parse::<Database>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::baseline::Algorithm;
+use super::events::{Graphs, completion, events};
+use super::score::{MOMENTS, ScoredJob, time_share};
+use crate::estimate::CostModel;
+use crate::job::{Event, History, Job, JobId, Outcome, Plan};
+use crate::recording::{Meta, Recording};
+
+/// The shortest job that is scored, in seconds: below it the delays of frames dominate, and nobody
+/// waits.
+const MIN_DURATION: f64 = 0.3;
+
+/// A backend, and the sorted signatures of the nodes that run there.
+type WorkflowKey = (String, Vec<String>);
+
+/// What has been learned from jobs that ended.
+#[derive(Debug, Default)]
+pub(super) struct Learner {
+    model: CostModel,
+    /// The durations of each workflow so far, in seconds.
+    durations: HashMap<WorkflowKey, Vec<f64>>,
+}
+
+/// A prompt that ended.
+pub(super) struct FinishedPrompt {
+    /// `None` if it did not complete, or if it was too short.
+    pub(super) scored: Option<ScoredJob>,
+    job: Job,
+    workflow: WorkflowKey,
+    /// Seconds; `None` unless it completed with both its start and its end recorded.
+    duration: Option<f64>,
+}
+
+/// A prompt that runs.
+struct RunningPrompt {
+    job: Job,
+    workflow: WorkflowKey,
+    /// Seconds since the recording began.
+    start: f64,
+    /// `None` if it does not complete.
+    end: Option<f64>,
+    /// `None` if it is not to be scored.
+    scored: Option<ScoredJob>,
+}
+
+impl Learner {
+    /// Replays a recording, scores its prompts, and returns them in the order of their ends. If
+    /// `learns`, each prompt teaches those after it.
+    pub(super) fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<FinishedPrompt> {
+        let mut finished = Vec::new();
+        let mut graphs = Graphs::of(recording);
+        let mut events = events(recording).into_iter();
+        let mut prompts: HashMap<String, RunningPrompt> = HashMap::new();
+        let mut running: Option<String> = None;
+        while let Some((t, prompt_id, event)) = events.next() {
+            // All of them: a prompt may start before the one before it has ended.
+            for prompt in prompts.values_mut() {
+                self.ask(prompt, t);
+            }
+            let Some(id) = prompt_id.or_else(|| running.clone()) else {
+                continue;
+            };
+            if event == Event::Started && !prompts.contains_key(&id) {
+                let end = completion(&id, events.as_slice());
+                let graph = graphs.start(&id);
+                let prompt = graph.and_then(|graph| self.start(recording, &id, graph, t, end));
+                prompts.extend(prompt.map(|prompt| (id.clone(), prompt)));
+                running = Some(id.clone());
+            }
+            let Some(prompt) = prompts.get_mut(&id) else {
+                continue;
+            };
+            let outcome = match &event {
+                Event::Ended(outcome) => Some(outcome.clone()),
+                _ => None,
+            };
+            prompt.job.apply(event, at(t));
+            if let Some(outcome) = outcome
+                && let Some(prompt) = prompts.remove(&id)
+            {
+                let prompt = prompt.finish(outcome, t);
+                if learns {
+                    self.learn(&prompt);
+                }
+                finished.push(prompt);
+            }
+        }
+        finished
+    }
+
+    /// A prompt that starts at `start` and completes at `end`, both in seconds of the recording.
+    fn start(
+        &self,
+        recording: &Recording,
+        id: &str,
+        graph: &Value,
+        start: f64,
+        end: Option<f64>,
+    ) -> Option<RunningPrompt> {
+        let meta = &recording.meta;
+        let plan = graph
+            .as_object()
+            .map(|graph| Plan::from_graph(graph, None))
+            .unwrap_or_default();
+        let mut signatures: Vec<String> = plan
+            .needed()
+            .map(|(_, node)| node.signature.clone())
+            .collect();
+        signatures.sort_unstable();
+        let workflow = (backend(meta), signatures);
+        let scored = end
+            .filter(|end| end - start >= MIN_DURATION)
+            .map(|end| ScoredJob {
+                version: meta.comfyui_version.clone(),
+                scenario: meta.scenario.clone(),
+                is_known: self.durations.contains_key(&workflow),
+                duration: end - start,
+                answers: Vec::with_capacity(MOMENTS),
+            });
+        let mut job =
+            Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&backend(meta), id);
+        job.apply(Event::Planned(plan), at(start));
+        Some(RunningPrompt {
+            job,
+            workflow,
+            start,
+            end,
+            scored,
+        })
+    }
+
+    /// Asks every algorithm at each moment up to `until`.
+    fn ask(&self, prompt: &mut RunningPrompt, until: f64) {
+        let Some(scored) = &mut prompt.scored else {
+            return;
+        };
+        let mean = self.durations.get(&prompt.workflow);
+        let mean = mean.map(|durations| durations.iter().sum::<f64>() / durations.len() as f64);
+        while scored.answers.len() < MOMENTS {
+            let elapsed = time_share(scored.answers.len()) * scored.duration;
+            let now = prompt.start + elapsed;
+            if now > until {
+                break;
+            }
+            let job = &mut prompt.job;
+            let ask =
+                |algorithm: Algorithm| algorithm.answer(job, &self.model, at(now), elapsed, mean);
+            let answers = Algorithm::ALL.map(ask);
+            scored.answers.push(answers.to_vec());
+        }
+    }
+
+    /// Learns from a prompt that ended.
+    pub(super) fn learn(&mut self, finished: &FinishedPrompt) {
+        self.model.learn(&finished.job);
+        if let Some(duration) = finished.duration {
+            let durations = self.durations.entry(finished.workflow.clone());
+            durations.or_default().push(duration);
+        }
+    }
+}
+
+impl RunningPrompt {
+    fn finish(mut self, outcome: Outcome, t: f64) -> FinishedPrompt {
+        let end = self.end.filter(|_| outcome == Outcome::Completed);
+        let history = History {
+            messages: Some(outcome),
+            ..History::default()
+        };
+        self.job.apply(Event::History(history), at(t));
+        FinishedPrompt {
+            scored: self.scored.filter(|_| end.is_some()),
+            job: self.job,
+            workflow: self.workflow,
+            duration: end.map(|end| end - self.start),
+        }
+    }
+}
+
+/// The backend's name for the cost model. One machine made all the recordings of an evaluation, with
+/// one server for each version.
+fn backend(meta: &Meta) -> String {
+    format!("recorded/{}", meta.comfyui_version)
+}
+
+fn at(t: f64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t.clamp(0.0, 1e9))
+}

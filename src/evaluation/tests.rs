@@ -1,0 +1,141 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::*;
+
+/// Each recording is estimated from those before it.
+#[test]
+fn estimates_hold_in_the_order_of_the_recordings() {
+    let evaluation = Evaluation::in_order(&recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST);
+}
+
+/// Each recording is estimated from all the others.
+#[test]
+fn estimates_hold_with_each_recording_left_out() {
+    let evaluation = Evaluation::leave_one_out(LeftOut::Recording, &recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST_LEFT_OUT);
+}
+
+/// Each job is estimated from all the others.
+#[test]
+fn estimates_hold_with_each_job_left_out() {
+    let evaluation = Evaluation::leave_one_out(LeftOut::Job, &recordings());
+    assert_within(&evaluation, true, KNOWN);
+    assert_within(&evaluation, false, FIRST_LEFT_OUT);
+}
+
+/// The three jobs of this recording ran the same workflow.
+#[test]
+fn nothing_is_learned_of_what_is_left_out() {
+    let alone = read_recordings(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
+    let known = |evaluation: Evaluation| {
+        evaluation
+            .jobs
+            .iter()
+            .map(|job| job.is_known)
+            .collect::<Vec<_>>()
+    };
+    let left_out = |what, recordings: &[_]| known(Evaluation::leave_one_out(what, recordings));
+    assert_eq!(known(Evaluation::in_order(&alone)), [false, true, true]);
+    assert_eq!(left_out(LeftOut::Recording, &alone), [false; 3]);
+    assert_eq!(left_out(LeftOut::Job, &alone), [true; 3]);
+    let twice = [alone.clone(), alone].concat();
+    assert_eq!(left_out(LeftOut::Recording, &twice), [true; 6]);
+    assert_eq!(left_out(LeftOut::Job, &twice), [true; 6]);
+}
+
+fn recordings() -> Vec<Recording> {
+    read_recordings(&[PathBuf::from("fixtures")]).unwrap()
+}
+
+fn assert_within(evaluation: &Evaluation, is_known: bool, limits: Limits) {
+    let jobs = evaluation
+        .jobs
+        .iter()
+        .filter(|job| job.is_known == is_known);
+    let table = ScoreTable::of(&jobs.collect::<Vec<_>>());
+    let (ours, others) = table.rows.split_first().unwrap();
+    assert_eq!(ours.algorithm, Algorithm::Ours);
+    let best = others
+        .iter()
+        .map(|row| row.error)
+        .fold(f64::INFINITY, f64::min);
+    let text = format!("{is_known}\n{table}");
+    assert!(ours.error <= limits.error, "{text}");
+    assert!(ours.error <= limits.of_best * best, "{text}");
+    assert!(ours.progress_error <= limits.progress_error, "{text}");
+    assert_eq!(ours.backward_moves, 0, "{text}");
+    let inside = ours.inside.unwrap_or_default();
+    assert!((0.75..=0.90).contains(&inside), "{text}");
+}
+
+/// Shares of 1.
+struct Limits {
+    error: f64,
+    of_best: f64,
+    progress_error: f64,
+}
+
+const KNOWN: Limits = Limits {
+    error: 0.08,
+    of_best: 0.5,
+    progress_error: 0.05,
+};
+
+const FIRST: Limits = Limits {
+    error: 0.14,
+    of_best: 1.0,
+    progress_error: 0.08,
+};
+
+const FIRST_LEFT_OUT: Limits = Limits {
+    error: 0.115,
+    ..FIRST
+};
+
+/// Two prompts were queued under one id: the first samples 8 steps, the second 5 on cached models.
+#[test]
+fn prompts_with_one_id_have_their_own_graphs_and_ends() {
+    let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
+    let evaluation = Evaluation::in_order(&read_recordings(&[PathBuf::from(folder)]).unwrap());
+    let durations: Vec<f64> = evaluation.jobs.iter().map(|job| job.duration).collect();
+    assert_eq!(durations, [4.099879 - 0.050458, 4.838799 - 4.106546]);
+    let is_known: Vec<bool> = evaluation.jobs.iter().map(|job| job.is_known).collect();
+    assert_eq!(is_known, [false, false], "the graphs differ in their steps");
+}
+
+/// The second prompt starts before the first one has ended.
+#[test]
+fn prompts_that_overlap_are_both_asked_until_their_ends() {
+    let meta = r#"{"comfyui_version": "0.8.0", "scenario": "overlap"}"#;
+    let said = [
+        (0.0, "execution_start", "a"),
+        (1.0, "execution_start", "b"),
+        (4.0, "execution_success", "a"),
+        (5.0, "execution_success", "b"),
+    ];
+    let frames = said.map(|(t, kind, id)| {
+        let text = json!({"type": kind, "data": {"prompt_id": id}}).to_string();
+        json!({"t": t, "socket": "main", "text": text}).to_string()
+    });
+    let prompts = ["a", "b"].map(|id| {
+        let graph = json!({"9": {"class_type": "SaveImage", "inputs": {"images": id}}});
+        json!({
+            "t": 0.0, "t_end": 0.0, "method": "POST", "path": "/prompt", "status": 200,
+            "request_body": {"prompt": graph}, "response": {"prompt_id": id},
+        })
+        .to_string()
+    });
+    let recording = Recording::parse(meta, &frames.join("\n"), &prompts.join("\n")).unwrap();
+    let evaluation = Evaluation::in_order(&[recording]);
+    let durations: Vec<f64> = evaluation.jobs.iter().map(|job| job.duration).collect();
+    assert_eq!(durations, [4.0, 4.0]);
+    for job in &evaluation.jobs {
+        assert_eq!(job.answers.len(), MOMENTS);
+    }
+    ScoreTable::of(&evaluation.jobs.iter().collect::<Vec<_>>());
+}

@@ -1,0 +1,161 @@
+//! What a node's cost depends on, as far as the graph tells.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::graph::{Graph, MAX_FEATURE, class};
+use super::loaders::Loaders;
+use super::role::Role;
+use super::signature::{Signature, words};
+use super::size::Size;
+
+/// The features of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Features {
+    pub(super) role: Role,
+    pub(super) steps: Option<u32>,
+    pub(super) units: f64,
+    pub(super) loaders: Vec<String>,
+    pub(super) signature: String,
+}
+
+/// The most nodes that change sigmas one after the other: in a circle they never end.
+const MAX_SCHEDULERS: usize = 16;
+
+/// Samplers that ask the model several times a step.
+const CALLS: [(&str, f64); 8] = [
+    ("heun", 2.0),
+    ("heunpp2", 3.0),
+    ("dpm_2", 2.0),
+    ("dpm_2_ancestral", 2.0),
+    ("dpmpp_2s_ancestral", 2.0),
+    ("dpmpp_sde", 2.0),
+    ("dpmpp_sde_gpu", 2.0),
+    ("seeds_2", 2.0),
+];
+
+/// Reads the nodes of one graph, each once.
+pub(super) struct GraphReader<'a> {
+    graph: Graph<'a>,
+    sizes: HashMap<&'a str, Size>,
+    loaders: HashMap<&'a str, Loaders<'a>>,
+    /// What tells one loader from another.
+    models: HashMap<&'a str, Signature>,
+}
+
+impl<'a> GraphReader<'a> {
+    pub(super) fn new(graph: &'a Map<String, Value>) -> Self {
+        let graph = Graph(graph);
+        let mut reader = Self {
+            graph,
+            sizes: HashMap::new(),
+            loaders: HashMap::new(),
+            models: HashMap::new(),
+        };
+        let nodes = graph.topological().into_iter();
+        for (id, node) in nodes.filter_map(|id| Some((id, graph.node(id)?))) {
+            if let Some(size) = Size::of(node, graph, &reader.sizes) {
+                reader.sizes.insert(id, size);
+            }
+            let loaders = Loaders::of(id, node, &reader.loaders);
+            if loaders.ids().any(|loader| loader == id) {
+                let words = words(node, graph);
+                let model = Signature::of(words.iter().map(String::as_str));
+                reader.models.insert(id, model);
+            }
+            reader.loaders.insert(id, loaders);
+        }
+        reader
+    }
+
+    /// The features of the node with this id.
+    pub(super) fn work(&self, id: &str, node: &'a Value) -> Features {
+        let class = class(node);
+        let role = Role::of(class);
+        let steps = self.steps(node).filter(|_| role == Role::Sampler);
+        let pixels = self.sizes.get(id).map(|size| size.pixels());
+        let loaders = self.loaders.get(id).into_iter().flat_map(Loaders::ids);
+        let loaders: Vec<&str> = loaders.collect();
+        let mut units = steps.map_or(1.0, f64::from);
+        if role == Role::Sampler {
+            units *= self.calls(node);
+        }
+        if let Some(pixels) = pixels {
+            units *= role.pass(pixels);
+        }
+        let mut words = words(node, self.graph);
+        words.push(format!("{pixels:?} {steps:?} {:?}", self.sampler(node)));
+        words.extend(self.models(id, &loaders));
+        let words = words.iter().map(String::as_str);
+        Features {
+            role,
+            steps,
+            units: units.min(MAX_FEATURE),
+            loaders: loaders.iter().map(|&loader| loader.to_owned()).collect(),
+            signature: Signature::of([class].into_iter().chain(words)).text(),
+        }
+    }
+
+    /// What tells the models that a node works with from others: in an order that does not depend
+    /// on what their loaders are called in the graph.
+    fn models(&self, id: &str, loaders: &[&str]) -> Vec<String> {
+        let others = loaders.iter().filter(|loader| **loader != id);
+        let mut models: Vec<Signature> = others
+            .filter_map(|loader| self.models.get(loader).copied())
+            .collect();
+        models.sort_unstable();
+        models.into_iter().map(Signature::text).collect()
+    }
+
+    /// The steps of its bar. With `denoise` below 1 the server still takes them all.
+    fn steps(&self, node: &'a Value) -> Option<u32> {
+        let whole = |name| self.graph.whole(node, name);
+        let all = self.scheduled(node)?;
+        let end = whole("end_at_step").map_or(all, |end| end.min(all));
+        let begin = whole("start_at_step").unwrap_or(0);
+        u32::try_from(end.saturating_sub(begin))
+            .ok()
+            .filter(|steps| *steps > 0)
+    }
+
+    /// The steps that a node, or what its sigmas come from, is set to.
+    fn scheduled(&self, node: &'a Value) -> Option<u64> {
+        let (mut node, mut splits) = (node, Vec::new());
+        for _ in 0..MAX_SCHEDULERS {
+            if let Some(steps) = self.graph.whole(node, "steps") {
+                let steps = splits
+                    .into_iter()
+                    .rev()
+                    .fold(steps, |steps, split| match split {
+                        (step, 0) => steps.min(step),
+                        (step, _) => steps.saturating_sub(step),
+                    });
+                return Some(steps);
+            }
+            let (source, output) = self.graph.source(node, "sigmas")?;
+            // It gives the part before the step, then the rest.
+            if class(source) == "SplitSigmas"
+                && let Some(step) = self.graph.whole(source, "step")
+            {
+                splits.push((step, output));
+            }
+            node = source;
+        }
+        None
+    }
+
+    fn sampler(&self, node: &'a Value) -> Option<&'a str> {
+        let name = |node| self.graph.text(node, "sampler_name");
+        name(node).or_else(|| name(self.graph.source(node, "sampler")?.0))
+    }
+
+    fn calls(&self, node: &'a Value) -> f64 {
+        let sampler = self.sampler(node);
+        let known = CALLS.iter().find(|(name, _)| Some(*name) == sampler);
+        known.map_or(1.0, |(_, calls)| *calls)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+use serde_json::json;
+
+use super::*;
+
+fn work(graph: Value, id: &str) -> Features {
+    let graph = graph.as_object().unwrap();
+    GraphReader::new(graph).work(id, &graph[id])
+}
+
+fn sampler(inputs: Value) -> Value {
+    let mut graph = json!({
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a"}},
+        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 1024, "batch_size": 2}},
+        "3": {"class_type": "KSampler", "inputs": {"model": ["1", 0], "latent_image": ["2", 0], "steps": 20}},
+        "4": {"class_type": "LatentUpscaleBy", "inputs": {"samples": ["3", 0], "scale_by": 2.0}}
+    });
+    for (name, value) in inputs.as_object().unwrap() {
+        graph["3"]["inputs"][name] = value.clone();
+    }
+    graph
+}
+
+#[test]
+fn a_signature_tells_costs_apart_and_nothing_else() {
+    let signature = |inputs| work(sampler(inputs), "3").signature;
+    let plain = signature(json!({"seed": 1, "cfg": 7.0}));
+    assert_eq!(plain, signature(json!({"seed": 2, "cfg": 8.0})));
+    let texts = json!({"text": "a", "text_g": "a", "t5xxl": "a", "prompt": "a"});
+    assert_eq!(plain, signature(texts));
+    assert_ne!(plain, signature(json!({"steps": 30})));
+    assert_ne!(plain, signature(json!({"cfg": 1.0})));
+    let mut larger = sampler(json!({}));
+    larger["2"]["inputs"]["width"] = 1024.into();
+    assert_ne!(plain, work(larger, "3").signature);
+    let mut other = sampler(json!({}));
+    other["1"]["inputs"]["ckpt_name"] = "b".into();
+    assert_ne!(plain, work(other, "3").signature);
+}
+
+#[test]
+fn sizes_and_loaders_are_followed_through_the_graph() {
+    let graph = sampler(json!({}));
+    let reader = GraphReader::new(graph.as_object().unwrap());
+    assert_eq!(reader.sizes["3"].pixels(), 512.0 * 1024.0 * 2.0);
+    assert_eq!(reader.sizes["4"].pixels(), 1024.0 * 2048.0 * 2.0);
+    assert_eq!(work(graph, "4").loaders, ["1"]);
+}
+
+#[test]
+fn steps_are_those_between_start_and_end() {
+    let steps = |inputs| work(sampler(inputs), "3").steps;
+    assert_eq!(
+        steps(json!({"start_at_step": 5, "end_at_step": 10_000})),
+        Some(15)
+    );
+    assert_eq!(
+        steps(json!({"start_at_step": 0, "end_at_step": 12})),
+        Some(12)
+    );
+    assert_eq!(steps(json!({"denoise": 0.5})), Some(20));
+    assert_eq!(steps(json!({"start_at_step": 30})), None);
+}
+
+#[test]
+fn a_sampler_that_asks_twice_costs_twice() {
+    let units = |name: &str| work(sampler(json!({"sampler_name": name})), "3").units;
+    assert_eq!(units("heun"), 2.0 * units("euler"));
+}
+
+/// The same graph, with one input of one node set.
+fn with(mut graph: Value, id: &str, name: &str, value: Value) -> Value {
+    graph[id]["inputs"][name] = value;
+    graph
+}
+
+/// A sampler whose steps, seed and scale of guidance stand in nodes of their own.
+fn linked() -> Value {
+    json!({
+        "1": {"class_type": "PrimitiveInt", "inputs": {"value": 20}},
+        "2": {"class_type": "PrimitiveInt", "inputs": {"value": 512}},
+        "3": {"class_type": "PrimitiveInt", "inputs": {"value": 7}},
+        "4": {"class_type": "PrimitiveFloat", "inputs": {"value": 7.0}},
+        "5": {"class_type": "PrimitiveString", "inputs": {"value": "euler"}},
+        "6": {"class_type": "EmptyLatentImage", "inputs": {"width": ["2", 0], "height": 512, "batch_size": 1}},
+        "7": {"class_type": "KSampler", "inputs": {
+            "steps": ["1", 0], "seed": ["3", 0], "cfg": ["4", 0], "sampler_name": ["5", 0],
+            "latent_image": ["6", 0]}},
+        "8": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "9": {"class_type": "Sharpen", "inputs": {"picture": ["8", 0], "radius": ["1", 0]}}
+    })
+}
+
+#[test]
+fn a_linked_number_counts_like_a_literal() {
+    let plain = work(linked(), "7");
+    assert_eq!(plain.steps, Some(20));
+    let more = work(with(linked(), "1", "value", json!(100)), "7");
+    assert_eq!(more.steps, Some(100));
+    assert_ne!(plain.signature, more.signature);
+    let wide = work(with(linked(), "2", "value", json!(1024)), "7");
+    assert!(wide.units > 1.5 * plain.units);
+    assert_ne!(plain.signature, wide.signature);
+    let twice = work(with(linked(), "5", "value", json!("heun")), "7");
+    assert_eq!(twice.units, 2.0 * plain.units);
+    let unguided = work(with(linked(), "4", "value", json!(1.0)), "7");
+    assert_ne!(plain.signature, unguided.signature);
+    let other = with(linked(), "1", "value", json!(3));
+    assert_ne!(work(linked(), "9").signature, work(other, "9").signature);
+}
+
+#[test]
+fn a_link_to_what_costs_nothing_tells_nothing() {
+    let plain = work(linked(), "7").signature;
+    let seeded = with(linked(), "3", "value", json!(8));
+    assert_eq!(plain, work(seeded, "7").signature);
+    let guided = with(linked(), "4", "value", json!(8.0));
+    assert_eq!(plain, work(guided, "7").signature);
+    let pictured = with(linked(), "8", "image", json!("b.png"));
+    assert_eq!(work(linked(), "9").signature, work(pictured, "9").signature);
+}
+
+/// A sampler that is put together from parts.
+fn custom() -> Value {
+    json!({
+        "1": {"class_type": "BasicScheduler", "inputs": {"scheduler": "normal", "steps": 20, "denoise": 1.0}},
+        "2": {"class_type": "SplitSigmas", "inputs": {"sigmas": ["1", 0], "step": 5}},
+        "3": {"class_type": "CFGGuider", "inputs": {"cfg": 7.0}},
+        "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}},
+        "5": {"class_type": "SamplerCustomAdvanced", "inputs": {
+            "noise": ["4", 0], "guider": ["3", 0], "sigmas": ["2", 1]}},
+        "6": {"class_type": "FlipSigmas", "inputs": {"sigmas": ["1", 0]}},
+        "7": {"class_type": "SamplerCustomAdvanced", "inputs": {"sigmas": ["6", 0]}}
+    })
+}
+
+#[test]
+fn the_scale_of_a_guider_counts_where_it_is_one() {
+    let plain = work(custom(), "5").signature;
+    let scale = |cfg: f64| work(with(custom(), "3", "cfg", json!(cfg)), "5").signature;
+    assert_eq!(plain, scale(8.0));
+    assert_ne!(plain, scale(1.0));
+    let seeded = with(custom(), "4", "noise_seed", json!(2));
+    assert_eq!(plain, work(seeded, "5").signature);
+}
+
+#[test]
+fn steps_are_found_through_every_node_that_changes_sigmas() {
+    let plain = work(custom(), "7");
+    assert_eq!(plain.steps, Some(20));
+    let more = work(with(custom(), "1", "steps", json!(30)), "7");
+    assert_eq!(more.steps, Some(30));
+    assert_ne!(plain.signature, more.signature);
+}
+
+#[test]
+fn each_part_of_split_sigmas_has_its_own_steps() {
+    assert_eq!(work(custom(), "5").steps, Some(15));
+    let first = with(custom(), "5", "sigmas", json!(["2", 0]));
+    assert_eq!(work(first, "5").steps, Some(5));
+}
+
+#[test]
+fn what_makes_no_sense_is_still_read() {
+    let circle = with(custom(), "2", "sigmas", json!(["2", 0]));
+    assert_eq!(work(circle, "5").steps, None);
+    let own = with(linked(), "1", "value", json!(["1", 0]));
+    assert_eq!(work(own, "7").steps, None);
+    for odd in [
+        json!(null),
+        json!({}),
+        json!([]),
+        json!("20"),
+        json!(-1),
+        json!(true),
+    ] {
+        let graph = with(linked(), "1", "value", odd);
+        assert_eq!(work(graph, "7").steps, None);
+    }
+    let huge = with(linked(), "2", "value", json!(1e308));
+    let huge = with(huge, "6", "height", json!(1e308));
+    let huge = with(huge, "6", "batch_size", json!(1e308));
+    assert!(work(huge, "7").units.is_finite());
+}
+
+/// A long text is in no node's words but its own: otherwise one text and many links to it would
+/// take a time that no size of a graph bounds.
+#[test]
+fn a_linked_text_is_no_word() {
+    let graph = |letter: &str| {
+        json!({
+            "1": {"class_type": "PrimitiveString", "inputs": {"value": letter.repeat(1000)}},
+            "2": {"class_type": "Join", "inputs": {"first": ["1", 0]}}
+        })
+    };
+    assert_eq!(
+        work(graph("a"), "2").signature,
+        work(graph("b"), "2").signature
+    );
+    assert_ne!(
+        work(graph("a"), "1").signature,
+        work(graph("b"), "1").signature
+    );
+}
+
+#[test]
+fn a_picture_has_the_size_of_its_latent_not_of_its_conditioning() {
+    let units = |width: u32| {
+        let graph = json!({
+            "1": {"class_type": "CLIPTextEncodeSDXL", "inputs": {"width": 4096, "height": 4096}},
+            "2": {"class_type": "EmptyLatentImage", "inputs": {"width": width, "height": width}},
+            "3": {"class_type": "KSampler", "inputs": {
+                "steps": 20, "positive": ["1", 0], "latent_image": ["2", 0]}}
+        });
+        work(graph, "3").units
+    };
+    assert!(units(1024) > 3.0 * units(512));
+}
+
+#[test]
+fn other_links_tell_the_size_where_no_picture_does() {
+    let graph = json!({
+        "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 1024}},
+        "2": {"class_type": "Loader", "inputs": {}},
+        "3": {"class_type": "KSampler", "inputs": {"latent": ["1", 0], "image": ["2", 0]}}
+    });
+    assert!(work(graph, "3").units > 3.0);
+}
+
+#[test]
+fn a_node_that_scales_keeps_the_number_of_pictures() {
+    let units = |class: &str, batch: u32| {
+        let graph = json!({
+            "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": batch}},
+            "2": {"class_type": class, "inputs": {"samples": ["1", 0], "width": 1024, "height": 1024}},
+            "3": {"class_type": "KSampler", "inputs": {"steps": 20, "latent_image": ["2", 0]}}
+        });
+        (work(graph.clone(), "2").units, work(graph, "3").units)
+    };
+    for class in ["LatentUpscale", "ImageScale"] {
+        let (one, eight) = (units(class, 1), units(class, 8));
+        assert!(eight.0 > 5.0 * one.0 && eight.1 > 5.0 * one.1);
+    }
+}
+
+#[test]
+fn a_video_has_the_frames_that_it_asks_for_whatever_it_starts_from() {
+    let units = |batch: u32| {
+        let graph = json!({
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 512, "height": 512, "batch_size": batch}},
+            "2": {"class_type": "WanImageToVideo", "inputs": {
+                "start_image": ["1", 0], "width": 512, "height": 512, "length": 81, "batch_size": 1}}
+        });
+        work(graph, "2").units
+    };
+    assert_eq!(units(1), units(8));
+}
+
+/// So many loaders, each of which reads the one before, and a sampler.
+fn chain(count: usize) -> Value {
+    let mut graph = Map::new();
+    for at in 0..count {
+        let mut inputs = json!({"lora_name": "a"});
+        if at > 0 {
+            inputs["model"] = json!([(at - 1).to_string(), 0]);
+        }
+        let loader = json!({"class_type": "LoraLoader", "inputs": inputs});
+        graph.insert(at.to_string(), loader);
+    }
+    let inputs = json!({"model": [(count - 1).to_string(), 0], "steps": 20});
+    graph.insert(
+        "end".to_owned(),
+        json!({"class_type": "KSampler", "inputs": inputs}),
+    );
+    Value::Object(graph)
+}
+
+#[test]
+fn a_node_keeps_its_nearest_loaders() {
+    let graph = chain(4000);
+    let graph = graph.as_object().unwrap();
+    let reader = GraphReader::new(graph);
+    let loaders = |id: &str| reader.work(id, &graph[id]).loaders;
+    assert!(graph.keys().all(|id| loaders(id).len() <= 64));
+    let nearest: Vec<String> = (4000 - 64..4000).rev().map(|at| at.to_string()).collect();
+    assert_eq!(loaders("end"), nearest);
+    assert_eq!(loaders("1"), ["1", "0"]);
+}
+
+#[test]
+fn each_loader_that_a_node_keeps_counts() {
+    let plain = work(chain(4000), "end").signature;
+    for at in [3936, 3937, 3970, 3999] {
+        let other = with(chain(4000), &at.to_string(), "lora_name", json!("b"));
+        assert_ne!(plain, work(other, "end").signature);
+    }
+}
+
+/// What a node is called says nothing of its cost.
+#[test]
+fn a_signature_does_not_depend_on_ids() {
+    let graph = |first: &str, second: &str| {
+        json!({
+            first: {"class_type": "UNETLoader", "inputs": {"unet_name": "a"}},
+            second: {"class_type": "VAELoader", "inputs": {"vae_name": "b"}},
+            "end": {"class_type": "KSampler", "inputs": {"model": [first, 0], "vae": [second, 0]}}
+        })
+    };
+    assert_eq!(
+        work(graph("1", "2"), "end").signature,
+        work(graph("2", "1"), "end").signature
+    );
+}

@@ -1,0 +1,83 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slotmap::DefaultKey as Key;
+
+use super::await_job::NotFound;
+use super::subscriber::NewSubscriber;
+use super::transport::Handover;
+use crate::hub::Mailbox;
+use crate::job::JobId;
+use crate::relay::RelayError;
+
+/// What a shard is asked to do from other threads.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Serve a client whose handshake is done.
+    Add(Box<(Handover, NewSubscriber)>),
+    /// A job that a subscriber waits for was not found.
+    NotFound {
+        key: Key,
+        job: JobId,
+        missed: NotFound,
+    },
+    /// The result of a subscriber's request to cancel a job.
+    Cancelled {
+        key: Key,
+        job: JobId,
+        result: Result<(), RelayError>,
+    },
+    /// Close all sockets, and end.
+    Stop,
+}
+
+/// How other threads reach a shard. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct ShardHandle {
+    /// `None` once the shard has ended.
+    commands: Arc<Mutex<Option<Vec<Command>>>>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl ShardHandle {
+    /// `mailbox` wakes the thread that reads the commands.
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            commands: Arc::new(Mutex::new(Some(Vec::new()))),
+            mailbox,
+        }
+    }
+
+    /// Where topics deliver the updates of the shard's jobs.
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Sends a command. After the shard has ended it is dropped, and with it the connection of a
+    /// client that was to be added.
+    pub(super) fn send(&self, command: Command) {
+        let mut commands = self.lock();
+        let Some(open) = commands.as_mut() else {
+            return;
+        };
+        open.push(command);
+        let is_first = open.len() == 1;
+        drop(commands);
+        if is_first {
+            self.mailbox.wake();
+        }
+    }
+
+    /// Takes all commands that were sent since the last call.
+    pub(super) fn take(&self) -> Vec<Command> {
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Accepts no commands any more.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
