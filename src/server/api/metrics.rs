@@ -17,7 +17,7 @@ type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
 /// Answers with the counters since the start, and with gauges of the present state.
 pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {
     let mut registry = Registry::with_prefix("comfy_relay");
-    state.relay.metrics().register(&mut registry);
+    state.relay.register_metrics(&mut registry);
     register_gauges(state, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
@@ -61,9 +61,9 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "Prompts of all clients that run or wait on the ComfyUI server, as last received",
         queue,
     );
-    let subscribers = ConstGauge::new(state.relay.hub().count().total as u64);
+    let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
-    let database = state.relay.recorder().health();
+    let database = state.relay.database_health();
     registry.register(
         "recorder_backlog",
         "Jobs whose newest state is not written yet",
