@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::Relay;
 use super::registry::{Entry, Registry};
 use super::restore;
-use crate::hub::{End, Publication};
+use crate::hub::Publication;
 use crate::job::{Event, JobId, Progress, Status};
 
 impl Relay {
@@ -66,11 +66,8 @@ impl Relay {
         entry.flush_at = None;
         entry.published_remaining = progress.estimated_remaining;
         self.log_estimate(entry, estimate, progress.progress, now);
-        let end = entry.job.status().is_final().then(|| End {
-            error: entry.job.error().cloned(),
-        });
-        match Publication::encode(&progress, end) {
-            Ok(publication) => self.hub().publish(entry.job.id(), publication),
+        match Publication::encode(&progress, entry.job.outcome()) {
+            Ok(publication) => self.hub().publish(publication),
             Err(error) => {
                 tracing::error!(job_id = %entry.job.id(), %error, "a state cannot be encoded");
             }

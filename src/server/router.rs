@@ -17,7 +17,7 @@ use super::security::{self, Caller, LimitExceeded, Peer};
 use crate::auth::Scope;
 use crate::hub::Connection;
 use crate::job::JobId;
-use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
+use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, negotiation};
 
 /// What a socket reads at once. The library's own choice, 128 KiB, is for other loads than ours.
 const READ_BUFFER: usize = 4 << 10;
@@ -117,7 +117,7 @@ async fn dispatch(
         ["ws", id] => {
             let job = job_id(id)?;
             let wants_previews = query(&request, "previews").is_some_and(|asked| asked == "1");
-            let deflates = deflate::is_offered(request.headers());
+            let deflates = negotiation::is_offered(request.headers());
             let (mut response, socket) = open_socket(&state, &mut request)?;
             match caller.authorize_session(Scope::Subscribe, Some(&job)) {
                 Ok(admission) => {
@@ -130,7 +130,7 @@ async fn dispatch(
                     };
                     if deflates {
                         let headers = response.headers_mut();
-                        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
+                        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, negotiation::ACCEPTED);
                     }
                     state
                         .tasks

@@ -189,17 +189,13 @@ impl Relay {
             };
             entry.previews += 1;
             let current = entry.job.nodes().current().map(|current| current.id);
-            let node = preview.node.as_deref().or(current);
-            match hub::Preview::encode(
-                &id,
-                node,
-                preview.mime,
-                entry.previews,
-                preview.image.clone(),
-            ) {
-                Ok(preview) => self.hub().publish_preview(&id, preview),
-                Err(error) => tracing::error!(job_id = %id, %error, "a preview cannot be encoded"),
-            }
+            self.hub().publish_preview(hub::Preview {
+                node: preview.node.as_deref().or(current).map(str::to_owned),
+                seq: entry.previews,
+                mime: preview.mime,
+                image: preview.image.clone(),
+                job: id,
+            });
         }
     }
 

@@ -142,10 +142,10 @@ impl Events {
             let job = self.job.clone();
             self.say(&ServerMessage::job_failed(&job, error)).await?;
         }
-        let is_last = publication.end.is_some();
+        let is_last = publication.is_final();
         if is_last || self.seen.is_none_or(|seen| publication.seq > seen) {
             let mut event = format!("id: {}\ndata: ", publication.seq).into_bytes();
-            event.extend_from_slice(publication.frame.payload());
+            event.extend_from_slice(&publication.payload);
             event.extend_from_slice(b"\n\n");
             self.send(event.into()).await?;
         }
