@@ -1,20 +1,23 @@
-//! When a job will end. Pure: the caller names the moment.
+//! When a job will end. Pure: the caller passes the time.
 //!
-//! The seconds that a job has left are those of its nodes. What each will cost comes from a
-//! [`CostModel`], learned from nodes that have finished. As the job runs, its own nodes and bars show
-//! how fast the machine is today, and correct the rest. The share that is done is the share of *time*:
-//! what has passed, over what has passed and what is left.
+//! The remaining time of a job is the sum over its nodes. What each will cost comes from a
+//! [`CostModel`], learned from nodes that have finished. While the job runs, its own nodes and bars
+//! show how fast the machine is today and correct the rest. Progress is the share of *time*:
+//! `elapsed / (elapsed + remaining)`.
 //!
-//! What is told is the middle of what may come, so that it is too long as often as too short. For one node
-//! that is about the median of its runs, for many somewhat more than the sum of theirs.
+//! We publish the median: the estimate is too long as often as too short. `docs/estimates.md` derives
+//! the mathematics.
 
 mod accuracy;
 mod costs;
 mod cusum;
+mod evidence;
 mod forecast;
 mod interval;
-mod level;
 mod model;
+mod open_node;
+mod past_run;
+mod prediction;
 mod samples;
 mod speed;
 mod spread;
@@ -27,32 +30,34 @@ use crate::job::{Job, Outcome, Plan, Remaining, Status};
 pub use accuracy::{EstimateLog, Familiarity, MARKS, Score};
 use forecast::Forecast;
 pub use model::CostModel;
-pub use training::PastRun;
+pub use past_run::PastRun;
 
-/// The most that is shown of a job that has not ended.
-const MAX_SHARE: f64 = 0.999;
+/// The largest fraction of a job that has not ended.
+const MAX_FRACTION: f64 = 0.999;
 
-/// The share below which a projection of the time so far is too wild to be shown.
-const MIN_SHARE: f64 = 0.05;
+/// Below this share of the work, a projection of the elapsed time varies too much to be published.
+const MIN_PROJECTED_SHARE: f64 = 0.05;
 
-/// The seconds of running below which it is too wild as well.
-const MIN_ELAPSED: f64 = 1.0;
+/// Below this time, in seconds, it varies too much as well.
+const MIN_PROJECTED_SECONDS: f64 = 1.0;
 
-/// How far a job is, and how long it will take still.
+/// How far a job is, and how long it will still take.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Estimate {
-    /// The share of its time that is over, 0 to 1.
+    /// The share of the job's time that has passed, 0 to 1.
     pub fraction: f64,
-    /// Seconds until the job ends; `None` while there is no evidence.
+    /// The median of the seconds until the job ends; `None` while there is no evidence.
     pub remaining: Option<f64>,
-    /// The 10th percentile of that.
+    /// Their 10th percentile, in seconds.
     pub low: Option<f64>,
-    /// The 90th percentile of that.
+    /// Their 90th percentile, in seconds.
     pub high: Option<f64>,
 }
 
 impl Estimate {
-    /// The estimate for a job at a moment. For one that waits see [`Estimate::queued`].
+    /// The estimate of a job at `now`. [`Estimate::queued`] is the one of a job that waits.
+    ///
+    /// If a producer other than ComfyUI reports the job, its own numbers count.
     pub fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
         if job.status().is_final() {
             return Self::exact(f64::from(u8::from(job.status() == Status::Completed)), 0.0);
@@ -70,41 +75,31 @@ impl Estimate {
             return Self::default();
         };
         let elapsed = now.duration_since(started_at).as_secs_f64().max(0.0);
-        if let Some(socket_outcome) = job.socket_outcome() {
-            // What failed stays where it is.
-            let is_done = *socket_outcome == Outcome::Completed;
-            return Self::exact(if is_done { MAX_SHARE } else { 0.0 }, 0.0);
+        if let Some(outcome) = job.socket_outcome() {
+            // The progress of a failed job stays where it is.
+            let is_done = *outcome == Outcome::Completed;
+            return Self::exact(if is_done { MAX_FRACTION } else { 0.0 }, 0.0);
         }
         if job.plan().is_empty() {
             return Self::projected(job, elapsed);
         }
-        let forecast = Forecast::of(job, model, now);
-        // Progress that ran ahead would have to stand still: where all is a guess, it keeps back.
-        let left = match forecast.is_guess {
-            true => forecast.interval().1,
-            false => forecast.remaining,
-        };
-        let whole = elapsed + left;
-        Self {
-            fraction: if whole > 0.0 {
-                (elapsed / whole).min(MAX_SHARE)
-            } else {
-                0.0
-            },
-            ..Self::from(forecast)
-        }
+        Self::of_running(Forecast::of(job, model, now), elapsed)
     }
 
-    /// How long a prompt will run once its turn has come.
+    /// How long a prompt will run, from its start to its end. `cached` are the ids of the nodes that
+    /// need not run.
     pub fn of_prompt(backend: &str, plan: &Plan, cached: &[String], model: &CostModel) -> Self {
         Self::from(Forecast::of_plan(backend, plan, cached, model))
     }
 
-    /// When a job ends that waits: after what the running prompt has left, and after all the prompts
-    /// before it. `None` where nothing is known of one of them.
+    /// When a job that waits will end: after the running prompt, and after all prompts before it.
+    /// `None` if one of them cannot be estimated.
     ///
     /// `ahead` are the estimates of the running prompt ([`Estimate::of`]) and of the waiting ones
     /// ([`Estimate::of_prompt`]), those of other clients included, in any order; `own` is the job's.
+    ///
+    /// The prompts are taken as independent, so the half-widths of their intervals add up in squares:
+    /// `high − remaining = √Σ(highᵢ − remainingᵢ)²`, and `low` likewise.
     pub fn queued(ahead: impl IntoIterator<Item = Self>, own: Self) -> Self {
         let (mut remaining, mut below, mut above) = (0.0, 0.0, 0.0);
         for one in ahead.into_iter().chain([own]) {
@@ -112,7 +107,6 @@ impl Estimate {
                 return Self::default();
             };
             remaining += seconds;
-            // What deviates alone adds up in squares.
             below += (seconds - one.low.unwrap_or(seconds)).powi(2);
             above += (one.high.unwrap_or(seconds) - seconds).powi(2);
         }
@@ -124,7 +118,7 @@ impl Estimate {
         }
     }
 
-    /// The same estimate some seconds later, where everything goes as expected.
+    /// The same estimate `seconds` later, if everything goes as expected.
     pub fn later(self, seconds: f64) -> Self {
         let left = |then: f64| (then - seconds).max(0.0);
         Self {
@@ -135,7 +129,7 @@ impl Estimate {
         }
     }
 
-    /// What subscribers are told of it.
+    /// The remaining time as it is published.
     pub fn remaining_time(&self) -> Option<Remaining> {
         Some(Remaining {
             seconds: self.remaining?,
@@ -152,13 +146,33 @@ impl Estimate {
         }
     }
 
-    /// Where no graph is known: the time so far, projected over the share of the bars that was seen.
+    /// The estimate of a job that has run for `elapsed` seconds.
+    fn of_running(forecast: Forecast, elapsed: f64) -> Self {
+        // Published progress never falls, so where everything is a guess it starts slowly.
+        let left = if forecast.is_guess {
+            forecast.interval().1
+        } else {
+            forecast.remaining
+        };
+        let whole = elapsed + left;
+        Self {
+            fraction: if whole > 0.0 {
+                (elapsed / whole).min(MAX_FRACTION)
+            } else {
+                0.0
+            },
+            ..Self::from(forecast)
+        }
+    }
+
+    /// The estimate of a job without a graph: with the share `p` of the work done, as its bars show it,
+    /// `elapsed · (1 − p)/p` remain.
     ///
-    /// The graph may come a moment later, and what was shown does not fall: one node that is done at
-    /// once is not to be taken for all.
+    /// The graph may arrive a moment later, and published progress never falls: one node that ends at
+    /// once must not count as all of them.
     fn projected(job: &Job, elapsed: f64) -> Self {
-        let fraction = job.nodes().share(job.plan()).min(MAX_SHARE);
-        let is_enough = elapsed >= MIN_ELAPSED && fraction >= MIN_SHARE;
+        let fraction = job.nodes().share(job.plan()).min(MAX_FRACTION);
+        let is_enough = elapsed >= MIN_PROJECTED_SECONDS && fraction >= MIN_PROJECTED_SHARE;
         let remaining = is_enough.then(|| elapsed * (1.0 - fraction) / fraction);
         Self {
             fraction: if is_enough { fraction } else { 0.0 },
@@ -170,7 +184,7 @@ impl Estimate {
 
 impl From<Forecast> for Estimate {
     fn from(forecast: Forecast) -> Self {
-        if !forecast.is_founded {
+        if !forecast.has_evidence {
             return Self::default();
         }
         let (low, high) = forecast.interval();

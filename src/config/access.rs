@@ -85,7 +85,7 @@ pub struct TlsConfig {
     /// it changes
     #[arg(
         id = "tls_cert",
-        long,
+        long = "tls-cert",
         env = "TLS_CERT",
         required = false,
         requires = "tls_key",
@@ -96,7 +96,7 @@ pub struct TlsConfig {
     /// The certificate's private key in PEM
     #[arg(
         id = "tls_key",
-        long,
+        long = "tls-key",
         env = "TLS_KEY",
         required = false,
         requires = "tls_cert",

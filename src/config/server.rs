@@ -21,6 +21,7 @@ pub struct ServerConfig {
         long,
         env = "LISTEN",
         default_value_t = ServerConfig::default().listen,
+        display_order = 0,
         value_name = "HOST:PORT"
     )]
     pub listen: SocketAddr,

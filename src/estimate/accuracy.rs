@@ -1,21 +1,20 @@
-//! What was said of a job while it ran, to be held against the truth when it has ended.
-
 use jiff::Timestamp;
 
 use super::Estimate;
-use super::model::{CostModel, MatchLevel};
+use super::model::CostModel;
+use super::prediction::MatchLevel;
 use crate::job::Job;
 
-/// How many moments are kept. They are then at most a 128th of the time so far apart.
+/// How many estimates of a job are kept. They are then at most 1/128 of the elapsed time apart.
 const MAX_POINTS: usize = 256;
 
-/// The shares of a job's true time at which it is judged, in percent.
+/// The shares of a job's true duration at which its estimates are scored, in percent.
 pub const MARKS: [u8; 5] = [10, 25, 50, 75, 90];
 
 /// Whether the workflow of a job had run before on its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Familiarity {
-    /// All its nodes had, in the same size.
+    /// All its nodes had, with the same signatures.
     Known,
     /// Some had not.
     FirstTime,
@@ -23,8 +22,8 @@ pub enum Familiarity {
     NoGraph,
 }
 
-/// What was said of one running job and when, thinned out: its memory is bounded, however long the job
-/// runs.
+/// The estimates of one job while it ran, to be scored when it has ended. It is thinned out: its memory
+/// is bounded, however long the job runs.
 #[derive(Debug, Clone)]
 pub struct EstimateLog {
     familiarity: Familiarity,
@@ -33,7 +32,7 @@ pub struct EstimateLog {
     gap: f64,
 }
 
-/// What was said at one moment.
+/// The estimate at one time.
 #[derive(Debug, Clone, Copy)]
 struct Point {
     at: Timestamp,
@@ -42,21 +41,22 @@ struct Point {
     progress: u8,
 }
 
-/// How right it was at one of the [`MARKS`].
+/// How accurate the estimate was at one of the [`MARKS`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// The mark, in percent of the job's true time.
+    /// The mark, in percent of the job's true duration.
     pub mark: u8,
-    /// How far the remaining time was off, as a share of the job's duration; `None` where none was told.
+    /// The absolute error of the remaining time, as a share of the job's duration; `None` if there was
+    /// no estimate.
     pub error: Option<f64>,
-    /// Whether the true end was within the interval; `None` where none was told.
+    /// Whether the job ended inside the interval; `None` if there was none.
     pub is_inside: Option<bool>,
-    /// How far the progress was off, in points.
+    /// The absolute difference of progress and the true share of time, in points.
     pub progress_error: f64,
 }
 
 impl Familiarity {
-    /// Of a job that has just begun.
+    /// The familiarity of a job that has just begun.
     fn of(job: &Job, model: &CostModel) -> Self {
         let (backend, plan) = (job.backend().unwrap_or_default(), job.plan());
         if plan.is_empty() {
@@ -68,15 +68,16 @@ impl Familiarity {
             let is_cold = model.is_cold(backend, node, is_cached);
             model.predict(backend, node, is_cold).match_level == MatchLevel::Signature
         });
-        match is_known {
-            true => Self::Known,
-            false => Self::FirstTime,
+        if is_known {
+            Self::Known
+        } else {
+            Self::FirstTime
         }
     }
 }
 
 impl EstimateLog {
-    /// The trail of a job that begins. The model decides whether its workflow is known.
+    /// The empty log of a job that begins. The model decides whether its workflow is known.
     pub fn new(job: &Job, model: &CostModel) -> Self {
         Self {
             familiarity: Familiarity::of(job, model),
@@ -85,12 +86,12 @@ impl EstimateLog {
         }
     }
 
-    /// Whether the workflow was known when the trail began.
+    /// Whether the workflow was known when the job began.
     pub fn familiarity(&self) -> Familiarity {
         self.familiarity
     }
 
-    /// Takes note of what is said at a moment: the estimate, and the progress from 0 to 100.
+    /// Records a published estimate, with the progress from 0 to 100.
     pub fn record(&mut self, estimate: Estimate, progress: u8, at: Timestamp) {
         if let Some(last) = self.points.last()
             && at.duration_since(last.at).as_secs_f64() < self.gap
@@ -102,40 +103,46 @@ impl EstimateLog {
             estimate,
             progress,
         };
-        // At one moment, the last word counts.
+        // Of several estimates at the same time, the last one counts.
         if let Some(last) = self.points.last_mut().filter(|last| last.at == at) {
             *last = point;
             return;
         }
         if self.points.len() >= MAX_POINTS {
-            let span = at.duration_since(self.points[0].at).as_secs_f64();
-            self.gap = span / (MAX_POINTS / 2) as f64;
-            let mut kept: Option<Timestamp> = None;
-            let gap = self.gap;
-            self.points.retain(|point| {
-                let is_far = |kept: Timestamp| point.at.duration_since(kept).as_secs_f64() >= gap;
-                let keep = kept.is_none_or(is_far);
-                if keep {
-                    kept = Some(point.at);
-                }
-                keep
-            });
+            self.thin_out(at);
         }
         self.points.push(point);
     }
 
-    /// Holds what was said against the truth. Marks before the first word are left out.
+    /// Doubles the gap, and removes the points that are closer together than that.
+    fn thin_out(&mut self, now: Timestamp) {
+        let span = now.duration_since(self.points[0].at).as_secs_f64();
+        self.gap = span / (MAX_POINTS / 2) as f64;
+        let gap = self.gap;
+        let mut last_kept: Option<Timestamp> = None;
+        self.points.retain(|point| {
+            let is_far = |last: Timestamp| point.at.duration_since(last).as_secs_f64() >= gap;
+            let keep = last_kept.is_none_or(is_far);
+            if keep {
+                last_kept = Some(point.at);
+            }
+            keep
+        });
+    }
+
+    /// Compares the estimates with the true duration, once the work is done. Marks before the first
+    /// estimate are left out.
     pub fn scores(&self, started_at: Timestamp, work_done_at: Timestamp) -> Vec<Score> {
         let duration = work_done_at.duration_since(started_at).as_secs_f64();
         if duration <= 0.0 {
             return Vec::new();
         }
         let scores = MARKS.iter().filter_map(|mark| {
-            let passed = duration * f64::from(*mark) / 100.0;
-            let said_by =
-                |point: &&Point| point.at.duration_since(started_at).as_secs_f64() <= passed;
-            let point = self.points.iter().take_while(said_by).last()?;
-            let truth = duration - passed;
+            let elapsed = duration * f64::from(*mark) / 100.0;
+            let is_before =
+                |point: &&Point| point.at.duration_since(started_at).as_secs_f64() <= elapsed;
+            let point = self.points.iter().take_while(is_before).last()?;
+            let truth = duration - elapsed;
             let Estimate {
                 remaining,
                 low,
@@ -144,7 +151,7 @@ impl EstimateLog {
             } = point.estimate;
             Some(Score {
                 mark: *mark,
-                error: remaining.map(|told| (told - truth).abs() / duration),
+                error: remaining.map(|seconds| (seconds - truth).abs() / duration),
                 is_inside: low
                     .zip(high)
                     .map(|(low, high)| (low..=high).contains(&truth)),
@@ -166,12 +173,12 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds)
     }
 
-    fn trail() -> EstimateLog {
+    fn log() -> EstimateLog {
         let job = Job::new(JobId::parse("j").unwrap(), at(0.0));
         EstimateLog::new(&job, &CostModel::default())
     }
 
-    fn told(seconds: f64) -> Estimate {
+    fn estimate(seconds: f64) -> Estimate {
         Estimate {
             fraction: 0.0,
             remaining: Some(seconds),
@@ -181,15 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_held_against_the_truth() {
-        let mut trail = trail();
-        assert_eq!(trail.familiarity(), Familiarity::NoGraph);
-        trail.record(Estimate::default(), 0, at(12.0));
-        trail.record(told(90.0), 20, at(40.0));
-        trail.record(told(25.0), 75, at(75.0));
-        let scores = trail.scores(at(0.0), at(100.0));
+    fn estimates_are_scored_against_the_truth() {
+        let mut log = log();
+        assert_eq!(log.familiarity(), Familiarity::NoGraph);
+        log.record(Estimate::default(), 0, at(12.0));
+        log.record(estimate(90.0), 20, at(40.0));
+        log.record(estimate(25.0), 75, at(75.0));
+        let scores = log.scores(at(0.0), at(100.0));
         let marks: Vec<u8> = scores.iter().map(|score| score.mark).collect();
-        assert_eq!(marks, [25, 50, 75, 90], "nothing was said at 10 %");
+        assert_eq!(marks, [25, 50, 75, 90], "there is no estimate at 10 %");
         assert_eq!((scores[0].error, scores[0].is_inside), (None, None));
         assert_eq!(scores[0].progress_error, 25.0);
         assert_eq!(
@@ -201,18 +208,18 @@ mod tests {
             (Some(0.0), Some(true))
         );
         assert_eq!(scores[3].error, Some(0.15));
-        assert!(trail.scores(at(1.0), at(1.0)).is_empty());
+        assert!(log.scores(at(1.0), at(1.0)).is_empty());
     }
 
     #[test]
-    fn a_long_trail_is_thinned_and_stays_near_the_truth() {
-        let mut trail = trail();
+    fn a_long_log_is_thinned_out_and_stays_accurate() {
+        let mut log = log();
         for tenth in 0..100_000 {
             let now = f64::from(tenth) / 10.0;
-            trail.record(told(10_000.0 - now), (now / 100.0) as u8, at(now));
-            assert!(trail.points.len() <= MAX_POINTS);
+            log.record(estimate(10_000.0 - now), (now / 100.0) as u8, at(now));
+            assert!(log.points.len() <= MAX_POINTS);
         }
-        let scores = trail.scores(at(0.0), at(10_000.0));
+        let scores = log.scores(at(0.0), at(10_000.0));
         assert_eq!(scores.len(), MARKS.len());
         for score in scores {
             assert!(score.error.unwrap() < 0.02, "{score:?}");
@@ -220,16 +227,16 @@ mod tests {
         }
     }
 
-    /// Several events may bear one time.
+    /// Several events may have the same timestamp.
     #[test]
-    fn what_is_said_last_at_one_moment_counts() {
-        let mut trail = trail();
+    fn the_last_estimate_at_one_time_counts() {
+        let mut log = log();
         for number in 0..4 * MAX_POINTS {
-            trail.record(told(number as f64), 50, at(5.0));
-            assert!(trail.points.len() <= MAX_POINTS);
+            log.record(estimate(number as f64), 50, at(5.0));
+            assert!(log.points.len() <= MAX_POINTS);
         }
         let last = (4 * MAX_POINTS - 1) as f64;
-        let scores = trail.scores(at(0.0), at(10.0));
+        let scores = log.scores(at(0.0), at(10.0));
         assert_eq!(scores[0].mark, 50);
         assert_eq!(scores[0].error, Some((last - 5.0) / 10.0));
     }

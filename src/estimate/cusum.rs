@@ -1,63 +1,70 @@
-/// How far values may be off without telling of a change, in deviations: loads come and go.
-const ALLOWED: f64 = 2.5;
+/// The allowance `k`, in deviations: a value this far off adds no evidence, because loads come and go.
+const ALLOWANCE: f64 = 2.5;
 
-/// How much more than that they have to be off altogether.
+/// The threshold `h`: how much evidence proves a change.
 const THRESHOLD: f64 = 12.0;
 
-/// The most that one of them counts for that: one alone is no change.
+/// The most deviations that one value counts: a single outlier proves nothing.
 const CLIP: f64 = 5.0;
 
-/// Watches for values that become larger or smaller for good: the cumulative sums of Page (1954).
+/// Detects that values have become larger or smaller for good: a two-sided CUSUM chart (Page,
+/// "Continuous inspection schemes", Biometrika 41, 1954).
+///
+/// With `zₜ = ±(xₜ − before) / deviation`, the evidence of each side is
+/// `Sₜ = max(0, Sₜ₋₁ + min(zₜ, CLIP) − k)`, and `Sₜ > h` proves a change.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cusum {
-    /// Those since they began to be too large, and those since they began to be too small.
-    runs: [Option<Excursion>; 2],
+    /// The current excursion above, and the one below; `None` while the evidence is 0.
+    excursions: [Option<Excursion>; 2],
 }
 
+/// The values since the evidence of one side was last 0.
 #[derive(Debug, Clone, Copy)]
 struct Excursion {
-    /// What was usual before it.
-    usual: f64,
-    /// How far values were off in the mean before it.
+    /// The usual value when it began.
+    before: f64,
+    /// The mean absolute deviation from that when it began.
     deviation: f64,
     count: f64,
-    /// How far its values were off altogether.
-    off: f64,
-    /// What that tells, in deviations.
+    /// `Σ (xₜ − before)`
+    sum: f64,
+    /// `Sₜ`
     evidence: f64,
 }
 
-/// What was usual before values changed, and by how much they did.
+/// A persistent change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Change {
-    pub(super) usual: f64,
+    /// The usual value before the change.
+    pub(super) before: f64,
+    /// The mean difference from that since the change.
     pub(super) by: f64,
 }
 
 impl Cusum {
-    /// Takes note of a value. Before it, `usual` was so, and values were off that by `deviation` in the
-    /// mean. After a change it begins anew.
-    pub(super) fn note(&mut self, value: f64, usual: f64, deviation: f64) -> Option<Change> {
+    /// Adds a value, and returns the change that it proves; then it starts anew. `usual` is the usual
+    /// value so far and `deviation` the mean absolute deviation from it.
+    pub(super) fn add(&mut self, value: f64, usual: f64, deviation: f64) -> Option<Change> {
         let mut change = None;
-        for (kept, sign) in self.runs.iter_mut().zip([1.0, -1.0]) {
-            let mut run = kept.take().unwrap_or(Excursion {
-                usual,
+        for (current, sign) in self.excursions.iter_mut().zip([1.0, -1.0]) {
+            let mut excursion = current.take().unwrap_or(Excursion {
+                before: usual,
                 deviation,
                 count: 0.0,
-                off: 0.0,
+                sum: 0.0,
                 evidence: 0.0,
             });
-            run.count += 1.0;
-            let off = value - run.usual;
-            run.off += off;
-            run.evidence += (sign * off / run.deviation).min(CLIP) - ALLOWED;
-            if run.evidence > THRESHOLD {
+            let residual = value - excursion.before;
+            excursion.count += 1.0;
+            excursion.sum += residual;
+            excursion.evidence += (sign * residual / excursion.deviation).min(CLIP) - ALLOWANCE;
+            if excursion.evidence > THRESHOLD {
                 change = Some(Change {
-                    usual: run.usual,
-                    by: run.off / run.count,
+                    before: excursion.before,
+                    by: excursion.sum / excursion.count,
                 });
             }
-            *kept = Some(run).filter(|run| run.evidence > 0.0);
+            *current = Some(excursion).filter(|excursion| excursion.evidence > 0.0);
         }
         if change.is_some() {
             *self = Self::default();
@@ -70,18 +77,18 @@ impl Cusum {
 mod tests {
     use super::*;
 
-    /// After how many of the same values a change is seen.
+    /// After how many equal values the change is detected.
     fn after(value: f64, deviation: f64) -> Option<usize> {
-        let mut watch = Cusum::default();
+        let mut cusum = Cusum::default();
         (1..1_000).find(|_| {
-            let change = watch.note(value, 0.0, deviation);
+            let change = cusum.add(value, 0.0, deviation);
             assert!(change.is_none_or(|change| (change.by - value).abs() < 1e-9));
             change.is_some()
         })
     }
 
     #[test]
-    fn the_larger_a_change_is_the_sooner_it_is_seen() {
+    fn a_larger_change_is_detected_sooner() {
         assert_eq!(after(0.4, 0.2), None);
         assert_eq!(after(0.7, 0.2), Some(13));
         assert_eq!(after(0.9, 0.2), Some(7));
@@ -90,21 +97,21 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_no_change() {
-        let mut watch = Cusum::default();
+    fn values_that_alternate_are_no_change() {
+        let mut cusum = Cusum::default();
         for _ in 0..100 {
             for value in [0.9, 0.9, 0.9, -0.9, -0.9, -0.9] {
-                assert_eq!(watch.note(value, 0.0, 0.2), None);
+                assert_eq!(cusum.add(value, 0.0, 0.2), None);
             }
         }
     }
 
     #[test]
-    fn it_is_held_against_what_was_usual_when_it_began() {
-        let mut watch = Cusum::default();
-        let notes = (0..20).map(|number| watch.note(0.9, 0.1 * f64::from(number), 0.2));
-        let change = notes.flatten().next().unwrap();
-        assert_eq!(change.usual, 0.0);
+    fn values_are_compared_with_the_usual_one_when_the_excursion_began() {
+        let mut cusum = Cusum::default();
+        let changes = (0..20).map(|number| cusum.add(0.9, 0.1 * f64::from(number), 0.2));
+        let change = changes.flatten().next().unwrap();
+        assert_eq!(change.before, 0.0);
         assert!((change.by - 0.9).abs() < 1e-9, "{change:?}");
     }
 }

@@ -1,96 +1,57 @@
-//! What a job has left: its nodes' predictions, corrected by what they show live.
-
 use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::interval::IntervalWidth;
-use super::model::{CostModel, MatchLevel, Prediction, log_ratio, weight};
+use super::evidence::SpeedEvidence;
+use super::model::CostModel;
+use super::open_node::{OpenNode, Pace};
+use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use super::sum::DurationSum;
 use crate::job::{Job, NodeTiming, Nodes, Plan, PlannedNode};
 
-/// What is believed of the machine's speed at the start of a job beside what its nodes show, as a
-/// share of the job's own seconds.
+/// The weight of the machine's speed so far beside what the job's own nodes show, as a share of the
+/// job's expected seconds.
 const SPEED_PRIOR_WEIGHT: f64 = 0.6;
 
-/// How much of the machine's slowness is expected of the next job.
-const SLOWNESS_LASTS: f64 = 0.5;
+/// The share of the machine's log speed factor that is expected of the next job.
+const SPEED_CARRY_OVER: f64 = 0.5;
 
-/// What the tick that was predicted counts beside the ticks that are seen, in ticks.
-const TICK_PRIOR_WEIGHT: f64 = 1.0;
+/// The share of the expected seconds that a job's nodes have to show before it is evidence: nodes that
+/// do nothing end at once.
+const MIN_EVIDENCE: f64 = 0.02;
 
-/// The most of a tick that its silence eats: it is not over before it is heard.
-const MAX_TICK_SHARE: f64 = 0.9;
+/// The 10th and 90th percentile of a normal distribution are this many standard deviations from its
+/// median.
+const Z_90: f64 = 1.28;
 
-/// What a node that is silent for longer than expected will take still, as a share of its time so far.
-const OVERTIME: f64 = 0.4;
-
-/// The share of the expected time that has to be seen before it is evidence: the end of a node that does
-/// nothing tells nothing.
-const EVIDENCE: f64 = 0.02;
-
-/// What an interval has at least on either side for each node, in seconds.
-const JITTER: f64 = 0.02;
-
-/// How many deviations the 10th and 90th percentile of a normal distribution are away from its middle.
-const INTERVAL: f64 = 1.28;
-
-/// What a job has left.
+/// The remaining time of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Forecast {
-    /// Seconds.
+    /// The median, in seconds.
     pub(super) remaining: f64,
-    /// Their standard deviation.
+    /// The standard deviation, in seconds.
     pub(super) deviation: f64,
-    /// Whether it rests on anything but the built-in table.
-    pub(super) is_founded: bool,
-    /// Whether at least half of it is the built-in table's, corrected or not.
+    /// Whether it rests on more than the built-in table.
+    pub(super) has_evidence: bool,
+    /// Whether at least half of it comes from the built-in table, corrected or not.
     pub(super) is_guess: bool,
 }
 
-/// A node whose time is not over.
-struct OpenNode<'a> {
-    prediction: Prediction,
-    /// `None` while it has not begun.
-    timing: Option<&'a NodeTiming>,
-}
-
-/// The sum over a job's nodes of what is known about its speed.
+/// What the nodes of a running job show.
 #[derive(Default)]
-struct SpeedEvidence {
-    weight: f64,
-    residual: f64,
+struct Observation<'a> {
+    /// The nodes that have not ended.
+    open: Vec<OpenNode<'a>>,
+    speed: SpeedEvidence,
+    /// The predicted seconds of all nodes that run in this job, those that ended included.
+    expected: f64,
 }
 
-impl SpeedEvidence {
-    fn add(&mut self, node: &PlannedNode, seconds: f64, expected: f64) {
-        let weight = weight(node.role, seconds, expected);
-        self.weight += weight;
-        self.residual += weight * log_ratio(seconds, expected);
-    }
-}
-
-impl MatchLevel {
-    /// The deviation of what is predicted from such runs, as a share of it.
-    fn deviation(self, interval_width: IntervalWidth) -> f64 {
-        match self {
-            Self::Signature => interval_width.deviation(),
-            Self::Class => 0.8,
-            Self::OtherBackend => 1.0,
-            Self::Role => 1.2,
-            Self::Default => 1.5,
-        }
-    }
-}
-
-impl Forecast {
-    /// The forecast for a job that runs.
-    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
+impl<'a> Observation<'a> {
+    fn of(job: &'a Job, model: &CostModel, now: Timestamp) -> Self {
         let (backend, nodes) = (job.backend().unwrap_or_default(), job.nodes());
-        let mut open: Vec<OpenNode<'_>> = Vec::new();
-        let mut speed = SpeedEvidence::default();
-        let mut expected = 0.0;
+        let mut observed = Self::default();
         let mut settled: HashSet<&str> = HashSet::new();
         for (id, node) in job.plan().nodes().rev() {
             let timing = nodes.timing(id);
@@ -102,59 +63,68 @@ impl Forecast {
             }
             let is_cold = model.is_cold(backend, node, |id| nodes.is_cached(id));
             let prediction = model.predict(backend, node, is_cold);
-            expected += prediction.seconds;
-            let Some(timing) = timing else {
-                open.push(OpenNode { prediction, timing });
-                continue;
-            };
-            let seconds = timing.seconds(now);
-            if timing.ended_at.is_some() {
-                if !timing.was_missed {
-                    speed.add(node, seconds, prediction.seconds);
-                }
-                continue;
-            }
-            match (timing.pace(), prediction.tick, timing.ticked_at()) {
-                (Some((ticks, seconds)), Some(tick), _) => speed.add(node, seconds, tick * ticks),
-                // The first tick tells something before there is a pace.
-                (None, Some(tick), Some(at)) => {
-                    let seconds = at.duration_since(timing.started_at).as_secs_f64();
-                    speed.add(node, seconds, prediction.until(timing, tick));
-                }
-                _ if seconds > prediction.seconds => speed.add(node, seconds, prediction.seconds),
-                _ => {}
-            }
-            open.push(OpenNode {
-                prediction,
-                timing: Some(timing),
-            });
+            observed.add(node, prediction, timing, now);
         }
-        // A node that a loop or a subgraph made has a bar of its own, and nothing else is known of it.
+        // A node that a loop or a subgraph made has a bar of its own; nothing else is known of it.
         let made = nodes
             .active()
             .filter(|(run, ..)| job.plan().node(run).is_none());
-        open.extend(made.map(|(.., timing)| OpenNode {
+        observed.open.extend(made.map(|(.., timing)| OpenNode {
             prediction: Prediction::UNKNOWN,
             timing: Some(timing),
         }));
-        let is_live = speed.weight > EVIDENCE * expected;
-        let trust = trust(&open);
-        let inertia = SPEED_PRIOR_WEIGHT * expected * trust;
-        let known = model.slowness(backend) * SLOWNESS_LASTS;
-        let slowness = match speed.weight + inertia {
-            weight if weight > 0.0 => (speed.residual + inertia * known) / weight,
-            _ => 0.0,
-        };
-        Self::sum(
-            &open,
-            slowness.exp(),
-            model.interval_width(backend),
-            is_live,
-            now,
-        )
+        observed
     }
 
-    /// The forecast for a prompt that has not begun, of which only some cached nodes may be known.
+    fn add(
+        &mut self,
+        node: &PlannedNode,
+        prediction: Prediction,
+        timing: Option<&'a NodeTiming>,
+        now: Timestamp,
+    ) {
+        self.expected += prediction.seconds;
+        let open = OpenNode { prediction, timing };
+        match timing {
+            Some(timing) if timing.ended_at.is_some() => {
+                if !timing.was_missed {
+                    let seconds = timing.seconds(now);
+                    self.speed.add(node.role, seconds, prediction.seconds, 1.0);
+                }
+            }
+            Some(timing) => {
+                if let Some((seconds, expected)) = prediction.compared_with(timing, now) {
+                    self.speed.add(node.role, seconds, expected, 1.0);
+                }
+                self.open.push(open);
+            }
+            None => self.open.push(open),
+        }
+    }
+
+    /// How many times as long as predicted this job's nodes take: what they show, shrunk to the speed
+    /// of the machine so far.
+    fn speed_factor(&self, machine_log_factor: f64) -> f64 {
+        let prior = machine_log_factor * SPEED_CARRY_OVER;
+        let prior_weight = SPEED_PRIOR_WEIGHT * self.expected * trust(&self.open);
+        self.speed.shrunk_to(prior, prior_weight).exp()
+    }
+}
+
+impl Forecast {
+    /// The forecast for a job that runs.
+    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
+        let backend = job.backend().unwrap_or_default();
+        let observed = Observation::of(job, model, now);
+        let is_live = observed.speed.weight() > MIN_EVIDENCE * observed.expected;
+        let pace = Pace {
+            factor: observed.speed_factor(model.log_speed_factor(backend)),
+            width: model.interval_width(backend),
+        };
+        Self::sum(&observed.open, pace, is_live, now)
+    }
+
+    /// The forecast for a prompt that has not begun. `cached` are the nodes that are known not to run.
     pub(super) fn of_plan(
         backend: &str,
         plan: &Plan,
@@ -179,175 +149,71 @@ impl Forecast {
             timing: None,
         };
         let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
-        let slowness = (model.slowness(backend) * SLOWNESS_LASTS).exp();
-        let interval_width = model.interval_width(backend);
-        Self::sum(
-            &open,
-            slowness,
-            interval_width,
-            false,
-            Timestamp::UNIX_EPOCH,
-        )
+        let pace = Pace {
+            factor: (model.log_speed_factor(backend) * SPEED_CARRY_OVER).exp(),
+            width: model.interval_width(backend),
+        };
+        Self::sum(&open, pace, false, Timestamp::UNIX_EPOCH)
     }
 
-    /// The 10th and the 90th percentile.
+    /// The 10th and the 90th percentile, in seconds: `remaining ± 1.28·deviation`.
     pub(super) fn interval(&self) -> (f64, f64) {
-        let width = INTERVAL * self.deviation;
+        let width = Z_90 * self.deviation;
         ((self.remaining - width).max(0.0), self.remaining + width)
     }
 
-    /// What waits comes one after the other; what runs, runs at the same time.
-    fn sum(
-        open: &[OpenNode<'_>],
-        slowness: f64,
-        interval_width: IntervalWidth,
-        is_live: bool,
-        now: Timestamp,
-    ) -> Self {
-        let mut total = DurationSum::default();
+    /// Nodes that wait run one after the other; those that run, run at the same time.
+    fn sum(open: &[OpenNode<'_>], pace: Pace, is_live: bool, now: Timestamp) -> Self {
+        let mut sum = DurationSum::default();
         let mut longest: Option<(f64, Spread)> = None;
-        let mut in_table = 0.0;
+        let mut from_table = 0.0;
         for node in open {
-            let (left, spread) = match node.timing {
-                None => node.whole(slowness, interval_width),
-                Some(timing) => node.left(timing, slowness, interval_width, now),
-            };
+            let (left, spread) = node.remaining(pace, now);
             if node.prediction.match_level == MatchLevel::Default {
-                in_table += left;
+                from_table += left;
             }
             if node.timing.is_none() {
-                total.add(left, spread);
+                sum.add(left, spread);
             } else if longest.is_none_or(|(longest, _)| left > longest) {
                 longest = Some((left, spread));
             }
         }
         if let Some((left, spread)) = longest {
-            total.add(left, spread);
+            sum.add(left, spread);
         }
-        // The machine's speed is the same for all of them.
-        total.sway(interval_width.deviation());
-        let remaining = total.middle();
-        let is_guess = in_table * 2.0 >= remaining;
+        // The machine's speed is the same for all nodes.
+        sum.add_common_variance(pace.width.deviation());
+        let remaining = sum.median();
+        let is_guess = from_table * 2.0 >= remaining;
         Self {
             remaining,
-            deviation: total.deviation(),
-            is_founded: is_live || !is_guess,
+            deviation: sum.deviation(),
+            has_evidence: is_live || !is_guess,
             is_guess,
         }
     }
 }
 
-impl Prediction {
-    /// When a node was expected to be as far as its newest tick: what it takes before its first one is
-    /// what its ticks leave of its time.
-    fn until(&self, timing: &NodeTiming, tick: f64) -> f64 {
-        let ticks = self.ticks.unwrap_or_else(|| timing.expected_ticks());
-        let left = (ticks - timing.ticks()).max(0.0) * tick;
-        (self.seconds - left).max(timing.ticks() * tick)
-    }
-}
-
-impl OpenNode<'_> {
-    /// What a node takes that has not begun.
-    fn whole(&self, slowness: f64, interval_width: IntervalWidth) -> (f64, Spread) {
-        let seconds = self.prediction.seconds * slowness;
-        let deviation = seconds * self.prediction.match_level.deviation(interval_width);
-        (seconds, self.spread(slowness, deviation))
-    }
-
-    /// As the runs before tell, but with at least this deviation, in seconds.
-    fn spread(&self, slowness: f64, deviation: f64) -> Spread {
-        let told = self.prediction.spread.scaled(slowness);
-        let variance = told.variance.max(even(deviation).variance);
-        Spread { variance, ..told }
-    }
-
-    /// What a node at work has left.
-    fn left(
-        &self,
-        timing: &NodeTiming,
-        slowness: f64,
-        interval_width: IntervalWidth,
-        now: Timestamp,
-    ) -> (f64, Spread) {
-        let Prediction {
-            seconds,
-            tick,
-            ticks,
-            match_level,
-            ..
-        } = self.prediction;
-        let elapsed = timing.seconds(now);
-        let by_time = |silent: f64| {
-            let expected = seconds * slowness;
-            let left = (expected - elapsed).max(OVERTIME * silent);
-            // The nearer its expected end, the less its deviation shrinks with what is left.
-            let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
-            let share = (left / expected.max(1e-3)).min(1.0);
-            let deviation = left * match_level.deviation(interval_width) * late;
-            (left, self.spread(slowness * share, deviation))
-        };
-        let Some(ticked_at) = timing.ticked_at() else {
-            return by_time(elapsed);
-        };
-        let expected = ticks.unwrap_or(0.0).max(timing.expected_ticks());
-        let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
-        // Some work on when their bar is full, such as those that write a video.
-        if timing.ticks() >= expected {
-            return by_time(silent);
-        }
-        let (seen, tick, deviation) = match (timing.recent_pace(), tick) {
-            (Some((seen, seconds)), Some(tick)) => {
-                let tick =
-                    (seconds + TICK_PRIOR_WEIGHT * tick * slowness) / (seen + TICK_PRIOR_WEIGHT);
-                (seen, tick, interval_width.deviation())
-            }
-            (Some((seen, seconds)), None) => (seen, seconds / seen, interval_width.deviation()),
-            (None, Some(tick)) => (0.0, tick * slowness, match_level.deviation(interval_width)),
-            (None, None) => (
-                0.0,
-                elapsed / timing.ticks(),
-                match_level.deviation(interval_width),
-            ),
-        };
-        let left = (expected - timing.ticks()).max(0.0) * tick;
-        let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
-        let by_bar = (left, even(left * deviation / (1.0 + seen / 4.0).sqrt()));
-        // How many more bars come is not known: then the time that such nodes take is the better guide.
-        match by_time(0.0) {
-            by_time if ticks.is_none() && timing.had_bars() && by_time.0 > left => by_time,
-            _ => by_bar,
-        }
-    }
-}
-
-/// That of times that are not skewed, by their deviation in seconds.
-fn even(deviation: f64) -> Spread {
-    Spread {
-        excess: 0.0,
-        variance: (deviation + JITTER).powi(2),
-    }
-}
-
-/// Whether a node has run, or will not: it is cached, or all who could have read what it makes have done
-/// without, as those behind a switch do.
+/// Whether a node has run or never will: it is cached, or all its consumers have ended without it, as
+/// those behind a switch do.
 fn is_settled(id: &str, node: &PlannedNode, nodes: &Nodes, settled: &HashSet<&str>) -> bool {
-    let is_idle = || {
+    let is_unused = || {
         let mut consumers = node.consumers.iter();
-        !node.consumers.is_empty() && consumers.all(|reader| settled.contains(reader.as_str()))
+        !node.consumers.is_empty() && consumers.all(|consumer| settled.contains(consumer.as_str()))
     };
     match nodes.timing(id) {
         Some(timing) => timing.ended_at.is_some(),
-        None => nodes.is_cached(id) || is_idle(),
+        None => nodes.is_cached(id) || is_unused(),
     }
 }
 
-/// How much the predictions of what is left count beside what the job shows itself.
+/// How much the predictions of the open nodes count beside what the job itself shows, 0 to 1: with
+/// their mean distance `d` from an exact match, weighted by seconds, `1 / (1 + 2·d²)`.
 fn trust(open: &[OpenNode<'_>]) -> f64 {
     let (mut sum, mut distance) = (0.0, 0.0);
     for node in open {
         sum += node.prediction.seconds;
-        distance += node.prediction.seconds * f64::from(node.prediction.match_level as u8);
+        distance += node.prediction.seconds * f64::from(node.prediction.match_level.distance());
     }
     let distance = if sum > 0.0 { distance / sum } else { 0.0 };
     1.0 / (1.0 + 2.0 * distance * distance)

@@ -1,18 +1,22 @@
-/// What is believed before any job has told.
+/// The width before any job has ended.
 const START: f64 = 0.25;
 
-/// How far one job moves what is believed, as a logarithm.
+/// How far one job moves the width: the step of the stochastic approximation, as a logarithm.
 const STEP: f64 = 0.25;
 
-/// The share of the ends that are to be inside the interval told at the start. While a job runs it comes to
-/// be more, and about 80 of 100 altogether.
-const INSIDE: f64 = 0.75;
+/// The share of the jobs that should end inside the interval given at their start. While a job runs
+/// the share grows; over a job's whole time it is about 0.8, as between the 10th and 90th percentile.
+const TARGET: f64 = 0.75;
 
-/// The least and the most that is believed.
+/// The smallest and the largest width.
 const RANGE: (f64, f64) = (0.05, 1.0);
 
-/// How far jobs of known workflows are off what is expected of them: the standard deviation as a share of
-/// the time of each node. Intervals are as wide as this makes them.
+/// How far jobs of known workflows are off: the standard deviation `s` of a node's time, as a share of
+/// it. Intervals are proportional to it.
+///
+/// Calibrated by stochastic approximation of the quantile (Robbins and Monro, 1951): after each job
+/// `ln s += STEP·(TARGET − 1)` if it ended inside its interval, else `ln s += STEP·TARGET`. The
+/// expected step is 0 where a share `TARGET` of the jobs ends inside.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IntervalWidth(f64);
 
@@ -23,16 +27,16 @@ impl Default for IntervalWidth {
 }
 
 impl IntervalWidth {
+    /// The standard deviation, as a share of the expected time.
     pub(super) fn deviation(self) -> f64 {
         self.0
     }
 
-    /// Takes note of whether a job ended inside the interval that it began with. It grows and shrinks by as
-    /// much where just the wanted share does.
-    pub(super) fn learn(&mut self, is_inside: bool) {
-        let step = if is_inside { INSIDE - 1.0 } else { INSIDE };
-        let (least, most) = RANGE;
-        self.0 = (self.0 * (STEP * step).exp()).clamp(least, most);
+    /// Learns whether a job ended inside the interval given at its start.
+    pub(super) fn calibrate(&mut self, was_inside: bool) {
+        let step = if was_inside { TARGET - 1.0 } else { TARGET };
+        let (min, max) = RANGE;
+        self.0 = (self.0 * (STEP * step).exp()).clamp(min, max);
     }
 }
 
@@ -42,19 +46,19 @@ mod tests {
 
     #[test]
     fn three_ends_inside_and_one_outside_change_nothing() {
-        let mut interval_width = IntervalWidth::default();
-        for is_inside in [true, true, false, true] {
-            interval_width.learn(is_inside);
+        let mut width = IntervalWidth::default();
+        for was_inside in [true, true, false, true] {
+            width.calibrate(was_inside);
         }
-        assert!((interval_width.deviation() - START).abs() < 1e-9);
+        assert!((width.deviation() - START).abs() < 1e-9);
     }
 
     #[test]
-    fn it_stays_in_its_range() {
-        let mut interval_width = IntervalWidth::default();
-        (0..1_000).for_each(|_| interval_width.learn(true));
-        assert_eq!(interval_width.deviation(), RANGE.0);
-        (0..1_000).for_each(|_| interval_width.learn(false));
-        assert_eq!(interval_width.deviation(), RANGE.1);
+    fn the_width_stays_in_its_range() {
+        let mut width = IntervalWidth::default();
+        (0..1_000).for_each(|_| width.calibrate(true));
+        assert_eq!(width.deviation(), RANGE.0);
+        (0..1_000).for_each(|_| width.calibrate(false));
+        assert_eq!(width.deviation(), RANGE.1);
     }
 }

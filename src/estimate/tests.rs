@@ -1,4 +1,4 @@
-//! What the tests share: a graph, its jobs, and models that were taught with them.
+//! What the tests share: a graph, its jobs, and models trained on them.
 
 mod forecasts;
 mod properties;
@@ -40,7 +40,7 @@ fn begin(job: &mut Job, node: &str, seconds: f64) {
     job.apply(event, at(seconds));
 }
 
-/// A job of which each step takes `step` seconds, until `until`, and when it ends.
+/// A job whose steps take `step` seconds each, up to the time `until`; and its end.
 fn run(plan: Plan, steps: u32, step: f64, until: f64) -> (Job, f64) {
     let mut job = job(plan);
     let sampled = 2.0 + f64::from(steps) * step;
@@ -70,7 +70,7 @@ fn run(plan: Plan, steps: u32, step: f64, until: f64) -> (Job, f64) {
     (job, end)
 }
 
-fn taught(runs: usize) -> CostModel {
+fn trained(runs: usize) -> CostModel {
     let mut model = CostModel::default();
     for _ in 0..runs {
         model.learn(&run(graph(20, 512), 20, 0.5, 100.0).0);

@@ -1,74 +1,75 @@
-//! What was learned before: runs that the store kept, and prompts that the server's history tells of.
+//! The runs that the cost model learns from: of jobs that ended here, of the store, and of ComfyUI's
+//! history.
 
-use std::ops::RangeInclusive;
-
-use super::model::{CostModel, loaders};
+use super::forecast::Forecast;
+use super::model::{CostModel, JobEvidence, ObservedRun};
+use super::past_run::PastRun;
+use super::prediction::{MatchLevel, Prediction};
 use super::samples::Cost;
-use crate::job::{Plan, PlannedNode, Role};
+use crate::job::{Job, NodeRun, NodeState, Plan, PlannedNode, Role, Status};
 
-/// No node takes longer: that is thirty years.
-const MAX_SECONDS: f64 = 1e9;
-
-/// No node has more ticks.
-const MAX_TICKS: f64 = 1e9;
-
-/// The work of a node. With less or more, what is scaled by it grows beyond all numbers.
-const UNITS: RangeInclusive<f64> = 1e-6..=1e12;
-
-/// What one run of a node tells of its cost: [`CostModel::runs`] of a job, `node_runs` of the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PastRun<'a> {
-    /// The node's class.
-    pub class: &'a str,
-    /// [`PlannedNode::signature`].
-    pub signature: &'a str,
-    /// [`PlannedNode::units`]; `None` where they were not kept. Then it tells nothing of other nodes.
-    pub units: Option<f64>,
-    /// [`PlannedNode::steps`].
-    pub steps: Option<u32>,
-    /// Its models had to be read from the disk.
-    pub is_cold: bool,
-    /// It need not run: it tells only which models were in use.
-    pub is_cached: bool,
-    /// How long it took.
-    pub seconds: f64,
-    /// Seconds of one tick of its bar after the first.
-    pub tick: Option<f64>,
-    /// The ticks of all its bars.
-    pub ticks: Option<f64>,
-}
-
-impl PastRun<'_> {
-    /// The node, as far as its cost depends on it.
-    pub(super) fn node(&self) -> PlannedNode {
-        PlannedNode {
-            class_type: self.class.to_owned(),
-            title: None,
-            steps: self.steps,
-            needed: true,
-            signature: self.signature.to_owned(),
-            role: Role::of(self.class),
-            units: self.units.unwrap_or(1.0),
-            loaders: Vec::new(),
-            consumers: Vec::new(),
-        }
-    }
-
-    /// Whether its numbers can be what they are said to be: somebody else may have written them.
-    pub(super) fn is_sound(&self) -> bool {
-        let is_time = |seconds: f64| (0.0..=MAX_SECONDS).contains(&seconds);
-        let is_count = |ticks: f64| ticks > 0.0 && ticks <= MAX_TICKS;
-        is_time(self.seconds)
-            && self.tick.is_none_or(is_time)
-            && self.ticks.is_none_or(is_count)
-            && self.units.is_none_or(|units| UNITS.contains(&units))
-            && self.steps != Some(0)
-    }
-}
+/// The shortest job that calibrates the interval, in seconds: below it the delays of frames dominate.
+const MIN_CALIBRATING_SECONDS: f64 = 0.3;
 
 impl CostModel {
-    /// Takes note of the runs of one job that were kept from earlier, in the order of their starts. The
-    /// oldest job comes first. What [`CostModel::learn`] took note of is recalled the same.
+    /// Learns what the nodes of a job that ended have cost.
+    pub fn learn(&mut self, job: &Job) {
+        let (Some(backend), Some(_)) = (job.backend(), job.started_at()) else {
+            return;
+        };
+        let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
+        let cached = job.plan().needed();
+        let cached = cached.filter(|(id, _)| job.nodes().is_cached(id));
+        let cached: Vec<&PlannedNode> = cached.map(|(_, node)| node).collect();
+        if runs.is_empty() && cached.is_empty() {
+            return;
+        }
+        // Loaders that the job did not reach have loaded nothing.
+        let ran = runs.iter().map(|run| (run.class, run.signature));
+        let cached = cached
+            .iter()
+            .map(|node| (&*node.class_type, &*node.signature));
+        let loaded = loaders(ran.chain(cached));
+        self.learn_sound_runs(backend, &runs, loaded);
+    }
+
+    /// The runs that [`CostModel::learn`] learns from, with the ids of their nodes, in the order of
+    /// their starts. Empty if the job has no backend, or if its work is not done.
+    pub fn runs<'a>(&self, job: &'a Job) -> Vec<(&'a str, PastRun<'a>)> {
+        let (Some(backend), Some(work_done_at)) = (job.backend(), job.work_done_at()) else {
+            return Vec::new();
+        };
+        let is_finished = |run: &NodeRun<'_>| {
+            run.state == NodeState::Finished
+                && (job.status() == Status::Completed
+                    || run.ended_at.is_some_and(|end| end < work_done_at))
+        };
+        let ran = job.runs().into_iter().filter(is_finished);
+        let ran = ran.filter_map(|run| {
+            let timing = job.nodes().timing(run.id)?;
+            let node = job.plan().node(run.id)?;
+            (!timing.was_missed).then_some((run, node, timing))
+        });
+        let runs = ran.map(|(ran, node, timing)| {
+            let pace = timing.pace();
+            let run = PastRun {
+                class: &node.class_type,
+                signature: &node.signature,
+                units: Some(node.units),
+                steps: node.steps,
+                is_cold: self.is_cold(backend, node, |id| job.nodes().is_cached(id)),
+                is_cached: false,
+                seconds: ran.seconds(work_done_at),
+                tick: pace.map(|(ticks, seconds)| seconds / ticks),
+                ticks: Some(timing.ticks()).filter(|ticks| *ticks > 0.0),
+            };
+            (ran.id, run)
+        });
+        runs.collect()
+    }
+
+    /// Learns the stored runs of one job, in the order of their starts; the oldest job comes first. The
+    /// model is then the same as after [`CostModel::learn`]. Runs with impossible numbers are left out.
     pub fn learn_runs(&mut self, backend: &str, runs: &[PastRun<'_>]) {
         if runs.is_empty() {
             return;
@@ -76,11 +77,11 @@ impl CostModel {
         let loaded = loaders(runs.iter().map(|run| (run.class, run.signature)));
         let ran = runs.iter().filter(|run| !run.is_cached);
         let ran: Vec<PastRun<'_>> = ran.copied().collect();
-        self.take(backend, &ran, loaded);
+        self.learn_sound_runs(backend, &ran, loaded);
     }
 
-    /// Takes note of a whole prompt of which only the duration is known, as the history tells it: its
-    /// seconds are shared out among its nodes as they are expected to cost. The oldest comes first.
+    /// Learns a prompt of ComfyUI's history, of which only the duration is known: its seconds are
+    /// divided among its nodes in proportion to their predictions. The oldest prompt comes first.
     pub fn learn_prompt(&mut self, backend: &str, plan: &Plan, cached: &[String], seconds: f64) {
         if !seconds.is_finite() || seconds <= 0.0 {
             return;
@@ -88,25 +89,66 @@ impl CostModel {
         let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
         let ran: Vec<(&str, &PlannedNode)> =
             plan.needed().filter(|(id, _)| !is_cached(id)).collect();
-        let expected = |(_, node): (&str, &PlannedNode)| {
+        let predicted = |(_, node): (&str, &PlannedNode)| {
             let is_cold = self.is_cold(backend, node, is_cached);
             (is_cold, self.predict(backend, node, is_cold).seconds)
         };
-        let shares: Vec<(bool, f64)> = ran.iter().copied().map(expected).collect();
-        let whole: f64 = shares.iter().map(|(_, share)| share).sum();
+        let predicted: Vec<(bool, f64)> = ran.iter().copied().map(predicted).collect();
+        let whole: f64 = predicted.iter().map(|(_, part)| part).sum();
         if whole <= 0.0 {
             return;
         }
-        let runs = ran.iter().zip(shares).map(|((_, node), (is_cold, share))| {
-            let cost = Cost {
-                seconds: share * seconds / whole,
-                tick: None,
-                ticks: None,
-            };
-            (*node, is_cold, cost)
-        });
+        let runs = ran
+            .iter()
+            .zip(predicted)
+            .map(|((_, node), (is_cold, part))| {
+                let cost = Cost {
+                    seconds: part * seconds / whole,
+                    tick: None,
+                    ticks: None,
+                };
+                (*node, is_cold, cost)
+            });
         let needed = plan.needed();
         let loaded = loaders(needed.map(|(_, node)| (&*node.class_type, &*node.signature)));
-        self.take_guess(backend, runs.collect(), loaded);
+        self.update_from_guesses(backend, runs.collect(), loaded);
     }
+
+    fn learn_sound_runs(&mut self, backend: &str, runs: &[PastRun<'_>], loaded: Vec<String>) {
+        let observed = |run| {
+            let node = PastRun::node(run);
+            let prediction = self.predict(backend, &node, run.is_cold);
+            ObservedRun {
+                node,
+                run,
+                prediction,
+            }
+        };
+        let runs = runs.iter().filter(|run| run.is_sound()).map(observed);
+        let runs: Vec<ObservedRun<'_>> = runs.collect();
+        let job = JobEvidence {
+            was_inside: self.was_inside(backend, &runs),
+            runs,
+            loaded,
+        };
+        self.update(backend, job);
+    }
+
+    /// Whether the nodes took a total within the interval that the model gives before they start;
+    /// `None` unless all of them are known by their signatures.
+    fn was_inside(&self, backend: &str, runs: &[ObservedRun<'_>]) -> Option<bool> {
+        let seconds: f64 = runs.iter().map(|run| run.run.seconds).sum();
+        let predictions = || runs.iter().map(|run| run.prediction);
+        let is_known = |prediction: Prediction| prediction.match_level == MatchLevel::Signature;
+        (seconds >= MIN_CALIBRATING_SECONDS && predictions().all(is_known)).then(|| {
+            let (low, high) = Forecast::of_waiting(backend, predictions(), self).interval();
+            (low..=high).contains(&seconds)
+        })
+    }
+}
+
+/// The signatures of the loaders among nodes, which are given by class and signature.
+fn loaders<'a>(nodes: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    let loaders = nodes.filter(|(class, _)| Role::of(class) == Role::Loader);
+    loaders.map(|(_, signature)| signature.to_owned()).collect()
 }

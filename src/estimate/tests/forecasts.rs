@@ -1,12 +1,12 @@
-//! What is told of jobs before and while they run.
+//! Estimates before and while a job runs.
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn a_workflow_that_ran_before_is_known_from_its_first_second() {
-    let model = taught(3);
+fn a_known_workflow_is_estimated_from_its_first_second() {
+    let model = trained(3);
     let (job, end) = run(graph(20, 512), 20, 0.5, 0.1);
     let left = remaining(&job, &model, 0.1);
     assert!((left - (end - 0.1)).abs() < 0.5, "{left}");
@@ -14,7 +14,7 @@ fn a_workflow_that_ran_before_is_known_from_its_first_second() {
 
 #[test]
 fn steps_and_pixels_scale_what_was_learned() {
-    let model = taught(3);
+    let model = trained(3);
     let of = |plan: &Plan| {
         Estimate::of_prompt("b", plan, &[], &model)
             .remaining
@@ -32,14 +32,14 @@ fn steps_and_pixels_scale_what_was_learned() {
 #[test]
 fn live_steps_outweigh_what_was_learned() {
     let (job, end) = run(graph(20, 512), 20, 2.0, 22.1);
-    let left = remaining(&job, &taught(3), 22.1);
+    let left = remaining(&job, &trained(3), 22.1);
     let truth = end - 22.1;
     assert!((left - truth).abs() < 0.2 * truth, "{left} {truth}");
 }
 
 #[test]
-fn the_first_step_tells_before_there_is_a_pace() {
-    let model = taught(3);
+fn the_first_step_counts_before_there_is_a_pace() {
+    let model = trained(3);
     let after_first = |step: f64| {
         let now = 2.0 + step + 0.01;
         remaining(&run(graph(20, 512), 20, step, now).0, &model, now)
@@ -50,7 +50,7 @@ fn the_first_step_tells_before_there_is_a_pace() {
 
 #[test]
 fn cached_nodes_cost_nothing() {
-    let model = taught(1);
+    let model = trained(1);
     let plan = graph(20, 512);
     let of = |cached: &[String]| {
         Estimate::of_prompt("b", &plan, cached, &model)
@@ -60,10 +60,10 @@ fn cached_nodes_cost_nothing() {
     assert!(of(&["4".to_owned(), "5".to_owned(), "3".to_owned()]) < of(&[]) - 10.0);
 }
 
-/// Two of five times the picture is saved 2 s later: nobody can tell when, but that counts while much else
-/// is uncertain, and no longer when only that is left.
+/// In two of five runs the image is saved 2 s later, unpredictably. That counts while much else is
+/// uncertain, and no longer when nothing else is left.
 #[test]
-fn what_is_seldom_long_counts_while_it_is_one_of_many_things() {
+fn a_node_that_is_seldom_long_counts_while_it_is_one_of_many() {
     let mut model = CostModel::default();
     let graph = graph(20, 512);
     for pause in [0.0, 2.0, 0.0, 2.0, 0.0] {
@@ -82,8 +82,8 @@ fn what_is_seldom_long_counts_while_it_is_one_of_many_things() {
 }
 
 #[test]
-fn a_silent_node_moves_and_never_passes_its_end() {
-    let model = taught(1);
+fn a_silent_node_progresses_and_never_passes_its_end() {
+    let model = trained(1);
     let mut job = job(graph(20, 512));
     begin(&mut job, "4", 0.0);
     let shares: Vec<f64> = [0.5, 1.0, 2.0, 4.0, 20.0, 1e6]
@@ -95,14 +95,14 @@ fn a_silent_node_moves_and_never_passes_its_end() {
 }
 
 #[test]
-fn nothing_is_told_without_evidence() {
+fn there_is_no_estimate_without_evidence() {
     let mut job = job(graph(20, 512));
     begin(&mut job, "4", 0.0);
     let estimate = Estimate::of(&job, &CostModel::default(), at(0.5));
     assert_eq!(estimate.remaining, None);
 }
 
-/// A sampler whose bar is full after 2 s, and that works until second 62.
+/// A sampler whose bar is full after 2 s, and that ends after 62 s.
 fn tail(until: f64) -> Job {
     let mut job = job(graph(20, 512));
     job.apply(Event::Started, at(0.0));
@@ -141,8 +141,8 @@ fn the_end_of_a_node_that_does_nothing_is_no_evidence() {
 }
 
 #[test]
-fn what_ended_before_it_was_heard_of_tells_no_speed_and_no_cost() {
-    let over = |node: &str| NodeReport {
+fn a_node_first_reported_as_finished_shows_no_speed_and_no_cost() {
+    let finished = |node: &str| NodeReport {
         node: node.to_owned(),
         display: None,
         value: 1.0,
@@ -150,18 +150,18 @@ fn what_ended_before_it_was_heard_of_tells_no_speed_and_no_cost() {
         state: NodeState::Finished,
         loading: false,
     };
-    let mut model = taught(3);
+    let mut model = trained(3);
     let mut job = job(graph(20, 512));
     job.apply(Event::Started, at(0.0));
-    // The loader and the sampler take 12 s, in which nothing is heard.
+    // The loader and the sampler take 12 s, without any message.
     job.apply(
-        Event::Nodes(vec![over("4"), over("5"), over("3")]),
+        Event::Nodes(vec![finished("4"), finished("5"), finished("3")]),
         at(12.0),
     );
     begin(&mut job, "8", 12.0);
     let left = remaining(&job, &model, 12.0);
     assert!((left - 1.2).abs() < 0.1, "{left}");
-    job.apply(Event::Nodes(vec![over("8")]), at(13.0));
+    job.apply(Event::Nodes(vec![finished("8")]), at(13.0));
     begin(&mut job, "9", 13.0);
     job.apply(Event::Ended(Outcome::Completed), at(13.2));
     job.apply(Event::History(History::default()), at(13.2));
@@ -172,7 +172,7 @@ fn what_ended_before_it_was_heard_of_tells_no_speed_and_no_cost() {
 }
 
 #[test]
-fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
+fn a_branch_that_a_switch_skips_does_not_count() {
     let switch = json!({
         "1": {"class_type": "KSampler", "inputs": {"steps": 20}},
         "2": {"class_type": "VAEDecode", "inputs": {"samples": ["1", 0]}},
@@ -184,14 +184,14 @@ fn a_branch_that_a_switch_leaves_out_is_waited_for_no_longer() {
     let mut left = Vec::new();
     for (node, seconds) in [("3", 0.0), ("4", 1.0), ("5", 2.0)] {
         begin(&mut job, node, seconds);
-        left.push(remaining(&job, &taught(1), seconds));
+        left.push(remaining(&job, &trained(1), seconds));
     }
     assert!(left[1] > 10.0 && left[2] < 2.0, "{left:?}");
 }
 
-/// The graph comes a moment later, and shown progress never falls.
+/// The graph arrives a moment later, and published progress never falls.
 #[test]
-fn one_node_that_is_done_does_not_tell_that_all_are() {
+fn one_finished_node_does_not_count_as_all() {
     let mut job = job(Plan::default());
     job.apply(Event::Started, at(0.0));
     let report = NodeReport {

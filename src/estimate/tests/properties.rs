@@ -1,4 +1,4 @@
-//! Events and graphs as nobody would send them.
+//! Random events and graphs.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Seconds until the next event, by a clock that is set now and then.
+/// Seconds until the next event, by a clock that is set from time to time.
 fn pause() -> impl Strategy<Value = f64> {
     prop_oneof![
         8 => 0.0..100.0,
@@ -47,9 +47,9 @@ fn pause() -> impl Strategy<Value = f64> {
 
 proptest! {
     #[test]
-    fn estimates_are_sane_whatever_happens(
+    fn estimates_are_sane_for_all_events_and_graphs(
         events in prop::collection::vec((event(), pause()), 0..40),
-        taught_runs in 0usize..3,
+        trained_runs in 0usize..3,
         fields in prop::collection::vec(value(), 7),
     ) {
         let names = ["steps", "width", "height", "batch_size", "scale_by", "start_at_step", "denoise"];
@@ -61,9 +61,9 @@ proptest! {
             "4": {"class_type": "VAELoader", "inputs": {"x": ["3", 0]}},
             "8": {"class_type": "ImageUpscaleWithModel", "inputs": {"x": ["4", 0], "y": ["3", 1]}}
         });
-        let mut model = taught(taught_runs);
+        let mut model = trained(trained_runs);
         let mut job = job(Plan::from_graph(graph.as_object().unwrap(), None));
-        let (mut now, mut shown) = (0.0, 0);
+        let (mut now, mut published) = (0.0, 0);
         for (event, pause) in events {
             now += pause;
             job.apply(event, at(now));
@@ -73,8 +73,8 @@ proptest! {
                 prop_assert!(0.0 <= low && low <= middle && middle <= high && high.is_finite(), "{estimate:?}");
             }
             let progress = job.publish(estimate.fraction, estimate.remaining_time(), at(now)).progress;
-            prop_assert!((shown..100).contains(&progress));
-            shown = progress;
+            prop_assert!((published..100).contains(&progress));
+            published = progress;
         }
         job.apply(Event::Ended(Outcome::Completed), at(now));
         model.learn(&job);

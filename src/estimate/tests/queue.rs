@@ -1,9 +1,9 @@
-//! How estimates are added up, and grow old.
+//! Estimates that are added up or age.
 
 use super::*;
 
 #[test]
-fn what_waits_ends_after_all_before_it() {
+fn a_waiting_job_ends_after_all_jobs_before_it() {
     let one = |seconds: f64| Estimate {
         fraction: 0.0,
         remaining: Some(seconds),
@@ -20,7 +20,7 @@ fn what_waits_ends_after_all_before_it() {
 }
 
 #[test]
-fn what_is_left_falls_with_time_and_never_below_zero() {
+fn the_remaining_time_falls_with_time_and_never_below_zero() {
     let now = Estimate {
         fraction: 0.2,
         remaining: Some(10.0),

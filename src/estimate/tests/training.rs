@@ -1,10 +1,11 @@
-//! What is learned from jobs that have run, here or before.
+//! What the model learns from jobs that ran here or earlier.
 
 use super::*;
 
-/// What models must agree on: each node, cold and warm, and the machine's speed.
-fn told(model: &CostModel, plans: &[Plan]) -> Vec<(String, Vec<Option<f64>>)> {
-    let mut told = vec![("speed".to_owned(), vec![Some(model.slowness("b"))])];
+/// What two models must agree on: each node, cold and warm, and the machine's speed.
+fn state(model: &CostModel, plans: &[Plan]) -> Vec<(String, Vec<Option<f64>>)> {
+    let speed = Some(model.log_speed_factor("b"));
+    let mut state = vec![("speed".to_owned(), vec![speed])];
     for (number, plan) in plans.iter().enumerate() {
         for (id, node) in plan.nodes() {
             let known = [true, false].map(|is_cold| model.predict("b", node, is_cold));
@@ -13,22 +14,22 @@ fn told(model: &CostModel, plans: &[Plan]) -> Vec<(String, Vec<Option<f64>>)> {
                     Some(known.seconds),
                     known.tick,
                     known.ticks,
-                    Some(f64::from(known.match_level as u8)),
+                    Some(f64::from(known.match_level.distance())),
                 ]
             });
             let is_cold = model.is_cold("b", node, |_| false);
             let numbers = numbers.chain([Some(f64::from(u8::from(is_cold)))]);
-            told.push((format!("{number}/{id}"), numbers.collect()));
+            state.push((format!("{number}/{id}"), numbers.collect()));
         }
     }
-    told.sort_by(|a, b| a.0.cmp(&b.0));
-    told
+    state.sort_by(|a, b| a.0.cmp(&b.0));
+    state
 }
 
 #[test]
-fn what_is_recalled_is_known_as_what_was_learned() {
-    let (mut learned, mut recalled) = (CostModel::default(), CostModel::default());
-    // The machine becomes slower, the fourth job fails, and the last one was broken off in the middle.
+fn stored_runs_teach_the_same_as_the_jobs_themselves() {
+    let (mut learned, mut restored) = (CostModel::default(), CostModel::default());
+    // The machine becomes slower, and the fourth job is cancelled halfway.
     let runs = [(20, 0.5), (20, 0.6), (30, 0.9), (20, 0.7), (25, 1.1)];
     for (number, (steps, step)) in runs.into_iter().enumerate() {
         let (job, _) = match number {
@@ -41,29 +42,29 @@ fn what_is_recalled_is_known_as_what_was_learned() {
             _ => run(graph(steps, 512), steps, step, 100.0),
         };
         assert!(job.status().is_final());
-        let mut kept: Vec<PastRun<'_>> =
+        let mut stored: Vec<PastRun<'_>> =
             learned.runs(&job).into_iter().map(|(_, run)| run).collect();
-        assert_eq!(kept.len(), if number == 3 { 2 } else { 5 });
+        assert_eq!(stored.len(), if number == 3 { 2 } else { 5 });
         let loader = job.plan().node("4").unwrap();
-        kept.push(PastRun {
+        stored.push(PastRun {
             class: &loader.class_type,
             signature: &loader.signature,
             is_cached: true,
-            ..kept[0]
+            ..stored[0]
         });
-        recalled.learn_runs("b", &kept);
+        restored.learn_runs("b", &stored);
         learned.learn(&job);
     }
     let plans = [graph(20, 512), graph(50, 768)];
-    assert_eq!(told(&recalled, &plans), told(&learned, &plans));
+    assert_eq!(state(&restored, &plans), state(&learned, &plans));
     assert!(
-        learned.slowness("b") > 0.05,
-        "the speed was not put to the test"
+        learned.log_speed_factor("b") > 0.05,
+        "the speed was not tested"
     );
 }
 
 #[test]
-fn a_run_of_which_only_the_time_was_kept_tells_of_its_like() {
+fn a_run_stored_without_units_teaches_its_own_signature_only() {
     let plan = graph(20, 512);
     for (_, node) in plan.needed() {
         let run = PastRun {
@@ -79,10 +80,10 @@ fn a_run_of_which_only_the_time_was_kept_tells_of_its_like() {
         };
         let mut model = CostModel::default();
         model.learn_runs("b", &[run]);
-        let told = model.predict("b", node, true);
+        let prediction = model.predict("b", node, true);
         assert_eq!(
-            (told.seconds, told.match_level),
-            (2.0, model::MatchLevel::Signature)
+            (prediction.seconds, prediction.match_level),
+            (2.0, prediction::MatchLevel::Signature)
         );
         let other = graph(40, 1024);
         let unlike = other
@@ -91,46 +92,26 @@ fn a_run_of_which_only_the_time_was_kept_tells_of_its_like() {
         for (_, other) in unlike {
             assert_eq!(
                 model.predict("b", other, true).match_level,
-                model::MatchLevel::Default
+                prediction::MatchLevel::Default
             );
         }
-        // What cannot be is not believed.
+        // Impossible numbers teach nothing.
         for wrong in [f64::NAN, f64::INFINITY, -1.0] {
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    seconds: wrong,
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    units: Some(wrong),
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    tick: Some(wrong),
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    ticks: Some(wrong),
-                    ..run
-                }],
-            );
+            let (mut time, mut units, mut tick, mut ticks) = (run, run, run, run);
+            time.seconds = wrong;
+            units.units = Some(wrong);
+            tick.tick = Some(wrong);
+            ticks.ticks = Some(wrong);
+            for run in [time, units, tick, ticks] {
+                model.learn_runs("b", &[run]);
+            }
         }
-        assert_eq!(model.predict("b", node, true), told);
+        assert_eq!(model.predict("b", node, true), prediction);
     }
 }
 
 #[test]
-fn what_slows_a_machine_down_slows_all_its_servers() {
+fn a_slow_machine_slows_all_its_backends() {
     let mut model = CostModel::default();
     let job = |backend: &str, step: f64| {
         let (job, _) = run(graph(20, 512), 20, step, 100.0);
@@ -145,13 +126,13 @@ fn what_slows_a_machine_down_slows_all_its_servers() {
     };
     let (near, far) = (of(&model, "box:8189/b"), of(&model, "far:8188"));
     model.learn(&job("box:8188", 2.0));
-    let told = of(&model, "box:8189/b");
-    assert!(told > 1.2 * near, "{told} {near}");
+    let slowed = of(&model, "box:8189/b");
+    assert!(slowed > 1.2 * near, "{slowed} {near}");
     assert!((of(&model, "far:8188") - far).abs() < 0.01 * far);
 }
 
 #[test]
-fn the_history_of_a_server_seeds_the_model() {
+fn the_history_of_a_backend_seeds_the_model() {
     let plan = graph(20, 512);
     let mut model = CostModel::default();
     let whole = |model: &CostModel| Estimate::of_prompt("b", &plan, &[], model).remaining;
@@ -162,7 +143,7 @@ fn the_history_of_a_server_seeds_the_model() {
     model.learn_prompt("b", &plan, &[], 60.0);
     let first = whole(&model).unwrap();
     assert!((first - 60.0).abs() < 1.0, "{first}");
-    // Its models are there now.
+    // Its models are loaded now.
     let loader = plan.node("4").unwrap();
     assert!(!model.is_cold("b", loader, |_| false));
     model.learn_prompt("b", &plan, &["4".to_owned(), "5".to_owned()], 30.0);
@@ -171,9 +152,9 @@ fn the_history_of_a_server_seeds_the_model() {
     assert!((warm - 30.0).abs() < 1.0, "{warm}");
 }
 
-/// Servers of 2023 tell only that it is over. Its history is read later, and that is no work.
+/// Servers of 2023 report only that the prompt is over. Its history is read later; that is not work.
 #[test]
-fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
+fn the_last_node_of_an_old_server_ends_with_its_prompt() {
     let mut job = job(graph(20, 512));
     for (node, seconds) in [("4", 0.0), ("5", 2.0), ("3", 2.0), ("8", 12.0), ("9", 13.0)] {
         begin(&mut job, node, seconds);
@@ -192,17 +173,17 @@ fn the_last_node_of_an_old_server_ends_where_it_was_heard() {
     );
 }
 
-fn end(job: &mut Job, socket_outcome: Outcome, seconds: f64) {
-    job.apply(Event::Ended(socket_outcome), at(seconds));
+fn end(job: &mut Job, outcome: Outcome, seconds: f64) {
+    job.apply(Event::Ended(outcome), at(seconds));
     job.apply(Event::History(History::default()), at(seconds));
 }
 
-/// What was kept of a job: its runs, and what need not run.
-fn learn_runs(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
-    let mut kept = runs.to_vec();
+/// Learns a job as it was stored: its runs, and its cached nodes.
+fn restore(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
+    let mut stored = runs.to_vec();
     let is_cached = |id: &str| job.nodes().is_cached(id);
     let cached = job.plan().needed().filter(|(id, _)| is_cached(id));
-    kept.extend(cached.map(|(_, node)| PastRun {
+    stored.extend(cached.map(|(_, node)| PastRun {
         class: &node.class_type,
         signature: &node.signature,
         units: None,
@@ -213,11 +194,11 @@ fn learn_runs(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
         tick: None,
         ticks: None,
     }));
-    model.learn_runs("b", &kept);
+    model.learn_runs("b", &stored);
 }
 
 #[test]
-fn models_that_a_job_did_not_come_to_are_not_loaded() {
+fn models_that_a_job_did_not_reach_are_not_loaded() {
     let plan = graph(20, 512);
     let other = json!({
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
@@ -227,9 +208,9 @@ fn models_that_a_job_did_not_come_to_are_not_loaded() {
     let other = Plan::from_graph(other.as_object().unwrap(), None);
     let mut deleted = job(other.clone());
     deleted.apply(Event::Vanished(Reason::Deleted), at(1.0));
-    let mut broken_off = job(other.clone());
-    begin(&mut broken_off, "1", 0.0);
-    end(&mut broken_off, Outcome::Cancelled, 1.0);
+    let mut interrupted = job(other.clone());
+    begin(&mut interrupted, "1", 0.0);
+    end(&mut interrupted, Outcome::Cancelled, 1.0);
     let mut while_loading = job(other.clone());
     begin(&mut while_loading, "1", 0.0);
     begin(&mut while_loading, "2", 1.0);
@@ -242,31 +223,31 @@ fn models_that_a_job_did_not_come_to_are_not_loaded() {
     let nodes = vec!["2".to_owned()];
     cached.apply(Event::Cached { nodes }, at(0.0));
     end(&mut cached, Outcome::Cancelled, 2.0);
-    // Whether the other model is there then, and that of the job before.
-    for (job, is_other_there, is_own_there) in [
+    // Whether the other model is then loaded, and the one of the job before.
+    for (job, is_other_loaded, is_own_loaded) in [
         (deleted, false, true),
-        (broken_off, false, true),
+        (interrupted, false, true),
         (while_loading, false, false),
         (loaded, true, false),
         (cached, true, false),
     ] {
-        let mut learned = taught(1);
-        let mut recalled = learned.clone();
+        let mut learned = trained(1);
+        let mut restored = learned.clone();
         let runs = learned.runs(&job);
         let runs: Vec<PastRun<'_>> = runs.into_iter().map(|(_, run)| run).collect();
-        learn_runs(&mut recalled, &job, &runs);
+        restore(&mut restored, &job, &runs);
         learned.learn(&job);
-        for model in [&learned, &recalled] {
-            let is_there =
+        for model in [&learned, &restored] {
+            let is_loaded =
                 |plan: &Plan, id: &str| !model.is_cold("b", plan.node(id).unwrap(), |_| false);
-            assert_eq!(is_there(&other, "2"), is_other_there, "{job:?}");
-            assert_eq!(is_there(&plan, "4"), is_own_there, "{job:?}");
+            assert_eq!(is_loaded(&other, "2"), is_other_loaded, "{job:?}");
+            assert_eq!(is_loaded(&plan, "4"), is_own_loaded, "{job:?}");
         }
     }
 }
 
 #[test]
-fn numbers_that_no_node_has_are_not_believed() {
+fn runs_with_impossible_numbers_are_ignored() {
     let (plan, other) = (graph(20, 512), graph(40, 1024));
     let node = plan.node("3").unwrap();
     let run = PastRun {
@@ -297,14 +278,18 @@ fn numbers_that_no_node_has_are_not_believed() {
         let mut model = CostModel::default();
         model.learn_runs("b", &[wrong]);
         for node in [node, other.node("3").unwrap()] {
-            let told = model.predict("b", node, true);
-            assert_eq!(told.match_level, model::MatchLevel::Default, "{wrong:?}");
+            let prediction = model.predict("b", node, true);
+            assert_eq!(
+                prediction.match_level,
+                prediction::MatchLevel::Default,
+                "{wrong:?}"
+            );
         }
     }
     let mut model = CostModel::default();
     model.learn_runs("b", &[run]);
-    let told = model.predict("b", node, true);
-    assert_eq!(told.match_level, model::MatchLevel::Signature);
+    let prediction = model.predict("b", node, true);
+    assert_eq!(prediction.match_level, prediction::MatchLevel::Signature);
 }
 
 #[test]
@@ -331,23 +316,23 @@ fn a_node_that_failed_before_its_job_ended_is_not_learned() {
     assert_eq!(ids, ["4"]);
 }
 
-/// Another graphics card, or another program that has come to stay.
+/// Another graphics card, or a program that keeps running beside ComfyUI.
 #[test]
-fn a_machine_that_becomes_slower_or_faster_for_good_is_believed_after_some_jobs() {
+fn a_persistent_change_of_speed_is_learned_within_some_jobs() {
     for factor in [4.0, 2.0, 0.25] {
-        let mut model = taught(20);
-        let mut told = Vec::new();
+        let mut model = trained(20);
+        let mut ratios = Vec::new();
         for _ in 0..20 {
             let (job, end) = run(graph(20, 512), 20, 0.5 * factor, 200.0);
             let estimate = Estimate::of_prompt("b", &graph(20, 512), &[], &model);
-            told.push(estimate.remaining.unwrap() / end);
+            ratios.push(estimate.remaining.unwrap() / end);
             model.learn(&job);
         }
-        assert!((told[0] - 1.0).abs() > 0.3, "{factor}: {told:?}");
-        let later = &told[12..];
+        assert!((ratios[0] - 1.0).abs() > 0.3, "{factor}: {ratios:?}");
+        let later = &ratios[12..];
         assert!(
-            later.iter().all(|told| (told - 1.0).abs() < 0.15),
-            "{factor}: {told:?}"
+            later.iter().all(|ratio| (ratio - 1.0).abs() < 0.15),
+            "{factor}: {ratios:?}"
         );
     }
 }
@@ -369,7 +354,7 @@ fn a_slow_server_beside_a_fast_one_is_slow_alone() {
     }
     for (backend, step) in [(fast, 0.5), (slow, 2.0)] {
         let estimate = Estimate::of_prompt(backend, &graph(20, 512), &[], &model);
-        let told = estimate.remaining.unwrap() / job(backend, step).1;
-        assert!((told - 1.0).abs() < 0.1, "{backend}: {told}");
+        let ratio = estimate.remaining.unwrap() / job(backend, step).1;
+        assert!((ratio - 1.0).abs() < 0.1, "{backend}: {ratio}");
     }
 }

@@ -1,0 +1,150 @@
+use jiff::Timestamp;
+
+use super::interval::IntervalWidth;
+use super::prediction::Prediction;
+use super::spread::Spread;
+use crate::job::NodeTiming;
+
+/// The weight of the predicted tick beside the ticks that were seen, in ticks.
+const TICK_PRIOR_WEIGHT: f64 = 1.0;
+
+/// The largest share of a tick that counts as done before it ends.
+const MAX_TICK_SHARE: f64 = 0.9;
+
+/// The remaining time of a node that is silent for longer than expected, as a share of its silence.
+const OVERTIME: f64 = 0.4;
+
+/// The smallest standard deviation of a node, in seconds, beside what it is expected to have.
+const JITTER: f64 = 0.02;
+
+/// After this many ticks, the variance of a pace is half of what it was.
+const TICKS_OF_HALF_VARIANCE: f64 = 4.0;
+
+/// A node that has not ended.
+pub(super) struct OpenNode<'a> {
+    pub(super) prediction: Prediction,
+    /// `None` while it has not begun.
+    pub(super) timing: Option<&'a NodeTiming>,
+}
+
+/// How fast a job's nodes run.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// How many times as long as predicted they take.
+    pub(super) factor: f64,
+    /// How far such predictions are off.
+    pub(super) width: IntervalWidth,
+}
+
+impl Prediction {
+    /// The seconds that a node at work has taken for a part of its work, and those that were predicted
+    /// for it. `None` while it shows nothing: it is silent, but not for longer than expected.
+    pub(super) fn compared_with(&self, timing: &NodeTiming, now: Timestamp) -> Option<(f64, f64)> {
+        let seconds = timing.seconds(now);
+        match (timing.pace(), self.tick, timing.ticked_at()) {
+            (Some((ticks, seconds)), Some(tick), _) => Some((seconds, tick * ticks)),
+            // The first tick shows something before there is a pace.
+            (None, Some(tick), Some(at)) => {
+                let seconds = at.duration_since(timing.started_at).as_secs_f64();
+                Some((seconds, self.until_newest_tick(timing, tick)))
+            }
+            _ => (seconds > self.seconds).then_some((seconds, self.seconds)),
+        }
+    }
+
+    /// The seconds that were predicted from the node's start to its newest tick: its whole time without
+    /// the ticks that follow, but at least the ticks so far. The difference is what it does before its
+    /// first tick.
+    fn until_newest_tick(&self, timing: &NodeTiming, tick: f64) -> f64 {
+        let ticks = self.ticks.unwrap_or_else(|| timing.expected_ticks());
+        let left = (ticks - timing.ticks()).max(0.0) * tick;
+        (self.seconds - left).max(timing.ticks() * tick)
+    }
+}
+
+impl OpenNode<'_> {
+    /// The remaining seconds, and their spread.
+    pub(super) fn remaining(&self, pace: Pace, now: Timestamp) -> (f64, Spread) {
+        let Some(timing) = self.timing else {
+            return self.whole(pace);
+        };
+        let Some(ticked_at) = timing.ticked_at() else {
+            return self.by_time(timing, timing.seconds(now), pace, now);
+        };
+        let ticks = self.prediction.ticks;
+        let expected = ticks.unwrap_or(0.0).max(timing.expected_ticks());
+        let silent = now.duration_since(ticked_at).as_secs_f64().max(0.0);
+        // Some nodes work on when their bar is full, such as those that write a video.
+        if timing.ticks() >= expected {
+            return self.by_time(timing, silent, pace, now);
+        }
+        let by_ticks = self.by_ticks(timing, expected, silent, pace, now);
+        // How many more bars will follow is not known: then the predicted time is the better guide.
+        if ticks.is_none() && timing.had_bars() {
+            let by_time = self.by_time(timing, 0.0, pace, now);
+            if by_time.0 > by_ticks.0 {
+                return by_time;
+            }
+        }
+        by_ticks
+    }
+
+    /// For a node that has not begun.
+    fn whole(&self, pace: Pace) -> (f64, Spread) {
+        let seconds = self.prediction.seconds * pace.factor;
+        let deviation = seconds * self.prediction.match_level.deviation(pace.width);
+        (seconds, self.spread(pace.factor, deviation))
+    }
+
+    /// For a node at work, from its predicted seconds. `silent` are the seconds since it last showed
+    /// progress.
+    fn by_time(
+        &self,
+        timing: &NodeTiming,
+        silent: f64,
+        pace: Pace,
+        now: Timestamp,
+    ) -> (f64, Spread) {
+        let expected = self.prediction.seconds * pace.factor;
+        let left = (expected - timing.seconds(now)).max(OVERTIME * silent);
+        // Near the expected end, the deviation shrinks less than the remaining time.
+        let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
+        let share = (left / expected.max(1e-3)).min(1.0);
+        let deviation = left * self.prediction.match_level.deviation(pace.width) * late;
+        (left, self.spread(pace.factor * share, deviation))
+    }
+
+    /// For a node at work, from the ticks of its bar: with `n` seen ticks that took `t` seconds, the
+    /// seconds of one are shrunk to the predicted ones, `(t + w·predicted) / (n + w)`.
+    fn by_ticks(
+        &self,
+        timing: &NodeTiming,
+        expected: f64,
+        silent: f64,
+        pace: Pace,
+        now: Timestamp,
+    ) -> (f64, Spread) {
+        let predicted = self.prediction.match_level.deviation(pace.width);
+        let (seen, tick, deviation) = match (timing.recent_pace(), self.prediction.tick) {
+            (Some((seen, seconds)), Some(tick)) => {
+                let tick =
+                    (seconds + TICK_PRIOR_WEIGHT * tick * pace.factor) / (seen + TICK_PRIOR_WEIGHT);
+                (seen, tick, pace.width.deviation())
+            }
+            (Some((seen, seconds)), None) => (seen, seconds / seen, pace.width.deviation()),
+            (None, Some(tick)) => (0.0, tick * pace.factor, predicted),
+            (None, None) => (0.0, timing.seconds(now) / timing.ticks(), predicted),
+        };
+        let left = (expected - timing.ticks()).max(0.0) * tick;
+        let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
+        let deviation = left * deviation / (1.0 + seen / TICKS_OF_HALF_VARIANCE).sqrt();
+        (left, Spread::symmetric(deviation + JITTER))
+    }
+
+    /// The spread of the runs so far, with at least this standard deviation in seconds.
+    fn spread(&self, factor: f64, deviation: f64) -> Spread {
+        let seen = self.prediction.spread.scaled(factor);
+        let variance = seen.variance.max((deviation + JITTER).powi(2));
+        Spread { variance, ..seen }
+    }
+}

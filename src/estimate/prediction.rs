@@ -1,0 +1,85 @@
+use super::interval::IntervalWidth;
+use super::spread::Spread;
+use crate::job::{PlannedNode, Role};
+
+/// How closely the runs behind a prediction match its node, the closest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MatchLevel {
+    /// Runs of the same signature on the same backend.
+    Signature,
+    /// Runs of the same class on the same backend.
+    Class,
+    /// Runs of the same signature or class on other backends.
+    OtherBackend,
+    /// Runs of other classes with the same role.
+    Role,
+    /// No runs: the built-in table.
+    Default,
+}
+
+impl MatchLevel {
+    /// How many levels it is from an exact match: 0 to 4.
+    pub(super) fn distance(self) -> u8 {
+        self as u8
+    }
+
+    /// The standard deviation of a prediction from such runs, as a share of its seconds.
+    pub(super) fn deviation(self, width: IntervalWidth) -> f64 {
+        match self {
+            Self::Signature => width.deviation(),
+            Self::Class => 0.8,
+            Self::OtherBackend => 1.0,
+            Self::Role => 1.2,
+            Self::Default => 1.5,
+        }
+    }
+}
+
+/// What a node is expected to cost at its backend's usual speed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Prediction {
+    /// From its start to its end.
+    pub(super) seconds: f64,
+    /// Seconds of one tick of its bar.
+    pub(super) tick: Option<f64>,
+    /// The ticks of all its bars.
+    pub(super) ticks: Option<f64>,
+    /// The spread of the seconds; zero where no runs of this signature show it.
+    pub(super) spread: Spread,
+    pub(super) match_level: MatchLevel,
+}
+
+impl Prediction {
+    /// The prediction for a node whose class is not known.
+    pub(super) const UNKNOWN: Self = Self {
+        seconds: 0.0,
+        tick: None,
+        ticks: None,
+        spread: Spread {
+            excess: 0.0,
+            variance: 0.0,
+        },
+        match_level: MatchLevel::Default,
+    };
+
+    /// The prediction for a node that is unlike all runs so far.
+    pub(super) fn from_table(node: &PlannedNode) -> Self {
+        Self {
+            seconds: default_seconds(node.role) * node.units,
+            ..Self::UNKNOWN
+        }
+    }
+}
+
+/// Seconds for one unit of work on a common machine. Only the ratios matter: the first nodes that
+/// finish show the machine's speed.
+fn default_seconds(role: Role) -> f64 {
+    match role {
+        Role::Loader => 2.0,
+        Role::Sampler | Role::Vae => 0.5,
+        Role::Text => 0.3,
+        Role::Upscale => 2.0,
+        Role::Save => 0.2,
+        Role::Other => 0.02,
+    }
+}
