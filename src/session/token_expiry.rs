@@ -58,7 +58,7 @@ impl Shard {
     ) -> Result<(), Disconnect> {
         let subscriber = &mut self.subscribers[key];
         let permissions = &mut subscriber.admission.permissions;
-        match permissions.renew(&self.context.verifier, token) {
+        match self.context.verifier.renew(permissions, token) {
             Ok(()) => {
                 let expires_at = permissions.expires_at();
                 self.schedule_token_check(key, Instant::now());
