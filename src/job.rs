@@ -114,6 +114,22 @@ impl Job {
         self.error.as_ref()
     }
 
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.status {
+            Status::Completed => Some(Outcome::Completed),
+            Status::Cancelled => Some(Outcome::Cancelled),
+            Status::Failed => {
+                // The database may hold a job of which only the status was stored.
+                let error = self.error.clone();
+                Some(Outcome::Failed(
+                    error.unwrap_or_else(|| JobError::reported(None)),
+                ))
+            }
+            Status::Queued | Status::Processing => None,
+        }
+    }
+
     /// How its end was learned.
     pub fn end_source(&self) -> Option<EndSource> {
         self.end_source
