@@ -256,7 +256,7 @@ fn upstream(recording: &Recording) -> Option<Vec<u8>> {
         *left -= 1;
     }
     let asked = recording.exchanges.iter().rev().find_map(|exchange| {
-        let id = exchange.asks_history_of()?;
+        let id = exchange.history_id()?;
         let entry = exchange.response.get(&id)?;
         Some(json!({"outputs": entry["outputs"], "status": entry["status"]}))
     });
