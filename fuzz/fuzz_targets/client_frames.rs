@@ -1,18 +1,18 @@
-//! The bytes of a subscriber, plain or compressed: however they are cut into pieces, the relay reads the
-//! same messages, and no buffer grows beyond its bound.
+//! The bytes of a subscriber, plain or compressed: the same messages are read however they are cut, and
+//! nothing grows beyond its bound.
 #![no_main]
 
 use comfy_relay::session::fuzzing::{MAX_MESSAGE, ScriptedClient, read, translate};
 use comfy_relay_fuzz::client::Case;
 use libfuzzer_sys::fuzz_target;
 
-/// The largest message for `translate`: short cases reach it.
+/// The bound for the translation alone: short cases reach it.
 const SHORT: usize = 1_000;
 
-/// The longest head of a frame.
+/// The longest header of a frame.
 const HEAD: usize = 14;
 
-/// The size of the read buffer, in bytes.
+/// How much is read at a time.
 const CHUNK: usize = 1 << 10;
 
 fuzz_target!(|data: &[u8]| {
@@ -33,21 +33,24 @@ fuzz_target!(|data: &[u8]| {
         ..whole
     };
 
-    let outcome = read(whole);
+    let transcript = read(whole);
     assert_eq!(
-        outcome,
+        transcript,
         read(cut),
-        "the messages depend on how the bytes are cut"
+        "the result depends on how the bytes are cut"
     );
     assert!(
-        outcome
+        transcript
             .messages
             .iter()
             .all(|message| message.len() <= MAX_MESSAGE)
     );
-    assert!(outcome.messages.len() >= case.messages.len(), "{outcome:?}");
-    for (received, sent) in outcome.messages.iter().zip(&case.messages) {
-        assert_eq!(received.clone().into_data(), sent.as_slice());
+    assert!(
+        transcript.messages.len() >= case.messages.len(),
+        "{transcript:?}"
+    );
+    for (read, sent) in transcript.messages.iter().zip(&case.messages) {
+        assert_eq!(read.clone().into_data(), sent.as_slice());
     }
 
     if !case.deflates {
@@ -57,7 +60,7 @@ fuzz_target!(|data: &[u8]| {
     let translated_cut = translate(cut, SHORT);
     assert_eq!(translated.bytes, translated_cut.bytes);
     assert_eq!(translated.error, translated_cut.error);
-    // One frame; or, if the bytes are invalid, everything in the read buffer.
+    // One frame; or, if the bytes cannot be parsed, all that have arrived, which are few.
     let most = HEAD + SHORT + 1 + CHUNK;
     assert!(translated.largest <= most, "{}", translated.largest);
     assert!(translated_cut.largest <= most + early.len());
