@@ -28,6 +28,8 @@ mod database;
 #[path = "../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "what the tests do to servers is not done here")]
 mod postgres;
+#[path = "../tests/it/support/wait.rs"]
+mod wait;
 
 /// Running jobs whose states are recorded again and again.
 const RUNNING: usize = 5_000;

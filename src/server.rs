@@ -1,4 +1,5 @@
-//! The downstream state: HTTP, and the sockets of subscribers.
+//! Everything that is an HTTP request: it is accepted, authorized and answered here. WebSockets are handed
+//! to [`crate::session`] once they are open.
 
 mod api;
 mod error;
@@ -8,15 +9,16 @@ mod request;
 mod response;
 mod router;
 mod security;
+mod state;
 mod tls;
 mod trim_memory;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,10 +30,11 @@ use crate::config::ServerConfig;
 use crate::relay::Relay;
 use crate::session::{Monitor, SessionContext, ShardPool};
 use security::Security;
+use state::ServerState;
 use tls::Tls;
 
-/// How long clients are given to take their leave when the server stops.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the server waits for clients to answer the close of their sockets when it stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server that is running. Stop it with [`Server::start_shutdown`], then wait for
 /// [`Server::shutdown`].
@@ -44,13 +47,16 @@ pub struct Server {
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The listener has no address.
-    #[error("the listener is of no use")]
-    Listener(#[from] std::io::Error),
-    /// There is nothing to check tokens with.
+    /// The listener is not bound.
+    #[error("cannot read the listener's local address")]
+    Listener(#[source] std::io::Error),
+    /// The system grants no more threads or polls.
+    #[error("cannot start the threads that serve subscribers")]
+    Threads(#[source] std::io::Error),
+    /// The keys that verify tokens cannot be loaded.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// There is nothing to encrypt connections with.
+    /// The certificate or its key cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -62,22 +68,6 @@ pub fn check(config: &ServerConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// What every connection needs. Cheap to clone.
-#[derive(Debug, Clone)]
-struct ServerState {
-    relay: Relay,
-    config: Arc<ServerConfig>,
-    verifier: Arc<Verifier>,
-    security: Arc<Security>,
-    tls: Option<Arc<Tls>>,
-    shards: ShardPool,
-    monitor: Monitor,
-    /// Connections that have come and gone, or were handed over.
-    served: Arc<watch::Sender<u64>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
 impl Server {
     /// Serves a relay on a listener that is bound already. Reads the files with keys and certificates.
     pub fn start(
@@ -85,7 +75,7 @@ impl Server {
         relay: Relay,
         config: ServerConfig,
     ) -> Result<Self, StartError> {
-        let address = listener.local_addr()?;
+        let address = listener.local_addr().map_err(StartError::Listener)?;
         let verifier = Arc::new(Verifier::load(&config.access)?);
         let security = Security::new(&config, verifier.clone(), address);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
@@ -96,7 +86,8 @@ impl Server {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let shards = ShardPool::start(session.config.fan_out_threads, &session)?;
+        let shards = ShardPool::start(session.config.fan_out_threads, &session)
+            .map_err(StartError::Threads)?;
         let monitor = Monitor::new(session.clone());
         let state = ServerState {
             relay,
@@ -117,38 +108,38 @@ impl Server {
         Ok(Self { address, state })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks to accept no more, and to tell every subscriber that the server goes away (1001).
+    /// Stops accepting connections, and closes every socket with 1001 (going away).
     pub fn start_shutdown(&self) {
         self.state.stop.cancel();
         self.state.shards.stop();
         self.state.tasks.close();
     }
 
-    /// Waits until every client has taken its leave, but not for long.
+    /// Waits until every connection is closed, for at most two seconds.
     pub async fn shutdown(self) {
         self.start_shutdown();
-        if timeout(GOODBYE_TIMEOUT, self.state.tasks.wait())
+        if timeout(SHUTDOWN_TIMEOUT, self.state.tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!("some clients did not take their leave in time");
+            tracing::warn!("some connections were still open at the end of the shutdown");
         }
     }
 }
 
-/// Threads do not end with the runtime, as tasks do.
+/// The threads of a shard pool do not end with the runtime, as tasks do.
 impl Drop for Server {
     fn drop(&mut self) {
         self.start_shutdown();
     }
 }
 
-/// Looks at files now and then that may change while they are in use.
+/// Reloads keys and certificates when their files change, and forgets idle clients' rates.
 async fn refresh(state: ServerState) {
     loop {
         tokio::select! {
@@ -159,13 +150,13 @@ async fn refresh(state: ServerState) {
         let tls = state.tls.clone();
         let refreshed = tokio::task::spawn_blocking(move || {
             verifier.refresh();
-            security.tidy();
+            security.forget_idle();
             if let Some(tls) = tls {
                 tls.refresh();
             }
         });
-        if refreshed.await.is_err() {
-            tracing::error!("keys and certificates could not be looked at");
+        if let Err(error) = refreshed.await {
+            tracing::error!(%error, "cannot check the files with keys and certificates for changes");
         }
     }
 }

@@ -77,10 +77,10 @@ fn play(args: &Args) -> anyhow::Result<Round> {
         .enable_all()
         .build()?;
     let comfyui = Arc::new(runtime.block_on(ScriptedComfy::start()));
-    comfyui.queue(&["p"], &[]);
+    comfyui.set_queue(&["p"], &[]);
     let server = Server::relay(Some(&comfyui.url()), &args.relay)?;
     runtime.block_on(async {
-        comfyui.called("GET /ws", 1).await;
+        comfyui.wait_for_calls("GET /ws", 1).await;
         register(&server).await
     })?;
     let board = Arc::new(Board::new(1));
@@ -135,7 +135,7 @@ fn tell(comfyui: &ScriptedComfy, board: &Board, count: u64) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         state["data"]["nodes"][(NODES - 1).to_string()]["value"] = json!(step);
         board.post(0, step);
-        comfyui.say(&state);
+        comfyui.send(&state);
     }
 }
 

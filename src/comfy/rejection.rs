@@ -1,5 +1,6 @@
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::job::redact;
@@ -16,7 +17,7 @@ pub struct Rejection {
 }
 
 /// What is wrong with one input of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WrongInput {
     /// The node's id.
     pub node: String,

@@ -4,3 +4,4 @@ pub(super) mod events;
 pub(super) mod health;
 pub(super) mod jobs;
 pub(super) mod metrics;
+pub(super) mod preview;

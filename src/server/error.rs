@@ -1,10 +1,10 @@
-//! Every failure's status, code and wording, and the codes with which sockets are closed.
+//! Why a request fails: status, code and message of the answer, and the close code of a socket.
 
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode, header};
-use serde_json::json;
+use serde::Serialize;
 
 use super::response::{self, Body};
 use crate::auth::AuthError;
@@ -14,32 +14,48 @@ use crate::relay::RelayError;
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
 
-/// How long a client waits that found no place, in seconds.
-const FULL_PAUSE: u64 = 5;
+/// How long a client waits before it tries again to connect to a full relay, in seconds.
+const FULL_RETRY_AFTER: u64 = 5;
 
-/// A request that was not done, and why.
+/// How many characters of an unknown path an error repeats.
+const MAX_SHOWN_PATH: usize = 100;
+
+/// A request that failed, and why.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     /// A stable word for programs.
-    pub(super) code: &'static str,
-    /// A sentence for a person, which says what to do.
-    pub(super) message: String,
-    /// What ComfyUI has against single inputs.
+    code: &'static str,
+    /// A sentence for a person that says what to do.
+    message: String,
+    /// The inputs that ComfyUI refuses.
     inputs: Vec<WrongInput>,
-    /// What programs are told beside it.
-    beside: Option<Beside>,
+    header: Option<ErrorHeader>,
 }
 
-/// What programs are told beside a failure, in a header.
+/// A header that explains an error to programs.
 #[derive(Debug, Clone, Copy)]
-enum Beside {
-    /// The methods that are taken.
+enum ErrorHeader {
+    /// The methods that the route takes.
     Allow(&'static str),
-    /// How to say who one is.
+    /// How a client authenticates (RFC 6750).
     Challenge(&'static str),
-    /// When to try again, in seconds.
+    /// How long to wait before trying again, in seconds.
     RetryAfter(u64),
+}
+
+/// The body of every answer to a request that failed.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody<'a> {
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorDetail<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    inputs: &'a [WrongInput],
 }
 
 impl ApiError {
@@ -49,7 +65,7 @@ impl ApiError {
             code,
             message: message.into(),
             inputs: Vec::new(),
-            beside: None,
+            header: None,
         }
     }
 
@@ -58,7 +74,7 @@ impl ApiError {
     }
 
     pub(super) fn no_route(path: &str) -> Self {
-        let shown: String = path.chars().take(100).collect();
+        let shown: String = path.chars().take(MAX_SHOWN_PATH).collect();
         Self::new(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -68,7 +84,7 @@ impl ApiError {
 
     pub(super) fn wrong_method(allow: &'static str) -> Self {
         Self {
-            beside: Some(Beside::Allow(allow)),
+            header: Some(ErrorHeader::Allow(allow)),
             ..Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
@@ -81,11 +97,11 @@ impl ApiError {
         RelayError::JobNotFound(id.clone()).into()
     }
 
-    /// Too much at once, from one client.
+    /// One client sends too many requests.
     pub(super) fn too_many_requests(wait: Duration) -> Self {
         let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
         Self {
-            beside: Some(Beside::RetryAfter(seconds)),
+            header: Some(ErrorHeader::RetryAfter(seconds)),
             ..Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_requests",
@@ -94,15 +110,19 @@ impl ApiError {
         }
     }
 
-    /// No place is left.
-    pub(super) fn too_many_connections(why: &'static str) -> Self {
+    /// There are too many open connections.
+    pub(super) fn too_many_connections(message: &'static str) -> Self {
         Self {
-            beside: Some(Beside::RetryAfter(FULL_PAUSE)),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", why)
+            header: Some(ErrorHeader::RetryAfter(FULL_RETRY_AFTER)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_connections",
+                message,
+            )
         }
     }
 
-    /// The code with which a socket is closed for it.
+    /// The code with which a socket is closed because of this error.
     pub(super) fn close_code(&self) -> u16 {
         match self.status {
             StatusCode::UNAUTHORIZED => close::UNAUTHENTICATED,
@@ -112,39 +132,36 @@ impl ApiError {
         }
     }
 
-    /// What an `error` message says of it.
+    /// The error as sockets send it.
     pub(super) fn into_client_error(self) -> ClientError {
         ClientError::new(self.code, self.message)
     }
 
-    pub(super) fn answer(&self) -> Response<Body> {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if !self.inputs.is_empty() {
-            error["inputs"] = self.inputs.iter().map(wrong_input).collect();
+    /// The JSON of the answer.
+    pub(super) fn body(&self) -> ErrorBody<'_> {
+        ErrorBody {
+            error: ErrorDetail {
+                code: self.code,
+                message: &self.message,
+                inputs: &self.inputs,
+            },
         }
-        let mut response = response::json(self.status, &json!({"error": error}));
-        if let Some(beside) = self.beside {
-            let (name, value) = match beside {
-                Beside::Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
-                Beside::Challenge(text) => {
+    }
+
+    pub(super) fn response(&self) -> Response<Body> {
+        let mut response = response::json(self.status, &self.body());
+        if let Some(header) = self.header {
+            let (name, value) = match header {
+                ErrorHeader::Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
+                ErrorHeader::Challenge(text) => {
                     (header::WWW_AUTHENTICATE, HeaderValue::from_static(text))
                 }
-                Beside::RetryAfter(seconds) => (header::RETRY_AFTER, seconds.into()),
+                ErrorHeader::RetryAfter(seconds) => (header::RETRY_AFTER, seconds.into()),
             };
             response.headers_mut().insert(name, value);
         }
         response
     }
-}
-
-/// One wrong input, for programs.
-pub(super) fn wrong_input(wrong: &WrongInput) -> serde_json::Value {
-    json!({
-        "node": wrong.node,
-        "class_type": wrong.class_type,
-        "input": wrong.input,
-        "message": wrong.message,
-    })
 }
 
 impl From<AuthError> for ApiError {
@@ -159,7 +176,7 @@ impl From<AuthError> for ApiError {
             }
         };
         Self {
-            beside: Some(Beside::Challenge(challenge)),
+            header: Some(ErrorHeader::Challenge(challenge)),
             ..Self::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string())
         }
     }

@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::ServerState;
 use super::router;
 use super::security::{LimitExceeded, Peer};
+use super::state::ServerState;
 use crate::session::HeldHandshake;
 
 /// How long the listener rests after the machine refused it a connection, as it does when file

@@ -1,35 +1,47 @@
-//! The pages, compiled into the program.
+//! The pages and the client that they use, compiled into the program.
 
 use hyper::{Response, StatusCode};
 
 use super::response::{Body, full};
 
-/// Path, kind and text of every file.
-const FILES: [(&str, &str, &str); 4] = [
-    (
-        "/",
-        "text/html; charset=utf-8",
-        include_str!("pages/index.html"),
-    ),
-    (
-        "/web/page.css",
-        "text/css; charset=utf-8",
-        include_str!("pages/page.css"),
-    ),
-    (
-        "/web/page.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/page.js"),
-    ),
-    (
-        "/web/relay.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/relay.js"),
-    ),
+/// A file that is served as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const ASSETS: [Asset; 4] = [
+    Asset {
+        path: "/",
+        content_type: "text/html; charset=utf-8",
+        text: include_str!("pages/home/index.html"),
+    },
+    Asset {
+        path: "/web/page.css",
+        content_type: "text/css; charset=utf-8",
+        text: include_str!("pages/home/page.css"),
+    },
+    Asset {
+        path: "/web/page.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("pages/home/page.js"),
+    },
+    Asset {
+        path: "/web/relay.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("client/relay.js"),
+    },
 ];
 
-/// The file at a path.
-pub(super) fn page(path: &str) -> Option<Response<Body>> {
-    let (_, kind, text) = FILES.iter().find(|(at, _, _)| *at == path)?;
-    Some(full(StatusCode::OK, kind, *text))
+impl Asset {
+    /// The file at a path.
+    pub(super) fn find(path: &str) -> Option<Self> {
+        ASSETS.into_iter().find(|asset| asset.path == path)
+    }
+
+    pub(super) fn response(self) -> Response<Body> {
+        full(StatusCode::OK, self.content_type, self.text)
+    }
 }

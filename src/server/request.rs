@@ -1,4 +1,4 @@
-//! What a request says: its query and its body.
+//! Reading a request: its query and its body.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use crate::job::Status;
 
-/// The largest body that is taken: a workflow of thousands of nodes is a few megabytes.
+/// The largest body that is read, in bytes. A workflow of thousands of nodes has a few megabytes.
 const MAX_BODY: usize = 16 << 20;
 
-/// A parameter of the query.
+/// The value of a query parameter.
 pub(super) fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
     let query = request.uri().query().unwrap_or_default();
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -22,12 +23,12 @@ pub(super) fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-/// Reads a request's body as JSON. All of it must come in time.
+/// Reads a request's body as JSON. All of it must come within `limit`.
 pub(super) async fn read_json<T: DeserializeOwned>(
     body: Incoming,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<T, ApiError> {
-    let reading = timeout(patience, Limited::new(body, MAX_BODY).collect());
+    let reading = timeout(limit, Limited::new(body, MAX_BODY).collect());
     let bytes = match reading.await {
         Ok(Ok(read)) => read.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -47,7 +48,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
             return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
-                format!("the body did not come within {patience:?}"),
+                format!("the body did not come within {limit:?}"),
             ));
         }
     };
@@ -55,6 +56,17 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         ApiError::bad_request(
             "bad_json",
             format!("the body is not the expected JSON: {error}"),
+        )
+    })
+}
+
+/// The status that a word names.
+pub(super) fn parse_status(word: &str) -> Result<Status, ApiError> {
+    Status::from_word(word).ok_or_else(|| {
+        let known = Status::ALL.map(Status::as_str).join(", ");
+        ApiError::bad_request(
+            "bad_status",
+            format!("status is one of {known}, not {word:?}"),
         )
     })
 }

@@ -8,19 +8,22 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Response, StatusCode, header};
 use serde::Serialize;
 
-/// The body of an answer.
+/// The body of a response: bytes, or a stream of events.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// An answer with these bytes.
+/// A response with these bytes, which are not to be cached.
 pub(super) fn full(
     status: StatusCode,
-    kind: &'static str,
+    content_type: &'static str,
     bytes: impl Into<Bytes>,
 ) -> Response<Body> {
     let mut response = Response::new(Full::new(bytes.into()).boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
     headers.insert(
         header::CACHE_CONTROL,
         header::HeaderValue::from_static("no-store"),
@@ -29,7 +32,7 @@ pub(super) fn full(
         header::X_CONTENT_TYPE_OPTIONS,
         header::HeaderValue::from_static("nosniff"),
     );
-    // Addresses may hold tokens.
+    // The address of a page may hold a token (`?token=`), which other sites must not get.
     headers.insert(
         header::REFERRER_POLICY,
         header::HeaderValue::from_static("no-referrer"),
@@ -37,19 +40,19 @@ pub(super) fn full(
     response
 }
 
-/// An answer without a body.
+/// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = status;
     response
 }
 
-/// An answer in JSON.
+/// A response in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(text) => full(status, "application/json", text),
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be encoded");
+            tracing::error!(%error, "cannot encode a response as JSON");
             full(StatusCode::INTERNAL_SERVER_ERROR, "application/json", "{}")
         }
     }

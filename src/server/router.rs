@@ -1,26 +1,65 @@
-//! Which request goes where.
+//! The table of routes: which request goes where, by which method, and with which scope.
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
-use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
+use hyper::{Method, Request, Response};
 use percent_encoding::percent_decode_str;
 
-use super::ServerState;
-use super::api::{events, health, jobs, metrics};
+use super::api::{events, health, jobs, metrics, preview};
 use super::error::ApiError;
-use super::pages;
-use super::request::query;
+use super::pages::Asset;
 use super::response::Body;
-use super::security::{self, Caller, LimitExceeded, Peer};
+use super::security::{Caller, LimitExceeded, Peer};
+use super::state::ServerState;
+use super::upgrade;
 use crate::auth::Scope;
-use crate::hub::Connection;
 use crate::job::JobId;
-use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
 
-/// What a socket reads at once. The library's own choice, 128 KiB, is for other loads than ours.
-const READ_BUFFER: usize = 4 << 10;
+/// Every resource that has a path. A job id is not checked yet.
+#[derive(Debug, Clone, Copy)]
+enum Route<'a> {
+    JobSocket(&'a str),
+    MonitorSocket,
+    WebsocketStatus,
+    Health,
+    Metrics,
+    Jobs,
+    Job(&'a str),
+    Cancel(&'a str),
+    Progress(&'a str),
+    Events(&'a str),
+    Preview(&'a str),
+    Asset(Asset),
+}
+
+impl<'a> Route<'a> {
+    fn find(path: &'a str) -> Option<Self> {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        Some(match segments.as_slice() {
+            ["ws", "monitor"] => Self::MonitorSocket,
+            ["ws", id] => Self::JobSocket(id),
+            ["api", "anime", "websocket", "status"] => Self::WebsocketStatus,
+            ["api", "anime", "health"] => Self::Health,
+            ["metrics"] => Self::Metrics,
+            ["api", "anime", "jobs"] => Self::Jobs,
+            ["api", "anime", "jobs", id] => Self::Job(id),
+            ["api", "anime", "jobs", id, "cancel"] => Self::Cancel(id),
+            ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
+            ["api", "anime", "jobs", id, "events"] => Self::Events(id),
+            ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
+            _ => Self::Asset(Asset::find(path)?),
+        })
+    }
+
+    /// The methods that it takes, as the header `Allow` lists them.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Jobs => "GET, POST",
+            Self::Cancel(_) | Self::Progress(_) => "POST",
+            _ => "GET",
+        }
+    }
+}
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -29,242 +68,114 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let cors = state.security.cors_headers(&request);
-    let mut response = match receive(state, &peer, request).await {
+    let mut response = match serve(state, &peer, request).await {
         Ok(response) => response,
-        Err(failure) => failure.answer(),
+        Err(error) => error.response(),
     };
     cors.add(response.headers_mut());
     response
 }
 
-/// Tells a client that it is not served.
+/// Answers a request on a connection that is over a limit. If the relay is full, a WebSocket is accepted
+/// all the same and closed with the reason: a browser does not show its pages the status of a refused
+/// upgrade.
 pub(super) async fn reject(
     state: ServerState,
     peer: Peer,
     exceeded: LimitExceeded,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let failure = ApiError::from(exceeded);
-    let is_full = matches!(exceeded, LimitExceeded::Connections(_));
-    let caller = state
-        .security
-        .admit(&peer, &request, opens_socket(&request));
-    // Only what is worth the trouble: browsers show their pages no status.
-    if is_full
-        && opens_socket(&request)
+    let error = ApiError::from(exceeded);
+    let opens_socket = upgrade::is_requested(&request);
+    let caller = state.security.admit(&peer, &request, opens_socket);
+    if matches!(exceeded, LimitExceeded::Connections(_))
+        && opens_socket
         && let Ok(caller) = caller
-        && let Ok((response, socket)) = open_socket(&state, &mut request)
+        && let Ok((response, socket)) = upgrade::accept(&state, &mut request)
     {
-        let named = request.uri().path().rsplit('/').next();
-        let job = named.unwrap_or_default().to_owned();
-        let refusing = session::refuse(
-            socket,
-            job,
-            failure.close_code(),
-            failure.into_client_error(),
-            caller,
-        );
-        state.tasks.spawn(refusing);
+        let job = request.uri().path().rsplit('/').next().unwrap_or_default();
+        upgrade::refuse(&state, socket, job, error, caller);
         return response;
     }
-    let mut response = failure.answer();
+    let mut response = error.response();
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
 }
 
-async fn receive(
+async fn serve(
     state: ServerState,
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let caller = state
-        .security
-        .admit(peer, &request, opens_socket(&request))?;
+    let opens_socket = upgrade::is_requested(&request);
+    let caller = state.security.admit(peer, &request, opens_socket)?;
     match state.security.preflight(&request) {
         Some(response) => Ok(response),
-        None => dispatch(state, caller, request).await,
+        None => dispatch(&state, caller, request).await,
     }
 }
 
 async fn dispatch(
-    state: ServerState,
+    state: &ServerState,
     caller: Caller,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path().to_owned();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["ws", "monitor"] => {
-            let (response, socket) = open_socket(&state, &mut request)?;
-            match caller.authorize_session(Scope::Monitor, None) {
-                Ok(admission) => state
-                    .tasks
-                    .spawn(state.monitor.clone().serve(socket, admission)),
-                Err(failure) => {
-                    let refusing = session::refuse(
-                        socket,
-                        "monitor".to_owned(),
-                        failure.close_code(),
-                        failure.into_client_error(),
-                        caller,
-                    );
-                    state.tasks.spawn(refusing)
-                }
-            };
-            Ok(response)
-        }
-        ["ws", id] => {
-            let job = job_id(id)?;
-            let wants_previews = query(&request, "previews").is_some_and(|asked| asked == "1");
-            let deflates = deflate::is_offered(request.headers());
-            let (mut response, socket) = open_socket(&state, &mut request)?;
-            match caller.authorize_session(Scope::Subscribe, Some(&job)) {
-                Ok(admission) => {
-                    let subscriber = NewSubscriber {
-                        job,
-                        wants_previews,
-                        deflates,
-                        address: caller.address,
-                        admission,
-                    };
-                    if deflates {
-                        let headers = response.headers_mut();
-                        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
-                    }
-                    state
-                        .tasks
-                        .spawn(state.shards.clone().adopt(socket, subscriber))
-                }
-                Err(failure) => {
-                    let refusing = session::refuse(
-                        socket,
-                        job.to_string(),
-                        failure.close_code(),
-                        failure.into_client_error(),
-                        caller,
-                    );
-                    state.tasks.spawn(refusing)
-                }
-            };
-            Ok(response)
-        }
-        ["api", "anime", "websocket", "status"] => {
-            only(&request, Method::GET)?;
+    let route = Route::find(&path).ok_or_else(|| ApiError::no_route(&path))?;
+    let method = request.method().clone();
+    let mut allowed = route.methods().split(", ");
+    if !allowed.any(|allowed| allowed == method.as_str()) {
+        return Err(ApiError::wrong_method(route.methods()));
+    }
+    match route {
+        Route::JobSocket(id) => upgrade::job(state, caller, request, job_id(id)?),
+        Route::MonitorSocket => upgrade::monitor(state, caller, request),
+        Route::WebsocketStatus => {
             let is_trusted = caller.authorize(Scope::Monitor, None).is_ok();
-            Ok(health::websocket_status(&state, is_trusted))
+            Ok(health::websocket_status(state, is_trusted))
         }
-        ["api", "anime", "health"] => {
-            only(&request, Method::GET)?;
+        Route::Health => {
             let is_trusted = caller.authorize(Scope::Monitor, None).is_ok();
-            Ok(health::health(&state, is_trusted))
+            Ok(health::health(state, is_trusted))
         }
-        ["metrics"] => {
-            only(&request, Method::GET)?;
+        Route::Metrics => {
             caller.authorize(Scope::Monitor, None)?;
-            metrics::metrics(&state)
+            metrics::metrics(state)
         }
-        ["api", "anime", "jobs"] => match *request.method() {
-            Method::GET => {
-                let permissions = caller.authorize_scope(Scope::Subscribe)?;
-                jobs::list(&state, &request, &permissions).await
-            }
-            Method::POST => {
-                let permissions = caller.authorize_scope(Scope::Submit)?;
-                jobs::create(&state, request, &permissions).await
-            }
-            _ => Err(ApiError::wrong_method("GET, POST")),
-        },
-        ["api", "anime", "jobs", id] => {
-            only(&request, Method::GET)?;
-            let job = job_id(id)?;
-            caller.authorize(Scope::Subscribe, Some(&job))?;
-            jobs::show(&state, &job).await
+        Route::Jobs if method == Method::POST => {
+            let permissions = caller.authorize_scope(Scope::Submit)?;
+            jobs::create(state, request, &permissions).await
         }
-        ["api", "anime", "jobs", id, "cancel"] => {
-            only(&request, Method::POST)?;
-            let job = job_id(id)?;
-            caller.authorize(Scope::Cancel, Some(&job))?;
-            jobs::cancel(&state, &job).await
+        Route::Jobs => {
+            let permissions = caller.authorize_scope(Scope::Subscribe)?;
+            jobs::list(state, &request, &permissions).await
         }
-        ["api", "anime", "jobs", id, "progress"] => {
-            only(&request, Method::POST)?;
-            let job = job_id(id)?;
-            caller.authorize(Scope::Progress, Some(&job))?;
-            jobs::report(&state, &job, request).await
+        Route::Job(id) => jobs::show(state, &authorized(&caller, Scope::Subscribe, id)?).await,
+        Route::Cancel(id) => jobs::cancel(state, &authorized(&caller, Scope::Cancel, id)?).await,
+        Route::Progress(id) => {
+            let job = authorized(&caller, Scope::Progress, id)?;
+            jobs::report(state, &job, request).await
         }
-        ["api", "anime", "jobs", id, "events"] => {
-            only(&request, Method::GET)?;
+        Route::Events(id) => {
             let job = job_id(id)?;
             let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
-            let connection = Connection::new(caller.address);
-            Ok(events::stream(&state, job, &request, connection, admission))
+            let address = caller.address;
+            Ok(events::stream(state, job, &request, address, admission))
         }
-        ["api", "anime", "jobs", id, "preview"] => {
-            only(&request, Method::GET)?;
-            let job = job_id(id)?;
-            caller.authorize(Scope::Subscribe, Some(&job))?;
-            jobs::preview(&state, &job)
-        }
-        _ => {
-            let page = pages::page(&path).ok_or_else(|| ApiError::no_route(&path))?;
-            only(&request, Method::GET)?;
-            Ok(page)
-        }
+        Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
+        Route::Asset(asset) => Ok(asset.response()),
     }
+}
+
+/// The job of a path, if the caller has this scope for it.
+fn authorized(caller: &Caller, scope: Scope, segment: &str) -> Result<JobId, ApiError> {
+    let job = job_id(segment)?;
+    caller.authorize(scope, Some(&job))?;
+    Ok(job)
 }
 
 fn job_id(segment: &str) -> Result<JobId, ApiError> {
     let text = percent_decode_str(segment).decode_utf8_lossy();
     Ok(JobId::parse(&text)?)
-}
-
-fn only<B>(request: &Request<B>, method: Method) -> Result<(), ApiError> {
-    match *request.method() == method {
-        true => Ok(()),
-        false => Err(ApiError::wrong_method(if method == Method::GET {
-            "GET"
-        } else {
-            "POST"
-        })),
-    }
-}
-
-/// Whether a request is for a socket.
-fn opens_socket<B>(request: &Request<B>) -> bool {
-    is_upgrade_request(request)
-}
-
-fn open_socket(
-    state: &ServerState,
-    request: &mut Request<Incoming>,
-) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
-    only(request, Method::GET)?;
-    if !opens_socket(request) {
-        return Err(ApiError::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "websocket_required",
-            "this address is for WebSockets; over plain HTTP use /api/anime/jobs/{job_id}/events",
-        ));
-    }
-    if state.stop.is_cancelled() {
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "going_away",
-            "the relay is being stopped; connect again in a moment",
-        ));
-    }
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(MAX_CLIENT_MESSAGE))
-        .max_frame_size(Some(MAX_CLIENT_MESSAGE));
-    let (mut response, socket) = upgrade(&mut *request, Some(config))
-        .map_err(|error| ApiError::bad_request("bad_handshake", error.to_string()))?;
-    if security::is_offered(request.headers()) {
-        let chosen = HeaderValue::from_static(security::SCHEME);
-        let headers = response.headers_mut();
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
-    }
-    Ok((response.map(http_body_util::BodyExt::boxed_unsync), socket))
 }

@@ -86,8 +86,8 @@ impl Security {
         self.origins.cors_headers(request)
     }
 
-    /// Forgets clients that came long ago.
-    pub(super) fn tidy(&self) {
-        self.limits.tidy();
+    /// Forgets the rates of clients that have sent nothing for a while.
+    pub(super) fn forget_idle(&self) {
+        self.limits.forget_idle();
     }
 }

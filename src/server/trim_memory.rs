@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::ServerState;
+use super::state::ServerState;
 
 /// After how many connections it is worth a look. The handshake of each needs some 12 KB.
 const MANY: u64 = 100;

@@ -4,7 +4,6 @@ mod commands;
 mod fan_out;
 mod faults;
 mod floods;
-mod floors;
 mod histories;
 mod http;
 mod metrics;

@@ -3,7 +3,6 @@
 
 mod answers;
 mod disconnects;
-mod frozen_line;
 mod malformed_frames;
 mod play;
 mod random;

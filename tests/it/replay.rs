@@ -1,8 +1,8 @@
 //! Recordings, played to a real client over real sockets.
 
 mod answers;
-mod caller;
 mod choices;
+mod client;
 mod outages;
 mod removals;
 mod sockets;

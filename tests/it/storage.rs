@@ -7,5 +7,4 @@ mod kills;
 mod learning;
 mod leases;
 mod lifecycle;
-mod program;
 mod shutdown;

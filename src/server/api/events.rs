@@ -1,175 +1,180 @@
-//! The messages of a job's socket as Server-Sent Events, for where WebSockets are blocked.
+//! `GET /api/anime/jobs/{job_id}/events`: the messages of a job's socket as Server-Sent Events, for
+//! networks that block WebSockets.
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper::{HeaderMap, Request, Response, StatusCode, header};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::auth::AuthError;
 use crate::hub::{Connection, Delivery, Subscription};
 use crate::job::JobId;
-use crate::server::ServerState;
 use crate::server::response::{Body, full};
-use crate::session::ServerMessage;
-use crate::session::await_job;
-use crate::session::{Admission, ClientError};
+use crate::server::state::ServerState;
+use crate::session::{Admission, ClientError, ServerMessage, await_job};
 
-/// How many events wait for a client that reads slowly. What comes meanwhile is conflated upstream
-/// of this, in the subscription.
+/// The media type of Server-Sent Events.
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// How many encoded events wait for a client that reads slowly. Later states wait in the subscription,
+/// which keeps only the newest ones.
 const BUFFERED_EVENTS: usize = 1;
 
-/// An event stream on its way to a client.
-struct Events {
+/// One client's event stream.
+struct EventStream {
     state: ServerState,
     job: JobId,
     subscription: Subscription,
-    /// The number of the last state that the client has seen, from before it reconnected.
-    seen: Option<u64>,
+    /// The number of the last state that the client received before it reconnected.
+    last_event_id: Option<u64>,
     events: mpsc::Sender<Bytes>,
     admission: Admission,
 }
 
-/// The client has left.
-struct Gone;
+/// The client has disconnected, or reads nothing.
+struct ClientGone;
 
 /// Opens a job's event stream.
 ///
-/// A client that has seen the final state already is answered 204, which tells it not to come back.
+/// A client that has received the final state already is answered 204, after which browsers do not
+/// reconnect.
 pub(in crate::server) fn stream<B>(
     state: &ServerState,
     job: JobId,
     request: &Request<B>,
-    connection: Connection,
+    address: IpAddr,
     admission: Admission,
 ) -> Response<Body> {
-    let seen = last_event_id(request.headers());
+    let last_event_id = last_event_id(request.headers());
     let final_seq = state.relay.final_seq(&job);
-    if final_seq.is_some() && final_seq == seen {
-        return full(StatusCode::NO_CONTENT, "text/event-stream", Bytes::new());
+    if final_seq.is_some() && final_seq == last_event_id {
+        return full(StatusCode::NO_CONTENT, EVENT_STREAM, Bytes::new());
     }
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
-    let subscription = state.relay.subscribe(&job, connection);
+    let subscription = state.relay.subscribe(&job, Connection::new(address));
     // A number that the job has not reached yet is from before the relay was restarted.
     let newest = subscription.newest_seq();
-    let seen = seen.filter(|&seen| newest.is_some_and(|newest| seen <= newest));
-    let stream = Events {
+    let last_event_id = last_event_id.filter(|&seq| newest.is_some_and(|newest| seq <= newest));
+    let stream = EventStream {
         state: state.clone(),
         job,
         subscription,
-        seen,
+        last_event_id,
         events,
         admission,
     };
     state.tasks.spawn(async move {
         if stream.run().await.is_err() {
-            tracing::debug!("an event stream's client left");
+            tracing::debug!("the client of an event stream has disconnected");
         }
     });
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok(Frame::data(bytes)));
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-store"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get("last-event-id")?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    let value = headers.get("last-event-id")?.to_str().ok()?;
+    value.trim().parse().ok()
 }
 
-impl Events {
-    async fn run(mut self) -> Result<(), Gone> {
+impl EventStream {
+    /// Sends until the stream ends: with the job, the token, the server, or because there is no such job.
+    async fn run(mut self) -> Result<(), ClientGone> {
         let greeting = format!("Connected to job {}", self.job);
-        self.say(&ServerMessage::connection(self.job.as_str(), &greeting))
+        self.send_message(&ServerMessage::connection(self.job.as_str(), &greeting))
             .await?;
-        let wait = self.state.config.job_wait;
-        let mut wait = await_job(self.state.relay.clone(), self.job.clone(), wait);
-        let mut waits = !self.subscription.is_known();
-        let mut ping = interval(self.state.config.ping_interval);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.reset();
+        let job_wait = self.state.config.job_wait;
+        let mut lookups = await_job(self.state.relay.clone(), self.job.clone(), job_wait);
+        let mut is_waiting = !self.subscription.is_known();
+        let mut ping = self.ping();
         let stop = self.state.stop.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = self.events.closed() => return Err(Gone),
+                () = self.events.closed() => return Err(ClientGone),
                 () = self.admission.permissions.expired() => {
-                    let failure = ClientError::from(AuthError::Expired);
-                    return self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await;
+                    return self.send_error(&AuthError::Expired.into()).await;
                 }
                 Some(delivery) = self.subscription.next() => {
-                    waits = false;
-                    if self.pass_on(&delivery).await? {
+                    is_waiting = false;
+                    let is_final = delivery.publication.end.is_some();
+                    self.send_delivery(&delivery).await?;
+                    if is_final {
                         return Ok(());
                     }
                 }
-                Some(missed) = wait.next(), if waits => {
-                    // It may have been registered by now, with its first state on the way.
+                Some(missed) = lookups.next(), if is_waiting => {
+                    // The job may have been registered meanwhile, with its first state on the way.
                     if self.subscription.is_known() {
                         continue;
                     }
-                    let (failure, end) = missed.into_error();
-                    self.say(&ServerMessage::error(self.job.as_str(), failure.code, &failure.message)).await?;
+                    let (error, end) = missed.into_error();
+                    self.send_error(&error).await?;
                     if end.is_some() {
                         return Ok(());
                     }
                 }
-                _ = ping.tick() => self.say(&ServerMessage::ping()).await?,
+                _ = ping.tick() => self.send_message(&ServerMessage::ping()).await?,
             }
         }
     }
 
-    /// Sends a state, unless the client has it. The last one is always sent. Says whether it is the last one.
-    async fn pass_on(&mut self, delivery: &Delivery) -> Result<bool, Gone> {
+    fn ping(&self) -> Interval {
+        let mut ping = interval(self.state.config.ping_interval);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.reset();
+        ping
+    }
+
+    /// Sends a state, unless the client has it already. A final state is always sent.
+    async fn send_delivery(&self, delivery: &Delivery) -> Result<(), ClientGone> {
         let publication = &delivery.publication;
         if let Some(error) = delivery.failure() {
-            let job = self.job.clone();
-            self.say(&ServerMessage::job_failed(&job, error)).await?;
+            self.send_message(&ServerMessage::job_failed(&self.job, error))
+                .await?;
         }
-        let is_last = publication.end.is_some();
-        if is_last || self.seen.is_none_or(|seen| publication.seq > seen) {
+        let is_new = self.last_event_id.is_none_or(|seq| publication.seq > seq);
+        if is_new || publication.end.is_some() {
             let mut event = format!("id: {}\ndata: ", publication.seq).into_bytes();
             event.extend_from_slice(publication.frame.payload());
             event.extend_from_slice(b"\n\n");
             self.send(event.into()).await?;
         }
-        Ok(is_last)
+        Ok(())
     }
 
-    async fn say(&self, message: &ServerMessage<'_>) -> Result<(), Gone> {
+    async fn send_error(&self, error: &ClientError) -> Result<(), ClientGone> {
+        let message = ServerMessage::error(self.job.as_str(), error.code, &error.message);
+        self.send_message(&message).await
+    }
+
+    async fn send_message(&self, message: &ServerMessage<'_>) -> Result<(), ClientGone> {
         self.send(format!("data: {}\n\n", message.encode()).into())
             .await
     }
 
-    /// A client that does not read is given up in the end, or when the server stops.
-    async fn send(&self, event: Bytes) -> Result<(), Gone> {
-        let sending = timeout(
-            self.state.config.connection_timeout,
-            self.events.send(event),
-        );
+    /// Waits until the client has read the event before. A client that reads nothing for
+    /// `connection_timeout` counts as gone; when the server stops, every client does.
+    async fn send(&self, event: Bytes) -> Result<(), ClientGone> {
+        let connection_timeout = self.state.config.connection_timeout;
         tokio::select! {
             biased;
-            sent = sending => match sent {
+            sent = timeout(connection_timeout, self.events.send(event)) => match sent {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(Gone),
+                Ok(Err(_)) | Err(_) => Err(ClientGone),
             },
-            () = self.state.stop.cancelled() => Err(Gone),
+            () = self.state.stop.cancelled() => Err(ClientGone),
         }
     }
 }

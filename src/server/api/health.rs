@@ -1,90 +1,192 @@
-//! How the relay does, for operators and for the pages of the system that this one replaces.
+//! `GET /api/anime/health` and `GET /api/anime/websocket/status`: how the relay is doing, in the shape
+//! that health checks and pages of the system before it expect.
+
+use std::net::IpAddr;
 
 use hyper::{Response, StatusCode};
-use serde_json::{Map, json};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::Serialize;
 
-use crate::server::ServerState;
+use crate::hub::Connection;
+use crate::job::JobId;
+use crate::relay::BackendHealth;
 use crate::server::response::{self, Body};
+use crate::server::state::ServerState;
 use crate::session::now;
 
 /// How many jobs, and how many connections of each, are listed one by one.
 const MAX_DETAILS: usize = 100;
 
-/// `GET /api/anime/health`. Strangers are told how the parts do, not where they are or what they do.
+#[derive(Debug, Serialize)]
+struct HealthAnswer {
+    /// `healthy` or `degraded`.
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+    timestamp: Timestamp,
+    components: Components,
+}
+
+#[derive(Debug, Serialize)]
+struct Components {
+    comfyui: Vec<BackendComponent>,
+    database: DatabaseComponent,
+    redis: RedisComponent,
+    jobs: JobsComponent,
+}
+
+/// A caller without the scope `monitor` gets a number in place of the backend's name.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum BackendComponent {
+    Named(BackendHealth),
+    Numbered { name: String, status: &'static str },
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseComponent {
+    /// `connected` or `unreachable`.
+    status: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<DatabaseDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseDetails {
+    kind: &'static str,
+    /// How many jobs have a state that is not written yet.
+    pending: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct RedisComponent {
+    status: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct JobsComponent {
+    active_count: usize,
+    total_tracked: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct WebsocketAnswer {
+    status: &'static str,
+    websocket_manager: &'static str,
+    connections: ConnectionsAnswer,
+    endpoints: [&'static str; 2],
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionsAnswer {
+    /// A connection that follows several jobs counts for each.
+    total_connections: usize,
+    jobs_with_connections: usize,
+    connection_details: IndexMap<JobId, JobConnections>,
+    /// Present if the details are not all of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct JobConnections {
+    connection_count: usize,
+    connections: Vec<ConnectionDetail>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionDetail {
+    connected_at: Timestamp,
+    user_info: IpAddr,
+    last_ping: Timestamp,
+}
+
+/// Answers with the state of every component. Only a trusted caller gets names, queues and counts.
 pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Response<Body> {
     let backends = state.relay.backend_health();
     let jobs = state.relay.job_counts();
     let recorder = state.relay.recorder();
     let database = recorder.health();
-    let healthy =
+    let is_healthy =
         database.is_connected && backends.iter().all(|backend| backend.status == "connected");
-    let is_connected = if database.is_connected {
-        "connected"
-    } else {
-        "unreachable"
-    };
-    let (comfyui, database) = match is_trusted {
-        true => (
-            json!(backends),
-            json!({"status": is_connected, "kind": recorder.store().kind(), "pending": database.pending}),
-        ),
-        false => {
-            let unnamed = (1..).zip(&backends).map(|(number, backend)| {
-                json!({"name": format!("comfyui-{number}"), "status": backend.status})
-            });
-            (unnamed.collect(), json!({"status": is_connected}))
-        }
-    };
-    let health = json!({
-        "status": if healthy { "healthy" } else { "degraded" },
-        "service": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
-        "timestamp": now(),
-        "components": {
-            "comfyui": comfyui,
-            "database": database,
-            "redis": {"status": "not_configured"},
-            "jobs": {"active_count": jobs.active + jobs.queued, "total_tracked": jobs.total},
+    let answer = HealthAnswer {
+        status: if is_healthy { "healthy" } else { "degraded" },
+        service: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        timestamp: now(),
+        components: Components {
+            comfyui: backend_components(backends, is_trusted),
+            database: DatabaseComponent {
+                status: if database.is_connected {
+                    "connected"
+                } else {
+                    "unreachable"
+                },
+                details: is_trusted.then(|| DatabaseDetails {
+                    kind: recorder.store().kind(),
+                    pending: database.pending,
+                }),
+            },
+            redis: RedisComponent {
+                status: "not_configured",
+            },
+            jobs: JobsComponent {
+                active_count: jobs.active + jobs.queued,
+                total_tracked: jobs.total,
+            },
         },
-    });
-    response::json(StatusCode::OK, &health)
+    };
+    response::json(StatusCode::OK, &answer)
 }
 
-/// `GET /api/anime/websocket/status`. Strangers are told how many there are, not who follows what.
+fn backend_components(backends: Vec<BackendHealth>, is_trusted: bool) -> Vec<BackendComponent> {
+    if is_trusted {
+        return backends.into_iter().map(BackendComponent::Named).collect();
+    }
+    let numbered = (1..).zip(backends);
+    let numbered = numbered.map(|(number, backend)| BackendComponent::Numbered {
+        name: format!("comfyui-{number}"),
+        status: backend.status,
+    });
+    numbered.collect()
+}
+
+/// Answers with the counts of connections. Only a trusted caller gets the details of each.
 pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool) -> Response<Body> {
     let count = state.relay.hub().count();
-    let (listed, truncated) = match is_trusted {
-        true => state.relay.hub().connections(MAX_DETAILS, MAX_DETAILS),
-        false => Default::default(),
+    let (listed, truncated) = if is_trusted {
+        state.relay.hub().connections(MAX_DETAILS, MAX_DETAILS)
+    } else {
+        Default::default()
     };
-    let details: Map<_, _> = listed
-        .into_iter()
-        .map(|(job, count, connections)| {
-            let connections = connections.iter().map(|connection| {
-                json!({
-                    "connected_at": connection.connected_at(),
-                    "user_info": connection.address(),
-                    "last_ping": connection.received_at(),
-                })
-            });
-            let connections: Vec<_> = connections.collect();
-            let detail = json!({"connection_count": count, "connections": connections});
-            (job.to_string(), detail)
-        })
-        .collect();
-    let mut connections = json!({
-        "total_connections": count.total,
-        "jobs_with_connections": count.jobs,
-        "connection_details": details,
+    let details = listed.into_iter().map(|(job, count, connections)| {
+        let detail = JobConnections {
+            connection_count: count,
+            connections: connections.iter().map(ConnectionDetail::of).collect(),
+        };
+        (job, detail)
     });
-    if truncated {
-        connections["truncated"] = true.into();
+    let answer = WebsocketAnswer {
+        status: "healthy",
+        websocket_manager: "active",
+        connections: ConnectionsAnswer {
+            total_connections: count.total,
+            jobs_with_connections: count.jobs,
+            connection_details: details.collect(),
+            truncated,
+        },
+        endpoints: ["/ws/{job_id}", "/ws/monitor"],
+    };
+    response::json(StatusCode::OK, &answer)
+}
+
+impl ConnectionDetail {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            connected_at: connection.connected_at(),
+            user_info: connection.address(),
+            last_ping: connection.received_at(),
+        }
     }
-    let status = json!({
-        "status": "healthy",
-        "websocket_manager": "active",
-        "connections": connections,
-        "endpoints": ["/ws/{job_id}", "/ws/monitor"],
-    });
-    response::json(StatusCode::OK, &status)
 }

@@ -7,9 +7,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::server::ServerState;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
+use crate::server::state::ServerState;
 
 /// Numbers by one label.
 type ByLabel = Family<[(&'static str, String); 1], Gauge>;

@@ -141,7 +141,7 @@ impl Limits {
     }
 
     /// Forgets clients that came long ago.
-    pub(super) fn tidy(&self) {
+    pub(super) fn forget_idle(&self) {
         for rate in self.requests.iter().chain(&self.attempts) {
             rate.limiter.retain_recent();
         }

@@ -8,12 +8,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::signer::{Signer, guarded_by, write_keys};
-use crate::support::test_relay::{TestRelay, answer};
-use crate::support::tokens::{SECRET, everything, guarded, relay};
+use crate::support::test_relay::{TestRelay, response};
+use crate::support::tokens::{SECRET, everything, guarded};
 
-async fn status(world: &TestRelay, token: &str) -> u16 {
-    let request = world.with_token(Method::GET, "/api/anime/jobs/nobody/preview", token);
-    answer(request).await.0
+async fn status(relay: &TestRelay, token: &str) -> u16 {
+    let request = relay.request_as(token, Method::GET, "/api/anime/jobs/nobody/preview");
+    response(request).await.0
 }
 
 fn part(value: &Value) -> String {
@@ -36,16 +36,16 @@ fn unsigned(kid: Option<&str>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signature_is_no_token() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for token in unsigned(None) {
-        assert_eq!(status(&world, &token).await, 401, "{token}");
+        assert_eq!(status(&relay, &token).await, 401, "{token}");
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     write_keys(&file, &[Signer::ec("e").jwk()]);
-    let world = relay(guarded_by(&file)).await;
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
     for token in unsigned(Some("e")).into_iter().chain(unsigned(None)) {
-        assert_eq!(status(&world, &token).await, 401, "{token}");
+        assert_eq!(status(&relay, &token).await, 401, "{token}");
     }
 }
 
@@ -55,7 +55,7 @@ async fn a_public_key_is_no_secret() {
     let file = folder.path().join("keys.json");
     let signers = [Signer::rsa("r"), Signer::ec("e"), Signer::ed("d")];
     write_keys(&file, &signers.each_ref().map(Signer::jwk));
-    let world = relay(guarded_by(&file)).await;
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
     for signer in &signers {
         let jwk = serde_json::to_value(signer.jwk()).unwrap();
         let raw = |name: &str| {
@@ -78,7 +78,7 @@ async fn a_public_key_is_no_secret() {
                 };
                 let key = EncodingKey::from_secret(&secret);
                 let token = encode(&header, &everything(), &key).unwrap();
-                assert_eq!(status(&world, &token).await, 401, "{header:?}");
+                assert_eq!(status(&relay, &token).await, 401, "{header:?}");
             }
         }
     }
@@ -90,7 +90,7 @@ async fn the_algorithm_is_the_keys_whatever_the_token_says() {
     let file = folder.path().join("keys.json");
     let (rsa, ec, ed) = (Signer::rsa("r"), Signer::ec("e"), Signer::ed("d"));
     write_keys(&file, &[rsa.jwk(), ec.jwk(), ed.jwk()]);
-    let by_file = relay(guarded_by(&file)).await;
+    let by_file = TestRelay::without_backend(guarded_by(&file)).await;
     for signer in [&rsa, &ec, &ed] {
         for named in [&rsa, &ec, &ed] {
             let header = Header {
@@ -111,7 +111,7 @@ async fn the_algorithm_is_the_keys_whatever_the_token_says() {
         let token = encode(&header, &everything(), &rsa.key).unwrap();
         assert_eq!(status(&by_file, &token).await, 401, "{algorithm:?}");
     }
-    let by_secret = relay(guarded()).await;
+    let by_secret = TestRelay::without_backend(guarded()).await;
     for signer in [&rsa, &ec, &ed] {
         assert_eq!(status(&by_secret, &signer.sign(&everything())).await, 401);
     }
@@ -127,7 +127,7 @@ async fn a_token_brings_no_key_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     write_keys(&file, &[Signer::ec("e").jwk()]);
-    let world = relay(guarded_by(&file)).await;
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
     let thief = Signer::ec("thief");
     let own = Header {
         jwk: Some(thief.jwk()),
@@ -155,7 +155,7 @@ async fn a_token_brings_no_key_of_its_own() {
     };
     for header in [own, fetched, nameless, under_another_name, path, critical] {
         let token = encode(&header, &everything(), &thief.key).unwrap();
-        assert_eq!(status(&world, &token).await, 401, "{header:?}");
+        assert_eq!(status(&relay, &token).await, 401, "{header:?}");
     }
 }
 
@@ -165,13 +165,13 @@ async fn an_extension_that_must_be_understood_is_not() {
     let file = folder.path().join("keys.json");
     let signer = Signer::ed("d");
     write_keys(&file, &[signer.jwk()]);
-    let world = relay(guarded_by(&file)).await;
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
     let header = Header {
         crit: Some(vec!["b64".to_owned()]),
         ..signer.header()
     };
     let token = encode(&header, &everything(), &signer.key).unwrap();
-    assert_eq!(status(&world, &token).await, 401);
+    assert_eq!(status(&relay, &token).await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,17 +188,17 @@ async fn keys_that_are_for_something_else_are_left_out() {
     longer.common.key_id = Some("longer".to_owned());
     longer.common.key_algorithm = Some(jsonwebtoken::jwk::KeyAlgorithm::RS512);
     write_keys(&file, &[secret, encrypting, longer, good.jwk()]);
-    let world = relay(guarded_by(&file)).await;
-    assert_eq!(status(&world, &good.sign(&everything())).await, 404);
-    assert_eq!(status(&world, &other.sign(&everything())).await, 401);
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
+    assert_eq!(status(&relay, &good.sign(&everything())).await, 404);
+    assert_eq!(status(&relay, &other.sign(&everything())).await, 401);
     let named = |kid: &str, algorithm| Header {
         kid: Some(kid.to_owned()),
         ..Header::new(algorithm)
     };
     let by_secret = encode(&named("secret", Algorithm::HS256), &everything(), &key).unwrap();
-    assert_eq!(status(&world, &by_secret).await, 401);
+    assert_eq!(status(&relay, &by_secret).await, 401);
     for algorithm in [Algorithm::RS256, Algorithm::RS512] {
         let token = encode(&named("longer", algorithm), &everything(), &other.key).unwrap();
-        assert_eq!(status(&world, &token).await, 401, "{algorithm:?}");
+        assert_eq!(status(&relay, &token).await, 401, "{algorithm:?}");
     }
 }

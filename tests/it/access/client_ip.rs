@@ -2,11 +2,10 @@
 
 use comfy_relay::config::{LimitConfig, ServerConfig};
 use reqwest::Method;
-use serde_json::json;
 
 use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::TestRelay;
-use crate::support::tokens::{refusal, relay, upgrade};
+use crate::support::tokens::{refusal, upgrade};
 
 /// A relay that is reached through a proxy on its own machine, with these limits.
 async fn behind_a_proxy(limits: LimitConfig, trusted: &[&str]) -> TestRelay {
@@ -15,7 +14,7 @@ async fn behind_a_proxy(limits: LimitConfig, trusted: &[&str]) -> TestRelay {
         ..ServerConfig::default()
     };
     server.access.trusted_proxies = trusted.iter().map(|net| net.parse().unwrap()).collect();
-    relay(server).await
+    TestRelay::without_backend(server).await
 }
 
 const ONE_REQUEST: LimitConfig = LimitConfig {
@@ -26,15 +25,15 @@ const ONE_REQUEST: LimitConfig = LimitConfig {
     loopback: false,
 };
 
-async fn status(world: &TestRelay, header: &str, value: &str) -> u16 {
-    let request = world.request(Method::GET, "/api/anime/health");
+async fn status(relay: &TestRelay, header: &str, value: &str) -> u16 {
+    let request = relay.request(Method::GET, "/api/anime/health");
     let response = request.header(header, value).send().await.unwrap();
     response.status().as_u16()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
-    let world = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8"]).await;
+    let relay = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8"]).await;
     for header in ["x-forwarded-for", "forwarded"] {
         let value = |address: &str| match header {
             "forwarded" => format!("for=\"{address}\";proto=https"),
@@ -47,7 +46,7 @@ async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
         ] {
             // Once at the most a second; the clock may have gone on in between.
             let mut asked = 0;
-            while status(&world, header, &value(&client)).await != 429 {
+            while status(&relay, header, &value(&client)).await != 429 {
                 asked += 1;
                 assert!(asked < 1_000, "{client} is not limited");
             }
@@ -58,36 +57,36 @@ async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_cannot_make_others_of_itself() {
-    let world = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8", "10.0.0.0/8"]).await;
+    let relay = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8", "10.0.0.0/8"]).await;
     let mut refused = false;
     for number in 0..200 {
         // What stands on the left was sent by the client; its proxies added the rest.
         let value = format!("203.0.113.{number}, 192.0.2.1, 10.0.0.7");
-        refused |= status(&world, "x-forwarded-for", &value).await == 429;
+        refused |= status(&relay, "x-forwarded-for", &value).await == 429;
     }
     assert!(refused, "each made-up address was counted by itself");
     // Other addresses of the same network are the same client.
     let mut refused = false;
     for number in 0..200 {
         let value = format!("2001:db8::{number:x}");
-        refused |= status(&world, "x-forwarded-for", &value).await == 429;
+        refused |= status(&relay, "x-forwarded-for", &value).await == 429;
     }
     assert!(refused);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_proxy_of_ours_is_not_believed() {
-    let world = behind_a_proxy(ONE_REQUEST, &["10.0.0.0/8"]).await;
+    let relay = behind_a_proxy(ONE_REQUEST, &["10.0.0.0/8"]).await;
     for _ in 0..50 {
         // Loopback is not limited, and nobody here speaks for the other address.
-        assert_eq!(status(&world, "x-forwarded-for", "192.0.2.1").await, 200);
-        assert_eq!(status(&world, "forwarded", "for=192.0.2.1").await, 200);
+        assert_eq!(status(&relay, "x-forwarded-for", "192.0.2.1").await, 200);
+        assert_eq!(status(&relay, "forwarded", "for=192.0.2.1").await, 200);
     }
-    let url = world.socket("/ws/job");
+    let url = relay.socket_url("/ws/job");
     let request = upgrade(&url, &[("x-forwarded-for", "192.0.2.1")]);
     let mut subscriber = Subscriber::connect(request).await;
-    subscriber.hear().await;
-    let (_, sockets) = world.get("/api/anime/websocket/status").await;
+    subscriber.receive().await;
+    let (_, sockets) = relay.get("/api/anime/websocket/status").await;
     let detail = &sockets["connections"]["connection_details"]["job"]["connections"][0];
     assert_eq!(detail["user_info"], "127.0.0.1");
 }
@@ -99,20 +98,20 @@ async fn a_clients_sockets_are_counted_through_the_proxy() {
         connections_per_address: 2,
         ..ONE_REQUEST
     };
-    let world = behind_a_proxy(limits, &["127.0.0.1/32"]).await;
-    let url = world.socket("/ws/job");
+    let relay = behind_a_proxy(limits, &["127.0.0.1/32"]).await;
+    let url = relay.socket_url("/ws/job");
     let from = |address: &str| upgrade(&url, &[("x-forwarded-for", address)]);
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut subscriber = Subscriber::connect(from("192.0.2.1")).await;
-        subscriber.hear().await;
+        subscriber.receive().await;
         held.push(subscriber);
     }
     assert_eq!(
         refusal(from("192.0.2.1")).await,
         ("too_many_connections".to_owned(), 1013)
     );
-    let stream = world.request(Method::GET, "/api/anime/jobs/job/events");
+    let stream = relay.request(Method::GET, "/api/anime/jobs/job/events");
     let stream = stream
         .header("x-forwarded-for", "192.0.2.1")
         .send()
@@ -120,8 +119,8 @@ async fn a_clients_sockets_are_counted_through_the_proxy() {
         .unwrap();
     assert_eq!(stream.status(), 503);
     let mut other = Subscriber::connect(from("192.0.2.2")).await;
-    other.hear().await;
-    let (_, sockets) = world.get("/api/anime/websocket/status").await;
+    other.receive().await;
+    let (_, sockets) = relay.get("/api/anime/websocket/status").await;
     let told = sockets["connections"]["connection_details"]["job"].to_string();
     assert!(
         told.contains("192.0.2.1") && told.contains("192.0.2.2"),
@@ -131,9 +130,8 @@ async fn a_clients_sockets_are_counted_through_the_proxy() {
     held.clear();
     loop {
         let mut subscriber = Subscriber::connect(from("192.0.2.1")).await;
-        subscriber.hear().await;
-        subscriber.send(&json!({"type": "ping"}).to_string()).await;
-        if subscriber.hear_until_pong_or_close().await {
+        subscriber.receive().await;
+        if subscriber.try_ping().await {
             break;
         }
     }

@@ -4,15 +4,16 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::subscriber::{Heard, PATIENCE, Subscriber};
-use crate::support::test_relay::TestRelay;
-use crate::support::tokens::{SECRET, guarded, in_seconds, relay, token, upgrade};
+use crate::support::subscriber::{Received, Subscriber};
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::tokens::{SECRET, guarded, in_seconds, token, upgrade};
+use crate::support::wait::PATIENCE;
 
-async fn connect(world: &TestRelay, path: &str, token: &str) -> Subscriber {
+async fn connect(relay: &TestRelay, path: &str, token: &str) -> Subscriber {
     let bearer = format!("Bearer {token}");
-    let request = upgrade(&world.socket(path), &[("authorization", &bearer)]);
+    let request = upgrade(&relay.socket_url(path), &[("authorization", &bearer)]);
     let mut subscriber = Subscriber::connect(request).await;
-    let Heard::Text(greeting) = subscriber.hear().await else {
+    let Received::Text(greeting) = subscriber.receive().await else {
         panic!("no greeting");
     };
     assert_eq!(greeting["type"], "connection");
@@ -20,9 +21,9 @@ async fn connect(world: &TestRelay, path: &str, token: &str) -> Subscriber {
 }
 
 /// Waits until the relay has ended a socket whose token expires at this second.
-async fn expiry(world: &TestRelay, path: &str, expires_at: i64) {
-    let mut witness = connect(world, path, &token(&json!({"exp": expires_at}))).await;
-    assert_eq!(witness.hear_out().await, 4401, "{path}");
+async fn expiry(relay: &TestRelay, path: &str, expires_at: i64) {
+    let mut witness = connect(relay, path, &token(&json!({"exp": expires_at}))).await;
+    assert_eq!(witness.close_code().await, 4401, "{path}");
 }
 
 /// Not the news that ComfyUI is away.
@@ -34,17 +35,17 @@ async fn renew(subscriber: &mut Subscriber, token: &str) -> Value {
     let message = json!({"type": "auth", "token": token});
     subscriber.send(&message.to_string()).await;
     subscriber
-        .hear_until(|message| message["type"] == "auth" || is_refusal(message))
+        .receive_until(|message| message["type"] == "auth" || is_refusal(message))
         .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_ends_with_its_token() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for path in ["/ws/job", "/ws/monitor"] {
         let expires_at = in_seconds(2);
-        let mut subscriber = connect(&world, path, &token(&json!({"exp": expires_at}))).await;
-        assert_eq!(subscriber.hear_out().await, 4401, "{path}");
+        let mut subscriber = connect(&relay, path, &token(&json!({"exp": expires_at}))).await;
+        assert_eq!(subscriber.close_code().await, 4401, "{path}");
         assert!(Timestamp::now().as_second() >= expires_at, "{path}");
         let error = subscriber.errors.last().unwrap();
         assert_eq!(error["code"], "unauthenticated");
@@ -53,14 +54,11 @@ async fn a_socket_ends_with_its_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_events_ends_with_its_token() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let path = "/api/anime/jobs/job/events";
     let token = token(&json!({"exp": in_seconds(2)}));
-    let response = world
-        .with_token(Method::GET, path, &token)
-        .send()
-        .await
-        .unwrap();
+    let request = relay.request_as(&token, Method::GET, path);
+    let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     let text = tokio::time::timeout(PATIENCE, response.text())
         .await
@@ -74,29 +72,26 @@ async fn a_stream_of_events_ends_with_its_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_token_keeps_the_socket_open() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for path in ["/ws/job", "/ws/monitor"] {
         let (first_end, later) = (in_seconds(2), in_seconds(3_600));
-        let mut subscriber = connect(&world, path, &token(&json!({"exp": first_end}))).await;
+        let mut subscriber = connect(&relay, path, &token(&json!({"exp": first_end}))).await;
         let answer = renew(&mut subscriber, &token(&json!({"exp": later}))).await;
         assert_eq!(answer["type"], "auth", "{answer}");
         let told: Timestamp = answer["expires_at"].as_str().unwrap().parse().unwrap();
         assert_eq!(told.as_second(), later);
         // A second more than the first token had.
-        expiry(&world, path, first_end + 1).await;
+        expiry(&relay, path, first_end + 1).await;
         assert!(Timestamp::now().as_second() > first_end, "{path}");
-        subscriber.send(r#"{"type": "ping"}"#).await;
-        subscriber
-            .hear_until(|message| message["type"] == "pong")
-            .await;
+        subscriber.ping().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_token_must_be_as_good_as_the_one_before() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let narrow = json!({"jobs": ["job", "other"], "scope": "subscribe cancel"});
-    let mut subscriber = connect(&world, "/ws/job", &token(&narrow)).await;
+    let mut subscriber = connect(&relay, "/ws/job", &token(&narrow)).await;
     let allowed = |changes: Value| {
         let mut claims = narrow.clone();
         for (name, value) in changes.as_object().unwrap() {
@@ -126,7 +121,7 @@ async fn a_newer_token_must_be_as_good_as_the_one_before() {
         .send(r#"{"type": "subscribe", "job_id": "third"}"#)
         .await;
     let refused = subscriber
-        .hear_until(|message| message["job_id"] == "third")
+        .receive_until(|message| message["job_id"] == "third")
         .await;
     assert_eq!(refused["code"], "forbidden");
     for newer in [
@@ -142,7 +137,7 @@ async fn a_newer_token_must_be_as_good_as_the_one_before() {
         .await;
     subscriber.send(r#"{"type": "ping"}"#).await;
     let next = subscriber
-        .hear_until(|message| message["type"] == "pong" || message["code"] == "forbidden")
+        .receive_until(|message| message["type"] == "pong" || message["code"] == "forbidden")
         .await;
     assert_eq!(
         next["type"], "pong",
@@ -152,8 +147,8 @@ async fn a_newer_token_must_be_as_good_as_the_one_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_asks_for_tokens_they_are_taken_as_well() {
-    let world = relay(Default::default()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut subscriber = relay.subscribe("job").await;
     let answer = renew(&mut subscriber, "anything").await;
     assert_eq!(
         (&answer["type"], &answer["expires_at"]),

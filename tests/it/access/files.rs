@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::program::Program;
-use crate::support::subscriber::PATIENCE;
+use crate::support::wait::PATIENCE;
 
 /// Enough to start with, and soon used up.
 const FILES: u32 = 80;
@@ -31,16 +31,16 @@ async fn is_served(program: &Program, patience: Duration) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_files_the_relay_waits_for_some_and_goes_on() {
-    let program = Program::start(&[], &[], FILES);
-    program.is_ready().await;
+    let program = Program::start_with_files(&[], &[], FILES);
+    program.ready().await;
     program
-        .says(&format!("at most {FILES} files can be open"))
+        .logs(&format!("at most {FILES} files can be open"))
         .await;
     let mut open = Vec::new();
     for _ in 0..FILES * 2 {
         open.push(TcpStream::connect(program.address()).await.unwrap());
     }
-    program.says("no connection can be accepted").await;
+    program.logs("no connection can be accepted").await;
     // A hundred of those pauses would have been told a hundred times.
     assert!(!is_served(&program, Duration::from_secs(2)).await);
     let told = program
@@ -49,9 +49,9 @@ async fn without_files_the_relay_waits_for_some_and_goes_on() {
         .count();
     assert_eq!(told, 1, "{}", program.log());
     program
-        .says("file descriptors in use; raise the limit")
+        .logs("file descriptors in use; raise the limit")
         .await;
     drop(open);
-    program.says("connections are accepted again").await;
+    program.logs("connections are accepted again").await;
     assert!(is_served(&program, PATIENCE).await, "{}", program.log());
 }

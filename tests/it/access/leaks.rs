@@ -1,6 +1,6 @@
 //! What nobody is told: folders, traces, prompts, and tokens.
 
-use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::config::RelayConfig;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::program::Program;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::{Settings, TestRelay};
-use crate::support::tokens::{SECRET, in_seconds, relay, token, upgrade};
+use crate::support::tokens::{SECRET, in_seconds, token, upgrade};
 
 /// What a node raises that knows no discretion.
 const RAISED: &str = "cannot read '/home/ada/comfy/input/secret cat.png'\n\
@@ -26,21 +26,19 @@ fn assert_discreet(told: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = TestRelay::without_comfyui(&comfyui.url(), Settings::default()).await;
-    world.relay.connected().await;
-    let job = json!({"job_id": "job", "prompt_id": "p"});
-    assert_eq!(world.post("/api/anime/jobs", &job).await.0, 201);
-    let mut subscriber = world.subscribe("/ws/job").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    relay.register("job", "p").await;
+    let mut subscriber = relay.subscribe("job").await;
     let data = json!({
         "prompt_id": "p", "node_id": "3", "node_type": "LoadImage", "executed": [],
         "exception_message": RAISED, "exception_type": "FileNotFoundError",
         "traceback": ["File \"/opt/comfy/nodes.py\""],
         "current_inputs": {"text": ["a secret prompt"]}, "current_outputs": [],
     });
-    comfyui.queue(&[], &[]);
-    comfyui.say(&json!({"type": "execution_error", "data": data}));
-    assert_eq!(subscriber.hear_out().await, 1000);
+    comfyui.set_queue(&[], &[]);
+    comfyui.send(&json!({"type": "execution_error", "data": data}));
+    assert_eq!(subscriber.close_code().await, 1000);
     let last = subscriber.last();
     assert_eq!(
         last["error"],
@@ -48,7 +46,7 @@ async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
     );
     assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
     for path in ["/api/anime/jobs/job", "/api/anime/jobs"] {
-        let (status, told) = world.get(path).await;
+        let (status, told) = relay.get(path).await;
         assert_eq!(status, 200);
         assert_discreet(&told.to_string());
     }
@@ -56,12 +54,12 @@ async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_producers_raise_is_told_without_folders_and_traces() {
-    let world = relay(ServerConfig::default()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut subscriber = relay.subscribe("job").await;
     let report = json!({"progress": 10, "status": "failed", "error": RAISED});
-    let (status, _) = world.post("/api/anime/jobs/job/progress", &report).await;
+    let (status, _) = relay.post("/api/anime/jobs/job/progress", &report).await;
     assert_eq!(status, 202);
-    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.last()["error"], "cannot read 'secret cat.png'");
     assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
 }
@@ -78,9 +76,9 @@ async fn a_workflow_that_cannot_be_read_is_named_without_its_folder() {
         ..settings.relay
     };
     let settings = Settings { relay, ..settings };
-    let world = TestRelay::without_comfyui("http://127.0.0.1:1", settings).await;
+    let relay = TestRelay::without_backend(settings).await;
     for name in ["folder", "garbled", "absent"] {
-        let (status, told) = world
+        let (status, told) = relay
             .post("/api/anime/jobs", &json!({"workflow": name}))
             .await;
         assert!(status >= 400, "{told}");
@@ -92,8 +90,8 @@ async fn a_workflow_that_cannot_be_read_is_named_without_its_folder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_secrets_and_prompts_are_never_written_down() {
     let variables = [("AUTH_JWT_SECRET", SECRET), ("LOG", "trace")];
-    let program = Program::start(&[], &variables, 1_024);
-    program.is_ready().await;
+    let program = Program::start(&[], &variables);
+    program.ready().await;
     let base = format!("http://{}/api/anime/jobs", program.address());
     let client = Client::builder().no_proxy().build().unwrap();
     let tokens = [
@@ -135,18 +133,17 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
                 let is_let_in =
                     token == &tokens[0] || (token == &tokens[2] && path == "ws/monitor");
                 if !is_let_in {
-                    subscriber.hear_out().await;
+                    subscriber.close_code().await;
                     continue;
                 }
                 for text in [
                     json!({"type": "auth", "token": token}),
                     json!({"type": "auth", "token": [token]}),
                     json!({"type": token}),
-                    json!({"type": "ping"}),
                 ] {
                     subscriber.send(&text.to_string()).await;
                 }
-                assert!(subscriber.hear_until_pong_or_close().await);
+                subscriber.ping().await;
             }
         }
     }
@@ -170,10 +167,10 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_with_a_token_is_not_handed_on() {
-    let world = relay(ServerConfig::default()).await;
-    let page = world.request(Method::GET, "/").send().await.unwrap();
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let page = relay.request(Method::GET, "/").send().await.unwrap();
     assert_eq!(page.headers()["referrer-policy"], "no-referrer");
-    let (_, told) = world.get("/nothing?token=abc").await;
+    let (_, told) = relay.get("/nothing?token=abc").await;
     assert_eq!(told["error"]["code"], "not_found");
     assert!(!Value::to_string(&told).contains("abc"), "{told}");
 }

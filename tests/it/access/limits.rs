@@ -7,9 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::subscriber::{PATIENCE, Subscriber};
-use crate::support::test_relay::{TestRelay, answer};
-use crate::support::tokens::{guarded, refusal, relay, token, upgrade};
+use crate::support::subscriber::Subscriber;
+use crate::support::test_relay::{TestRelay, response};
+use crate::support::tokens::{guarded, refusal, token, upgrade};
+use crate::support::wait::PATIENCE;
 
 const HEALTH: &str = "/api/anime/health";
 
@@ -32,8 +33,8 @@ fn with(limits: LimitConfig) -> ServerConfig {
 }
 
 /// Asks on a connection of its own; all that is answered.
-async fn ask(world: &TestRelay) -> String {
-    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+async fn ask(relay: &TestRelay) -> String {
+    let mut stream = TcpStream::connect(relay.address()).await.unwrap();
     let request = format!("GET {HEALTH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -59,8 +60,8 @@ async fn ask_until_refused(ask: impl AsyncFn() -> (u16, Option<u64>, Value)) -> 
     unreachable!()
 }
 
-async fn get(world: &TestRelay, path: &str, token: Option<&str>) -> (u16, Option<u64>, Value) {
-    let mut request = world.request(Method::GET, path);
+async fn get(relay: &TestRelay, path: &str, token: Option<&str>) -> (u16, Option<u64>, Value) {
+    let mut request = relay.request(Method::GET, path);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
@@ -82,8 +83,8 @@ async fn too_many_requests_are_told_when_to_come_again() {
         requests: 5,
         ..no_limits()
     };
-    let world = relay(with(limits)).await;
-    let served = ask_until_refused(async || get(&world, HEALTH, None).await).await;
+    let relay = TestRelay::without_backend(with(limits)).await;
+    let served = ask_until_refused(async || get(&relay, HEALTH, None).await).await;
     // More came in meanwhile on a slow machine.
     assert!(served >= 5, "{served}");
 }
@@ -96,13 +97,13 @@ async fn each_sub_is_counted_by_itself() {
         ..no_limits()
     };
     server.access.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let world = relay(server).await;
+    let relay = TestRelay::without_backend(server).await;
     let path = "/api/anime/jobs/nobody/preview";
     let (ada, eve) = (token(&json!({"sub": "ada"})), token(&json!({"sub": "eve"})));
     // Each from an address of its own, so that none of them asks too often.
     let ask = async |number: u32, token: &str| {
         let address = std::net::Ipv4Addr::from_bits((10 << 24) + number);
-        let request = world.with_token(Method::GET, path, token);
+        let request = relay.request_as(token, Method::GET, path);
         let request = request.header("x-forwarded-for", address.to_string());
         request.send().await.unwrap().status().as_u16()
     };
@@ -121,10 +122,10 @@ async fn too_many_connections_a_second_are_told_when_to_come_again() {
         attempts: 3,
         ..no_limits()
     };
-    let world = relay(with(limits)).await;
+    let relay = TestRelay::without_backend(with(limits)).await;
     let mut served = 0;
     let refused = loop {
-        let answer = ask(&world).await;
+        let answer = ask(&relay).await;
         if !answer.starts_with("HTTP/1.1 200") {
             break answer;
         }
@@ -156,15 +157,15 @@ async fn no_more_connections_than_there_are_places() {
             "this address",
         ),
     ] {
-        let world = relay(with(limits)).await;
-        let first = world.subscribe("/ws/one").await;
-        let mut second = world.subscribe("/ws/two").await;
-        let third = upgrade(&world.socket("/ws/three"), &[]);
+        let relay = TestRelay::without_backend(with(limits)).await;
+        let first = relay.subscribe("one").await;
+        let mut second = relay.subscribe("two").await;
+        let third = upgrade(&relay.socket_url("/ws/three"), &[]);
         assert_eq!(
             refusal(third).await,
             ("too_many_connections".to_owned(), 1013)
         );
-        let answer = ask(&world).await;
+        let answer = ask(&relay).await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(
             answer.to_ascii_lowercase().contains("\r\nretry-after: "),
@@ -172,10 +173,9 @@ async fn no_more_connections_than_there_are_places() {
         );
         assert!(answer.contains(message), "{answer}");
         // Those that have a place keep it.
-        second.send(r#"{"type": "ping"}"#).await;
-        second.hear_until(|message| message["type"] == "pong").await;
+        second.ping().await;
         drop(first);
-        while ask(&world).await.starts_with("HTTP/1.1 503") {}
+        while ask(&relay).await.starts_with("HTTP/1.1 503") {}
     }
 }
 
@@ -186,8 +186,8 @@ async fn places_are_given_back_whatever_becomes_of_the_socket() {
         connections: 1,
         ..no_limits()
     };
-    let world = relay(server).await;
-    let url = world.socket("/ws/job");
+    let relay = TestRelay::without_backend(server).await;
+    let url = relay.socket_url("/ws/job");
     let good = format!("{url}?token={}", token(&json!({})));
     for _ in 0..5 {
         // Refused, left, and cut off.
@@ -200,13 +200,12 @@ async fn places_are_given_back_whatever_becomes_of_the_socket() {
         }
         loop {
             let mut subscriber = Subscriber::connect(good.as_str()).await;
-            subscriber.hear().await;
-            subscriber.send(r#"{"type": "ping"}"#).await;
-            if subscriber.hear_until_pong_or_close().await {
+            subscriber.receive().await;
+            if subscriber.try_ping().await {
                 break;
             }
         }
-        drop(TcpStream::connect(world.address()).await.unwrap());
+        drop(TcpStream::connect(relay.address()).await.unwrap());
     }
 }
 
@@ -219,12 +218,12 @@ async fn the_relays_own_machine_is_not_limited() {
         connections_per_address: 1,
         loopback: false,
     };
-    let world = relay(with(limits)).await;
-    let _one = world.subscribe("/ws/one").await;
-    let _two = world.subscribe("/ws/two").await;
+    let relay = TestRelay::without_backend(with(limits)).await;
+    let _one = relay.subscribe("one").await;
+    let _two = relay.subscribe("two").await;
     for _ in 0..50 {
         let report = json!({"progress": 10, "status": "processing"});
-        let request = world.request(Method::POST, "/api/anime/jobs/job/progress");
-        assert_eq!(answer(request.json(&report)).await.0, 202);
+        let request = relay.request(Method::POST, "/api/anime/jobs/job/progress");
+        assert_eq!(response(request.json(&report)).await.0, 202);
     }
 }

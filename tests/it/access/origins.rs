@@ -7,8 +7,8 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use url::Url;
 
-use crate::support::test_relay::{TestRelay, answer};
-use crate::support::tokens::{relay, upgrade};
+use crate::support::test_relay::{TestRelay, response};
+use crate::support::tokens::upgrade;
 
 const REPORT: &str = "/api/anime/jobs/job/progress";
 const APP: &str = "https://app.example";
@@ -24,16 +24,16 @@ fn listed() -> ServerConfig {
     allowing(Origins::Listed(vec![Url::parse(APP).unwrap()]))
 }
 
-fn report(world: &TestRelay) -> RequestBuilder {
+fn report(relay: &TestRelay) -> RequestBuilder {
     let report = json!({"progress": 10, "status": "processing"});
-    world.request(Method::POST, REPORT).json(&report)
+    relay.request(Method::POST, REPORT).json(&report)
 }
 
 /// What a page of this origin is answered when it opens a socket: 101 where it may.
-async fn socket(world: &TestRelay, origin: Option<&str>, host: Option<&str>) -> (u16, String) {
+async fn socket(relay: &TestRelay, origin: Option<&str>, host: Option<&str>) -> (u16, String) {
     let origin = origin.map(|origin| ("origin", origin));
     let headers: Vec<_> = origin.into_iter().collect();
-    let mut request = upgrade(&world.socket("/ws/job"), &headers);
+    let mut request = upgrade(&relay.socket_url("/ws/job"), &headers);
     if let Some(host) = host {
         request.headers_mut().insert("host", host.parse().unwrap());
     }
@@ -51,11 +51,11 @@ async fn socket(world: &TestRelay, origin: Option<&str>, host: Option<&str>) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_are_for_the_relays_own_pages_unless_others_are_named() {
-    let world = relay(ServerConfig::default()).await;
-    let own = format!("http://{}", world.address());
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let own = format!("http://{}", relay.address());
     let refused = (403, "origin_not_allowed".to_owned());
-    assert_eq!(socket(&world, None, None).await.0, 101);
-    assert_eq!(socket(&world, Some(&own), None).await.0, 101);
+    assert_eq!(socket(&relay, None, None).await.0, 101);
+    assert_eq!(socket(&relay, Some(&own), None).await.0, 101);
     for foreign in [
         EVIL,
         "null",
@@ -64,49 +64,49 @@ async fn sockets_are_for_the_relays_own_pages_unless_others_are_named() {
         "file://",
     ] {
         assert_eq!(
-            socket(&world, Some(foreign), None).await,
+            socket(&relay, Some(foreign), None).await,
             refused,
             "{foreign}"
         );
     }
-    let world = relay(listed()).await;
-    assert_eq!(socket(&world, Some(APP), None).await.0, 101);
-    assert_eq!(socket(&world, Some(EVIL), None).await, refused);
+    let relay = TestRelay::without_backend(listed()).await;
+    assert_eq!(socket(&relay, Some(APP), None).await.0, 101);
+    assert_eq!(socket(&relay, Some(EVIL), None).await, refused);
     assert_eq!(
-        socket(&world, Some("http://app.example"), None).await,
+        socket(&relay, Some("http://app.example"), None).await,
         refused
     );
-    let world = relay(allowing(Origins::Any)).await;
-    assert_eq!(socket(&world, Some(EVIL), None).await.0, 101);
+    let relay = TestRelay::without_backend(allowing(Origins::Any)).await;
+    assert_eq!(socket(&relay, Some(EVIL), None).await.0, 101);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_page_changes_nothing() {
-    let world = relay(ServerConfig::default()).await;
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
     for foreign in [EVIL, "null"] {
         // A form of that page, which browsers send without asking first.
-        let request = world
+        let request = relay
             .request(Method::POST, REPORT)
             .header("origin", foreign)
             .header("content-type", "text/plain")
             .body(r#"{"progress": 10, "status": "processing"}"#);
-        let (status, told) = answer(request).await;
+        let (status, told) = response(request).await;
         assert_eq!(
             (status, &told["error"]["code"]),
             (403, &json!("origin_not_allowed"))
         );
     }
-    let (_, page) = world.get("/api/anime/jobs").await;
+    let (_, page) = relay.get("/api/anime/jobs").await;
     assert_eq!(page["jobs"], json!([]));
-    let own = format!("http://{}", world.address());
-    assert_eq!(answer(report(&world).header("origin", own)).await.0, 202);
-    assert_eq!(answer(report(&world)).await.0, 202);
+    let own = format!("http://{}", relay.address());
+    assert_eq!(response(report(&relay).header("origin", own)).await.0, 202);
+    assert_eq!(response(report(&relay)).await.0, 202);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_for_the_pages_that_are_named() {
-    let get = |world: &TestRelay, origin: &str| {
-        let request = world.request(Method::GET, "/api/anime/health");
+    let get = |relay: &TestRelay, origin: &str| {
+        let request = relay.request(Method::GET, "/api/anime/health");
         request.header("origin", origin).send()
     };
     for (server, origin, is_told) in [
@@ -115,8 +115,8 @@ async fn answers_are_for_the_pages_that_are_named() {
         (listed(), EVIL, false),
         (allowing(Origins::Any), EVIL, true),
     ] {
-        let world = relay(server).await;
-        let response = get(&world, origin).await.unwrap();
+        let relay = TestRelay::without_backend(server).await;
+        let response = get(&relay, origin).await.unwrap();
         assert_eq!(response.status(), 200);
         let headers = response.headers();
         assert_eq!(headers["vary"], "Origin");
@@ -127,8 +127,8 @@ async fn answers_are_for_the_pages_that_are_named() {
         );
         assert!(headers.get("access-control-allow-credentials").is_none());
     }
-    let world = relay(listed()).await;
-    let failed = report(&world)
+    let relay = TestRelay::without_backend(listed()).await;
+    let failed = report(&relay)
         .header("origin", APP)
         .body("{")
         .send()
@@ -144,17 +144,17 @@ async fn answers_are_for_the_pages_that_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_asks_first_is_answered() {
-    let ask = |world: &TestRelay, origin: &str| {
-        let request = world.request(Method::OPTIONS, REPORT);
+    let ask = |relay: &TestRelay, origin: &str| {
+        let request = relay.request(Method::OPTIONS, REPORT);
         let request = request.header("origin", origin);
         request
             .header("access-control-request-method", "POST")
             .send()
     };
-    let world = relay(listed()).await;
-    let response = ask(&world, APP).await.unwrap();
-    assert_eq!(response.status(), 204);
-    let headers = response.headers();
+    let relay = TestRelay::without_backend(listed()).await;
+    let answer = ask(&relay, APP).await.unwrap();
+    assert_eq!(answer.status(), 204);
+    let headers = answer.headers();
     assert_eq!(headers["access-control-allow-origin"], APP);
     assert_eq!(headers["vary"], "Origin");
     for (name, word) in [
@@ -164,30 +164,26 @@ async fn a_browser_that_asks_first_is_answered() {
     ] {
         assert!(headers[name].to_str().unwrap().contains(word), "{name}");
     }
-    let response = ask(&world, EVIL).await.unwrap();
-    assert_eq!(response.status(), 403);
-    assert!(
-        response
-            .headers()
-            .get("access-control-allow-origin")
-            .is_none()
-    );
-    let (status, _) = answer(world.request(Method::OPTIONS, REPORT)).await;
+    let refusal = ask(&relay, EVIL).await.unwrap();
+    assert_eq!(refusal.status(), 403);
+    let allowed = refusal.headers().get("access-control-allow-origin");
+    assert_eq!(allowed, None);
+    let (status, _) = response(relay.request(Method::OPTIONS, REPORT)).await;
     assert_eq!(status, 405, "no browser asks like that");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_name_that_leads_here_is_not_ours() {
-    let world = relay(ServerConfig::default()).await;
-    let port = world.address().split_once(':').unwrap().1.to_owned();
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let port = relay.address().split_once(':').unwrap().1.to_owned();
     let get = |host: String| {
-        let request = world.request(Method::GET, "/api/anime/jobs");
-        answer(request.header("host", host))
+        let request = relay.request(Method::GET, "/api/anime/jobs");
+        response(request.header("host", host))
     };
     for host in [
         format!("localhost:{port}"),
         format!("[::1]:{port}"),
-        world.address(),
+        relay.address(),
     ] {
         assert_eq!(get(host.clone()).await.0, 200, "{host}");
     }
@@ -204,11 +200,14 @@ async fn a_foreign_name_that_leads_here_is_not_ours() {
         );
         // To the browser, the page has that very origin.
         let origin = format!("http://{host}");
-        let (status, code) = socket(&world, Some(&origin), Some(&host)).await;
+        let (status, code) = socket(&relay, Some(&origin), Some(&host)).await;
         assert_eq!((status, code.as_str()), (403, "host_not_allowed"));
     }
     // Who names pages has put the relay where its name is known.
-    let world = relay(listed()).await;
-    let request = world.request(Method::GET, "/api/anime/jobs");
-    assert_eq!(answer(request.header("host", "relay.example")).await.0, 200);
+    let relay = TestRelay::without_backend(listed()).await;
+    let request = relay.request(Method::GET, "/api/anime/jobs");
+    assert_eq!(
+        response(request.header("host", "relay.example")).await.0,
+        200
+    );
 }

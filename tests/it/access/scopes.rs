@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::subscriber::{Heard, Subscriber};
-use crate::support::test_relay::{TestRelay, answer};
-use crate::support::tokens::{guarded, refusal, relay, token, upgrade};
+use crate::support::subscriber::{Received, Subscriber};
+use crate::support::test_relay::{TestRelay, response};
+use crate::support::tokens::{guarded, refusal, token, upgrade};
 
 const SCOPES: [&str; 5] = ["subscribe", "submit", "progress", "cancel", "monitor"];
 
@@ -55,13 +55,13 @@ fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
 }
 
 async fn code(
-    world: &TestRelay,
+    relay: &TestRelay,
     token: &str,
     method: &Method,
     path: &str,
     body: &Value,
 ) -> (u16, Value) {
-    let mut request = world.with_token(method.clone(), path, token);
+    let mut request = relay.request_as(token, method.clone(), path);
     if !body.is_null() {
         request = request.json(body);
     }
@@ -77,12 +77,12 @@ async fn code(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_route_asks_for_its_scope() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for (method, path, body, needed) in routes() {
         for scope in SCOPES {
             for jobs in [json!(["mine"]), json!("*")] {
                 let token = token(&json!({"scope": scope, "jobs": jobs}));
-                let (status, told) = code(&world, &token, &method, path, &body).await;
+                let (status, told) = code(&relay, &token, &method, path, &body).await;
                 let is_refused = (status, &told) == (403, &json!("forbidden"));
                 assert_eq!(
                     is_refused,
@@ -92,14 +92,14 @@ async fn each_route_asks_for_its_scope() {
                 assert_ne!(status, 401, "{method} {path}");
             }
         }
-        let request = world.request(method.clone(), path).send().await.unwrap();
+        let request = relay.request(method.clone(), path).send().await.unwrap();
         assert_eq!(request.status(), 401, "{method} {path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_for_its_jobs_only() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for (method, path, mut body, scope) in routes() {
         if scope == "monitor" || (method == Method::GET && path == "/api/anime/jobs") {
             continue;
@@ -115,7 +115,7 @@ async fn a_token_is_for_its_jobs_only() {
             json!(["theirs2", "their"]),
         ] {
             let token = token(&json!({"scope": SCOPES, "jobs": jobs}));
-            let (status, told) = code(&world, &token, &method, &path, &body).await;
+            let (status, told) = code(&relay, &token, &method, &path, &body).await;
             assert_eq!(
                 (status, told),
                 (403, json!("forbidden")),
@@ -127,27 +127,27 @@ async fn a_token_is_for_its_jobs_only() {
     let mine = token(&json!({"jobs": ["mine"]}));
     let unnamed = json!({"prompt_id": "p"});
     let path = "/api/anime/jobs";
-    let (status, told) = code(&world, &mine, &Method::POST, path, &unnamed).await;
+    let (status, told) = code(&relay, &mine, &Method::POST, path, &unnamed).await;
     assert_eq!((status, told), (403, json!("forbidden")));
-    let (status, _) = code(&world, &token(&json!({})), &Method::POST, path, &unnamed).await;
+    let (status, _) = code(&relay, &token(&json!({})), &Method::POST, path, &unnamed).await;
     assert_eq!(status, 503, "no ComfyUI here, but let in");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_holds_the_tokens_jobs_only() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let all = token(&json!({}));
     for number in 0..6 {
         let path = format!("/api/anime/jobs/job-{number}/progress");
         let report = json!({"progress": 10, "status": "processing"});
-        let request = world.with_token(Method::POST, &path, &all).json(&report);
-        assert_eq!(answer(request).await.0, 202);
+        let request = relay.request_as(&all, Method::POST, &path).json(&report);
+        assert_eq!(response(request).await.0, 202);
     }
     let list = async |token: &str| {
         let mut listed = Vec::new();
         let mut path = "/api/anime/jobs?limit=2".to_owned();
         loop {
-            let (status, page) = answer(world.with_token(Method::GET, &path, token)).await;
+            let (status, page) = response(relay.request_as(token, Method::GET, &path)).await;
             assert_eq!(status, 200, "{page}");
             let jobs = page["jobs"].as_array().unwrap();
             listed.extend(
@@ -171,7 +171,7 @@ async fn the_list_holds_the_tokens_jobs_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_ask_for_scopes_and_jobs_as_well() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for (path, claims) in [
         (
             "/ws/mine",
@@ -185,7 +185,7 @@ async fn sockets_ask_for_scopes_and_jobs_as_well() {
             json!({"scope": "subscribe submit progress cancel"}),
         ),
     ] {
-        let url = format!("{}?token={}", world.socket(path), token(&claims));
+        let url = format!("{}?token={}", relay.socket_url(path), token(&claims));
         assert_eq!(
             refusal(upgrade(&url, &[])).await,
             ("forbidden".to_owned(), 4403),
@@ -196,9 +196,9 @@ async fn sockets_ask_for_scopes_and_jobs_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_socket_is_told_is_held_to_its_token() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let claims = json!({"jobs": ["mine", "also-mine"], "scope": "subscribe"});
-    let url = format!("{}?token={}", world.socket("/ws/mine"), token(&claims));
+    let url = format!("{}?token={}", relay.socket_url("/ws/mine"), token(&claims));
     let mut subscriber = Subscriber::connect(url).await;
     for message in [
         json!({"type": "subscribe", "job_id": "theirs"}),
@@ -208,7 +208,9 @@ async fn what_a_socket_is_told_is_held_to_its_token() {
     ] {
         subscriber.send(&message.to_string()).await;
         let refused = subscriber
-            .hear_until(|heard| heard["type"] == "error" && heard["code"] != "backend_unreachable")
+            .receive_until(|heard| {
+                heard["type"] == "error" && heard["code"] != "backend_unreachable"
+            })
             .await;
         assert_eq!(refused["code"], "forbidden", "{message}");
     }
@@ -219,24 +221,22 @@ async fn what_a_socket_is_told_is_held_to_its_token() {
     let all = token(&json!({}));
     for job in ["theirs", "also-mine"] {
         let path = format!("/api/anime/jobs/{job}/progress");
-        let request = world.with_token(Method::POST, &path, &all).json(&report);
-        assert_eq!(answer(request).await.0, 202);
+        let request = relay.request_as(&all, Method::POST, &path).json(&report);
+        assert_eq!(response(request).await.0, 202);
     }
-    let state = subscriber
-        .hear_until(|heard| heard["type"] == "progress")
-        .await;
+    let state = subscriber.receive_type("progress").await;
     assert_eq!(state["job_id"], "also-mine");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_its_scope_a_socket_may_cancel() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let claims = json!({"jobs": ["mine"], "scope": ["subscribe", "cancel"]});
-    let url = format!("{}?token={}", world.socket("/ws/mine"), token(&claims));
+    let url = format!("{}?token={}", relay.socket_url("/ws/mine"), token(&claims));
     let mut subscriber = Subscriber::connect(url).await;
     subscriber.send(r#"{"type": "cancel"}"#).await;
     let told = subscriber
-        .hear_until(|heard| heard["type"] == "error" && heard["code"] != "backend_unreachable")
+        .receive_until(|heard| heard["type"] == "error" && heard["code"] != "backend_unreachable")
         .await;
     assert_eq!(
         told["code"], "job_not_found",
@@ -246,12 +246,12 @@ async fn with_its_scope_a_socket_may_cancel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_learn_how_the_relay_does_and_nothing_else() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let token = token(&json!({}));
-    let url = format!("{}?token={token}", world.socket("/ws/secret-job"));
+    let url = format!("{}?token={token}", relay.socket_url("/ws/secret-job"));
     let mut subscriber = Subscriber::connect(url).await;
-    assert!(matches!(subscriber.hear().await, Heard::Text(_)));
-    let (status, health) = world.get("/api/anime/health").await;
+    assert!(matches!(subscriber.receive().await, Received::Text(_)));
+    let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!((status, &health["status"]), (200, &json!("degraded")));
     let told = health["components"].to_string();
     assert!(!told.contains("127.0.0.1"), "{told}");
@@ -259,15 +259,15 @@ async fn strangers_learn_how_the_relay_does_and_nothing_else() {
         health["components"]["comfyui"],
         json!([{"name": "comfyui-1", "status": "unreachable"}])
     );
-    let (status, sockets) = world.get("/api/anime/websocket/status").await;
+    let (status, sockets) = relay.get("/api/anime/websocket/status").await;
     assert_eq!(
         (status, &sockets["connections"]["total_connections"]),
         (200, &json!(1))
     );
     assert_eq!(sockets["connections"]["connection_details"], json!({}));
-    assert_eq!(world.get("/").await.0, 200);
+    assert_eq!(relay.get("/").await.0, 200);
 
-    let asked = |path: &str| answer(world.with_token(Method::GET, path, &token));
+    let asked = |path: &str| response(relay.request_as(&token, Method::GET, path));
     let (_, health) = asked("/api/anime/health").await;
     assert_eq!(health["components"]["comfyui"][0]["name"], "127.0.0.1:1");
     let (_, sockets) = asked("/api/anime/websocket/status").await;

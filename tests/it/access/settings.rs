@@ -3,15 +3,12 @@
 use crate::support::program::Program;
 use crate::support::tokens::SECRET;
 
-/// As many files as any of these needs.
-const FILES: u32 = 1_024;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn without_tokens_the_relay_is_for_its_own_machine() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let variables = [("INSECURE", "false")];
-        let mut program = Program::start(&["--listen", address], &variables, FILES);
-        assert_eq!(program.ended().await.code(), Some(64), "{address}");
+        let mut program = Program::start(&["--listen", address], &variables);
+        assert_eq!(program.exit_status().await.code(), Some(64), "{address}");
         let told = program.log();
         for word in [address, "AUTH_JWT_SECRET", "AUTH_JWKS_FILE", "--insecure"] {
             assert!(told.contains(word), "{told}");
@@ -24,8 +21,13 @@ async fn without_tokens_the_relay_is_for_its_own_machine() {
         ("INSECURE", "1"),
         ("AUTH_JWT_SECRET", SECRET),
     ] {
-        let mut program = Program::start(&["--listen", "192.0.2.1:0"], &[variables], FILES);
-        assert_eq!(program.ended().await.code(), Some(1), "{}", program.log());
+        let mut program = Program::start(&["--listen", "192.0.2.1:0"], &[variables]);
+        assert_eq!(
+            program.exit_status().await.code(),
+            Some(1),
+            "{}",
+            program.log()
+        );
         assert!(program.log().contains("cannot listen"), "{}", program.log());
         assert!(!program.log().contains(SECRET));
     }
@@ -70,8 +72,8 @@ async fn wrong_settings_of_access_are_named() {
         (&["--trusted-proxies", "nginx"], &[], "10.0.0.0/8"),
         (&["--max-connections", "many"], &[], "--max-connections"),
     ] {
-        let mut program = Program::start(arguments, variables, FILES);
-        let code = program.ended().await.code();
+        let mut program = Program::start(arguments, variables);
+        let code = program.exit_status().await.code();
         let log = program.log();
         assert_eq!(code, Some(64), "{arguments:?} {variables:?}: {log}");
         assert!(log.contains(told), "{arguments:?} {variables:?}: {log}");

@@ -7,9 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::support::subscriber::PATIENCE;
 use crate::support::test_relay::TestRelay;
-use crate::support::tokens::relay;
+use crate::support::wait::PATIENCE;
 
 /// Short, because what it guards against is made to happen.
 const SHORT: Duration = Duration::from_millis(300);
@@ -18,7 +17,7 @@ const SHORT: Duration = Duration::from_millis(300);
 const DRIP: Duration = Duration::from_millis(10);
 
 async fn impatient() -> TestRelay {
-    relay(ServerConfig {
+    TestRelay::without_backend(ServerConfig {
         head_timeout: SHORT,
         body_timeout: SHORT,
         ..ServerConfig::default()
@@ -26,8 +25,8 @@ async fn impatient() -> TestRelay {
     .await
 }
 
-async fn connect(world: &TestRelay) -> TcpStream {
-    TcpStream::connect(world.address()).await.unwrap()
+async fn connect(relay: &TestRelay) -> TcpStream {
+    TcpStream::connect(relay.address()).await.unwrap()
 }
 
 /// All that comes before the relay ends the connection.
@@ -41,8 +40,8 @@ async fn heard(stream: &mut TcpStream) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_does_not_end_is_cut_off() {
-    let world = impatient().await;
-    let mut stream = connect(&world).await;
+    let relay = impatient().await;
+    let mut stream = connect(&relay).await;
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
         .await
@@ -58,7 +57,7 @@ async fn a_head_that_does_not_end_is_cut_off() {
     assert_eq!(body["error"]["code"], "head_timeout");
 
     // Signs of life between do not help.
-    let (mut reading, mut writing) = connect(&world).await.into_split();
+    let (mut reading, mut writing) = connect(&relay).await.into_split();
     let dripping = tokio::spawn(async move {
         for byte in b"x-slow: x\r\n".iter().cycle() {
             if writing.write_all(&[*byte]).await.is_err() {
@@ -76,11 +75,11 @@ async fn a_head_that_does_not_end_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_says_nothing_is_closed_without_a_word() {
-    let world = impatient().await;
-    let mut stream = connect(&world).await;
+    let relay = impatient().await;
+    let mut stream = connect(&relay).await;
     assert_eq!(heard(&mut stream).await, "");
     // The same between two requests.
-    let mut stream = connect(&world).await;
+    let mut stream = connect(&relay).await;
     let request = "GET /api/anime/health HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let told = heard(&mut stream).await;
@@ -90,8 +89,8 @@ async fn a_connection_that_says_nothing_is_closed_without_a_word() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_end_is_cut_off() {
-    let world = impatient().await;
-    let mut stream = connect(&world).await;
+    let relay = impatient().await;
+    let mut stream = connect(&relay).await;
     let head = "POST /api/anime/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut reading, mut writing) = stream.split();
@@ -118,8 +117,8 @@ async fn a_body_that_does_not_end_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_too_long_is_refused() {
-    let world = relay(ServerConfig::default()).await;
-    let mut stream = connect(&world).await;
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let mut stream = connect(&relay).await;
     let head = format!("GET / HTTP/1.1\r\nx-long: {}", "x".repeat(1 << 20));
     // The relay may end the connection before it was given all of it.
     let _ = stream.write_all(head.as_bytes()).await;
@@ -128,7 +127,7 @@ async fn a_head_that_is_too_long_is_refused() {
         told.is_empty() || told.starts_with("HTTP/1.1 431"),
         "{told}"
     );
-    let mut stream = connect(&world).await;
+    let mut stream = connect(&relay).await;
     let head = format!(
         "GET / HTTP/1.1\r\nx-long: {}\r\nconnection: close\r\n\r\n",
         "x".repeat(30_000)
@@ -139,31 +138,25 @@ async fn a_head_that_is_too_long_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_in_nobodys_way() {
-    let world = relay(ServerConfig::default()).await;
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let mut slow = Vec::new();
     for _ in 0..200 {
-        let mut stream = connect(&world).await;
+        let mut stream = connect(&relay).await;
         stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         slow.push(stream);
     }
-    assert_eq!(world.get("/api/anime/health").await.0, 200);
-    let mut subscriber = world.subscribe("/ws/job").await;
-    subscriber.send(r#"{"type": "ping"}"#).await;
-    subscriber
-        .hear_until(|message| message["type"] == "pong")
-        .await;
+    assert_eq!(relay.get("/api/anime/health").await.0, 200);
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber.ping().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_is_not_held_to_the_times_of_requests() {
-    let world = impatient().await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = impatient().await;
+    let mut subscriber = relay.subscribe("job").await;
     // Others that come later are cut off meanwhile.
     for _ in 0..2 {
-        assert_eq!(heard(&mut connect(&world).await).await, "");
+        assert_eq!(heard(&mut connect(&relay).await).await, "");
     }
-    subscriber.send(r#"{"type": "ping"}"#).await;
-    subscriber
-        .hear_until(|message| message["type"] == "pong")
-        .await;
+    subscriber.ping().await;
 }

@@ -21,9 +21,8 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::scripted_comfy::ScriptedComfy;
-use crate::support::subscriber::PATIENCE;
 use crate::support::test_relay::{Settings, TestRelay};
-use crate::support::tokens::relay;
+use crate::support::wait::PATIENCE;
 
 /// Writes a new certificate and its key, and gives back the certificate.
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
@@ -51,12 +50,16 @@ fn settings() -> (ServerConfig, TempDir, CertificateDer<'static>) {
 
 async fn encrypted() -> (TestRelay, TempDir, CertificateDer<'static>) {
     let (server, folder, certificate) = settings();
-    (relay(server).await, folder, certificate)
+    (
+        TestRelay::without_backend(server).await,
+        folder,
+        certificate,
+    )
 }
 
 /// Connects as a client that trusts one certificate; `None` where the relay has another one.
 async fn connect(
-    world: &TestRelay,
+    relay: &TestRelay,
     trusted: &CertificateDer<'static>,
 ) -> Option<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
@@ -64,7 +67,7 @@ async fn connect(
     let config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(world.address()).await.unwrap();
+    let stream = TcpStream::connect(relay.address()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     timeout(PATIENCE, connecting).await.unwrap().ok()
@@ -85,8 +88,8 @@ async fn ask(stream: &mut TlsStream<TcpStream>, head: &str, body: &str) -> Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_and_sockets_are_encrypted() {
-    let (world, _folder, certificate) = encrypted().await;
-    let mut stream = connect(&world, &certificate).await.unwrap();
+    let (relay, _folder, certificate) = encrypted().await;
+    let mut stream = connect(&relay, &certificate).await.unwrap();
     let report = json!({"progress": 40, "status": "processing"}).to_string();
     let answer = ask(
         &mut stream,
@@ -96,7 +99,7 @@ async fn requests_and_sockets_are_encrypted() {
     .await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
 
-    let stream = connect(&world, &certificate).await.unwrap();
+    let stream = connect(&relay, &certificate).await.unwrap();
     let (mut socket, _) = client_async("wss://localhost/ws/job", stream)
         .await
         .unwrap();
@@ -120,8 +123,8 @@ async fn requests_and_sockets_are_encrypted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_encrypt_is_not_served() {
-    let (world, _folder, certificate) = encrypted().await;
-    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+    let (relay, _folder, certificate) = encrypted().await;
+    let mut stream = TcpStream::connect(relay.address()).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
@@ -132,8 +135,8 @@ async fn who_does_not_encrypt_is_not_served() {
         .unwrap();
     assert!(!String::from_utf8_lossy(&heard).contains("HTTP/1.1 200"));
     // One that only connects is let go, and is in nobody's way meanwhile.
-    let mut silent = TcpStream::connect(world.address()).await.unwrap();
-    assert!(connect(&world, &certificate).await.is_some());
+    let mut silent = TcpStream::connect(relay.address()).await.unwrap();
+    assert!(connect(&relay, &certificate).await.is_some());
     let mut heard = Vec::new();
     let _ = timeout(PATIENCE, silent.read_to_end(&mut heard))
         .await
@@ -142,9 +145,9 @@ async fn who_does_not_encrypt_is_not_served() {
 }
 
 /// Waits until the relay shows this certificate.
-async fn await_certificate(world: &TestRelay, certificate: &CertificateDer<'static>) {
+async fn await_certificate(relay: &TestRelay, certificate: &CertificateDer<'static>) {
     let began = Instant::now();
-    while connect(world, certificate).await.is_none() {
+    while connect(relay, certificate).await.is_none() {
         assert!(
             began.elapsed() < PATIENCE,
             "the new certificate is not read"
@@ -154,11 +157,11 @@ async fn await_certificate(world: &TestRelay, certificate: &CertificateDer<'stat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
-    let (world, folder, first) = encrypted().await;
-    let before = connect(&world, &first).await.unwrap();
+    let (relay, folder, first) = encrypted().await;
+    let before = connect(&relay, &first).await.unwrap();
     let second = write_certificate(folder.path());
-    await_certificate(&world, &second).await;
-    assert!(connect(&world, &first).await.is_none());
+    await_certificate(&relay, &second).await;
+    assert!(connect(&relay, &first).await.is_none());
     // What is open stays open.
     let (mut socket, _) = client_async("wss://localhost/ws/job", before)
         .await
@@ -177,7 +180,7 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
         std::fs::write(folder.path().join(name), text).unwrap();
         // Longer than the files are left alone.
         for _ in 0..20 {
-            assert!(connect(&world, &second).await.is_some(), "{name}");
+            assert!(connect(&relay, &second).await.is_some(), "{name}");
         }
     }
     // A key of another certificate.
@@ -185,14 +188,14 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     write_certificate(folder.path());
     std::fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
     let last = write_certificate(folder.path());
-    await_certificate(&world, &last).await;
+    await_certificate(&relay, &last).await;
 }
 
 /// More than the encryption takes at once, to a client that says nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_message_comes_whole() {
-    let (world, _folder, certificate) = encrypted().await;
-    let stream = connect(&world, &certificate).await.unwrap();
+    let (relay, _folder, certificate) = encrypted().await;
+    let stream = connect(&relay, &certificate).await.unwrap();
     let (mut socket, _) = client_async("wss://localhost/ws/job", stream)
         .await
         .unwrap();
@@ -207,7 +210,7 @@ async fn a_long_message_comes_whole() {
             output_path: Some(long.clone()),
             error: None,
         };
-        world.relay.report(&id, report).await.unwrap();
+        relay.handle.report(&id, report).await.unwrap();
     }
     let mut states = 0;
     loop {
@@ -227,14 +230,14 @@ async fn a_long_message_comes_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_of_a_socket_is_told_as_an_encrypted_one() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
+    comfyui.set_queue(&["p"], &[]);
     let (server, _folder, certificate) = settings();
     let settings = Settings {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    let mut stream = connect(&world, &certificate).await.unwrap();
+    let relay = TestRelay::start(&comfyui.url(), settings).await;
+    let mut stream = connect(&relay, &certificate).await.unwrap();
     let job = json!({"job_id": "job", "prompt_id": "p"}).to_string();
     let answer = ask(&mut stream, "POST /api/anime/jobs HTTP/1.1", &job).await;
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");

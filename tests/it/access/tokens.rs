@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use crate::support::program::Program;
 use crate::support::signer::{Signer, guarded_by, write_keys};
 use crate::support::subscriber::Subscriber;
-use crate::support::test_relay::{TestRelay, answer};
+use crate::support::test_relay::{TestRelay, response};
 use crate::support::tokens::{
-    claims, everything, guarded, in_seconds, refusal, relay, signed, token, upgrade,
+    claims, everything, guarded, in_seconds, refusal, signed, token, upgrade,
 };
 
 /// A job that nobody has: who is let in is told so.
 const JOB: &str = "/api/anime/jobs/nobody/preview";
 
 /// What a request with a token is answered: 404 where the token is believed.
-async fn status(world: &TestRelay, token: &str) -> u16 {
-    let request = world.request(Method::GET, JOB);
+async fn status(relay: &TestRelay, token: &str) -> u16 {
+    let request = relay.request(Method::GET, JOB);
     status_of(request, token).await
 }
 
 async fn status_of(request: RequestBuilder, token: &str) -> u16 {
-    let (status, told) = answer(request.bearer_auth(token)).await;
+    let (status, told) = response(request.bearer_auth(token)).await;
     let code = &told["error"]["code"];
     match status {
         404 => assert_eq!(code, "no_preview"),
@@ -36,14 +36,14 @@ async fn status_of(request: RequestBuilder, token: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_a_token_is_told_what_to_send() {
-    let world = relay(guarded()).await;
-    let response = world.request(Method::GET, JOB).send().await.unwrap();
+    let relay = TestRelay::without_backend(guarded()).await;
+    let response = relay.request(Method::GET, JOB).send().await.unwrap();
     assert_eq!(response.status(), 401);
     let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert_eq!(challenge, "Bearer realm=\"comfy-relay\"");
     let told: Value = response.json().await.unwrap();
     assert_eq!(told["error"]["code"], "unauthenticated");
-    let request = world.with_token(Method::GET, JOB, "nonsense");
+    let request = relay.request_as("nonsense", Method::GET, JOB);
     let response = request.send().await.unwrap();
     let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert!(
@@ -54,17 +54,17 @@ async fn a_request_without_a_token_is_told_what_to_send() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_may_stand_in_three_places() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let good = token(&json!({}));
-    assert_eq!(status(&world, &good).await, 404);
-    let by_query = world.request(Method::GET, &format!("{JOB}?token={good}"));
-    assert_eq!(answer(by_query).await.0, 404);
-    let basic = world
+    assert_eq!(status(&relay, &good).await, 404);
+    let by_query = relay.request(Method::GET, &format!("{JOB}?token={good}"));
+    assert_eq!(response(by_query).await.0, 404);
+    let basic = relay
         .request(Method::GET, JOB)
         .header("authorization", format!("Basic {good}"));
-    assert_eq!(answer(basic).await.0, 401);
+    assert_eq!(response(basic).await.0, 401);
 
-    let url = world.socket("/ws/job");
+    let url = relay.socket_url("/ws/job");
     for request in [
         upgrade(&url, &[("authorization", &format!("bearer {good}"))]),
         upgrade(
@@ -74,21 +74,18 @@ async fn a_token_may_stand_in_three_places() {
         upgrade(&format!("{url}?token={good}"), &[]),
     ] {
         let mut subscriber = Subscriber::connect(request).await;
-        subscriber.hear().await;
-        subscriber.send(r#"{"type": "ping"}"#).await;
-        subscriber
-            .hear_until(|message| message["type"] == "pong")
-            .await;
+        subscriber.receive().await;
+        subscriber.ping().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_the_offered_protocols_bearer_is_chosen_and_never_the_token() {
     for server in [guarded(), ServerConfig::default()] {
-        let world = relay(server).await;
+        let relay = TestRelay::without_backend(server).await;
         let offered = format!("bearer, {}", token(&json!({})));
         let request = upgrade(
-            &world.socket("/ws/job"),
+            &relay.socket_url("/ws/job"),
             &[("sec-websocket-protocol", &offered)],
         );
         let (_, response) = tokio_tungstenite::connect_async(request).await.unwrap();
@@ -98,10 +95,10 @@ async fn of_the_offered_protocols_bearer_is_chosen_and_never_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_is_not_let_in_is_told_why() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let expired = token(&json!({"exp": in_seconds(-1)}));
     for path in ["/ws/job", "/ws/monitor"] {
-        let url = world.socket(path);
+        let url = relay.socket_url(path);
         for request in [
             upgrade(&url, &[]),
             upgrade(&url, &[("sec-websocket-protocol", "bearer, nonsense")]),
@@ -115,7 +112,7 @@ async fn a_socket_that_is_not_let_in_is_told_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_claims_of_time_are_held() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     for (changes, expected) in [
         (json!({}), 404),
         (json!({"exp": in_seconds(60) as f64 + 0.5}), 404),
@@ -135,7 +132,7 @@ async fn the_claims_of_time_are_held() {
         (json!({"aud": "somebody else", "iss": "anybody"}), 404),
     ] {
         assert_eq!(
-            status(&world, &token(&changes)).await,
+            status(&relay, &token(&changes)).await,
             expected,
             "{changes}"
         );
@@ -147,7 +144,7 @@ async fn tokens_for_others_and_from_others_are_refused() {
     let mut server = guarded();
     server.access.audience = Some("comfy-relay".into());
     server.access.issuer = Some("https://login.example".into());
-    let world = relay(server).await;
+    let relay = TestRelay::without_backend(server).await;
     let issuer = "https://login.example";
     for (changes, expected) in [
         (json!({"aud": "comfy-relay", "iss": issuer}), 404),
@@ -165,7 +162,7 @@ async fn tokens_for_others_and_from_others_are_refused() {
         (json!({}), 401),
     ] {
         assert_eq!(
-            status(&world, &token(&changes)).await,
+            status(&relay, &token(&changes)).await,
             expected,
             "{changes}"
         );
@@ -178,19 +175,19 @@ async fn each_kind_of_key_checks_its_tokens() {
     let file = folder.path().join("keys.json");
     let signers = [Signer::rsa("r"), Signer::ec("e"), Signer::ed("d")];
     write_keys(&file, &signers.each_ref().map(Signer::jwk));
-    let world = relay(guarded_by(&file)).await;
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
     for signer in &signers {
         let good = signer.sign(&everything());
-        assert_eq!(status(&world, &good).await, 404, "{:?}", signer.algorithm);
+        assert_eq!(status(&relay, &good).await, 404, "{:?}", signer.algorithm);
         let expired = signer.sign(&claims(&json!({"exp": in_seconds(-10)})));
-        assert_eq!(status(&world, &expired).await, 401);
+        assert_eq!(status(&relay, &expired).await, 401);
         // The same claims, signed by somebody else under the same name.
         let thief = match signer.algorithm {
             Algorithm::RS256 => Signer::rsa("r"),
             Algorithm::ES256 => Signer::ec("e"),
             _ => Signer::ed("d"),
         };
-        assert_eq!(status(&world, &thief.sign(&everything())).await, 401);
+        assert_eq!(status(&relay, &thief.sign(&everything())).await, 401);
     }
     let nameless = encode(
         &Header::new(Algorithm::EdDSA),
@@ -198,10 +195,10 @@ async fn each_kind_of_key_checks_its_tokens() {
         &signers[2].key,
     )
     .unwrap();
-    assert_eq!(status(&world, &nameless).await, 401, "which key is meant?");
+    assert_eq!(status(&relay, &nameless).await, 401, "which key is meant?");
     write_keys(&file, &[signers[2].jwk()]);
-    let world = relay(guarded_by(&file)).await;
-    assert_eq!(status(&world, &nameless).await, 404, "there is only one");
+    let relay = TestRelay::without_backend(guarded_by(&file)).await;
+    assert_eq!(status(&relay, &nameless).await, 404, "there is only one");
 }
 
 /// The program says when it has read its keys again.
@@ -212,8 +209,8 @@ async fn keys_are_exchanged_while_the_relay_runs() {
     let (old, new) = (Signer::ec("old"), Signer::ec("new"));
     write_keys(&file, &[old.jwk()]);
     let variables = [("AUTH_JWKS_FILE", file.to_str().unwrap())];
-    let program = Program::start(&[], &variables, 1_024);
-    program.is_ready().await;
+    let program = Program::start(&[], &variables);
+    program.ready().await;
     let client = Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}{JOB}", program.address());
     let status = async |token: &str| status_of(client.get(&url), token).await;
@@ -222,18 +219,18 @@ async fn keys_are_exchanged_while_the_relay_runs() {
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&by_new).await, 401);
     write_keys(&file, &[old.jwk(), new.jwk()]);
-    program.says("were read again keys=2").await;
+    program.logs("were read again keys=2").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&nameless).await, 401);
 
     // What makes no sense changes nothing, and does not keep later keys out.
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    program.says("stay as they were").await;
+    program.logs("stay as they were").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     write_keys(&file, &[new.jwk()]);
-    program.says("were read again keys=1").await;
+    program.logs("were read again keys=1").await;
     assert_eq!(status(&by_old).await, 401);
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&nameless).await, 404);
@@ -241,7 +238,7 @@ async fn keys_are_exchanged_while_the_relay_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_token_is_refused_and_not_repeated() {
-    let world = relay(guarded()).await;
+    let relay = TestRelay::without_backend(guarded()).await;
     let good = token(&json!({}));
     let parts: Vec<&str> = good.split('.').collect();
     let [head, body, signature] = parts.as_slice() else {
@@ -265,9 +262,9 @@ async fn what_is_no_token_is_refused_and_not_repeated() {
         signed(&claims(&json!({"scope": {"subscribe": true}}))),
         signed(&claims(&json!({"sub": 7}))),
     ] {
-        assert_eq!(status(&world, &wrong).await, 401, "{wrong}");
+        assert_eq!(status(&relay, &wrong).await, 401, "{wrong}");
     }
     let other_secret = EncodingKey::from_secret(b"another secret of more than 32 bytes");
     let forged = encode(&Header::default(), &everything(), &other_secret).unwrap();
-    assert_eq!(status(&world, &forged).await, 401);
+    assert_eq!(status(&relay, &forged).await, 401);
 }

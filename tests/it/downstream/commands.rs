@@ -6,18 +6,13 @@ use comfy_relay::config::ServerConfig;
 use comfy_relay::recording::{RecordedOutcome, Recording};
 use serde_json::json;
 
-use crate::support::test_relay::{Settings, TestRelay, recording};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+use crate::support::program::Program;
+use crate::support::recordings::TXT2IMG;
+use crate::support::test_relay::{Settings, TestRelay};
 
 /// Runs the program to its end.
 async fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
-    command.args(arguments);
-    tokio::task::spawn_blocking(move || command.output())
-        .await
-        .unwrap()
-        .unwrap()
+    Program::run(arguments, &[]).await
 }
 
 fn stdout(output: &Output) -> String {
@@ -41,16 +36,16 @@ async fn the_demo_ends_with_a_job_completed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_ends_as_its_job_ends() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let relay = format!("http://{}", world.address());
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let url = relay.url();
     for (status, code) in [("completed", 0), ("failed", 1), ("cancelled", 2)] {
         let path = format!("/api/anime/jobs/{status}/progress");
-        world
+        relay
             .post(&path, &json!({"progress": 50, "status": status}))
             .await;
-        let output = run(&["watch", status, "--relay", &relay]).await;
+        let output = run(&["watch", status, "--relay", &url]).await;
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
-        let output = run(&["watch", status, "--json", "--relay", &relay]).await;
+        let output = run(&["watch", status, "--json", "--relay", &url]).await;
         assert_eq!(output.status.code(), Some(code));
         let last = stdout(&output).lines().last().unwrap().to_owned();
         assert!(last.contains(&format!(r#""status":"{status}""#)), "{last}");
@@ -67,9 +62,9 @@ async fn watch_says_what_cannot_be_followed() {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
-    let relay = format!("http://{}", world.address());
-    let output = run(&["watch", "nobody", "--relay", &relay]).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let url = relay.url();
+    let output = run(&["watch", "nobody", "--relay", &url]).await;
     assert_eq!(output.status.code(), Some(3));
     assert!(
         stderr(&output).contains("there is no job"),
@@ -84,15 +79,12 @@ async fn watch_says_what_cannot_be_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_submitted_and_watched() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let relay = format!("http://{}", world.address());
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let url = relay.url();
     let file = "comfy_workflows/txt2img.json";
-    let output = run(&[
-        "submit", file, "--watch", "-p", "3.seed=7", "--relay", &relay,
-    ])
-    .await;
+    let output = run(&["submit", file, "--watch", "-p", "3.seed=7", "--relay", &url]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let output = run(&["submit", "txt2img", "--job-id", "named", "--relay", &relay]).await;
+    let output = run(&["submit", "txt2img", "--job-id", "named", "--relay", &url]).await;
     assert_eq!(stdout(&output), "named\n");
 }
 
@@ -151,7 +143,7 @@ async fn wrong_files_and_settings_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_recorded_can_be_replayed() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("recorded");
     let arguments = [
@@ -160,7 +152,7 @@ async fn what_is_recorded_can_be_replayed() {
         "--out",
         out.to_str().unwrap(),
         "--comfyui-url",
-        &world.comfyui_url(),
+        &relay.comfyui_url(),
     ];
     let output = run(&arguments).await;
     assert!(output.status.success(), "{}", stderr(&output));
@@ -170,8 +162,9 @@ async fn what_is_recorded_can_be_replayed() {
     assert_eq!(outcomes, [RecordedOutcome::Completed]);
 
     let reading = tokio::task::spawn_blocking(move || Recording::read(&out).unwrap());
-    let again = TestRelay::with(vec![reading.await.unwrap().into()], Settings::default()).await;
-    let mut subscriber = again.subscribe("/ws/job").await;
+    let again =
+        TestRelay::replaying_all(vec![reading.await.unwrap().into()], Settings::default()).await;
+    let mut subscriber = again.subscribe("job").await;
     let (status, _) = again
         .post(
             "/api/anime/jobs",
@@ -179,8 +172,7 @@ async fn what_is_recorded_can_be_replayed() {
         )
         .await;
     assert_eq!(status, 201);
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    subscriber.ends_as("completed").await;
     assert!(
         subscriber
             .states
@@ -191,16 +183,15 @@ async fn what_is_recorded_can_be_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_ends_quietly_when_nobody_reads() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let relay = format!("http://{}", world.address());
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let url = relay.url();
     let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
-    command.args(["watch", "job", "--json", "--relay", &relay]);
+    command.args(["watch", "job", "--json", "--relay", &url]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     command.stdout(writer);
     command.stderr(std::process::Stdio::piped());
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.unwrap().unwrap();
+    let output = Program::output(command).await;
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
 }

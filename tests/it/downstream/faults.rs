@@ -8,14 +8,12 @@ use serde_json::{Value, json};
 
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
-use crate::support::test_relay::{Settings, TestRelay, answer};
+use crate::support::test_relay::{Settings, TestRelay, response};
 
 const GRAPH: &str = r#"{"9": {"class_type": "SaveImage", "inputs": {}}}"#;
 
-async fn world(comfyui: &ScriptedComfy) -> TestRelay {
-    let world = TestRelay::without_comfyui(&comfyui.url(), Settings::default()).await;
-    world.relay.connected().await;
-    world
+async fn connected_relay(comfyui: &ScriptedComfy) -> TestRelay {
+    TestRelay::connected_to(&comfyui.url(), Settings::default()).await
 }
 
 /// A relay whose subscribers wait for unknown jobs only this long.
@@ -28,84 +26,76 @@ async fn impatient(comfyui: &ScriptedComfy, job_wait: Duration) -> TestRelay {
         server,
         ..Settings::default()
     };
-    TestRelay::without_comfyui(&comfyui.url(), settings).await
+    TestRelay::start(&comfyui.url(), settings).await
 }
 
-async fn register(world: &TestRelay, job: &str, prompt: &str) -> Subscriber {
-    let body = json!({"job_id": job, "prompt_id": prompt});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
-    assert_eq!(status, 201, "{answer}");
-    world.subscribe(&format!("/ws/{job}")).await
-}
-
-async fn ends_as(subscriber: &mut Subscriber, status: &str) {
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], status, "{}", subscriber.last());
+async fn register(relay: &TestRelay, job: &str, prompt: &str) -> Subscriber {
+    relay.register(job, prompt).await;
+    relay.subscribe(job).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_version_is_followed() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.answer("GET /system_stats", 500, &json!("no"));
-    comfyui.queue(&["p"], &[]);
-    let world = world(&comfyui).await;
-    let mut subscriber = register(&world, "job", "p").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = connected_relay(&comfyui).await;
+    let mut subscriber = register(&relay, "job", "p").await;
     comfyui.complete("p");
-    comfyui.queue(&[], &[]);
-    ends_as(&mut subscriber, "completed").await;
+    comfyui.set_queue(&[], &[]);
+    subscriber.ends_as("completed").await;
     assert_eq!(comfyui.calls("GET /system_stats"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broken_history_holds_up_no_other_job() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["a"], &["b", "c"]);
-    let world = world(&comfyui).await;
-    let mut broken = register(&world, "a", "a").await;
-    let _garbled = register(&world, "b", "b").await;
-    let mut well = register(&world, "c", "c").await;
+    comfyui.set_queue(&["a"], &["b", "c"]);
+    let relay = connected_relay(&comfyui).await;
+    let mut broken = register(&relay, "a", "a").await;
+    let _garbled = register(&relay, "b", "b").await;
+    let mut well = register(&relay, "c", "c").await;
     comfyui.answer("GET /history/a", 500, &json!("no"));
     comfyui.reply("GET /history/b", Reply::Text(200, "<html>".to_owned()));
     comfyui.complete("c");
-    comfyui.queue(&[], &[]);
-    ends_as(&mut well, "completed").await;
+    comfyui.set_queue(&[], &[]);
+    well.ends_as("completed").await;
     comfyui.complete("a");
-    ends_as(&mut broken, "completed").await;
+    broken.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_was_heard_needs_no_history() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = world(&comfyui).await;
-    let mut subscriber = register(&world, "job", "p").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = connected_relay(&comfyui).await;
+    let mut subscriber = register(&relay, "job", "p").await;
     comfyui.answer("GET /history/p", 500, &json!("no"));
-    comfyui.queue(&[], &[]);
-    comfyui.say(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
-    ends_as(&mut subscriber, "completed").await;
+    comfyui.set_queue(&[], &[]);
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
+    subscriber.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_queue_hides_no_history() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = world(&comfyui).await;
-    let mut subscriber = register(&world, "job", "p").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = connected_relay(&comfyui).await;
+    let mut subscriber = register(&relay, "job", "p").await;
     comfyui.answer("GET /queue", 500, &json!("no"));
     comfyui.complete("p");
-    ends_as(&mut subscriber, "completed").await;
+    subscriber.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_comfyui_does_not_hold_up_the_stop() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = world(&comfyui).await;
-    let _subscriber = register(&world, "job", "p").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = connected_relay(&comfyui).await;
+    let _subscriber = register(&relay, "job", "p").await;
     comfyui.reply("GET /queue", Reply::Hang);
-    let asked = comfyui.calls("GET /queue");
-    comfyui.called("GET /queue", asked + 1).await;
-    let stopping = tokio::time::timeout(Duration::from_secs(10), world.relay.shutdown());
+    comfyui.wait_for_more_calls("GET /queue", 1).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(10), relay.handle.shutdown());
     stopping.await.expect("the relay hangs");
 }
 
@@ -113,16 +103,16 @@ async fn a_hung_comfyui_does_not_hold_up_the_stop() {
 async fn a_prompt_is_followed_although_its_answer_broke_off() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.reply("POST /prompt", Reply::Hang);
-    let world = world(&comfyui).await;
+    let relay = connected_relay(&comfyui).await;
     let graph: Value = serde_json::from_str(GRAPH).unwrap();
     let body = json!({"job_id": "job", "workflow": graph});
-    let submitting = answer(world.request(Method::POST, "/api/anime/jobs").json(&body));
+    let submitting = response(relay.request(Method::POST, "/api/anime/jobs").json(&body));
     let submitting = tokio::spawn(submitting);
-    comfyui.called("POST /prompt", 1).await;
+    comfyui.wait_for_calls("POST /prompt", 1).await;
     let posted = comfyui.posted();
     let prompt = posted["prompt_id"].as_str().unwrap();
-    comfyui.queue(&[prompt], &[]);
-    comfyui.reply("POST /prompt", Reply::Broken);
+    comfyui.set_queue(&[prompt], &[]);
+    comfyui.reply("POST /prompt", Reply::Disconnect);
     let (status, accepted) = submitting.await.unwrap();
     assert_eq!((status, &accepted["prompt_id"]), (201, &json!(prompt)));
 }
@@ -131,45 +121,43 @@ async fn a_prompt_is_followed_although_its_answer_broke_off() {
 async fn a_prompt_is_followed_although_its_client_has_left() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.reply("POST /prompt", Reply::Hang);
-    let world = world(&comfyui).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = connected_relay(&comfyui).await;
+    let mut subscriber = relay.subscribe("job").await;
     let graph: Value = serde_json::from_str(GRAPH).unwrap();
     let body = json!({"job_id": "job", "workflow": graph});
-    let submitting = answer(world.request(Method::POST, "/api/anime/jobs").json(&body));
+    let submitting = response(relay.request(Method::POST, "/api/anime/jobs").json(&body));
     let submitting = tokio::spawn(submitting);
-    comfyui.called("POST /prompt", 1).await;
+    comfyui.wait_for_calls("POST /prompt", 1).await;
     submitting.abort();
     assert!(submitting.await.unwrap_err().is_cancelled());
     let posted = comfyui.posted();
     let prompt = posted["prompt_id"].as_str().unwrap();
-    comfyui.say(&json!({"type": "execution_success", "data": {"prompt_id": prompt}}));
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": prompt}}));
     comfyui.complete(prompt);
     comfyui.answer("POST /prompt", 200, &json!({"prompt_id": prompt}));
-    ends_as(&mut subscriber, "completed").await;
+    subscriber.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_comes_during_a_slow_look_is_not_given_up() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.reply("GET /queue", Reply::Hang);
-    let world = impatient(&comfyui, Duration::from_millis(1)).await;
-    let mut subscriber = world.subscribe("/ws/render").await;
-    let mut events = world
+    let relay = impatient(&comfyui, Duration::from_millis(1)).await;
+    let mut subscriber = relay.subscribe("render").await;
+    let mut events = relay
         .request(Method::GET, "/api/anime/jobs/render/events")
         .send()
         .await
         .unwrap();
-    comfyui.called("GET /queue", 1).await;
+    comfyui.wait_for_calls("GET /queue", 1).await;
     let path = "/api/anime/jobs/render/progress";
     let report = json!({"progress": 5, "status": "processing"});
-    world.post(path, &report).await;
-    comfyui.queue(&[], &[]);
-    subscriber
-        .hear_until(|message| message["type"] == "progress")
-        .await;
+    relay.post(path, &report).await;
+    comfyui.set_queue(&[], &[]);
+    subscriber.receive_type("progress").await;
     let report = json!({"progress": 99, "status": "completed"});
-    world.post(path, &report).await;
-    ends_as(&mut subscriber, "completed").await;
+    relay.post(path, &report).await;
+    subscriber.ends_as("completed").await;
     assert!(subscriber.errors.is_empty(), "{:?}", subscriber.errors);
     let mut text = String::new();
     while let Some(chunk) = events.chunk().await.unwrap() {
@@ -193,9 +181,9 @@ async fn an_unreachable_comfyui_is_no_reason_to_deny_a_job() {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::without_comfyui(&url, settings).await;
-    let mut subscriber = world.subscribe("/ws/some-prompt").await;
-    assert_eq!(subscriber.hear_out().await, 1013);
+    let relay = TestRelay::start(&url, settings).await;
+    let mut subscriber = relay.subscribe("some-prompt").await;
+    assert_eq!(subscriber.close_code().await, 1013);
     let codes: Vec<&Value> = subscriber
         .errors
         .iter()
@@ -204,8 +192,8 @@ async fn an_unreachable_comfyui_is_no_reason_to_deny_a_job() {
     assert_eq!(codes, ["backend_unreachable", "backend_unreachable"]);
     let job = "/api/anime/jobs/some-prompt";
     for (status, answer) in [
-        world.get(job).await,
-        world.post(&format!("{job}/cancel"), &json!({})).await,
+        relay.get(job).await,
+        relay.post(&format!("{job}/cancel"), &json!({})).await,
     ] {
         assert_eq!(
             (status, &answer["error"]["code"]),
@@ -217,26 +205,26 @@ async fn an_unreachable_comfyui_is_no_reason_to_deny_a_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_is_sought_on_the_backend_that_was_named() {
     let comfyui = ScriptedComfy::start().await;
-    let world = world(&comfyui).await;
+    let relay = connected_relay(&comfyui).await;
     let backend = comfyui.url().replace("http://", "");
     let body = json!({"prompt_id": "nobody-knows-it", "backend": backend});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
     assert_eq!(
         (status, &answer["error"]["code"]),
         (404, &json!("prompt_not_found"))
     );
-    comfyui.queue(&["p"], &[]);
+    comfyui.set_queue(&["p"], &[]);
     let body = json!({"prompt_id": "p", "backend": backend});
-    let (status, _) = world.post("/api/anime/jobs", &body).await;
+    let (status, _) = relay.post("/api/anime/jobs", &body).await;
     assert_eq!(status, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bare_prompt_id_can_be_cancelled() {
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = world(&comfyui).await;
-    let (status, answer) = world.post("/api/anime/jobs/p/cancel", &json!({})).await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = connected_relay(&comfyui).await;
+    let (status, answer) = relay.post("/api/anime/jobs/p/cancel", &json!({})).await;
     assert_eq!(status, 202, "{answer}");
 }
 
@@ -244,25 +232,22 @@ async fn a_bare_prompt_id_can_be_cancelled() {
 async fn jobs_that_are_followed_no_longer_are_not_looked_for() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.reply("GET /queue", Reply::Hang);
-    let world = world(&comfyui).await;
-    let mut subscriber = world.subscribe("/ws/nobody").await;
-    comfyui.called("GET /queue", 1).await;
+    let relay = connected_relay(&comfyui).await;
+    let mut subscriber = relay.subscribe("nobody").await;
+    comfyui.wait_for_calls("GET /queue", 1).await;
     for number in 0..500 {
         for verb in ["subscribe", "unsubscribe"] {
             let message = json!({"type": verb, "job_id": format!("job-{number}")});
             subscriber.send(&message.to_string()).await;
         }
     }
-    subscriber.send(r#"{"type": "ping"}"#).await;
-    subscriber
-        .hear_until(|message| message["type"] == "pong")
-        .await;
-    comfyui.queue(&["later"], &[]);
+    subscriber.ping().await;
+    comfyui.set_queue(&["later"], &[]);
     subscriber
         .send(r#"{"type": "subscribe", "job_id": "later"}"#)
         .await;
     subscriber
-        .hear_until(|message| message["job_id"] == "later")
+        .receive_until(|message| message["job_id"] == "later")
         .await;
     let history: usize = (0..500)
         .map(|number| comfyui.calls(&format!("GET /history/job-{number}")))
@@ -274,17 +259,17 @@ async fn jobs_that_are_followed_no_longer_are_not_looked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_is_not_read_for_nobody() {
     let comfyui = ScriptedComfy::start().await;
-    let world = world(&comfyui).await;
-    comfyui.called("GET /system_stats", 1).await;
-    let mut monitor = world.subscribe("/ws/monitor").await;
+    let relay = connected_relay(&comfyui).await;
+    comfyui.wait_for_calls("GET /system_stats", 1).await;
+    let mut monitor = relay.monitor().await;
     let status = |remaining: u64| json!({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": remaining}}}});
     for remaining in [3, 2, 5] {
-        comfyui.say(&status(remaining));
+        comfyui.send(&status(remaining));
     }
     monitor
-        .hear_until(|message| message["backends"][0]["queue_remaining"] == 5)
+        .receive_until(|message| message["backends"][0]["queue_remaining"] == 5)
         .await;
-    let (_, health) = world.get("/api/anime/health").await;
+    let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["components"]["comfyui"][0]["queue_pending"], 4);
     assert_eq!(comfyui.calls("GET /queue"), 0);
 }

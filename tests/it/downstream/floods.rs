@@ -36,9 +36,9 @@ fn seqs(subscriber: &Subscriber) -> Vec<u64> {
     states.map(|state| state["seq"].as_u64().unwrap()).collect()
 }
 
-async fn report(world: &TestRelay, progress: u8, status: &str) {
+async fn report(relay: &TestRelay, progress: u8, status: &str) {
     let report = json!({"progress": progress, "status": status});
-    let (code, answer) = world.post("/api/anime/jobs/render/progress", &report).await;
+    let (code, answer) = relay.post("/api/anime/jobs/render/progress", &report).await;
     assert_eq!(code, 202, "{answer}");
 }
 
@@ -46,22 +46,20 @@ async fn report(world: &TestRelay, progress: u8, status: &str) {
 async fn a_flood_from_comfyui_is_published_now_and_then_and_its_last_state_always() {
     let interval = RelayConfig::default().publish_interval;
     let comfyui = ScriptedComfy::start().await;
-    comfyui.queue(&["p"], &[]);
-    let world = TestRelay::without_comfyui(&comfyui.url(), every(interval)).await;
-    world.relay.connected().await;
-    let job = json!({"job_id": "flood", "prompt_id": "p"});
-    assert_eq!(world.post("/api/anime/jobs", &job).await.0, 201);
-    let mut subscriber = world.subscribe("/ws/flood").await;
+    comfyui.set_queue(&["p"], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), every(interval)).await;
+    relay.register("flood", "p").await;
+    let mut subscriber = relay.subscribe("flood").await;
     subscriber
-        .hear_until(|message| message["status"] == "processing")
+        .receive_until(|message| message["status"] == "processing")
         .await;
     for step in 1..=STEPS {
         let node = json!({"value": step, "max": STEPS, "state": "running", "node_id": "3"});
         let data = json!({"prompt_id": "p", "nodes": {"3": node}});
-        comfyui.say(&json!({"type": "progress_state", "data": data}));
+        comfyui.send(&json!({"type": "progress_state", "data": data}));
     }
     subscriber
-        .hear_until(|message| message["node"]["step"] == STEPS)
+        .receive_until(|message| message["node"]["step"] == STEPS)
         .await;
     let told = subscriber.states.len() as u64;
     let (first, last) = (seqs(&subscriber)[0], subscriber.last()["seq"].as_u64());
@@ -78,18 +76,18 @@ async fn a_flood_from_comfyui_is_published_now_and_then_and_its_last_state_alway
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_state_changes_of_status_and_the_end_are_published_at_once() {
     let comfyui = ScriptedComfy::start().await;
-    let world = TestRelay::without_comfyui(&comfyui.url(), every(AGES)).await;
-    report(&world, 0, "queued").await;
-    let mut subscriber = world.subscribe("/ws/render").await;
-    report(&world, 0, "queued").await;
-    report(&world, 10, "processing").await;
+    let relay = TestRelay::start(&comfyui.url(), every(AGES)).await;
+    report(&relay, 0, "queued").await;
+    let mut subscriber = relay.subscribe("render").await;
+    report(&relay, 0, "queued").await;
+    report(&relay, 10, "processing").await;
     subscriber
-        .hear_until(|message| message["status"] == "processing")
+        .receive_until(|message| message["status"] == "processing")
         .await;
-    report(&world, 20, "processing").await;
-    report(&world, 30, "processing").await;
-    report(&world, 90, "completed").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    report(&relay, 20, "processing").await;
+    report(&relay, 30, "processing").await;
+    report(&relay, 90, "completed").await;
+    assert_eq!(subscriber.close_code().await, 1000);
     let told: Vec<&Value> = subscriber
         .states
         .iter()
@@ -102,11 +100,11 @@ async fn the_first_state_changes_of_status_and_the_end_are_published_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_is_held_back_is_written_when_the_relay_stops() {
     let comfyui = ScriptedComfy::start().await;
-    let world = TestRelay::without_comfyui(&comfyui.url(), every(AGES)).await;
-    report(&world, 10, "processing").await;
-    report(&world, 20, "processing").await;
-    world.relay.shutdown().await;
+    let relay = TestRelay::start(&comfyui.url(), every(AGES)).await;
+    report(&relay, 10, "processing").await;
+    report(&relay, 20, "processing").await;
+    relay.handle.shutdown().await;
     let id = JobId::parse("render").unwrap();
-    let saved = world.relay.recorder().store().job(&id).await.unwrap();
+    let saved = relay.handle.recorder().store().job(&id).await.unwrap();
     assert_eq!(saved.unwrap().progress, 20);
 }

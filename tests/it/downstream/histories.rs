@@ -31,13 +31,12 @@ fn entry(started_at: u64, took: u64) -> Value {
 
 /// A relay with a job `job` that is the prompt `mine`.
 async fn with_job(comfyui: &ScriptedComfy, url: &str) -> TestRelay {
-    let world = TestRelay::without_comfyui(url, Settings::default()).await;
-    world.relay.connected().await;
-    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "mine"}));
-    comfyui.queue(&["mine"], &[]);
+    let relay = TestRelay::connected_to(url, Settings::default()).await;
+    comfyui.accept_prompts_as("mine");
+    comfyui.set_queue(&["mine"], &[]);
     let work = json!({"job_id": "job", "workflow": graph()});
-    assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
-    world
+    assert_eq!(relay.post("/api/anime/jobs", &work).await.0, 201);
+    relay
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,24 +49,23 @@ async fn a_history_is_read_once_and_the_newest_prompts_count() {
         history[format!("new-{number}")] = entry(8_000_000 + number, 60_000);
     }
     comfyui.answer(HISTORY, 200, &history);
-    let line = TcpProxy::cut_from(comfyui.address()).await;
-    line.mend();
-    let world = with_job(&comfyui, &line.url()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
+    let relay = with_job(&comfyui, &proxy.url()).await;
+    let mut subscriber = relay.subscribe("job").await;
     let told = subscriber
-        .hear_until(|state| state["estimated_remaining"].is_u64())
+        .receive_until(|state| state["estimated_remaining"].is_u64())
         .await;
     let remaining = told["estimated_remaining"].as_u64().unwrap();
     assert!((50..=60).contains(&remaining), "{told}");
     // A server that comes back is asked for its version again, but not for its history.
-    line.cut();
+    proxy.cut();
     let is_away = |state: &Value| state["message"] == "Waiting for ComfyUI to answer";
-    subscriber.hear_until(is_away).await;
-    line.mend();
-    comfyui.called("GET /system_stats", 2).await;
-    comfyui.queue(&[], &[]);
+    subscriber.receive_until(is_away).await;
+    proxy.restore();
+    comfyui.wait_for_calls("GET /system_stats", 2).await;
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("mine");
-    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(comfyui.calls(HISTORY), 1);
 }
 
@@ -78,7 +76,7 @@ async fn a_history_of_no_use_holds_up_nothing() {
     let garbled = "{\"p\": {\"status\": [[[".to_owned();
     let replies = [
         Reply::Hang,
-        Reply::Broken,
+        Reply::Disconnect,
         Reply::Text(500, String::new()),
         Reply::Text(200, garbled),
         Reply::Text(200, "[".repeat(100_000)),
@@ -87,18 +85,16 @@ async fn a_history_of_no_use_holds_up_nothing() {
     for reply in replies {
         let comfyui = ScriptedComfy::start().await;
         comfyui.reply(HISTORY, reply);
-        let world = with_job(&comfyui, &comfyui.url()).await;
-        comfyui.called(HISTORY, 1).await;
-        let mut subscriber = world.subscribe("/ws/job").await;
+        let relay = with_job(&comfyui, &comfyui.url()).await;
+        comfyui.wait_for_calls(HISTORY, 1).await;
+        let mut subscriber = relay.subscribe("job").await;
         subscriber
-            .hear_until(|state| state["status"] == "processing")
+            .receive_until(|state| state["status"] == "processing")
             .await;
-        comfyui.queue(&[], &[]);
+        comfyui.set_queue(&[], &[]);
         comfyui.complete("mine");
-        assert_eq!(subscriber.hear_out().await, 1000);
-        assert_eq!(subscriber.last()["status"], "completed");
-        world.start_shutdown();
-        world.relay.shutdown().await;
+        subscriber.ends_as("completed").await;
+        relay.stop().await;
         assert_eq!(comfyui.calls(HISTORY), 1);
     }
 }

@@ -3,36 +3,29 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::test_relay::{Settings, TestRelay, answer, recording};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
-
-async fn graph(name: &str) -> Value {
-    let recording = recording(name).await;
-    let body = &recording.prompts().next().unwrap().request_body;
-    body["prompt"].clone()
-}
+use crate::support::recordings::{TXT2IMG, recording, workflow};
+use crate::support::test_relay::{Settings, TestRelay, response};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_submitted_listed_and_shown() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let (status, accepted) = world
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let (status, accepted) = relay
         .post(
             "/api/anime/jobs",
-            &json!({"job_id": "shot-12", "workflow": graph(TXT2IMG).await}),
+            &json!({"job_id": "shot-12", "workflow": workflow(TXT2IMG).await}),
         )
         .await;
     assert_eq!(status, 201);
     assert_eq!(accepted["job_id"], "shot-12");
     assert_eq!(
         accepted["ws_url"],
-        format!("ws://{}/ws/shot-12", world.address())
+        format!("ws://{}/ws/shot-12", relay.address())
     );
     assert!(accepted["prompt_id"].is_string() && accepted["backend"].is_string());
-    let mut subscriber = world.subscribe("/ws/shot-12").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let mut subscriber = relay.subscribe("shot-12").await;
+    assert_eq!(subscriber.close_code().await, 1000);
 
-    let (status, job) = world.get("/api/anime/jobs/shot-12").await;
+    let (status, job) = relay.job("shot-12").await;
     assert_eq!((status, &job["status"]), (200, &json!("completed")));
     assert_eq!(job["learned_from"], "history");
     let timeline = job["timeline"].as_array().unwrap();
@@ -45,31 +38,31 @@ async fn a_job_is_submitted_listed_and_shown() {
 
     // The list is the store's, and subscribers do not wait for that.
     let page = loop {
-        let (_, page) = world.get("/api/anime/jobs?status=completed").await;
+        let (_, page) = relay.get("/api/anime/jobs?status=completed").await;
         if page["jobs"] != json!([]) {
             break page;
         }
     };
     assert_eq!(page["jobs"][0]["job_id"], "shot-12");
     assert_eq!(page["next_cursor"], Value::Null);
-    let (_, all) = world.get("/api/anime/jobs?status=").await;
+    let (_, all) = relay.get("/api/anime/jobs?status=").await;
     assert_eq!(all["jobs"].as_array().unwrap().len(), 1);
-    let (_, none) = world.get("/api/anime/jobs?status=failed").await;
+    let (_, none) = relay.get("/api/anime/jobs?status=failed").await;
     assert_eq!(none["jobs"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_is_paged_by_cursor() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     for number in 0..5 {
         let report = json!({"progress": 10, "status": "processing"});
         let path = format!("/api/anime/jobs/render-{number}/progress");
-        assert_eq!(world.post(&path, &report).await.0, 202);
+        assert_eq!(relay.post(&path, &report).await.0, 202);
     }
     let mut seen = Vec::new();
     let mut path = "/api/anime/jobs?limit=2".to_owned();
     loop {
-        let (_, page) = world.get(&path).await;
+        let (_, page) = relay.get(&path).await;
         for job in page["jobs"].as_array().unwrap() {
             seen.push(job["job_id"].as_str().unwrap().to_owned());
         }
@@ -86,7 +79,7 @@ async fn the_list_is_paged_by_cursor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_told_what_to_do() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     let jobs = "/api/anime/jobs";
     let editor = json!({"workflow": {"nodes": [], "links": [], "version": 0.4}});
     for (body, status, code) in [
@@ -125,7 +118,7 @@ async fn bad_requests_are_told_what_to_do() {
         (json!([1]), 400, "bad_json"),
         (editor, 400, "editor_format"),
     ] {
-        let (found, answer) = world.post(jobs, &body).await;
+        let (found, answer) = relay.post(jobs, &body).await;
         assert_eq!(
             (found, &answer["error"]["code"]),
             (status, &json!(code)),
@@ -133,15 +126,15 @@ async fn bad_requests_are_told_what_to_do() {
         );
         assert!(answer["error"]["message"].is_string(), "{answer}");
     }
-    let (_, page) = world.get(jobs).await;
+    let (_, page) = relay.get(jobs).await;
     assert_eq!(page["jobs"], json!([]), "nothing is half done");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_routes_methods_and_bodies_have_codes() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let get = |path: &str| world.request(Method::GET, path);
-    let delete = |path: &str| world.request(Method::DELETE, path);
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let get = |path: &str| relay.request(Method::GET, path);
+    let delete = |path: &str| relay.request(Method::DELETE, path);
     let jobs = "/api/anime/jobs";
     let too_large = vec![b' '; 17 << 20];
     for (request, status, code) in [
@@ -159,19 +152,19 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
         (delete("/api/anime/health"), 405, "method_not_allowed"),
         (get("/api/anime/jobs/x/cancel"), 405, "method_not_allowed"),
         (
-            world.request(Method::POST, "/api/anime/jobs/nobody/cancel"),
+            relay.request(Method::POST, "/api/anime/jobs/nobody/cancel"),
             404,
             "job_not_found",
         ),
-        (world.request(Method::POST, jobs).body("{"), 400, "bad_json"),
+        (relay.request(Method::POST, jobs).body("{"), 400, "bad_json"),
         (
-            world.request(Method::POST, jobs).body(too_large),
+            relay.request(Method::POST, jobs).body(too_large),
             413,
             "body_too_large",
         ),
     ] {
         let shown = format!("{request:?}");
-        let (found, answer) = answer(request).await;
+        let (found, answer) = response(request).await;
         assert_eq!(
             (found, &answer["error"]["code"]),
             (status, &json!(code)),
@@ -182,16 +175,16 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_id_is_taken_once() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let job = json!({"job_id": "one", "workflow": graph(TXT2IMG).await});
-    assert_eq!(world.post("/api/anime/jobs", &job).await.0, 201);
-    let (status, answer) = world.post("/api/anime/jobs", &job).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let job = json!({"job_id": "one", "workflow": workflow(TXT2IMG).await});
+    assert_eq!(relay.post("/api/anime/jobs", &job).await.0, 201);
+    let (status, answer) = relay.post("/api/anime/jobs", &job).await;
     assert_eq!(
         (status, &answer["error"]["code"]),
         (409, &json!("job_exists"))
     );
     let progress = json!({"progress": 1, "status": "processing"});
-    let (status, answer) = world.post("/api/anime/jobs/one/progress", &progress).await;
+    let (status, answer) = relay.post("/api/anime/jobs/one/progress", &progress).await;
     assert_eq!(
         (status, &answer["error"]["code"]),
         (409, &json!("not_reportable"))
@@ -200,49 +193,48 @@ async fn a_job_id_is_taken_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_can_be_registered_again_and_under_another_name() {
-    let world = TestRelay::of("0.8.0/13b-foreign-client-id").await;
+    let relay = TestRelay::replaying("0.8.0/13b-foreign-client-id").await;
     let recording = recording("0.8.0/13b-foreign-client-id").await;
     let body = &recording.prompts().next().unwrap().request_body;
-    let (_, posted) = world.post_elsewhere(body).await;
+    let (_, posted) = relay.post_to_comfyui("/prompt", body).await;
     let prompt = &posted["prompt_id"];
     let job = json!({"job_id": "mine", "prompt_id": prompt});
-    assert_eq!(world.post("/api/anime/jobs", &job).await.0, 201);
+    assert_eq!(relay.post("/api/anime/jobs", &job).await.0, 201);
     assert_eq!(
-        world.post("/api/anime/jobs", &job).await.0,
+        relay.post("/api/anime/jobs", &job).await.0,
         201,
         "as the first time"
     );
     let other = json!({"job_id": "theirs", "prompt_id": prompt});
-    assert_eq!(world.post("/api/anime/jobs", &other).await.0, 201);
+    assert_eq!(relay.post("/api/anime/jobs", &other).await.0, 201);
     for job in ["mine", "theirs"] {
-        let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
-        assert_eq!(subscriber.hear_out().await, 1000);
-        assert_eq!(subscriber.last()["status"], "completed");
+        let mut subscriber = relay.subscribe(job).await;
+        subscriber.ends_as("completed").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_of_the_folder_is_filled_in() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     let job = json!({"job_id": "named", "workflow": "txt2img", "params": {"3.seed": 7, "6.text": "a cat"}});
-    let (status, answer) = world.post("/api/anime/jobs", &job).await;
+    let (status, answer) = relay.post("/api/anime/jobs", &job).await;
     assert_eq!(status, 201, "{answer}");
-    let mut subscriber = world.subscribe("/ws/named").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let mut subscriber = relay.subscribe("named").await;
+    assert_eq!(subscriber.close_code().await, 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_status_have_the_documented_shape() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let _subscriber = world.subscribe("/ws/later").await;
-    let (status, health) = world.get("/api/anime/health").await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let _subscriber = relay.subscribe("later").await;
+    let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!((status, &health["status"]), (200, &json!("healthy")));
     assert_eq!(health["components"]["comfyui"][0]["status"], "connected");
     assert_eq!(
         health["components"]["jobs"],
         json!({"active_count": 0, "total_tracked": 0})
     );
-    let (_, status) = world.get("/api/anime/websocket/status").await;
+    let (_, status) = relay.get("/api/anime/websocket/status").await;
     assert_eq!(status["connections"]["total_connections"], 1);
     assert_eq!(status["connections"]["jobs_with_connections"], 1);
     let detail = &status["connections"]["connection_details"]["later"];
@@ -256,12 +248,12 @@ async fn without_comfyui_the_relay_serves_and_says_so() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());
     drop(taken);
-    let world = TestRelay::without_comfyui(&url, Settings::default()).await;
-    let (status, health) = world.get("/api/anime/health").await;
+    let relay = TestRelay::start(&url, Settings::default()).await;
+    let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!((status, &health["status"]), (200, &json!("degraded")));
     assert_eq!(health["components"]["comfyui"][0]["status"], "unreachable");
-    let job = json!({"workflow": graph(TXT2IMG).await});
-    let (status, answer) = world.post("/api/anime/jobs", &job).await;
+    let job = json!({"workflow": workflow(TXT2IMG).await});
+    let (status, answer) = relay.post("/api/anime/jobs", &job).await;
     assert_eq!(
         (status, &answer["error"]["code"]),
         (503, &json!("backend_unreachable"))
@@ -270,14 +262,14 @@ async fn without_comfyui_the_relay_serves_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_served() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/web/page.css", "text/css; charset=utf-8"),
         ("/web/page.js", "text/javascript; charset=utf-8"),
         ("/web/relay.js", "text/javascript; charset=utf-8"),
     ] {
-        let response = world.request(Method::GET, path).send().await.unwrap();
+        let response = relay.request(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], kind);
         assert!(

@@ -6,14 +6,12 @@ use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::test_relay::{Settings, TestRelay, recording};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
-const FAILING: &str = "0.8.0/07-error-mid-run";
+use crate::support::recordings::{ERROR, TXT2IMG, recording};
+use crate::support::test_relay::{Settings, TestRelay};
 
 /// The value of each line, by its name and labels as they are written, the labels in their order.
-async fn scrape(world: &TestRelay) -> HashMap<String, f64> {
-    let response = world.request(Method::GET, "/metrics").send().await.unwrap();
+async fn scrape(relay: &TestRelay) -> HashMap<String, f64> {
+    let response = relay.request(Method::GET, "/metrics").send().await.unwrap();
     assert_eq!(response.status(), 200);
     let kind = response.headers()["content-type"].to_str().unwrap();
     assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
@@ -37,13 +35,13 @@ async fn scrape(world: &TestRelay) -> HashMap<String, f64> {
     values
 }
 
-async fn play(world: &TestRelay, job: &str, name: &str) {
+async fn play(relay: &TestRelay, job: &str, name: &str) {
     let recording = recording(name).await;
-    let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
+    let mut subscriber = relay.subscribe(job).await;
     let graph = &recording.prompts().next().unwrap().request_body["prompt"];
     let body = json!({"job_id": job, "workflow": graph});
-    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
-    assert_eq!(subscriber.hear_out().await, 1000);
+    assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
+    assert_eq!(subscriber.close_code().await, 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +50,9 @@ async fn jobs_and_estimates_are_counted() {
         speed: PlaybackSpeed::Real(4.0),
         ..Settings::default()
     };
-    let recordings = vec![recording(TXT2IMG).await, recording(FAILING).await];
-    let world = TestRelay::with(recordings, settings).await;
-    let fresh = scrape(&world).await;
+    let recordings = vec![recording(TXT2IMG).await, recording(ERROR).await];
+    let relay = TestRelay::replaying_all(recordings, settings).await;
+    let fresh = scrape(&relay).await;
     for status in ["completed", "failed", "cancelled"] {
         let series = format!("comfy_relay_jobs_ended_total{{status=\"{status}\"}}");
         assert_eq!(fresh[&series], 0.0);
@@ -65,16 +63,11 @@ async fn jobs_and_estimates_are_counted() {
             .get(&series)
             .unwrap_or_else(|| panic!("{series} is not among {values:#?}"))
     };
-    for (job, name) in [
-        ("a", TXT2IMG),
-        ("b", FAILING),
-        ("c", TXT2IMG),
-        ("d", TXT2IMG),
-    ] {
-        play(&world, job, name).await;
+    for (job, name) in [("a", TXT2IMG), ("b", ERROR), ("c", TXT2IMG), ("d", TXT2IMG)] {
+        play(&relay, job, name).await;
     }
-    let _waiting = world.subscribe("/ws/later").await;
-    let values = scrape(&world).await;
+    let _waiting = relay.subscribe("later").await;
+    let values = scrape(&relay).await;
     assert_eq!(
         of(&values, "jobs_ended_total", "{status=\"completed\"}"),
         3.0
@@ -85,7 +78,7 @@ async fn jobs_and_estimates_are_counted() {
     assert_eq!(of(&values, "subscribers", ""), 1.0);
     let backend = format!(
         "{{backend=\"{}\"}}",
-        world.comfyui_url().trim_start_matches("http://")
+        relay.comfyui_url().trim_start_matches("http://")
     );
     assert_eq!(of(&values, "backend_connected", &backend), 1.0);
     assert_eq!(of(&values, "backend_queue_length", &backend), 0.0);
@@ -124,7 +117,10 @@ async fn jobs_and_estimates_are_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_relays_in_one_process_count_apart() {
-    let (one, other) = (TestRelay::of(TXT2IMG).await, TestRelay::of(TXT2IMG).await);
+    let (one, other) = (
+        TestRelay::replaying(TXT2IMG).await,
+        TestRelay::replaying(TXT2IMG).await,
+    );
     play(&one, "a", TXT2IMG).await;
     let completed = "comfy_relay_jobs_ended_total{status=\"completed\"}";
     assert_eq!(scrape(&one).await[completed], 1.0);

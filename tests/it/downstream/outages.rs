@@ -6,12 +6,11 @@ use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::support::recordings::{TXT2IMG, recording};
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::is_final;
 use crate::support::tcp_proxy::TcpProxy;
-use crate::support::test_relay::{Settings, TestRelay, recording};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+use crate::support::test_relay::{Settings, TestRelay};
 
 async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -25,24 +24,23 @@ async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comfyui_that_comes_later_is_found() {
     let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Fastest).await;
-    let line = TcpProxy::cut_from(comfyui.address()).await;
-    let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;
-    let (_, health) = world.get("/api/anime/health").await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
+    proxy.cut();
+    let relay = TestRelay::start(&proxy.url(), Settings::default()).await;
+    let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["status"], "degraded");
-    line.mend();
-    world.relay.connected().await;
-    let (_, health) = world.get("/api/anime/health").await;
+    proxy.restore();
+    relay.connected().await;
+    let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["status"], "healthy");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
     let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
-    let line = TcpProxy::cut_from(comfyui.address()).await;
-    line.mend();
-    let world = TestRelay::without_comfyui(&line.url(), Settings::default()).await;
-    world.relay.connected().await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
+    let relay = TestRelay::connected_to(&proxy.url(), Settings::default()).await;
+    let mut subscriber = relay.subscribe("job").await;
     let graph = &recording(TXT2IMG)
         .await
         .prompts()
@@ -50,7 +48,7 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
         .unwrap()
         .request_body["prompt"]
         .clone();
-    let (status, _) = world
+    let (status, _) = relay
         .post(
             "/api/anime/jobs",
             &json!({"job_id": "job", "workflow": graph}),
@@ -58,17 +56,16 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
         .await;
     assert_eq!(status, 201);
     let before = subscriber
-        .hear_until(|state| state["progress"].as_u64() >= Some(20))
+        .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
-    line.cut();
+    proxy.cut();
     let away = subscriber
-        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
         .await;
     assert_eq!(away["status"], "processing");
     assert!(away["progress"].as_u64() >= before["progress"].as_u64());
-    line.mend();
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    proxy.restore();
+    subscriber.ends_as("completed").await;
     assert!(is_final(subscriber.last()));
 }
 
@@ -80,19 +77,17 @@ async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
     let mut settings = Settings::default();
     settings.comfy.max_silence = Duration::from_millis(50);
     settings.comfy.history_grace = Duration::from_millis(50);
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    world.relay.connected().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     let body = json!({"job_id": "first", "workflow": graph});
-    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "a"}));
-    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    comfyui.accept_prompts_as("a");
+    assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
     let client = comfyui.posted()["client_id"].clone();
-    comfyui.queue(&[], &["a", "b"]);
-    let body = json!({"job_id": "waiting", "prompt_id": "b"});
-    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
-    let mut waiting = world.subscribe("/ws/waiting").await;
+    comfyui.set_queue(&[], &["a", "b"]);
+    relay.register("waiting", "b").await;
+    let mut waiting = relay.subscribe("waiting").await;
     waiting
-        .hear_until(|state| state["queue_position"].is_u64())
+        .receive_until(|state| state["queue_position"].is_u64())
         .await;
     // From here on the server takes no new socket.
     comfyui.refuse_sockets(true);
@@ -100,10 +95,10 @@ async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
     let queue = json!({"queue_running": [running], "queue_pending": [[1, "b", {}, {}, []]]});
     comfyui.answer("GET /queue", 200, &queue);
     waiting
-        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
         .await;
-    comfyui.queue(&[], &[]);
+    comfyui.set_queue(&[], &[]);
     comfyui.refuse_sockets(false);
-    assert_eq!(waiting.hear_out().await, 1000);
+    assert_eq!(waiting.close_code().await, 1000);
     assert_eq!(waiting.last()["status"], "failed", "{}", waiting.last());
 }

@@ -5,7 +5,7 @@ use comfy_relay::config::ServerConfig;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::support::raw_client::{RawClient, deflate, frame, piece};
+use crate::support::raw_client::{RawClient, deflate, fragment, frame};
 use crate::support::test_relay::{Settings, TestRelay};
 
 const TEXT: OpCode = OpCode::Data(Data::Text);
@@ -15,33 +15,29 @@ const PING: OpCode = OpCode::Control(Control::Ping);
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
-async fn world() -> TestRelay {
-    TestRelay::without_comfyui("http://127.0.0.1:1", Settings::default()).await
-}
-
 /// The code with which a client is closed that says this.
-async fn punishment(world: &TestRelay, extra: &str, bytes: &[u8]) -> u16 {
-    let mut wire = RawClient::connect(&world.address(), "/ws/job", extra).await;
+async fn punishment(relay: &TestRelay, extra: &str, bytes: &[u8]) -> u16 {
+    let mut wire = RawClient::connect(&relay.address(), "/ws/job", extra).await;
     wire.send(bytes).await;
-    wire.closed_with().await
+    wire.close_code().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn breaches_are_closed_with_the_code_that_names_them() {
-    let world = world().await;
-    let mut neighbour = world.subscribe("/ws/job").await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut neighbour = relay.subscribe("job").await;
     let unmasked = [0x81, 2, b'h', b'i'];
-    let reserved_bit = piece(TEXT, b"{}", true, true);
+    let reserved_bit = fragment(TEXT, b"{}", true, true);
     let cases: [(&str, Vec<u8>, u16); 9] = [
         ("an unmasked frame", unmasked.to_vec(), 1002),
         ("a reserved bit", reserved_bit, 1002),
         ("a reserved opcode", vec![0x83, 0x80, 1, 2, 3, 4], 1002),
         ("a continuation of nothing", frame(CONTINUE, b"x"), 1002),
-        ("a ping in pieces", piece(PING, b"x", false, false), 1002),
+        ("a ping in pieces", fragment(PING, b"x", false, false), 1002),
         ("a ping that is too long", frame(PING, &[0; 126]), 1002),
         (
             "a message within a message",
-            [piece(TEXT, b"a", false, false), frame(TEXT, b"b")].concat(),
+            [fragment(TEXT, b"a", false, false), frame(TEXT, b"b")].concat(),
             1002,
         ),
         ("a text that is not UTF-8", frame(TEXT, &[0xff, 0xfe]), 1007),
@@ -52,39 +48,39 @@ async fn breaches_are_closed_with_the_code_that_names_them() {
         ),
     ];
     for (what, bytes, code) in cases {
-        assert_eq!(punishment(&world, "", &bytes).await, code, "{what}");
+        assert_eq!(punishment(&relay, "", &bytes).await, code, "{what}");
     }
     let report = json!({"progress": 100, "status": "completed"});
-    world.post("/api/anime/jobs/job/progress", &report).await;
-    assert_eq!(neighbour.hear_out().await, 1000);
+    relay.post("/api/anime/jobs/job/progress", &report).await;
+    assert_eq!(neighbour.close_code().await, 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_long_in_pieces_is_too_long() {
-    let world = world().await;
-    let mut pieces = piece(BINARY, &[0; 40_000], false, false);
-    pieces.extend(piece(CONTINUE, &[0; 40_000], true, false));
-    assert_eq!(punishment(&world, "", &pieces).await, 1009);
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut pieces = fragment(BINARY, &[0; 40_000], false, false);
+    pieces.extend(fragment(CONTINUE, &[0; 40_000], true, false));
+    assert_eq!(punishment(&relay, "", &pieces).await, 1009);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_pings_and_of_empty_pieces_are_too_much() {
-    let world = world().await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
     let pings = frame(PING, b"").repeat(200_000);
-    assert_eq!(punishment(&world, "", &pings).await, 1008);
-    let mut pieces = piece(TEXT, b"", false, false);
-    pieces.extend(piece(CONTINUE, b"", false, false).repeat(200_000));
-    assert_eq!(punishment(&world, "", &pieces).await, 1008);
+    assert_eq!(punishment(&relay, "", &pings).await, 1008);
+    let mut pieces = fragment(TEXT, b"", false, false);
+    pieces.extend(fragment(CONTINUE, b"", false, false).repeat(200_000));
+    assert_eq!(punishment(&relay, "", &pieces).await, 1008);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_bombs_and_rubbish_are_found_out() {
-    let world = world().await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
     let bomb = deflate(&vec![0; 16 << 20]);
-    let bomb = piece(BINARY, &bomb, true, true);
-    assert_eq!(punishment(&world, DEFLATE, &bomb).await, 1009);
-    let rubbish = piece(TEXT, &[0xff; 40], true, true);
-    assert_eq!(punishment(&world, DEFLATE, &rubbish).await, 1007);
+    let bomb = fragment(BINARY, &bomb, true, true);
+    assert_eq!(punishment(&relay, DEFLATE, &bomb).await, 1009);
+    let rubbish = fragment(TEXT, &[0xff; 40], true, true);
+    assert_eq!(punishment(&relay, DEFLATE, &rubbish).await, 1007);
 }
 
 /// Whoever is pinged and does not answer is gone, although its connection looks well.
@@ -99,9 +95,9 @@ async fn half_open_subscribers_are_found_by_ping() {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::without_comfyui("http://127.0.0.1:1", settings).await;
-    let mut silent = RawClient::connect(&world.address(), "/ws/job", "").await;
-    assert_eq!(silent.closed_with().await, 1006);
-    let (_, status) = world.get("/api/anime/websocket/status").await;
+    let relay = TestRelay::without_backend(settings).await;
+    let mut silent = RawClient::connect(&relay.address(), "/ws/job", "").await;
+    assert_eq!(silent.close_code().await, 1006);
+    let (_, status) = relay.get("/api/anime/websocket/status").await;
     assert_eq!(status["connections"]["total_connections"], 0);
 }

@@ -7,14 +7,16 @@ use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::subscriber::{PATIENCE, Subscriber};
-use crate::support::test_relay::{Settings, TestRelay, recording};
+use crate::support::recordings::recording;
+use crate::support::subscriber::Subscriber;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::PATIENCE;
 
 /// How fast the recordings are played: fast enough for a test, and slow enough for a step to take
 /// milliseconds.
 const SPEED: f64 = 4.0;
 
-/// A world that knows the workflows of a recording, because it has played it once. When it is played
+/// A relay that knows the workflows of a recording, because it has played it once. When it is played
 /// again, time stands still until its last prompt is posted.
 async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
     let recording = recording(name).await;
@@ -22,36 +24,31 @@ async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
         speed: PlaybackSpeed::Real(SPEED),
         ..Settings::default()
     };
-    let world = TestRelay::with(vec![recording.clone()], settings).await;
+    let relay = TestRelay::replaying_all(vec![recording.clone()], settings).await;
     let mut subscribers = Vec::new();
     for (number, prompt) in recording.prompts().enumerate() {
         let job = format!("before-{number}");
-        subscribers.push(world.subscribe(&format!("/ws/{job}")).await);
+        subscribers.push(relay.subscribe(&job).await);
         if prompt.request_body["client_id"] == recording.meta.client_id.as_str() {
-            submit(&world, &job, &prompt.request_body["prompt"]).await;
+            relay
+                .submit_workflow(&job, &prompt.request_body["prompt"])
+                .await;
         } else {
-            register(&world, &job, &prompt.request_body).await;
+            register(&relay, &job, &prompt.request_body).await;
         }
     }
     for mut subscriber in subscribers {
-        assert_eq!(subscriber.hear_out().await, 1000);
+        assert_eq!(subscriber.close_code().await, 1000);
     }
-    (world, recording)
-}
-
-async fn submit(world: &TestRelay, job: &str, graph: &Value) {
-    let body = json!({"job_id": job, "workflow": graph});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
-    assert_eq!(status, 201, "{answer}");
+    (relay, recording)
 }
 
 /// Posts a prompt as another client would, and registers it.
-async fn register(world: &TestRelay, job: &str, body: &Value) {
-    let (status, answer) = world.post_elsewhere(body).await;
+async fn register(relay: &TestRelay, job: &str, body: &Value) {
+    let (status, answer) = relay.post_to_comfyui("/prompt", body).await;
     assert_eq!(status, 200, "{answer}");
-    let body = json!({"job_id": job, "prompt_id": answer["prompt_id"]});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
-    assert_eq!(status, 201, "{answer}");
+    let prompt_id = answer["prompt_id"].as_str().unwrap();
+    relay.register(job, prompt_id).await;
 }
 
 fn prompt(recording: &Recording, index: usize) -> &Exchange {
@@ -78,13 +75,13 @@ async fn wait_behind(subscriber: &mut Subscriber, ahead: u64) -> Value {
 
 /// Hears until a message satisfies the condition. Pings alone do not keep a test waiting.
 async fn hear_until(subscriber: &mut Subscriber, wanted: impl Fn(&Value) -> bool) -> Value {
-    let hearing = timeout(PATIENCE, subscriber.hear_until(wanted));
+    let hearing = timeout(PATIENCE, subscriber.receive_until(wanted));
     hearing.await.expect("it is never told")
 }
 
 /// What the jobs have left at one moment, in seconds.
-async fn remaining(world: &TestRelay, jobs: &[&str]) -> Vec<f64> {
-    let (_, page) = world.get("/api/anime/jobs?limit=50").await;
+async fn remaining(relay: &TestRelay, jobs: &[&str]) -> Vec<f64> {
+    let (_, page) = relay.get("/api/anime/jobs?limit=50").await;
     let listed = page["jobs"].as_array().unwrap();
     let of = |id: &&str| {
         let job = listed.iter().find(|job| job["job_id"] == *id).unwrap();
@@ -98,18 +95,20 @@ async fn remaining(world: &TestRelay, jobs: &[&str]) -> Vec<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_tells_the_time_of_all_before_it() {
-    let (world, recording) = experienced("0.8.0/10-queue-delete-pending").await;
-    let mut last = world.subscribe("/ws/d").await;
+    let (relay, recording) = experienced("0.8.0/10-queue-delete-pending").await;
+    let mut last = relay.subscribe("d").await;
     for (index, (job, steps)) in [("a", 20), ("b", 100_000), ("c", 200_000), ("d", 300_000)]
         .into_iter()
         .enumerate()
     {
-        submit(&world, job, &graph(&recording, index, steps)).await;
+        relay
+            .submit_workflow(job, &graph(&recording, index, steps))
+            .await;
     }
     let state = wait_behind(&mut last, 3).await;
     let told = state["estimated_remaining"].as_u64();
     assert!(told.is_some(), "{state}");
-    let left = remaining(&world, &["a", "b", "c", "d"]).await;
+    let left = remaining(&relay, &["a", "b", "c", "d"]).await;
     let alone = [left[1] - left[0], left[2] - left[1], left[3] - left[2]];
     assert!(alone[0] > 0.0, "{left:?}");
     for (number, seconds) in (1..=3).zip(alone) {
@@ -120,8 +119,8 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
         );
     }
     // All who show it say the same, give or take what passes meanwhile.
-    let (_, shown) = world.get("/api/anime/jobs/d").await;
-    let status = world.relay.system_status();
+    let (_, shown) = relay.job("d").await;
+    let status = relay.handle.system_status();
     let monitored = status.recent_jobs[0].estimated_remaining;
     for seconds in [told, monitored, shown["estimated_remaining"].as_u64()] {
         let seconds = seconds.unwrap() as f64;
@@ -131,7 +130,7 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
         );
     }
     // When those before it go, it comes nearer.
-    submit(&world, "e", &graph(&recording, 4, 4)).await;
+    relay.submit_workflow("e", &graph(&recording, 4, 4)).await;
     hear_until(&mut last, |state| {
         state["status"] == "queued" && state["estimated_remaining"].as_f64() < Some(0.7 * left[3])
     })
@@ -140,52 +139,60 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_of_others_counts_like_our_own() {
-    let (world, recording) = experienced("0.8.0/17-two-clients").await;
-    let mut last = world.subscribe("/ws/c").await;
-    submit(&world, "a", &graph(&recording, 0, 20)).await;
-    let (status, posted) = world.post_elsewhere(&body(&recording, 1, 300_000)).await;
+    let (relay, recording) = experienced("0.8.0/17-two-clients").await;
+    let mut last = relay.subscribe("c").await;
+    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
+    let (status, posted) = relay
+        .post_to_comfyui("/prompt", &body(&recording, 1, 300_000))
+        .await;
     assert_eq!(status, 200);
-    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
+    relay
+        .submit_workflow("c", &graph(&recording, 2, 100_000))
+        .await;
     let state = wait_behind(&mut last, 2).await;
     assert!(state["estimated_remaining"].is_u64(), "{state}");
     // What the other's prompt counts is seen by following it.
     let followed = json!({"job_id": "b", "prompt_id": posted["prompt_id"]});
-    assert_eq!(world.post("/api/anime/jobs", &followed).await.0, 201);
-    let mut other = world.subscribe("/ws/b").await;
+    assert_eq!(relay.post("/api/anime/jobs", &followed).await.0, 201);
+    let mut other = relay.subscribe("b").await;
     wait_behind(&mut other, 1).await;
-    let left = remaining(&world, &["b", "c"]).await;
+    let left = remaining(&relay, &["b", "c"]).await;
     let (others, own) = (left[0], left[1] - left[0]);
     assert!(own > 0.0 && others > 2.0 * own, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_prompt_that_nobody_can_judge_nothing_is_told() {
-    let (world, recording) = experienced("0.8.0/17-two-clients").await;
-    let mut last = world.subscribe("/ws/c").await;
-    submit(&world, "a", &graph(&recording, 0, 20)).await;
+    let (relay, recording) = experienced("0.8.0/17-two-clients").await;
+    let mut last = relay.subscribe("c").await;
+    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
     let mut unknown = prompt(&recording, 1).request_body.clone();
     unknown["prompt"] = json!({"1": {"class_type": "NobodyHasSeenIt", "inputs": {}}});
-    assert_eq!(world.post_elsewhere(&unknown).await.0, 200);
-    submit(&world, "c", &graph(&recording, 2, 100_000)).await;
+    assert_eq!(relay.post_to_comfyui("/prompt", &unknown).await.0, 200);
+    relay
+        .submit_workflow("c", &graph(&recording, 2, 100_000))
+        .await;
     let state = wait_behind(&mut last, 2).await;
     assert_eq!(state["estimated_remaining"], Value::Null, "{state}");
-    let (_, shown) = world.get("/api/anime/jobs/c").await;
+    let (_, shown) = relay.job("c").await;
     assert_eq!(shown["estimated_remaining"], Value::Null, "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_put_in_front_is_waited_for() {
-    let (world, recording) = experienced("0.8.0/10c-queue-order").await;
-    let mut overtaken = world.subscribe("/ws/b").await;
-    submit(&world, "a", &graph(&recording, 0, 20)).await;
-    submit(&world, "b", &graph(&recording, 1, 100_000)).await;
+    let (relay, recording) = experienced("0.8.0/10c-queue-order").await;
+    let mut overtaken = relay.subscribe("b").await;
+    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
+    relay
+        .submit_workflow("b", &graph(&recording, 1, 100_000))
+        .await;
     wait_behind(&mut overtaken, 1).await;
-    let before = remaining(&world, &["b"]).await[0];
+    let before = remaining(&relay, &["b"]).await[0];
     let front = body(&recording, 2, 300_000);
     assert_eq!(front["front"], true);
-    register(&world, "c", &front).await;
+    register(&relay, "c", &front).await;
     wait_behind(&mut overtaken, 2).await;
-    let left = remaining(&world, &["b", "c"]).await;
+    let left = remaining(&relay, &["b", "c"]).await;
     assert!(
         left[0] > left[1] && left[0] > 2.0 * before,
         "{before} {left:?}"

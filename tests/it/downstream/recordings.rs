@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::support::recordings::{names, recording};
 use crate::support::subscriber::{Subscriber, is_final};
-use crate::support::test_relay::{Settings, TestRelay, names, recording};
+use crate::support::test_relay::{Settings, TestRelay};
 
 /// How long one recording may take, played as fast as possible, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -47,21 +48,21 @@ async fn subscribers_see_what_happened() {
 /// Plays a recording and says what is wrong.
 async fn play(name: String) -> Vec<String> {
     let recording = recording(&name).await;
-    let world = TestRelay::with(vec![recording.clone()], Settings::default()).await;
+    let relay = TestRelay::replaying_all(vec![recording.clone()], Settings::default()).await;
     let mut told = Vec::new();
     let mut open: Vec<(usize, JoinHandle<Subscriber>)> = Vec::new();
     let mut posted_at = f64::NEG_INFINITY;
     for (index, prompt) in recording.prompts().enumerate() {
         if prompt.t - posted_at > BURST_S {
-            told.extend(hear_out(&world, &recording, &mut open).await);
+            told.extend(hear_out(&relay, &recording, &mut open).await);
         }
         posted_at = prompt.t;
         let job = format!("job-{index}");
-        let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
-        match hand_in(&world, &recording, prompt, &job).await {
+        let mut subscriber = relay.subscribe(&job).await;
+        match hand_in(&relay, &recording, prompt, &job).await {
             None => {
                 let heard = tokio::spawn(async move {
-                    assert_eq!(subscriber.hear_out().await, 1000);
+                    assert_eq!(subscriber.close_code().await, 1000);
                     subscriber
                 });
                 open.push((index, heard));
@@ -69,7 +70,7 @@ async fn play(name: String) -> Vec<String> {
             Some(refusal) => told.push((index, json!({"refused": refusal}), None)),
         }
     }
-    told.extend(hear_out(&world, &recording, &mut open).await);
+    told.extend(hear_out(&relay, &recording, &mut open).await);
     told.sort_by_key(|(index, _, _)| *index);
     let mut wrong: Vec<String> = told
         .iter()
@@ -85,7 +86,7 @@ async fn play(name: String) -> Vec<String> {
 /// Hands a prompt in as it was recorded: through the relay, or to ComfyUI by somebody else, and then
 /// registered with the relay. Tells the refusal, if it is refused.
 async fn hand_in(
-    world: &TestRelay,
+    relay: &TestRelay,
     recording: &Recording,
     prompt: &Exchange,
     job: &str,
@@ -95,17 +96,17 @@ async fn hand_in(
     let request = if is_ours {
         json!({"job_id": job, "workflow": body["prompt"]})
     } else {
-        let (status, answer) = world.post_elsewhere(body).await;
+        let (status, answer) = relay.post_to_comfyui("/prompt", body).await;
         assert_eq!(status, 200, "{answer}");
         json!({"job_id": job, "prompt_id": answer["prompt_id"]})
     };
-    let (status, answer) = world.post("/api/anime/jobs", &request).await;
+    let (status, answer) = relay.post("/api/anime/jobs", &request).await;
     if status == 201 {
         return None;
     }
     if answer["error"]["code"] != "workflow_rejected" {
         // The relay has refused it by itself; the recording goes on with the next prompt.
-        world.post_elsewhere(body).await;
+        relay.post_to_comfyui("/prompt", body).await;
     }
     Some(json!({"status": status, "error": answer["error"]}))
 }
@@ -114,7 +115,7 @@ type Told = (usize, Value, Option<String>);
 
 /// Waits for the end of all open jobs. Tells of each its story, and what is wrong with its end.
 async fn hear_out(
-    world: &TestRelay,
+    relay: &TestRelay,
     recording: &Recording,
     open: &mut Vec<(usize, JoinHandle<Subscriber>)>,
 ) -> Vec<Told> {
@@ -122,7 +123,7 @@ async fn hear_out(
     for (index, heard) in open.drain(..) {
         let subscriber = heard.await.unwrap();
         let prompt = recording.prompts().nth(index).unwrap();
-        let (_, view) = world.get(&format!("/api/anime/jobs/job-{index}")).await;
+        let (_, view) = relay.job(&format!("job-{index}")).await;
         let wrong = wrong_end(recording, prompt, subscriber.last(), &view);
         let is_ours = prompt.request_body["client_id"] == recording.meta.client_id.as_str();
         told.push((index, story(&subscriber, is_ours), wrong));

@@ -8,51 +8,29 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::subscriber::{Heard, Subscriber};
-use crate::support::test_relay::{Settings, TestRelay, recording};
+use crate::support::recordings::{ERROR, TXT2IMG, recording};
+use crate::support::subscriber::{Received, Subscriber};
+use crate::support::test_relay::{Settings, TestRelay};
 
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
 const PREVIEWS: &str = "0.8.0/02-previews-metadata";
-
-async fn submit(world: &TestRelay, job: &str, name: &str) {
-    let recording = recording(name).await;
-    let graph = &recording.prompts().next().unwrap().request_body["prompt"];
-    let (status, answer) = world
-        .post(
-            "/api/anime/jobs",
-            &json!({"job_id": job, "workflow": graph}),
-        )
-        .await;
-    assert_eq!(status, 201, "{answer}");
-}
-
-async fn report(world: &TestRelay, job: &str, report: Value) {
-    let path = format!("/api/anime/jobs/{job}/progress");
-    let (status, answer) = world.post(&path, &report).await;
-    assert_eq!(status, 202, "{answer}");
-}
-
-fn is_type(wanted: &'static str) -> impl Fn(&Value) -> bool {
-    move |message| message["type"] == wanted
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_gets_the_newest_state_at_once() {
-    let world = TestRelay::of(TXT2IMG).await;
-    report(
-        &world,
-        "render",
-        json!({"progress": 40, "status": "processing", "message": "Frame 4"}),
-    )
-    .await;
-    report(
-        &world,
-        "render",
-        json!({"progress": 41, "status": "processing", "estimated_remaining": 9}),
-    )
-    .await;
-    let mut subscriber = world.subscribe("/ws/render").await;
-    let Heard::Text(state) = subscriber.hear().await else {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    relay
+        .report(
+            "render",
+            &json!({"progress": 40, "status": "processing", "message": "Frame 4"}),
+        )
+        .await;
+    relay
+        .report(
+            "render",
+            &json!({"progress": 41, "status": "processing", "estimated_remaining": 9}),
+        )
+        .await;
+    let mut subscriber = relay.subscribe("render").await;
+    let Received::Text(state) = subscriber.receive().await else {
         panic!("no state")
     };
     assert_eq!((&state["progress"], &state["seq"]), (&json!(41), &json!(2)));
@@ -61,15 +39,15 @@ async fn who_comes_late_gets_the_newest_state_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_after_the_end_gets_the_end_and_the_close() {
-    let world = TestRelay::of(TXT2IMG).await;
-    report(
-        &world,
-        "render",
-        json!({"progress": 70, "status": "failed", "error": "out of paint"}),
-    )
-    .await;
-    let mut subscriber = world.subscribe("/ws/render").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    relay
+        .report(
+            "render",
+            &json!({"progress": 70, "status": "failed", "error": "out of paint"}),
+        )
+        .await;
+    let mut subscriber = relay.subscribe("render").await;
+    assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.states.len(), 1);
     assert_eq!(subscriber.last()["error"], "out of paint");
     assert!(subscriber.errors.is_empty(), "the failure is no news");
@@ -77,10 +55,10 @@ async fn who_comes_after_the_end_gets_the_end_and_the_close() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_is_told_as_error_then_as_final_state() {
-    let world = TestRelay::of("0.8.0/07-error-mid-run").await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", "0.8.0/07-error-mid-run").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let relay = TestRelay::replaying(ERROR).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", ERROR).await;
+    assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.errors.len(), 1);
     assert_eq!(subscriber.errors[0]["code"], "execution_error");
     assert_eq!(subscriber.errors[0]["error"], subscriber.last()["error"]);
@@ -96,17 +74,17 @@ async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
-    let mut subscriber = world.subscribe("/ws/nobody").await;
-    assert_eq!(subscriber.hear_out().await, 4404);
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let mut subscriber = relay.subscribe("nobody").await;
+    assert_eq!(subscriber.close_code().await, 4404);
     assert_eq!(subscriber.errors[0]["code"], "job_not_found");
-    let events = world
+    let events = relay
         .request(Method::GET, "/api/anime/jobs/nobody/events")
         .send()
         .await
         .unwrap();
     assert!(events.text().await.unwrap().contains("job_not_found"));
-    let (_, status) = world.get("/api/anime/websocket/status").await;
+    let (_, status) = relay.get("/api/anime/websocket/status").await;
     assert_eq!(
         status["connections"]["total_connections"], 0,
         "nobody stays on the books"
@@ -115,75 +93,80 @@ async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_id_may_be_a_bare_prompt_id() {
-    let world = TestRelay::of("0.8.0/13b-foreign-client-id").await;
+    let relay = TestRelay::replaying("0.8.0/13b-foreign-client-id").await;
     let recording = recording("0.8.0/13b-foreign-client-id").await;
-    let (_, posted) = world
-        .post_elsewhere(&recording.prompts().next().unwrap().request_body)
+    let (_, posted) = relay
+        .post_to_comfyui("/prompt", &recording.prompts().next().unwrap().request_body)
         .await;
     let prompt = posted["prompt_id"].as_str().unwrap();
-    let mut subscriber = world.subscribe(&format!("/ws/{prompt}")).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    let mut subscriber = relay.subscribe(prompt).await;
+    subscriber.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_socket_follows_several_jobs() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     for job in ["a", "b"] {
-        report(&world, job, json!({"progress": 5, "status": "processing"})).await;
+        relay
+            .report(job, &json!({"progress": 5, "status": "processing"}))
+            .await;
     }
-    let mut subscriber = world.subscribe("/ws/a").await;
-    subscriber.hear_until(is_type("progress")).await;
+    let mut subscriber = relay.subscribe("a").await;
+    subscriber.receive_type("progress").await;
     subscriber
         .send(r#"{"type": "subscribe", "job_id": "b"}"#)
         .await;
     subscriber
-        .hear_until(|message| message["job_id"] == "b")
+        .receive_until(|message| message["job_id"] == "b")
         .await;
-    report(&world, "a", json!({"progress": 99, "status": "completed"})).await;
+    relay
+        .report("a", &json!({"progress": 99, "status": "completed"}))
+        .await;
     subscriber
-        .hear_until(|message| message["status"] == "completed")
+        .receive_until(|message| message["status"] == "completed")
         .await;
     subscriber.send(r#"{"type": "ping"}"#).await;
-    subscriber.hear_until(is_type("pong")).await;
-    report(&world, "b", json!({"progress": 99, "status": "cancelled"})).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    subscriber.receive_type("pong").await;
+    relay
+        .report("b", &json!({"progress": 99, "status": "cancelled"}))
+        .await;
+    assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.last()["job_id"], "b");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_mean_nothing_are_refused_then_punished() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let mut subscriber = relay.subscribe("job").await;
     for text in [
         "no json",
         r#"{"type": "odd"}"#,
         r#"{"type": "subscribe", "job_id": "a/b"}"#,
     ] {
         subscriber.send(text).await;
-        let error = subscriber.hear_until(is_type("error")).await;
+        let error = subscriber.receive_type("error").await;
         assert_eq!(error["code"], "bad_message");
     }
     subscriber.send_frame(Message::binary(vec![1, 2, 3])).await;
-    assert_eq!(subscriber.hear_out().await, 1008);
+    assert_eq!(subscriber.close_code().await, 1008);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_long_closes_with_its_own_code() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let mut subscriber = relay.subscribe("job").await;
     subscriber.send(&"x".repeat(100 << 10)).await;
-    assert_eq!(subscriber.hear_out().await, 1009);
+    assert_eq!(subscriber.close_code().await, 1009);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn previews_come_to_those_who_ask() {
-    let world = TestRelay::of(PREVIEWS).await;
-    let mut curious = world.subscribe("/ws/job?previews=1").await;
-    let mut plain = world.subscribe("/ws/job").await;
-    submit(&world, "job", PREVIEWS).await;
-    assert_eq!(curious.hear_out().await, 1000);
-    assert_eq!(plain.hear_out().await, 1000);
+    let relay = TestRelay::replaying(PREVIEWS).await;
+    let mut curious = relay.subscribe("job?previews=1").await;
+    let mut plain = relay.subscribe("job").await;
+    relay.submit("job", PREVIEWS).await;
+    assert_eq!(curious.close_code().await, 1000);
+    assert_eq!(plain.close_code().await, 1000);
     assert!(plain.previews.is_empty());
     let newest = curious.previews.last().expect("no preview came");
     let length = u32::from_be_bytes(newest[..4].try_into().unwrap()) as usize;
@@ -199,7 +182,7 @@ async fn previews_come_to_those_who_ask() {
         [0xff, 0xd8],
         "a JPEG as ComfyUI made it"
     );
-    let preview = world
+    let preview = relay
         .request(Method::GET, "/api/anime/jobs/job/preview")
         .send()
         .await
@@ -210,11 +193,11 @@ async fn previews_come_to_those_who_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_carry_the_same_messages_and_resume() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     let path = "/api/anime/jobs/job/events";
-    let events = world.request(Method::GET, path).send().await.unwrap();
+    let events = relay.request(Method::GET, path).send().await.unwrap();
     assert_eq!(events.headers()["content-type"], "text/event-stream");
-    submit(&world, "job", TXT2IMG).await;
+    relay.submit("job", TXT2IMG).await;
     let text = events.text().await.unwrap();
     let blocks: Vec<&str> = text.trim_end().split("\n\n").collect();
     assert!(blocks[0].contains(r#""type":"connection""#));
@@ -224,14 +207,14 @@ async fn events_carry_the_same_messages_and_resume() {
     let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(data["status"], "completed");
     assert_eq!(data["seq"].to_string(), id);
-    let again = world
+    let again = relay
         .request(Method::GET, path)
         .header("last-event-id", id)
         .send()
         .await
         .unwrap();
     assert_eq!(again.status(), 204, "who has the end need not come back");
-    let late = world
+    let late = relay
         .request(Method::GET, path)
         .header("last-event-id", "1")
         .send()
@@ -255,12 +238,12 @@ async fn a_silent_job_is_published_again() {
         relay,
         ..Settings::default()
     };
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
-    let mut subscriber = world.subscribe("/ws/render").await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let mut subscriber = relay.subscribe("render").await;
     let first = json!({"progress": 30, "status": "processing", "estimated_remaining": 100});
-    report(&world, "render", first).await;
+    relay.report("render", &first).await;
     subscriber
-        .hear_until(|message| message["seq"].as_u64() >= Some(4))
+        .receive_until(|message| message["seq"].as_u64() >= Some(4))
         .await;
     assert!(
         subscriber
@@ -277,30 +260,29 @@ async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
         ..Settings::default()
     };
     let name = "0.8.0/10-queue-delete-pending";
-    let world = TestRelay::with(vec![recording(name).await], settings).await;
-    let mut running = world.subscribe("/ws/running").await;
-    let mut waiting = world.subscribe("/ws/waiting").await;
-    submit(&world, "running", name).await;
-    submit(&world, "waiting", name).await;
+    let relay = TestRelay::replaying_with(name, settings).await;
+    let mut running = relay.subscribe("running").await;
+    let mut waiting = relay.subscribe("waiting").await;
+    relay.submit("running", name).await;
+    relay.submit("waiting", name).await;
     for job in ["c", "d", "e"] {
-        submit(&world, job, name).await;
+        relay.submit(job, name).await;
     }
     running
-        .hear_until(|message| message["status"] == "processing")
+        .receive_until(|message| message["status"] == "processing")
         .await;
     waiting
-        .hear_until(|message| message["queue_position"] == 1)
+        .receive_until(|message| message["queue_position"] == 1)
         .await;
-    let (status, _) = world
+    let (status, _) = relay
         .post("/api/anime/jobs/waiting/cancel", &json!({}))
         .await;
     assert_eq!(status, 202);
     running.send(r#"{"type": "cancel"}"#).await;
     for mut subscriber in [running, waiting] {
-        assert_eq!(subscriber.hear_out().await, 1000);
-        assert_eq!(subscriber.last()["status"], "cancelled");
+        subscriber.ends_as("cancelled").await;
     }
-    let (status, answer) = world
+    let (status, answer) = relay
         .post("/api/anime/jobs/waiting/cancel", &json!({}))
         .await;
     assert_eq!(
@@ -311,14 +293,14 @@ async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_monitor_shows_the_whole() {
-    let world = TestRelay::of(TXT2IMG).await;
-    let mut monitor = world.subscribe("/ws/monitor").await;
-    let status = monitor.hear_until(is_type("system_status")).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let mut monitor = relay.monitor().await;
+    let status = monitor.receive_type("system_status").await;
     assert_eq!(status["jobs"]["total"], 0);
     assert!(status["timestamp"].is_f64());
-    submit(&world, "job", TXT2IMG).await;
+    relay.submit("job", TXT2IMG).await;
     let done = monitor
-        .hear_until(|message| message["jobs"]["completed"] == 1)
+        .receive_until(|message| message["jobs"]["completed"] == 1)
         .await;
     assert_eq!(done["recent_jobs"][0]["id"], "job");
     assert_eq!(done["recent_jobs"][0]["progress"], 100);
@@ -329,14 +311,14 @@ async fn the_monitor_shows_the_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_says_goodbye() {
-    let world = TestRelay::of(TXT2IMG).await;
+    let relay = TestRelay::replaying(TXT2IMG).await;
     let mut subscribers: Vec<Subscriber> = Vec::new();
     for path in ["/ws/a", "/ws/b", "/ws/monitor"] {
-        subscribers.push(world.subscribe(path).await);
+        subscribers.push(relay.connect(path).await);
     }
-    world.start_shutdown();
+    relay.start_shutdown();
     for mut subscriber in subscribers {
-        assert_eq!(subscriber.hear_out().await, 1001);
+        assert_eq!(subscriber.close_code().await, 1001);
     }
 }
 
@@ -350,9 +332,9 @@ async fn subscribers_are_pinged() {
         server,
         ..Settings::default()
     };
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    subscriber.hear_until(is_type("ping")).await;
-    let mut monitor = world.subscribe("/ws/monitor").await;
-    monitor.hear_until(is_type("ping")).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber.receive_type("ping").await;
+    let mut monitor = relay.monitor().await;
+    monitor.receive_type("ping").await;
 }

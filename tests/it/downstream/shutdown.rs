@@ -10,70 +10,58 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::test_relay::{Settings, TestRelay};
 
-/// Without a ComfyUI, which nothing here needs: nobody listens on port 1 of loopback.
-async fn world(server: ServerConfig) -> TestRelay {
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    TestRelay::without_comfyui("http://127.0.0.1:1", settings).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clients_close_is_answered() {
-    let world = world(ServerConfig::default()).await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
     for path in ["/ws/job", "/ws/monitor"] {
-        let mut subscriber = world.subscribe(path).await;
+        let mut subscriber = relay.connect(path).await;
         let close = CloseFrame {
             code: 1000.into(),
             reason: "enough".into(),
         };
         subscriber.send_frame(Message::Close(Some(close))).await;
-        assert_eq!(subscriber.hear_out().await, 1000, "{path}");
+        assert_eq!(subscriber.close_code().await, 1000, "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_far_too_long_closes_with_its_own_code() {
-    let world = world(ServerConfig::default()).await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
     for path in ["/ws/job", "/ws/monitor"] {
-        let mut subscriber = world.subscribe(path).await;
+        let mut subscriber = relay.connect(path).await;
         subscriber.send(&"x".repeat(4 << 20)).await;
-        assert_eq!(subscriber.hear_out().await, 1009, "{path}");
+        assert_eq!(subscriber.close_code().await, 1009, "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_subscriptions_are_no_bad_manners() {
-    let world = world(ServerConfig::default()).await;
-    let mut subscriber = world.subscribe("/ws/job-0").await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut subscriber = relay.subscribe("job-0").await;
     for number in 1..110 {
         let message = json!({"type": "subscribe", "job_id": format!("job-{number}")});
         subscriber.send(&message.to_string()).await;
     }
     for _ in 100..110 {
         subscriber
-            .hear_until(|message| message["code"] == "too_many_subscriptions")
+            .receive_until(|message| message["code"] == "too_many_subscriptions")
             .await;
     }
-    subscriber.send(r#"{"type": "ping"}"#).await;
-    subscriber
-        .hear_until(|message| message["type"] == "pong")
-        .await;
+    subscriber.ping().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_id_from_before_a_restart_hides_nothing() {
-    let world = world(ServerConfig::default()).await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
     let path = "/api/anime/jobs/render/progress";
     let report = |status: &str| json!({"progress": 50, "status": status});
-    world.post(path, &report("processing")).await;
+    relay.post(path, &report("processing")).await;
     let events = |id: &str| {
-        let request = world.request(Method::GET, "/api/anime/jobs/render/events");
+        let request = relay.request(Method::GET, "/api/anime/jobs/render/events");
         request.header("last-event-id", id).send()
     };
     let open = events("900").await.unwrap();
-    world.post(path, &report("completed")).await;
+    relay.post(path, &report("completed")).await;
     for events in [open, events("900").await.unwrap()] {
         let text = events.text().await.unwrap();
         assert!(text.contains(r#""status":"completed""#), "{text}");
@@ -87,9 +75,9 @@ async fn an_event_stream_that_nobody_reads_is_given_up() {
         connection_timeout: Duration::from_millis(300),
         ..ServerConfig::default()
     };
-    let world = world(server).await;
+    let relay = TestRelay::without_backend(server).await;
     let path = "/api/anime/jobs/render/progress";
-    let mut unread = world
+    let mut unread = relay
         .request(Method::GET, "/api/anime/jobs/render/events")
         .send()
         .await
@@ -98,8 +86,8 @@ async fn an_event_stream_that_nobody_reads_is_given_up() {
     let message = "x".repeat(1 << 20);
     loop {
         let report = json!({"progress": 5, "status": "processing", "output_path": message});
-        world.post(path, &report).await;
-        let (_, status) = world.get("/api/anime/websocket/status").await;
+        relay.post(path, &report).await;
+        let (_, status) = relay.get("/api/anime/websocket/status").await;
         if status["connections"]["total_connections"] == 0 {
             return;
         }
@@ -108,13 +96,13 @@ async fn an_event_stream_that_nobody_reads_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_leaves_is_no_longer_counted() {
-    let world = world(ServerConfig::default()).await;
-    let mut monitor = world.subscribe("/ws/monitor").await;
-    let subscriber = world.subscribe("/ws/job").await;
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let mut monitor = relay.monitor().await;
+    let subscriber = relay.subscribe("job").await;
     let counted = |count: u64| {
         move |status: &serde_json::Value| status["websockets"]["total_connections"] == count
     };
-    monitor.hear_until(counted(1)).await;
+    monitor.receive_until(counted(1)).await;
     drop(subscriber);
-    monitor.hear_until(counted(0)).await;
+    monitor.receive_until(counted(0)).await;
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::frozen_line::TcpProxy;
 use super::play::{play, settings};
 use crate::support::chaos_proxy::fault::{Call, Fault, Spoilt};
+use crate::support::recordings::{TXT2IMG, recording};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
-use crate::support::test_relay::{Settings, TestRelay, recording};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::test_relay::{Settings, TestRelay};
 
 /// Longer than any test takes.
 const AGES: Duration = Duration::from_secs(3_600);
@@ -20,36 +19,27 @@ const AGES: Duration = Duration::from_secs(3_600);
 /// As long as the queues of busy servers have been.
 const LONG_QUEUE: usize = 50 << 20;
 
-async fn world(comfyui: &ScriptedComfy, settings: Settings) -> TestRelay {
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    world.relay.connected().await;
-    world
+async fn connected_relay(comfyui: &ScriptedComfy, settings: Settings) -> TestRelay {
+    TestRelay::connected_to(&comfyui.url(), settings).await
 }
 
 /// A job that is the prompt `p`, which runs.
-async fn job(world: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
-    comfyui.queue(&["p"], &[]);
-    let body = json!({"job_id": "job", "prompt_id": "p"});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
-    assert_eq!(status, 201, "{answer}");
-    let mut subscriber = world.subscribe("/ws/job").await;
+async fn job(relay: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
+    comfyui.set_queue(&["p"], &[]);
+    relay.register("job", "p").await;
+    let mut subscriber = relay.subscribe("job").await;
     subscriber
-        .hear_until(|state| state["status"] == "processing")
+        .receive_until(|state| state["status"] == "processing")
         .await;
     subscriber
-}
-
-async fn completes(subscriber: &mut Subscriber) {
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
 }
 
 async fn steps_to(comfyui: &ScriptedComfy, subscriber: &mut Subscriber, step: u64) {
     let node = json!({"value": step, "max": 1_000, "state": "running", "node_id": "3"});
     let data = json!({"prompt_id": "p", "nodes": {"3": node}});
-    comfyui.say(&json!({"type": "progress_state", "data": data}));
+    comfyui.send(&json!({"type": "progress_state", "data": data}));
     subscriber
-        .hear_until(|state| state["node"]["step"] == step)
+        .receive_until(|state| state["node"]["step"] == step)
         .await;
 }
 
@@ -115,16 +105,15 @@ async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.response_timeout = Duration::from_millis(200);
-    let world = world(&comfyui, settings).await;
-    let mut subscriber = job(&world, &comfyui).await;
+    let relay = connected_relay(&comfyui, settings).await;
+    let mut subscriber = job(&relay, &comfyui).await;
     comfyui.reply("GET /queue", Reply::Hang);
-    let asked = comfyui.calls("GET /queue");
-    comfyui.called("GET /queue", asked + 3).await;
+    comfyui.wait_for_more_calls("GET /queue", 3).await;
     // What the socket tells is told meanwhile.
     steps_to(&comfyui, &mut subscriber, 7).await;
-    comfyui.queue(&[], &[]);
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
-    completes(&mut subscriber).await;
+    subscriber.ends_as("completed").await;
 }
 
 /// Between the queue and the history a prompt is in neither.
@@ -134,17 +123,17 @@ async fn an_entry_of_the_history_may_be_late() {
         let comfyui = ScriptedComfy::start().await;
         let mut settings = settings();
         settings.comfy.history_grace = AGES;
-        let world = world(&comfyui, settings).await;
-        let mut subscriber = job(&world, &comfyui).await;
+        let relay = connected_relay(&comfyui, settings).await;
+        let mut subscriber = job(&relay, &comfyui).await;
         if let Some(end) = end {
-            comfyui.say(&json!({"type": end, "data": {"prompt_id": "p"}}));
+            comfyui.send(&json!({"type": end, "data": {"prompt_id": "p"}}));
         }
-        comfyui.queue(&[], &[]);
-        comfyui.called("GET /history/p", 5).await;
-        let (_, view) = world.get("/api/anime/jobs/job").await;
+        comfyui.set_queue(&[], &[]);
+        comfyui.wait_for_calls("GET /history/p", 5).await;
+        let (_, view) = relay.job("job").await;
         assert_eq!(view["status"], "processing", "{view}");
         comfyui.complete("p");
-        completes(&mut subscriber).await;
+        subscriber.ends_as("completed").await;
     }
 }
 
@@ -152,32 +141,31 @@ async fn an_entry_of_the_history_may_be_late() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comfyui_that_takes_connections_and_hangs_is_unreachable() {
     let comfyui = ScriptedComfy::start().await;
-    let line = TcpProxy::to(comfyui.address()).await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
     let mut settings = settings();
     settings.comfy.connect_timeout = Duration::from_millis(300);
     settings.comfy.response_timeout = Duration::from_millis(300);
     settings.comfy.ping_interval = Duration::from_millis(50);
     settings.comfy.pong_timeout = Duration::from_millis(500);
     settings.comfy.max_silence = AGES;
-    let world = TestRelay::without_comfyui(&line.url(), settings).await;
-    world.relay.connected().await;
-    let mut subscriber = job(&world, &comfyui).await;
-    line.hold(true);
-    line.freeze();
+    let relay = TestRelay::connected_to(&proxy.url(), settings).await;
+    let mut subscriber = job(&relay, &comfyui).await;
+    proxy.hold(true);
+    proxy.freeze();
     subscriber
-        .hear_until(|state| state["message"] == "Waiting for ComfyUI to answer")
+        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
         .await;
-    let (_, health) = world.get("/api/anime/health").await;
+    let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["status"], "degraded", "{health}");
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     let body = json!({"job_id": "other", "workflow": graph});
-    let (status, answer) = world.post("/api/anime/jobs", &body).await;
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
     let code = &answer["error"]["code"];
     assert_eq!((status, code), (503, &json!("backend_unreachable")));
-    comfyui.queue(&[], &[]);
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
-    line.hold(false);
-    completes(&mut subscriber).await;
+    proxy.hold(false);
+    subscriber.ends_as("completed").await;
 }
 
 /// Numbers that are none, and nesting that nobody can follow, in the graph of somebody else.
@@ -188,27 +176,26 @@ async fn an_odd_graph_hides_no_other_prompt() {
         format!("{}{}", "[".repeat(50_000), "]".repeat(50_000)),
     ] {
         let comfyui = ScriptedComfy::start().await;
-        let world = world(&comfyui, settings()).await;
-        let mut subscriber = job(&world, &comfyui).await;
+        let relay = connected_relay(&comfyui, settings()).await;
+        let mut subscriber = job(&relay, &comfyui).await;
         let graph =
             format!(r#"{{"1": {{"class_type": "Odd", "inputs": {{}}, "is_changed": [{odd}]}}}}"#);
         let queue = format!(
             r#"{{"queue_running": [[1, "odd", {graph}, {{}}, []]], "queue_pending": [[2, "p", {graph}, {{}}, []]]}}"#
         );
         comfyui.reply("GET /queue", Reply::Text(200, queue));
-        let asked = comfyui.calls("GET /queue");
-        comfyui.called("GET /queue", asked + 3).await;
+        comfyui.wait_for_more_calls("GET /queue", 3).await;
         let entry = format!(
             r#"{{"p": {{"prompt": [2, "p", {graph}, {{}}, []], "outputs": {{}},
                 "status": {{"status_str": "success", "messages": [["execution_success", {{}}]]}}}}}}"#
         );
-        comfyui.queue(&[], &[]);
+        comfyui.set_queue(&[], &[]);
         match odd == "NaN" {
             true => comfyui.reply("GET /history/p", Reply::Text(200, entry)),
             // What cannot be followed is not believed either: the end is told without it.
             false => comfyui.complete("p"),
         }
-        completes(&mut subscriber).await;
+        subscriber.ends_as("completed").await;
     }
 }
 
@@ -218,33 +205,32 @@ async fn a_strange_queue_loses_no_prompt() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.history_grace = Duration::ZERO;
-    let world = world(&comfyui, settings).await;
-    let mut subscriber = job(&world, &comfyui).await;
+    let relay = connected_relay(&comfyui, settings).await;
+    let mut subscriber = job(&relay, &comfyui).await;
     for strange in ["{}", "[]", "null", "7", r#"{"queue_running": null}"#] {
         comfyui.reply("GET /queue", Reply::Text(200, strange.to_owned()));
-        let asked = comfyui.calls("GET /queue");
-        comfyui.called("GET /queue", asked + 3).await;
-        let (_, view) = world.get("/api/anime/jobs/job").await;
+        comfyui.wait_for_more_calls("GET /queue", 3).await;
+        let (_, view) = relay.job("job").await;
         assert_eq!(view["status"], "processing", "{strange}: {view}");
     }
     comfyui.complete("p");
-    completes(&mut subscriber).await;
+    subscriber.ends_as("completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_of_fifty_megabytes_holds_up_nobody() {
     let comfyui = ScriptedComfy::start().await;
-    let world = world(&comfyui, settings()).await;
-    let mut subscriber = job(&world, &comfyui).await;
+    let relay = connected_relay(&comfyui, settings()).await;
+    let mut subscriber = job(&relay, &comfyui).await;
     let graph = json!({"1": {"class_type": "Load", "inputs": {"picture": "x".repeat(LONG_QUEUE)}}});
     let queue = json!({"queue_running": [[1, "p", {}, {}, []]], "queue_pending": [[2, "q", graph, {}, []]]});
     comfyui.answer("GET /queue", 200, &queue);
     let asked = comfyui.calls("GET /queue");
-    comfyui.called("GET /queue", asked + 1).await;
+    comfyui.wait_for_calls("GET /queue", asked + 1).await;
     let status =
         json!({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 2}}}});
     for step in 1..=200 {
-        comfyui.say(&status);
+        comfyui.send(&status);
         steps_to(&comfyui, &mut subscriber, step).await;
     }
     let looks = comfyui.calls("GET /queue") - asked;
@@ -252,10 +238,10 @@ async fn a_queue_of_fifty_megabytes_holds_up_nobody() {
         looks < 100,
         "the queue was read {looks} times for 200 events"
     );
-    comfyui.called("GET /queue", asked + 2).await;
-    comfyui.queue(&[], &[]);
+    comfyui.wait_for_calls("GET /queue", asked + 2).await;
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
-    completes(&mut subscriber).await;
+    subscriber.ends_as("completed").await;
 }
 
 /// The prompt is lost, and not the line: as long as the history cannot be read, nobody can tell.
@@ -264,35 +250,34 @@ async fn a_history_that_cannot_be_read_is_no_end() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.history_grace = Duration::ZERO;
-    let world = world(&comfyui, settings).await;
-    let mut subscriber = job(&world, &comfyui).await;
+    let relay = connected_relay(&comfyui, settings).await;
+    let mut subscriber = job(&relay, &comfyui).await;
     comfyui.answer("GET /history/p", 500, &Value::Null);
-    comfyui.queue(&[], &[]);
-    comfyui.called("GET /history/p", 5).await;
-    let (_, view) = world.get("/api/anime/jobs/job").await;
+    comfyui.set_queue(&[], &[]);
+    comfyui.wait_for_calls("GET /history/p", 5).await;
+    let (_, view) = relay.job("job").await;
     assert_eq!(view["status"], "processing", "{view}");
     comfyui.answer("GET /history/p", 200, &json!({}));
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "failed");
+    subscriber.ends_as("failed").await;
 }
 
 /// The answer to a submission is lost, and the server is away for a moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_whose_answer_is_lost_is_looked_for_until_the_server_answers() {
     let comfyui = ScriptedComfy::start().await;
-    let world = world(&comfyui, settings()).await;
-    comfyui.reply("POST /prompt", Reply::Broken);
-    comfyui.reply("GET /queue", Reply::Broken);
+    let relay = connected_relay(&comfyui, settings()).await;
+    comfyui.reply("POST /prompt", Reply::Disconnect);
+    comfyui.reply("GET /queue", Reply::Disconnect);
     let asked = comfyui.calls("GET /queue");
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     let body = json!({"job_id": "job", "workflow": graph});
     let back = async {
-        comfyui.called("GET /queue", asked + 2).await;
+        comfyui.wait_for_calls("GET /queue", asked + 2).await;
         let prompt = comfyui.posted()["prompt_id"].clone();
-        comfyui.queue(&[prompt.as_str().unwrap()], &[]);
+        comfyui.set_queue(&[prompt.as_str().unwrap()], &[]);
         prompt
     };
-    let (submitted, prompt) = tokio::join!(world.post("/api/anime/jobs", &body), back);
+    let (submitted, prompt) = tokio::join!(relay.post("/api/anime/jobs", &body), back);
     let (status, answer) = submitted;
     assert_eq!((status, &answer["prompt_id"]), (201, &prompt), "{answer}");
 }

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 
 use super::play::play;
 use crate::support::chaos_proxy::fault::Fault;
-use crate::support::test_relay::recording;
+use crate::support::recordings::recording;
 
 /// Short recordings of all kinds: prompts that complete, fail and are interrupted, of new servers and of
 /// old ones.

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::play::{Played, play_with, settings};
 use crate::support::chaos_proxy::fault::{Fault, Junk, WRONG_TYPES};
-use crate::support::test_relay::recording;
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+use crate::support::recordings::{TXT2IMG, recording};
 
 /// In the middle of the recording.
 const FRAME: usize = 20;

@@ -76,8 +76,7 @@ pub(crate) async fn play_with(
 
 async fn play_out(settings: Settings, recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
     let gate = ChaosProxy::before(recording.clone(), faults.clone()).await;
-    let world = TestRelay::without_comfyui(&gate.url(), settings).await;
-    world.relay.connected().await;
+    let relay = TestRelay::connected_to(&gate.url(), settings).await;
     let mut played = Played {
         wrong: Vec::new(),
         told: Told::default(),
@@ -87,11 +86,11 @@ async fn play_out(settings: Settings, recording: Arc<Recording>, faults: Vec<Fau
     let mut posted_at = f64::NEG_INFINITY;
     for (index, prompt) in recording.prompts().enumerate() {
         if prompt.t - posted_at > BURST_S {
-            hear_out(&world, &gate, &recording, &faults, &mut open, &mut played).await;
+            hear_out(&relay, &gate, &recording, &faults, &mut open, &mut played).await;
         }
         posted_at = prompt.t;
-        let subscriber = world.subscribe(&format!("/ws/job-{index}")).await;
-        match hand_in(&world, &gate, &recording, prompt, index).await {
+        let subscriber = relay.subscribe(&format!("job-{index}")).await;
+        match hand_in(&relay, &gate, &recording, prompt, index).await {
             Ok(Some(prompt_id)) => open.push(Open {
                 index,
                 prompt_id,
@@ -104,22 +103,26 @@ async fn play_out(settings: Settings, recording: Arc<Recording>, faults: Vec<Fau
             }
         }
     }
-    hear_out(&world, &gate, &recording, &faults, &mut open, &mut played).await;
+    hear_out(&relay, &gate, &recording, &faults, &mut open, &mut played).await;
     played.told = gate.told();
-    world.start_shutdown();
-    world.relay.shutdown().await;
+    relay.stop().await;
     played
 }
 
 async fn hear(mut subscriber: Subscriber) -> Subscriber {
-    assert_eq!(subscriber.hear_out().await, 1000, "{:?}", subscriber.states);
+    assert_eq!(
+        subscriber.close_code().await,
+        1000,
+        "{:?}",
+        subscriber.states
+    );
     subscriber
 }
 
 /// Hands a prompt in until it is taken: through the relay, or to ComfyUI by somebody else, and then
 /// registered. Tells its id; none where it is refused by right.
 async fn hand_in(
-    world: &TestRelay,
+    relay: &TestRelay,
     gate: &ChaosProxy,
     recording: &Recording,
     prompt: &Exchange,
@@ -139,7 +142,7 @@ async fn hand_in(
     let mut last = Value::Null;
     for _ in 0..ATTEMPTS {
         let taken = gate.taken().await;
-        let (status, told) = world.post("/api/anime/jobs", &request).await;
+        let (status, told) = relay.post("/api/anime/jobs", &request).await;
         if status == 201 {
             return Ok(Some(told["prompt_id"].as_str().unwrap().to_owned()));
         }
@@ -156,14 +159,14 @@ async fn hand_in(
         }
         last = told;
         // An answer that was spoilt is used up; a socket that was lost is waited for.
-        world.relay.connected().await;
+        relay.connected().await;
     }
     Err(format!("cannot be handed in: {last}"))
 }
 
 /// Hears all open jobs out, and judges each.
 async fn hear_out(
-    world: &TestRelay,
+    relay: &TestRelay,
     gate: &ChaosProxy,
     recording: &Recording,
     faults: &[Fault],
@@ -180,9 +183,7 @@ async fn hear_out(
                 continue;
             }
         };
-        let (_, view) = world
-            .get(&format!("/api/anime/jobs/job-{}", one.index))
-            .await;
+        let (_, view) = relay.job(&format!("job-{}", one.index)).await;
         let ends = subscriber
             .states
             .iter()

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::play::play;
 use crate::support::chaos_proxy::fault::Fault;
-use crate::support::test_relay::{names, recording};
+use crate::support::recordings::{names, recording};
 
 /// The seed of the first run; each run has the next one. `FAULT_SEED` sets another.
 const SEED: u64 = 2_026;

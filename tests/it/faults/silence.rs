@@ -5,10 +5,10 @@ use std::time::Duration;
 use comfy_relay::config::ComfyConfig;
 use serde_json::{Value, json};
 
-use super::frozen_line::TcpProxy;
 use super::play::settings;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::Subscriber;
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
 /// Longer than any test takes.
@@ -23,24 +23,22 @@ fn running(client_id: &Value) -> Value {
 }
 
 /// A prompt of ours, which runs.
-async fn submit(world: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
-    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "p"}));
+async fn submit(relay: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
+    comfyui.accept_prompts_as("p");
     // Ours is in the queue from the first look on.
-    comfyui.queue(&["p"], &[]);
+    comfyui.set_queue(&["p"], &[]);
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    let body = json!({"job_id": "job", "workflow": graph});
-    assert_eq!(world.post("/api/anime/jobs", &body).await.0, 201);
+    relay.submit_workflow("job", &graph).await;
     let queue = running(&comfyui.posted()["client_id"]);
     comfyui.answer("GET /queue", 200, &queue);
-    world.subscribe("/ws/job").await
+    relay.subscribe("job").await
 }
 
 async fn completes(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
-    comfyui.say(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
-    comfyui.queue(&[], &[]);
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    subscriber.ends_as("completed").await;
 }
 
 /// With the times that are set by default: the sum of them is the promise.
@@ -54,11 +52,10 @@ async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() 
         comfy: default,
         ..Settings::default()
     };
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    world.relay.connected().await;
-    let mut subscriber = submit(&world, &comfyui).await;
-    comfyui.called("GET /ws", 2).await;
-    world.relay.connected().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let mut subscriber = submit(&relay, &comfyui).await;
+    comfyui.wait_for_calls("GET /ws", 2).await;
+    relay.connected().await;
     completes(&comfyui, &mut subscriber).await;
 }
 
@@ -67,18 +64,17 @@ async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_is_half_open_is_found_by_pings() {
     let comfyui = ScriptedComfy::start().await;
-    let line = TcpProxy::to(comfyui.address()).await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
     let mut settings = settings();
     settings.comfy.ping_interval = Duration::from_millis(50);
     settings.comfy.pong_timeout = Duration::from_millis(500);
     settings.comfy.response_timeout = Duration::from_millis(500);
     settings.comfy.max_silence = AGES;
-    let world = TestRelay::without_comfyui(&line.url(), settings).await;
-    world.relay.connected().await;
-    let mut subscriber = submit(&world, &comfyui).await;
-    line.freeze();
-    comfyui.called("GET /ws", 2).await;
-    world.relay.connected().await;
+    let relay = TestRelay::connected_to(&proxy.url(), settings).await;
+    let mut subscriber = submit(&relay, &comfyui).await;
+    proxy.freeze();
+    comfyui.wait_for_calls("GET /ws", 2).await;
+    relay.connected().await;
     completes(&comfyui, &mut subscriber).await;
 }
 
@@ -92,13 +88,12 @@ async fn a_socket_that_answers_pings_is_kept() {
     settings.comfy.pong_timeout = Duration::from_secs(5);
     settings.comfy.max_silence = AGES;
     let patience = settings.comfy.pong_timeout;
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    world.relay.connected().await;
-    let mut subscriber = submit(&world, &comfyui).await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let mut subscriber = submit(&relay, &comfyui).await;
     // Heartbeats of the job tell that the time has passed.
     let long = patience.as_secs_f64() + 1.0;
     subscriber
-        .hear_until(|state| state["elapsed"].as_f64() > Some(long))
+        .receive_until(|state| state["elapsed"].as_f64() > Some(long))
         .await;
     assert_eq!(comfyui.calls("GET /ws"), 1);
     completes(&comfyui, &mut subscriber).await;

@@ -3,25 +3,26 @@
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
-use super::caller::{Caller, ME, Sound, is, recording, replay};
+use super::client::{CLIENT_ID, Event, ReplayClient, is_type, recording, replay};
 
 #[tokio::test]
 async fn a_recording_of_two_prompts_can_begin_again() {
     let recording = recording("0.8.0/05-cached-rerun");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, true).await;
-    let caller = Caller::of(&server);
-    let mut ear = caller.connect(Some(ME)).await;
+    let client = ReplayClient::of(&server);
+    let mut socket = client.connect(Some(CLIENT_ID)).await;
     let mut lengths = Vec::new();
     for round in 0..4 {
-        let id = caller.submit(&recording, round % 2, Some(ME)).await;
+        let id = client.submit(&recording, round % 2, Some(CLIENT_ID)).await;
         lengths.push(
-            ear.end_of(&id)
+            socket
+                .end_of(&id)
                 .await
                 .iter()
-                .filter(|sound| is(sound, "progress"))
+                .filter(|event| is_type(event, "progress"))
                 .count(),
         );
-        assert_eq!(caller.result(&id).await["prompt"][0], round);
+        assert_eq!(client.result(&id).await["prompt"][0], round);
     }
     assert!(lengths[0] > 0);
     assert_eq!(lengths, [lengths[0], 0, lengths[0], 0]);
@@ -34,31 +35,33 @@ async fn prompts_choose_their_recording_by_graph() {
         recording("0.8.0/24-error-oom"),
     );
     let server = replay(&[&plain, &failing], PlaybackSpeed::Fastest, true).await;
-    let caller = Caller::of(&server);
-    let mut ear = caller.connect(Some(ME)).await;
+    let client = ReplayClient::of(&server);
+    let mut socket = client.connect(Some(CLIENT_ID)).await;
     // Both are posted at once, and are played one after the other.
-    let failed = caller.submit(&failing, 0, Some(ME)).await;
-    let completed = caller.submit(&plain, 0, Some(ME)).await;
+    let failed = client.submit(&failing, 0, Some(CLIENT_ID)).await;
+    let completed = client.submit(&plain, 0, Some(CLIENT_ID)).await;
     assert!(
-        ear.end_of(&failed)
+        socket
+            .end_of(&failed)
             .await
             .iter()
-            .any(|sound| is(sound, "execution_error"))
+            .any(|event| is_type(event, "execution_error"))
     );
     assert!(
-        ear.end_of(&completed)
+        socket
+            .end_of(&completed)
             .await
             .iter()
-            .any(|sound| is(sound, "execution_success"))
+            .any(|event| is_type(event, "execution_success"))
     );
     // An unknown graph gets the next in turn.
-    let (_, answer) = caller
+    let (_, answer) = client
         .post(
             "/prompt",
-            &json!({"prompt": {"1": {"class_type": "New"}}, "client_id": ME}),
+            &json!({"prompt": {"1": {"class_type": "New"}}, "client_id": CLIENT_ID}),
         )
         .await;
-    ear.end_of(answer["prompt_id"].as_str().unwrap()).await;
+    socket.end_of(answer["prompt_id"].as_str().unwrap()).await;
 }
 
 #[tokio::test]
@@ -68,25 +71,26 @@ async fn what_nobody_posts_any_more_is_left_out() {
         recording("0.8.0/24-error-oom"),
     );
     let server = replay(&[&cached, &plain], PlaybackSpeed::Real(5.0), true).await;
-    let caller = Caller::of(&server);
-    let mut ear = caller.connect(Some(ME)).await;
-    let first = caller.submit(&cached, 0, Some(ME)).await;
-    ear.until("its start", |sound| is(sound, "execution_start"))
+    let client = ReplayClient::of(&server);
+    let mut socket = client.connect(Some(CLIENT_ID)).await;
+    let first = client.submit(&cached, 0, Some(CLIENT_ID)).await;
+    socket
+        .until("its start", |event| is_type(event, "execution_start"))
         .await;
     // The second prompt of that recording never comes; the first is played to its end all the same.
-    let other = caller.submit(&plain, 0, Some(ME)).await;
+    let other = client.submit(&plain, 0, Some(CLIENT_ID)).await;
     assert_eq!(
-        caller.get("/queue").await["queue_pending"][0][1],
+        client.get("/queue").await["queue_pending"][0][1],
         other.as_str()
     );
-    ear.end_of(&first).await;
-    let heard = ear.end_of(&other).await;
-    let mine = |sound: &&Sound| !is(sound, "status") && matches!(sound, Sound::Text(_));
+    socket.end_of(&first).await;
+    let received = socket.end_of(&other).await;
+    let mine = |event: &&Event| !is_type(event, "status") && matches!(event, Event::Text(_));
     assert!(
-        heard
+        received
             .iter()
             .filter(mine)
-            .all(|sound| sound.event()["data"]["prompt_id"] == other.as_str())
+            .all(|event| event.json()["data"]["prompt_id"] == other.as_str())
     );
-    assert_eq!(caller.result(&other).await["status"]["status_str"], "error");
+    assert_eq!(client.result(&other).await["status"]["status_str"], "error");
 }

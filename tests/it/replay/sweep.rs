@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, timeout};
 
-use super::caller::{Caller, Ear, FIXTURES, POLL, Sound, history_path, recording, replay};
+use super::client::{
+    Event, FIXTURES, POLL, ReplayClient, ReplaySocket, history_path, recording, replay,
+};
 
 /// Silence while our prompt runs: time to connect anew.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -67,14 +69,14 @@ async fn every_recording_plays_to_its_end() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// The end of a caller's prompt: its history, or that there is none.
+/// The end of a client's prompt: its history, or that there is none.
 type End = Option<Value>;
 
 struct Driver {
-    caller: Caller,
-    client: String,
-    ear: Option<Ear>,
-    heard: Vec<Sound>,
+    client: ReplayClient,
+    client_id: String,
+    socket: Option<ReplaySocket>,
+    received: Vec<Event>,
     last: Instant,
     /// The last event but `status` was one that announces an end.
     announced: bool,
@@ -84,14 +86,14 @@ struct Driver {
 /// Plays a recording to its end, and tells what was wrong.
 async fn drive(recording: Arc<Recording>) -> Vec<String> {
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
-    let caller = Caller::of(&server);
-    let client = "my-own-client".to_owned();
-    let ear = caller.connect(Some(&client)).await;
+    let client = ReplayClient::of(&server);
+    let client_id = "my-own-client".to_owned();
+    let socket = client.connect(Some(&client_id)).await;
     let mut driver = Driver {
-        caller,
         client,
-        ear: Some(ear),
-        heard: Vec::new(),
+        client_id,
+        socket: Some(socket),
+        received: Vec::new(),
         last: Instant::now(),
         announced: false,
         reconnects: 0,
@@ -110,9 +112,9 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
             .await;
         let mut body = post.request_body.clone();
         if body["client_id"] == recording.meta.client_id.as_str() {
-            body["client_id"] = json!(driver.client);
+            body["client_id"] = json!(driver.client_id);
         }
-        let (status, answer) = driver.caller.post("/prompt", &body).await;
+        let (status, answer) = driver.client.post("/prompt", &body).await;
         if Some(status) != post.status {
             faults.push(format!("#{k} was answered {status}, not {:?}", post.status));
         }
@@ -133,21 +135,21 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
         }
     }
     if driver.reconnects == 0
-        && let Some(expected) = heard_alone(&recording, &driver.client, &ids)
+        && let Some(expected) = expected_events(&recording, &driver.client_id, &ids)
     {
         driver.listen(expected.len()).await;
-        let heard: Vec<&Sound> = driver
-            .heard
+        let received: Vec<&Event> = driver
+            .received
             .iter()
-            .filter(|sound| sound.event()["data"].get("sid").is_none())
+            .filter(|event| event.json()["data"].get("sid").is_none())
             .collect();
-        for (index, sound) in expected.iter().enumerate() {
-            if heard.get(index) != Some(&sound) {
+        for (index, event) in expected.iter().enumerate() {
+            if received.get(index) != Some(&event) {
                 faults.push(format!(
-                    "heard {} frames of {}; frame {index} is {:?}, not {sound:?}",
-                    heard.len(),
+                    "received {} frames of {}; frame {index} is {:?}, not {event:?}",
+                    received.len(),
                     expected.len(),
-                    heard.get(index)
+                    received.get(index)
                 ));
                 break;
             }
@@ -180,12 +182,12 @@ fn had_left(recording: &Recording, prompt: &Exchange, t: f64) -> bool {
         .is_some_and(|poll| !lists(poll, "queue_running") && !lists(poll, "queue_pending"))
 }
 
-/// What the one and only socket of a recording heard after its greeting, with our ids.
-fn heard_alone(
+/// What the one and only socket of a recording received after its greeting, with our ids.
+fn expected_events(
     recording: &Recording,
-    client: &str,
+    client_id: &str,
     ids: &HashMap<usize, String>,
-) -> Option<Vec<Sound>> {
+) -> Option<Vec<Event>> {
     if recording.frames.iter().any(|frame| frame.socket != "main") {
         return None;
     }
@@ -197,9 +199,9 @@ fn heard_alone(
             (recorded.trim_matches('"').to_owned(), id)
         })
         .collect();
-    let client = client.to_owned();
-    ids.push((recording.meta.client_id.clone(), &client));
-    let sounds = recording
+    let client_id = client_id.to_owned();
+    ids.push((recording.meta.client_id.clone(), &client_id));
+    let events = recording
         .frames
         .iter()
         .filter_map(|frame| match &frame.kind {
@@ -210,9 +212,9 @@ fn heard_alone(
                 let text = ids
                     .iter()
                     .fold(text.clone(), |text, (from, to)| text.replace(from, to));
-                Some(Sound::Text(text))
+                Some(Event::Text(text))
             }
-            FrameKind::Binary(bytes) if bytes[3] != 4 => Some(Sound::Binary(bytes.to_vec())),
+            FrameKind::Binary(bytes) if bytes[3] != 4 => Some(Event::Binary(bytes.to_vec())),
             FrameKind::Binary(bytes) => {
                 let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
                 let json = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
@@ -223,11 +225,11 @@ fn heard_alone(
                 out.extend((json.len() as u32).to_be_bytes());
                 out.extend(json.as_bytes());
                 out.extend(&bytes[8 + length..]);
-                Some(Sound::Binary(out))
+                Some(Event::Binary(out))
             }
             _ => None,
         });
-    Some(sounds.collect())
+    Some(events.collect())
 }
 
 fn agrees(outcome: RecordedOutcome, end: &End, version: &str) -> bool {
@@ -266,22 +268,22 @@ impl Driver {
     ) {
         let mut tick = interval(POLL);
         while open.iter().any(|(k, ..)| wanted(*k)) {
-            if let Some(ear) = &mut self.ear {
+            if let Some(socket) = &mut self.socket {
                 tokio::select! {
                     biased;
-                    sound = ear.next() => {
-                        self.take(sound);
+                    event = socket.next() => {
+                        self.take(event);
                         continue;
                     }
                     _ = tick.tick() => {}
                 }
             } else {
                 tick.tick().await;
-                self.ear = self.caller.try_connect(Some(&self.client)).await;
+                self.socket = self.client.try_connect(Some(&self.client_id)).await;
                 self.last = Instant::now();
             }
             let silent = self.last.elapsed() > SILENCE;
-            let Some(queue) = self.caller.try_get("/queue").await else {
+            let Some(queue) = self.client.try_get("/queue").await else {
                 continue;
             };
             let running = queue["queue_running"].as_array().unwrap();
@@ -299,7 +301,7 @@ impl Driver {
                 if listed(&id) > twins {
                     // As the recorded client did: read at the announced end, which is often too early.
                     if self.announced
-                        && let Some(history) = self.caller.try_get(&history_path(&id)).await
+                        && let Some(history) = self.client.try_get(&history_path(&id)).await
                         && history[&id]["prompt"][0] == number
                     {
                         ends.insert(k, Some(history[&id].clone()));
@@ -308,7 +310,7 @@ impl Driver {
                     still.push((k, id, number));
                     continue;
                 }
-                match self.caller.try_get(&history_path(&id)).await {
+                match self.client.try_get(&history_path(&id)).await {
                     Some(history) => {
                         ends.insert(k, history.get(&id).cloned());
                     }
@@ -324,44 +326,48 @@ impl Driver {
 
     /// The socket is silent while our prompt runs. One last chance, for the machine may be slow; then a new one.
     async fn reconnect(&mut self) {
-        let Some(ear) = &mut self.ear else { return };
-        if let Ok(sound) = timeout(SILENCE, ear.next()).await {
-            self.take(sound);
-        } else if let Some(ear) = self.ear.take() {
-            ear.close().await;
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        if let Ok(event) = timeout(SILENCE, socket.next()).await {
+            self.take(event);
+        } else if let Some(socket) = self.socket.take() {
+            socket.close().await;
             self.reconnects += 1;
         }
     }
 
     async fn listen(&mut self, count: usize) {
         let end = Instant::now() + Duration::from_secs(3);
-        let told = |heard: &[Sound]| {
-            heard
+        let told = |received: &[Event]| {
+            received
                 .iter()
-                .filter(|sound| sound.event()["data"].get("sid").is_none())
+                .filter(|event| event.json()["data"].get("sid").is_none())
                 .count()
         };
-        while told(&self.heard) < count {
-            let Some(ear) = &mut self.ear else { return };
-            let Ok(sound) = tokio::time::timeout_at(end, ear.next()).await else {
+        while told(&self.received) < count {
+            let Some(socket) = &mut self.socket else {
                 return;
             };
-            self.take(sound);
+            let Ok(event) = tokio::time::timeout_at(end, socket.next()).await else {
+                return;
+            };
+            self.take(event);
         }
     }
 
-    fn take(&mut self, sound: Sound) {
+    fn take(&mut self, event: Event) {
         self.last = Instant::now();
-        match sound.event()["type"].as_str() {
+        match event.json()["type"].as_str() {
             Some("execution_success" | "execution_error" | "execution_interrupted") => {
                 self.announced = true
             }
             Some("status") => {}
             _ => self.announced = false,
         }
-        match sound {
-            Sound::Closed(_) | Sound::Lost => self.ear = None,
-            sound => self.heard.push(sound),
+        match event {
+            Event::Closed(_) | Event::Lost => self.socket = None,
+            event => self.received.push(event),
         }
     }
 }

@@ -3,8 +3,9 @@
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
-use super::lifecycle::{TXT2IMG, comfyui, graph, relay_at, report, stop, submit};
+use super::lifecycle::{comfyui, relay_at};
 use crate::support::database::{TestDatabase, on_both};
+use crate::support::recordings::{TXT2IMG, workflow};
 
 on_both!(a_row_becomes_the_job_that_is_registered_under_its_id);
 
@@ -23,7 +24,7 @@ async fn a_row_becomes_the_job_that_is_registered_under_its_id(db: TestDatabase)
         true => include_str!("pipeline_jobs.sql"),
         false => include_str!("pipeline_jobs_sqlite.sql"),
     };
-    db.run(fixture).await;
+    db.execute(fixture).await;
     whole_life(&db, "1").await;
     // That is not the number 2, and not the row.
     let sql = "SELECT job_key AS v FROM jobs WHERE id = 2";
@@ -39,14 +40,14 @@ async fn a_row_becomes_the_job_that_is_registered_under_its_id(db: TestDatabase)
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_may_be_uuids() {
     let db = TestDatabase::postgres().await;
-    db.run(include_str!("pipeline_jobs_uuid.sql")).await;
+    db.execute(include_str!("pipeline_jobs_uuid.sql")).await;
     whole_life(&db, "6f9619ff-8b86-4d01-b42d-00cf4fc964f1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_may_be_texts() {
     let db = TestDatabase::postgres().await;
-    db.run(include_str!("pipeline_jobs_text.sql")).await;
+    db.execute(include_str!("pipeline_jobs_text.sql")).await;
     whole_life(&db, "scene-1").await;
     assert_eq!(
         db.value("SELECT id AS v FROM jobs WHERE job_key = 'other'")
@@ -58,33 +59,30 @@ async fn ids_may_be_texts() {
 /// The life of a job that takes over the first row, of others beside it, and of the table after it.
 async fn whole_life(db: &TestDatabase, job: &str) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
     hold_theirs(db).await;
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");
-    let (_, empty) = world.get("/api/anime/jobs").await;
+    let (_, empty) = relay.get("/api/anime/jobs").await;
     assert_eq!(
         empty["jobs"],
         json!([]),
         "rows that are no jobs of ours are not listed"
     );
     for job in [job, "other"] {
-        let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
-        submit(&world, job, TXT2IMG).await;
-        assert_eq!(subscriber.hear_out().await, 1000);
+        let mut subscriber = relay.subscribe(job).await;
+        relay.submit(job, TXT2IMG).await;
+        assert_eq!(subscriber.close_code().await, 1000);
     }
-    report(
-        &world,
-        "02",
-        json!({"progress": 100, "status": "completed"}),
-    )
-    .await;
+    relay
+        .report("02", &json!({"progress": 100, "status": "completed"}))
+        .await;
     let long = "x".repeat(700);
     let done = json!({"progress": 100, "status": "completed", "output_path": long});
-    report(&world, "long", done).await;
-    let (_, page) = world.get("/api/anime/jobs?limit=3").await;
+    relay.report("long", &done).await;
+    let (_, page) = relay.get("/api/anime/jobs?limit=3").await;
     let (_, rest) = {
         let cursor = page["next_cursor"].as_str().unwrap();
-        world.get(&format!("/api/anime/jobs?cursor={cursor}")).await
+        relay.get(&format!("/api/anime/jobs?cursor={cursor}")).await
     };
     let listed: Vec<&str> = [&page, &rest]
         .iter()
@@ -96,7 +94,7 @@ async fn whole_life(db: &TestDatabase, job: &str) {
         ["long", "02", "other", job],
         "the adopted row is the oldest"
     );
-    stop(world).await;
+    relay.stop().await;
 
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "6");
     hold_theirs(db).await;
@@ -125,21 +123,21 @@ async fn whole_life(db: &TestDatabase, job: &str) {
 
     // A second start finds everything in place; a row without metadata and without a moment becomes a
     // job as well.
-    let world = relay_at(&comfyui.url(), db.config()).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
     let crow = db
         .value("SELECT id AS v FROM jobs WHERE prompt = 'a crow'")
         .await;
-    let work = json!({"job_id": crow, "workflow": graph(TXT2IMG).await});
-    assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
+    let work = json!({"job_id": crow, "workflow": workflow(TXT2IMG).await});
+    assert_eq!(relay.post("/api/anime/jobs", &work).await.0, 201);
     let sql = format!(
         "SELECT metadata->>'progress' AS v FROM jobs WHERE job_key = '{crow}' AND status = 'completed'"
     );
-    db.becomes(&sql, "100").await;
-    let (_, page) = world.get("/api/anime/jobs?limit=1").await;
+    db.wait_for(&sql, "100").await;
+    let (_, page) = relay.get("/api/anime/jobs?limit=1").await;
     assert_eq!(
         page["jobs"][0]["job_id"], crow,
         "it is as old as its registration"
     );
-    stop(world).await;
+    relay.stop().await;
     hold_theirs(db).await;
 }

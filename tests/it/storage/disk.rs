@@ -7,9 +7,11 @@ use comfy_relay::config::Database;
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
-use super::lifecycle::{TXT2IMG, comfyui, graph};
-use super::program::Program;
-use crate::support::database::{TestDatabase, until};
+use super::lifecycle::comfyui;
+use crate::support::database::TestDatabase;
+use crate::support::program::Program;
+use crate::support::recordings::{TXT2IMG, workflow};
+use crate::support::wait::wait_until;
 
 /// No file of the program may grow, or be written to at all: what a full disk looks like to it.
 #[tokio::test(flavor = "multi_thread")]
@@ -72,14 +74,14 @@ impl Drop for Disk {
 
 async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let relay = Program::start(&db.url(), &comfyui.url());
-    until("the relay serves", async || relay.is("healthy").await).await;
+    let relay = Program::with_database(&db.url(), &comfyui.url()).await;
+    wait_until("the relay serves", async || relay.is("healthy").await).await;
     let submit = async |job: &str| {
-        let work = json!({"job_id": job, "workflow": graph(TXT2IMG).await});
+        let work = json!({"job_id": job, "workflow": workflow(TXT2IMG).await});
         let (status, answer) = relay.post("/api/anime/jobs", &work).await.unwrap();
         assert_eq!(status, 201, "{answer}");
         let path = format!("/api/anime/jobs/{job}");
-        until("the job ends", async || {
+        wait_until("the job ends", async || {
             let (_, view) = relay.get(&path).await.unwrap();
             view["status"] == "completed"
         })
@@ -87,15 +89,15 @@ async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
     };
     submit("before").await;
     let written = "SELECT count(*) AS v FROM jobs WHERE status = 'completed'";
-    db.becomes(written, "1").await;
+    db.wait_for(written, "1").await;
     fill(relay.id());
     for job in ["a", "b", "c"] {
         submit(job).await;
     }
-    until("the full disk is seen", async || relay.is("degraded").await).await;
+    wait_until("the full disk is seen", async || relay.is("degraded").await).await;
     free(relay.id());
-    db.becomes(written, "4").await;
-    until("the relay is well again", async || {
+    db.wait_for(written, "4").await;
+    wait_until("the relay is well again", async || {
         relay.is("healthy").await
     })
     .await;

@@ -9,13 +9,14 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use url::Url;
 
-use super::lifecycle::{TXT2IMG, comfyui, relay_at, report, stop, submit};
-use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite, until};
+use super::lifecycle::{comfyui, relay_at};
+use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite};
 use crate::support::postgres::{self, Cluster};
+use crate::support::recordings::TXT2IMG;
 use crate::support::tcp_proxy::TcpProxy;
-use crate::support::test_relay::{TestRelay, answer};
+use crate::support::test_relay::{TestRelay, response};
+use crate::support::wait::wait_until;
 
 on_both!(
     a_row_that_somebody_deletes_comes_back,
@@ -31,8 +32,8 @@ fn far(state: &Value) -> bool {
 }
 
 /// What the relay says of its database: the whole, the database, and how many jobs wait to be written.
-async fn health(world: &TestRelay) -> (Value, Value, u64) {
-    let (status, health) = world.get("/api/anime/health").await;
+async fn health(relay: &TestRelay) -> (Value, Value, u64) {
+    let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!(status, 200);
     let database = &health["components"]["database"];
     let pending = database["pending"].as_u64().unwrap();
@@ -43,12 +44,12 @@ async fn health(world: &TestRelay) -> (Value, Value, u64) {
     )
 }
 
-async fn is_healthy(world: &TestRelay) -> bool {
-    health(world).await == (json!("healthy"), json!("connected"), 0)
+async fn is_healthy(relay: &TestRelay) -> bool {
+    health(relay).await == (json!("healthy"), json!("connected"), 0)
 }
 
-async fn is_degraded(world: &TestRelay) -> bool {
-    let (whole, database, _) = health(world).await;
+async fn is_degraded(relay: &TestRelay) -> bool {
+    let (whole, database, _) = health(relay).await;
     whole == "degraded" && database == "unreachable"
 }
 
@@ -61,44 +62,43 @@ async fn outage(
     come: impl AsyncFnOnce(),
 ) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
-    let world = relay_at(&comfyui.url(), store).await;
-    until("the database is there", async || is_healthy(&world).await).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    subscriber.hear_until(far).await;
+    let relay = relay_at(&comfyui.url(), store).await;
+    wait_until("the database is there", async || is_healthy(&relay).await).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    subscriber.receive_until(far).await;
     go().await;
-    until("the outage is seen", async || is_degraded(&world).await).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    wait_until("the outage is seen", async || is_degraded(&relay).await).await;
+    subscriber.ends_as("completed").await;
     for percent in 1..40 {
         // Its first state is acknowledged only after a while; later ones do not wait.
-        report(
-            &world,
-            "render",
-            json!({"progress": percent, "status": "processing"}),
-        )
-        .await;
+        relay
+            .report(
+                "render",
+                &json!({"progress": percent, "status": "processing"}),
+            )
+            .await;
     }
-    let (status, list) = world.get("/api/anime/jobs").await;
+    let (status, list) = relay.get("/api/anime/jobs").await;
     assert_eq!(
         (status, &list["error"]["code"]),
         (503, &json!("database_unreachable"))
     );
-    let (status, view) = world.get("/api/anime/jobs/job").await;
+    let (status, view) = relay.job("job").await;
     assert_eq!((status, &view["status"]), (200, &json!("completed")));
     assert_eq!(
-        health(&world).await.2,
+        health(&relay).await.2,
         2,
         "one state of each job is kept, the newest"
     );
     come().await;
-    db.becomes(JOB, "completed").await;
+    db.wait_for(JOB, "completed").await;
     let sql = "SELECT metadata->>'progress' AS v FROM jobs WHERE job_key = 'render'";
-    db.becomes(sql, "39").await;
-    until("the database is back", async || is_healthy(&world).await).await;
+    db.wait_for(sql, "39").await;
+    wait_until("the database is back", async || is_healthy(&relay).await).await;
     let runs = "SELECT count(*) > 3 AS v FROM node_runs WHERE job_key = 'job'";
     assert_eq!(db.value(runs).await, "true");
-    stop(world).await;
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,26 +121,25 @@ async fn postgresql_is_stopped_and_started_mid_job() {
 }
 
 /// A line to a database of the shared server.
-pub(crate) async fn line_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
-    let line = TcpProxy::cut_from(postgres::shared().await.address()).await;
+pub(crate) async fn proxy_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
+    let proxy = TcpProxy::start(postgres::shared().await.address()).await;
+    proxy.cut();
     let Database::Postgres(mut url) = db.database.clone() else {
         unreachable!("there is no line to a file");
     };
-    let near = Url::parse(&line.url()).unwrap();
-    url.set_port(near.port()).unwrap();
+    url.set_port(Some(proxy.port())).unwrap();
     let store = StoreConfig {
         database: Database::Postgres(url),
         ..db.config()
     };
-    (line, store)
+    (proxy, store)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_to_postgresql_is_cut_mid_job() {
     let db = TestDatabase::postgres().await;
-    let (line, store) = line_to(&db).await;
-    line.mend();
-    outage(&db, store, async || line.cut(), async || line.mend()).await;
+    let (proxy, store) = proxy_to(&db).await;
+    outage(&db, store, async || proxy.cut(), async || proxy.restore()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,13 +154,13 @@ async fn others_have_all_connections_mid_job() {
     // Each connection that the relay loses is another's at once.
     let go = async || {
         let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT 3");
-        cluster.run(&limit).await;
-        until("all connections are taken", async || {
+        cluster.execute(&limit).await;
+        wait_until("all connections are taken", async || {
             let end = format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE datname = '{name}' AND application_name = 'comfy-relay'"
             );
-            cluster.run(&end).await;
+            cluster.execute(&end).await;
             let mut held = held.lock().await;
             held.extend(AsyncPgConnection::establish(url.as_str()).await.ok());
             held.len() == 3
@@ -171,7 +170,7 @@ async fn others_have_all_connections_mid_job() {
     let come = async || {
         // The relay may take as many as there are, and we want to look as well.
         let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT -1");
-        cluster.run(&limit).await;
+        cluster.execute(&limit).await;
         held.lock().await.clear();
     };
     outage(&db, db.config(), go, come).await;
@@ -180,29 +179,26 @@ async fn others_have_all_connections_mid_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_comes_later_is_used() {
     let db = TestDatabase::postgres().await;
-    let (line, store) = line_to(&db).await;
-    line.mend();
+    let (proxy, store) = proxy_to(&db).await;
+    proxy.restore();
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), store.clone()).await;
-    report(
-        &world,
-        "render",
-        json!({"progress": 40, "status": "processing"}),
-    )
-    .await;
-    stop(world).await;
+    let relay = relay_at(&comfyui.url(), store.clone()).await;
+    relay
+        .report("render", &json!({"progress": 40, "status": "processing"}))
+        .await;
+    relay.stop().await;
     let client_id = db.value("SELECT client_id AS v FROM backends").await;
 
-    line.cut();
-    let world = relay_at(&comfyui.url(), store).await;
-    assert!(is_degraded(&world).await);
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    let mut early = world.subscribe("/ws/render").await;
-    line.mend();
-    db.becomes(JOB, "completed").await;
-    let state = early.hear_until(|state| state["type"] == "progress").await;
+    proxy.cut();
+    let relay = relay_at(&comfyui.url(), store).await;
+    assert!(is_degraded(&relay).await);
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    assert_eq!(subscriber.close_code().await, 1000);
+    let mut early = relay.subscribe("render").await;
+    proxy.restore();
+    db.wait_for(JOB, "completed").await;
+    let state = early.receive_type("progress").await;
     assert_eq!(
         state["progress"], 40,
         "a job from before the start is taken up"
@@ -211,34 +207,34 @@ async fn a_database_that_comes_later_is_used() {
         db.value("SELECT client_id AS v FROM backends").await,
         client_id
     );
-    until("the database is back", async || is_healthy(&world).await).await;
-    stop(world).await;
+    wait_until("the database is back", async || is_healthy(&relay).await).await;
+    relay.stop().await;
 }
 
 /// Nothing is there at the first start either: who we are is kept once the database comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_without_a_database_is_made_good() {
     let db = TestDatabase::postgres().await;
-    let (line, store) = line_to(&db).await;
+    let (proxy, store) = proxy_to(&db).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), store).await;
-    submit(&world, "job", TXT2IMG).await;
-    line.mend();
-    until("the database is there", async || is_healthy(&world).await).await;
-    db.becomes(JOB, "completed").await;
-    db.becomes("SELECT count(*) AS v FROM backends", "1").await;
-    stop(world).await;
+    let relay = relay_at(&comfyui.url(), store).await;
+    relay.submit("job", TXT2IMG).await;
+    proxy.restore();
+    wait_until("the database is there", async || is_healthy(&relay).await).await;
+    db.wait_for(JOB, "completed").await;
+    db.wait_for("SELECT count(*) AS v FROM backends", "1").await;
+    relay.stop().await;
 }
 
 async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    subscriber.hear_until(far).await;
-    db.run("DELETE FROM jobs").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    stop(world).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    subscriber.receive_until(far).await;
+    db.execute("DELETE FROM jobs").await;
+    assert_eq!(subscriber.close_code().await, 1000);
+    relay.stop().await;
     assert_eq!(db.values(JOB).await, [Some("completed".to_owned())]);
     let sql = "SELECT metadata->>'progress' AS v FROM jobs";
     assert_eq!(db.value(sql).await, "100");
@@ -246,25 +242,25 @@ async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
 
 async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    until("the database is there", async || is_healthy(&world).await).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    wait_until("the database is there", async || is_healthy(&relay).await).await;
     let lock = Lock::take(&db).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    assert_eq!(subscriber.close_code().await, 1000);
     // More readers than there are connections: they wait for each other, and the relay for none.
-    let list = || answer(world.request(Method::GET, "/api/anime/jobs"));
+    let list = || response(relay.request(Method::GET, "/api/anime/jobs"));
     let readers: Vec<_> = (0..8).map(|_| tokio::spawn(list())).collect();
-    let asked = timeout(Duration::from_secs(1), world.get("/api/anime/health"));
+    let asked = timeout(Duration::from_secs(1), relay.get("/api/anime/health"));
     assert_eq!(asked.await.unwrap().0, 200);
     lock.release().await;
     for reader in readers {
         let (status, _) = reader.await.unwrap();
         assert!([200, 503].contains(&status), "{status}");
     }
-    db.becomes(JOB, "completed").await;
-    until("the database is back", async || is_healthy(&world).await).await;
-    stop(world).await;
+    db.wait_for(JOB, "completed").await;
+    wait_until("the database is back", async || is_healthy(&relay).await).await;
+    relay.stop().await;
 }
 
 /// Somebody who works in the table and lets nobody else.
@@ -318,7 +314,7 @@ async fn relays_that_start_at_once(db: &TestDatabase) {
 }
 
 async fn relays_that_start_at_once_adopt_once(db: TestDatabase) {
-    db.run(match db.is_postgres() {
+    db.execute(match db.is_postgres() {
         true => include_str!("pipeline_jobs.sql"),
         false => include_str!("pipeline_jobs_sqlite.sql"),
     })
@@ -334,24 +330,28 @@ async fn a_job_that_is_refused_holds_up_no_other() {
     store.migrate().await.unwrap();
     // A pipeline that does not know one of our words.
     let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
-    db.run(check).await;
+    db.execute(check).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    report(&world, "bad", json!({"progress": 5, "status": "cancelled"})).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    relay
+        .report("bad", &json!({"progress": 5, "status": "cancelled"}))
+        .await;
     for job in ["a", "b", "c"] {
-        report(&world, job, json!({"progress": 5, "status": "completed"})).await;
+        relay
+            .report(job, &json!({"progress": 5, "status": "completed"}))
+            .await;
     }
-    db.becomes(
+    db.wait_for(
         "SELECT count(*) AS v FROM jobs WHERE status = 'completed'",
         "3",
     )
     .await;
-    until("it is told", async || {
-        health(&world).await == (json!("degraded"), json!("unreachable"), 1)
+    wait_until("it is told", async || {
+        health(&relay).await == (json!("degraded"), json!("unreachable"), 1)
     })
     .await;
-    db.run("ALTER TABLE jobs DROP CONSTRAINT theirs").await;
-    stop(world).await;
+    db.execute("ALTER TABLE jobs DROP CONSTRAINT theirs").await;
+    relay.stop().await;
     let bad = "SELECT status AS v FROM jobs WHERE job_key = 'bad'";
     assert_eq!(db.value(bad).await, "cancelled", "it is tried to the last");
 }

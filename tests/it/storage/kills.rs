@@ -9,9 +9,11 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::lifecycle::{ERROR, TXT2IMG, comfyui, graph};
-use super::program::Program;
-use crate::support::database::{TestDatabase, on_both, until};
+use super::lifecycle::comfyui;
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::program::Program;
+use crate::support::recordings::{ERROR, TXT2IMG, workflow};
+use crate::support::wait::wait_until;
 
 on_both!(every_job_has_its_true_end_once_however_often_the_relay_dies);
 
@@ -35,7 +37,7 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
             _ => (TXT2IMG, "completed"),
         };
         let job = format!("job-{number}");
-        let work = json!({"job_id": job, "workflow": graph(name).await});
+        let work = json!({"job_id": job, "workflow": workflow(name).await});
         orders.push(Order { job, work, end });
     }
     let seed: u64 = 20_261_123;
@@ -44,8 +46,8 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
     let begun = Instant::now();
     let (mut taken, mut again) = (0, 0);
     for life in 1..=KILLS {
-        let relay = Program::start(&db.url(), &comfyui.url());
-        until("the relay serves", async || {
+        let relay = Program::with_database(&db.url(), &comfyui.url()).await;
+        wait_until("the relay serves", async || {
             relay.get("/api/anime/health").await.is_some()
         })
         .await;
@@ -63,17 +65,17 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
                 std::future::pending::<()>().await;
             } => {}
         }
-        relay.kill();
+        relay.kill().await;
     }
     let at_the_last_kill = taken;
-    let relay = Program::start(&db.url(), &comfyui.url());
+    let relay = Program::with_database(&db.url(), &comfyui.url()).await;
     for order in &orders[taken..] {
         again += usize::from(hand_in(&relay, order).await);
     }
     let ended =
         "SELECT count(*) AS v FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')";
-    db.becomes(ended, &JOBS.to_string()).await;
-    relay.kill();
+    db.wait_for(ended, &JOBS.to_string()).await;
+    relay.kill().await;
 
     let rows = db
         .values("SELECT job_key || ' ' || status AS v FROM jobs")

@@ -7,11 +7,13 @@ use comfy_relay::job::JobId;
 use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::{Value, json};
 
-use super::faults::line_to;
-use super::lifecycle::{TXT2IMG, comfyui, report, settings, stop, submit};
-use crate::support::database::{TestDatabase, on_both, until};
+use super::faults::proxy_to;
+use super::lifecycle::{comfyui, settings};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
 
 on_both!(
     costs_are_known_after_a_restart,
@@ -26,19 +28,17 @@ const OF_2023: [&str; 2] = ["2023-08-14/01-txt2img-basic", "2023-12-30/01-txt2im
 async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
     settings.relay.heartbeat = Duration::from_millis(50);
-    let world = TestRelay::without_comfyui(comfyui, settings).await;
-    world.relay.connected().await;
-    world
+
+    TestRelay::connected_to(comfyui, settings).await
 }
 
 /// Runs a workflow to its end, and gives back the first state in which it was at work.
-async fn run(world: &TestRelay, job: &str, name: &str) -> Value {
-    let mut subscriber = world.subscribe(&format!("/ws/{job}")).await;
-    submit(world, job, name).await;
+async fn run(relay: &TestRelay, job: &str, name: &str) -> Value {
+    let mut subscriber = relay.subscribe(job).await;
+    relay.submit(job, name).await;
     let works = |state: &Value| state["status"] == "processing";
-    let first = subscriber.hear_until(works).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    let first = subscriber.receive_until(works).await;
+    subscriber.ends_as("completed").await;
     first
 }
 
@@ -62,17 +62,17 @@ fn is_unknown(state: &Value) -> bool {
 
 async fn costs_are_known_after_a_restart(db: TestDatabase) {
     let comfyui = comfyui(&[MANY, TXT2IMG], PlaybackSpeed::Real(4.0)).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    run(&world, "many-1", MANY).await;
-    stop(world).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    run(&relay, "many-1", MANY).await;
+    relay.stop().await;
     forget(&comfyui).await;
 
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let state = run(&world, "many-2", MANY).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let state = run(&relay, "many-2", MANY).await;
     assert!(is_told(&state), "{state}");
-    let state = run(&world, "text-1", TXT2IMG).await;
+    let state = run(&relay, "text-1", TXT2IMG).await;
     assert!(is_unknown(&state), "it never ran: {state}");
-    stop(world).await;
+    relay.stop().await;
     forget(&comfyui).await;
 
     // Each run that was learned has all that there was to learn.
@@ -84,30 +84,30 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
         AND steps = 20 AND ticks = 20 AND tick > 0 AND cold";
     assert_eq!(db.value(sampler).await, "20");
 
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let state = run(&world, "text-2", TXT2IMG).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let state = run(&relay, "text-2", TXT2IMG).await;
     assert!(is_told(&state), "{state}");
-    stop(world).await;
+    relay.stop().await;
     forget(&comfyui).await;
 
     // As they were kept before there was a model.
-    db.run("UPDATE node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
+    db.execute("UPDATE node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
         .await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let state = run(&world, "text-3", TXT2IMG).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let state = run(&relay, "text-3", TXT2IMG).await;
     assert!(is_told(&state), "{state}");
-    stop(world).await;
+    relay.stop().await;
 }
 
 async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
     for (number, name) in OF_2023.into_iter().enumerate() {
         let comfyui = comfyui(&[name], PlaybackSpeed::Real(8.0)).await;
-        let world = relay_at(&comfyui.url(), db.config()).await;
-        let state = run(&world, &format!("first-{number}"), name).await;
+        let relay = relay_at(&comfyui.url(), db.config()).await;
+        let state = run(&relay, &format!("first-{number}"), name).await;
         assert!(is_unknown(&state), "{name}: {state}");
-        let state = run(&world, &format!("second-{number}"), name).await;
+        let state = run(&relay, &format!("second-{number}"), name).await;
         assert!(is_told(&state), "{name}: {state}");
-        stop(world).await;
+        relay.stop().await;
         let of = format!("FROM node_runs WHERE job_key = 'second-{number}' AND NOT cached");
         let learned = format!("SELECT count(*) AS v {of} AND cold IS NOT NULL AND units > 0");
         assert_eq!(db.value(&learned).await, "7", "{name}");
@@ -126,14 +126,13 @@ async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
 async fn the_wait_for_the_history_is_no_work() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    comfyui.answer("POST /prompt", 200, &json!({"prompt_id": "mine"}));
-    comfyui.queue(&["mine"], &[]);
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    comfyui.accept_prompts_as("mine");
+    comfyui.set_queue(&["mine"], &[]);
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    let work = json!({"job_id": "job", "workflow": graph});
-    assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
-    let mut subscriber = world.subscribe("/ws/job").await;
-    let say = |kind: &str, data: Value| comfyui.say(&json!({"type": kind, "data": data}));
+    relay.submit_workflow("job", &graph).await;
+    let mut subscriber = relay.subscribe("job").await;
+    let say = |kind: &str, data: Value| comfyui.send(&json!({"type": kind, "data": data}));
     say("execution_start", json!({"prompt_id": "mine"}));
     say("executing", json!({"node": "9", "prompt_id": "mine"}));
     say("executing", json!({"node": null, "prompt_id": "mine"}));
@@ -142,17 +141,15 @@ async fn the_wait_for_the_history_is_no_work() {
     say("executed", made);
     // What came before on the socket is heard by now.
     subscriber
-        .hear_until(|state| state["outputs"].get(0).is_some())
+        .receive_until(|state| state["outputs"].get(0).is_some())
         .await;
     let since = Instant::now();
-    comfyui
-        .called("GET /queue", comfyui.calls("GET /queue") + 5)
-        .await;
+    comfyui.wait_for_more_calls("GET /queue", 5).await;
     let waited = since.elapsed().as_secs_f64();
-    comfyui.queue(&[], &[]);
+    comfyui.set_queue(&[], &[]);
     comfyui.complete("mine");
-    assert_eq!(subscriber.hear_out().await, 1000);
-    stop(world).await;
+    assert_eq!(subscriber.close_code().await, 1000);
+    relay.stop().await;
     let sql = "SELECT unixepoch(jobs.completed_at, 'subsec') - unixepoch(node_runs.started_at, 'subsec') \
         - node_runs.seconds AS v FROM node_runs JOIN jobs USING (job_key) WHERE node = '9'";
     let left_out: f64 = db.value(sql).await.parse().unwrap();
@@ -164,15 +161,15 @@ async fn the_wait_for_the_history_is_no_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_relay_learns_from_the_servers_history() {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(1.0)).await;
-    let world = relay_at(&comfyui.url(), StoreConfig::default()).await;
-    let state = run(&world, "before", TXT2IMG).await;
+    let relay = relay_at(&comfyui.url(), StoreConfig::default()).await;
+    let state = run(&relay, "before", TXT2IMG).await;
     assert!(is_unknown(&state), "{state}");
-    stop(world).await;
+    relay.stop().await;
 
-    let world = relay_at(&comfyui.url(), StoreConfig::default()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    let state = subscriber.hear_until(is_told).await;
+    let relay = relay_at(&comfyui.url(), StoreConfig::default()).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    let state = subscriber.receive_until(is_told).await;
     assert_eq!(
         state["nodes"]["done"], 0,
         "it has shown nothing yet: {state}"
@@ -180,38 +177,38 @@ async fn a_fresh_relay_learns_from_the_servers_history() {
     // It took 8.5 seconds.
     let remaining = state["estimated_remaining"].as_u64().unwrap();
     assert!((5..=9).contains(&remaining), "{state}");
-    stop(world).await;
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn costs_are_known_once_a_late_database_is_there() {
     let db = TestDatabase::postgres().await;
-    let (line, store) = line_to(&db).await;
-    line.mend();
+    let (proxy, store) = proxy_to(&db).await;
+    proxy.restore();
     let comfyui = comfyui(&[MANY, TXT2IMG], PlaybackSpeed::Real(4.0)).await;
-    let world = relay_at(&comfyui.url(), store.clone()).await;
-    run(&world, "text-1", TXT2IMG).await;
+    let relay = relay_at(&comfyui.url(), store.clone()).await;
+    run(&relay, "text-1", TXT2IMG).await;
     let open = json!({"progress": 40, "status": "processing"});
-    report(&world, "render", open).await;
-    stop(world).await;
+    relay.report("render", &open).await;
+    relay.stop().await;
     forget(&comfyui).await;
 
-    line.cut();
-    let world = relay_at(&comfyui.url(), store).await;
-    run(&world, "many-1", MANY).await;
-    line.mend();
+    proxy.cut();
+    let relay = relay_at(&comfyui.url(), store).await;
+    run(&relay, "many-1", MANY).await;
+    proxy.restore();
     // Nobody asks for it: it is taken up after what the database knows is recalled.
     let render = JobId::parse("render").unwrap();
-    until("the database is read", async || {
-        world.relay.job(&render).is_some()
+    wait_until("the database is read", async || {
+        relay.handle.job(&render).is_some()
     })
     .await;
-    let state = run(&world, "text-2", TXT2IMG).await;
+    let state = run(&relay, "text-2", TXT2IMG).await;
     assert!(is_told(&state), "{state}");
-    let state = run(&world, "many-2", MANY).await;
+    let state = run(&relay, "many-2", MANY).await;
     assert!(
         is_told(&state),
         "what was learned meanwhile is not forgotten: {state}"
     );
-    stop(world).await;
+    relay.stop().await;
 }

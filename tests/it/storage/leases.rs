@@ -7,13 +7,15 @@ use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::{LeaseOwner, Store};
 use serde_json::json;
 
-use super::faults::line_to;
-use super::lifecycle::{TXT2IMG, comfyui, relay_at, settings, stop, submit};
-use super::program::Program;
-use crate::support::database::{TestDatabase, on_both, until};
+use super::faults::proxy_to;
+use super::lifecycle::{comfyui, relay_at, settings};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::program::Program;
+use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
 
 on_both!(
     a_lease_has_one_holder,
@@ -29,11 +31,11 @@ const LONG: Duration = Duration::from_secs(300);
 async fn standing_by(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
     settings.comfy.lease = Duration::from_millis(900);
-    TestRelay::without_comfyui(comfyui, settings).await
+    TestRelay::start(comfyui, settings).await
 }
 
-async fn comfyui_status(world: &TestRelay) -> (serde_json::Value, serde_json::Value) {
-    let (_, health) = world.get("/api/anime/health").await;
+async fn comfyui_status(relay: &TestRelay) -> (serde_json::Value, serde_json::Value) {
+    let (_, health) = relay.get("/api/anime/health").await;
     let backend = &health["components"]["comfyui"][0]["status"];
     (health["status"].clone(), backend.clone())
 }
@@ -58,9 +60,9 @@ async fn a_lease_has_one_holder(db: TestDatabase) {
     assert!(take(&other, LONG).await, "it was given back");
     // It runs out.
     assert!(take(&other, Duration::ZERO).await);
-    until("it has run out", async || take(&one, LONG).await).await;
+    wait_until("it has run out", async || take(&one, LONG).await).await;
     // A clock that was wrong made it.
-    db.run("UPDATE backends SET held_until = 9000000000000000")
+    db.execute("UPDATE backends SET held_until = 9000000000000000")
         .await;
     assert!(take(&other, LONG).await);
     // Whoever it is, one of many gets it.
@@ -94,7 +96,7 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
         comfyui_status(&second).await,
         (json!("degraded"), json!("held_elsewhere"))
     );
-    comfyui.queue(&["p"], &[]);
+    comfyui.set_queue(&["p"], &[]);
     let jobs = [
         json!({"job_id": "other", "prompt_id": "p"}),
         json!({"job_id": "other", "workflow": {"9": {"class_type": "SaveImage", "inputs": {}}}}),
@@ -105,8 +107,8 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
         assert_eq!((status, code), (503, &json!("backend_held_elsewhere")));
     }
     assert_eq!(comfyui.calls("GET /ws"), 1, "only one dials");
-    stop(first).await;
-    second.relay.connected().await;
+    first.stop().await;
+    second.connected().await;
     assert_eq!(comfyui.calls("GET /ws"), 2);
     assert_eq!(
         comfyui_status(&second).await,
@@ -116,26 +118,25 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
 
 async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let first = Program::start(&db.url(), &comfyui.url());
-    until("the first one follows", async || first.is("healthy").await).await;
+    let first = Program::with_database(&db.url(), &comfyui.url()).await;
+    wait_until("the first one follows", async || first.is("healthy").await).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
     assert_eq!(comfyui_status(&second).await.1, "held_elsewhere");
-    first.kill();
-    second.relay.connected().await;
-    submit(&second, "job", TXT2IMG).await;
-    let mut subscriber = second.subscribe("/ws/job").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    first.kill().await;
+    second.connected().await;
+    second.submit("job", TXT2IMG).await;
+    let mut subscriber = second.subscribe("job").await;
+    subscriber.ends_as("completed").await;
 }
 
 async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let first = relay_at(&comfyui.url(), db.config()).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
-    submit(&first, "job", TXT2IMG).await;
-    let mut subscriber = first.subscribe("/ws/job").await;
+    first.submit("job", TXT2IMG).await;
+    let mut subscriber = first.subscribe("job").await;
     let state = subscriber
-        .hear_until(|state| state["progress"].as_u64() >= Some(20))
+        .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
     // Who stands by cannot tell of it, and does not write what it does not know.
     let (status, answer) = second.get("/api/anime/jobs/job").await;
@@ -143,28 +144,27 @@ async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
         (status, &answer["error"]["code"]),
         (503, &json!("backend_held_elsewhere"))
     );
-    stop(first).await;
-    second.relay.connected().await;
-    let mut subscriber = second.subscribe("/ws/job").await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    assert_eq!(subscriber.last()["status"], "completed");
+    first.stop().await;
+    second.connected().await;
+    let mut subscriber = second.subscribe("job").await;
+    subscriber.ends_as("completed").await;
     assert!(subscriber.states[0]["progress"].as_u64() >= state["progress"].as_u64());
 }
 
 /// As when its process was frozen for a while.
 async fn a_relay_that_has_lost_its_lease_lets_go_of_the_socket(db: TestDatabase) {
     let comfyui = ScriptedComfy::start().await;
-    let world = standing_by(&comfyui.url(), db.config()).await;
-    world.relay.connected().await;
-    db.run("UPDATE backends SET holder = 'another', held_until = held_until + 100000")
+    let relay = standing_by(&comfyui.url(), db.config()).await;
+    relay.connected().await;
+    db.execute("UPDATE backends SET holder = 'another', held_until = held_until + 100000")
         .await;
-    until("it is seen", async || {
-        comfyui_status(&world).await.1 == "held_elsewhere"
+    wait_until("it is seen", async || {
+        comfyui_status(&relay).await.1 == "held_elsewhere"
     })
     .await;
-    comfyui.called("CLOSE /ws", 1).await;
-    db.run("UPDATE backends SET holder = NULL").await;
-    world.relay.connected().await;
+    comfyui.wait_for_calls("CLOSE /ws", 1).await;
+    db.execute("UPDATE backends SET holder = NULL").await;
+    relay.connected().await;
     assert_eq!(comfyui.calls("GET /ws"), 2);
 }
 
@@ -172,18 +172,18 @@ async fn a_relay_that_has_lost_its_lease_lets_go_of_the_socket(db: TestDatabase)
 async fn without_a_database_a_server_is_followed_and_its_lease_is_taken_later() {
     let db = TestDatabase::postgres().await;
     Store::open(&db.config()).migrate().await.unwrap();
-    let (line, store) = line_to(&db).await;
-    line.cut();
+    let (proxy, store) = proxy_to(&db).await;
+    proxy.cut();
     let comfyui = ScriptedComfy::start().await;
-    let world = relay_at(&comfyui.url(), store).await;
-    assert_eq!(comfyui_status(&world).await.1, "connected");
-    line.mend();
-    db.becomes(
+    let relay = relay_at(&comfyui.url(), store).await;
+    assert_eq!(comfyui_status(&relay).await.1, "connected");
+    proxy.restore();
+    db.wait_for(
         "SELECT count(*) AS v FROM backends WHERE holder IS NOT NULL",
         "1",
     )
     .await;
-    assert_eq!(comfyui_status(&world).await.1, "connected");
+    assert_eq!(comfyui_status(&relay).await.1, "connected");
 }
 
 /// Two relays that do not know of each other: each has a database of its own, with one client id, as
@@ -195,39 +195,38 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
     let mut settings = settings(db.config());
     settings.comfy.event_grace = Duration::from_millis(10);
     settings.comfy.max_silence = LONG;
-    let world = TestRelay::without_comfyui(&comfyui.url(), settings).await;
-    world.relay.connected().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     for number in 0..3 {
         let prompt = format!("p{number}");
         let sockets = comfyui.calls("GET /ws");
         comfyui.answer("POST /prompt", 200, &json!({"prompt_id": prompt}));
         let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
         let work = json!({"job_id": prompt, "workflow": graph});
-        assert_eq!(world.post("/api/anime/jobs", &work).await.0, 201);
+        assert_eq!(relay.post("/api/anime/jobs", &work).await.0, 201);
         let client = &comfyui.posted()["client_id"];
         let item = json!([0, prompt, {}, {"client_id": client}, []]);
         let queue = json!({"queue_running": [item], "queue_pending": []});
         comfyui.answer("GET /queue", 200, &queue);
-        let mut subscriber = world.subscribe(&format!("/ws/{prompt}")).await;
+        let mut subscriber = relay.subscribe(&prompt).await;
         subscriber
-            .hear_until(|state| state["status"] == "processing")
+            .receive_until(|state| state["status"] == "processing")
             .await;
-        comfyui.queue(&[], &[]);
+        comfyui.set_queue(&[], &[]);
         comfyui.complete(&prompt);
-        assert_eq!(subscriber.hear_out().await, 1000);
+        assert_eq!(subscriber.close_code().await, 1000);
         // Each time, another socket is tried.
-        comfyui.called("GET /ws", sockets + 1).await;
-        world.relay.connected().await;
+        comfyui.wait_for_calls("GET /ws", sockets + 1).await;
+        relay.connected().await;
     }
     assert_eq!(
-        comfyui_status(&world).await,
+        comfyui_status(&relay).await,
         (json!("degraded"), json!("contested"))
     );
     // One word from ComfyUI, and all is well.
     let start = json!({"type": "execution_start", "data": {"prompt_id": "somebody's"}});
-    until("it is heard", async || {
-        comfyui.say(&start);
-        comfyui_status(&world).await.1 == "connected"
+    wait_until("it is heard", async || {
+        comfyui.send(&start);
+        comfyui_status(&relay).await.1 == "connected"
     })
     .await;
 }
@@ -236,26 +235,27 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
 async fn a_relay_whose_sockets_are_all_lost_says_so() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
-    let line = TcpProxy::cut_from(comfyui.address()).await;
-    let world = TestRelay::without_comfyui(&line.url(), settings(db.config())).await;
+    let proxy = TcpProxy::start(comfyui.address()).await;
+    proxy.cut();
+    let relay = TestRelay::start(&proxy.url(), settings(db.config())).await;
     for lost in 0..6 {
-        line.mend();
-        world.relay.connected().await;
+        proxy.restore();
+        relay.connected().await;
         let expected = match lost {
             0..5 => json!("connected"),
             _ => json!("contested"),
         };
-        assert_eq!(comfyui_status(&world).await.1, expected, "{lost} were lost");
-        line.cut();
-        until("the loss is seen", async || {
-            comfyui_status(&world).await.1 == "unreachable"
+        assert_eq!(comfyui_status(&relay).await.1, expected, "{lost} were lost");
+        proxy.cut();
+        wait_until("the loss is seen", async || {
+            comfyui_status(&relay).await.1 == "unreachable"
         })
         .await;
     }
     // One that stays is well.
-    line.mend();
-    until("it is well again", async || {
-        comfyui_status(&world).await.1 == "connected"
+    proxy.restore();
+    wait_until("it is well again", async || {
+        comfyui_status(&relay).await.1 == "connected"
     })
     .await;
 }

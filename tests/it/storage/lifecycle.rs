@@ -12,11 +12,11 @@ use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::database::{TestDatabase, on_both, until};
-use crate::support::test_relay::{Settings, TestRelay, recording};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::recordings::{ERROR, TXT2IMG, recording, workflow};
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::wait_until;
 
-pub(crate) const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
-pub(crate) const ERROR: &str = "0.8.0/07-error-mid-run";
 const QUEUE: &str = "0.8.0/10-queue-delete-pending";
 
 on_both!(
@@ -55,45 +55,20 @@ pub(crate) fn settings(store: StoreConfig) -> Settings {
 
 /// A relay on a database, connected to a ComfyUI.
 pub(crate) async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
-    let world = TestRelay::without_comfyui(comfyui, settings(store)).await;
-    world.relay.connected().await;
-    world
-}
-
-/// Stops a relay as SIGTERM does, and waits until it has written everything.
-pub(crate) async fn stop(world: TestRelay) {
-    world.start_shutdown();
-    world.relay.shutdown().await;
-}
-
-pub(crate) async fn graph(name: &str) -> Value {
-    let recording = recording(name).await;
-    recording.prompts().next().unwrap().request_body["prompt"].clone()
-}
-
-pub(crate) async fn submit(world: &TestRelay, job: &str, name: &str) {
-    let work = json!({"job_id": job, "workflow": graph(name).await});
-    let (status, answer) = world.post("/api/anime/jobs", &work).await;
-    assert_eq!(status, 201, "{answer}");
-}
-
-pub(crate) async fn report(world: &TestRelay, job: &str, report: Value) {
-    let path = format!("/api/anime/jobs/{job}/progress");
-    let (status, answer) = world.post(&path, &report).await;
-    assert_eq!(status, 202, "{answer}");
+    TestRelay::connected_to(comfyui, settings(store)).await
 }
 
 async fn a_job_is_kept_whole(db: TestDatabase) {
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings(db.config())).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings(db.config())).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
     // What was acknowledged is written.
     let rows = db
         .value("SELECT count(*) AS v FROM jobs WHERE job_key = 'job'")
         .await;
     assert_eq!(rows, "1");
-    assert_eq!(subscriber.hear_out().await, 1000);
-    db.becomes("SELECT status AS v FROM jobs", "completed")
+    assert_eq!(subscriber.close_code().await, 1000);
+    db.wait_for("SELECT status AS v FROM jobs", "completed")
         .await;
     let last = subscriber.last().clone();
     for (column, wanted) in [
@@ -119,7 +94,7 @@ async fn a_job_is_kept_whole(db: TestDatabase) {
     assert_eq!(metadata["relay"]["seq"], last["seq"]);
     assert_eq!(metadata["relay"]["learned_from"], "history");
     assert!(metadata["last_updated"].is_string());
-    let (_, view) = world.get("/api/anime/jobs/job").await;
+    let (_, view) = relay.job("job").await;
     let runs = db
         .value("SELECT count(*) AS v FROM node_runs WHERE job_key = 'job'")
         .await;
@@ -127,23 +102,23 @@ async fn a_job_is_kept_whole(db: TestDatabase) {
     assert_eq!(runs, timeline.len().to_string());
     let sampler = "SELECT steps AS v FROM node_runs WHERE class = 'KSampler' AND seconds >= 0";
     assert_eq!(db.value(sampler).await, "20");
-    stop(world).await;
+    relay.stop().await;
 }
 
 async fn a_failure_is_kept(db: TestDatabase) {
-    let world = TestRelay::with(vec![recording(ERROR).await], settings(db.config())).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", ERROR).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
+    let relay = TestRelay::replaying_with(ERROR, settings(db.config())).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", ERROR).await;
+    assert_eq!(subscriber.close_code().await, 1000);
     // A NUL, and the text of one, spoil nothing.
     let path = "a\0b \\u0000 \u{1F600}";
-    report(
-        &world,
-        "other",
-        json!({"progress": 3, "status": "failed", "output_path": path}),
-    )
-    .await;
-    stop(world).await;
+    relay
+        .report(
+            "other",
+            &json!({"progress": 3, "status": "failed", "output_path": path}),
+        )
+        .await;
+    relay.stop().await;
     let sql = "SELECT error_message AS v FROM jobs WHERE status = 'failed' AND job_key = 'job'";
     assert_eq!(
         db.value(sql).await,
@@ -156,12 +131,12 @@ async fn a_failure_is_kept(db: TestDatabase) {
 }
 
 /// The ids of a list, page by page.
-async fn walk(world: &TestRelay, query: &str) -> Vec<String> {
+async fn walk(relay: &TestRelay, query: &str) -> Vec<String> {
     let mut ids = Vec::new();
     let mut cursor = String::new();
     loop {
         let path = format!("/api/anime/jobs?limit=2&{query}{cursor}");
-        let (status, page) = world.get(&path).await;
+        let (status, page) = relay.get(&path).await;
         assert_eq!(status, 200, "{page}");
         let jobs = page["jobs"].as_array().unwrap();
         ids.extend(
@@ -178,46 +153,52 @@ async fn walk(world: &TestRelay, query: &str) -> Vec<String> {
 
 async fn lists_go_on_over_restarts(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b", "c"] {
-        report(&world, job, json!({"progress": 100, "status": "completed"})).await;
+        relay
+            .report(job, &json!({"progress": 100, "status": "completed"}))
+            .await;
     }
-    submit(&world, "d", TXT2IMG).await;
-    db.becomes(
+    relay.submit("d", TXT2IMG).await;
+    db.wait_for(
         "SELECT status AS v FROM jobs WHERE job_key = 'd'",
         "completed",
     )
     .await;
-    report(&world, "e", json!({"progress": 10, "status": "failed"})).await;
-    assert_eq!(walk(&world, "").await, ["e", "d", "c", "b", "a"]);
-    let (_, first) = world.get("/api/anime/jobs?limit=2").await;
-    stop(world).await;
+    relay
+        .report("e", &json!({"progress": 10, "status": "failed"}))
+        .await;
+    assert_eq!(walk(&relay, "").await, ["e", "d", "c", "b", "a"]);
+    let (_, first) = relay.get("/api/anime/jobs?limit=2").await;
+    relay.stop().await;
 
     // A row that the pipeline has marked in a way of its own is not listed, and hides no other.
-    db.run("UPDATE jobs SET status = 'archived' WHERE job_key = 'b'")
+    db.execute("UPDATE jobs SET status = 'archived' WHERE job_key = 'b'")
         .await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    assert_eq!(walk(&world, "").await, ["e", "d", "c", "a"]);
-    assert_eq!(walk(&world, "status=completed").await, ["d", "c", "a"]);
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    assert_eq!(walk(&relay, "").await, ["e", "d", "c", "a"]);
+    assert_eq!(walk(&relay, "status=completed").await, ["d", "c", "a"]);
     let backend = comfyui.address().to_string();
-    assert_eq!(walk(&world, &format!("backend={backend}")).await, ["d"]);
+    assert_eq!(walk(&relay, &format!("backend={backend}")).await, ["d"]);
     let cursor = first["next_cursor"].as_str().unwrap();
-    let (_, rest) = world.get(&format!("/api/anime/jobs?cursor={cursor}")).await;
+    let (_, rest) = relay.get(&format!("/api/anime/jobs?cursor={cursor}")).await;
     assert_eq!(rest["jobs"].as_array().unwrap().len(), 2);
     let moment = first["jobs"][1]["created_at"].as_str().unwrap();
-    assert_eq!(walk(&world, &format!("until={moment}")).await, ["c", "a"]);
-    assert_eq!(walk(&world, &format!("since={moment}")).await, ["e", "d"]);
-    stop(world).await;
+    assert_eq!(walk(&relay, &format!("until={moment}")).await, ["c", "a"]);
+    assert_eq!(walk(&relay, &format!("since={moment}")).await, ["e", "d"]);
+    relay.stop().await;
 }
 
 async fn lists_are_held_to_ids(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b.c", "d:e", "f_g"] {
-        report(&world, job, json!({"progress": 10, "status": "processing"})).await;
+        relay
+            .report(job, &json!({"progress": 10, "status": "processing"}))
+            .await;
     }
     let id = |id: &&str| JobId::parse(id).unwrap();
-    let store = world.relay.recorder().store();
+    let store = relay.handle.recorder().store();
     for (asked, limit, found) in [
         (&["d:e", "nobody", "a"][..], 10, &["d:e", "a"][..]),
         (&["f-g", "b", "c"], 10, &[]),
@@ -232,7 +213,7 @@ async fn lists_are_held_to_ids(db: TestDatabase) {
         let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
         assert_eq!(ids, found, "{asked:?}");
     }
-    stop(world).await;
+    relay.stop().await;
 }
 
 async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
@@ -242,15 +223,15 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
         cleanup_interval: Duration::from_millis(20),
         ..settings.relay
     };
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    assert_eq!(subscriber.hear_out().await, 1000);
-    until("the job is forgotten", async || {
-        world.relay.job_counts().total == 0
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    assert_eq!(subscriber.close_code().await, 1000);
+    wait_until("the job is forgotten", async || {
+        relay.handle.job_counts().total == 0
     })
     .await;
-    let (_, view) = world.get("/api/anime/jobs/job").await;
+    let (_, view) = relay.job("job").await;
     for field in [
         "status",
         "progress",
@@ -261,41 +242,37 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
     ] {
         assert_eq!(view[field], subscriber.last()[field], "{field}");
     }
-    let mut late = world.subscribe("/ws/job").await;
-    assert_eq!(late.hear_out().await, 1000);
-    assert_eq!(late.last()["status"], "completed");
+    let mut late = relay.subscribe("job").await;
+    late.ends_as("completed").await;
     assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
-    let again = json!({"job_id": "job", "workflow": graph(TXT2IMG).await});
-    let (status, answer) = world.post("/api/anime/jobs", &again).await;
+    let again = json!({"job_id": "job", "workflow": workflow(TXT2IMG).await});
+    let (status, answer) = relay.post("/api/anime/jobs", &again).await;
     assert_eq!(
         (status, &answer["error"]["code"]),
         (409, &json!("job_exists"))
     );
-    stop(world).await;
+    relay.stop().await;
 }
 
 async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let mut subscriber = world.subscribe("/ws/job").await;
-    submit(&world, "job", TXT2IMG).await;
-    report(
-        &world,
-        "render",
-        json!({"progress": 40, "status": "processing"}),
-    )
-    .await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let mut subscriber = relay.subscribe("job").await;
+    relay.submit("job", TXT2IMG).await;
+    relay
+        .report("render", &json!({"progress": 40, "status": "processing"}))
+        .await;
     let half_way = |state: &Value| state["progress"].as_u64() >= Some(40);
-    subscriber.hear_until(half_way).await;
+    subscriber.receive_until(half_way).await;
     let client_id = db.value("SELECT client_id AS v FROM backends").await;
-    world.start_shutdown();
-    assert_eq!(subscriber.hear_out().await, 1001);
-    world.relay.shutdown().await;
-    drop(world);
+    relay.start_shutdown();
+    assert_eq!(subscriber.close_code().await, 1001);
+    relay.handle.shutdown().await;
+    drop(relay);
     let before = subscriber.last().clone();
 
-    let world = relay_at(&comfyui.url(), db.config()).await;
-    let mut again = world.subscribe("/ws/job").await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let mut again = relay.subscribe("job").await;
     // It counts as one subscriber who was away: no state behind the last one that was seen.
     again.states.push(before);
     let live = |state: &Value| {
@@ -304,20 +281,19 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
             .unwrap_or("")
             .starts_with("KSampler")
     };
-    again.hear_until(live).await;
+    again.receive_until(live).await;
     assert_eq!(
         db.value("SELECT client_id AS v FROM backends").await,
         client_id
     );
-    assert_eq!(again.hear_out().await, 1000);
-    assert_eq!(again.last()["status"], "completed");
-    let mut render = world.subscribe("/ws/render").await;
-    let state = render.hear_until(|state| state["type"] == "progress").await;
+    again.ends_as("completed").await;
+    let mut render = relay.subscribe("render").await;
+    let state = render.receive_type("progress").await;
     assert_eq!(
         (&state["progress"], &state["status"]),
         (&json!(40), &json!("processing"))
     );
-    stop(world).await;
+    relay.stop().await;
     let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
     assert_eq!(db.value(sql).await, "completed");
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "2");
@@ -325,46 +301,40 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
 
 async fn a_job_of_a_server_that_is_gone_is_left_alone(db: TestDatabase) {
     let old = comfyui(&[QUEUE], PlaybackSpeed::Real(1.0)).await;
-    let world = relay_at(&old.url(), db.config()).await;
-    submit(&world, "job", QUEUE).await;
-    stop(world).await;
+    let relay = relay_at(&old.url(), db.config()).await;
+    relay.submit("job", QUEUE).await;
+    relay.stop().await;
     let other = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
-    let world = relay_at(&other.url(), db.config()).await;
-    let (_, view) = world.get("/api/anime/jobs/job").await;
+    let relay = relay_at(&other.url(), db.config()).await;
+    let (_, view) = relay.job("job").await;
     assert_eq!(view["message"], "Waiting for ComfyUI to answer", "{view}");
-    submit(&world, "next", TXT2IMG).await;
-    db.becomes(
+    relay.submit("next", TXT2IMG).await;
+    db.wait_for(
         "SELECT status AS v FROM jobs WHERE job_key = 'next'",
         "completed",
     )
     .await;
-    stop(world).await;
+    relay.stop().await;
     let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
     assert!(["queued", "processing"].contains(&&*db.value(sql).await));
 }
 
 async fn old_jobs_are_deleted(db: TestDatabase) {
-    let world = TestRelay::with(vec![recording(TXT2IMG).await], settings(db.config())).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings(db.config())).await;
     for job in ["old", "new"] {
-        submit(&world, job, TXT2IMG).await;
+        relay.submit(job, TXT2IMG).await;
         let sql = format!("SELECT status AS v FROM jobs WHERE job_key = '{job}'");
-        db.becomes(&sql, "completed").await;
+        db.wait_for(&sql, "completed").await;
     }
-    report(
-        &world,
-        "open",
-        json!({"progress": 1, "status": "processing"}),
-    )
-    .await;
-    report(
-        &world,
-        "adopted",
-        json!({"progress": 1, "status": "completed"}),
-    )
-    .await;
-    stop(world).await;
+    relay
+        .report("open", &json!({"progress": 1, "status": "processing"}))
+        .await;
+    relay
+        .report("adopted", &json!({"progress": 1, "status": "completed"}))
+        .await;
+    relay.stop().await;
     let long_ago = "'2020-01-01T00:00:00.000Z'";
-    db.run(&format!(
+    db.execute(&format!(
         "UPDATE jobs SET created_at = {long_ago} WHERE job_key <> 'new'; \
          UPDATE jobs SET completed_at = {long_ago} WHERE job_key IN ('old', 'adopted'); \
          UPDATE jobs SET relay_made = false WHERE job_key = 'adopted'; \
@@ -379,7 +349,7 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
     settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
     let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
     let relay = relay.await.unwrap();
-    db.becomes("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
+    db.wait_for("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
         .await;
     let left = db
         .values("SELECT job_key AS v FROM jobs ORDER BY job_key")

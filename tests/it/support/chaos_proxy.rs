@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::test_relay::answer;
+use super::test_relay::response;
 use fault::Fault;
 use state::State;
 pub(crate) use state::Told;
@@ -59,7 +59,7 @@ impl ChaosProxy {
         }
         self.state.takes_prompt();
         let url = format!("{}/prompt", self.state.comfyui_url());
-        Some(answer(self.state.client.post(url).json(body)).await.1)
+        Some(response(self.state.client.post(url).json(body)).await.1)
     }
 
     /// How many prompts the server has taken, those included whose answer did not go through.

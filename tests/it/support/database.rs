@@ -1,7 +1,6 @@
-//! A database for one test, and what tests ask it.
+//! A database for one test, and queries on it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use comfy_relay::config::{Database, StoreConfig};
 use diesel::sql_types::{Nullable, Text};
@@ -9,14 +8,11 @@ use diesel::{QueryableByName, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tempfile::TempDir;
-use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::postgres::{self, Cluster, USER};
+use super::wait::wait_until;
 
-/// How long anything is waited for before the test has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A database of one test's own.
+/// A database that only one test uses.
 pub(crate) struct TestDatabase {
     pub(crate) database: Database,
     _folder: Option<TempDir>,
@@ -42,7 +38,7 @@ impl TestDatabase {
         }
     }
 
-    /// Somewhere else.
+    /// A database that the test has made itself.
     pub(crate) fn at(database: Database) -> Self {
         Self {
             database,
@@ -69,7 +65,7 @@ impl TestDatabase {
         }
     }
 
-    /// As the program takes it.
+    /// The URL as the program takes it.
     pub(crate) fn url(&self) -> String {
         match &self.database {
             Database::Postgres(url) => url.to_string(),
@@ -77,7 +73,8 @@ impl TestDatabase {
         }
     }
 
-    pub(crate) async fn run(&self, sql: &str) {
+    /// Executes statements.
+    pub(crate) async fn execute(&self, sql: &str) {
         match &self.database {
             Database::Postgres(url) => {
                 let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
@@ -90,9 +87,9 @@ impl TestDatabase {
         }
     }
 
-    /// The column `v` of a query, as texts.
+    /// The column `v` of a query as text.
     pub(crate) async fn values(&self, sql: &str) -> Vec<Option<String>> {
-        let query = sql_query(format!("SELECT CAST(v AS text) AS v FROM ({sql}) AS asked"));
+        let query = sql_query(format!("SELECT CAST(v AS text) AS v FROM ({sql}) AS query"));
         let rows: Vec<Row> = match &self.database {
             Database::Postgres(url) => {
                 let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
@@ -103,7 +100,7 @@ impl TestDatabase {
         rows.into_iter().map(|row| row.v).collect()
     }
 
-    /// The one value of a query; empty where it is null.
+    /// The only value of a query; empty for NULL.
     pub(crate) async fn value(&self, sql: &str) -> String {
         let values = self.values(sql).await;
         let [value] = &values[..] else {
@@ -112,15 +109,16 @@ impl TestDatabase {
         value.clone().unwrap_or_default()
     }
 
-    /// Waits until a query has one value, and that is this.
-    pub(crate) async fn becomes(&self, sql: &str, wanted: &str) {
-        until(sql, async || {
+    /// Waits until a query returns exactly this value.
+    pub(crate) async fn wait_for(&self, sql: &str, wanted: &str) {
+        wait_until(sql, async || {
             self.values(sql).await == [Some(wanted.to_owned())]
         })
         .await;
     }
 }
 
+/// An asynchronous connection to SQLite.
 pub(crate) type Sqlite = SyncConnectionWrapper<SqliteConnection>;
 
 pub(crate) async fn sqlite(path: &Path) -> Sqlite {
@@ -134,33 +132,21 @@ pub(crate) async fn sqlite(path: &Path) -> Sqlite {
     connection
 }
 
-/// Waits until something is so.
-pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let waited = timeout(PATIENCE, async {
-        let mut tick = interval(Duration::from_millis(25));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !is_so().await {
-            tick.tick().await;
-        }
-    });
-    assert!(waited.await.is_ok(), "in vain: {what}");
-}
-
-/// One test for each of the two databases, from a function that takes one.
+/// Makes two tests of each function that takes a [`TestDatabase`]: one on SQLite, one on PostgreSQL.
 macro_rules! on_both {
-    ($($(#[$doc:meta])* $story:ident),+ $(,)?) => {$(
+    ($($(#[$doc:meta])* $test:ident),+ $(,)?) => {$(
         $(#[$doc])*
-        mod $story {
+        mod $test {
             use crate::support::database::TestDatabase;
 
             #[tokio::test(flavor = "multi_thread")]
             async fn on_sqlite() {
-                super::$story(TestDatabase::sqlite().await).await;
+                super::$test(TestDatabase::sqlite().await).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn on_postgres() {
-                super::$story(TestDatabase::postgres().await).await;
+                super::$test(TestDatabase::postgres().await).await;
             }
         }
     )+};

@@ -1,4 +1,4 @@
-//! PostgreSQL servers that are thrown away.
+//! PostgreSQL servers for the tests, removed afterwards.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use url::Url;
 
-use super::database::until;
+use super::wait::wait_until;
 
-/// Runs the server until the tests let go of our standard input, however they end. Then removes its
-/// folder, unless a word tells to keep it.
+/// Runs the server until the standard input is closed, which happens however the tests end. Then removes
+/// its folder, unless the input says to keep it.
 const WRAPPER: &str = r#"
 "$1/postgres" -D "$2/data" >>"$2/log" 2>&1 </dev/null &
 server=$!
@@ -25,17 +25,17 @@ wait "$server"
 [ "$word" = keep ] || rm -rf "$2"
 "#;
 
-/// The settings of every server. Few connections, so that a test can take them all.
+/// Few connections, so that a test can use them all.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 max_connections = 60
 superuser_reserved_connections = 3
 ";
 
-/// The user whom the relay is: none who could take the connections that are kept for superusers.
+/// The role of the relay: not a superuser, so that it cannot take the reserved connections.
 pub(crate) const USER: &str = "relay";
 
-/// A server with databases of its own. It ends, and all of it, when this is dropped, or the process.
+/// A PostgreSQL server, stopped and removed on drop and at the end of the process.
 pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
@@ -47,7 +47,7 @@ struct Running {
     lifeline: ChildStdin,
 }
 
-/// The server that tests share which do not stop it.
+/// The server that all tests share that do not stop it.
 pub(crate) async fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     let made = tokio::task::spawn_blocking(|| SHARED.get_or_init(Cluster::make)).await;
@@ -57,7 +57,7 @@ pub(crate) async fn shared() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// A server that one test may do with as it likes.
+    /// A server that only one test uses, which may stop it.
     pub(crate) async fn own() -> Self {
         let cluster = tokio::task::spawn_blocking(Self::make).await.unwrap();
         cluster.ready().await;
@@ -111,20 +111,20 @@ impl Cluster {
             .unwrap()
     }
 
-    /// Starts the server; it is not ready at once.
+    /// Starts the server, and does not wait until it is ready.
     pub(crate) fn start(&mut self) {
         let mut wrapper = as_postgres(Path::new("sh"));
         wrapper
             .args(["-c", WRAPPER, "sh"])
             .arg(programs())
             .arg(&self.folder);
-        // Not of our group: a signal to the tests ends the tests, and they end the server.
+        // A signal that ends the tests closes the input of the wrapper, which ends the server.
         let mut wrapper = wrapper.stdin(Stdio::piped()).spawn().unwrap();
         let lifeline = wrapper.stdin.take().unwrap();
         self.running = Some(Running { wrapper, lifeline });
     }
 
-    /// Stops the server as an administrator does who does not wait for clients.
+    /// Stops the server without waiting for its clients (a fast shutdown).
     pub(crate) fn stop(&mut self) {
         let mut running = self.running.take().unwrap();
         running.lifeline.write_all(b"keep\n").unwrap();
@@ -134,28 +134,28 @@ impl Cluster {
     /// Waits until the server answers.
     pub(crate) async fn ready(&self) {
         let url = self.url("postgres", "postgres");
-        until("PostgreSQL answers", async || {
+        wait_until("PostgreSQL answers", async || {
             AsyncPgConnection::establish(url.as_str()).await.is_ok()
         })
         .await;
     }
 
-    /// A new database, and its name.
+    /// Creates a database, and returns its name.
     pub(crate) async fn database(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.run(&format!(
+        self.execute(&format!(
             "DO $$ BEGIN CREATE ROLE {USER} LOGIN; \
              EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
         ))
         .await;
-        self.run(&format!("CREATE DATABASE {name} OWNER {USER}"))
+        self.execute(&format!("CREATE DATABASE {name} OWNER {USER}"))
             .await;
         name
     }
 
-    /// Does something as the administrator.
-    pub(crate) async fn run(&self, sql: &str) {
+    /// Executes a statement as superuser.
+    pub(crate) async fn execute(&self, sql: &str) {
         let url = self.url("postgres", "postgres");
         let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
         connection.batch_execute(sql).await.unwrap();
@@ -203,7 +203,7 @@ fn run(command: &mut Command) {
     );
 }
 
-/// Where PostgreSQL's programs are: in the path, or where Debian puts them.
+/// The folder of PostgreSQL's programs: in the path, or where Debian installs them.
 fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found: Vec<PathBuf> = std::env::split_paths(&path).collect();

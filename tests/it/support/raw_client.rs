@@ -1,4 +1,4 @@
-//! A client that says exactly what it is told to, byte by byte.
+//! A WebSocket client that sends exactly the bytes of a test.
 
 use std::io::Cursor;
 
@@ -11,48 +11,48 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::subscriber::PATIENCE;
+use super::wait::PATIENCE;
 
-/// What an empty block of a compressed message ends with; it is left out on the wire.
+/// The end of the empty block that ends every compressed message; not sent (RFC 7692, section 7.2.1).
 const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// The mask of every frame.
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
-/// A frame of the server's.
+/// A frame that the server sent.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: FrameHeader,
     pub(crate) payload: Vec<u8>,
 }
 
-/// The client's end of a socket after its handshake.
+/// A WebSocket after its handshake.
 pub(crate) struct RawClient {
     pub(crate) stream: TcpStream,
-    /// The head of the answer to the handshake.
+    /// The head of the response to the handshake.
     pub(crate) head: String,
     unread: BytesMut,
 }
 
 impl RawClient {
-    /// Shakes hands. `extra` are more header lines, each with its end.
-    pub(crate) async fn connect(address: &str, path: &str, extra: &str) -> Self {
+    /// Connects. `headers` are further header lines, each with its line end.
+    pub(crate) async fn connect(address: &str, path: &str, headers: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        Self::shake_hands(socket, address, path, extra).await
+        Self::handshake(socket, address, path, headers).await
     }
 
-    /// A client whose system holds little of what is sent to it.
-    pub(crate) async fn narrow(address: &str, path: &str) -> Self {
+    /// Connects with a small receive buffer, so that the server soon cannot write.
+    pub(crate) async fn with_small_buffer(address: &str, path: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
-        Self::shake_hands(socket, address, path, "").await
+        Self::handshake(socket, address, path, "").await
     }
 
-    async fn shake_hands(socket: TcpSocket, address: &str, path: &str, extra: &str) -> Self {
+    async fn handshake(socket: TcpSocket, address: &str, path: &str, headers: &str) -> Self {
         let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut unread = BytesMut::new();
@@ -61,7 +61,7 @@ impl RawClient {
             if let Some(end) = end {
                 break end;
             }
-            assert!(read(&mut stream, &mut unread).await > 0, "no answer");
+            assert!(read(&mut stream, &mut unread).await > 0, "no response");
         };
         let head = String::from_utf8(unread.split_to(end + 4).to_vec()).unwrap();
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -73,7 +73,7 @@ impl RawClient {
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed by now, which is for the test to see.
+        // Fails if the server has closed already, which the test notices.
         let _ = self.stream.write_all(bytes).await;
     }
 
@@ -95,26 +95,30 @@ impl RawClient {
         }
     }
 
-    /// Reads on to the next text message that satisfies the condition.
-    pub(crate) async fn text_until(&mut self, wanted: impl Fn(&Value) -> bool) -> (Frame, Value) {
+    /// Reads until a text message satisfies the condition.
+    pub(crate) async fn text_until(
+        &mut self,
+        is_wanted: impl Fn(&Value) -> bool,
+    ) -> (Frame, Value) {
         loop {
             let frame = self.frame().await.expect("closed before it came");
             if frame.header.opcode != OpCode::Data(Data::Text) {
                 continue;
             }
-            let text = match frame.header.rsv1 {
-                true => inflate(&frame.payload),
-                false => frame.payload.clone(),
+            let text = if frame.header.rsv1 {
+                inflate(&frame.payload)
+            } else {
+                frame.payload.clone()
             };
             let message: Value = serde_json::from_slice(&text).unwrap();
-            if wanted(&message) {
+            if is_wanted(&message) {
                 return (frame, message);
             }
         }
     }
 
-    /// Reads on to the close, and tells its code; 1006 where there is none.
-    pub(crate) async fn closed_with(&mut self) -> u16 {
+    /// Reads until the server closes, and returns the close code; 1006 if there is none.
+    pub(crate) async fn close_code(&mut self) -> u16 {
         while let Some(frame) = self.frame().await {
             if frame.header.opcode == OpCode::Control(Control::Close) {
                 return u16::from_be_bytes(frame.payload[..2].try_into().unwrap());
@@ -124,19 +128,22 @@ impl RawClient {
     }
 }
 
-/// Reads some more. Tells how much came; 0 at the end.
+/// Reads more, and returns the number of bytes; 0 at the end.
 async fn read(stream: &mut TcpStream, unread: &mut BytesMut) -> usize {
     let reading = timeout(PATIENCE, stream.read_buf(unread));
-    reading.await.expect("nothing comes").unwrap_or(0)
+    reading
+        .await
+        .expect("the server sends nothing")
+        .unwrap_or(0)
 }
 
-/// A frame of a client.
+/// A whole client frame.
 pub(crate) fn frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
-    piece(opcode, payload, true, false)
+    fragment(opcode, payload, true, false)
 }
 
-/// A frame that may be one of several.
-pub(crate) fn piece(opcode: OpCode, payload: &[u8], is_final: bool, rsv1: bool) -> Vec<u8> {
+/// A client frame that may be one of several of a message.
+pub(crate) fn fragment(opcode: OpCode, payload: &[u8], is_final: bool, rsv1: bool) -> Vec<u8> {
     let header = FrameHeader {
         is_final,
         rsv1,
@@ -150,7 +157,7 @@ pub(crate) fn piece(opcode: OpCode, payload: &[u8], is_final: bool, rsv1: bool) 
     bytes
 }
 
-/// What a compressed message carries.
+/// Compresses the payload of a message (permessage-deflate).
 pub(crate) fn deflate(payload: &[u8]) -> Vec<u8> {
     let mut compress = Compress::new(Compression::best(), false);
     let mut deflated = Vec::with_capacity(payload.len() + 64);

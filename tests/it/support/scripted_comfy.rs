@@ -1,3 +1,5 @@
+//! A ComfyUI that answers what a test scripts.
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,16 +19,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-/// How many events may be on their way to a socket: none of a flood is to be lost.
+/// How many events a socket may lag behind: enough that no test loses one.
 const MAX_EVENTS: usize = 8_192;
 
-/// How long a call is waited for.
-const CALL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Counts as a call: a socket was closed.
+/// Counted like a call: a socket was closed.
 const CLOSE: &str = "CLOSE /ws";
 
-/// A ComfyUI that answers what the test tells it to. Nothing runs in it.
+/// A ComfyUI that answers what a test scripts. Nothing runs in it.
 pub(crate) struct ScriptedComfy {
     address: SocketAddr,
     script: Arc<Script>,
@@ -35,23 +37,23 @@ pub(crate) struct ScriptedComfy {
 
 struct Script {
     replies: Mutex<HashMap<String, watch::Sender<Reply>>>,
-    /// How often each call came.
+    /// How often each call was received.
     calls: watch::Sender<HashMap<String, usize>>,
     events: broadcast::Sender<String>,
-    /// The body of the prompt that was posted last.
+    /// The body of the last `POST /prompt`.
     posted: Mutex<Value>,
-    /// It takes no new sockets.
-    is_closed: watch::Sender<bool>,
+    refuses_sockets: watch::Sender<bool>,
 }
 
+/// What a call is answered.
 #[derive(Clone)]
 pub(crate) enum Reply {
     /// A status and a body.
     Text(u16, String),
-    /// None, as long as this is the reply.
+    /// Nothing, until the reply is changed.
     Hang,
-    /// The connection breaks off.
-    Broken,
+    /// The connection is closed without an answer.
+    Disconnect,
 }
 
 impl ScriptedComfy {
@@ -63,19 +65,19 @@ impl ScriptedComfy {
             calls: watch::Sender::default(),
             events: broadcast::Sender::new(MAX_EVENTS),
             posted: Mutex::default(),
-            is_closed: watch::Sender::default(),
+            refuses_sockets: watch::Sender::default(),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, script.clone()));
-        let impostor = Self {
+        let comfyui = Self {
             address,
             script,
             _serving: serving,
         };
         let stats = json!({"system": {"comfyui_version": "0.8.0"}});
-        impostor.answer("GET /system_stats", 200, &stats);
-        impostor.queue(&[], &[]);
-        impostor
+        comfyui.answer("GET /system_stats", 200, &stats);
+        comfyui.set_queue(&[], &[]);
+        comfyui
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -86,17 +88,23 @@ impl ScriptedComfy {
         format!("http://{}", self.address)
     }
 
+    /// Answers a call such as `GET /queue` with a status and JSON from now on.
     pub(crate) fn answer(&self, call: &str, status: u16, body: &Value) {
         self.reply(call, Reply::Text(status, body.to_string()));
     }
 
-    /// What a call such as `GET /queue` comes to from now on.
+    /// Answers a call such as `GET /queue` with this reply from now on.
     pub(crate) fn reply(&self, call: &str, reply: Reply) {
         self.script.reply_to(call).send_replace(reply);
     }
 
-    /// The prompts that run, and those that wait.
-    pub(crate) fn queue(&self, running: &[&str], pending: &[&str]) {
+    /// Accepts every prompt under this id.
+    pub(crate) fn accept_prompts_as(&self, prompt_id: &str) {
+        self.answer("POST /prompt", 200, &json!({ "prompt_id": prompt_id }));
+    }
+
+    /// Sets the prompts that run and those that wait.
+    pub(crate) fn set_queue(&self, running: &[&str], pending: &[&str]) {
         let items = |ids: &[&str]| -> Vec<Value> {
             let items = ids.iter().enumerate();
             items
@@ -107,7 +115,7 @@ impl ScriptedComfy {
         self.answer("GET /queue", 200, &queue);
     }
 
-    /// A prompt has ended well.
+    /// Adds a prompt to the history as completed; the queue stays as it is.
     pub(crate) fn complete(&self, prompt: &str) {
         let entry = json!({"prompt": [0, prompt, {}, {}, []], "outputs": {},
             "status": {"status_str": "success", "messages": [["execution_success", {}]]}});
@@ -115,31 +123,39 @@ impl ScriptedComfy {
         self.answer(&call, 200, &json!({ prompt: entry }));
     }
 
-    /// Tells an event to every socket.
-    pub(crate) fn say(&self, event: &Value) {
-        // Fails where no socket is open, which the test will find out.
+    /// Sends an event to every socket.
+    pub(crate) fn send(&self, event: &Value) {
+        // Fails if no socket is open, which the test notices.
         let _ = self.script.events.send(event.to_string());
     }
 
-    /// Waits until a call has come this often.
-    pub(crate) async fn called(&self, call: &str, times: usize) {
-        let mut calls = self.script.calls.subscribe();
-        let often = |calls: &HashMap<String, usize>| calls.get(call) >= Some(&times);
-        let waiting = tokio::time::timeout(CALL_PATIENCE, calls.wait_for(often));
-        waiting.await.expect("the call did not come").unwrap();
+    /// Waits until a call has been received this many times more than now.
+    pub(crate) async fn wait_for_more_calls(&self, call: &str, times: usize) {
+        let calls = self.calls(call) + times;
+        self.wait_for_calls(call, calls).await;
     }
 
+    /// Waits until a call has been received this many times in all.
+    pub(crate) async fn wait_for_calls(&self, call: &str, times: usize) {
+        let mut calls = self.script.calls.subscribe();
+        let often = |calls: &HashMap<String, usize>| calls.get(call) >= Some(&times);
+        let waiting = tokio::time::timeout(CALL_TIMEOUT, calls.wait_for(often));
+        let received = waiting.await;
+        received.unwrap_or_else(|_| panic!("no {call}")).unwrap();
+    }
+
+    /// How often a call has been received.
     pub(crate) fn calls(&self, call: &str) -> usize {
         let calls = self.script.calls.borrow();
         calls.get(call).copied().unwrap_or_default()
     }
 
-    /// Whether new sockets are refused; those that are open stay.
+    /// Whether new sockets are refused; open ones stay.
     pub(crate) fn refuse_sockets(&self, refuse: bool) {
-        self.script.is_closed.send_replace(refuse);
+        self.script.refuses_sockets.send_replace(refuse);
     }
 
-    /// The body of the prompt that was posted last.
+    /// The body of the last `POST /prompt`.
     pub(crate) fn posted(&self) -> Value {
         self.script.posted.lock().unwrap().clone()
     }
@@ -164,7 +180,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>) {
         connections.spawn(async move {
             let service = service_fn(|request| answer(script.clone(), request));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Fails where the test breaks it off.
+            // Fails if the test closes it.
             let _ = connection.with_upgrades().await;
         });
     }
@@ -173,11 +189,11 @@ async fn serve(listener: TcpListener, script: Arc<Script>) {
 async fn answer(
     script: Arc<Script>,
     mut request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Broken> {
+) -> Result<Response<Full<Bytes>>, Disconnected> {
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let call = format!("{} {path}", request.method());
     let reply = script.reply_to(&call);
-    if call == "GET /ws" && !*script.is_closed.borrow() {
+    if call == "GET /ws" && !*script.refuses_sockets.borrow() {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
         let (mut events, calls) = (script.events.subscribe(), script.calls.clone());
         tokio::spawn(async move {
@@ -213,19 +229,19 @@ async fn answer(
             .status(status)
             .body(Full::new(text.into()))
             .unwrap()),
-        Reply::Hang => unreachable!("it was waited for another"),
-        Reply::Broken => Err(Broken),
+        Reply::Hang => unreachable!("waited for another reply"),
+        Reply::Disconnect => Err(Disconnected),
     }
 }
 
-/// Makes the server break off the connection.
+/// Makes hyper close the connection.
 #[derive(Debug)]
-struct Broken;
+struct Disconnected;
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for Disconnected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("broken on purpose")
+        f.write_str("disconnected on purpose")
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for Disconnected {}

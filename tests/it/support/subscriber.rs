@@ -1,4 +1,4 @@
-use std::time::Duration;
+//! A WebSocket client of the relay that checks every message against the protocol.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -8,10 +8,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// How long anything is waited for before the test has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::PATIENCE;
 
-/// A client of the relay, which holds what it hears against the contract.
+/// A subscriber of one or several jobs, or of the monitor.
 pub(crate) struct Subscriber {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Every `progress` message so far.
@@ -22,21 +21,20 @@ pub(crate) struct Subscriber {
     pub(crate) previews: Vec<Vec<u8>>,
 }
 
-/// What a subscriber hears.
+/// What a subscriber receives.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Text(Value),
     Preview(Vec<u8>),
-    /// The close code; 1006 where the connection ended without one.
+    /// The close code: 1005 for a close frame without one, 1006 for a connection that ended without a close
+    /// frame (RFC 6455, section 7.1.5).
     Closed(u16),
 }
 
 impl Subscriber {
     pub(crate) async fn connect(request: impl IntoClientRequest + Unpin) -> Self {
-        let (socket, _) = timeout(PATIENCE, connect_async(request))
-            .await
-            .unwrap()
-            .unwrap();
+        let connecting = timeout(PATIENCE, connect_async(request)).await;
+        let (socket, _) = connecting.unwrap().unwrap();
         Self {
             socket,
             states: Vec::new(),
@@ -46,98 +44,101 @@ impl Subscriber {
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).await.unwrap();
+        self.send_frame(Message::text(text)).await;
     }
 
     pub(crate) async fn send_frame(&mut self, frame: Message) {
         self.socket.send(frame).await.unwrap();
     }
 
-    pub(crate) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn receive(&mut self) -> Received {
         loop {
-            let frame = timeout(PATIENCE, self.socket.next())
-                .await
-                .expect("the relay says nothing");
-            match frame {
+            let frame = timeout(PATIENCE, self.socket.next()).await;
+            match frame.expect("the relay sends nothing") {
                 Some(Ok(Message::Text(text))) => {
                     let message: Value = serde_json::from_str(&text).unwrap();
                     self.check(&message);
-                    return Heard::Text(message);
+                    return Received::Text(message);
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     self.previews.push(bytes.to_vec());
-                    return Heard::Preview(bytes.to_vec());
+                    return Received::Preview(bytes.to_vec());
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    return Heard::Closed(frame.map_or(1005, |frame| frame.code.into()));
+                    return Received::Closed(frame.map_or(1005, |frame| frame.code.into()));
                 }
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Heard::Closed(1006),
+                Some(Err(_)) | None => return Received::Closed(1006),
             }
         }
     }
 
-    /// Hears until a message satisfies the condition.
-    pub(crate) async fn hear_until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Receives the greeting, which is the first message of every socket.
+    pub(crate) async fn receive_greeting(&mut self) -> Value {
+        match self.receive().await {
+            Received::Text(greeting) if greeting["type"] == "connection" => greeting,
+            other => panic!("not a greeting: {other:?}"),
+        }
+    }
+
+    /// Receives until a message satisfies the condition.
+    pub(crate) async fn receive_until(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            match self.hear().await {
-                Heard::Text(message) if wanted(&message) => return message,
-                Heard::Closed(code) => panic!("closed with {code} before it came"),
+            match self.receive().await {
+                Received::Text(message) if is_wanted(&message) => return message,
+                Received::Closed(code) => panic!("closed with {code} before it came"),
                 _ => {}
             }
         }
     }
 
-    /// Hears until the relay closes, and tells the code.
-    pub(crate) async fn hear_out(&mut self) -> u16 {
+    /// Receives until a message has this type.
+    pub(crate) async fn receive_type(&mut self, kind: &str) -> Value {
+        self.receive_until(|message| message["type"] == kind).await
+    }
+
+    /// Receives until the relay closes, and returns the close code.
+    pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
-            if let Heard::Closed(code) = self.hear().await {
+            if let Received::Closed(code) = self.receive().await {
                 return code;
             }
         }
     }
 
-    /// The last state of a job that has been heard out.
-    pub(crate) fn last(&self) -> &Value {
-        self.states.last().expect("no state was heard")
+    /// Receives until the last job has ended and the relay closes normally, and checks the final status.
+    pub(crate) async fn ends_as(&mut self, status: &str) {
+        assert_eq!(self.close_code().await, 1000, "{:?}", self.states);
+        assert_eq!(self.last()["status"], status, "{}", self.last());
     }
 
-    /// The contract: known types; states in order, none behind an earlier one, none after the end.
+    /// Sends a ping message and waits for the answer: everything that was sent before has been handled.
+    pub(crate) async fn ping(&mut self) {
+        assert!(self.try_ping().await, "closed before the answer to a ping");
+    }
+
+    /// Sends a ping message; whether it is answered before the relay closes.
+    pub(crate) async fn try_ping(&mut self) -> bool {
+        self.send(r#"{"type": "ping"}"#).await;
+        loop {
+            match self.receive().await {
+                Received::Text(message) if message["type"] == "pong" => return true,
+                Received::Closed(_) => return false,
+                _ => {}
+            }
+        }
+    }
+
+    /// The last state that was received.
+    pub(crate) fn last(&self) -> &Value {
+        self.states.last().expect("no state was received")
+    }
+
+    /// Checks the protocol: known types; states in order, progress that never falls, nothing after the end.
     fn check(&mut self, message: &Value) {
         match message["type"].as_str().unwrap() {
             "progress" => {
-                let id = &message["job_id"];
-                let percent = message["progress"].as_u64().unwrap();
-                if let Some(before) = self
-                    .states
-                    .iter()
-                    .rev()
-                    .find(|state| state["job_id"] == *id)
-                {
-                    assert!(
-                        before["seq"].as_u64() < message["seq"].as_u64(),
-                        "{before} then {message}"
-                    );
-                    assert!(
-                        before["progress"].as_u64().unwrap() <= percent,
-                        "{before} then {message}"
-                    );
-                    assert!(!is_final(before), "{before} then {message}");
-                }
-                assert_eq!(
-                    percent == 100,
-                    message["status"] == "completed",
-                    "{message}"
-                );
-                assert_eq!(
-                    message["error"].is_string(),
-                    message["status"] == "failed",
-                    "{message}"
-                );
-                for field in ["message", "timestamp"] {
-                    assert!(message[field].is_string(), "{message}");
-                }
-                assert!(message.get("estimated_remaining").is_some(), "{message}");
+                self.check_state(message);
                 self.states.push(message.clone());
             }
             "error" => self.errors.push(message.clone()),
@@ -145,11 +146,29 @@ impl Subscriber {
             other => panic!("an undocumented type: {other}"),
         }
     }
+
+    fn check_state(&self, state: &Value) {
+        let progress = state["progress"].as_u64().unwrap();
+        let of_same_job = |other: &&Value| other["job_id"] == state["job_id"];
+        if let Some(before) = self.states.iter().rev().find(of_same_job) {
+            let in_order = before["seq"].as_u64() < state["seq"].as_u64();
+            let falls = before["progress"].as_u64().unwrap() > progress;
+            let is_valid = in_order && !falls && !is_final(before);
+            assert!(is_valid, "{before} then {state}");
+        }
+        let is_completed = state["status"] == "completed";
+        assert_eq!(progress == 100, is_completed, "{state}");
+        let is_failed = state["status"] == "failed";
+        assert_eq!(state["error"].is_string(), is_failed, "{state}");
+        for field in ["message", "timestamp"] {
+            assert!(state[field].is_string(), "{state}");
+        }
+        assert!(state.get("estimated_remaining").is_some(), "{state}");
+    }
 }
 
 /// Whether a `progress` message is the last one of its job.
 pub(crate) fn is_final(state: &Value) -> bool {
-    ["completed", "failed", "cancelled"]
-        .iter()
-        .any(|status| state["status"] == *status)
+    let statuses = ["completed", "failed", "cancelled"];
+    statuses.iter().any(|status| state["status"] == *status)
 }

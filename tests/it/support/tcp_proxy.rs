@@ -1,28 +1,41 @@
+//! A TCP proxy in front of a server, for faults below HTTP.
+
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// A TCP line to a server, which can be cut and mended.
+/// Forwards TCP connections to a server, and can cut, hold or freeze them.
 pub(crate) struct TcpProxy {
     address: SocketAddr,
-    is_whole: watch::Sender<bool>,
+    state: watch::Sender<State>,
     _forwarding: JoinSet<()>,
 }
 
+#[derive(Debug, Default, Clone, Copy)]
+struct State {
+    /// Open connections are closed, new ones at once.
+    is_cut: bool,
+    /// New connections are accepted and forward nothing.
+    is_held: bool,
+    /// How often the connections of the moment were frozen.
+    freezes: usize,
+}
+
 impl TcpProxy {
-    /// A line to the server at `target`, cut for the time being.
-    pub(crate) async fn cut_from(target: SocketAddr) -> Self {
+    /// A proxy that forwards to the server at `target`.
+    pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let is_whole = watch::Sender::new(false);
+        let state = watch::Sender::default();
         let mut forwarding = JoinSet::new();
-        forwarding.spawn(forward(listener, target, is_whole.subscribe()));
+        forwarding.spawn(accept(listener, target, state.subscribe()));
         Self {
             address,
-            is_whole,
+            state,
             _forwarding: forwarding,
         }
     }
@@ -31,32 +44,85 @@ impl TcpProxy {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn mend(&self) {
-        self.is_whole.send_replace(true);
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
-    /// Ends every connection, and every new one at once.
+    /// Closes every connection, and every new one at once.
     pub(crate) fn cut(&self) {
-        self.is_whole.send_replace(false);
+        self.state.send_modify(|state| state.is_cut = true);
+    }
+
+    /// Forwards new connections again after [`Self::cut`].
+    pub(crate) fn restore(&self) {
+        self.state.send_modify(|state| state.is_cut = false);
+    }
+
+    /// Leaves the connections of this moment open for ever, forwarding nothing in either direction.
+    pub(crate) fn freeze(&self) {
+        self.state.send_modify(|state| state.freezes += 1);
+    }
+
+    /// Whether new connections are accepted without being forwarded.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.state.send_modify(|state| state.is_held = is_held);
     }
 }
 
-async fn forward(listener: TcpListener, target: SocketAddr, is_whole: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
-        let (mut near, _) = listener.accept().await.unwrap();
-        let mut is_whole = is_whole.clone();
-        connections.spawn(async move {
-            if !*is_whole.borrow() {
-                return;
+        let (client, _) = listener.accept().await.unwrap();
+        connections.spawn(forward(client, target, state.clone()));
+    }
+}
+
+async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+    let freezes = state.borrow().freezes;
+    let is_cut = match state.wait_for(|state| state.is_cut || !state.is_held).await {
+        Ok(state) => state.is_cut,
+        Err(_) => return,
+    };
+    if is_cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let upstream = copy(from_client, to_server, state.clone(), freezes);
+    let downstream = copy(from_server, to_client, state.clone(), freezes);
+    tokio::select! {
+        _ = async { tokio::join!(upstream, downstream) } => {}
+        _ = state.wait_for(|state| state.is_cut) => {}
+    }
+}
+
+/// Copies until the end of the stream; once frozen, never returns and keeps both ends open.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    freezes: usize,
+) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let read = tokio::select! {
+            biased;
+            _ = state.wait_for(|state| state.freezes > freezes) => None,
+            read = from.read(&mut buffer) => Some(read),
+        };
+        let Some(read) = read else {
+            return std::future::pending().await;
+        };
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if to.write_all(&buffer[..length]).await.is_err() {
+                    return;
+                }
             }
-            let Ok(mut far) = TcpStream::connect(target).await else {
-                return;
-            };
-            tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => {}
-                _ = is_whole.wait_for(|whole| !whole) => {}
-            }
-        });
+        }
     }
 }

@@ -1,28 +1,35 @@
-use std::path::{Path, PathBuf};
+//! A relay in this process, with the ComfyUI that it follows.
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
-use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
+use comfy_relay::replay::{PlaybackSpeed, Replay};
 use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::subscriber::{Heard, Subscriber};
+use super::recordings::{recording, replay, workflow};
+use super::subscriber::Subscriber;
 
-/// A replayed ComfyUI, a relay, and its server, all on loopback. All stop when this is dropped.
+/// Nothing listens on port 1 of loopback.
+pub(crate) const UNREACHABLE: &str = "http://127.0.0.1:1";
+
+/// A relay and its server on loopback, and a replayed ComfyUI in most tests. All stop on drop.
 pub(crate) struct TestRelay {
     comfyui: Option<Replay>,
-    pub(crate) relay: Relay,
+    /// The relay itself, for what has no HTTP interface.
+    pub(crate) handle: Relay,
     server: Server,
     client: Client,
 }
 
-/// What can be set for a test. The times are short, because what they guard against is made to happen.
+/// What a test can set. The times are short, because the tests make happen what they guard against.
 pub(crate) struct Settings {
     pub(crate) comfy: ComfyConfig,
     pub(crate) server: ServerConfig,
@@ -39,7 +46,7 @@ impl Default for Settings {
                 max_backoff: Duration::from_millis(100),
                 poll_interval: Duration::from_millis(100),
                 min_poll_pause: Duration::from_millis(10),
-                // Longer than a busy machine holds up a task.
+                // Longer than a busy machine delays a task.
                 max_silence: Duration::from_secs(3),
                 event_grace: Duration::from_secs(3),
                 history_grace: Duration::from_secs(1),
@@ -48,9 +55,9 @@ impl Default for Settings {
             server: ServerConfig::default(),
             relay: RelayConfig {
                 workflows: PathBuf::from("comfy_workflows"),
-                // So that nobody lags, and all states can be compared.
+                // No subscriber lags, so that all states can be compared.
                 backlog: 4_096,
-                // Recordings are played faster than anybody could read: all that is to be seen is seen.
+                // Recordings are played faster than real time; no state may be throttled away.
                 publish_interval: Duration::ZERO,
                 ..RelayConfig::default()
             },
@@ -60,127 +67,202 @@ impl Default for Settings {
     }
 }
 
-/// Reads a recording by its folder below `fixtures`.
-pub(crate) async fn recording(name: &str) -> Arc<Recording> {
-    let dir = Path::new("fixtures").join(name);
-    let reading = tokio::task::spawn_blocking(move || Recording::read(&dir));
-    Arc::new(reading.await.unwrap().unwrap())
+impl From<ServerConfig> for Settings {
+    fn from(server: ServerConfig) -> Self {
+        Self {
+            server,
+            ..Self::default()
+        }
+    }
 }
 
-/// All recordings, by their folders below `fixtures`.
-pub(crate) fn names() -> Vec<String> {
-    let folders = |dir: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.is_dir()).collect()
-    };
-    let mut names: Vec<String> = folders(Path::new("fixtures"))
-        .iter()
-        .flat_map(|version| folders(version))
-        .map(|dir| {
-            dir.strip_prefix("fixtures")
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    names.sort();
-    names
+impl From<StoreConfig> for Settings {
+    fn from(store: StoreConfig) -> Self {
+        Self {
+            store,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<PlaybackSpeed> for Settings {
+    fn from(speed: PlaybackSpeed) -> Self {
+        Self {
+            speed,
+            ..Self::default()
+        }
+    }
 }
 
 impl TestRelay {
-    /// With one recording, and a relay that is connected to it.
-    pub(crate) async fn of(name: &str) -> Self {
-        Self::with(vec![recording(name).await], Settings::default()).await
+    /// Connected to a ComfyUI that replays one recording.
+    pub(crate) async fn replaying(name: &str) -> Self {
+        Self::replaying_with(name, Settings::default()).await
     }
 
-    pub(crate) async fn with(recordings: Vec<Arc<Recording>>, settings: Settings) -> Self {
-        let options = ReplayOptions {
-            speed: settings.speed,
-            repeat: true,
-            ..ReplayOptions::default()
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let comfyui = Replay::start(listener, recordings, options);
-        let url = comfyui.url();
-        let world = Self::at(&url, Some(comfyui), settings).await;
-        world.relay.connected().await;
-        world
+    /// Connected to a ComfyUI that replays one recording.
+    pub(crate) async fn replaying_with(name: &str, settings: impl Into<Settings>) -> Self {
+        Self::replaying_all(vec![recording(name).await], settings).await
     }
 
-    /// With a relay that finds nobody at its ComfyUI's address.
-    pub(crate) async fn without_comfyui(url: &str, settings: Settings) -> Self {
-        Self::at(url, None, settings).await
+    /// Connected to a ComfyUI that replays several recordings.
+    pub(crate) async fn replaying_all(
+        recordings: Vec<Arc<Recording>>,
+        settings: impl Into<Settings>,
+    ) -> Self {
+        let settings = settings.into();
+        let comfyui = replay(recordings, settings.speed).await;
+        let mut relay = Self::connected_to(&comfyui.url(), settings).await;
+        relay.comfyui = Some(comfyui);
+        relay
     }
 
-    async fn at(url: &str, comfyui: Option<Replay>, mut settings: Settings) -> Self {
+    /// Connected to a ComfyUI at an address.
+    pub(crate) async fn connected_to(url: &str, settings: impl Into<Settings>) -> Self {
+        let relay = Self::start(url, settings).await;
+        relay.connected().await;
+        relay
+    }
+
+    /// Without any ComfyUI to connect to.
+    pub(crate) async fn without_backend(settings: impl Into<Settings>) -> Self {
+        Self::start(UNREACHABLE, settings).await
+    }
+
+    /// Follows a ComfyUI at an address, which need not answer yet.
+    pub(crate) async fn start(url: &str, settings: impl Into<Settings>) -> Self {
+        let mut settings = settings.into();
         settings.comfy.urls = vec![Url::parse(url).unwrap()];
         let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, relay.clone(), settings.server).unwrap();
         Self {
-            comfyui,
-            relay,
+            comfyui: None,
+            handle: relay,
             server,
             client: Client::builder().no_proxy().build().unwrap(),
         }
+    }
+
+    /// Waits until the relay is connected to its ComfyUI.
+    pub(crate) async fn connected(&self) {
+        self.handle.connected().await;
     }
 
     pub(crate) fn address(&self) -> String {
         self.server.address().to_string()
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// The URL of a WebSocket at a path.
+    pub(crate) fn socket_url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address())
+    }
+
     pub(crate) fn comfyui_url(&self) -> String {
         self.comfyui.as_ref().unwrap().url()
     }
 
-    /// A subscriber at a path such as `/ws/job`, which has been greeted.
-    pub(crate) async fn subscribe(&self, path: &str) -> Subscriber {
-        let mut subscriber = Subscriber::connect(&format!("ws://{}{path}", self.address())).await;
-        match subscriber.hear().await {
-            Heard::Text(greeting) => assert_eq!(greeting["type"], "connection"),
-            other => panic!("no greeting, but {other:?}"),
-        }
+    /// A subscriber of a job, after its greeting.
+    pub(crate) async fn subscribe(&self, job: &str) -> Subscriber {
+        self.connect(&format!("/ws/{job}")).await
+    }
+
+    /// A subscriber of the monitor, after its greeting.
+    pub(crate) async fn monitor(&self) -> Subscriber {
+        self.connect("/ws/monitor").await
+    }
+
+    /// A WebSocket at a path, after its greeting.
+    pub(crate) async fn connect(&self, path: &str) -> Subscriber {
+        let mut subscriber = Subscriber::connect(self.socket_url(path)).await;
+        subscriber.receive_greeting().await;
         subscriber
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client
-            .request(method, format!("http://{}{path}", self.address()))
+        self.client.request(method, format!("{}{path}", self.url()))
+    }
+
+    /// A request with a bearer token.
+    pub(crate) fn request_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).bearer_auth(token)
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.request(Method::GET, path)).await
+        response(self.request(Method::GET, path)).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.request(Method::POST, path).json(body)).await
+        response(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Posts a prompt to ComfyUI itself, as another client would.
-    pub(crate) async fn post_elsewhere(&self, body: &Value) -> (u16, Value) {
-        let url = format!("{}/prompt", self.comfyui_url());
-        answer(self.client.post(url).json(body)).await
+    /// A job as the HTTP API shows it.
+    pub(crate) async fn job(&self, job: &str) -> (u16, Value) {
+        self.get(&format!("/api/anime/jobs/{job}")).await
     }
 
-    /// Asks the server to stop, as SIGTERM does.
+    /// Submits the first prompt of a recording as a job, and returns its prompt id.
+    pub(crate) async fn submit(&self, job: &str, recording: &str) -> String {
+        self.submit_workflow(job, &workflow(recording).await).await
+    }
+
+    /// Submits a workflow as a job, and returns its prompt id.
+    pub(crate) async fn submit_workflow(&self, job: &str, workflow: &Value) -> String {
+        let body = json!({"job_id": job, "workflow": workflow});
+        self.create_job(&body).await
+    }
+
+    /// Registers a prompt that ComfyUI has already as a job.
+    pub(crate) async fn register(&self, job: &str, prompt_id: &str) {
+        let body = json!({"job_id": job, "prompt_id": prompt_id});
+        self.create_job(&body).await;
+    }
+
+    async fn create_job(&self, body: &Value) -> String {
+        let (status, created) = self.post("/api/anime/jobs", body).await;
+        assert_eq!(status, 201, "{created}");
+        created["prompt_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Reports the progress of a job as a producer.
+    pub(crate) async fn report(&self, job: &str, report: &Value) {
+        let path = format!("/api/anime/jobs/{job}/progress");
+        let (status, answer) = self.post(&path, report).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+
+    /// Posts to ComfyUI itself, as another client would.
+    pub(crate) async fn post_to_comfyui(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.comfyui_url());
+        response(self.client.post(url).json(body)).await
+    }
+
+    /// Starts to stop the server, as SIGTERM does.
     pub(crate) fn start_shutdown(&self) {
         self.server.start_shutdown();
+    }
+
+    /// Stops as SIGTERM does, and waits until everything is written.
+    pub(crate) async fn stop(self) {
+        self.start_shutdown();
+        self.handle.shutdown().await;
     }
 }
 
 impl Drop for TestRelay {
     fn drop(&mut self) {
         self.server.start_shutdown();
-        self.relay.start_shutdown();
+        self.handle.start_shutdown();
     }
 }
 
-/// Status and JSON of an answer; `null` for a body that is none.
-pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
+/// The status and the JSON of a response; `null` for a body that is not JSON.
+pub(crate) async fn response(request: RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();

@@ -3,28 +3,14 @@
 use comfy_relay::config::{AccessConfig, KeySource, Secret, ServerConfig};
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
-use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
-use super::subscriber::{Heard, Subscriber};
-use super::test_relay::{Settings, TestRelay};
-
-/// Nobody listens on port 1 of loopback: none of these tests needs a ComfyUI.
-const NOWHERE: &str = "http://127.0.0.1:1";
+use super::subscriber::{Received, Subscriber};
 
 /// The secret of the relay's tokens.
 pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes, known to nobody";
-
-/// A relay with these settings of its server.
-pub(crate) async fn relay(server: ServerConfig) -> TestRelay {
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    TestRelay::without_comfyui(NOWHERE, settings).await
-}
 
 /// Settings under which clients need tokens that are signed with [`SECRET`].
 pub(crate) fn guarded() -> ServerConfig {
@@ -76,18 +62,6 @@ pub(crate) fn signed(claims: &Value) -> String {
     encode(&Header::default(), claims, &key).unwrap()
 }
 
-impl TestRelay {
-    /// A request with a token.
-    pub(crate) fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
-        self.request(method, path).bearer_auth(token)
-    }
-
-    /// The address of a socket.
-    pub(crate) fn socket(&self, path: &str) -> String {
-        format!("ws://{}{path}", self.address())
-    }
-}
-
 /// The request for a socket, with more headers.
 pub(crate) fn upgrade(url: &str, headers: &[(&'static str, &str)]) -> Request {
     let mut request = url.into_client_request().unwrap();
@@ -100,27 +74,14 @@ pub(crate) fn upgrade(url: &str, headers: &[(&'static str, &str)]) -> Request {
 /// What a client is told that is not let in: the code of its `error` message, and that of the close.
 pub(crate) async fn refusal(request: Request) -> (String, u16) {
     let mut subscriber = Subscriber::connect(request).await;
-    let Heard::Text(greeting) = subscriber.hear().await else {
+    let Received::Text(greeting) = subscriber.receive().await else {
         panic!("no greeting");
     };
     assert_eq!(greeting["type"], "connection");
-    let code = subscriber.hear_out().await;
+    let code = subscriber.close_code().await;
     assert!(subscriber.states.is_empty(), "{:?}", subscriber.states);
     let [error] = subscriber.errors.as_slice() else {
         panic!("{:?}", subscriber.errors);
     };
     (error["code"].as_str().unwrap().to_owned(), code)
-}
-
-impl Subscriber {
-    /// Whether a ping is answered before the relay closes.
-    pub(crate) async fn hear_until_pong_or_close(&mut self) -> bool {
-        loop {
-            match self.hear().await {
-                Heard::Text(message) if message["type"] == "pong" => return true,
-                Heard::Closed(_) => return false,
-                _ => {}
-            }
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! [`Caller`]: a client of a replay, as small as can be.
+//! [`ReplayClient`]: a client of a replay, as small as can be.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 pub(crate) const FIXTURES: &str = "fixtures";
 
 /// The client id that most callers bring.
-pub(crate) const ME: &str = "4c1b3f5e9d0a";
+pub(crate) const CLIENT_ID: &str = "4c1b3f5e9d0a";
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,14 +51,14 @@ pub(crate) async fn replay(
 
 /// HTTP to a replay.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct ReplayClient {
     pub(crate) url: String,
     pub(crate) http: reqwest::Client,
 }
 
-impl Caller {
-    pub(crate) fn of(replay: &Replay) -> Caller {
-        Caller {
+impl ReplayClient {
+    pub(crate) fn of(replay: &Replay) -> ReplayClient {
+        ReplayClient {
             url: replay.url(),
             http: reqwest::Client::new(),
         }
@@ -131,19 +131,19 @@ impl Caller {
         panic!("waited too long for {what}");
     }
 
-    pub(crate) async fn connect(&self, client: Option<&str>) -> Ear {
+    pub(crate) async fn connect(&self, client: Option<&str>) -> ReplaySocket {
         self.try_connect(client)
             .await
             .expect("the replay accepts sockets")
     }
 
-    pub(crate) async fn try_connect(&self, client: Option<&str>) -> Option<Ear> {
+    pub(crate) async fn try_connect(&self, client: Option<&str>) -> Option<ReplaySocket> {
         let query = client
             .map(|client| format!("?clientId={client}"))
             .unwrap_or_default();
         let url = format!("{}/ws{query}", self.url.replace("http", "ws"));
         let (socket, _) = connect_async(url).await.ok()?;
-        Some(Ear { socket })
+        Some(ReplaySocket { socket })
     }
 }
 
@@ -154,13 +154,13 @@ pub(crate) fn history_path(id: &str) -> String {
 }
 
 /// A socket to a replay.
-pub(crate) struct Ear {
+pub(crate) struct ReplaySocket {
     pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What an ear hears.
+/// What an socket hears.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Sound {
+pub(crate) enum Event {
     Text(String),
     Binary(Vec<u8>),
     /// A close frame with its code.
@@ -169,58 +169,58 @@ pub(crate) enum Sound {
     Lost,
 }
 
-impl Sound {
-    pub(crate) fn event(&self) -> Value {
+impl Event {
+    pub(crate) fn json(&self) -> Value {
         match self {
-            Sound::Text(text) => serde_json::from_str(text).unwrap(),
+            Event::Text(text) => serde_json::from_str(text).unwrap(),
             _ => Value::Null,
         }
     }
 }
 
-impl Ear {
-    pub(crate) async fn next(&mut self) -> Sound {
+impl ReplaySocket {
+    pub(crate) async fn next(&mut self) -> Event {
         loop {
             return match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => Sound::Text(text.to_string()),
-                Some(Ok(Message::Binary(bytes))) => Sound::Binary(bytes.to_vec()),
+                Some(Ok(Message::Text(text))) => Event::Text(text.to_string()),
+                Some(Ok(Message::Binary(bytes))) => Event::Binary(bytes.to_vec()),
                 Some(Ok(Message::Close(frame))) => {
-                    Sound::Closed(frame.map(|frame| frame.code.into()))
+                    Event::Closed(frame.map(|frame| frame.code.into()))
                 }
                 Some(Ok(_)) => continue,
-                Some(Err(_)) | None => Sound::Lost,
+                Some(Err(_)) | None => Event::Lost,
             };
         }
     }
 
-    /// Everything up to and with the first sound that `last` knows.
-    pub(crate) async fn until(&mut self, what: &str, last: impl Fn(&Sound) -> bool) -> Vec<Sound> {
-        let mut sounds = Vec::new();
-        let heard = timeout(PATIENCE, async {
+    /// Everything up to and with the first event that `last` knows.
+    pub(crate) async fn until(&mut self, what: &str, last: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        let received = timeout(PATIENCE, async {
             loop {
-                let sound = self.next().await;
-                let done = last(&sound);
-                let lost = sound == Sound::Lost;
-                sounds.push(sound);
+                let event = self.next().await;
+                let done = last(&event);
+                let lost = event == Event::Lost;
+                events.push(event);
                 if done || lost {
                     return done;
                 }
             }
         });
-        match heard.await {
-            Ok(true) => sounds,
-            _ => panic!("did not hear {what}, but {sounds:#?}"),
+        match received.await {
+            Ok(true) => events,
+            _ => panic!("did not hear {what}, but {events:#?}"),
         }
     }
 
     /// Everything up to the end of a prompt.
-    pub(crate) async fn end_of(&mut self, id: &str) -> Vec<Sound> {
-        self.until(&format!("the end of {id}"), |sound| ends(sound, id))
+    pub(crate) async fn end_of(&mut self, id: &str) -> Vec<Event> {
+        self.until(&format!("the end of {id}"), |event| is_end_of(event, id))
             .await
     }
 
     pub(crate) async fn greeting(&mut self) -> Value {
-        let first = timeout(PATIENCE, self.next()).await.unwrap().event();
+        let first = timeout(PATIENCE, self.next()).await.unwrap().json();
         assert_eq!(first["type"], "status");
         first["data"].clone()
     }
@@ -235,24 +235,21 @@ impl Ear {
     }
 }
 
-pub(crate) fn is(sound: &Sound, kind: &str) -> bool {
-    sound.event()["type"] == kind
+pub(crate) fn is_type(event: &Event, kind: &str) -> bool {
+    event.json()["type"] == kind
 }
 
-pub(crate) fn ends(sound: &Sound, id: &str) -> bool {
-    let event = sound.event();
+pub(crate) fn is_end_of(event: &Event, id: &str) -> bool {
+    let event = event.json();
     event["type"] == "executing"
         && event["data"]["node"].is_null()
         && event["data"]["prompt_id"] == id
 }
 
-pub(crate) fn types(sounds: &[Sound]) -> Vec<String> {
-    let kind = |sound: &Sound| match sound {
-        Sound::Text(_) => sound.event()["type"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
+pub(crate) fn types(events: &[Event]) -> Vec<String> {
+    let kind = |event: &Event| match event {
+        Event::Text(_) => event.json()["type"].as_str().unwrap_or_default().to_owned(),
         other => format!("{other:?}"),
     };
-    sounds.iter().map(kind).collect()
+    events.iter().map(kind).collect()
 }

@@ -1,0 +1,34 @@
+//! What every connection of the server needs.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::security::Security;
+use super::tls::Tls;
+use crate::auth::Verifier;
+use crate::config::ServerConfig;
+use crate::relay::Relay;
+use crate::session::{Monitor, ShardPool};
+
+/// Shared by all connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct ServerState {
+    pub(super) relay: Relay,
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) security: Arc<Security>,
+    /// `None` if connections are not encrypted.
+    pub(super) tls: Option<Arc<Tls>>,
+    /// The threads that serve the subscribers of jobs.
+    pub(super) shards: ShardPool,
+    pub(super) monitor: Monitor,
+    /// How many connections hyper has finished serving: closed, or upgraded to a socket.
+    pub(super) served: Arc<watch::Sender<u64>>,
+    /// Cancelled when the server is to stop.
+    pub(super) stop: CancellationToken,
+    /// Everything that must end before the server has stopped.
+    pub(super) tasks: TaskTracker,
+}

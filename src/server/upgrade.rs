@@ -1,0 +1,131 @@
+//! The WebSocket upgrade: accepts the handshake and hands the socket to [`crate::session`].
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
+use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
+
+use super::error::ApiError;
+use super::request::query;
+use super::response::Body;
+use super::security::{self, Caller};
+use super::state::ServerState;
+use crate::auth::Scope;
+use crate::job::JobId;
+use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
+
+/// How many bytes are read from a socket at once. Tungstenite's default of 128 KiB is per socket, and
+/// clients send short messages only.
+const READ_BUFFER: usize = 4 << 10;
+
+/// `GET /ws/{job_id}`: opens a socket that follows a job.
+pub(super) fn job(
+    state: &ServerState,
+    caller: Caller,
+    mut request: Request<Incoming>,
+    job: JobId,
+) -> Result<Response<Body>, ApiError> {
+    let wants_previews = query(&request, "previews").is_some_and(|value| value == "1");
+    let deflates = deflate::is_offered(request.headers());
+    let (mut response, socket) = accept(state, &mut request)?;
+    let admission = match caller.authorize_session(Scope::Subscribe, Some(&job)) {
+        Ok(admission) => admission,
+        Err(error) => {
+            refuse(state, socket, job.as_str(), error, caller);
+            return Ok(response);
+        }
+    };
+    if deflates {
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
+    }
+    let subscriber = NewSubscriber {
+        job,
+        wants_previews,
+        deflates,
+        address: caller.address,
+        admission,
+    };
+    let shards = state.shards.clone();
+    state.tasks.spawn(shards.adopt(socket, subscriber));
+    Ok(response)
+}
+
+/// `GET /ws/monitor`: opens a socket that follows the relay as a whole.
+pub(super) fn monitor(
+    state: &ServerState,
+    caller: Caller,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let (response, socket) = accept(state, &mut request)?;
+    match caller.authorize_session(Scope::Monitor, None) {
+        Ok(admission) => {
+            let monitor = state.monitor.clone();
+            state.tasks.spawn(monitor.serve(socket, admission));
+        }
+        Err(error) => refuse(state, socket, "monitor", error, caller),
+    }
+    Ok(response)
+}
+
+/// Sends an error on a socket and closes it. Keeps the caller, and with it its connection permit, until
+/// the socket is closed.
+pub(super) fn refuse(
+    state: &ServerState,
+    socket: HyperWebsocket,
+    job: &str,
+    error: ApiError,
+    caller: Caller,
+) {
+    let refusing = session::refuse(
+        socket,
+        job.to_owned(),
+        error.close_code(),
+        error.into_client_error(),
+        caller,
+    );
+    state.tasks.spawn(refusing);
+}
+
+/// Whether a request asks for an upgrade to a WebSocket.
+pub(super) fn is_requested<B>(request: &Request<B>) -> bool {
+    is_upgrade_request(request)
+}
+
+/// Accepts the handshake. The socket is open once the response has been sent.
+pub(super) fn accept(
+    state: &ServerState,
+    request: &mut Request<Incoming>,
+) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
+    if *request.method() != Method::GET {
+        return Err(ApiError::wrong_method("GET"));
+    }
+    if !is_requested(request) {
+        return Err(ApiError::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "websocket_required",
+            "this address is for WebSockets; over plain HTTP use /api/anime/jobs/{job_id}/events",
+        ));
+    }
+    if state.stop.is_cancelled() {
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "going_away",
+            "the relay is being stopped; connect again in a moment",
+        ));
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_CLIENT_MESSAGE))
+        .max_frame_size(Some(MAX_CLIENT_MESSAGE));
+    let (mut response, socket) = upgrade(&mut *request, Some(config))
+        .map_err(|error| ApiError::bad_request("bad_handshake", error.to_string()))?;
+    if security::is_offered(request.headers()) {
+        let chosen = HeaderValue::from_static(security::SCHEME);
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
+    Ok((response.map(http_body_util::BodyExt::boxed_unsync), socket))
+}
