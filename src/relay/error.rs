@@ -1,6 +1,5 @@
 //! Why the relay did not do what it was asked.
 
-use super::backend::Backend;
 use crate::comfy::{RestError, SubmitError, WrongInput};
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -88,13 +87,13 @@ impl RelayError {
         };
         Self::Rejected(error, inputs)
     }
-}
 
-/// A call to a backend that failed.
-pub(super) fn failed(backend: &Backend, source: RestError) -> RelayError {
-    let backend = backend.name().to_owned();
-    match source {
-        RestError::Unreachable { .. } => RelayError::BackendUnreachable(backend),
-        source => RelayError::Backend { backend, source },
+    /// A request to a backend that failed.
+    pub(super) fn request_failed(backend: &str, source: RestError) -> Self {
+        let backend = backend.to_owned();
+        match source {
+            RestError::Unreachable { .. } => Self::BackendUnreachable(backend),
+            source => Self::Backend { backend, source },
+        }
     }
 }

@@ -17,7 +17,7 @@ type ByLabel = Family<[(&'static str, String); 1], Gauge>;
 /// What the relay has counted, and how it is at this moment.
 pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {
     let mut registry = Registry::with_prefix("comfy_relay");
-    state.relay.metrics().register(&mut registry);
+    state.relay.register_metrics(&mut registry);
     register_moment(state, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
@@ -57,9 +57,9 @@ fn register_moment(state: &ServerState, registry: &mut Registry) {
         "Prompts that run or wait on the ComfyUI server, those of all clients, as last heard",
         queue,
     );
-    let subscribers = ConstGauge::new(state.relay.hub().count().total as u64);
+    let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
-    let database = state.relay.recorder().health();
+    let database = state.relay.database_health();
     registry.register(
         "recorder_backlog",
         "Jobs whose newest state is not written yet",
