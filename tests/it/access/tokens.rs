@@ -219,18 +219,18 @@ async fn keys_are_exchanged_while_the_relay_runs() {
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&by_new).await, 401);
     write_keys(&file, &[old.jwk(), new.jwk()]);
-    program.logs("were read again keys=2").await;
+    program.logs("reloaded the keys for tokens keys=2").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&nameless).await, 401);
 
     // What makes no sense changes nothing, and does not keep later keys out.
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    program.logs("stay as they were").await;
+    program.logs("stay in use").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     write_keys(&file, &[new.jwk()]);
-    program.logs("were read again keys=1").await;
+    program.logs("reloaded the keys for tokens keys=1").await;
     assert_eq!(status(&by_old).await, 401);
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&nameless).await, 404);
