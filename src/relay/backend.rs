@@ -1,5 +1,6 @@
 //! A configured ComfyUI server, and what is known of it at the moment.
 
+mod apply;
 mod decide;
 mod early_events;
 mod follow;

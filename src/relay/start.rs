@@ -15,7 +15,7 @@ use super::estimates::Estimator;
 use super::metrics::Metrics;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
-use crate::comfy::ComfyClient;
+use crate::comfy::{ComfyClient, SetupError};
 use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::hub::Hub;
 use crate::store::{LeaseOwner, Recorder, Store};
@@ -31,18 +31,19 @@ impl Relay {
     /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
     /// the database nor any backend need be reachable yet.
     ///
-    /// Fails if no HTTP client can be made.
+    /// Fails if the settings of the connections to ComfyUI cannot be used.
     pub async fn start(
         config: RelayConfig,
         comfy: ComfyConfig,
         store: &StoreConfig,
-    ) -> reqwest::Result<Self> {
+    ) -> Result<Self, SetupError> {
+        let clients = ComfyClient::all(&comfy)?;
         let recorder = Recorder::new(Store::open(store));
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
         let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
-        let backends = backends(&comfy, is_ready.then(|| recorder.store())).await?;
+        let backends = backends(clients, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));
         let tracker = Arc::new(Tracker {
@@ -144,13 +145,9 @@ impl Relay {
 }
 
 /// The configured backends, under the client ids that the store has for them.
-async fn backends(
-    config: &ComfyConfig,
-    store: Option<&Store>,
-) -> reqwest::Result<Arc<[Arc<Backend>]>> {
+async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<Backend>]> {
     let mut backends = Vec::new();
-    for (index, url) in config.urls.iter().enumerate() {
-        let mut comfy = ComfyClient::new(url.clone(), config)?;
+    for (index, mut comfy) in clients.into_iter().enumerate() {
         if let Some(store) = store
             && let Some(client_id) = client_id(store, &comfy).await
         {
@@ -158,13 +155,13 @@ async fn backends(
         }
         backends.push(Arc::new(Backend::new(index, comfy)));
     }
-    Ok(backends.into())
+    backends.into()
 }
 
 /// The client id that the store has for a backend. If it has none, it takes the one that the backend has.
 async fn client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
     let (name, address) = (comfy.name(), comfy.address());
-    match store.client_id(name, &address, comfy.client_id()).await {
+    match store.client_id(name, address, comfy.client_id()).await {
         Ok(client_id) => Some(client_id),
         Err(error) => {
             let error = &error as &dyn Error;

@@ -25,15 +25,15 @@ pub(in crate::relay) struct Evidence {
 /// What the backend answered about the job's prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::relay) struct Answers {
-    pub(in crate::relay) queue: Answer<QueuePosition>,
-    pub(in crate::relay) history: Answer<()>,
+    pub(in crate::relay) queue: PromptAnswer<QueuePosition>,
+    pub(in crate::relay) history: PromptAnswer<()>,
     /// Whether the server is the one that had the prompt, not restarted since; `None` if not asked.
     pub(in crate::relay) is_same_server: Option<bool>,
 }
 
 /// One answer about a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::relay) enum Answer<T> {
+pub(in crate::relay) enum PromptAnswer<T> {
     #[default]
     NotAsked,
     /// ComfyUI answered, but the answer cannot be read.
@@ -74,14 +74,14 @@ pub(in crate::relay) enum Decision {
 /// back. If the end was received already, the history is asked first: most likely it has the prompt.
 pub(in crate::relay) fn decide(evidence: &Evidence, answers: &Answers) -> Decision {
     match (answers.queue, answers.history) {
-        (_, Answer::Found(())) => decide_ended(evidence),
-        (Answer::Found(position), _) if !evidence.is_ending => Decision::InQueue(position),
-        (Answer::NotAsked, _) if !evidence.is_ending => Decision::FetchQueue,
-        (_, Answer::NotAsked) => Decision::FetchHistory,
-        (Answer::NotAsked, _) => Decision::FetchQueue,
+        (_, PromptAnswer::Found(())) => decide_ended(evidence),
+        (PromptAnswer::Found(position), _) if !evidence.is_ending => Decision::InQueue(position),
+        (PromptAnswer::NotAsked, _) if !evidence.is_ending => Decision::FetchQueue,
+        (_, PromptAnswer::NotAsked) => Decision::FetchHistory,
+        (PromptAnswer::NotAsked, _) => Decision::FetchQueue,
         // The server can stand still between the last event and the end of a prompt.
-        (Answer::Found(_), _) => Decision::Undecided,
-        (Answer::Absent, Answer::Absent) => decide_missing(evidence, answers),
+        (PromptAnswer::Found(_), _) => Decision::Undecided,
+        (PromptAnswer::Absent, PromptAnswer::Absent) => decide_missing(evidence, answers),
         // If the history stays unreadable, the end that the socket received has to do.
         _ if evidence.is_ending => decide_missing(evidence, answers),
         _ => Decision::Undecided,
@@ -122,10 +122,14 @@ fn decide_missing(evidence: &Evidence, answers: &Answers) -> Decision {
 mod tests {
     use super::*;
 
-    const RUNS: Answer<QueuePosition> = Answer::Found(QueuePosition::Running);
+    const RUNS: PromptAnswer<QueuePosition> = PromptAnswer::Found(QueuePosition::Running);
     const WAITS: QueuePosition = QueuePosition::Pending { ahead: 2 };
 
-    fn of(evidence: Evidence, queue: Answer<QueuePosition>, history: Answer<()>) -> Decision {
+    fn of(
+        evidence: Evidence,
+        queue: PromptAnswer<QueuePosition>,
+        history: PromptAnswer<()>,
+    ) -> Decision {
         let answers = Answers {
             queue,
             history,
@@ -136,8 +140,8 @@ mod tests {
 
     #[test]
     fn each_combination_of_answers_has_its_decision() {
-        use Answer::{Absent, Found, NotAsked, Unreadable};
         use Decision::{ApplyHistory, AwaitEntry, FetchHistory, FetchQueue, InQueue, Undecided};
+        use PromptAnswer::{Absent, Found, NotAsked, Unreadable};
 
         let apply = ApplyHistory {
             events_missed: false,
@@ -200,7 +204,7 @@ mod tests {
             let wanted = missed.map_or(Decision::AwaitEvents, |events_missed| {
                 Decision::ApplyHistory { events_missed }
             });
-            let decision = of(evidence, Answer::Absent, Answer::Found(()));
+            let decision = of(evidence, PromptAnswer::Absent, PromptAnswer::Found(()));
             assert_eq!(decision, wanted, "{evidence:?}");
         }
     }
@@ -230,8 +234,8 @@ mod tests {
                 ..Evidence::default()
             };
             let answers = Answers {
-                queue: Answer::Absent,
-                history: Answer::Absent,
+                queue: PromptAnswer::Absent,
+                history: PromptAnswer::Absent,
                 is_same_server,
             };
             assert_eq!(decide(&evidence, &answers), wanted, "{evidence:?}");

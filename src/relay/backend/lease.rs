@@ -64,7 +64,7 @@ impl Follower {
         let address = comfy.address();
         let taking = self.recorder.store().take_lease(
             comfy.name(),
-            &address,
+            address,
             comfy.client_id(),
             &self.owner,
             self.config.lease,

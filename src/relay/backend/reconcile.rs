@@ -6,12 +6,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use crate::comfy::{HistoryEntry, Queue, QueuePosition, RestError};
-use crate::job::{Event, JobId, Status};
-use crate::relay::backend::decide::{Answer, Answers, Decision, Evidence, decide};
+use crate::comfy::RestError;
+use crate::job::{Event, Status};
+use crate::relay::backend::apply::{OpenJob, QueueAnswer};
+use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
 use crate::relay::estimates::queue_plans::Plans;
 use crate::relay::registry::Entry;
@@ -25,24 +25,6 @@ const PAUSE_FACTOR: u32 = 4;
 
 /// The longest time that a comparison counts for the pause after it.
 const MAX_DURATION: Duration = Duration::from_secs(5);
-
-/// An open job, and what its backend has answered about it in this comparison.
-struct OpenJob {
-    id: JobId,
-    prompt_id: String,
-    created_at: Timestamp,
-    is_ending: bool,
-    disconnects_when_seen: u64,
-    answers: Answers,
-}
-
-/// The answer of the queue.
-struct QueueAnswer {
-    /// `None` if the answer cannot be read.
-    queue: Option<Queue>,
-    /// The disconnect counter before the queue was asked.
-    disconnects: u64,
-}
 
 impl Follower {
     /// Reconciles the backend's jobs until the relay stops.
@@ -134,7 +116,7 @@ impl Follower {
         }
         for mut job in missing {
             job.answers.queue = answer.position(&job.prompt_id);
-            if !matches!(job.answers.queue, Answer::Found(_)) {
+            if !matches!(job.answers.queue, PromptAnswer::Found(_)) {
                 is_due = true;
                 if confirmed.contains(&job.disconnects_when_seen) {
                     self.confirm_server(&mut job, disconnects);
@@ -180,9 +162,9 @@ impl Follower {
         if decision == Decision::FetchHistory {
             let fetched = self.fetch_history(&job.id, &job.prompt_id).await?;
             job.answers.history = match &fetched {
-                None => Answer::Unreadable,
-                Some(None) => Answer::Absent,
-                Some(Some(_)) => Answer::Found(()),
+                None => PromptAnswer::Unreadable,
+                Some(None) => PromptAnswer::Absent,
+                Some(Some(_)) => PromptAnswer::Found(()),
             };
             history = fetched.flatten();
             decision = self.decide(job);
@@ -246,123 +228,6 @@ impl Follower {
             cancel_requested: comparison.cancel_requested,
             is_grace_over: is_over(comparison.end_found_at, self.config.event_grace),
             is_gap_over: is_over(comparison.missing_since, self.config.history_grace),
-        }
-    }
-
-    /// The prompt waits or runs.
-    fn apply_position(&self, job: &OpenJob, position: QueuePosition, answer: &QueueAnswer) {
-        let Some(queue) = &answer.queue else {
-            return;
-        };
-        let place = queue.entry(&job.prompt_id);
-        let client_id = place.and_then(|place| place.client_id.as_deref());
-        if let Some(entry) = self.tracker.registry().get_mut(&job.id) {
-            entry.comparison.own_client = client_id == Some(self.backend.comfy.client_id());
-            entry.comparison.disconnects_when_seen = answer.disconnects;
-            entry.comparison.missing_since = None;
-        }
-        if self.lacks_plan(job)
-            && let Some(plan) = queue.plan(&job.prompt_id)
-        {
-            self.tracker.ingest(&job.id, Event::Planned(plan));
-        }
-        let event = match position {
-            QueuePosition::Running => Event::Started,
-            QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
-        };
-        let mut registry = self.tracker.registry();
-        self.tracker.ingest_locked(&mut registry, &job.id, event);
-        self.tracker.republish_waiting(&mut registry, &job.id);
-    }
-
-    /// The prompt has ended. If its socket was open all the time and `events_missed`, the socket receives
-    /// nothing: a new one may.
-    fn apply_history(&self, job: &OpenJob, entry: HistoryEntry, events_missed: bool) {
-        {
-            let mut state = self.backend.state();
-            state.api.seen_in_history = Some(job.prompt_id.clone());
-            if events_missed && state.socket.count_missed_ending(job.disconnects_when_seen) {
-                tracing::warn!(
-                    "a prompt of ours ended, but the socket received nothing: reconnecting"
-                );
-                self.backend.redial.notify_one();
-            }
-        }
-        if self.lacks_plan(job) {
-            self.tracker.ingest(&job.id, Event::Planned(entry.plan));
-        }
-        self.tracker.ingest(&job.id, Event::History(entry.history));
-    }
-
-    /// The queue has another prompt that this server had at the same time as the missing one: it is the
-    /// same server. Recorded now, because the next disconnect takes the evidence away.
-    fn confirm_server(&self, job: &mut OpenJob, disconnects: u64) {
-        job.disconnects_when_seen = disconnects;
-        if let Some(entry) = self.tracker.registry().get_mut(&job.id) {
-            entry.comparison.disconnects_when_seen = disconnects;
-        }
-    }
-
-    /// Replaces a socket that receives nothing although a prompt of ours runs: the server may have
-    /// forgotten it, and then it is open, healthy and silent for ever.
-    fn replace_stale_socket(&self, queue: &Queue) {
-        let client_id = Some(self.backend.comfy.client_id());
-        let mut running = queue.running().iter();
-        if !running.any(|entry| entry.client_id.as_deref() == client_id) {
-            return;
-        }
-        let silent_for = self
-            .backend
-            .state()
-            .socket
-            .check_stale(self.config.max_silence);
-        if let Some(timeout) = silent_for {
-            tracing::warn!(
-                ?timeout,
-                "a prompt of ours runs, but the socket received nothing: reconnecting"
-            );
-            self.backend.redial.notify_one();
-        }
-    }
-
-    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made.
-    fn forecast_queue(&self, plans: &mut Plans, queue: Option<&Queue>) {
-        let (backend, estimator) = (&self.backend, &self.estimator);
-        let Some(queue) = queue else {
-            return estimator.clear_queue(backend);
-        };
-        let plan_of = |prompt: &str| {
-            let registry = self.tracker.registry();
-            let mut jobs = registry.entries_of_prompt(backend, prompt);
-            let planned = jobs.find(|entry| !entry.job.plan().is_empty());
-            planned.map(|entry| entry.job.plan().clone())
-        };
-        let predicted = estimator.predict_queue(backend, plans, queue, plan_of);
-        let registry = self.tracker.registry();
-        let now = self.tracker.now();
-        let live = |prompt: &String| {
-            let mut jobs = registry.entries_of_prompt(backend, prompt);
-            let entry = jobs.find(|entry| entry.has_live_estimate())?;
-            Some((prompt.clone(), estimator.estimate(entry, now)))
-        };
-        let live = predicted.running.keys().filter_map(live).collect();
-        estimator.update_queue(backend, predicted, &live, now);
-    }
-
-    fn lacks_plan(&self, job: &OpenJob) -> bool {
-        let registry = self.tracker.registry();
-        let entry = registry.get(&job.id);
-        entry.is_some_and(|entry| entry.job.plan().is_empty())
-    }
-}
-
-impl QueueAnswer {
-    fn position(&self, prompt_id: &str) -> Answer<QueuePosition> {
-        match &self.queue {
-            None => Answer::Unreadable,
-            Some(queue) => queue
-                .position(prompt_id)
-                .map_or(Answer::Absent, Answer::Found),
         }
     }
 }

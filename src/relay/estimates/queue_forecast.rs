@@ -9,7 +9,7 @@ use crate::estimate::Estimate;
 /// How long the prompts in a backend's queue will take, as of the last answer of the queue.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct QueueForecast {
-    running: HashMap<String, RunningPrompt>,
+    running: HashMap<String, RunningEstimate>,
     waiting: HashMap<String, Estimate>,
 }
 
@@ -25,14 +25,14 @@ pub(in crate::relay) struct QueuePrediction {
 
 /// A prompt that runs.
 #[derive(Debug, Clone, Copy)]
-struct RunningPrompt {
+struct RunningEstimate {
     /// What it had left at that moment. A prompt of another client has its whole prediction left when it
     /// is first seen running.
     estimate: Estimate,
     at: Timestamp,
 }
 
-impl RunningPrompt {
+impl RunningEstimate {
     fn left(&self, now: Timestamp) -> Estimate {
         let since = now.duration_since(self.at).as_secs_f64().max(0.0);
         self.estimate.later(since)
@@ -51,9 +51,9 @@ impl QueueForecast {
         let running = predicted.running.into_iter().map(|(prompt, whole)| {
             let seen = before.get(&prompt).copied();
             let running = match (live(&prompt), seen) {
-                (Some(estimate), _) => RunningPrompt { estimate, at: now },
+                (Some(estimate), _) => RunningEstimate { estimate, at: now },
                 (None, Some(seen)) if seen.estimate.remaining.is_some() => seen,
-                (None, seen) => RunningPrompt {
+                (None, seen) => RunningEstimate {
                     estimate: whole,
                     at: seen.map_or(now, |seen| seen.at),
                 },
@@ -72,7 +72,7 @@ impl QueueForecast {
         now: Timestamp,
     ) {
         if let Some(running) = self.running.get_mut(prompt_id) {
-            *running = RunningPrompt { estimate, at: now };
+            *running = RunningEstimate { estimate, at: now };
         }
     }
 

@@ -28,12 +28,12 @@ impl Relay {
         let cancelled =
             cancelled.map_err(|source| RelayError::request_failed(backend.name(), source))?;
         if let Some(entry) = tracker.registry().get_mut(job_id) {
-            entry.comparison.cancel_requested = cancelled == Cancellation::Asked;
+            entry.comparison.cancel_requested = cancelled == Cancellation::Requested;
         }
         backend.reconcile_now.notify_one();
         match cancelled {
-            Cancellation::Asked => Ok(()),
-            Cancellation::NotThere => refuse("ComfyUI has it neither running nor waiting"),
+            Cancellation::Requested => Ok(()),
+            Cancellation::NotFound => refuse("ComfyUI has it neither running nor waiting"),
         }
     }
 }

@@ -182,7 +182,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
     let state = backend.state();
     BackendStatus {
         name: backend.name().to_owned(),
-        url: backend.comfy.address(),
+        url: backend.comfy.address().to_owned(),
         connected,
         queue_remaining: state.queue.remaining,
         version: state.api.version.clone(),

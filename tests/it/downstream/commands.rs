@@ -98,9 +98,9 @@ async fn wrong_files_and_settings_are_named() {
         (&["serve", "--listen", "nowhere"][..], 64, "--listen"),
         (&["serve", "--comfyui-url", "ftp://x"], 64, "--comfyui-url"),
         (
-            &["serve", "--comfyui-url", "http://me:secret@x"],
+            &["serve", "--comfyui-url", "http://me:secret@x/?a"],
             64,
-            "password",
+            "a query",
         ),
         (
             &["serve", "--remember", "18446744073709551615"],
