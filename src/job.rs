@@ -8,6 +8,7 @@ mod end_source;
 mod error;
 mod event;
 mod id;
+mod node_state;
 mod nodes;
 mod plan;
 mod progress;
@@ -20,8 +21,9 @@ use jiff::Timestamp;
 
 pub use end_source::EndSource;
 pub use error::{ErrorCode, JobError};
-pub use event::{Event, History, NodeReport, NodeState, Outcome, Reason, Report};
+pub use event::{Event, History, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
+pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
 pub use plan::{Plan, PlannedNode, Role};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};

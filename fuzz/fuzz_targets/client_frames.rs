@@ -2,7 +2,7 @@
 //! nothing grows beyond its bound.
 #![no_main]
 
-use comfy_relay::session::fuzzing::{ScriptedClient, MAX_MESSAGE, read, translate};
+use comfy_relay::session::fuzzing::{MAX_MESSAGE, ScriptedClient, read, translate};
 use comfy_relay_fuzz::client::Case;
 use libfuzzer_sys::fuzz_target;
 

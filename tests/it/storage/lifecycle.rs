@@ -40,7 +40,7 @@ pub(crate) async fn comfyui(names: &[&str], speed: PlaybackSpeed) -> Replay {
         speed,
         repeat: true,
         // A relay that is killed need not be waited for.
-        patience: Duration::from_millis(200),
+        client_timeout: Duration::from_millis(200),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     Replay::start(listener, recordings, options)
