@@ -1,16 +1,16 @@
 //! JSON Web Tokens: which keys verify them, and what they permit.
 //!
-//! Deliberately absent: HTTP. Where a request carries its token, and how a refusal is answered, is the
-//! server's business.
+//! No HTTP here: `server/security` finds the token in a request and answers a refusal.
 
+mod claims;
 mod error;
-mod keys;
+mod key_set;
 mod permissions;
 mod token;
 mod verifier;
 
 pub(crate) use error::AuthError;
-pub use keys::KeysError;
+pub use key_set::KeysError;
 pub(crate) use permissions::{Permissions, Scope};
 pub use token::Token;
 pub(crate) use verifier::Verifier;

@@ -1,6 +1,7 @@
-//! One ComfyUI server, as a client sees it: its WebSocket and its HTTP API.
+//! A client of one ComfyUI server: its WebSocket and its HTTP API.
 //!
-//! Deliberately absent: what a job is to the relay, and who waits for it.
+//! Knows nothing of the relay's jobs or of subscribers. The wire format is that of ComfyUI's `server.py` and
+//! `execution.py`, versions 0.0.8 to 0.38.
 
 mod error;
 mod history;
@@ -26,36 +27,65 @@ pub use timings::PromptTiming;
 use url::Url;
 use uuid::Uuid;
 
-use crate::config::ComfyConfig;
+use crate::config::{ComfyConfig, ServerUrl};
+use crate::connector::{self, CaFileError, Connector};
 
-/// A ComfyUI server that is configured: its name, its address, and who we are to it.
+/// Why no client for a configured ComfyUI server can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The CA file is of no use.
+    #[error("cannot use ComfyUI's CA file (--comfyui-ca-file, COMFYUI_CA_FILE)")]
+    CaFile(#[from] CaFileError),
+    /// The token holds characters that no HTTP header can.
+    #[error("ComfyUI's token holds characters that no header can (--comfyui-token, COMFYUI_TOKEN)")]
+    Token,
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client")]
+    Http(#[from] reqwest::Error),
+}
+
+/// One configured ComfyUI server: its name, its address, our client id, and how to connect to it.
 ///
-/// Its HTTP calls are those of [`Rest`]; its events come over [`ComfyClient::socket`].
+/// Its HTTP API is [`ComfyClient::rest`]; its events come over [`ComfyClient::socket`].
 #[derive(Debug, Clone)]
 pub struct ComfyClient {
     name: String,
     url: Url,
     client_id: String,
+    connector: Connector,
     rest: Rest,
 }
 
 impl ComfyClient {
-    /// The server at `url`, which is dialled as `config` says. It need not run yet.
-    pub fn new(url: Url, config: &ComfyConfig) -> reqwest::Result<Self> {
-        let port = url
-            .port()
-            .map_or_else(String::new, |port| format!(":{port}"));
-        let path = url.path().trim_end_matches('/');
+    /// A client for each server of `config`, in the same order. Nothing is connected yet.
+    pub fn all(config: &ComfyConfig) -> Result<Vec<Self>, SetupError> {
+        let is_encrypted = config.urls.iter().any(|url| url.url().scheme() == "https");
+        let tls = Connector::new(config.connection.ca_file.as_deref(), is_encrypted)?;
+        let clients = config.urls.iter().map(|url| Self::new(url, &tls, config));
+        clients.collect()
+    }
+
+    fn new(server: &ServerUrl, tls: &Connector, config: &ComfyConfig) -> Result<Self, SetupError> {
+        // Credentials in a URL are meant for that server, the token for all others.
+        let authorization = match (server.credentials(), &config.connection.token) {
+            (Some(credentials), _) => Some(connector::basic(credentials.expose())),
+            (None, Some(token)) => Some(connector::bearer(token.expose())),
+            (None, None) => None,
+        };
+        let authorization = authorization.transpose().map_err(|_| SetupError::Token)?;
+        let connector = tls.clone().with_authorization(authorization);
+        let url = server.url().clone();
         Ok(Self {
-            name: format!("{}{port}{path}", url.host_str().unwrap_or_default()),
-            // Prompts in flight are ours by this id: it stays the same over reconnects.
+            name: name(&url),
+            // The events of our prompts go to this id: it stays the same across reconnects.
             client_id: Uuid::new_v4().simple().to_string(),
-            rest: Rest::new(url.clone(), config.response_timeout)?,
+            rest: Rest::new(url.clone(), &connector, config.response_timeout)?,
+            connector,
             url,
         })
     }
 
-    /// The same server, where we are known as `client_id`.
+    /// The same server, with the client id `client_id`.
     pub fn with_client_id(mut self, client_id: String) -> Self {
         self.client_id = client_id;
         self
@@ -66,9 +96,14 @@ impl ComfyClient {
         &self.name
     }
 
-    /// The server's address, without user and password.
-    pub fn address(&self) -> String {
-        rest::address(&self.url)
+    /// The server's URL without credentials and without a slash at its end.
+    pub fn address(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    /// The server's URL without credentials.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// The client id of our socket and of our prompts.
@@ -76,13 +111,28 @@ impl ComfyClient {
         &self.client_id
     }
 
+    /// Opens connections to the server, with its credentials.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// The HTTP API.
     pub fn rest(&self) -> &Rest {
         &self.rest
     }
 
-    /// The one socket to the server. Never open two.
+    /// The socket to the server, not yet connected. There must never be two with one client id.
     pub fn socket(&self, config: &ComfyConfig) -> Socket {
-        Socket::new(&self.url, &self.client_id, config)
+        Socket::new(&self.url, &self.client_id, self.connector.clone(), config)
     }
+}
+
+fn name(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}"));
+    let path = url.path().trim_end_matches('/');
+    format!(
+        "{}{}{path}",
+        url.host_str().unwrap_or_default(),
+        port.unwrap_or_default()
+    )
 }

@@ -10,14 +10,16 @@ mod limits;
 mod relay;
 mod secret;
 mod server;
+mod server_url;
 mod store;
 
 pub use access::{AccessConfig, KeySource, Origins, TlsConfig};
-pub use comfy::{ComfyConfig, comfyui_url};
+pub use comfy::{ComfyConfig, ComfyConnection};
 pub use limits::LimitConfig;
 pub use relay::RelayConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
+pub use server_url::{ServerUrl, ServerUrlError, ServerUrlParser};
 pub use store::{Database, StoreConfig};
 
 /// All settings of a relay.

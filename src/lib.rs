@@ -19,6 +19,8 @@
 
 pub mod config;
 
+pub mod connector;
+
 mod watched_file;
 
 pub mod job;

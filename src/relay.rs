@@ -1,7 +1,9 @@
-//! The heart: the only place where comfy, fan-out and workflows meet.
+//! The relay: the only place where the modules of floor 1 meet.
 //!
-//! Read [`ingest`] for the way of one event. Each backend has two tasks: [`follow`] reads its
-//! socket and waits for nothing else, [`reconcile`] compares open jobs with its queue and history.
+//! [`Relay`] is a facade over three organs, each with its own lock: the tracker owns the jobs
+//! ([`tracker`]), a follower for each backend keeps its tasks ([`backend::follower`]), and the estimator
+//! has the cost model and the queues ([`estimates`]). The path of one event is [`ingest`] and [`publish`].
+//! What callers ask for is in [`requests`], one file a verb.
 
 mod backend;
 mod clock;
@@ -10,169 +12,71 @@ mod estimates;
 mod ingest;
 mod maintenance;
 mod metrics;
+mod publish;
 mod registry;
 mod requests;
 mod restore;
+mod start;
+mod stored_job;
 mod throttle;
+mod tracker;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comfy::ComfyClient;
-use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
-use crate::estimate::CostModel;
-use crate::hub::{Connection, Hub, Preview, Subscription};
+use crate::config::{ComfyConfig, RelayConfig};
+use crate::hub::{Connection, Connections, Mailbox, Preview, SharedSubscription, Subscription};
 use crate::job::JobId;
-use crate::store::{LeaseOwner, Recorder, Store};
+use crate::store::{Recorder, RecorderHealth};
 use crate::workflow::Workflows;
-use backend::Backend;
-use clock::Clock;
-use estimates::learning::Learning;
-use registry::Registry;
+use backend::follower::Follower;
+use tracker::Tracker;
 
 pub use error::RelayError;
-pub use metrics::Metrics;
 pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
-pub use requests::submit::{Accepted, Submission};
+pub use requests::submit::Submission;
 
-/// How long a start waits for the database. Registry that have not ended, and who we are to each server,
-/// are known from there.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Follows ComfyUI servers, folds what they tell into jobs, and hands out the jobs' states.
+/// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///
 /// Cheap to clone; clones are the same relay. Stop it with [`Relay::start_shutdown`], then wait for
 /// [`Relay::shutdown`].
 #[derive(Debug, Clone)]
-pub struct Relay(Arc<Parts>);
+pub struct Relay(Arc<Organs>);
 
 #[derive(Debug)]
-struct Parts {
+struct Organs {
     config: RelayConfig,
-    comfy: ComfyConfig,
+    comfy: Arc<ComfyConfig>,
     workflows: Workflows,
-    hub: Hub,
-    backends: Vec<Arc<Backend>>,
-    jobs: Mutex<Registry>,
-    /// What was learned of costs. Locked after the jobs, never before.
-    model: Mutex<CostModel>,
-    learning: Learning,
-    recorder: Recorder,
-    /// Who we are to other relays on the same database.
-    holder: LeaseOwner,
-    metrics: Metrics,
-    clock: Clock,
-    /// How long finished jobs are kept in the store.
+    tracker: Arc<Tracker>,
+    followers: Vec<Arc<Follower>>,
+    /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Stopped last, so that nothing that the other tasks did is lost.
+    /// Stops the recorder: last, so that everything that the other tasks recorded is written.
     recording: CancellationToken,
     writing: TaskTracker,
 }
 
 impl Relay {
-    /// Opens the store, goes on with the jobs that have not ended, and follows the configured
-    /// servers. Neither the database nor any server need be there yet.
-    pub async fn start(
-        config: RelayConfig,
-        comfy: ComfyConfig,
-        store: &StoreConfig,
-    ) -> reqwest::Result<Self> {
-        let recorder = Recorder::new(Store::open(store));
-        let recording = CancellationToken::new();
-        let writing = TaskTracker::new();
-        writing.spawn(recorder.clone().run(recording.clone()));
-        writing.close();
-        let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
-        let mut backends = Vec::new();
-        for url in &comfy.urls {
-            let fresh = ComfyClient::new(url.clone(), &comfy)?;
-            let kept = match is_ready {
-                true => restore::stored_client_id(recorder.store(), &fresh).await,
-                false => None,
-            };
-            let known = match kept {
-                Some(client_id) => fresh.with_client_id(client_id),
-                None => fresh,
-            };
-            backends.push(Arc::new(Backend::new(known)));
-        }
-        let relay = Self(Arc::new(Parts {
-            workflows: Workflows::new(&config.workflows),
-            hub: Hub::new(config.backlog),
-            learning: Learning::new(backends.iter().map(|backend| backend.name())),
-            config,
-            comfy,
-            backends,
-            jobs: Mutex::default(),
-            model: Mutex::default(),
-            recorder,
-            holder: LeaseOwner::new(),
-            metrics: Metrics::default(),
-            clock: Clock::new(),
-            retention: store.retention,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            recording,
-            writing,
-        }));
-        if is_ready {
-            // Before any socket is dialled.
-            for backend in &relay.0.backends {
-                relay.renew_lease(backend).await;
-            }
-        }
-        let is_restored = is_ready && relay.restore().await;
-        let tasks = &relay.0.tasks;
-        if !is_restored {
-            tracing::warn!(
-                "the database is not there; jobs from before are taken up when it comes"
-            );
-            tasks.spawn(relay.clone().restore_when_ready());
-        }
-        for (index, backend) in relay.0.backends.iter().enumerate() {
-            tasks.spawn(relay.clone().follow(index, backend.clone()));
-            tasks.spawn(relay.clone().reconcile(index, backend.clone()));
-        }
-        tasks.spawn(relay.clone().heartbeat());
-        tasks.spawn(relay.clone().cleanup());
-        tasks.close();
-        Ok(relay)
-    }
-
-    /// Follows a job, known or not: its newest state first, then every later one.
-    pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
-        self.hub().subscribe(job, connection)
-    }
-
-    /// Waits until the sockets of all servers are open.
+    /// Waits until the sockets of all backends are open.
     pub async fn connected(&self) {
-        for backend in &self.0.backends {
+        for backend in self.0.tracker.backends.iter() {
             let mut connected = backend.connected.subscribe();
-            // Fails only where the backend is gone, and it lives as long as the relay.
+            // Fails only if the backend is gone, and it lives as long as the relay.
             let _ = connected.wait_for(|&connected| connected).await;
         }
     }
 
-    /// The newest preview image of a job.
-    pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
-        self.hub().preview(job)
-    }
-
-    /// Marked whenever something changed that [`Relay::system_status`] shows.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.hub().changes().subscribe()
-    }
-
-    /// Asks all tasks to stop.
+    /// Makes all tasks stop. Does not wait.
     pub fn start_shutdown(&self) {
         self.0.stop.cancel();
     }
@@ -185,46 +89,59 @@ impl Relay {
         self.0.writing.wait().await;
     }
 
-    /// The task that writes what happens.
+    /// Follows a job, known or not: first its newest state, then every later one.
+    pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
+        self.0.tracker.hub.subscribe(job, connection)
+    }
+
+    /// Follows a job, known or not, for many clients: its publications come to the mailbox.
+    pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
+        self.0.tracker.hub.subscribe_shared(job, mailbox)
+    }
+
+    /// The newest preview image of a job.
+    pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
+        self.0.tracker.hub.preview(job)
+    }
+
+    /// Changes whenever something changes that [`Relay::system_status`] shows.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.tracker.hub.changes().subscribe()
+    }
+
+    /// How many connections follow how many jobs.
+    pub fn connection_count(&self) -> Connections {
+        self.0.tracker.hub.count()
+    }
+
+    /// At most `jobs` jobs with connections, each with the number of its connections and at most `each`
+    /// of them; and whether there are more.
+    pub fn connections(
+        &self,
+        jobs: usize,
+        each: usize,
+    ) -> (Vec<(JobId, usize, Vec<Connection>)>, bool) {
+        self.0.tracker.hub.connections(jobs, each)
+    }
+
+    /// Whether the database answers, and how much is still to be written.
+    pub fn database_health(&self) -> RecorderHealth {
+        self.0.tracker.recorder.health()
+    }
+
+    /// The kind of the database, in one word.
+    pub fn database_kind(&self) -> &'static str {
+        self.0.tracker.recorder.store().kind()
+    }
+
+    /// Adds the relay's own counters to a registry.
+    pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
+        self.0.tracker.metrics.register(registry);
+    }
+
+    /// The task that writes to the store. For tests.
+    #[doc(hidden)]
     pub fn recorder(&self) -> &Recorder {
-        &self.0.recorder
-    }
-
-    /// What it has counted since its start.
-    pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
-    }
-
-    /// The fan-out.
-    pub fn hub(&self) -> &Hub {
-        &self.0.hub
-    }
-
-    async fn stopping(&self) {
-        self.0.stop.cancelled().await;
-    }
-
-    fn comfy_config(&self) -> &ComfyConfig {
-        &self.0.comfy
-    }
-
-    /// The time of jobs.
-    fn now(&self) -> Timestamp {
-        self.0.clock.now()
-    }
-
-    fn changed(&self) {
-        self.hub().changes().send_replace(());
-    }
-
-    /// What was learned of costs: whole at any moment, as the jobs are.
-    fn model(&self) -> MutexGuard<'_, CostModel> {
-        self.0.model.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The jobs are whole at any moment, also after a panic elsewhere: an event is folded in full or
-    /// not at all.
-    fn jobs(&self) -> MutexGuard<'_, Registry> {
-        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        &self.0.tracker.recorder
     }
 }

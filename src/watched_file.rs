@@ -1,22 +1,44 @@
-//! Whether files have changed.
+//! Notices when files change.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// What changes of a file when it is written or replaced. Links are followed: some systems change
-/// where they lead.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct WatchedFile(Vec<Option<(SystemTime, u64, u64)>>);
+/// One or several files that are read again when one of them is written or replaced. They need not exist.
+#[derive(Debug)]
+pub(crate) struct WatchedFile {
+    paths: Vec<PathBuf>,
+    seen: Mutex<Vec<Option<Version>>>,
+}
+
+/// What changes with every write of a file, and with every replacement: modification time, size, inode.
+type Version = (SystemTime, u64, u64);
 
 impl WatchedFile {
-    /// The stamp of some files, which need not exist. Taken before they are read, lest a change between
-    /// the two be missed.
-    pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        let stamps = paths.into_iter().map(|path| {
-            let found = std::fs::metadata(path).ok()?;
-            Some((found.modified().ok()?, found.len(), found.ino()))
-        });
-        Self(stamps.collect())
+    /// Remembers the present versions. Call it before the files are read: a change between the two is
+    /// noticed then.
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        let seen = Mutex::new(versions(&paths));
+        Self { paths, seen }
     }
+
+    /// Whether a file has changed since the last call, or since `new`. Blocks.
+    pub(crate) fn has_changed(&self) -> bool {
+        let now = versions(&self.paths);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = *seen != now;
+        *seen = now;
+        has_changed
+    }
+}
+
+/// Follows symbolic links: Kubernetes replaces a mounted secret by changing where a link points.
+fn versions(paths: &[PathBuf]) -> Vec<Option<Version>> {
+    let versions = paths.iter().map(|path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.modified().ok()?, found.len(), found.ino()))
+    });
+    versions.collect()
 }

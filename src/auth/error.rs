@@ -1,6 +1,8 @@
+//! Why a token does not permit what its client asks for.
+
 use std::borrow::Cow;
 
-/// Why a caller may not do what it asks for.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
     /// The request carries no token.
@@ -9,7 +11,7 @@ pub(crate) enum AuthError {
     /// The token cannot be verified.
     #[error("{0}")]
     InvalidToken(&'static str),
-    /// The token was valid until a moment ago.
+    /// The token was valid when the session began, and has expired since.
     #[error("the token has expired; connect again with a new one")]
     Expired,
     /// The token is valid, but does not permit this.
@@ -18,7 +20,7 @@ pub(crate) enum AuthError {
 }
 
 impl AuthError {
-    /// The stable word for programs.
+    /// The code of an answer or an `error` message.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::MissingToken | Self::InvalidToken(_) | Self::Expired => "unauthenticated",
@@ -26,7 +28,7 @@ impl AuthError {
         }
     }
 
-    pub(super) fn forbidden(why: impl Into<Cow<'static, str>>) -> Self {
-        Self::Forbidden(why.into())
+    pub(super) fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Forbidden(message.into())
     }
 }

@@ -1,4 +1,4 @@
-//! What one client may do.
+//! What a caller may do.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -7,47 +7,48 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use super::Verifier;
+use super::claims::Claims;
 use super::error::AuthError;
-use super::keys::Claims;
-use super::token::Token;
 use crate::job::JobId;
 
-/// What a token may allow.
+/// How long after a change of the system clock a token still expires by the old one, at most.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One kind of action that a token permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// To follow its jobs.
+    /// Follow its jobs.
     Subscribe,
-    /// To hand in jobs under its ids.
+    /// Submit or register jobs under its job ids.
     Submit,
-    /// To report on its jobs.
+    /// Report the progress of its jobs.
     Progress,
-    /// To call its jobs off.
+    /// Cancel its jobs.
     Cancel,
-    /// To see how the relay as a whole does.
+    /// Watch the relay as a whole.
     Monitor,
 }
 
-/// The jobs of a token.
+/// The jobs that a token is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum JobGrant {
     All,
     Listed(HashSet<JobId>),
 }
 
-/// What a token allows, one bit for each.
+/// A set of scopes, one bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Scopes(u8);
 
-/// What one client may do, and until when. Small, because every subscriber has one.
+/// What a caller may do, and until when. Small, because every subscriber holds one.
 #[derive(Debug)]
 pub(crate) struct Permissions {
     grants: Arc<Grants>,
-    /// `None` for ever: nobody is asked for a token.
+    /// `None` if no token is required: then it never expires.
     expires_at: Option<Timestamp>,
 }
 
-/// What a token allows.
+/// What a token permits.
 #[derive(Debug)]
 struct Grants {
     sub: Option<Arc<str>>,
@@ -68,7 +69,7 @@ impl Scope {
         1 << self as u8
     }
 
-    /// The word in tokens.
+    /// Its name in the claim `scope`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
@@ -97,7 +98,7 @@ impl FromIterator<Scope> for Scopes {
 }
 
 impl Permissions {
-    /// Where nobody is asked for a token.
+    /// For a relay without keys, which requires no token.
     pub(crate) fn everything() -> Self {
         static EVERYTHING: LazyLock<Arc<Grants>> = LazyLock::new(|| {
             Arc::new(Grants {
@@ -112,20 +113,19 @@ impl Permissions {
         }
     }
 
-    /// What the claims of a token allow. Words and ids that are unknown here allow nothing.
+    /// What the claims of a token permit. Unknown scopes and malformed job ids permit nothing.
     pub(super) fn of(claims: Claims) -> Self {
-        let jobs = match claims.jobs.iter().any(|job| job == "*") {
-            true => JobGrant::All,
-            false => {
-                let listed = claims.jobs.iter().filter_map(|job| JobId::parse(job).ok());
-                JobGrant::Listed(listed.collect())
-            }
+        let jobs = if claims.jobs.iter().any(|job| job == "*") {
+            JobGrant::All
+        } else {
+            let listed = claims.jobs.iter().filter_map(|job| JobId::parse(job).ok());
+            JobGrant::Listed(listed.collect())
         };
-        let is_asked = |scope: &Scope| claims.scope.iter().any(|word| word == scope.as_str());
+        let is_named = |scope: &Scope| claims.scope.iter().any(|word| word == scope.as_str());
         let grants = Grants {
             sub: claims.sub.as_deref().map(Arc::from),
             jobs,
-            scopes: Scope::ALL.into_iter().filter(is_asked).collect(),
+            scopes: Scope::ALL.into_iter().filter(is_named).collect(),
         };
         Self {
             grants: Arc::new(grants),
@@ -133,74 +133,59 @@ impl Permissions {
         }
     }
 
-    /// Whose token it is.
+    /// Whom the token was issued to.
     pub(crate) fn sub(&self) -> Option<&Arc<str>> {
         self.grants.sub.as_ref()
     }
 
-    /// Until when; `None` for ever.
+    /// When the token expires; `None` if no token is required.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Whether the token has the scope, whatever its jobs.
-    pub(crate) fn may(&self, scope: Scope) -> bool {
-        self.grants.scopes.contains(scope)
-    }
-
-    /// Whether the job is one of the token's, whatever its scopes.
-    pub(crate) fn may_see(&self, job: &JobId) -> bool {
-        match &self.grants.jobs {
-            JobGrant::All => true,
-            JobGrant::Listed(jobs) => jobs.contains(job),
-        }
-    }
-
-    /// The jobs that it is restricted to; `None` for all.
-    pub(crate) fn only(&self) -> Option<Vec<JobId>> {
+    /// The jobs that the token is restricted to; `None` for all.
+    pub(crate) fn restricted_to(&self) -> Option<Vec<JobId>> {
         match &self.grants.jobs {
             JobGrant::All => None,
             JobGrant::Listed(jobs) => Some(jobs.iter().cloned().collect()),
         }
     }
 
-    /// Refuses what the token has no scope for.
+    /// Refuses an action that the token has no scope for, whatever its jobs.
     pub(crate) fn check_scope(&self, scope: Scope) -> Result<(), AuthError> {
-        match self.may(scope) {
-            true => Ok(()),
-            false => Err(AuthError::forbidden(format!(
-                "the token does not have the scope {:?}; ask for one that has",
-                scope.as_str()
-            ))),
+        if self.grants.scopes.contains(scope) {
+            return Ok(());
         }
+        Err(AuthError::forbidden(format!(
+            "the token does not have the scope {:?}; ask for one that has",
+            scope.as_str()
+        )))
     }
 
-    /// Refuses what the token does not allow: `job` is the one that is meant, `None` where it may be
-    /// any job.
+    /// Refuses an action that the token does not permit on this job; `None` for an action on any job.
     pub(crate) fn check(&self, scope: Scope, job: Option<&JobId>) -> Result<(), AuthError> {
         self.check_scope(scope)?;
-        match job {
-            Some(job) if !self.may_see(job) => Err(AuthError::forbidden(format!(
+        match (&self.grants.jobs, job) {
+            (JobGrant::All, _) => Ok(()),
+            (JobGrant::Listed(jobs), Some(job)) if jobs.contains(job) => Ok(()),
+            (JobGrant::Listed(_), Some(job)) => Err(AuthError::forbidden(format!(
                 "the token is not for the job {:?}; ask for one that names it in \"jobs\"",
                 job.as_str()
             ))),
-            Some(_) => Ok(()),
-            // Who looks after the relay as a whole need not be told of jobs.
-            None if self.grants.jobs == JobGrant::All || scope == Scope::Monitor => Ok(()),
-            None => Err(AuthError::forbidden(
+            // The relay as a whole is not a job.
+            (JobGrant::Listed(_), None) if scope == Scope::Monitor => Ok(()),
+            (JobGrant::Listed(_), None) => Err(AuthError::forbidden(
                 "the token is for certain jobs only; name one of them as job_id",
             )),
         }
     }
 
-    /// Goes on with a newer token, which must be for the same `sub` and allow all that this one does:
-    /// what is open already is not looked at again.
-    pub(crate) fn renew(&mut self, verifier: &Verifier, token: &Token) -> Result<(), AuthError> {
-        let newest = verifier.verify(Some(token))?;
+    /// Takes the place of the permissions before, if it is for the same `sub` and permits at least as much.
+    pub(super) fn replace(&mut self, newest: Self) -> Result<(), AuthError> {
         let (newer, older) = (&newest.grants, &self.grants);
         if newer.sub != older.sub {
             return Err(AuthError::forbidden(
-                "the new token is for another sub; connect anew with it",
+                "the new token is for another sub; connect again with it",
             ));
         }
         let has_jobs = match (&newer.jobs, &older.jobs) {
@@ -210,7 +195,7 @@ impl Permissions {
         };
         if !has_jobs || !newer.scopes.is_superset(older.scopes) {
             return Err(AuthError::forbidden(
-                "the new token allows less than the one before; connect anew with it",
+                "the new token permits less than the one before; connect again with it",
             ));
         }
         self.grants = newest.grants;
@@ -218,19 +203,16 @@ impl Permissions {
         Ok(())
     }
 
-    /// Waits until the token has expired. Made anew after a renewal.
+    /// Waits until the token has expired. Does not notice a renewal: call it again after one.
     pub(crate) async fn expired(&self) {
         let Some(expires_at) = self.expires_at else {
             return std::future::pending().await;
         };
-        // The clock on the wall may be set meanwhile: it is looked at again.
+        // Not one sleep: the system clock may be set meanwhile.
         while let Ok(left) = Duration::try_from(expires_at.duration_since(Timestamp::now()))
             && !left.is_zero()
         {
-            sleep(left.min(MAX_SLEEP)).await;
+            sleep(left.min(CLOCK_CHECK_INTERVAL)).await;
         }
     }
 }
-
-/// How long it may take until a clock that was set is noticed.
-const MAX_SLEEP: Duration = Duration::from_secs(60);

@@ -1,8 +1,10 @@
+//! A token as a client sent it.
+
 use std::fmt;
 
 use serde::Deserialize;
 
-/// A JSON Web Token as it was sent. Never printed.
+/// A JSON Web Token, not verified yet. Never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Token(String);
 
@@ -16,7 +18,6 @@ impl Token {
     }
 }
 
-/// Prints no part of the token.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

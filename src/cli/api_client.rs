@@ -1,21 +1,34 @@
 //! [`ApiClient`]: the other commands use the relay over HTTP and WebSocket, as any client does.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, anyhow, bail};
-use hyper::header;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
-use crate::config::{Secret, comfyui_url};
+use super::exit_code::WrongSetting;
+use crate::config::{Secret, ServerUrl, ServerUrlParser};
+use crate::connector::{self, Connector, WebSocket};
 
-/// A client of a relay, set up by flags.
+/// The setting that helps if a relay's certificate is refused.
+pub(super) const CA_OPTION: &str = "--ca-file, RELAY_CA_FILE";
+
+/// How to reach a relay.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct ApiClient {
+pub(super) struct RelayOptions {
     /// The relay's address
-    #[arg(long, env = "RELAY_URL", default_value = "http://127.0.0.1:8328", value_parser = comfyui_url, value_name = "URL")]
-    relay: Url,
+    #[arg(
+        long,
+        env = "RELAY_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8328",
+        value_parser = ServerUrlParser::RELAY,
+        value_name = "URL"
+    )]
+    relay: ServerUrl,
 
     /// The token, if the relay requires one. Better set in the environment: a list of processes shows
     /// flags
@@ -27,6 +40,18 @@ pub(super) struct ApiClient {
         value_name = "TOKEN"
     )]
     token: Option<Secret>,
+
+    /// A PEM file with certificate authorities that may sign the relay's certificate, in addition to the
+    /// system's
+    #[arg(long, env = "RELAY_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// A client of a relay's API.
+#[derive(Debug, Clone)]
+pub(super) struct ApiClient {
+    base: Url,
+    connector: Connector,
 }
 
 /// The relay's response to a job that it accepts.
@@ -59,39 +84,52 @@ pub(super) struct JobMessage {
     pub(super) code: Option<String>,
 }
 
+impl RelayOptions {
+    /// A client of the relay. An unusable CA file is a [`WrongSetting`].
+    pub(super) fn client(&self) -> anyhow::Result<ApiClient> {
+        let url = self.relay.url();
+        let connector = Connector::new(self.ca_file.as_deref(), url.scheme() == "https")
+            .with_context(|| format!("cannot use the relay's CA file ({CA_OPTION})"))
+            .map_err(WrongSetting)?;
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| connector::bearer(token.expose()));
+        let token = token
+            .transpose()
+            .context("the token cannot be sent in a header (--token, RELAY_TOKEN)")?;
+        Ok(ApiClient::new(
+            url.clone(),
+            connector.with_authorization(token),
+        ))
+    }
+}
+
 impl ApiClient {
-    pub(super) fn new(relay: Url) -> Self {
-        Self { relay, token: None }
+    pub(super) fn new(base: Url, connector: Connector) -> Self {
+        Self { base, connector }
     }
 
-    /// The request for a job's socket.
-    pub(super) fn socket(&self, job: &str) -> anyhow::Result<Request> {
-        let mut url = self.url_of(&format!("ws/{job}"));
-        // A change from http to ws is always allowed.
-        let _ = url.set_scheme("ws");
-        let mut request = url.as_str().into_client_request()?;
-        if let Some(token) = &self.token {
-            let value = format!("Bearer {}", token.expose()).parse();
-            let value = value.map_err(|_| {
-                anyhow!("the token cannot be sent in a header (--token, RELAY_TOKEN)")
-            })?;
-            request.headers_mut().insert(header::AUTHORIZATION, value);
-        }
-        Ok(request)
+    /// Opens a job's socket.
+    pub(super) async fn socket(&self, job: &str) -> tungstenite::Result<WebSocket> {
+        let url = self.url_of(&format!("ws/{job}"));
+        self.connector
+            .websocket(&url, WebSocketConfig::default())
+            .await
     }
 
     /// Submits a job.
     pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<SubmitResponse> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let mut request = client.post(self.url_of("api/anime/jobs")).json(job);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
-        let response = request.send().await.with_context(|| {
-            format!(
-                "the relay at {} does not respond (--relay, RELAY_URL)",
-                self.relay
-            )
+        let client = self.connector.http_client().build()?;
+        let request = client.post(self.url_of("api/anime/jobs")).json(job);
+        let response = request.send().await.map_err(|error| {
+            let base = &self.base;
+            match connector::explain_certificate(&error, CA_OPTION) {
+                Some(why) => anyhow!("cannot connect to the relay at {base}: {why}"),
+                None => anyhow!(error).context(format!(
+                    "the relay at {base} does not respond (--relay, RELAY_URL)"
+                )),
+            }
         })?;
         let status = response.status();
         let body: Value = response
@@ -108,8 +146,8 @@ impl ApiClient {
 
     /// The URL of `path` on the relay, which may itself be served under a path.
     fn url_of(&self, path: &str) -> Url {
-        let mut url = self.relay.clone();
-        let folder = self.relay.path().trim_end_matches('/');
+        let mut url = self.base.clone();
+        let folder = self.base.path().trim_end_matches('/');
         url.set_path(&format!("{folder}/{path}"));
         url
     }

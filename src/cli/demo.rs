@@ -9,7 +9,6 @@ use indicatif::{MultiProgress, ProgressBar};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use url::Url;
 
 use super::api_client::ApiClient;
 use super::exit_code::WrongSetting;
@@ -18,6 +17,7 @@ use super::progress_bar::JobBar;
 use super::shutdown_signal::shutdown_signal;
 use super::watch::{WatchResult, follow};
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
+use crate::connector::Connector;
 use crate::job::JobId;
 use crate::recording::Recording;
 use crate::relay::{Relay, Submission};
@@ -96,7 +96,12 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     };
     let comfyui = Replay::start(comfyui, recordings, options);
     let comfy = ComfyConfig {
-        urls: vec![Url::parse(&comfyui.url()).context("cannot use the address of the replay")?],
+        urls: vec![
+            comfyui
+                .url()
+                .parse()
+                .context("cannot use the address of the replay")?,
+        ],
         ..ComfyConfig::default()
     };
     let listener = match TcpListener::bind(args.listen).await {
@@ -116,7 +121,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         );
     }
     relay.connected().await;
-    let client = ApiClient::new(Url::parse(&page)?);
+    let client = ApiClient::new(page.parse()?, Connector::new(None, false)?);
     let result = tokio::select! {
         result = run_jobs(&relay, &client, &samples, args.once) => result,
         () = shutdown_signal() => Ok(ExitCode::SUCCESS),

@@ -11,17 +11,17 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 use tokio_tungstenite::tungstenite::Message as WebSocketMessage;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
-use uuid::Uuid;
 
-use crate::comfy::{HistoryEntry, Message};
-use crate::config::comfyui_url;
+use super::exit_code::WrongSetting;
+use crate::comfy::{ComfyClient, HistoryEntry, Message};
+use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, ServerUrlParser};
+use crate::connector::{Connector, WebSocket};
 use crate::job::{Event, Outcome};
 use crate::recording::{Exchange, FrameKind, Meta, RecordedFrame, RecordedOutcome, Recording};
 use crate::workflow;
@@ -56,24 +56,27 @@ pub(super) struct RecordArgs {
     #[arg(
         long,
         env = "COMFYUI_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
-        value_parser = comfyui_url,
+        value_parser = ServerUrlParser::COMFYUI,
         value_name = "URL"
     )]
-    comfyui_url: Url,
+    comfyui_url: ServerUrl,
+
+    #[command(flatten)]
+    connection: ComfyConnection,
 
     /// What the recording shows, in a sentence
     #[arg(long, default_value = "", value_name = "TEXT")]
     description: String,
 }
 
-type ComfySocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// What is being recorded. Clones write to the same recording.
 #[derive(Debug, Clone)]
 struct RecordingSession {
     base: Url,
     client: reqwest::Client,
+    connector: Connector,
     client_id: String,
     began: Instant,
     frames: Arc<Mutex<Vec<RecordedFrame>>>,
@@ -92,7 +95,14 @@ struct RecordedPromptEnd {
 
 pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let graphs = read(&args.workflows).await?;
-    let session = RecordingSession::new(args.comfyui_url)?;
+    let config = ComfyConfig {
+        urls: vec![args.comfyui_url],
+        connection: args.connection,
+        ..ComfyConfig::default()
+    };
+    let servers = ComfyClient::all(&config).map_err(|error| WrongSetting(error.into()))?;
+    let server = servers.first().context("no ComfyUI server")?;
+    let session = RecordingSession::new(server)?;
     let recorded_at = Timestamp::now();
     let stats = session
         .call(Method::GET, "/system_stats", Value::Null)
@@ -183,11 +193,12 @@ fn meta(stats: &Value, ends: &[RecordedPromptEnd]) -> Meta {
 }
 
 impl RecordingSession {
-    fn new(base: Url) -> anyhow::Result<Self> {
+    fn new(server: &ComfyClient) -> anyhow::Result<Self> {
         Ok(Self {
-            base,
-            client: reqwest::Client::builder().no_proxy().build()?,
-            client_id: Uuid::new_v4().simple().to_string(),
+            base: server.url().clone(),
+            client: server.connector().http_client().build()?,
+            connector: server.connector().clone(),
+            client_id: server.client_id().to_owned(),
             began: Instant::now(),
             frames: Arc::default(),
             exchanges: Arc::default(),
@@ -196,12 +207,12 @@ impl RecordingSession {
     }
 
     /// Opens the socket. Must come before the first submission: events from before it are lost.
-    async fn connect(&self) -> anyhow::Result<ComfySocket> {
+    async fn connect(&self) -> anyhow::Result<WebSocket> {
         let path = format!("/ws?clientId={}", self.client_id);
-        let mut url = self.base.join(&path)?;
-        // A change from http to ws is always allowed.
-        let _ = url.set_scheme("ws");
-        let (mut socket, _) = connect_async(url.as_str()).await?;
+        let base = self.base.as_str().trim_end_matches('/');
+        let url = Url::parse(&format!("{base}{path}"))?;
+        let config = WebSocketConfig::default();
+        let mut socket = self.connector.websocket(&url, config).await?;
         self.record(FrameKind::Open { url: path });
         let flags = json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}});
         socket
@@ -212,7 +223,7 @@ impl RecordingSession {
     }
 
     /// Records what the socket receives until it closes.
-    async fn record_socket(self, mut socket: ComfySocket) -> anyhow::Result<()> {
+    async fn record_socket(self, mut socket: WebSocket) -> anyhow::Result<()> {
         while let Some(message) = socket.next().await {
             match message? {
                 WebSocketMessage::Text(text) => {

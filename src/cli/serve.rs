@@ -69,7 +69,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("storing jobs in {}", config.store.database);
     let relay = Relay::start(config.relay, config.comfy, &config.store);
-    let relay = relay.await.context("cannot set up the HTTP client")?;
+    let relay = relay.await.map_err(|error| WrongSetting(error.into()))?;
     let has_tls = config.server.tls.is_some();
     let server = Server::start(listener, relay.clone(), config.server)?;
     let scheme = if has_tls { "https" } else { "http" };

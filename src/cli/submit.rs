@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::api_client::ApiClient;
+use super::api_client::RelayOptions;
 use super::watch::{parse_job_id, watch};
 use crate::job::JobId;
 use crate::workflow;
@@ -37,7 +37,7 @@ pub(super) struct SubmitArgs {
     watch: bool,
 
     #[command(flatten)]
-    relay: ApiClient,
+    relay: RelayOptions,
 }
 
 pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
@@ -48,13 +48,14 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         "params": params,
         "backend": args.backend,
     });
-    let submitted = args.relay.submit(&job).await?;
+    let relay = args.relay.client()?;
+    let submitted = relay.submit(&job).await?;
     for ignored in &submitted.ignored {
         eprintln!("warning: ComfyUI ignores an output: {ignored}");
     }
     if args.watch {
         let job = JobId::parse(&submitted.job_id).context("the relay's response has no job id")?;
-        return watch(&args.relay, &job, false).await;
+        return watch(&relay, &job, false).await;
     }
     println!("{}", submitted.job_id);
     eprintln!("prompt {} on {}", submitted.prompt_id, submitted.backend);

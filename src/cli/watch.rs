@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep};
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::api_client::{ApiClient, JobMessage};
-use super::exit_code::{CANCELLED, UNREACHABLE};
+use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions};
+use super::exit_code::{CANCELLED, UNREACHABLE, WrongSetting};
 use super::progress_bar::JobBar;
+use crate::connector;
 use crate::job::{JobId, Status};
 
 /// How long the command tries to reconnect to a relay that went away.
@@ -35,7 +35,7 @@ pub(super) struct WatchArgs {
     job: JobId,
 
     #[command(flatten)]
-    relay: ApiClient,
+    relay: RelayOptions,
 
     /// Print the messages as they arrive, one a line, instead of a bar
     #[arg(long)]
@@ -55,7 +55,14 @@ pub(super) enum WatchResult {
 }
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    watch(&args.relay, &args.job, args.json).await
+    let relay = match args.relay.client() {
+        Err(error) if !error.is::<WrongSetting>() => {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(UNREACHABLE));
+        }
+        client => client?,
+    };
+    watch(&relay, &args.job, args.json).await
 }
 
 /// Shows a job's progress until the job ends. Reconnects to a relay that went away after its first message.
@@ -102,16 +109,17 @@ pub(super) async fn follow(
     mut bar: Option<&mut JobBar>,
     received: &mut bool,
 ) -> WatchResult {
-    let request = match relay.socket(job.as_str()) {
-        Ok(request) => request,
-        Err(error) => return WatchResult::Refused(error.to_string()),
-    };
-    let mut socket = match connect_async(request).await {
-        Ok((socket, _)) => socket,
+    let mut socket = match relay.socket(job.as_str()).await {
+        Ok(socket) => socket,
         Err(tungstenite::Error::Http(response)) => {
             return WatchResult::Refused(format!("the relay responds {}", response.status()));
         }
-        Err(error) => return WatchResult::Lost(error.to_string()),
+        Err(error) => {
+            return match connector::explain_certificate(&error, CA_OPTION) {
+                Some(why) => WatchResult::Refused(why),
+                None => WatchResult::Lost(error.to_string()),
+            };
+        }
     };
     // The reason that the relay sends before it closes the socket.
     let mut last_error = None;

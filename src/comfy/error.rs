@@ -1,10 +1,12 @@
+//! The data of an error in the middle of a prompt.
+
 use serde::Deserialize;
 
 use crate::job::JobError;
 
 /// The data of an `execution_error`, on the socket and in the history.
 ///
-/// Its traceback and inputs are not even read: they never reach subscribers.
+/// Traceback and inputs are not read, so that they cannot reach subscribers.
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecutionError {
     pub(super) prompt_id: Option<String>,
@@ -17,7 +19,7 @@ pub(super) struct ExecutionError {
 }
 
 impl ExecutionError {
-    /// A blocked execution skips one output; the prompt goes on.
+    /// Whether the prompt has ended. A blocked execution skips one output, and the prompt goes on.
     pub(super) fn is_final(&self) -> bool {
         self.exception_type.as_deref() != Some("ExecutionBlocked")
     }

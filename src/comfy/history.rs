@@ -1,4 +1,4 @@
-//! What `/history/{prompt_id}` says of a prompt.
+//! Entries of `GET /history/{prompt_id}`: how a prompt ended, and what it made.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -17,22 +17,22 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    /// Reads one entry. `view` is the address of the server's `/view`.
+    /// Reads one entry. `view` is the URL of the server's `/view`, below which output files are found.
     ///
-    /// `None` where the value is no entry. A part of another shape than is known is as good as none:
-    /// that there is an entry says that the prompt is over.
+    /// Returns `None` if the value is not an entry. A part of an unknown shape counts as missing: that there
+    /// is an entry at all means that the prompt has ended.
     pub fn read(entry: Value, view: &str) -> Option<Self> {
         let entry = entry.as_object()?;
-        let is_known = |field: &str| entry.contains_key(field);
-        if !["prompt", "outputs", "status"].into_iter().any(is_known) {
+        let has = |field: &str| entry.contains_key(field);
+        if !["prompt", "outputs", "status"].into_iter().any(has) {
             return None;
         }
-        let nothing = Map::new();
+        let empty = Map::new();
         let outputs = entry.get("outputs").and_then(Value::as_object);
-        let outputs = outputs.unwrap_or(&nothing);
+        let outputs = outputs.unwrap_or(&empty);
         let files = outputs
             .iter()
-            .flat_map(|(node, made)| output::files(node, made, view))
+            .flat_map(|(node, output)| output::files(node, output, view))
             .collect();
         let status = |field: &str| entry.get("status")?.get(field);
         let messages = status("messages").and_then(Value::as_array);
@@ -48,8 +48,8 @@ impl HistoryEntry {
     }
 }
 
-/// The graph and the output nodes of a prompt as the queue and the history hold it:
-/// `[number, id, graph, extra_data, outputs]`.
+/// The plan of a prompt, which the queue and the history hold as
+/// `[number, id, graph, extra_data, output node ids]`.
 pub(super) fn plan(prompt: &Value) -> Plan {
     let Some(graph) = prompt.get(2).and_then(Value::as_object) else {
         return Plan::default();
@@ -61,7 +61,7 @@ pub(super) fn plan(prompt: &Value) -> Plan {
     Plan::from_graph(graph, outputs.as_deref())
 }
 
-/// The last message that tells an end. A blocked execution is none.
+/// The outcome in the last message that has one; a blocked execution has none.
 fn by_messages(messages: &[Value]) -> Option<Outcome> {
     messages.iter().rev().find_map(|message| {
         let (kind, data) = (message.get(0)?.as_str()?, message.get(1)?);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_shape_hides_no_end() {
+    fn a_part_of_an_unknown_shape_hides_no_end() {
         let entry = json!({"prompt": 7, "outputs": null, "status": {"status_str": 5, "messages": [
             7, [], ["execution_error"], ["execution_success", null]
         ]}});
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_none() {
+    fn a_value_that_is_not_an_entry_is_none() {
         for value in [json!(null), json!([]), json!({"error": 7}), json!("x")] {
             assert_eq!(HistoryEntry::read(value, ""), None);
         }

@@ -1,4 +1,4 @@
-//! Frames of every version of ComfyUI, and what each means for a job. Pure.
+//! Text frames of every version of ComfyUI, and what each means for a job. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,29 +11,29 @@ use super::error::ExecutionError;
 use super::{output, python_json};
 use crate::job::{Event, NodeReport, NodeState, Outcome};
 
-/// One text frame of ComfyUI's socket, understood.
+/// A text frame of ComfyUI's socket.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// The queue changed, or the socket was just opened.
     Status {
-        /// How many prompts run or wait, those of all clients counted.
+        /// How many prompts run or wait, those of all clients included.
         queue_remaining: Option<u64>,
     },
     /// Something happened to a prompt.
     Prompt {
-        /// The prompt; `None` from old servers, and in the greeting after a reconnect.
+        /// The prompt; `None` from old servers, and in the first `executing` after a reconnect.
         prompt_id: Option<String>,
         /// What happened.
         event: Event,
     },
-    /// The prompt is over, and its history is written (`executing` with `node: null`).
+    /// The prompt has ended, and its history is written (`executing` with `node: null`).
     PromptEnded {
         /// The prompt.
         prompt_id: Option<String>,
     },
-    /// Understood, and of no meaning for a job: flags, blocked executions.
+    /// Known, but without meaning for a job: feature flags, blocked executions.
     Ignored,
-    /// A type that is not known here, or data of another shape than is known.
+    /// A type that is not known, or data of an unknown shape.
     Unknown,
 }
 
@@ -93,7 +93,7 @@ struct ProgressStateData {
     nodes: NodeList,
 }
 
-/// The nodes of a `progress_state` in the server's order.
+/// The nodes of a `progress_state`, in the server's order.
 struct NodeList(Vec<NodeReport>);
 
 #[derive(Deserialize)]
@@ -119,99 +119,108 @@ struct ExecutedData<'a> {
 }
 
 impl Message {
-    /// Reads a text frame. `view` is the address below which outputs are fetched.
+    /// Reads a text frame. `view` is the URL of the server's `/view`.
     ///
-    /// Total: what is no JSON, of an unknown type, or of another shape is [`Message::Unknown`].
+    /// Never fails: text that is not JSON, or of an unknown type or shape, is [`Message::Unknown`].
     pub fn parse(text: &str, view: &str) -> Self {
         Self::read(text, view).unwrap_or_else(|_| Self::read_python(text, view))
     }
 
-    /// Reads a frame that takes Python's liberties with JSON.
+    /// Reads a frame in Python's dialect of JSON.
     fn read_python(text: &str, view: &str) -> Self {
-        let Cow::Owned(plain) = python_json::to_strict(text.as_bytes()) else {
+        let Cow::Owned(strict) = python_json::to_strict(text.as_bytes()) else {
             return Self::Unknown;
         };
-        let plain = std::str::from_utf8(&plain).ok();
-        let read = plain.and_then(|plain| Self::read(plain, view).ok());
-        read.unwrap_or(Self::Unknown)
+        let strict = std::str::from_utf8(&strict).ok();
+        let message = strict.and_then(|strict| Self::read(strict, view).ok());
+        message.unwrap_or(Self::Unknown)
     }
 
     fn read(text: &str, view: &str) -> serde_json::Result<Self> {
         let envelope: Envelope<'_> = serde_json::from_str(text)?;
         let data = envelope.data.map_or("{}", RawValue::get);
-        let prompt = |prompt_id, event| Self::Prompt { prompt_id, event };
         Ok(match envelope.kind.as_ref() {
-            "status" => {
-                let data: StatusData = serde_json::from_str(data)?;
-                let info = data.status.and_then(|status| status.exec_info);
-                Self::Status {
-                    queue_remaining: info.and_then(|info| info.queue_remaining),
-                }
-            }
-            "execution_start" => {
-                let data: PromptData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Started)
-            }
+            "status" => Self::Status {
+                queue_remaining: queue_remaining(data)?,
+            },
+            "executing" => executing(data)?,
+            "execution_error" => execution_error(data)?,
+            "execution_start" => prompt(data, Event::Started)?,
+            "execution_success" => prompt(data, Event::Ended(Outcome::Completed))?,
+            "execution_interrupted" => prompt(data, Event::Ended(Outcome::Cancelled))?,
             "execution_cached" => {
-                let data: CachedData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Cached { nodes: data.nodes })
-            }
-            "executing" => {
-                let data: ExecutingData = serde_json::from_str(data)?;
-                match data.node {
-                    Some(node) => prompt(
-                        data.prompt_id,
-                        Event::NodeStarted {
-                            node,
-                            display: data.display_node,
-                        },
-                    ),
-                    None => Self::PromptEnded {
-                        prompt_id: data.prompt_id,
-                    },
-                }
+                let CachedData { prompt_id, nodes } = serde_json::from_str(data)?;
+                let event = Event::Cached { nodes };
+                Self::Prompt { prompt_id, event }
             }
             "progress" => {
                 let data: ProgressData = serde_json::from_str(data)?;
-                let (node, value, max) = (data.node, data.value, data.max);
-                prompt(data.prompt_id, Event::Bar { node, value, max })
-            }
-            "progress_state" => {
-                let data: ProgressStateData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Nodes(data.nodes.0))
-            }
-            "executed" => {
-                let data: ExecutedData<'_> = serde_json::from_str(data)?;
-                let node = data.display_node.or(data.node).unwrap_or_default();
-                let made = data.output.map(RawValue::get).unwrap_or("null");
-                let made = serde_json::from_str(made)?;
-                prompt(
-                    data.prompt_id,
-                    Event::Outputs(output::files(&node, &made, view)),
-                )
-            }
-            "execution_success" => {
-                let data: PromptData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Ended(Outcome::Completed))
-            }
-            "execution_interrupted" => {
-                let data: PromptData = serde_json::from_str(data)?;
-                prompt(data.prompt_id, Event::Ended(Outcome::Cancelled))
-            }
-            "execution_error" => {
-                let error: ExecutionError = serde_json::from_str(data)?;
-                match error.is_final() {
-                    true => prompt(
-                        error.prompt_id.clone(),
-                        Event::Ended(Outcome::Failed(error.into())),
-                    ),
-                    false => Self::Ignored,
+                Self::Prompt {
+                    prompt_id: data.prompt_id,
+                    event: Event::Bar {
+                        node: data.node,
+                        value: data.value,
+                        max: data.max,
+                    },
                 }
             }
+            "progress_state" => {
+                let ProgressStateData { prompt_id, nodes } = serde_json::from_str(data)?;
+                let event = Event::Nodes(nodes.0);
+                Self::Prompt { prompt_id, event }
+            }
+            "executed" => executed(data, view)?,
             "feature_flags" => Self::Ignored,
             _ => Self::Unknown,
         })
     }
+}
+
+/// A message whose data matters only for its prompt.
+fn prompt(data: &str, event: Event) -> serde_json::Result<Message> {
+    let PromptData { prompt_id } = serde_json::from_str(data)?;
+    Ok(Message::Prompt { prompt_id, event })
+}
+
+fn queue_remaining(data: &str) -> serde_json::Result<Option<u64>> {
+    let data: StatusData = serde_json::from_str(data)?;
+    let info = data.status.and_then(|status| status.exec_info);
+    Ok(info.and_then(|info| info.queue_remaining))
+}
+
+fn executing(data: &str) -> serde_json::Result<Message> {
+    let data: ExecutingData = serde_json::from_str(data)?;
+    let prompt_id = data.prompt_id;
+    let Some(node) = data.node else {
+        return Ok(Message::PromptEnded { prompt_id });
+    };
+    let event = Event::NodeStarted {
+        node,
+        display: data.display_node,
+    };
+    Ok(Message::Prompt { prompt_id, event })
+}
+
+fn executed(data: &str, view: &str) -> serde_json::Result<Message> {
+    let data: ExecutedData<'_> = serde_json::from_str(data)?;
+    let node = data.display_node.or(data.node).unwrap_or_default();
+    let output = data.output.map_or("null", RawValue::get);
+    let output = serde_json::from_str(output)?;
+    Ok(Message::Prompt {
+        prompt_id: data.prompt_id,
+        event: Event::Outputs(output::files(&node, &output, view)),
+    })
+}
+
+fn execution_error(data: &str) -> serde_json::Result<Message> {
+    let error: ExecutionError = serde_json::from_str(data)?;
+    if !error.is_final() {
+        return Ok(Message::Ignored);
+    }
+    Ok(Message::Prompt {
+        prompt_id: error.prompt_id.clone(),
+        event: Event::Ended(Outcome::Failed(error.into())),
+    })
 }
 
 impl<'de> Deserialize<'de> for NodeList {

@@ -1,19 +1,20 @@
-//! The files among what nodes leave in `executed` events and in the history.
+//! The output files in `executed` events and in the history.
 
 use serde_json::Value;
 
 use crate::job::Output;
 
-/// The files that a node made: `{images|gifs|audio|…: [{filename, subfolder, type}, …], …}`.
+/// The files in a node's output: `{images|gifs|audio|…: [{filename, subfolder, type}, …], …}`.
 ///
-/// Text, numbers, nested lists and the like are no files and are left out.
-/// `view` is the address of the server's `/view`.
+/// Text, numbers, nested lists and other values are left out. `view` is the URL of the server's `/view`.
 pub(super) fn files(node: &str, output: &Value, view: &str) -> Vec<Output> {
     let kinds = output.as_object().into_iter().flatten();
     kinds
-        .flat_map(|(kind, made)| {
-            let made = made.as_array().map(Vec::as_slice).unwrap_or_default();
-            made.iter().filter_map(|file| read(node, kind, file, view))
+        .flat_map(|(kind, values)| {
+            let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
+            values
+                .iter()
+                .filter_map(|file| read(node, kind, file, view))
         })
         .collect()
 }
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_among_other_things() {
+    fn files_are_found_among_other_values() {
         let output = serde_json::json!({
             "text": ["a", "b"],
             "gifs": [{"filename": "a b.mp4", "subfolder": "vid", "type": "output", "fullpath": "/secret"}],
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_of_nothing() {
+    fn an_output_without_files_has_none() {
         assert!(files("1", &Value::Null, "").is_empty());
         assert!(files("1", &serde_json::json!([1, 2]), "").is_empty());
     }

@@ -1,14 +1,14 @@
-//! Binary frames.
+//! Preview images in binary frames.
 
 use bytes::{Buf, Bytes};
 use serde::Deserialize;
 
-/// A preview image on its way, as ComfyUI made it.
+/// A preview image as ComfyUI made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewImage {
-    /// The prompt; `None` from servers that do not say (binary type 1).
+    /// The prompt; `None` in frames without metadata (binary type 1).
     pub prompt_id: Option<String>,
-    /// The display node that made it, where the server says so.
+    /// The display node that made it; `None` in frames without metadata.
     pub node: Option<String>,
     /// `image/jpeg` or `image/png`.
     pub mime: &'static str,
@@ -16,7 +16,7 @@ pub struct PreviewImage {
     pub image: Bytes,
 }
 
-/// What is in front of an image in a frame of type 4.
+/// The JSON in front of the image in a frame of type 4.
 #[derive(Deserialize)]
 struct PreviewMetadata {
     prompt_id: Option<String>,
@@ -31,9 +31,9 @@ const PREVIEW_IMAGE_WITH_METADATA: u32 = 4;
 const FORMAT_PNG: u32 = 2;
 
 impl PreviewImage {
-    /// Reads a binary frame: a big-endian type, then what that type holds.
+    /// Reads a binary frame: a big-endian type of 4 bytes, then the data of that type.
     ///
-    /// `None` for every frame that holds no image, and for garbled ones.
+    /// Returns `None` for a frame without an image, and for one that is cut short.
     pub fn parse(mut frame: Bytes) -> Option<Self> {
         match frame.try_get_u32().ok()? {
             PREVIEW_IMAGE => {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_frames_hold_nothing() {
+    fn a_frame_that_is_cut_short_has_no_image() {
         assert_eq!(
             PreviewImage::parse(Bytes::from_static(b"\0\0\0\x04\0\0\xff\xff{}")),
             None

@@ -1,13 +1,14 @@
-//! JSON as Python writes it, which takes liberties: `NaN`, `Infinity`, and halves of surrogate pairs.
+//! JSON as Python's `json` writes it, which RFC 8259 does not allow: `NaN`, `Infinity`, and lone surrogates.
 //!
-//! ComfyUI's nodes say `NaN` for "always changed", and it comes back in queues and histories; names of
-//! files that are not UTF-8 come as lone surrogates. One such value must not hide all that is beside it.
+//! ComfyUI's nodes return `NaN` from `IS_CHANGED` for "always changed", and it comes back in queues and
+//! histories; file names that are not UTF-8 hold lone surrogates. One such value must not make the whole
+//! answer unreadable.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 
-/// Reads JSON; where it is none, once more without Python's liberties.
+/// Parses JSON, or else Python's dialect of it.
 pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     let parsed = serde_json::from_slice(text);
     if parsed.is_err()
@@ -18,14 +19,15 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     parsed
 }
 
-/// JSON without Python's liberties: numbers that are none are `null`, half characters are U+FFFD.
+/// JSON as RFC 8259 has it: `NaN` and infinities become `null`, lone surrogates U+FFFD. Borrows text that has
+/// none of these.
 pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
     let mut strict = Vec::new();
     let mut copied = 0;
     let mut at = 0;
     let mut in_string = false;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let (length, instead): (usize, &[u8]) = match (in_string, rest) {
+        let (length, replacement): (usize, &[u8]) = match (in_string, rest) {
             (false, [b'"', ..]) | (true, [b'"', ..]) => {
                 in_string = !in_string;
                 (1, b"")
@@ -41,9 +43,9 @@ pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
             (false, _) if rest.starts_with(b"-Infinity") => (9, b"null"),
             _ => (1, b""),
         };
-        if !instead.is_empty() {
+        if !replacement.is_empty() {
             strict.extend_from_slice(&text[copied..at]);
-            strict.extend_from_slice(instead);
+            strict.extend_from_slice(replacement);
             copied = at + length;
         }
         at += length;
@@ -55,7 +57,7 @@ pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(strict)
 }
 
-/// The number in an escape such as `\ud83d`.
+/// The UTF-16 code unit of an escape such as `\ud83d`.
 fn unit(escape: &[u8]) -> Option<u16> {
     let digits = escape.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn liberties_are_taken_back() {
+    fn pythons_dialect_becomes_json() {
         let text =
             r#"{"is_changed": [NaN], "a": -Infinity, "b": Infinity, "NaN": "NaN \" Infinity"}"#;
         let read = json!({"is_changed": [null], "a": null, "b": null, "NaN": "NaN \" Infinity"});
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_garbled_stays_so() {
+    fn text_that_is_not_json_is_refused() {
         for text in ["", "{", "<html>NaN</html>", "[NaN", r#"["\ud8"#, r#"["\"#] {
             assert!(read::<Value>(text.as_bytes()).is_err(), "{text}");
         }
@@ -98,7 +100,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_json_stays_as_it_is(text in "\\PC*") {
+        fn json_is_left_as_it_is(text in "\\PC*") {
             let text = json!({"text": text, "number": 5}).to_string();
             prop_assert_eq!(to_strict(text.as_bytes()), text.as_bytes());
         }

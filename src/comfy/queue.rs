@@ -1,4 +1,4 @@
-//! What `/queue` says.
+//! The answer to `GET /queue`.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::job::Plan;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
 ///
-/// A queue holds whole graphs and can be many megabytes: graphs are read one at a time, on demand.
+/// A queue holds whole graphs and can be many megabytes, so each graph is parsed only on demand.
 #[derive(Debug, Clone)]
 pub struct Queue {
     running: Vec<QueueEntry>,
@@ -26,26 +26,27 @@ pub struct QueueEntry {
     pub number: f64,
     /// The prompt.
     pub prompt_id: String,
-    /// Who submitted it: its events go to the socket with this id. `None` for a prompt without one.
+    /// The client that submitted it: its events go to the socket with this id. `None` for a prompt without
+    /// one.
     pub client_id: Option<String>,
-    /// Its part of the answer.
+    /// Its JSON in the answer.
     item: Bytes,
 }
 
 impl QueueEntry {
-    /// The prompt's graph, read from the answer now. Empty where it holds none.
+    /// The prompt's plan, parsed now. Empty if the entry has no graph.
     pub fn plan(&self) -> Plan {
         let prompt: Option<Value> = python_json::read(&self.item).ok();
         prompt.as_ref().map(history::plan).unwrap_or_default()
     }
 
-    /// How long the prompt is in the answer, in bytes: reading its graph takes as long.
+    /// The size of the entry in bytes; parsing its graph takes time in proportion to it.
     pub fn size(&self) -> usize {
         self.item.len()
     }
 }
 
-/// Where a prompt stands in the queue.
+/// Where a prompt is in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuePosition {
     /// It runs.
@@ -72,16 +73,16 @@ struct ExtraData<'a> {
 }
 
 impl Queue {
-    /// Reads the answer to `GET /queue`. Entries of an unknown shape are left out; an answer that does
-    /// not say what runs and what waits is none, or a strange answer would be an empty queue.
+    /// Reads the answer to `GET /queue`. Entries of an unknown shape are left out. An answer without the two
+    /// lists is an error: it must not pass for an empty queue.
     pub fn parse(body: Bytes) -> serde_json::Result<Self> {
-        let read = Self::read(&body);
-        if read.is_err()
-            && let Cow::Owned(plain) = python_json::to_strict(&body)
+        let queue = Self::read(&body);
+        if queue.is_err()
+            && let Cow::Owned(strict) = python_json::to_strict(&body)
         {
-            return Self::read(&plain.into());
+            return Self::read(&strict.into());
         }
-        read
+        queue
     }
 
     fn read(body: &Bytes) -> serde_json::Result<Self> {
@@ -119,7 +120,7 @@ impl Queue {
         self.pending.len()
     }
 
-    /// Where a prompt stands; `None` where it is not in the queue.
+    /// Where a prompt is; `None` if it is not in the queue.
     pub fn position(&self, prompt_id: &str) -> Option<QueuePosition> {
         if self
             .running
@@ -137,13 +138,13 @@ impl Queue {
         })
     }
 
-    /// A prompt's place.
+    /// A prompt's entry; `None` if it is not in the queue.
     pub fn entry(&self, prompt_id: &str) -> Option<&QueueEntry> {
         let mut entries = self.running.iter().chain(&self.pending);
         entries.find(|entry| entry.prompt_id == prompt_id)
     }
 
-    /// A prompt's graph, read from the answer now.
+    /// A prompt's plan, parsed now; `None` if it is not in the queue.
     pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
         Some(self.entry(prompt_id)?.plan())
     }
@@ -151,7 +152,7 @@ impl Queue {
 
 fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
     let items = items.iter().filter_map(|item| {
-        // Part by part: an odd one must not make a prompt look gone.
+        // Part by part: one of an unknown shape must not make a prompt look gone.
         let parts: Vec<&RawValue> = serde_json::from_str(item.get()).ok()?;
         let number = serde_json::from_str(parts.first()?.get());
         let extra = parts.get(3).map(|extra| serde_json::from_str(extra.get()));
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_in_the_servers_true_order() {
+    fn entries_are_in_the_order_in_which_they_will_run() {
         let queue = queue(
             r#"{"queue_running": [[0, "r", {}, {}, []]],
                 "queue_pending": [[-2, "b", {}, {"client_id": "c"}, []], [3, "d", {}, {}, []], [-50.0, "a", {}, {}, []]]}"#,
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_neither_of_running_nor_of_waiting_prompts_is_no_queue() {
+    fn an_answer_without_its_lists_is_an_error() {
         for text in [
             "{}",
             "[]",
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_part_hides_no_prompt() {
+    fn a_part_of_an_unknown_shape_hides_no_prompt() {
         let queue = queue(
             r#"{"queue_running": [[null, "r", 7, {"client_id": 5}, null, "new"]],
                 "queue_pending": [[1, "a", {}, null], [2, "b"], [3], {}, [4, 5]]}"#,
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_hide_no_queue() {
+    fn pythons_nan_hides_no_queue() {
         let queue = queue(
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}, "is_changed": [NaN]}}, {}, ["9"]]],
                 "queue_pending": []}"#,
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn graphs_are_read_on_demand() {
+    fn graphs_are_parsed_on_demand() {
         let queue = queue(
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}}}, {}, ["9"]], "no item"],
                 "queue_pending": []}"#,

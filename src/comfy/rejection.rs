@@ -1,3 +1,5 @@
+//! Why ComfyUI did not accept a prompt.
+
 use std::fmt;
 
 use serde::Serialize;
@@ -5,14 +7,14 @@ use serde_json::Value;
 
 use crate::job::redact;
 
-/// What ComfyUI's validation has against a graph.
+/// What ComfyUI's validation found wrong with a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// ComfyUI's word for it, such as `prompt_outputs_failed_validation`.
+    /// ComfyUI's error type, such as `prompt_outputs_failed_validation`.
     pub kind: String,
-    /// What it says of the whole.
+    /// The error message for the whole prompt.
     pub message: String,
-    /// What it says of single inputs.
+    /// The errors of single inputs.
     pub inputs: Vec<WrongInput>,
 }
 
@@ -23,7 +25,7 @@ pub struct WrongInput {
     pub node: String,
     /// Its class.
     pub class_type: String,
-    /// The input's name; empty where the node as a whole is meant.
+    /// The input's name; empty if the error is about the whole node.
     pub input: String,
     /// What is wrong.
     pub message: String,
@@ -33,9 +35,9 @@ impl Rejection {
     /// Reads the body of ComfyUI's answer 400: `{error: {type, message, details}, node_errors}`.
     pub fn read(body: &Value) -> Self {
         let error = &body["error"];
-        let word = |key| error[key].as_str().unwrap_or_default().trim();
-        let message = match (word("message"), word("details")) {
-            ("", "") => error.as_str().unwrap_or("it gives no reason").to_owned(),
+        let text = |key| error[key].as_str().unwrap_or_default().trim();
+        let message = match (text("message"), text("details")) {
+            ("", "") => error.as_str().unwrap_or("no reason given").to_owned(),
             (message, "") => message.to_owned(),
             (message, details) if message == details => message.to_owned(),
             (message, details) => {
@@ -64,8 +66,8 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                 .map(Vec::as_slice)
                 .unwrap_or_default();
             errors.iter().map(move |error| {
-                let word = |key| error[key].as_str().unwrap_or_default();
-                let mut message = vec![word("message"), word("details")];
+                let text = |key| error[key].as_str().unwrap_or_default();
+                let mut message = vec![text("message"), text("details")];
                 message.retain(|part| !part.is_empty());
                 WrongInput {
                     node: id.clone(),

@@ -1,10 +1,10 @@
-//! The HTTP calls.
+//! The calls of ComfyUI's HTTP API.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -15,25 +15,26 @@ use super::python_json;
 use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
+use crate::connector::Connector;
 
-/// How long a server may take to accept a connection.
+/// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read. Queues of 50 MB have been seen.
+/// The longest answer that is read, in bytes. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
 
-/// From this length on, reading an answer takes so many milliseconds that it is done beside the
-/// runtime's threads.
+/// Longer answers, in bytes, take so many milliseconds to parse that this is done on a thread that may
+/// block.
 const LONG_ANSWER: usize = 256 << 10;
 
-/// The longest history of many prompts that is read: a hundred with large graphs have 10 MB. Who
-/// sends more, as servers do that know no `max_items`, is not heard out.
+/// The longest history of many prompts that is read, in bytes: a hundred with large graphs have 10 MB.
+/// Servers that ignore `max_items` may send far more.
 const MAX_TIMINGS: usize = 32 << 20;
 
 /// Why a call to ComfyUI failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
-    /// No answer, or one that broke off.
+    /// No answer, or an incomplete one.
     #[error("{call} got no answer")]
     Unreachable {
         /// Method and path.
@@ -41,7 +42,7 @@ pub enum RestError {
         /// What went wrong.
         source: reqwest::Error,
     },
-    /// An answer with a status that means no success.
+    /// An answer with a status other than success.
     #[error("{call} was answered with {status}")]
     Refused {
         /// Method and path.
@@ -49,8 +50,8 @@ pub enum RestError {
         /// The status.
         status: StatusCode,
     },
-    /// An answer that is not what ComfyUI answers.
-    #[error("{call} was answered with something else than ComfyUI's JSON: {why}")]
+    /// An answer that does not follow ComfyUI's protocol.
+    #[error("{call} was not answered with ComfyUI's JSON: {why}")]
     InvalidResponse {
         /// Method and path.
         call: String,
@@ -65,17 +66,17 @@ impl RestError {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// Whether the server may have done what it was asked, although no answer came: the call broke
-    /// off when the connection was there.
+    /// Whether the server may have carried out the call although no answer came: the connection was
+    /// established.
     pub fn may_be_done(&self) -> bool {
         matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
     }
 }
 
-/// Why a prompt was not taken.
+/// Why a prompt was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// ComfyUI's validation says no.
+    /// ComfyUI's validation refused it.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
     /// The call itself failed.
@@ -83,30 +84,31 @@ pub enum SubmitError {
     Rest(#[from] RestError),
 }
 
-/// What ComfyUI answers to a prompt that it takes.
+/// ComfyUI's answer to a prompt that it accepts.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Submitted {
-    /// The prompt's id: the one that counts, whatever was asked for.
+    /// The prompt's id, which may differ from the one that was asked for: servers from before the middle of
+    /// 2025 make their own.
     pub prompt_id: String,
-    /// The outputs that it ignores, where some are wrong and others are not.
+    /// The errors of outputs that will not run, although others will.
     #[serde(default)]
     pub node_errors: Value,
 }
 
 impl Submitted {
-    /// The inputs for which some outputs are ignored.
+    /// The wrong inputs because of which some outputs will not run.
     pub fn ignored(&self) -> Vec<WrongInput> {
         rejection::wrong_inputs(&self.node_errors)
     }
 }
 
-/// How a cancellation went.
+/// What came of a call that cancels a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancellation {
-    /// The server was told to interrupt it, or to take it out of its queue.
-    Asked,
-    /// The server has it neither running nor waiting.
-    NotThere,
+    /// The server accepted the call to interrupt it or to remove it from its queue.
+    Requested,
+    /// The prompt neither runs nor waits.
+    NotFound,
 }
 
 /// One ComfyUI server's HTTP API. Cheap to clone.
@@ -118,26 +120,28 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// For the server at `base`, such as `http://127.0.0.1:8188/`. No answer may take longer than
-    /// `answer_timeout`.
-    pub fn new(base: Url, answer_timeout: Duration) -> reqwest::Result<Self> {
-        let client = Client::builder()
+    /// The server at `base`, such as `http://127.0.0.1:8188/`. A call fails if its whole answer takes longer
+    /// than `answer_timeout`.
+    pub fn new(
+        base: Url,
+        connector: &Connector,
+        answer_timeout: Duration,
+    ) -> reqwest::Result<Self> {
+        let client = connector
+            .http_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(answer_timeout)
-            // Only the configured server is ever dialled.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
             .build()?;
-        let view = format!("{}/view", address(&base));
+        let view = format!("{}/view", base.as_str().trim_end_matches('/'));
         Ok(Self { client, base, view })
     }
 
-    /// The address of the server's `/view`.
+    /// The URL of the server's `/view`.
     pub fn view(&self) -> &str {
         &self.view
     }
 
-    /// Hands in a graph, with events going to the socket `client_id`, asking for `prompt_id`.
+    /// Submits a graph. Its events go to the socket of `client_id`; `prompt_id` is a proposal.
     pub async fn submit(
         &self,
         graph: &Map<String, Value>,
@@ -163,7 +167,7 @@ impl Rest {
         parse_blocking(answer.len(), call, move || Queue::parse(answer)).await
     }
 
-    /// A prompt's entry in the history; `None` while there is none.
+    /// A prompt's entry in the history; `None` as long as there is none.
     pub async fn history(&self, prompt_id: &str) -> Result<Option<HistoryEntry>, RestError> {
         let path = format!(
             "history/{}",
@@ -180,8 +184,8 @@ impl Rest {
         parse_blocking(length, call, read).await
     }
 
-    /// The newest prompts of the history that succeeded, at most `count`, the oldest first. Those of
-    /// which the server does not tell how long they took are left out.
+    /// How long the newest prompts of the history took that succeeded: at most `count`, the oldest first.
+    /// Entries without timestamps are left out.
     pub async fn timings(&self, count: usize) -> Result<Vec<PromptTiming>, RestError> {
         let call = "GET /history";
         let mut url = self.at("history");
@@ -192,7 +196,7 @@ impl Rest {
         parse_blocking(answer.len(), call, move || timings::read(&answer, count)).await
     }
 
-    /// The server's version; `None` where it does not say, as in 2023.
+    /// The server's version; `None` from servers of 2023, which have none in their answer.
     pub async fn version(&self) -> Result<Option<String>, RestError> {
         let call = "GET /system_stats";
         let answer = self.get(call, self.at("system_stats")).await?;
@@ -201,9 +205,9 @@ impl Rest {
         Ok(version.and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// Interrupts a prompt where it runs, removes it where it waits.
+    /// Interrupts a running prompt, or removes a waiting one from the queue.
     ///
-    /// Newer servers do both by id. For the others the queue is read first, because they interrupt
+    /// Servers since 0.25 do both by id. For older ones the queue is read first, because they interrupt
     /// whatever runs, whichever id they are given.
     pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
         let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
@@ -212,7 +216,7 @@ impl Rest {
             .send("POST /api/jobs/{prompt_id}/cancel", newer, MAX_ANSWER)
             .await?;
         if status.is_success() {
-            return Ok(Cancellation::Asked);
+            return Ok(Cancellation::Requested);
         }
         let (call, path, body) = match self.queue().await?.position(prompt_id) {
             Some(QueuePosition::Running) => (
@@ -223,7 +227,7 @@ impl Rest {
             Some(QueuePosition::Pending { .. }) => {
                 ("POST /queue", "queue", json!({"delete": [prompt_id]}))
             }
-            None => return Ok(Cancellation::NotThere),
+            None => return Ok(Cancellation::NotFound),
         };
         let (status, _) = self
             .send(
@@ -233,7 +237,7 @@ impl Rest {
             )
             .await?;
         success(call, status)?;
-        Ok(Cancellation::Asked)
+        Ok(Cancellation::Requested)
     }
 
     fn at(&self, path: &str) -> Url {
@@ -274,29 +278,21 @@ impl Rest {
     }
 }
 
-/// An address without its user and password, and without a slash at its end.
-pub(super) fn address(url: &Url) -> String {
-    let mut url = url.clone();
-    // Only addresses that have no host refuse this, and they have no user either.
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
-    url.as_str().trim_end_matches('/').to_owned()
-}
-
 fn success(call: &str, status: StatusCode) -> Result<(), RestError> {
-    match status.is_success() {
-        true => Ok(()),
-        false => Err(RestError::Refused {
-            call: call.to_owned(),
-            status,
-        }),
+    if status.is_success() {
+        return Ok(());
     }
+    Err(RestError::Refused {
+        call: call.to_owned(),
+        status,
+    })
 }
 
 fn json_of<T: DeserializeOwned>(call: &str, answer: &[u8]) -> Result<T, RestError> {
     python_json::read(answer).map_err(|error| invalid_response(call, &error))
 }
 
-/// Reads an answer, beside the runtime's threads where it is long: they have better things to do.
+/// Parses an answer; a long one on a thread that may block, so that it delays no other task.
 async fn parse_blocking<T: Send + 'static>(
     length: usize,
     call: &str,
@@ -315,17 +311,5 @@ fn invalid_response(call: &str, why: &dyn std::fmt::Display) -> RestError {
     RestError::InvalidResponse {
         call: call.to_owned(),
         why: why.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_of_files_holds_no_password() {
-        let base = Url::parse("http://me:secret@gpu:8188/comfy/").unwrap();
-        let rest = Rest::new(base, Duration::from_secs(1)).unwrap();
-        assert_eq!(rest.view(), "http://gpu:8188/comfy/view");
     }
 }

@@ -1,4 +1,4 @@
-//! What `/history` says of how long earlier prompts took.
+//! How long earlier prompts took, from `GET /history`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,16 +10,15 @@ use serde_json::value::RawValue;
 use super::{history, python_json};
 use crate::job::Plan;
 
-/// The longest time that is believed of a prompt, in seconds: a week. A clock that was set meanwhile
-/// tells more.
+/// Longer times are not believed, in seconds: a week. They come from a clock that was set meanwhile.
 const MAX_SECONDS: f64 = 7.0 * 86_400.0;
 
-/// A prompt that succeeded before anybody here followed it.
+/// How long a prompt took that succeeded before the relay followed it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptTiming {
     /// Its graph.
     pub plan: Plan,
-    /// The nodes that needed not run.
+    /// The nodes that did not need to run.
     pub cached: Vec<String>,
     /// Seconds from its start to its end.
     pub seconds: f64,
@@ -53,7 +52,7 @@ struct CachedNodes {
     nodes: Vec<String>,
 }
 
-/// What an entry's messages tell, while its graph is not read yet.
+/// An entry whose messages have been read, but not its graph.
 struct Timed<'a> {
     started_at: f64,
     seconds: f64,
@@ -61,22 +60,22 @@ struct Timed<'a> {
     prompt: &'a RawValue,
 }
 
-/// Reads the answer to `GET /history`: at most `count` prompts, the newest ones, the oldest of them
-/// first. Graphs are read of these only.
+/// Reads the answer to `GET /history`: the newest prompts, at most `count`, the oldest of them first. Only
+/// their graphs are parsed.
 ///
-/// Entries of another shape are left out, and those that tell no times: of prompts that did not
-/// succeed, and of servers from before the middle of 2024.
+/// Entries of an unknown shape are left out, and those without timestamps: of prompts that did not succeed,
+/// and of servers from before the middle of 2024.
 pub(super) fn read(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming>> {
-    let read = strictly(body, count);
-    if read.is_err()
-        && let Cow::Owned(plain) = python_json::to_strict(body)
+    let timings = read_strict(body, count);
+    if timings.is_err()
+        && let Cow::Owned(strict) = python_json::to_strict(body)
     {
-        return strictly(&plain, count);
+        return read_strict(&strict, count);
     }
-    read
+    timings
 }
 
-fn strictly(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming>> {
+fn read_strict(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming>> {
     let entries: HashMap<String, &RawValue> = serde_json::from_slice(body)?;
     let mut timed: Vec<Timed<'_>> = entries.values().copied().filter_map(time).collect();
     timed.sort_by(|a, b| a.started_at.total_cmp(&b.started_at));
@@ -99,16 +98,16 @@ fn time(entry: &RawValue) -> Option<Timed<'_>> {
         let Ok(HistoryMessage(kind, data)) = serde_json::from_str(message.get()) else {
             continue;
         };
-        let stamp = || {
-            let stamped: Option<Timestamped> = serde_json::from_str(data.get()).ok();
-            stamped.map(|stamped| stamped.timestamp)
+        let timestamp = || {
+            let data: Option<Timestamped> = serde_json::from_str(data.get()).ok();
+            data.map(|data| data.timestamp)
         };
         match kind.as_ref() {
-            "execution_start" => started_at = stamp(),
-            "execution_success" => ended_at = stamp(),
+            "execution_start" => started_at = timestamp(),
+            "execution_success" => ended_at = timestamp(),
             "execution_cached" => {
-                let read: Option<CachedNodes> = serde_json::from_str(data.get()).ok();
-                cached = read.map(|read| read.nodes).unwrap_or_default();
+                let data: Option<CachedNodes> = serde_json::from_str(data.get()).ok();
+                cached = data.map(|data| data.nodes).unwrap_or_default();
             }
             _ => {}
         }
@@ -128,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// A prompt that began at a millisecond and took so many.
+    /// The entry of a prompt; times are in milliseconds.
     fn entry(started_at: i64, took: i64) -> Value {
         json!({
             "prompt": [1, "p", {"9": {"class_type": "SaveImage", "inputs": {}}}, {}, ["9"]],
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_no_times_is_left_out_and_spoils_nothing() {
+    fn an_entry_without_times_is_left_out_and_hides_no_other() {
         let with = |pointer: &str, value: Value| {
             let mut entry = entry(2_000, 200);
             *entry.pointer_mut(pointer).unwrap() = value;
@@ -181,7 +180,7 @@ mod tests {
             "list": [1, 2],
         });
         assert_eq!(seconds(&history, 99), [0.1]);
-        // One message that is none does not hide the others.
+        // A message of an unknown shape does not hide the others.
         let odd = json!({"p": with("/status/messages/1", json!(7))});
         assert_eq!(seconds(&odd, 99), [0.2]);
         for body in ["", "[]", "7", "{\"a\": ", "\u{0}"] {

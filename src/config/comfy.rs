@@ -1,22 +1,30 @@
 //! [`ComfyConfig`]: how ComfyUI servers are connected and followed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
+use super::secret::Secret;
+use super::server_url::{ServerUrl, ServerUrlParser};
 
 /// How ComfyUI servers are connected and followed.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ComfyConfig {
-    /// The ComfyUI server, or several with commas between them
+    /// The ComfyUI server, or several with commas between them. USER:PASSWORD@ in front of a host is sent as HTTP Basic
+    /// credentials
     #[arg(
         long = "comfyui-url",
         env = "COMFYUI_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
         value_delimiter = ',',
-        value_parser = comfyui_url,
+        value_parser = ServerUrlParser::COMFYUI,
         value_name = "URL"
     )]
-    pub urls: Vec<Url>,
+    pub urls: Vec<ServerUrl>,
+
+    /// What connections to the servers need beside their addresses.
+    #[command(flatten)]
+    pub connection: ComfyConnection,
 
     /// The pause before the first attempt to reconnect a lost socket.
     #[arg(skip = ComfyConfig::default().min_backoff)]
@@ -76,6 +84,7 @@ impl Default for ComfyConfig {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
+            connection: ComfyConnection::default(),
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             poll_interval: Duration::from_secs(2),
@@ -92,25 +101,20 @@ impl Default for ComfyConfig {
     }
 }
 
-/// Reads the address of a ComfyUI server.
-pub fn comfyui_url(text: &str) -> Result<Url, String> {
-    let url =
-        Url::parse(text.trim()).map_err(|error| format!("{error}; expected http://HOST:PORT"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "a user and a password in the address are of no use here: sockets are opened without; \
-             expected http://HOST:PORT"
-                .to_owned(),
-        );
-    }
-    match url.scheme() {
-        "http" if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(url),
-        "http" => Err("expected http://HOST:PORT without query".to_owned()),
-        "https" => {
-            Err("https is not spoken here; put the relay next to ComfyUI and use http".to_owned())
-        }
-        other => Err(format!(
-            "{other}:// is not spoken here; expected http://HOST:PORT"
-        )),
-    }
+/// What connections to ComfyUI need if a proxy in front of it encrypts or asks for credentials.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ComfyConnection {
+    /// The bearer token (RFC 6750) for ComfyUI servers whose URL holds no USER:PASSWORD@. Better set in the environment: a
+    /// list of processes shows flags
+    #[arg(
+        long = "comfyui-token",
+        env = "COMFYUI_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub token: Option<Secret>,
+
+    /// A PEM file with certificate authorities that may sign ComfyUI's certificate, in addition to the system's
+    #[arg(long = "comfyui-ca-file", env = "COMFYUI_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use crate::recording::{FrameKind, RecordedOutcome, Recording};
 
 /// An event of a recording: its time in seconds since the recording began, the prompt that it is
 /// about if the frame names one, and the event.
-pub(super) type RecordedEvent = (f64, Option<String>, Event);
+pub(super) type TimedEvent = (f64, Option<String>, Event);
 
 /// The submitted graphs, by prompt id.
 pub(super) struct Graphs<'a>(HashMap<&'a str, VecDeque<&'a Value>>);
@@ -33,7 +33,7 @@ impl<'a> Graphs<'a> {
 }
 
 /// Every event that the sockets of a recording received, in order.
-pub(super) fn events(recording: &Recording) -> Vec<RecordedEvent> {
+pub(super) fn events(recording: &Recording) -> Vec<TimedEvent> {
     let events = recording.frames.iter().filter_map(|frame| {
         let FrameKind::Text(text) = &frame.kind else {
             return None;
@@ -57,7 +57,7 @@ pub(super) fn events(recording: &Recording) -> Vec<RecordedEvent> {
 }
 
 /// When a prompt that has started completes, if the recording holds its end.
-pub(super) fn completion(id: &str, later: &[RecordedEvent]) -> Option<f64> {
+pub(super) fn completion(id: &str, later: &[TimedEvent]) -> Option<f64> {
     later.iter().find_map(|(t, prompt_id, event)| {
         let is_end = prompt_id.as_deref() == Some(id) && *event == Event::Ended(Outcome::Completed);
         is_end.then_some(*t)

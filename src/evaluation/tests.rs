@@ -30,7 +30,7 @@ fn estimates_hold_with_each_job_left_out() {
 
 /// The three jobs of this recording ran the same workflow.
 #[test]
-fn nothing_is_learned_of_what_is_left_out() {
+fn a_left_out_job_teaches_nothing() {
     let alone = read_recordings(&[PathBuf::from("fixtures/0.8.0/25-own-prompt-id")]).unwrap();
     let known = |evaluation: Evaluation| {
         evaluation
@@ -73,7 +73,7 @@ fn assert_within(evaluation: &Evaluation, is_known: bool, limits: Limits) {
     assert!((0.75..=0.90).contains(&inside), "{text}");
 }
 
-/// Shares of 1.
+/// The largest errors, as in [`ScoreRow`]; `of_best` is the share of the best other algorithm's error.
 struct Limits {
     error: f64,
     of_best: f64,
@@ -97,9 +97,9 @@ const FIRST_LEFT_OUT: Limits = Limits {
     ..FIRST
 };
 
-/// Two prompts were queued under one id: the first samples 8 steps, the second 5 on cached models.
+/// Two prompts were queued with the same id: the first samples 8 steps, the second 5 on cached models.
 #[test]
-fn prompts_with_one_id_have_their_own_graphs_and_ends() {
+fn prompts_with_the_same_id_have_their_own_graphs_and_ends() {
     let folder = "fixtures/0.8.0/25b-same-prompt-id-queued-twice";
     let evaluation = Evaluation::in_order(&read_recordings(&[PathBuf::from(folder)]).unwrap());
     let durations: Vec<f64> = evaluation.jobs.iter().map(|job| job.duration).collect();
@@ -110,15 +110,15 @@ fn prompts_with_one_id_have_their_own_graphs_and_ends() {
 
 /// The second prompt starts before the first one has ended.
 #[test]
-fn prompts_that_overlap_are_both_asked_until_their_ends() {
+fn overlapping_prompts_are_both_estimated_until_their_ends() {
     let meta = r#"{"comfyui_version": "0.8.0", "scenario": "overlap"}"#;
-    let said = [
+    let messages = [
         (0.0, "execution_start", "a"),
         (1.0, "execution_start", "b"),
         (4.0, "execution_success", "a"),
         (5.0, "execution_success", "b"),
     ];
-    let frames = said.map(|(t, kind, id)| {
+    let frames = messages.map(|(t, kind, id)| {
         let text = json!({"type": kind, "data": {"prompt_id": id}}).to_string();
         json!({"t": t, "socket": "main", "text": text}).to_string()
     });

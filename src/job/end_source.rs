@@ -1,25 +1,25 @@
-/// Where the end of a job was learned.
+/// How the end of a job was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndSource {
-    /// From an event on ComfyUI's socket.
+    /// By an event on ComfyUI's WebSocket.
     Ws,
-    /// From the prompt's entry in the history.
+    /// By the prompt's entry in ComfyUI's history.
     History,
-    /// From its reason in the queue and the history.
+    /// Because the prompt was in neither the queue nor the history.
     Queue,
-    /// From a producer that is not ComfyUI.
+    /// By a report of a producer other than ComfyUI.
     Producer,
 }
 
 impl EndSource {
     const ALL: [Self; 4] = [Self::Ws, Self::History, Self::Queue, Self::Producer];
 
-    /// The source that a word names.
+    /// The inverse of [`EndSource::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|source| source.as_str() == word)
     }
 
-    /// The word in logs and answers.
+    /// Its word in logs, in the database and in responses (`learned_from`).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ws => "ws",

@@ -5,30 +5,30 @@ use super::text;
 pub struct JobError {
     /// A stable word for programs.
     pub code: ErrorCode,
-    /// A sentence for a person. Holds no traceback and no inputs.
+    /// A sentence for people, without traceback, inputs or folders.
     pub message: String,
 }
 
-/// The stable words for why a job failed.
+/// The kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// A node raised an error.
     ExecutionError,
-    /// The server was restarted, or has forgotten the prompt.
+    /// The server was restarted, or no longer knows the prompt.
     PromptLost,
-    /// A producer that is not ComfyUI says so.
+    /// A producer other than ComfyUI reported the failure.
     Reported,
 }
 
 impl ErrorCode {
     const ALL: [Self; 3] = [Self::ExecutionError, Self::PromptLost, Self::Reported];
 
-    /// The code that a word names.
+    /// The inverse of [`ErrorCode::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == word)
     }
 
-    /// The word in messages.
+    /// Its word in messages and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ExecutionError => "execution_error",
@@ -39,21 +39,21 @@ impl ErrorCode {
 }
 
 impl JobError {
-    /// A node raised an error: `node` is its class and id, `raised` what it said, `exception`
-    /// the kind of error, which stands in where it said nothing.
-    pub fn execution(node: Option<(&str, &str)>, raised: &str, exception: &str) -> Self {
-        let said = if raised.trim().is_empty() {
+    /// The error that a node raised: `node` is its class and id, `message` the text of the exception,
+    /// and `exception` its type, which is used if the text is blank.
+    pub fn execution(node: Option<(&str, &str)>, message: &str, exception: &str) -> Self {
+        let raised = if message.trim().is_empty() {
             exception
         } else {
-            raised
+            message
         };
         Self {
             code: ErrorCode::ExecutionError,
-            message: text::failure(node, said),
+            message: text::failure(node, raised),
         }
     }
 
-    /// The server knows the prompt no longer.
+    /// The server no longer knows the prompt.
     pub fn lost() -> Self {
         Self {
             code: ErrorCode::PromptLost,
@@ -61,8 +61,8 @@ impl JobError {
         }
     }
 
-    /// The history says that the prompt is over, but neither how nor with which outputs.
-    /// Only servers of 2023 leave such entries, for prompts in which a node raised.
+    /// The prompt's history entry has neither an outcome nor outputs. Only servers of 2023 leave such
+    /// entries, for prompts in which a node raised an error.
     pub fn without_outputs() -> Self {
         Self {
             code: ErrorCode::ExecutionError,
@@ -70,7 +70,7 @@ impl JobError {
         }
     }
 
-    /// A producer says that its job failed.
+    /// The failure that a producer reported, with its message if it sent one.
     pub fn reported(error: Option<&str>) -> Self {
         Self {
             code: ErrorCode::Reported,

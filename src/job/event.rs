@@ -1,137 +1,136 @@
-//! What can happen to a job, in our words.
+//! What can happen to a job, independent of ComfyUI's protocol.
 
 use super::{JobError, Output, Plan, Status};
 
 /// One thing that happened to a job.
 ///
-/// Events may be lost, repeated or come in another order than they happened in:
-/// [`Job::apply`](super::Job::apply) makes sense of any sequence.
+/// Events may be lost, repeated or reordered: [`Job::apply`](super::Job::apply) accepts any sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The job's graph became known.
     Planned(Plan),
     /// The job waits in its backend's queue.
     Queued {
-        /// How many prompts run or wait before it; `None` while nobody has looked.
+        /// How many prompts run or wait before it; `None` if the queue was not read.
         ahead: Option<usize>,
     },
     /// Execution began.
     Started,
-    /// These nodes need not run: their results are known from earlier prompts.
+    /// These nodes need not run: ComfyUI has their results from earlier prompts.
     Cached {
-        /// Node ids; some may be nodes that no output needs.
+        /// Node ids; some may be of nodes that no output needs.
         nodes: Vec<String>,
     },
-    /// A node began. Comes again for a node that was waiting for lazy inputs.
+    /// A node began. Repeated when a node that waited for lazy inputs goes on.
     NodeStarted {
-        /// The node that runs; an id such as `5.0.0.1` where it was made at run time.
+        /// The id of the run, such as `5.0.0.1` if a loop or a subgraph made it.
         node: String,
-        /// The node of the graph that it counts as; `None` where the server does not say.
+        /// The node of the graph that it counts as; `None` if the server does not send it.
         display: Option<String>,
     },
     /// A progress bar moved.
     Bar {
-        /// The node; `None` from servers that do not say.
+        /// The node; `None` if the server does not send it.
         node: Option<String>,
-        /// Where the bar stands, in steps or in parts of `max`.
+        /// The position of the bar, in steps or in parts of `max`.
         value: f64,
-        /// Where the bar ends. Can be 0, and can change.
+        /// The length of the bar. Can be 0, and can change.
         max: f64,
     },
-    /// How all nodes that have begun stand.
+    /// The states of all nodes that have begun.
     Nodes(Vec<NodeReport>),
     /// A node has made outputs.
     Outputs(Vec<Output>),
-    /// The work is over, as heard on the socket from a server that does not say how it ended, as those
-    /// of 2023. History tells that.
+    /// The socket reported that the work is done, without an outcome, as servers of 2023 do. The
+    /// history has the outcome.
     WorkDone,
-    /// How the prompt ended, as heard on the socket. Its outputs are still to be read from history.
+    /// The socket reported how the prompt ended. Its outputs are still to be read from the history.
     Ended(Outcome),
-    /// The prompt's entry in the server's history: the job is over.
+    /// The prompt's entry in the server's history: the job has ended.
     History(History),
-    /// The server answers, but knows the prompt no longer.
+    /// The server responds, but no longer knows the prompt.
     Vanished(Reason),
-    /// Whether the backend answers. An unreachable one changes no status.
+    /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
-    /// A producer that is not ComfyUI tells how the job stands.
+    /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
 }
 
-/// One node within [`Event::Nodes`].
+/// The state of one node in [`Event::Nodes`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeReport {
-    /// The node that runs.
+    /// The id of the run.
     pub node: String,
     /// The node of the graph that it counts as.
     pub display: Option<String>,
-    /// Where its bar stands.
+    /// The position of its bar.
     pub value: f64,
-    /// Where its bar ends; 1 for a node without a bar.
+    /// The length of its bar; 1 for a node without one.
     pub max: f64,
-    /// Running, finished, or failed.
+    /// Running, finished or failed.
     pub state: NodeState,
-    /// The node loads a model at the moment.
+    /// Whether the node is loading a model.
     pub loading: bool,
 }
 
-/// How a node stands.
+/// The state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
-    /// At work.
+    /// It runs.
     Running,
-    /// Done.
+    /// It has run to its end.
     Finished,
-    /// Done, because its result was known.
+    /// It need not run: its result is cached.
     Cached,
     /// It raised an error.
     Failed,
-    /// It was at work when the job was cancelled.
+    /// It ran when the job was cancelled.
     Interrupted,
 }
 
 /// How a prompt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// With its outputs made.
+    /// All outputs were made.
     Completed,
-    /// With an error.
+    /// A node raised an error, or the prompt was lost.
     Failed(JobError),
     /// Interrupted or deleted.
     Cancelled,
 }
 
-/// What the server's history says of a prompt.
+/// A prompt's entry in the server's history.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
-    /// What its list of messages says. It decides.
+    /// The outcome by its list of messages, which decides.
     pub messages: Option<Outcome>,
-    /// What its status word says. It can be stale, and is missing in 2023.
+    /// The outcome by its status word, which can be stale. Servers of 2023 send none.
     pub word: Option<Outcome>,
     /// Every file that the prompt made.
     pub outputs: Vec<Output>,
-    /// Whether any node left something in the entry, be it a file or not.
+    /// Whether any node left a result in the entry, file or not.
     pub produced: bool,
 }
 
-/// Why a prompt is neither in the queue nor in the history.
+/// Why a prompt is in neither the queue nor the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody took it out of the queue before it ran.
+    /// It was deleted from the queue before it ran.
     Deleted,
-    /// The server was restarted or has forgotten it.
+    /// The server was restarted, or has dropped it from its history.
     Forgotten,
 }
 
-/// What a producer that is not ComfyUI reports.
+/// The state of a job as a producer other than ComfyUI reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Where the job is in its life.
+    /// The status.
     pub status: Status,
     /// 0 to 100.
     pub progress: u8,
     /// Seconds until the end.
     pub estimated_remaining: Option<u64>,
-    /// A sentence for a person.
+    /// A sentence for people.
     pub message: Option<String>,
     /// The first final output.
     pub output_path: Option<String>,

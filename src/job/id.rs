@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// The public name of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`.
+/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Arc<str>);
 
-/// Why a text is no [`JobId`].
+/// Why a text is not a [`JobId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobIdError {
     /// The text is empty or longer than [`JobId::MAX_CHARS`].
@@ -18,22 +18,26 @@ pub enum JobIdError {
         /// How many characters the text has.
         found: usize,
     },
-    /// The text holds a character that is not allowed.
-    #[error("a job id consists of A-Z a-z 0-9 . _ : - only, this one holds {found:?}")]
+    /// The text contains a character that is not allowed.
+    #[error("a job id may only contain A-Z a-z 0-9 . _ : -, this one contains {found:?}")]
     Character {
         /// The first such character.
         found: char,
     },
-    /// The text names the system monitor, which is never a job.
+    /// The text is the id of the system monitor, which is not a job.
     #[error("the job id \"monitor\" is reserved for the system monitor")]
     Reserved,
 }
 
 impl JobId {
-    /// The documented length limit.
+    /// The longest id.
     pub const MAX_CHARS: usize = 128;
 
-    /// Checks a text against the documented rules.
+    /// Validates a text.
+    ///
+    /// # Errors
+    ///
+    /// If the text is too long, empty or reserved, or contains another character.
     pub fn parse(text: &str) -> Result<Self, JobIdError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
         let found = text.chars().count();
@@ -72,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_the_documented_characters_only() {
+    fn only_the_documented_characters_are_accepted() {
         assert!(JobId::parse("Az09._:-").is_ok());
         assert_eq!(
             JobId::parse("a/b"),
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_the_length_limits() {
+    fn the_length_is_limited() {
         assert_eq!(JobId::parse(""), Err(JobIdError::Length { found: 0 }));
         assert!(JobId::parse(&"x".repeat(128)).is_ok());
         assert_eq!(

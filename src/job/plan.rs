@@ -16,13 +16,13 @@ use features::GraphReader;
 use graph::{Graph, links};
 pub use role::Role;
 
-/// The nodes that a prompt's outputs need, read from its API-format graph
+/// The nodes of a prompt, read from its graph in ComfyUI's API format
 /// (`{"3": {"class_type", "inputs", "_meta": {"title"}}, …}`).
 ///
-/// Reading is total: what is no node is left out.
+/// Reading never fails: entries that are not nodes are left out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Sources before those that read them.
+    /// In topological order: sources before their consumers.
     nodes: IndexMap<String, PlannedNode>,
 }
 
@@ -31,56 +31,42 @@ pub struct Plan {
 pub struct PlannedNode {
     /// The node's class, such as `KSampler`.
     pub class_type: String,
-    /// What the author called it, where it is not the class.
+    /// The title that the author gave it, if any.
     pub title: Option<String>,
-    /// How many steps its bar will have, where the graph says so.
+    /// How many steps its bar will have, if the graph sets them.
     pub steps: Option<u32>,
-    /// Whether some output depends on it.
+    /// Whether an output depends on it.
     pub needed: bool,
-    /// Its class and what else its cost may depend on, in one word of 16 hexadecimal digits.
+    /// A hash of its class and everything else that its cost may depend on: 16 hexadecimal digits.
     pub signature: String,
     /// What it does.
     pub role: Role,
-    /// How much work it is: steps times pictures of 512 by 512; 1 where the graph does not tell.
+    /// Its units of work: about steps times images of 512 by 512 pixels; 1 if the graph shows neither.
     pub units: f64,
-    /// The nodes that load the models which it works with, itself included.
+    /// The ids of the nodes that load the models it works with, itself included.
     pub loaders: Vec<String>,
-    /// The needed nodes that read what it makes.
+    /// The ids of the needed nodes that read its outputs.
     pub consumers: Vec<String>,
 }
 
 impl Plan {
     /// Reads a graph.
     ///
-    /// `outputs` are the ids of the output nodes that the server will execute. While they are
-    /// not known, every node that no other node reads counts as one.
+    /// `outputs` are the ids of the output nodes that the server will execute. If they are not known,
+    /// every node without a consumer counts as one.
     pub fn from_graph(graph: &Map<String, Value>, outputs: Option<&[String]>) -> Self {
         let sources: HashMap<&str, Vec<&str>> = graph
             .iter()
             .map(|(id, node)| (id.as_str(), links(node)))
             .collect();
-        let read: HashSet<&str> = sources.values().flatten().copied().collect();
-        let mut open: Vec<&str> = match outputs {
-            Some(ids) if !ids.is_empty() => ids.iter().map(String::as_str).collect(),
-            _ => graph
-                .keys()
-                .map(String::as_str)
-                .filter(|id| !read.contains(id))
-                .collect(),
-        };
-        let mut needed = HashSet::new();
-        while let Some(id) = open.pop() {
-            if needed.insert(id) {
-                open.extend(sources.get(id).into_iter().flatten());
-            }
-        }
-        let reader = GraphReader::new(graph);
+        let needed = needed(graph, &sources, outputs);
         let mut consumers: HashMap<&str, Vec<String>> = HashMap::new();
         for id in graph.keys().filter(|id| needed.contains(id.as_str())) {
             for source in sources.get(id.as_str()).into_iter().flatten() {
                 consumers.entry(source).or_default().push(id.clone());
             }
         }
+        let reader = GraphReader::new(graph);
         let nodes = Graph(graph).topological().into_iter().filter_map(|id| {
             let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
             planned.needed = needed.contains(id);
@@ -97,7 +83,7 @@ impl Plan {
         self.nodes.get(id)
     }
 
-    /// Every node, sources before those that read them.
+    /// Every node with its id, in topological order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (&str, &PlannedNode)> {
         self.nodes.iter().map(|(id, node)| (id.as_str(), node))
     }
@@ -117,7 +103,7 @@ impl Plan {
 }
 
 impl PlannedNode {
-    /// What the node tells by itself.
+    /// Reads the node itself; `needed` and `consumers` depend on the others.
     fn read<'a>(id: &str, node: &'a Value, reader: &GraphReader<'a>) -> Option<Self> {
         let class_type = node.get("class_type")?.as_str()?.to_owned();
         let title = node
@@ -125,24 +111,48 @@ impl PlannedNode {
             .and_then(Value::as_str)
             .filter(|title| !title.trim().is_empty())
             .map(str::to_owned);
-        let work = reader.work(id, node);
+        let features = reader.features(id, node);
         Some(Self {
             class_type,
             title,
-            steps: work.steps,
+            steps: features.steps,
             needed: false,
-            signature: work.signature,
-            role: work.role,
-            units: work.units,
-            loaders: work.loaders,
+            signature: features.signature,
+            role: features.role,
+            units: features.units,
+            loaders: features.loaders,
             consumers: Vec::new(),
         })
     }
 
-    /// What people call the node: its title, or its class.
+    /// Its title, or its class if it has none.
     pub fn name(&self) -> &str {
         self.title.as_deref().unwrap_or(&self.class_type)
     }
+}
+
+/// The ids of the nodes that the outputs depend on, these included.
+fn needed<'a>(
+    graph: &'a Map<String, Value>,
+    sources: &HashMap<&'a str, Vec<&'a str>>,
+    outputs: Option<&'a [String]>,
+) -> HashSet<&'a str> {
+    let read: HashSet<&str> = sources.values().flatten().copied().collect();
+    let mut open: Vec<&str> = match outputs {
+        Some(ids) if !ids.is_empty() => ids.iter().map(String::as_str).collect(),
+        _ => graph
+            .keys()
+            .map(String::as_str)
+            .filter(|id| !read.contains(id))
+            .collect(),
+    };
+    let mut needed = HashSet::new();
+    while let Some(id) = open.pop() {
+        if needed.insert(id) {
+            open.extend(sources.get(id).into_iter().flatten());
+        }
+    }
+    needed
 }
 
 #[cfg(test)]
@@ -167,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_named_outputs_every_end_of_the_graph_is_one() {
+    fn without_named_outputs_every_node_without_a_consumer_is_one() {
         assert_eq!(
             needed(&Plan::from_graph(&graph(), None)),
             ["1", "2", "3", "4"]
@@ -175,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_named_outputs_read_is_needed() {
+    fn only_what_the_named_outputs_depend_on_is_needed() {
         let plan = Plan::from_graph(&graph(), Some(&["4".to_owned()]));
         assert_eq!(needed(&plan), ["1", "4"]);
         assert_eq!(plan.node("2").map(PlannedNode::name), Some("Second pass"));
         assert_eq!(plan.node("2").and_then(|n| n.steps), Some(20));
     }
 
-    /// What is read twice is no news.
+    /// An equal plan is not published again.
     #[test]
     fn a_graph_is_always_read_to_the_same_plan() {
         let consumers = (2..20).map(|id| {
@@ -199,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_ends() {
+    fn a_cycle_in_the_graph_ends() {
         let text = r#"{"1": {"class_type": "A", "inputs": {"x": ["2", 0]}},
                        "2": {"class_type": "B", "inputs": {"x": ["1", 0]}}}"#;
         let plan = Plan::from_graph(&serde_json::from_str(text).unwrap(), None);

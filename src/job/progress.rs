@@ -1,11 +1,11 @@
-//! What subscribers are told.
+//! The published state of a job.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Status};
 
-/// The state of a job, in the documented `progress` message.
+/// The state of a job, as the documented `progress` message.
 ///
 /// Fields keep their name, type and meaning for ever; new ones may be added.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -13,32 +13,32 @@ use super::{JobId, Status};
 pub struct Progress {
     /// The job.
     pub job_id: JobId,
-    /// Where it is in its life.
+    /// Its status.
     pub status: Status,
     /// 0 to 100; never falls, and is 100 only with `completed`.
     pub progress: u8,
-    /// Seconds until the job ends, the queue before it included; `null` while nothing is known.
+    /// Seconds until the job ends, the queue before it included; `null` without evidence.
     pub estimated_remaining: Option<u64>,
-    /// The 10th percentile of `estimated_remaining`: it rarely takes less.
+    /// The 10th percentile of `estimated_remaining`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_low: Option<u64>,
-    /// The 90th percentile of `estimated_remaining`: it rarely takes more.
+    /// The 90th percentile of `estimated_remaining`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_high: Option<u64>,
-    /// One short sentence for a person.
+    /// One short sentence for people.
     pub message: String,
-    /// The first final output, below ComfyUI's output folder.
+    /// The first final output, relative to ComfyUI's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_path: Option<String>,
-    /// What went wrong, naming the node; only on `failed`.
+    /// What went wrong, with the node; only on `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// When this state was made, in whole_seconds milliseconds.
+    /// When this state was made, in whole milliseconds.
     pub timestamp: Timestamp,
     /// ComfyUI's id of the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<String>,
-    /// Grows by one with each state of the job.
+    /// The number of this state: one more than that of the state before it.
     pub seq: u64,
     /// The node that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,37 +60,37 @@ pub struct Progress {
     pub backend: Option<String>,
 }
 
-/// Seconds until a job ends.
+/// The time until a job ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Remaining {
-    /// The best guess.
+    /// The median, in seconds.
     pub seconds: f64,
-    /// The 10th and the 90th percentile.
+    /// The 10th and the 90th percentile, in seconds.
     pub interval: Option<(f64, f64)>,
 }
 
 impl Remaining {
-    /// The best guess as it is whole_seconds: in whole_seconds seconds.
+    /// The median as it is published: in whole seconds.
     pub fn whole_seconds(&self) -> u64 {
         whole_seconds(self.seconds)
     }
 }
 
-/// Seconds as they are whole_seconds: whole_seconds, and never below zero.
+/// Seconds as they are published: rounded, and at least 0.
 pub(super) fn whole_seconds(seconds: f64) -> u64 {
     seconds.max(0.0).round() as u64
 }
 
-/// The node that runs, for people.
+/// The node that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {
     /// Its id in the graph.
     pub id: String,
     /// Its class; `null` while the graph is not known.
     pub class_type: Option<String>,
-    /// What the author calls it.
+    /// The title that the author gave it.
     pub title: Option<String>,
-    /// The step that its bar stands at; `null` for a node that counts no steps.
+    /// The current step of its bar; `null` if its bar does not count steps.
     pub step: Option<u32>,
     /// The number of steps of its bar.
     pub steps: Option<u32>,
@@ -112,20 +112,20 @@ pub struct NodesView {
 pub struct Output {
     /// The node that made it.
     pub node: String,
-    /// ComfyUI's word for what it is: `images`, `gifs`, `audio`, ….
+    /// The key under which ComfyUI lists it: `images`, `gifs`, `audio`, ….
     pub kind: String,
     /// The file's name.
     pub filename: String,
-    /// The folder below the one that `type` names.
+    /// The subfolder of the folder that `type` names.
     pub subfolder: String,
     /// ComfyUI's folder: `output` for results, `temp` for previews, `input`.
     pub r#type: String,
-    /// Where the file can be fetched.
+    /// Where the file can be downloaded.
     pub url: String,
 }
 
 impl Output {
-    /// The file's path below ComfyUI's output folder.
+    /// The file's path, relative to ComfyUI's output folder.
     pub fn path(&self) -> String {
         match self.subfolder.trim_matches('/') {
             "" => self.filename.clone(),

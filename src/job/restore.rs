@@ -1,23 +1,23 @@
-//! A job goes on after a restart.
+//! How a job continues after a restart.
 
 use jiff::Timestamp;
 
 use super::{EndSource, ErrorCode, Job, JobError, JobId, Output, Report, Status, text};
 
-/// How far the numbers of states jump at a restart. More states than this are never lost with it, so
-/// that numbers go on growing for subscribers who saw the last ones.
+/// How far `seq` jumps at a restart: more than the number of states that were published but not yet
+/// stored, so that it keeps growing for subscribers that saw them.
 const SEQ_JUMP: u64 = 10_000;
 
-/// What was kept of a job.
+/// A job as it was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredJob {
-    /// The job.
+    /// Its public id.
     pub id: JobId,
-    /// ComfyUI's name for it.
+    /// ComfyUI's id for it.
     pub prompt_id: Option<String>,
-    /// The name of its server.
+    /// The name of its backend.
     pub backend: Option<String>,
-    /// Where it was in its life.
+    /// Its status.
     pub status: Status,
     /// 0 to 100.
     pub progress: u8,
@@ -27,9 +27,9 @@ pub struct StoredJob {
     pub outputs: Vec<Output>,
     /// The first final output.
     pub output_path: Option<String>,
-    /// Why it failed: the stable word, and the sentence.
+    /// Why it failed: the word of its [`ErrorCode`], and the message.
     pub error: Option<(Option<String>, String)>,
-    /// The word for where its end was learned.
+    /// The word of its [`EndSource`].
     pub end_source: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -40,43 +40,44 @@ pub struct StoredJob {
 }
 
 impl Job {
-    /// The job as it was when it was kept. Its progress does not fall below that.
-    pub fn restored(saved: StoredJob) -> Self {
-        let mut job = Self::new(saved.id, saved.created_at);
-        // What is not ComfyUI's was reported by a producer, the path included.
-        if saved.prompt_id.is_none() {
+    /// The job as it was stored. Its progress does not fall below what it was.
+    pub fn restored(stored: StoredJob) -> Self {
+        let mut job = Self::new(stored.id, stored.created_at);
+        // Without a prompt, a producer reported everything, the output path included.
+        if stored.prompt_id.is_none() {
             let report = Report {
-                status: saved.status,
-                progress: saved.progress,
+                status: stored.status,
+                progress: stored.progress,
                 estimated_remaining: None,
                 message: None,
-                output_path: saved.output_path,
+                output_path: stored.output_path,
                 error: None,
             };
-            job.report = Some((report, saved.created_at));
+            job.report = Some((report, stored.created_at));
         }
-        job.prompt_id = saved.prompt_id;
-        job.backend = saved.backend;
-        job.status = saved.status;
-        job.highest_fraction = f64::from(saved.progress) / 100.0;
-        job.seq = match saved.status.is_final() {
-            // Shown again, the final state has the number that it had.
-            true => saved.seq.saturating_sub(1),
-            false => saved.seq.saturating_add(SEQ_JUMP),
+        job.prompt_id = stored.prompt_id;
+        job.backend = stored.backend;
+        job.status = stored.status;
+        job.highest_fraction = f64::from(stored.progress) / 100.0;
+        job.seq = if stored.status.is_final() {
+            // Publishing the final state again gives it the number that it had.
+            stored.seq.saturating_sub(1)
+        } else {
+            stored.seq.saturating_add(SEQ_JUMP)
         };
-        job.outputs = saved.outputs;
-        job.error = saved.error.map(|(code, message)| JobError {
+        job.outputs = stored.outputs;
+        job.error = stored.error.map(|(code, message)| JobError {
             code: code
                 .as_deref()
                 .and_then(ErrorCode::from_word)
                 .unwrap_or(ErrorCode::ExecutionError),
-            // Somebody else may have written it.
-            message: text::kept_failure(&message),
+            // Another program may have written the row.
+            message: text::stored_failure(&message),
         });
-        job.end_source = saved.end_source.as_deref().and_then(EndSource::from_word);
-        job.started_at = saved.started_at;
-        job.ended_at = saved.ended_at;
-        job.work_done_at = saved.ended_at;
+        job.end_source = stored.end_source.as_deref().and_then(EndSource::from_word);
+        job.started_at = stored.started_at;
+        job.ended_at = stored.ended_at;
+        job.work_done_at = stored.ended_at;
         job
     }
 }
@@ -87,7 +88,7 @@ mod tests {
     use crate::job::Event;
 
     #[test]
-    fn progress_goes_on_from_where_it_was() {
+    fn progress_continues_from_where_it_was() {
         let mut job = Job::restored(StoredJob {
             id: JobId::parse("j").unwrap(),
             prompt_id: Some("p".into()),

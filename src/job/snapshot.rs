@@ -1,19 +1,20 @@
-//! How a job looks to its subscribers.
+//! The state of a job as subscribers receive it.
 
 use jiff::Timestamp;
 
-use super::nodes::{Bar, Counts};
+use super::nodes::{Bar, NodeCounts};
 use super::progress::whole_seconds;
 use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
 
-/// The longest sentence that is taken from a producer, in characters.
+/// The longest message of a producer, in characters.
 const MAX_MESSAGE: usize = 200;
 
 impl Job {
-    /// The next state for subscribers: numbered, and never behind an earlier one.
+    /// The next state for subscribers, with the next number. Its progress is at least that of the
+    /// state before.
     ///
-    /// `fraction` is the share of the work that is done, 0 to 1; `remaining` is `None` while
-    /// nobody can tell.
+    /// `fraction` is the share of the job's time that has passed, 0 to 1; `remaining` is `None` without
+    /// evidence.
     pub fn publish(
         &mut self,
         fraction: f64,
@@ -27,10 +28,10 @@ impl Job {
         self.progress(remaining, now)
     }
 
-    /// The state that was published last, as it looks at the moment `now`.
+    /// The state that was published last, as of `now`.
     pub fn progress(&self, remaining: Option<Remaining>, now: Timestamp) -> Progress {
         let interval = remaining.and_then(|remaining| remaining.interval);
-        // 57 hundredths are 0.57, and 0.57 · 100 is a little less than 57.
+        // 0.57 · 100 is slightly less than 57 in floating point.
         let percent = (self.highest_fraction * 100.0 + 1e-9).floor() as u8;
         Progress {
             job_id: self.id.clone(),
@@ -113,7 +114,7 @@ impl Job {
     }
 
     fn nodes_view(&self) -> Option<NodesView> {
-        let Counts {
+        let NodeCounts {
             done,
             cached,
             total,

@@ -1,18 +1,18 @@
 use serde::{Deserialize, Serialize};
 
-/// Where a job is in its life. The last three are final.
+/// The status of a job. The last three are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Submitted, and waiting for its turn.
+    /// Submitted, and waiting in the queue.
     Queued,
     /// Running.
     Processing,
-    /// Ended with its outputs made.
+    /// Ended, with all outputs made.
     Completed,
-    /// Ended by an error, or lost with its server.
+    /// Ended by an error, or lost by its server.
     Failed,
-    /// Ended because somebody wanted so.
+    /// Ended on request.
     Cancelled,
 }
 
@@ -26,12 +26,12 @@ impl Status {
         Self::Cancelled,
     ];
 
-    /// Whether a job in this status never changes again.
+    /// Whether a job with this status never changes again.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// The word in messages, in the database and in queries.
+    /// Its word in messages, in the database and in queries.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -42,7 +42,7 @@ impl Status {
         }
     }
 
-    /// The status that a word names.
+    /// The inverse of [`Status::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.as_str() == word)
     }

@@ -3,15 +3,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::estimate::{CostModel, Estimate};
 
-const MOMENT: Timestamp = Timestamp::UNIX_EPOCH;
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn job() -> Job {
-    Job::new(JobId::parse("j").unwrap(), MOMENT)
+    Job::new(JobId::parse("j").unwrap(), NOW)
 }
 
 fn publish(job: &mut Job) -> Progress {
-    let estimate = Estimate::of(job, &CostModel::default(), MOMENT);
-    job.publish(estimate.fraction, estimate.remaining_time(), MOMENT)
+    let estimate = Estimate::of(job, &CostModel::default(), NOW);
+    job.publish(estimate.fraction, estimate.remaining_time(), NOW)
 }
 
 fn sampler() -> Plan {
@@ -42,9 +42,9 @@ fn file(name: &str, folder: &str) -> Output {
 }
 
 #[test]
-fn a_job_tells_its_story_in_sentences() {
+fn each_phase_of_a_job_has_a_sentence() {
     let mut job = job();
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     let bar = |value| Event::Bar {
         node: Some("3".into()),
         value,
@@ -64,14 +64,14 @@ fn a_job_tells_its_story_in_sentences() {
             ..History::default()
         }),
     ] {
-        job.apply(event, MOMENT);
+        job.apply(event, NOW);
         let progress = publish(&mut job);
-        told.push((progress.progress, progress.message));
+        messages.push((progress.progress, progress.message));
     }
-    let told: Vec<(u8, &str)> = told.iter().map(|(p, m)| (*p, m.as_str())).collect();
+    let messages: Vec<(u8, &str)> = messages.iter().map(|(p, m)| (*p, m.as_str())).collect();
     // No time passes here, and progress is the share of time.
     assert_eq!(
-        told,
+        messages,
         [
             (0, "Queued"),
             (0, "Queued, 3 ahead"),
@@ -87,16 +87,16 @@ fn a_job_tells_its_story_in_sentences() {
 }
 
 #[test]
-fn messages_decide_over_what_was_heard_and_a_stale_word() {
+fn history_messages_outweigh_the_socket_and_a_stale_status() {
     let mut job = job();
-    job.apply(Event::Ended(Outcome::Completed), MOMENT);
+    job.apply(Event::Ended(Outcome::Completed), NOW);
     job.apply(
         Event::History(History {
             messages: Some(Outcome::Cancelled),
             word: Some(Outcome::Completed),
             ..History::default()
         }),
-        MOMENT,
+        NOW,
     );
     assert_eq!(job.status(), Status::Cancelled);
     assert_eq!(job.end_source(), Some(EndSource::History));
@@ -105,13 +105,13 @@ fn messages_decide_over_what_was_heard_and_a_stale_word() {
 #[test]
 fn an_entry_without_status_or_outputs_is_a_failure() {
     let mut job = job();
-    job.apply(Event::History(History::default()), MOMENT);
+    job.apply(Event::History(History::default()), NOW);
     assert_eq!(job.status(), Status::Failed);
 }
 
 #[test]
-fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
-    for (heard, reason, status) in [
+fn a_vanished_prompt_ends_as_the_socket_reported() {
+    for (outcome, reason, status) in [
         (
             Some(Outcome::Completed),
             Reason::Forgotten,
@@ -121,20 +121,20 @@ fn a_prompt_that_is_gone_ends_as_it_was_heard_to_end() {
         (None, Reason::Deleted, Status::Cancelled),
     ] {
         let mut job = job();
-        if let Some(heard) = heard {
-            job.apply(Event::Ended(heard), MOMENT);
+        if let Some(outcome) = outcome {
+            job.apply(Event::Ended(outcome), NOW);
         }
-        job.apply(Event::Vanished(reason), MOMENT);
+        job.apply(Event::Vanished(reason), NOW);
         assert_eq!(job.status(), status);
     }
 }
 
 #[test]
-fn previews_are_no_results() {
+fn previews_are_not_results() {
     let mut job = job();
     job.apply(
         Event::Outputs(vec![file("p.png", "temp"), file("r.png", "output")]),
-        MOMENT,
+        NOW,
     );
     let progress = publish(&mut job);
     assert_eq!(progress.output_path.as_deref(), Some("r.png"));
@@ -144,8 +144,8 @@ fn previews_are_no_results() {
 #[test]
 fn an_unreachable_backend_ends_nothing() {
     let mut job = job();
-    job.apply(Event::Started, MOMENT);
-    assert!(job.apply(Event::Reachable(false), MOMENT));
+    job.apply(Event::Started, NOW);
+    assert!(job.apply(Event::Reachable(false), NOW));
     let progress = publish(&mut job);
     assert_eq!(progress.status, Status::Processing);
     assert_eq!(progress.message, "Waiting for ComfyUI to answer");
@@ -163,7 +163,7 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn socket_outcome() -> impl Strategy<Value = Outcome> {
+fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Completed),
         Just(Outcome::Cancelled),
@@ -195,7 +195,7 @@ fn node_report() -> impl Strategy<Value = NodeReport> {
         })
 }
 
-/// As in JSON, where a node stands once in a list of states.
+/// As in JSON, where each node occurs once.
 fn node_reports() -> impl Strategy<Value = Vec<NodeReport>> {
     prop::collection::vec(node_report(), 0..5).prop_map(|mut reports| {
         reports.sort_by(|a, b| a.node.cmp(&b.node));
@@ -206,8 +206,8 @@ fn node_reports() -> impl Strategy<Value = Vec<NodeReport>> {
 
 fn ending() -> impl Strategy<Value = Event> {
     let history = (
-        prop::option::of(socket_outcome()),
-        prop::option::of(socket_outcome()),
+        prop::option::of(outcome()),
+        prop::option::of(outcome()),
         any::<bool>(),
     )
         .prop_map(|(messages, word, produced)| {
@@ -242,21 +242,21 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (prop::option::of(node_id()), number(), number()).prop_map(|(node, value, max)| Event::Bar { node, value, max }),
         4 => node_reports().prop_map(Event::Nodes),
         1 => Just(Event::Outputs(vec![file("a.png", "output")])),
-        1 => socket_outcome().prop_map(Event::Ended),
+        1 => outcome().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
         1 => ending(),
     ]
 }
 
 proptest! {
-    /// Any sequence, repetition, loss or reordering: no panic, no progress that falls, 100 only when
-    /// completed, no way out of a final state.
+    /// For every sequence of events: no panic, progress never falls and is 100 only when completed, and
+    /// a final state never changes.
     #[test]
-    fn progress_never_falls_and_ends_stick(events in prop::collection::vec(event(), 0..60)) {
+    fn progress_never_falls_and_final_states_stay(events in prop::collection::vec(event(), 0..60)) {
         let mut job = job();
         let mut before = publish(&mut job);
         for event in events {
-            job.apply(event, MOMENT);
+            job.apply(event, NOW);
             let after = publish(&mut job);
             prop_assert!(after.progress >= before.progress);
             prop_assert!(after.seq > before.seq);
@@ -269,15 +269,15 @@ proptest! {
         }
     }
 
-    /// What was seen before changes nothing when it comes again.
+    /// A repeated event changes nothing.
     #[test]
-    fn events_that_come_twice_count_once(events in prop::collection::vec(event(), 1..30)) {
+    fn repeated_events_count_once(events in prop::collection::vec(event(), 1..30)) {
         let mut once = job();
         let mut twice = job();
         for event in events {
-            once.apply(event.clone(), MOMENT);
-            twice.apply(event.clone(), MOMENT);
-            twice.apply(event, MOMENT);
+            once.apply(event.clone(), NOW);
+            twice.apply(event.clone(), NOW);
+            twice.apply(event, NOW);
         }
         prop_assert_eq!(publish(&mut once), publish(&mut twice));
     }
@@ -294,24 +294,24 @@ fn an_output_that_was_reported_stays() {
         output_path: output_path.map(str::to_owned),
         error: None,
     };
-    job.apply(Event::Reported(report(Some("a.png"))), MOMENT);
-    job.apply(Event::Reported(report(None)), MOMENT);
+    job.apply(Event::Reported(report(Some("a.png"))), NOW);
+    job.apply(Event::Reported(report(None)), NOW);
     let state = publish(&mut job);
     assert_eq!(state.output_path.as_deref(), Some("a.png"));
 }
 
 #[test]
-fn nodes_at_work_are_interrupted_by_a_cancellation() {
+fn a_cancellation_interrupts_the_running_nodes() {
     let mut job = job();
-    job.apply(started("3"), MOMENT);
-    job.apply(Event::Ended(Outcome::Cancelled), MOMENT);
-    job.apply(Event::Vanished(Reason::Forgotten), MOMENT);
+    job.apply(started("3"), NOW);
+    job.apply(Event::Ended(Outcome::Cancelled), NOW);
+    job.apply(Event::Vanished(Reason::Forgotten), NOW);
     assert_eq!(job.nodes().timeline()[0].state, NodeState::Interrupted);
 }
 
-/// The seconds of each run of a job of which these nodes began at these seconds, one after the other, and
-/// were done at second 4. At 5 the prompt was over.
-fn kept(began: &[(&str, i64)]) -> Vec<f64> {
+/// The seconds of each run of a job whose nodes began at these seconds, one after the other. The last
+/// one ends at second 4, the prompt at 5.
+fn run_seconds(began: &[(&str, i64)]) -> Vec<f64> {
     let at = |second| Timestamp::from_second(second).unwrap();
     let mut job = job();
     job.apply(Event::Planned(sampler()), at(0));
@@ -334,13 +334,13 @@ fn kept(began: &[(&str, i64)]) -> Vec<f64> {
 }
 
 #[test]
-fn the_last_node_takes_until_the_prompt_is_over() {
-    let seconds = kept(&[("4", 0), ("3", 1), ("9", 3)]);
+fn the_last_node_takes_until_the_prompt_ends() {
+    let seconds = run_seconds(&[("4", 0), ("3", 1), ("9", 3)]);
     assert_eq!(seconds, [1.0, 2.0, 2.0]);
 }
 
 #[test]
-fn what_nothing_was_heard_of_is_not_the_last_nodes_that_was() {
-    let seconds = kept(&[("4", 0), ("3", 1)]);
+fn a_missing_node_does_not_lengthen_the_last_seen_one() {
+    let seconds = run_seconds(&[("4", 0), ("3", 1)]);
     assert_eq!(seconds, [1.0, 3.0]);
 }

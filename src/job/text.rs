@@ -1,4 +1,4 @@
-//! Sentences for people.
+//! The sentences in messages.
 
 mod paths;
 
@@ -10,13 +10,13 @@ pub use paths::redact;
 /// The longest name of a node in a sentence, in characters.
 const MAX_NAME: usize = 60;
 
-/// The longest account of an error, in characters: a few lines on a page.
+/// The longest error text, in characters: a few lines on a page.
 const MAX_ERROR: usize = 500;
 
-/// The longest account of an error that was kept: with the node's name before it.
-const MAX_KEPT_ERROR: usize = MAX_ERROR + 2 * MAX_NAME + 20;
+/// The longest stored error text, in characters: the node's name stands before it.
+const MAX_STORED_ERROR: usize = MAX_ERROR + 2 * MAX_NAME + 20;
 
-/// What a queued job says.
+/// The message of a queued job.
 pub(super) fn queued(ahead: Option<usize>) -> String {
     match ahead {
         None => "Queued".to_owned(),
@@ -25,7 +25,7 @@ pub(super) fn queued(ahead: Option<usize>) -> String {
     }
 }
 
-/// What a running job says.
+/// The message of a running job.
 pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
     let Some(current) = current else {
         return "Starting".to_owned();
@@ -40,19 +40,19 @@ pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
     }
     match current.bar.map(|bar| (bar, bar.steps())) {
         Some((_, Some((step, steps)))) => format!("{name}: step {step} of {steps}"),
-        Some((bar, None)) if has_length(bar) => format!("{name}: {:.0} %", bar.share() * 100.0),
+        Some((bar, None)) if has_moved(bar) => format!("{name}: {:.0} %", bar.share() * 100.0),
         _ => planned
-            .and_then(doing)
+            .and_then(activity)
             .map_or_else(|| format!("Running {name}"), str::to_owned),
     }
 }
 
-fn has_length(bar: Bar) -> bool {
+fn has_moved(bar: Bar) -> bool {
     bar.max > 0.0 && bar.value > 0.0
 }
 
-/// What nodes of well-known classes do, where their author gave them no name of their own.
-fn doing(node: &PlannedNode) -> Option<&'static str> {
+/// What nodes of well-known classes do.
+fn activity(node: &PlannedNode) -> Option<&'static str> {
     let class = node.class_type.as_str();
     let sentence = match class {
         "CheckpointLoaderSimple" | "CheckpointLoader" | "ImageOnlyCheckpointLoader" => {
@@ -86,12 +86,12 @@ fn doing(node: &PlannedNode) -> Option<&'static str> {
     Some(sentence)
 }
 
-/// What went wrong, as it was kept by us or by somebody else.
-pub(super) fn kept_failure(message: &str) -> String {
-    short(&redact(message), MAX_KEPT_ERROR)
+/// The text of a stored error, which another program may have written.
+pub(super) fn stored_failure(message: &str) -> String {
+    short(&redact(message), MAX_STORED_ERROR)
 }
 
-/// What went wrong, naming the node. Takes any text that a node raised.
+/// The text of an error, with the class and the id of the node. `raised` may be any text.
 pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
     let raised = short(&redact(raised), MAX_ERROR);
     match node {
@@ -103,7 +103,7 @@ pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
     }
 }
 
-/// A text in one line, without control characters, at most `max` characters long.
+/// The text on one line, without control characters, cut off after `max` characters.
 pub(super) fn short(text: &str, max: usize) -> String {
     let mut line = String::new();
     let words = text
@@ -133,14 +133,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_places_read_well() {
+    fn queued_jobs_have_a_sentence_for_each_position() {
         assert_eq!(queued(None), "Queued");
         assert_eq!(queued(Some(0)), "Queued, next in line");
         assert_eq!(queued(Some(3)), "Queued, 3 ahead");
     }
 
     #[test]
-    fn what_nodes_raise_becomes_one_clean_line() {
+    fn an_error_text_becomes_one_clean_line() {
         assert_eq!(short("a\u{0}b\n\n  c\u{1b}[0m", 80), "a b c [0m");
         assert_eq!(short("äöü", 2), "äö…");
         assert_eq!(short(&"x".repeat(10_000), 500).chars().count(), 501);

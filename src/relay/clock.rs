@@ -1,45 +1,47 @@
+//! The time of jobs.
+
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// How fast the wall clock is followed where it was set, as a share of the time that passes: no duration
-/// is wrong by more.
-const CATCH_UP: i32 = 10;
+/// The share of the time that passes by which the clock is slewed towards a wall clock that was set: one
+/// tenth. No duration is wrong by more.
+const MAX_SLEW: i32 = 10;
 
-/// The time of jobs: it goes on evenly, also where the wall clock is set to another time, and comes
-/// nearer to it little by little. A job's time would else begin anew, or be over.
+/// The time of jobs: it never goes back, and a wall clock that is set to another time moves it only
+/// gradually. Otherwise the elapsed time of a job would jump, and with it its estimate.
 #[derive(Debug)]
-pub(super) struct Clock(Mutex<Reading>);
+pub(super) struct JobClock(Mutex<Reading>);
 
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
-    told: Timestamp,
+    time: Timestamp,
 }
 
-impl Clock {
-    /// A clock that begins with the wall clock's time.
+impl JobClock {
+    /// A clock that starts with the time of the wall clock.
     pub(super) fn new() -> Self {
         Self(Mutex::new(Reading {
             at: Instant::now(),
-            told: Timestamp::now(),
+            time: Timestamp::now(),
         }))
     }
 
-    /// The time. Never before one that was told.
+    /// The time, never before one that was returned already.
     pub(super) fn now(&self) -> Timestamp {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last = last.next(Instant::now(), Timestamp::now());
-        last.told
+        last.time
     }
 
-    /// Takes over the wall clock's time. Only while no job is open.
-    pub(super) fn set(&self) {
+    /// Sets it to the time of the wall clock. Only while no job is open.
+    pub(super) fn reset(&self) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Reading {
             at: Instant::now(),
-            told: Timestamp::now(),
+            time: Timestamp::now(),
         };
     }
 }
@@ -48,11 +50,11 @@ impl Reading {
     fn next(self, at: Instant, wall: Timestamp) -> Self {
         let passed = at.saturating_duration_since(self.at);
         let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
-        let even = self.told.checked_add(passed).unwrap_or(self.told);
-        let most = passed / CATCH_UP;
-        let catch_up = wall.duration_since(even).clamp(-most, most);
-        let told = even.checked_add(catch_up).unwrap_or(even);
-        Self { at, told }
+        let even = self.time.checked_add(passed).unwrap_or(self.time);
+        let max_slew = passed / MAX_SLEW;
+        let slew = wall.duration_since(even).clamp(-max_slew, max_slew);
+        let time = even.checked_add(slew).unwrap_or(even);
+        Self { at, time }
     }
 }
 
@@ -71,30 +73,30 @@ mod tests {
     fn began() -> Reading {
         Reading {
             at: Instant::now(),
-            told: wall(1_000_000.0),
+            time: wall(1_000_000.0),
         }
     }
 
     #[test]
-    fn the_wall_clock_is_followed() {
+    fn it_follows_the_wall_clock() {
         let first = began();
         let next = first.next(first.at + Duration::from_secs(7), wall(1_000_007.0));
-        assert_eq!(next.told, wall(1_000_007.0));
+        assert_eq!(next.time, wall(1_000_007.0));
     }
 
     #[test]
-    fn a_jump_is_made_good_little_by_little() {
+    fn a_wall_clock_that_was_set_is_followed_gradually() {
         for jump in [3_600.0, -3_600.0] {
             let mut reading = began();
             let begin = reading.at;
             for second in 1..=40_000_u32 {
                 let at = begin + Duration::from_secs(u64::from(second));
-                let before = reading.told;
+                let before = reading.time;
                 reading = reading.next(at, wall(1_000_000.0 + f64::from(second) + jump));
-                let went = reading.told.duration_since(before).as_secs_f64();
+                let went = reading.time.duration_since(before).as_secs_f64();
                 assert!((0.899..=1.101).contains(&went), "{went}");
             }
-            assert_eq!(reading.told, wall(1_040_000.0 + jump));
+            assert_eq!(reading.time, wall(1_040_000.0 + jump));
         }
     }
 
@@ -103,9 +105,9 @@ mod tests {
         fn it_never_goes_back(times in prop::collection::vec((0u64..100_000, -1e11..2e11f64), 1..50)) {
             let mut reading = began();
             for (passed, now) in times {
-                let told = reading.told;
+                let before = reading.time;
                 reading = reading.next(reading.at + Duration::from_millis(passed), wall(now));
-                prop_assert!(reading.told >= told);
+                prop_assert!(reading.time >= before);
             }
         }
     }

@@ -1,52 +1,53 @@
-//! Why the relay did not do what it was asked.
+//! Why the relay refused a request.
 
-use super::backend::Backend;
 use crate::comfy::{RestError, SubmitError, WrongInput};
 use crate::job::JobId;
 use crate::store::StoreError;
 use crate::workflow::WorkflowError;
 
-/// Why something asked of the relay was not done. Nothing is half done.
+/// Why a request was refused or failed. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The job id is taken.
-    #[error("there is a job \"{0}\" already; choose another job_id, or leave it out")]
+    #[error("there is already a job \"{0}\"; choose another job_id, or leave it out")]
     JobExists(JobId),
     /// No such job.
     #[error("there is no job \"{0}\"")]
     JobNotFound(JobId),
-    /// The job has ended, or is none of ComfyUI's.
-    #[error("the job \"{0}\" is not one that can be cancelled: {1}")]
+    /// The job has ended, or is not on a backend.
+    #[error("the job \"{0}\" cannot be cancelled: {1}")]
     NotCancellable(JobId, &'static str),
-    /// Somebody else reports on this job already.
-    #[error("the job \"{0}\" is followed on ComfyUI; no other producer can report on it")]
+    /// The job follows a prompt of ComfyUI.
+    #[error("the job \"{0}\" follows a prompt of ComfyUI; no other producer can report on it")]
     NotReportable(JobId),
-    /// The configuration does not name this server.
-    #[error("there is no backend {name:?}; there are: {}", known.join(", "))]
+    /// No backend of this name is configured.
+    #[error("there is no backend {name:?}; the backends are: {}", known.join(", "))]
     BackendUnknown {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names of all backends.
         known: Vec<String>,
     },
-    /// The server does not answer.
+    /// The backend with this name does not answer.
     #[error("ComfyUI at {0} does not answer; try again when it runs")]
     BackendUnreachable(String),
-    /// Another relay on the same database follows the server.
-    #[error("another relay follows ComfyUI at {0}; ask that one, or try again when it is gone")]
+    /// Another relay on the same database follows the backend with this name.
+    #[error(
+        "another relay follows ComfyUI at {0}; ask that relay, or try again when it has stopped"
+    )]
     HeldByPeer(String),
-    /// The server answers, but in no useful way.
-    #[error("ComfyUI at {backend} did not do it: {source}")]
+    /// The backend answers with an error, or with something that cannot be read.
+    #[error("the request to ComfyUI at {backend} failed: {source}")]
     Backend {
-        /// The server.
+        /// The name of the backend.
         backend: String,
-        /// What it answered.
+        /// Its answer.
         source: RestError,
     },
-    /// No server knows the prompt.
-    #[error("no ComfyUI server knows the prompt {0:?}")]
+    /// No backend has the prompt.
+    #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
-    /// ComfyUI's validation says no.
+    /// ComfyUI's validation has rejected the graph, because of these inputs.
     #[error("{0}")]
     Rejected(SubmitError, Vec<WrongInput>),
     /// The relay is being stopped.
@@ -61,7 +62,7 @@ pub enum RelayError {
 }
 
 impl RelayError {
-    /// The stable word for programs.
+    /// The stable code, for programs.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::JobExists(_) => "job_exists",
@@ -80,7 +81,7 @@ impl RelayError {
         }
     }
 
-    /// ComfyUI's validation says no.
+    /// A graph that ComfyUI's validation has rejected.
     pub(super) fn rejected(error: SubmitError) -> Self {
         let inputs = match &error {
             SubmitError::Rejected(rejection) => rejection.inputs.clone(),
@@ -88,13 +89,13 @@ impl RelayError {
         };
         Self::Rejected(error, inputs)
     }
-}
 
-/// A call to a backend that failed.
-pub(super) fn failed(backend: &Backend, source: RestError) -> RelayError {
-    let backend = backend.name().to_owned();
-    match source {
-        RestError::Unreachable { .. } => RelayError::BackendUnreachable(backend),
-        source => RelayError::Backend { backend, source },
+    /// A request to a backend that failed.
+    pub(super) fn request_failed(backend: &str, source: RestError) -> Self {
+        let backend = backend.to_owned();
+        match source {
+            RestError::Unreachable { .. } => Self::BackendUnreachable(backend),
+            source => Self::Backend { backend, source },
+        }
     }
 }

@@ -1,111 +1,124 @@
-//! The one place that says when a job of the relay will end.
+//! When jobs will end: the cost model, and the queue of each backend.
 
 pub(super) mod learning;
-pub(super) mod queue_forecast;
+mod queue_forecast;
 pub(super) mod queue_plans;
 mod stored_runs;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use jiff::Timestamp;
 
-use super::Relay;
 use super::backend::Backend;
-use super::estimates::queue_plans::Plans;
-use super::registry::{Entry, Registry};
+use super::registry::Entry;
 use crate::comfy::Queue;
-use crate::estimate::{CostModel, Estimate, EstimateLog};
-use crate::job::{JobId, Plan, Status};
+use crate::estimate::{Estimate, EstimateLog};
+use crate::job::{Job, Plan, Progress, Status};
+use learning::Learning;
+use queue_forecast::{QueueForecast, QueuePrediction};
+use queue_plans::Plans;
 
-impl Relay {
-    /// The estimate for a job at a moment: for one that waits, by what is before it in the queue.
-    pub(super) fn estimate(&self, entry: &Entry, model: &CostModel, now: Timestamp) -> Estimate {
+/// Estimates when jobs will end. Its locks are taken after that of the jobs, never before.
+#[derive(Debug)]
+pub(super) struct Estimator {
+    pub(super) learning: Learning,
+    /// By backend.
+    queues: Mutex<HashMap<usize, QueueForecast>>,
+}
+
+impl Estimator {
+    /// An estimator that has learned nothing yet of these backends.
+    pub(super) fn new(backends: &[Arc<Backend>]) -> Self {
+        Self {
+            learning: Learning::new(backends.iter().map(|backend| backend.name())),
+            queues: Mutex::default(),
+        }
+    }
+
+    /// The estimate for a job at a moment. That of a job that waits rests on what is before it in the
+    /// queue.
+    pub(super) fn estimate(&self, entry: &Entry, now: Timestamp) -> Estimate {
         let job = &entry.job;
-        match (entry.backend, job.prompt_id()) {
-            (Some(index), Some(prompt)) if job.status() == Status::Queued => {
-                self.0.backends[index].state().forecast.of(prompt, now)
+        match (&entry.backend, job.prompt_id()) {
+            (Some(backend), Some(prompt)) if job.status() == Status::Queued => {
+                let queues = self.queues();
+                let forecast = queues.get(&backend.index);
+                forecast.map_or_else(Estimate::default, |forecast| forecast.of(prompt, now))
             }
-            _ => Estimate::of(job, model, now),
+            _ => self.estimate_stored(job, now),
         }
     }
 
-    /// Has those that wait know what a job has left that runs before them.
-    pub(super) fn update_forecast(&self, entry: &Entry, estimate: Estimate, now: Timestamp) {
-        if let (Some(index), Some(prompt)) = (entry.backend, entry.job.prompt_id())
-            && has_live_estimate(entry)
-        {
-            let mut state = self.0.backends[index].state();
-            state.forecast.update_running(prompt, estimate, now);
-        }
+    /// The estimate for a job of which only the store knows.
+    pub(super) fn estimate_stored(&self, job: &Job, now: Timestamp) -> Estimate {
+        Estimate::of(job, &self.learning.model(), now)
     }
 
-    /// Keeps what is said of a job that runs, to judge it at its end. What producers say is not ours.
-    pub(super) fn log_estimate(
+    /// Records an estimate that was published: what a running job has left moves those that wait behind
+    /// it, and is scored at its end. Estimates of other producers are not ours.
+    pub(super) fn on_published(
         &self,
         entry: &mut Entry,
         estimate: Estimate,
-        progress: u8,
+        progress: &Progress,
         now: Timestamp,
     ) {
         let job = &entry.job;
-        if job.status() == Status::Processing && job.prompt_id().is_some() {
-            let estimate_log = entry
-                .estimate_log
-                .get_or_insert_with(|| Box::new(EstimateLog::new(job, &self.model())));
-            estimate_log.record(estimate, progress, now);
+        let Some(prompt) = job.prompt_id() else {
+            return;
+        };
+        if let Some(backend) = &entry.backend
+            && entry.has_live_estimate()
+            && let Some(forecast) = self.queues().get_mut(&backend.index)
+        {
+            forecast.update_running(prompt, estimate, now);
+        }
+        if job.status() == Status::Processing {
+            let new_log = || Box::new(EstimateLog::new(job, &self.learning.model()));
+            let estimate_log = entry.publishing.estimate_log.get_or_insert_with(new_log);
+            estimate_log.record(estimate, progress.progress, now);
         }
     }
 
-    /// Takes note of how long the queue of a backend will take. The locks are never held for longer
-    /// than one plan takes: graphs can be megabytes, and the reader of the socket waits for nothing.
-    pub(super) fn forecast(
+    /// Predicts how long the prompts of a queue take. `plan_of` returns the plan that a job has of a
+    /// prompt.
+    ///
+    /// The model is locked for one plan at a time: graphs can be megabytes, and the reader of the socket
+    /// must not wait.
+    pub(super) fn predict_queue(
         &self,
-        index: usize,
         backend: &Backend,
         plans: &mut Plans,
-        queue: Option<&Queue>,
+        queue: &Queue,
+        plan_of: impl Fn(&str) -> Option<Plan>,
+    ) -> QueuePrediction {
+        plans.predict(queue, plan_of, |plan, cached| {
+            Estimate::of_prompt(backend.name(), plan, cached, &self.learning.model())
+        })
+    }
+
+    /// Records a backend's queue. `live` are the estimates of running prompts by their own events.
+    pub(super) fn update_queue(
+        &self,
+        backend: &Backend,
+        predicted: QueuePrediction,
+        live: &HashMap<String, Estimate>,
+        now: Timestamp,
     ) {
-        let Some(queue) = queue else {
-            backend.state().forecast.clear();
-            return;
-        };
-        let own = |prompt: &str| -> Option<Plan> {
-            let jobs = self.jobs();
-            let followers = jobs.of_prompt(index, prompt).iter();
-            let mut plans = followers.filter_map(|id| Some(jobs.get(id)?.job.plan()));
-            plans.find(|plan| !plan.is_empty()).cloned()
-        };
-        let predict = |plan: &Plan, cached: &[String]| {
-            Estimate::of_prompt(backend.name(), plan, cached, &self.model())
-        };
-        let predicted = plans.predict(queue, own, predict);
-        let (jobs, model, now) = (self.jobs(), self.model(), self.now());
-        let live = |prompt: &str| {
-            let followers = jobs.of_prompt(index, prompt).iter();
-            let mut entries = followers.filter_map(|id| jobs.get(id));
-            let entry = entries.find(|entry| has_live_estimate(entry))?;
-            Some(Estimate::of(&entry.job, &model, now))
-        };
-        backend.state().forecast.update(predicted, live, now);
+        let mut queues = self.queues();
+        let forecast = queues.entry(backend.index).or_default();
+        forecast.update(predicted, |prompt| live.get(prompt).copied(), now);
     }
 
-    /// Publishes the state of a job that waits anew, where the seconds that its subscribers were told
-    /// are not those of this moment.
-    pub(super) fn republish_waiting(&self, jobs: &mut Registry, id: &JobId) {
-        let Some(entry) = jobs.get_mut(id) else {
-            return;
-        };
-        if entry.job.status() != Status::Queued {
-            return;
-        }
-        let now = self.now();
-        let outlook = self.estimate(entry, &self.model(), now).remaining_time();
-        if outlook.map(|outlook| outlook.whole_seconds()) != entry.published_remaining {
-            self.publish(entry);
+    /// Records that a backend's queue is not known any more.
+    pub(super) fn clear_queue(&self, backend: &Backend) {
+        if let Some(forecast) = self.queues().get_mut(&backend.index) {
+            forecast.clear();
         }
     }
-}
 
-/// Whether its own events tell what a job has left that runs or has run.
-fn has_live_estimate(entry: &Entry) -> bool {
-    let status = entry.job.status();
-    status.is_final() || (entry.own_client && status == Status::Processing)
+    fn queues(&self) -> MutexGuard<'_, HashMap<usize, QueueForecast>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

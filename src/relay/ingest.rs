@@ -1,100 +1,86 @@
-//! The way of one event through the relay.
+//! The first half of the path of one event: an event changes a job.
 
-use tokio::time::Instant;
+use std::sync::Arc;
 
-use super::Relay;
+use super::backend::Backend;
 use super::registry::{Entry, Registry};
-use super::restore;
-use crate::hub::{End, Publication};
-use crate::job::{Event, JobId, Progress, Status};
+use super::tracker::Tracker;
+use crate::job::{Event, JobId};
 
-impl Relay {
-    /// Folds an event into a job and publishes what came of it: changes of status at once, others in
-    /// time. Never waits.
-    ///
-    /// States are numbered and published under the lock of the jobs: subscribers get them in order.
-    pub(super) fn ingest(&self, id: &JobId, event: Event) {
-        self.ingest_in(&mut self.jobs(), id, event);
+impl Tracker {
+    /// Applies an event to a job, and publishes what came of it: a change of status at once, any other
+    /// change throttled. Never waits.
+    pub(super) fn ingest(self: &Arc<Self>, id: &JobId, event: Event) {
+        self.ingest_locked(&mut self.registry(), id, event);
     }
 
-    pub(super) fn ingest_in(&self, jobs: &mut Registry, id: &JobId, event: Event) {
-        let Some(entry) = jobs.get_mut(id) else {
+    /// The same, for a caller that has locked the jobs.
+    ///
+    /// States are numbered and published under that lock: subscribers get them in order.
+    pub(super) fn ingest_locked(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        id: &JobId,
+        event: Event,
+    ) {
+        let Some(entry) = registry.get_mut(id) else {
             return;
         };
-        let before = entry.job.status();
+        let status_before = entry.job.status();
         if !entry.job.apply(event, self.now()) {
             return;
         }
-        log_change(before, entry);
-        if entry.job.status().is_final() {
-            self.metrics()
-                .count(&entry.job, entry.estimate_log.take().as_deref());
-            // A prompt runs once, however many jobs follow it.
-            if let Some(first) = jobs.unlearned(id) {
-                first.costs = Some(self.learn(&first.job));
-            }
+        let status = entry.job.status();
+        if status != status_before {
+            log_status(entry);
         }
-        let Some(entry) = jobs.get_mut(id) else {
+        if status.is_final() {
+            self.learn_from(registry, id);
+        }
+        let Some(entry) = registry.get_mut(id) else {
             return;
         };
-        match entry.job.status() == before {
-            true => self.publish_throttled(entry),
-            false => self.publish(entry),
+        if status == status_before {
+            self.publish_throttled(entry);
+        } else {
+            self.publish(entry);
         }
     }
 
-    /// Publishes the state of a job as it is now, estimated anew, and has it written.
-    pub(super) fn publish(&self, entry: &mut Entry) {
-        let progress = self.show(entry);
-        if self.is_held_by_peer(entry.backend) {
-            return;
+    /// Applies an event to every open job of a backend.
+    pub(super) fn ingest_all(self: &Arc<Self>, backend: &Backend, event: &Event) {
+        let mut registry = self.registry();
+        let open: Vec<JobId> = registry
+            .open(backend)
+            .map(|entry| entry.job.id().clone())
+            .collect();
+        for id in open {
+            self.ingest_locked(&mut registry, &id, event.clone());
         }
-        entry.recorded =
-            self.recorder()
-                .record(restore::record(&entry.job, entry.costs.as_ref(), progress));
     }
 
-    /// Shows the state of a job as it is now to its subscribers.
-    pub(super) fn show(&self, entry: &mut Entry) -> Progress {
-        let now = self.now();
-        let estimate = self.estimate(entry, &self.model(), now);
-        self.update_forecast(entry, estimate, now);
-        let progress = entry
-            .job
-            .publish(estimate.fraction, estimate.remaining_time(), now);
-        entry.published_at = Instant::now();
-        entry.flush_at = None;
-        entry.published_remaining = progress.estimated_remaining;
-        self.log_estimate(entry, estimate, progress.progress, now);
-        let end = entry.job.status().is_final().then(|| End {
-            error: entry.job.error().cloned(),
-        });
-        match Publication::encode(&progress, end) {
-            Ok(publication) => self.hub().publish(entry.job.id(), publication),
-            Err(error) => {
-                tracing::error!(job_id = %entry.job.id(), %error, "a state cannot be encoded");
-            }
+    /// Scores the estimates of a job that has ended, and learns what its nodes have cost: once for a
+    /// prompt, however many jobs follow it.
+    fn learn_from(&self, registry: &mut Registry, id: &JobId) {
+        if let Some(entry) = registry.get_mut(id) {
+            let estimate_log = entry.publishing.estimate_log.take();
+            self.metrics.count(&entry.job, estimate_log.as_deref());
         }
-        self.changed();
-        progress
+        if let Some(entry) = registry.unlearned(id) {
+            entry.costs = Some(self.estimator.learning.learn(&entry.job));
+        }
     }
 }
 
-fn log_change(before: Status, entry: &Entry) {
+fn log_status(entry: &Entry) {
     let job = &entry.job;
-    let status = job.status();
-    if status == before {
-        return;
-    }
-    let (job_id, prompt_id) = (job.id(), job.prompt_id());
+    let (job_id, prompt_id, status) = (job.id(), job.prompt_id(), job.status().as_str());
     let learned_from = job.end_source().map(|source| source.as_str());
     match job.error() {
         Some(error) => tracing::info!(
-            %job_id, prompt_id, status = status.as_str(), learned_from,
+            %job_id, prompt_id, status, learned_from,
             code = error.code.as_str(), error = error.message, "job changed",
         ),
-        None => tracing::info!(
-            %job_id, prompt_id, status = status.as_str(), learned_from, "job changed",
-        ),
+        None => tracing::info!(%job_id, prompt_id, status, learned_from, "job changed"),
     }
 }

@@ -1,91 +1,108 @@
-//! What the relay does on its own, now and then.
+//! What the relay does at intervals.
 
+use std::error::Error;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
+use super::registry::Entry;
 use crate::job::{JobId, Status};
+use crate::store::StoreError;
 
-/// How often running jobs are looked through for one that has been silent: the heartbeat is late by
-/// this much at most.
+/// How often in a heartbeat silent jobs are looked for: a heartbeat is late by a quarter at most.
 const TICKS_PER_HEARTBEAT: u32 = 4;
 
 impl Relay {
-    /// Publishes the state of running jobs from which nothing is heard again and again, with the
-    /// estimate of the moment.
+    /// Publishes the state of running jobs again, with the estimate of the moment, if nothing was
+    /// published for a heartbeat.
     pub(super) async fn heartbeat(self) {
+        let tracker = &self.0.tracker;
         let heartbeat = self.0.config.heartbeat;
+        // Nothing more is received about a job whose backend is not configured any more.
+        let is_silent = |entry: &&Entry| {
+            entry.job.status() == Status::Processing
+                && entry.publishing.published_at.elapsed() >= heartbeat
+                && (entry.backend.is_some() || entry.job.prompt_id().is_none())
+        };
         let mut tick = interval(heartbeat / TICKS_PER_HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.stopping() => return,
+                () = self.0.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let mut jobs = self.jobs();
-            if jobs.iter().all(|entry| entry.job.status().is_final()) {
-                self.0.clock.set();
+            let mut registry = tracker.registry();
+            if registry.iter().all(|entry| entry.job.status().is_final()) {
+                tracker.clock.reset();
                 continue;
             }
-            let silent: Vec<JobId> = jobs
-                .iter()
-                .filter(|entry| entry.job.status() == Status::Processing)
-                .filter(|entry| entry.published_at.elapsed() >= heartbeat)
-                // Of one whose server is not configured any more there is never any news.
-                .filter(|entry| entry.backend.is_some() || entry.job.prompt_id().is_none())
-                .map(|entry| entry.job.id().clone())
-                .collect();
+            let silent = registry.iter().filter(is_silent);
+            let silent: Vec<JobId> = silent.map(|entry| entry.job.id().clone()).collect();
             for id in silent {
-                if let Some(entry) = jobs.get_mut(&id) {
-                    self.publish(entry);
+                if let Some(entry) = registry.get_mut(&id) {
+                    tracker.publish(entry);
                 }
             }
         }
     }
 
-    /// Forgets jobs that have ended long ago: the store answers for them. Deletes there what is older
-    /// than what is to be kept.
+    /// Forgets jobs that ended long ago, which the store still has, and deletes from the store what is
+    /// older than the retention.
     pub(super) async fn cleanup(self) {
         let mut tick = interval(self.0.config.cleanup_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.stopping() => return,
+                () = self.0.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
             self.forget_ended();
-            if let Err(error) = self.delete_old().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot delete old jobs, trying on"
-                );
+            if let Err(error) = self.delete_expired().await {
+                let error = &error as &dyn Error;
+                tracing::warn!(error, "cannot delete old jobs, retrying");
             }
         }
     }
 
     fn forget_ended(&self) {
-        let now = self.now();
-        let recorder = self.recorder();
-        let mut jobs = self.jobs();
+        let now = self.0.tracker.now();
+        let mut registry = self.0.tracker.registry();
         let is_old = |ended: Timestamp| {
             let since = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
             since >= self.0.config.remember
         };
-        let old: Vec<JobId> = jobs
+        let old: Vec<JobId> = registry
             .iter()
             .filter(|entry| entry.job.ended_at().is_some_and(is_old))
-            // What is not written yet cannot be answered from the store.
-            .filter(|entry| recorder.is_written(entry.job.id(), entry.recorded))
+            // The store cannot answer for a state that is not written yet.
+            .filter(|entry| {
+                let recorded = entry.publishing.recorded;
+                self.recorder().is_written(entry.job.id(), recorded)
+            })
             .map(|entry| entry.job.id().clone())
             .collect();
         for id in &old {
-            jobs.remove(id);
-            self.hub().forget(id);
+            registry.remove(id);
+            self.0.tracker.hub.forget(id);
         }
         if !old.is_empty() {
             tracing::debug!(jobs = old.len(), "forgot jobs that ended long ago");
         }
+    }
+
+    async fn delete_expired(&self) -> Result<(), StoreError> {
+        let Some(retention) = self.0.retention else {
+            return Ok(());
+        };
+        let Ok(before) = Timestamp::now().checked_sub(retention) else {
+            return Ok(());
+        };
+        let deleted = self.recorder().store().delete_before(before).await?;
+        if deleted > 0 {
+            tracing::info!(jobs = deleted, "deleted jobs older than RETENTION_DAYS");
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What the relay counts, for who looks after it.
+//! What the relay counts, for operators.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,26 +8,26 @@ use prometheus_client::registry::Registry;
 use crate::estimate::{EstimateLog, Familiarity};
 use crate::job::{Job, Status};
 
-/// The upper bounds of the errors of a remaining time, as shares of the job's duration.
+/// The upper bounds of the buckets for errors of a remaining time, as shares of the job's duration.
 const SHARES: [f64; 12] = [
     0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0,
 ];
 
-/// The upper bounds of the errors of progress, in points.
+/// The upper bounds of the buckets for errors of the progress, in points of 100.
 const POINTS: [f64; 9] = [1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0];
 
-/// The status of jobs that ended.
+/// The label of the status in which jobs ended.
 type StatusLabel = [(&'static str, &'static str); 1];
 
-/// Whether the workflow was known.
+/// The label of how well the workflow was known.
 type WorkflowLabel = [(&'static str, &'static str); 1];
 
-/// The share of a job's true time in percent, and whether its workflow was known.
+/// The labels of a mark: the share of a job's true time in percent, and how well its workflow was known.
 type MarkLabels = [(&'static str, String); 2];
 
-/// The relay's own counters. Each relay has its own; clones count together.
+/// The counters of one relay. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub(super) struct Metrics {
     ended: Family<StatusLabel, Counter>,
     errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
     progress_errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
@@ -46,7 +46,7 @@ impl Default for Metrics {
             intervals: Family::default(),
             inside: Family::default(),
         };
-        // What has not happened yet counts zero: a rate needs a value to rise from.
+        // Start at zero: a rate cannot be computed from a counter that appears with its first event.
         for status in Status::ALL.into_iter().filter(|status| status.is_final()) {
             metrics.ended.get_or_create_owned(&ended(status));
         }
@@ -55,8 +55,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Lists them in a registry, which is then encoded.
-    pub fn register(&self, registry: &mut Registry) {
+    /// Adds them to a registry.
+    pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "jobs_ended",
             "Jobs that ended since the start",
@@ -64,32 +64,32 @@ impl Metrics {
         );
         registry.register(
             "estimate_error_ratio",
-            "Error of the remaining time told at a share of a completed job's true time, as a share of its duration",
+            "Error of the remaining time published at a share of a completed job's true time, as a share of its duration",
             self.errors.clone(),
         );
         registry.register(
             "estimate_missing",
-            "Moments of completed jobs at which no remaining time was told",
+            "Moments of completed jobs at which no remaining time was published",
             self.missing.clone(),
         );
         registry.register(
             "estimate_intervals",
-            "Moments of completed jobs at which an interval was told",
+            "Moments of completed jobs at which an interval was published",
             self.intervals.clone(),
         );
         registry.register(
             "estimate_intervals_hit",
-            "Those of which the interval held the true end",
+            "Of these, moments at which the interval contained the true end",
             self.inside.clone(),
         );
         registry.register(
             "progress_error_points",
-            "Error of the progress told at a share of a completed job's true time, in points of 100",
+            "Error of the progress published at a share of a completed job's true time, in points of 100",
             self.progress_errors.clone(),
         );
     }
 
-    /// Counts a job that has ended. `estimate_log` is what was said of it while it ran.
+    /// Counts a job that has ended, and scores the estimates that were published while it ran.
     pub(super) fn count(&self, job: &Job, estimate_log: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
         let (Some(estimate_log), Some(started_at), Some(over_at)) =
@@ -100,23 +100,24 @@ impl Metrics {
         if job.status() != Status::Completed {
             return;
         }
-        let workflow = [("workflow", word(estimate_log.familiarity()))];
+        let workflow = familiarity(estimate_log.familiarity());
         for score in estimate_log.scores(started_at, over_at) {
-            let moment = [
+            let mark = [
                 ("at", score.mark.to_string()),
-                ("workflow", word(estimate_log.familiarity()).to_owned()),
+                ("workflow", workflow.to_owned()),
             ];
-            let progress = self.progress_errors.get_or_create(&moment);
+            let progress = self.progress_errors.get_or_create(&mark);
             progress.observe(score.progress_error);
             match score.error {
-                Some(error) => self.errors.get_or_create(&moment).observe(error),
+                Some(error) => self.errors.get_or_create(&mark).observe(error),
                 None => {
-                    self.missing.get_or_create(&moment).inc();
+                    self.missing.get_or_create(&mark).inc();
                 }
             }
             if let Some(is_inside) = score.is_inside {
-                self.intervals.get_or_create(&workflow).inc();
-                let inside = self.inside.get_or_create(&workflow);
+                let label = [("workflow", workflow)];
+                self.intervals.get_or_create(&label).inc();
+                let inside = self.inside.get_or_create(&label);
                 inside.inc_by(u64::from(is_inside));
             }
         }
@@ -127,7 +128,7 @@ fn ended(status: Status) -> StatusLabel {
     [("status", status.as_str())]
 }
 
-fn word(familiarity: Familiarity) -> &'static str {
+fn familiarity(familiarity: Familiarity) -> &'static str {
     match familiarity {
         Familiarity::Known => "known",
         Familiarity::FirstTime => "first_time",

@@ -1,103 +1,162 @@
+//! The jobs that the relay remembers, and its records of each.
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::backend::Backend;
 use crate::estimate::EstimateLog;
-use crate::job::{Job, JobId, Status};
+use crate::job::{Job, JobId, Progress, Status};
 use crate::store::NodeCostRecord;
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     by_id: HashMap<JobId, Entry>,
-    /// Several jobs can follow one prompt.
+    /// By backend and prompt. Several jobs can follow one prompt.
     by_prompt: HashMap<(usize, String), Vec<JobId>>,
     /// In the order of registration.
     order: BTreeMap<u64, JobId>,
     next_number: u64,
-    /// Ids whose submission is on its way.
+    /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
 }
 
-/// A job, and what the relay notes about following it.
+/// A job, and the relay's records of it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) job: Job,
-    /// What its nodes have cost; `None` where nothing was learned of it.
+    /// The backend that has its prompt; `None` for jobs of other producers, and of a backend that is not
+    /// configured any more.
+    pub(super) backend: Option<Arc<Backend>>,
+    /// What its nodes have cost; `None` if nothing was learned from it.
     pub(super) costs: Option<HashMap<String, NodeCostRecord>>,
-    /// The place of its backend in the list of backends.
-    pub(super) backend: Option<usize>,
-    pub(super) published_at: Instant,
-    /// The remaining seconds that were published last.
-    pub(super) published_remaining: Option<u64>,
-    /// What was published of it while it runs.
-    pub(super) estimate_log: Option<Box<EstimateLog>>,
-    /// When its state is published, which has changed since the last publication.
-    pub(super) flush_at: Option<Instant>,
-    /// The recorder's number of its newest state.
-    pub(super) recorded: u64,
-    pub(super) previews: u64,
-    /// Its events come to our socket.
-    pub(super) own_client: bool,
-    /// The socket said that it is over.
-    pub(super) work_done: bool,
-    /// The server took our word that it is to be cancelled.
-    pub(super) cancel_requested: bool,
-    /// Since when the history has its end, while the socket has not told it.
-    pub(super) end_found_at: Option<Instant>,
-    /// The backend's count of disconnects when its server last had the prompt.
-    pub(super) disconnects_when_seen: u64,
-    /// Since when the prompt is neither in the queue nor in the history.
-    pub(super) missing_since: Option<Instant>,
-    /// It was told in the log that its history is of no use.
-    pub(super) complained: bool,
+    pub(super) publishing: Publishing,
+    pub(super) comparison: Comparison,
     number: u64,
 }
 
-impl Registry {
-    /// Registers a job, in place of its reservation.
-    pub(super) fn insert(&mut self, job: Job, backend: Option<usize>, disconnects_when_seen: u64) {
-        let id = job.id().clone();
-        self.reserved.remove(&id);
-        let number = self.next_number;
-        self.next_number += 1;
-        self.order.insert(number, id.clone());
-        if let (Some(backend), Some(prompt)) = (backend, job.prompt_id()) {
-            let followers = self
-                .by_prompt
-                .entry((backend, prompt.to_owned()))
-                .or_default();
-            followers.push(id.clone());
-        }
-        self.by_id.insert(
-            id,
-            Entry {
-                job,
-                costs: None,
-                backend,
+/// What was published of a job.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    pub(super) published_at: Instant,
+    /// The remaining seconds that were published last.
+    pub(super) published_remaining: Option<u64>,
+    /// When a state is published that was held back.
+    pub(super) flush_at: Option<Instant>,
+    /// The recorder's number of its newest state.
+    pub(super) recorded: u64,
+    /// How many previews were published.
+    pub(super) previews: u64,
+    /// The estimates that were published while it ran.
+    pub(super) estimate_log: Option<Box<EstimateLog>>,
+}
+
+/// What comparing a job with its backend's queue and history has shown.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    /// The prompt was submitted under our client id: its events go to our socket.
+    pub(super) own_client: bool,
+    /// The socket has received that the work is done.
+    pub(super) work_done: bool,
+    /// The backend has accepted our request to cancel it.
+    pub(super) cancel_requested: bool,
+    /// When its end was first found in the history, while the socket had not received it.
+    pub(super) end_found_at: Option<Instant>,
+    /// The backend's disconnect counter when its server last had the prompt.
+    pub(super) disconnects_when_seen: u64,
+    /// Since when the prompt is neither in the queue nor in the history.
+    pub(super) missing_since: Option<Instant>,
+    /// An unreadable history was logged; the next ones are not.
+    pub(super) failure_logged: bool,
+}
+
+impl Entry {
+    fn new(
+        job: Job,
+        backend: Option<Arc<Backend>>,
+        disconnects_when_seen: u64,
+        number: u64,
+    ) -> Self {
+        Self {
+            job,
+            backend,
+            costs: None,
+            publishing: Publishing {
                 published_at: Instant::now(),
                 published_remaining: None,
-                estimate_log: None,
                 flush_at: None,
                 recorded: 0,
                 previews: 0,
+                estimate_log: None,
+            },
+            comparison: Comparison {
                 own_client: false,
                 work_done: false,
                 cancel_requested: false,
                 end_found_at: None,
                 disconnects_when_seen,
                 missing_since: None,
-                complained: false,
-                number,
+                failure_logged: false,
             },
-        );
+            number,
+        }
     }
 
-    /// Takes a job id out of circulation; `false` where it is taken.
+    /// Whether another relay follows its backend: that relay writes the job, and this one does not.
+    pub(super) fn is_held_by_peer(&self) -> bool {
+        let backend = self.backend.as_deref();
+        backend.is_some_and(Backend::is_held_by_peer)
+    }
+
+    /// Whether its own events show how much time a job that runs has left. True also of its end.
+    pub(super) fn has_live_estimate(&self) -> bool {
+        let status = self.job.status();
+        status.is_final() || (self.comparison.own_client && status == Status::Processing)
+    }
+
+    fn prompt_key(&self) -> Option<(usize, String)> {
+        let backend = self.backend.as_ref()?;
+        Some((backend.index, self.job.prompt_id()?.to_owned()))
+    }
+}
+
+impl Publishing {
+    /// Records that a state was published just now.
+    pub(super) fn published(&mut self, progress: &Progress) {
+        self.published_at = Instant::now();
+        self.flush_at = None;
+        self.published_remaining = progress.estimated_remaining;
+    }
+}
+
+impl Registry {
+    /// Adds a job, in place of its reservation.
+    pub(super) fn insert(
+        &mut self,
+        job: Job,
+        backend: Option<Arc<Backend>>,
+        disconnects_when_seen: u64,
+    ) {
+        let id = job.id().clone();
+        self.reserved.remove(&id);
+        let number = self.next_number;
+        self.next_number += 1;
+        self.order.insert(number, id.clone());
+        let entry = Entry::new(job, backend, disconnects_when_seen, number);
+        if let Some(key) = entry.prompt_key() {
+            self.by_prompt.entry(key).or_default().push(id.clone());
+        }
+        self.by_id.insert(id, entry);
+    }
+
+    /// Reserves a job id; `false` if it is taken.
     pub(super) fn reserve(&mut self, id: &JobId) -> bool {
         !self.by_id.contains_key(id) && self.reserved.insert(id.clone())
     }
 
+    /// Frees a reserved job id.
     pub(super) fn release(&mut self, id: &JobId) {
         self.reserved.remove(id);
     }
@@ -111,36 +170,45 @@ impl Registry {
     }
 
     /// The jobs that follow a prompt of a backend.
-    pub(super) fn of_prompt(&self, backend: usize, prompt_id: &str) -> &[JobId] {
-        let followers = self.by_prompt.get(&(backend, prompt_id.to_owned()));
-        followers.map(Vec::as_slice).unwrap_or_default()
+    pub(super) fn of_prompt(&self, backend: &Backend, prompt_id: &str) -> &[JobId] {
+        let jobs = self.by_prompt.get(&(backend.index, prompt_id.to_owned()));
+        jobs.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// A job that has ended, unless another one has told what the same run of its prompt cost.
+    /// The entries of the jobs that follow a prompt of a backend.
+    pub(super) fn entries_of_prompt(
+        &self,
+        backend: &Backend,
+        prompt_id: &str,
+    ) -> impl Iterator<Item = &Entry> {
+        let jobs = self.of_prompt(backend, prompt_id).iter();
+        jobs.filter_map(|id| self.by_id.get(id))
+    }
+
+    /// A job that has ended, unless the costs of the same run were learned from another job already.
     ///
-    /// A run that began after the other's end is another one: a client may use an id again.
+    /// A run that began after the other's end is another one: a client may use a prompt id again.
     pub(super) fn unlearned(&mut self, id: &JobId) -> Option<&mut Entry> {
         let entry = self.by_id.get(id)?;
-        let told = |other: &Entry| {
+        let was_learned = |other: &Entry| {
             let has_costs = (other.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
             has_costs && other.job.work_done_at() > entry.job.started_at()
         };
-        let followers = match (entry.backend, entry.job.prompt_id()) {
-            (Some(backend), Some(prompt)) => self.of_prompt(backend, prompt),
-            _ => &[],
-        };
-        let mut others = followers.iter().filter_map(|other| self.by_id.get(other));
-        if others.any(told) {
+        if let (Some(backend), Some(prompt)) = (&entry.backend, entry.job.prompt_id())
+            && self.entries_of_prompt(backend, prompt).any(was_learned)
+        {
             return None;
         }
         self.by_id.get_mut(id)
     }
 
     /// The jobs of a backend that have not ended.
-    pub(super) fn open(&self, backend: usize) -> impl Iterator<Item = &Entry> {
-        self.by_id
-            .values()
-            .filter(move |entry| entry.backend == Some(backend) && !entry.job.status().is_final())
+    pub(super) fn open(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
+        let index = backend.index;
+        self.by_id.values().filter(move |entry| {
+            let entry_index = entry.backend.as_ref().map(|backend| backend.index);
+            entry_index == Some(index) && !entry.job.status().is_final()
+        })
     }
 
     /// All jobs, in no order.
@@ -173,13 +241,12 @@ impl Registry {
             return;
         };
         self.order.remove(&entry.number);
-        if let (Some(backend), Some(prompt)) = (entry.backend, entry.job.prompt_id()) {
-            let key = (backend, prompt.to_owned());
-            if let Some(followers) = self.by_prompt.get_mut(&key) {
-                followers.retain(|follower| follower != id);
-                if followers.is_empty() {
-                    self.by_prompt.remove(&key);
-                }
+        if let Some(key) = entry.prompt_key()
+            && let Some(jobs) = self.by_prompt.get_mut(&key)
+        {
+            jobs.retain(|job| job != id);
+            if jobs.is_empty() {
+                self.by_prompt.remove(&key);
             }
         }
     }

@@ -1,6 +1,9 @@
 //! What callers ask of the relay, one file a verb.
 
+mod cancel;
 pub(super) mod list;
-pub(super) mod lookup;
+mod lookup;
+pub(super) mod register;
+mod report;
 pub(super) mod status;
 pub(super) mod submit;

@@ -1,46 +1,46 @@
-//! How connections come in.
+//! Accepts connections, performs the TLS handshake, and serves HTTP on them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::error::ApiError;
 use super::router;
 use super::security::{LimitExceeded, Peer};
 use super::state::ServerState;
 use crate::session::HeldHandshake;
 
-/// How long the listener rests after the machine refused it a connection, as it does when file
-/// descriptors run out.
+/// How long the listener pauses after a failed accept, as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest head of a request that is read, in bytes. A token may have sixteen thousand.
+/// The longest head of a request, in bytes. A token may have 16 KiB.
 const MAX_HEAD: usize = 64 << 10;
 
-/// How many clients are told at a time why they are not served. More are turned away without a word.
-const MAX_REFUSALS: usize = 256;
+/// How many connections over a limit are answered at a time. Further ones are closed without an answer.
+const MAX_REJECTIONS: usize = 256;
 
-/// How long a client that is not served may take to ask, and to leave.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection over a limit stays open for its request and the answer.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to tell a client that its request took too long.
-const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long sending the answer 408 may take.
+const HEAD_TIMEOUT_ANSWER: Duration = Duration::from_secs(1);
 
 impl ServerState {
-    /// Takes connections until the server is to stop.
+    /// Accepts connections until the server is to stop.
     pub(super) async fn accept(self, listener: TcpListener) {
-        let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
-        let mut is_refused = false;
+        let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -48,17 +48,17 @@ impl ServerState {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    if is_refused {
-                        tracing::info!("connections are accepted again");
-                        is_refused = false;
+                    if is_failing {
+                        tracing::info!("accepting connections again");
+                        is_failing = false;
                     }
-                    self.receive(stream, address, &refusals);
+                    self.admit(stream, address, &rejections);
                 }
-                // Told once, and not ten times a second while it lasts.
                 Err(error) => {
-                    if !is_refused {
-                        tracing::error!(%error, "no connection can be accepted; trying on");
-                        is_refused = true;
+                    // Once, and not ten times a second.
+                    if !is_failing {
+                        tracing::error!(%error, "cannot accept connections; trying again");
+                        is_failing = true;
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -66,38 +66,31 @@ impl ServerState {
         }
     }
 
-    fn receive(&self, stream: TcpStream, address: SocketAddr, refusals: &Arc<Semaphore>) {
-        let ip = address.ip().to_canonical();
-        let (permit, exceeded, refusal) = match self.security.connect(ip) {
-            Ok(permit) => (permit, None, None),
+    /// Spawns the task of a connection, unless there are too many to answer even with a refusal.
+    fn admit(&self, stream: TcpStream, address: SocketAddr, rejections: &Arc<Semaphore>) {
+        let address = address.ip().to_canonical();
+        let (peer, exceeded) = match self.security.connect(address) {
+            Ok(permit) => (Peer::new(address, permit), None),
             Err(exceeded) => {
-                let Ok(permit) = refusals.clone().try_acquire_owned() else {
+                let Ok(rejection) = rejections.clone().try_acquire_owned() else {
                     return;
                 };
-                (
-                    self.security.no_permit(),
-                    Some(exceeded),
-                    Some(Arc::new(permit)),
-                )
+                let permit = self.security.no_permit();
+                (Peer::rejected(address, permit, rejection), Some(exceeded))
             }
-        };
-        let peer = Peer {
-            address: ip,
-            permit,
-            _refusal: refusal,
         };
         self.tasks.spawn(self.clone().open(stream, peer, exceeded));
     }
 
     async fn open(self, stream: TcpStream, peer: Peer, exceeded: Option<LimitExceeded>) {
-        // Messages are small and must not wait for each other. Who takes nothing for too long is gone:
-        // the system gives the connection up, whatever is to be sent on it.
-        let set = stream.set_nodelay(true).and_then(|()| {
-            let patience = Some(self.config.connection_timeout);
-            SockRef::from(&stream).set_tcp_user_timeout(patience)
+        // Messages are small and must not wait for each other (TCP_NODELAY). If the peer acknowledges
+        // nothing for `connection_timeout`, the kernel drops the connection (TCP_USER_TIMEOUT).
+        let configured = stream.set_nodelay(true).and_then(|()| {
+            let limit = Some(self.config.connection_timeout);
+            SockRef::from(&stream).set_tcp_user_timeout(limit)
         });
-        if let Err(error) = set {
-            return tracing::debug!(peer = %peer.address, %error, "the connection was gone at once");
+        if let Err(error) = configured {
+            return tracing::debug!(peer = %peer.address, %error, "the connection was closed at once");
         }
         let Some(tls) = &self.tls else {
             return self.serve(stream, peer, exceeded).await;
@@ -105,7 +98,9 @@ impl ServerState {
         let handshake = timeout(self.config.handshake_timeout, tls.acceptor().accept(stream));
         match handshake.await {
             Ok(Ok(stream)) => self.serve(stream, peer, exceeded).await,
-            Ok(Err(error)) => tracing::debug!(peer = %peer.address, %error, "no TLS handshake"),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %peer.address, %error, "the TLS handshake failed")
+            }
             Err(_) => tracing::debug!(peer = %peer.address, "the TLS handshake took too long"),
         }
     }
@@ -115,7 +110,7 @@ impl ServerState {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stop, done) = (self.stop.clone(), self.served.clone());
+        let (stop, served) = (self.stop.clone(), self.served.clone());
         let (address, head_timeout) = (peer.address, self.config.head_timeout);
         let service = service_fn(move |request| {
             let (state, peer) = (self.clone(), peer.clone());
@@ -132,50 +127,50 @@ impl ServerState {
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(HeldHandshake::new(stream)), service)
             .with_upgrades();
-        let refused = async {
+        let rejected = async {
             match exceeded {
-                Some(_) => sleep(REFUSAL_TIMEOUT).await,
+                Some(_) => sleep(REJECTION_TIMEOUT).await,
                 None => std::future::pending().await,
             }
         };
-        let served = tokio::select! {
-            served = &mut connection => served,
-            () = refused => return,
+        let result = tokio::select! {
+            result = &mut connection => result,
+            () = rejected => return,
             () = stop.cancelled() => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 (&mut connection).await
             }
         };
-        done.send_modify(|served| *served += 1);
-        let Err(error) = served else {
+        served.send_modify(|count| *count += 1);
+        let Err(error) = result else {
             return;
         };
-        tracing::debug!(peer = %address, %error, "a connection broke off");
-        // Who has begun a request is told; who said nothing, as between two requests, is left.
+        tracing::debug!(peer = %address, %error, "a connection failed");
+        // A client that has begun a request gets an answer. Between two requests there is none to answer.
         if error.is_timeout()
             && let Some(parts) = connection.into_parts()
             && !parts.read_buf.is_empty()
         {
-            let (mut stream, _) = parts.io.into_inner().into_parts();
-            let last_word = async {
-                stream.write_all(too_slow().as_bytes()).await?;
-                stream.shutdown().await
-            };
-            let _ = timeout(LAST_WORD_TIMEOUT, last_word).await;
+            let (stream, _) = parts.io.into_inner().into_parts();
+            let _ = timeout(HEAD_TIMEOUT_ANSWER, answer_head_timeout(stream)).await;
         }
     }
 }
 
-/// What is sent to a client whose request does not come to an end: no request, so no answer of hyper's.
-fn too_slow() -> String {
-    let error = json!({
-        "code": "head_timeout",
-        "message": "the head of the request did not come in time",
-    });
-    let body = json!({"error": error}).to_string();
-    format!(
+/// Answers 408 to a request whose head is incomplete, which hyper does not answer.
+async fn answer_head_timeout(mut stream: impl AsyncWrite + Unpin) -> anyhow::Result<()> {
+    let error = ApiError::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "head_timeout",
+        "the head of the request did not come in time",
+    );
+    let body = serde_json::to_string(&error.body())?;
+    let answer = format!(
         "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
-    )
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         Ok(Err(error)) => {
             return Err(ApiError::bad_request(
                 "body_broken",
-                format!("the body broke off: {error}"),
+                format!("cannot read the body: {error}"),
             ));
         }
         Err(_) => {

@@ -1,4 +1,4 @@
-//! Who asks, from which page and address, and how often.
+//! Who sends a request, from which page and address, and how often.
 
 mod bearer;
 mod caller;
@@ -17,7 +17,7 @@ use crate::auth::Verifier;
 use crate::config::ServerConfig;
 use crate::session::ConnectionPermit;
 use client_ip::TrustedProxies;
-use limits::Limits;
+use limits::ClientLimits;
 use origin::OriginPolicy;
 
 pub(super) use bearer::{SCHEME, is_offered};
@@ -25,13 +25,13 @@ pub(super) use caller::{Caller, Peer};
 pub(super) use limits::LimitExceeded;
 pub(super) use origin::CorsHeaders;
 
-/// Decides which requests are served. One for all connections.
+/// Decides which connections and requests are served. One for all connections.
 #[derive(Debug)]
 pub(super) struct Security {
     verifier: Arc<Verifier>,
     origins: OriginPolicy,
     proxies: TrustedProxies,
-    limits: Limits,
+    limits: Arc<ClientLimits>,
 }
 
 impl Security {
@@ -42,7 +42,7 @@ impl Security {
             verifier,
             origins: OriginPolicy::new(access.origins.clone(), listen),
             proxies: TrustedProxies::new(access.trusted_proxies.clone()),
-            limits: Limits::new(config.limits),
+            limits: Arc::new(ClientLimits::new(config.limits)),
         }
     }
 
@@ -50,30 +50,35 @@ impl Security {
     /// when they send requests.
     pub(super) fn connect(&self, peer: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
         if self.proxies.is_trusted(peer) {
-            return self.limits.connect(None);
+            return self.limits.acquire(None);
         }
-        self.limits.attempt(peer, None)?;
-        self.limits.connect(Some(peer))
+        self.limits.count_attempt(peer, None)?;
+        self.limits.acquire(Some(peer))
     }
 
-    /// Stands for the permit of a connection that is only answered why it is refused.
+    /// Stands for the permit of a connection that is over a limit and only gets an answer.
     pub(super) fn no_permit(&self) -> ConnectionPermit {
         self.limits.no_permit()
     }
 
-    /// Checks a request before anything is done for it: `is_upgrade` says whether it opens a socket.
+    /// Checks a request before its route is looked up: rate, host, and origin.
     pub(super) fn admit<B>(
-        self: &Arc<Self>,
+        &self,
         peer: &Peer,
         request: &Request<B>,
-        is_upgrade: bool,
+        opens_socket: bool,
     ) -> Result<Caller, ApiError> {
-        let address = self.proxies.client(peer.address, request.headers());
-        self.limits.request(address, None)?;
+        let address = self.proxies.client_ip(peer.address, request.headers());
+        self.limits.count_request(address, None)?;
         self.origins.check_host(request)?;
-        self.origins.check_origin(request, is_upgrade)?;
-        let token = bearer::token(request);
-        Ok(Caller::new(self.clone(), address, peer.clone(), token))
+        self.origins.check_origin(request, opens_socket)?;
+        Ok(Caller::new(
+            self.verifier.clone(),
+            self.limits.clone(),
+            address,
+            peer.clone(),
+            bearer::token(request),
+        ))
     }
 
     /// The response to a CORS preflight; `None` if the request is not one.

@@ -1,4 +1,4 @@
-//! Memory that many connections at once have needed, and nobody needs any more.
+//! Returns the memory of closed connections to the system.
 
 use std::time::Duration;
 
@@ -6,28 +6,27 @@ use tokio::time::sleep;
 
 use super::state::ServerState;
 
-/// After how many connections it is worth a look. The handshake of each needs some 12 KB.
-const MANY: u64 = 100;
+/// After how many served connections memory is returned. The handshake of each needs some 12 KB.
+const CONNECTIONS_PER_TRIM: u64 = 100;
 
-/// Many that come within this time come at once: what they need is needed for the next ones.
-const SETTLING: Duration = Duration::from_secs(1);
+/// As long as this many connections come within this time, the next ones reuse the memory.
+const BURST: Duration = Duration::from_secs(1);
 
-/// Gives back to the system what is free, whenever many connections have been served. The allocator
-/// would keep it for the next ones, which may never come.
+/// Returns free memory to the system after every burst of connections: glibc would keep it.
 pub(super) async fn trim_memory(state: ServerState) {
     let mut served = state.served.subscribe();
-    let mut given_back_at = 0;
-    let settled = async {
+    let mut trimmed_at = 0;
+    let trimming = async {
         while served
-            .wait_for(|served| *served >= given_back_at + MANY)
+            .wait_for(|served| *served >= trimmed_at + CONNECTIONS_PER_TRIM)
             .await
             .is_ok()
         {
             loop {
                 let before = *served.borrow();
-                sleep(SETTLING).await;
-                given_back_at = *served.borrow();
-                if given_back_at < before + MANY {
+                sleep(BURST).await;
+                trimmed_at = *served.borrow();
+                if trimmed_at < before + CONNECTIONS_PER_TRIM {
                     break;
                 }
             }
@@ -36,20 +35,20 @@ pub(super) async fn trim_memory(state: ServerState) {
     };
     tokio::select! {
         () = state.stop.cancelled() => {}
-        () = settled => {}
+        () = trimming => {}
     }
 }
 
-/// Only glibc has to be told.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(
     unsafe_code,
     reason = "a call into the C library, which no crate wraps"
 )]
 fn trim() {
-    // SAFETY: it may be called at any time by any thread, and touches only what is free.
+    // SAFETY: any thread may call it at any time; it touches only memory that is free.
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Other allocators return memory by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim() {}

@@ -133,7 +133,10 @@ impl Monitor {
         match ClientMessage::parse(text).ok()? {
             ClientMessage::Ping => Some(ServerMessage::pong().encode().into()),
             ClientMessage::Auth { token } => {
-                let renewed = admission.permissions.renew(&self.context.verifier, &token);
+                let renewed = self
+                    .context
+                    .verifier
+                    .renew(&mut admission.permissions, &token);
                 Some(renewed.map_or_else(
                     |error| error_message(&error.into()),
                     |()| {

@@ -137,7 +137,7 @@ impl Shard {
             return topic;
         }
         let mailbox = self.handle.mailbox().clone();
-        let subscription = self.context.relay.hub().subscribe_shared(job, mailbox);
+        let subscription = self.context.relay.subscribe_shared(job, mailbox);
         let topic = self.topics.insert(Topic::new(subscription));
         self.by_job.insert(job.clone(), topic);
         topic

@@ -53,11 +53,8 @@ impl Shard {
     /// Lets a subscriber go on with a newer token.
     pub(super) fn renew_token(&mut self, key: Key, token: &Token) -> Result<(), Disconnect> {
         let subscriber = &mut self.subscribers[key];
-        match subscriber
-            .admission
-            .permissions
-            .renew(&self.context.verifier, token)
-        {
+        let permissions = &mut subscriber.admission.permissions;
+        match self.context.verifier.renew(permissions, token) {
             Ok(()) => {
                 let expires_at = subscriber.admission.permissions.expires_at();
                 self.schedule_token_check(key, Instant::now());

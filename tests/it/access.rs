@@ -3,6 +3,8 @@
 mod algorithm_confusion;
 mod client_ip;
 mod commands;
+mod encrypted_comfyui;
+mod encrypted_relay;
 mod expiry;
 mod files;
 mod leaks;

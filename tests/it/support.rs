@@ -11,5 +11,6 @@ pub(crate) mod signer;
 pub(crate) mod subscriber;
 pub(crate) mod tcp_proxy;
 pub(crate) mod test_relay;
+pub(crate) mod tls_proxy;
 pub(crate) mod tokens;
 pub(crate) mod wait;

@@ -42,7 +42,7 @@ fn old_progress_has_neither_prompt_nor_node() {
 }
 
 #[test]
-fn no_node_means_that_the_prompt_is_over() {
+fn no_node_means_that_the_prompt_has_ended() {
     assert_eq!(
         parse(r#"{"type": "executing", "data": {"node": null, "prompt_id": "p"}}"#),
         Message::PromptEnded {
@@ -77,7 +77,7 @@ fn states_keep_the_servers_order() {
 }
 
 #[test]
-fn what_is_not_known_is_no_error() {
+fn an_unknown_frame_is_not_an_error() {
     for text in [
         "",
         "null",
@@ -146,17 +146,17 @@ proptest! {
 }
 
 #[test]
-fn pythons_liberties_hide_no_message() {
+fn pythons_json_hides_no_message() {
     let text = r#"{"type": "executed", "data": {"node": "9", "display_node": "9", "prompt_id": "p",
         "output": {"scores": [NaN, -Infinity], "images": [{"filename": "a\udc80.png", "type": "output"}]}}}"#;
     let Message::Prompt {
-        event: Event::Outputs(made),
+        event: Event::Outputs(outputs),
         ..
     } = parse(text)
     else {
-        panic!("nothing was made");
+        panic!("no outputs");
     };
-    assert_eq!(made[0].filename, "a\u{fffd}.png");
+    assert_eq!(outputs[0].filename, "a\u{fffd}.png");
     let error = r#"{"type": "execution_error", "data": {"prompt_id": "p", "node_id": "1", "node_type": "Load",
         "exception_message": "no \udc80", "exception_type": "OSError"}}"#;
     assert!(matches!(

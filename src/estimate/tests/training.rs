@@ -97,34 +97,14 @@ fn a_run_stored_without_units_teaches_its_own_signature_only() {
         }
         // Impossible numbers teach nothing.
         for wrong in [f64::NAN, f64::INFINITY, -1.0] {
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    seconds: wrong,
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    units: Some(wrong),
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    tick: Some(wrong),
-                    ..run
-                }],
-            );
-            model.learn_runs(
-                "b",
-                &[PastRun {
-                    ticks: Some(wrong),
-                    ..run
-                }],
-            );
+            let (mut time, mut units, mut tick, mut ticks) = (run, run, run, run);
+            time.seconds = wrong;
+            units.units = Some(wrong);
+            tick.tick = Some(wrong);
+            ticks.ticks = Some(wrong);
+            for run in [time, units, tick, ticks] {
+                model.learn_runs("b", &[run]);
+            }
         }
         assert_eq!(model.predict("b", node, true), prediction);
     }

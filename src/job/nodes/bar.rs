@@ -1,14 +1,14 @@
-/// A progress bar, as the server gives it.
+/// A progress bar, as ComfyUI sends it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bar {
-    /// Where it stands.
+    /// Its position.
     pub value: f64,
-    /// Where it ends.
+    /// Its length.
     pub max: f64,
 }
 
 impl Bar {
-    /// The share that is done, 0 to 1; 0 for a bar of no length.
+    /// The share that is done, 0 to 1; 0 for a bar without length.
     pub fn share(self) -> f64 {
         if self.max > 0.0 {
             (self.value / self.max).clamp(0.0, 1.0)
@@ -17,7 +17,7 @@ impl Bar {
         }
     }
 
-    /// `(step, steps)` where the bar counts whole steps, at least two.
+    /// `(step, steps)` if the bar counts whole steps, at least two.
     pub fn steps(self) -> Option<(u32, u32)> {
         let whole = |x: f64| x.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&x);
         (whole(self.value) && whole(self.max) && self.max >= 2.0)

@@ -41,7 +41,7 @@ fn a_node_that_begins_twice_counts_once() {
     begin(&mut nodes, "2", "2");
     assert_eq!(
         nodes.counts(&plan()),
-        Counts {
+        NodeCounts {
             done: 1,
             cached: 0,
             total: 3
@@ -60,7 +60,7 @@ fn steps_weigh_a_node() {
 }
 
 #[test]
-fn a_bar_that_starts_again_takes_nothing_back() {
+fn a_bar_that_restarts_does_not_lower_the_share() {
     let mut nodes = Nodes::default();
     begin(&mut nodes, "2", "2");
     nodes.bar(
@@ -81,7 +81,7 @@ fn a_bar_that_starts_again_takes_nothing_back() {
 }
 
 #[test]
-fn copies_made_at_run_time_count_as_their_display_node() {
+fn expanded_nodes_count_as_their_display_node() {
     let mut nodes = Nodes::default();
     begin(&mut nodes, "3", "3");
     begin(&mut nodes, "3.0.0.1", "3");
@@ -93,7 +93,11 @@ fn copies_made_at_run_time_count_as_their_display_node() {
     );
     assert_eq!(nodes.current().map(|c| c.id), Some("3"));
     assert_eq!(nodes.counts(&plan()).total, 3);
-    assert_eq!(nodes.counts(&plan()).done, 0, "3 waits for its copy");
+    assert_eq!(
+        nodes.counts(&plan()).done,
+        0,
+        "3 waits for the expanded node"
+    );
     begin(&mut nodes, "2", "2");
     assert_eq!(nodes.counts(&plan()).done, 1);
 }
@@ -104,7 +108,7 @@ fn cached_nodes_weigh_nothing() {
     assert!(nodes.cached(vec!["1".into(), "2".into(), "elsewhere".into()]));
     assert_eq!(
         nodes.counts(&plan()),
-        Counts {
+        NodeCounts {
             done: 0,
             cached: 2,
             total: 3
@@ -120,7 +124,7 @@ fn cached_nodes_weigh_nothing() {
 }
 
 #[test]
-fn nodes_at_work_side_by_side_do_not_end_each_other() {
+fn nodes_that_run_in_parallel_do_not_end_each_other() {
     let mut nodes = Nodes::default();
     let running = |id| report(id, 0.0, 1.0, NodeState::Running);
     nodes.report(
@@ -136,12 +140,15 @@ fn nodes_at_work_side_by_side_do_not_end_each_other() {
         Timestamp::UNIX_EPOCH,
     );
     assert_eq!(nodes.counts(&plan()).done, 1);
-    assert!(!begin(&mut nodes, "1", "1"), "an echo revives nothing");
+    assert!(
+        !begin(&mut nodes, "1", "1"),
+        "a repeated start changes nothing"
+    );
     assert_eq!(nodes.counts(&plan()).done, 1);
 }
 
 #[test]
-fn senseless_bars_are_borne() {
+fn invalid_bars_keep_the_share_in_range() {
     let mut nodes = Nodes::default();
     begin(&mut nodes, "2", "2");
     for (value, max) in [

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 
-use super::Bar;
+use super::bar::Bar;
 
 /// The ticks of a bar that counts in fractions of 1.
 const FRACTION_TICKS: f64 = 100.0;
@@ -8,37 +8,38 @@ const FRACTION_TICKS: f64 = 100.0;
 /// The most ticks that one bar counts, so that sums stay finite.
 const MAX_TICKS: f64 = 1e9;
 
-/// How many times the usual a tick may take and be believed to last: what takes longer is a stall.
+/// A tick that takes more than this many times the mean is a stall: it is assumed not to last.
 const STALL: f64 = 4.0;
 
-/// The share of the usual below which ticks have been held back: they come all at once.
-const AT_ONCE: f64 = 0.5;
+/// Ticks that take less than this share of the mean were delayed before, and arrive in a burst.
+const BURST: f64 = 0.5;
 
-/// After how much of a bar's usual time, or one tick, what was seen counts half for the recent pace.
+/// The half-life of a tick in the recent pace, as a share of a bar's mean time, at least one tick.
 const RECENT: f64 = 0.1;
 
-/// What one run of a node has shown of its pace.
+/// The timing of one run of a node, and the pace of its bars.
 ///
-/// A *tick* is one step of a bar. A node may run several bars, one after the other: their ticks add up.
+/// A *tick* is one step of a bar. A node may have several bars, one after the other: their ticks add
+/// up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NodeTiming {
-    /// When it was first heard of.
+    /// When its first message was received.
     pub started_at: Timestamp,
-    /// When its end was heard.
+    /// When the message of its end was received.
     pub ended_at: Option<Timestamp>,
-    /// It was over when it was first heard of: how long it took is not known.
+    /// Whether its first message was the one of its end: how long it took is not known.
     pub was_missed: bool,
-    /// The ticks of the bars before the one that runs.
+    /// The ticks of the bars before the current one.
     before: f64,
-    /// The ticks that the bar at work will have.
+    /// The ticks of the current bar when it is full.
     length: f64,
-    /// When the first tick was heard, and how many there were then.
+    /// When the first tick was received, and the number of ticks then.
     first: Option<(Timestamp, f64)>,
-    /// The same of the newest one.
+    /// The same of the newest tick.
     last: Option<(Timestamp, f64)>,
-    /// The ticks after the first one and their seconds, older ones counting less.
+    /// The ticks after the first one and their seconds, weighted by age.
     recent: (f64, f64),
-    /// The seconds of a stall that were not believed, and what a tick took before it.
+    /// The seconds of a stall that were left out of `recent`, and the mean seconds of a tick before it.
     stalled: Option<(f64, f64)>,
 }
 
@@ -57,7 +58,7 @@ impl NodeTiming {
         }
     }
 
-    /// The bar moved from `old` to `new`.
+    /// The bar moves from `old` to `new`.
     pub(super) fn advance(&mut self, old: Option<Bar>, new: Bar, now: Timestamp) {
         if old.is_some_and(|old| new.value < old.value || new.max != old.max) {
             self.before = self.ticks();
@@ -71,7 +72,7 @@ impl NodeTiming {
         let ticks = self.before + self.length * new.share();
         if ticks > self.ticks() {
             if let Some((at, before)) = self.last {
-                self.remember(
+                self.add_recent(
                     ticks - before,
                     now.duration_since(at).as_secs_f64().max(0.0),
                 );
@@ -81,33 +82,36 @@ impl NodeTiming {
         }
     }
 
-    /// Forgets by time, not by ticks: those that a stall held back come all at once, and must not be
-    /// taken for speed.
-    fn remember(&mut self, ticks: f64, seconds: f64) {
-        let (mut seconds, mut kept) = (seconds, 1.0);
+    /// Adds ticks to the recent pace. Older ticks decay with time, not with ticks: those that a stall
+    /// delayed arrive in a burst, which must not count as speed.
+    fn add_recent(&mut self, ticks: f64, seconds: f64) {
+        let (mut seconds, mut decay) = (seconds, 1.0);
         if let Some((all, took)) = self.pace() {
-            seconds = self.believed(ticks, seconds, took / all);
-            // Until it is clear what a stall was, nothing is forgotten.
+            seconds = self.without_stall(ticks, seconds, took / all);
+            // Nothing decays until it is clear whether a stall delayed ticks.
             if self.stalled.is_none() {
-                kept = 0.5_f64.powf(seconds * all / ((RECENT * self.length).max(1.0) * took));
+                decay = 0.5_f64.powf(seconds * all / ((RECENT * self.length).max(1.0) * took));
             }
         }
-        self.recent = (self.recent.0 * kept + ticks, self.recent.1 * kept + seconds);
+        self.recent = (
+            self.recent.0 * decay + ticks,
+            self.recent.1 * decay + seconds,
+        );
     }
 
-    /// The seconds that ticks are believed to have taken. A stall is cut short; where what it held back
-    /// then comes all at once, the rest of it was theirs.
-    fn believed(&mut self, ticks: f64, seconds: f64, usual: f64) -> f64 {
-        let most = STALL * ticks.max(1.0) * usual;
+    /// The seconds that count for ticks. A stall is cut short; if a burst follows, the rest of the
+    /// stall counts for the ticks of the burst. `mean` are the seconds of a tick so far.
+    fn without_stall(&mut self, ticks: f64, seconds: f64, mean: f64) -> f64 {
+        let max = STALL * ticks.max(1.0) * mean;
         match self.stalled.take() {
-            _ if seconds > most => {
-                self.stalled = Some((seconds - most, usual));
-                most
+            _ if seconds > max => {
+                self.stalled = Some((seconds - max, mean));
+                max
             }
-            Some((rest, usual)) if seconds < AT_ONCE * ticks * usual => {
-                let theirs = rest.min(ticks * usual - seconds);
-                self.stalled = Some((rest - theirs, usual));
-                seconds + theirs
+            Some((rest, mean)) if seconds < BURST * ticks * mean => {
+                let delay = rest.min(ticks * mean - seconds);
+                self.stalled = Some((rest - delay, mean));
+                seconds + delay
             }
             _ => seconds,
         }
@@ -118,36 +122,37 @@ impl NodeTiming {
         self.last.map_or(0.0, |(_, ticks)| ticks)
     }
 
-    /// The ticks that there will be, as far as its bars tell.
+    /// The ticks at the end of the current bar.
     pub fn expected_ticks(&self) -> f64 {
         self.before + self.length
     }
 
-    /// Whether it has had a bar before the one that runs.
+    /// Whether there was a bar before the current one.
     pub fn had_bars(&self) -> bool {
         self.before > 0.0
     }
 
-    /// When the newest tick was heard, once there was a whole one.
+    /// When the newest tick was received; `None` before the first whole one.
     pub fn ticked_at(&self) -> Option<Timestamp> {
         self.last
             .filter(|(_, ticks)| *ticks >= 1.0)
             .map(|(at, _)| at)
     }
 
-    /// The ticks after the first one, and the seconds that they took. The first is often a warm-up.
+    /// The ticks after the first one, and their seconds. The first is often a warm-up.
     pub fn pace(&self) -> Option<(f64, f64)> {
         let ((first_at, first), (last_at, last)) = (self.first?, self.last?);
         let seconds = last_at.duration_since(first_at).as_secs_f64();
         (last - first >= 1.0 && seconds > 0.0).then_some((last - first, seconds))
     }
 
-    /// The same, but what is older counts less: whatever else the machine does comes and goes.
+    /// Like [`NodeTiming::pace`], with exponentially decaying weights: other loads on the machine come
+    /// and go.
     pub fn recent_pace(&self) -> Option<(f64, f64)> {
         self.pace().and(Some(self.recent))
     }
 
-    /// Seconds from its start to its end, or to `until` if that came before.
+    /// Seconds from its start to its end, or to `until` if that is earlier.
     pub fn seconds(&self, until: Timestamp) -> f64 {
         let end = self.ended_at.map_or(until, |end| end.min(until));
         end.duration_since(self.started_at).as_secs_f64().max(0.0)
@@ -187,19 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn ticks_that_come_all_at_once_are_not_taken_for_speed() {
-        for held in [4, 5, 14] {
-            let end = 4.0 + f64::from(held);
+    fn a_burst_of_ticks_does_not_count_as_speed() {
+        for delayed in [4, 5, 14] {
+            let end = 4.0 + f64::from(delayed);
             let moved = [1.0, 2.0, 3.0, 4.0].into_iter();
-            let timing = timing(moved.chain((0..held).map(|_| end)));
+            let timing = timing(moved.chain((0..delayed).map(|_| end)));
             assert_eq!(tick(timing.pace()), 1.0);
             let recent = tick(timing.recent_pace());
-            assert!((recent - 1.0).abs() < 0.1, "{held}: {recent}");
+            assert!((recent - 1.0).abs() < 0.1, "{delayed}: {recent}");
         }
     }
 
     #[test]
-    fn one_stall_is_not_taken_for_the_pace() {
+    fn one_stall_does_not_count_as_the_pace() {
         let stalled = timing([1.0, 2.0, 3.0, 4.0, 5.0, 35.0]);
         assert!(tick(stalled.pace()) > 6.0);
         assert!(tick(stalled.recent_pace()) < 4.0);

@@ -1,4 +1,4 @@
-//! What a node's cost depends on, as far as the graph tells.
+//! What the cost of a node depends on, as far as the graph shows it.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::role::Role;
 use super::signature::{Signature, words};
 use super::size::Size;
 
-/// The features of one node.
+/// The features of one node, as described at [`PlannedNode`](super::PlannedNode).
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Features {
     pub(super) role: Role,
@@ -20,10 +20,10 @@ pub(super) struct Features {
     pub(super) signature: String,
 }
 
-/// The most nodes that change sigmas one after the other: in a circle they never end.
+/// How many nodes that change sigmas are followed, one after the other: in a cycle they never end.
 const MAX_SCHEDULERS: usize = 16;
 
-/// Samplers that ask the model several times a step.
+/// Samplers that evaluate the model more than once a step, and how many times they do.
 const CALLS: [(&str, f64); 8] = [
     ("heun", 2.0),
     ("heunpp2", 3.0),
@@ -35,12 +35,12 @@ const CALLS: [(&str, f64); 8] = [
     ("seeds_2", 2.0),
 ];
 
-/// Reads the nodes of one graph, each once.
+/// Reads the nodes of one graph. What one node takes over from its sources is computed once.
 pub(super) struct GraphReader<'a> {
     graph: Graph<'a>,
     sizes: HashMap<&'a str, Size>,
     loaders: HashMap<&'a str, Loaders<'a>>,
-    /// What tells one loader from another.
+    /// The model of each loader, as a hash of its inputs.
     models: HashMap<&'a str, Signature>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> GraphReader<'a> {
     }
 
     /// The features of the node with this id.
-    pub(super) fn work(&self, id: &str, node: &'a Value) -> Features {
+    pub(super) fn features(&self, id: &str, node: &'a Value) -> Features {
         let class = class(node);
         let role = Role::of(class);
         let steps = self.steps(node).filter(|_| role == Role::Sampler);
@@ -97,8 +97,7 @@ impl<'a> GraphReader<'a> {
         }
     }
 
-    /// What tells the models that a node works with from others: in an order that does not depend
-    /// on what their loaders are called in the graph.
+    /// The models that a node works with, sorted so that they do not depend on the ids of the loaders.
     fn models(&self, id: &str, loaders: &[&str]) -> Vec<String> {
         let others = loaders.iter().filter(|loader| **loader != id);
         let mut models: Vec<Signature> = others
@@ -108,7 +107,7 @@ impl<'a> GraphReader<'a> {
         models.into_iter().map(Signature::text).collect()
     }
 
-    /// The steps of its bar. With `denoise` below 1 the server still takes them all.
+    /// The steps of its bar. With `denoise` below 1 the server still executes all of them.
     fn steps(&self, node: &'a Value) -> Option<u32> {
         let whole = |name| self.graph.whole(node, name);
         let all = self.scheduled(node)?;
@@ -119,7 +118,7 @@ impl<'a> GraphReader<'a> {
             .filter(|steps| *steps > 0)
     }
 
-    /// The steps that a node, or what its sigmas come from, is set to.
+    /// The steps that the node sets, or the scheduler that its sigmas come from.
     fn scheduled(&self, node: &'a Value) -> Option<u64> {
         let (mut node, mut splits) = (node, Vec::new());
         for _ in 0..MAX_SCHEDULERS {
@@ -134,7 +133,7 @@ impl<'a> GraphReader<'a> {
                 return Some(steps);
             }
             let (source, output) = self.graph.source(node, "sigmas")?;
-            // It gives the part before the step, then the rest.
+            // Its first output has the steps before the split, its second the others.
             if class(source) == "SplitSigmas"
                 && let Some(step) = self.graph.whole(source, "step")
             {

@@ -1,17 +1,17 @@
-//! The nodes of a graph, and how they are linked.
+//! The nodes of a graph, and their links.
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-/// The longest text that is believed to be a setting or a class. One text that many nodes are linked
-/// to must not be read in full for each of them.
+/// The longest text that counts as a setting or a class, in bytes. A text that many nodes are linked to
+/// must not be read in full for each of them.
 const MAX_TEXT: usize = 128;
 
-/// The largest feature of a node that is taken from a graph, so that sums stay finite.
+/// The largest feature of a node that is read from a graph, so that sums stay finite.
 pub(super) const MAX_FEATURE: f64 = 1e12;
 
-/// A graph in the API format.
+/// A graph in ComfyUI's API format.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Graph<'a>(pub(super) &'a Map<String, Value>);
 
@@ -21,7 +21,7 @@ impl<'a> Graph<'a> {
         self.0.get(id)
     }
 
-    /// All ids, sources before those that read them; in a circle, in any order.
+    /// All ids in topological order, sources before their consumers; within a cycle in any order.
     pub(super) fn topological(self) -> Vec<&'a str> {
         let (mut order, mut seen) = (Vec::new(), HashSet::new());
         for start in self.0.keys() {
@@ -41,13 +41,13 @@ impl<'a> Graph<'a> {
         order
     }
 
-    /// The node that an input is linked to, and which of its outputs.
+    /// The node that an input is linked to, and the number of its output.
     pub(super) fn source(self, node: &'a Value, name: &str) -> Option<(&'a Value, u64)> {
         let (id, output) = link(input(node, name)?)?;
         Some((self.node(id)?, output))
     }
 
-    /// What an input is set to, be it by a node that does nothing but hold the value.
+    /// The value of an input, literal or linked to a node that only holds a value.
     fn value(self, node: &'a Value, name: &str) -> Option<&'a Value> {
         let value = input(node, name)?;
         match link(value) {
@@ -56,24 +56,24 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// A number above zero that an input is set to.
+    /// The positive number that an input is set to.
     pub(super) fn number(self, node: &'a Value, name: &str) -> Option<f64> {
         let number = self.value(node, name)?.as_f64()?;
         (number > 0.0).then_some(number)
     }
 
-    /// A whole number that an input is set to.
+    /// The integer that an input is set to.
     pub(super) fn whole(self, node: &'a Value, name: &str) -> Option<u64> {
         self.value(node, name)?.as_u64()
     }
 
-    /// A short text that an input is set to.
+    /// The short text that an input is set to.
     pub(super) fn text(self, node: &'a Value, name: &str) -> Option<&'a str> {
         let text = self.value(node, name)?.as_str()?;
         (text.len() <= MAX_TEXT).then_some(text)
     }
 
-    /// The only input of a node, with its name, where that is a plain value.
+    /// The only input of a node, with its name, if that is a literal.
     pub(super) fn held(self, id: &str) -> Option<(&'a str, &'a Value)> {
         let node = self.node(id)?;
         let inputs = node.get("inputs")?.as_object()?;
@@ -87,7 +87,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The class of a node.
+/// The class of a node; empty if it has none.
 pub(super) fn class(node: &Value) -> &str {
     let class = node.get("class_type").and_then(Value::as_str);
     class.unwrap_or_default()
@@ -100,13 +100,13 @@ pub(super) fn inputs(node: &Value) -> impl Iterator<Item = (&str, &Value)> {
     inputs.map(|(name, value)| (name.as_str(), value))
 }
 
-/// The ids of the nodes that a node reads.
+/// The ids of the nodes that a node is linked to.
 pub(super) fn links(node: &Value) -> Vec<&str> {
     let links = inputs(node).filter_map(|(_, value)| link(value));
     links.map(|(id, _)| id).collect()
 }
 
-/// A link is an input of the form `["4", 0]`: a node, and which of its outputs.
+/// Reads a link: an input of the form `["4", 0]`, a node and the number of its output.
 pub(super) fn link(input: &Value) -> Option<(&str, u64)> {
     match input.as_array()?.as_slice() {
         [Value::String(id), Value::Number(output)] => Some((id, output.as_u64().unwrap_or(0))),

@@ -7,24 +7,24 @@ use serde_json::Value;
 use super::graph::{class, links};
 use super::role::Role;
 
-/// How many loaders are kept for one node: more than any model is put together from. Without a
-/// bound, a chain of loaders would take the square of its length.
+/// How many loaders are kept for one node: more than any model consists of. Without a limit, a chain of
+/// loaders would take quadratic time and memory.
 const MAX_LOADERS: usize = 64;
 
-/// The nearest loaders that a node depends on, itself included: each with its distance in links.
+/// The nearest loaders that a node depends on, itself included, each with its distance in links.
 #[derive(Debug, Default)]
 pub(super) struct Loaders<'a>(Vec<(u32, &'a str)>);
 
 impl<'a> Loaders<'a> {
-    /// Those of a node whose sources have been read.
-    pub(super) fn of(id: &'a str, node: &'a Value, read: &HashMap<&'a str, Self>) -> Self {
+    /// The loaders of a node. `known` has those of its sources.
+    pub(super) fn of(id: &'a str, node: &'a Value, known: &HashMap<&'a str, Self>) -> Self {
         let mut found = Vec::new();
         if Role::of(class(node)) == Role::Loader {
             found.push((0, id));
         }
         let sources: HashSet<&str> = links(node).into_iter().collect();
         for source in sources {
-            let loaders = read.get(source).into_iter().flat_map(|loaders| &loaders.0);
+            let loaders = known.get(source).into_iter().flat_map(|loaders| &loaders.0);
             found.extend(loaders.map(|(distance, id)| (distance.saturating_add(1), *id)));
         }
         found.sort_unstable();

@@ -1,6 +1,4 @@
-//! What a node does.
-
-/// What a node does, judged by the name of its class: custom nodes keep to these words.
+/// What a node does, by the name of its class. Custom nodes use the same words in their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Reads a model from the disk.
@@ -9,9 +7,9 @@ pub enum Role {
     Sampler,
     /// Encodes a text.
     Text,
-    /// Turns pictures into latents or back.
+    /// Encodes images into latents, or decodes them.
     Vae,
-    /// Enlarges pictures.
+    /// Enlarges images.
     Upscale,
     /// Writes files.
     Save,
@@ -19,10 +17,10 @@ pub enum Role {
     Other,
 }
 
-/// The picture that one unit of work stands for, in pixels.
+/// The size of the image in one unit of work, in pixels.
 const UNIT_PIXELS: f64 = 512.0 * 512.0;
 
-/// Twice the pixels cost somewhat less than twice the time: every step has a part that does not grow.
+/// The time of a step grows with the pixels to this power: a part of every step does not grow.
 const PIXEL_POWER: f64 = 0.9;
 
 impl Role {
@@ -47,8 +45,8 @@ impl Role {
         }
     }
 
-    /// The work of one pass over a picture. Some of it does not grow with the picture: so costs of
-    /// tiny ones are not taken for a measure of large ones.
+    /// The units of work of one pass over an image: `fixed + (pixels / 512²)^0.9`. Without the fixed
+    /// part, the cost of a tiny image would predict far too much for a large one.
     pub(super) fn pass(self, pixels: f64) -> f64 {
         let fixed = match self {
             Self::Loader | Self::Text => return 1.0,

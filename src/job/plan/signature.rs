@@ -1,10 +1,10 @@
-//! What tells costs apart, in one word.
+//! What the cost of a node depends on, as a hash.
 
 use serde_json::Value;
 
 use super::graph::{Graph, class, inputs, link};
 
-/// Inputs that change a picture, but not the time that it takes.
+/// Inputs that change an image, but not the time that it takes.
 const COSTLESS: [&str; 14] = [
     "seed",
     "noise_seed",
@@ -22,7 +22,7 @@ const COSTLESS: [&str; 14] = [
     "cfg",
 ];
 
-/// A hash of words: 64-bit FNV-1a.
+/// A 64-bit FNV-1a hash of words. Stored in the database, so it must never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Signature(u64);
 
@@ -35,13 +35,13 @@ impl Signature {
         }))
     }
 
-    /// In 16 hexadecimal digits.
+    /// 16 hexadecimal digits.
     pub(super) fn text(self) -> String {
         format!("{:016x}", self.0)
     }
 }
 
-/// The inputs that cost may depend on, in order.
+/// The inputs that the cost of a node may depend on, as sorted words `name=value`.
 pub(super) fn words<'a>(node: &'a Value, graph: Graph<'a>) -> Vec<String> {
     let mut words: Vec<String> = inputs(node)
         .filter(|(name, _)| !COSTLESS.contains(name))
@@ -54,7 +54,7 @@ pub(super) fn words<'a>(node: &'a Value, graph: Graph<'a>) -> Vec<String> {
             Some(format!("{name}={value}"))
         })
         .collect();
-    // At a scale of 1 the server leaves the negative half out.
+    // At a guidance scale of 1, ComfyUI does not evaluate the negative prompt.
     let guider = graph.source(node, "guider").map(|(guider, _)| guider);
     let mut nodes = [Some(node), guider].into_iter().flatten();
     if nodes.any(|node| graph.number(node, "cfg") == Some(1.0)) {
@@ -64,8 +64,8 @@ pub(super) fn words<'a>(node: &'a Value, graph: Graph<'a>) -> Vec<String> {
     words
 }
 
-/// The value that a node does nothing but hold, where cost may depend on it. The name of what is
-/// loaded is none: models are told apart as loaders, and pictures cost the same by any name.
+/// The value of a node that only holds one, if the cost may depend on it. File names do not count:
+/// models are distinguished as loaders, and images cost the same by any name.
 fn held<'a>(id: &str, graph: Graph<'a>) -> Option<&'a Value> {
     let (name, value) = graph.held(id)?;
     let class = class(graph.node(id)?).to_ascii_lowercase();

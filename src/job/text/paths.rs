@@ -1,39 +1,37 @@
-//! Texts without what is none of their consumers' business.
+/// The first line of a Python traceback.
+const TRACEBACK: &str = "Traceback (most recent call last)";
 
-/// Where a trace of the program begins, in what Python's errors say of themselves.
-const TRACE: &str = "Traceback (most recent call last)";
-
-/// A text that holds no trace of the program, no folders of the machine, and no query of an address, in
-/// which keys are handed over. Of a path its last name stays: that is what helps.
+/// Removes what must not be published: Python tracebacks, the folders of paths, and the queries of URLs,
+/// which may contain keys. The last name of a path stays, because it helps.
 pub fn redact(text: &str) -> String {
-    let text = text.split(TRACE).next().unwrap_or_default();
-    let mut told = String::with_capacity(text.len());
+    let text = text.split(TRACEBACK).next().unwrap_or_default();
+    let mut redacted = String::with_capacity(text.len());
     let mut rest = text;
-    // The character before, which shows whether a path can begin here.
+    // The character before, which decides whether a path can begin here.
     let mut before = None;
     while let Some(next) = rest.chars().next() {
         let begins = before.is_none_or(is_border);
         if let Some(length) = begins.then(|| path(rest, before)).flatten() {
             let path = &rest[..length];
             let name = path.trim_end_matches(['/', '\\']);
-            told.push_str(name.rsplit(['/', '\\']).next().unwrap_or_default());
+            redacted.push_str(name.rsplit(['/', '\\']).next().unwrap_or_default());
             before = path.chars().next_back();
             rest = &rest[length..];
-        } else if let Some(length) = begins.then(|| address(rest)).flatten() {
-            let address = &rest[..length];
-            told.push_str(address.split('?').next().unwrap_or_default());
-            before = address.chars().next_back();
+        } else if let Some(length) = begins.then(|| url(rest)).flatten() {
+            let url = &rest[..length];
+            redacted.push_str(url.split('?').next().unwrap_or_default());
+            before = url.chars().next_back();
             rest = &rest[length..];
         } else {
-            told.push(next);
+            redacted.push(next);
             before = Some(next);
             rest = &rest[next.len_utf8()..];
         }
     }
-    told
+    redacted
 }
 
-/// How long the path of some folder is that a text begins with.
+/// The length of the path that a text begins with, in bytes; `None` if it is no path with a folder.
 fn path(text: &str, before: Option<char>) -> Option<usize> {
     let mut letters = text.chars();
     let first = letters.next()?;
@@ -45,7 +43,7 @@ fn path(text: &str, before: Option<char>) -> Option<usize> {
     if !(first == '/' || is_drive || is_home || is_share) {
         return None;
     }
-    // In quotes it may hold spaces.
+    // A quoted path may contain spaces.
     let quote = before.filter(|c| matches!(c, '\'' | '"' | '`'));
     let end = match quote {
         Some(quote) => text.find(quote),
@@ -54,12 +52,12 @@ fn path(text: &str, before: Option<char>) -> Option<usize> {
     let length = end.unwrap_or(text.len());
     let length = text[..length].trim_end_matches([':', '.', ';']).len();
     let folders = text[..length].matches(['/', '\\']).count();
-    // One alone stands for "or" and "per" as well.
+    // A single slash can also mean "or" or "per".
     (folders > 1).then_some(length)
 }
 
-/// How long the address is that a text begins with.
-fn address(text: &str) -> Option<usize> {
+/// The length of the URL that a text begins with, in bytes.
+fn url(text: &str) -> Option<usize> {
     let scheme = text.find(|c: char| !c.is_ascii_alphanumeric())?;
     if scheme == 0 || !text[scheme..].starts_with("://") {
         return None;
@@ -68,7 +66,7 @@ fn address(text: &str) -> Option<usize> {
     Some(end.unwrap_or(text.len()))
 }
 
-/// What may stand before a path.
+/// Whether a path may follow this character.
 fn is_border(c: char) -> bool {
     let is_mark = matches!(
         c,
@@ -82,8 +80,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_paths_the_last_name_stays() {
-        for (text, told) in [
+    fn the_last_name_of_a_path_stays() {
+        for (text, redacted) in [
             (
                 "[Errno 2] No such file or directory: '/home/ada/Comfy UI/input/cat.png'",
                 "[Errno 2] No such file or directory: 'cat.png'",
@@ -103,12 +101,12 @@ mod tests {
             ("\\\\nas\\share\\x.png", "x.png"),
             ("in /var/lib/comfy/", "in comfy"),
         ] {
-            assert_eq!(redact(text), told);
+            assert_eq!(redact(text), redacted);
         }
     }
 
     #[test]
-    fn what_is_no_path_stays() {
+    fn texts_without_paths_stay() {
         for text in [
             "mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)",
             "and/or 10 it/s, 3 / 4, a/b/c",
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_lose_their_query() {
+    fn urls_lose_their_query() {
         assert_eq!(
             redact("403 for url: https://api.example/v1/x?key=SECRET (retry)"),
             "403 for url: https://api.example/v1/x (retry)"
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn traces_are_cut_off() {
+    fn tracebacks_are_cut_off() {
         let raised = "it failed\n\nTraceback (most recent call last):\n  File \"x.py\", line 1";
         assert_eq!(redact(raised).trim(), "it failed");
     }

@@ -1,217 +1,205 @@
-//! Task A: reads one backend's socket, and hands on what it hears. Waits for nothing else.
+//! Task A: reads a backend's socket, and passes on what it receives. Waits for nothing else.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use crate::comfy::{Incoming, Message, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
-use crate::relay::Relay;
-use crate::relay::backend::Backend;
-use crate::relay::backend::lease::Lease;
+use crate::relay::backend::Lease;
+use crate::relay::backend::follower::Follower;
 
-impl Relay {
-    /// Follows a backend until the relay stops.
-    #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
-    pub(in crate::relay) async fn follow(self, index: usize, backend: Arc<Backend>) {
-        let keeping = self.0.tasks.spawn(self.clone().keep_lease(backend.clone()));
-        self.listen(index, &backend).await;
-        // Who takes over may dial as soon as the lease is free, and our socket is closed by now.
+impl Follower {
+    /// Follows the backend until the relay stops.
+    #[tracing::instrument(name = "upstream", skip_all, fields(backend = self.backend.name()))]
+    pub(in crate::relay) async fn follow(self: Arc<Self>) {
+        let keeping = self.tasks.spawn(self.clone().keep_lease());
+        self.read_socket().await;
+        // Release the lease last: the relay that takes over dials at once, and our socket is closed now.
         let _ = keeping.await;
-        self.release_lease(&backend).await;
+        self.release_lease().await;
     }
 
-    async fn listen(&self, index: usize, backend: &Backend) {
-        let mut socket = backend.comfy.socket(self.comfy_config());
-        let mut lease = backend.lease.subscribe();
+    async fn read_socket(&self) {
+        let mut socket = self.backend.comfy.socket(&self.config);
+        let mut lease = self.backend.lease.subscribe();
         loop {
             if *lease.borrow_and_update() == Lease::HeldByPeer {
-                self.stand_by(index, backend);
+                self.stand_by();
                 socket.redial().await;
                 tokio::select! {
-                    () = self.stopping() => break,
-                    // Fails only where the backend is gone, and we have it.
+                    () = self.stop.cancelled() => break,
+                    // Fails only if the backend is gone, and we have it.
                     _ = lease.wait_for(|lease| *lease != Lease::HeldByPeer) => {}
                 }
             }
             tokio::select! {
                 biased;
-                () = self.stopping() => break,
+                () = self.stop.cancelled() => break,
                 _ = lease.changed() => {}
-                () = backend.redial.notified() => {
-                    self.drop_socket(backend);
+                () = self.backend.redial.notified() => {
+                    self.drop_socket();
                     socket.redial().await;
                 }
-                incoming = socket.next() => self.on_incoming(index, backend, incoming),
+                incoming = socket.next() => self.on_incoming(incoming),
             }
         }
         socket.redial().await;
     }
 
-    /// A socket that is replaced is a loss like any other: the server may be restarted before the
-    /// next one is open.
-    fn drop_socket(&self, backend: &Backend) {
-        let was_connected = backend.connected.send_replace(false);
+    /// Counts a socket that is replaced as lost: the server may be restarted before the next one is open.
+    fn drop_socket(&self) {
+        let was_connected = self.backend.connected.send_replace(false);
         if was_connected {
-            backend.state().disconnects += 1;
+            self.backend.state().socket.disconnects += 1;
         }
-        self.changed();
+        self.tracker.notify_monitors();
     }
 
-    /// Another relay follows the server: what comes of its jobs is not ours to tell.
-    fn stand_by(&self, index: usize, backend: &Backend) {
-        backend.state().reachable = false;
-        self.ingest_all(index, &Event::Reachable(false));
-        self.drop_socket(backend);
+    /// Another relay follows the backend: it publishes its jobs, and this one only serves their states.
+    fn stand_by(&self) {
+        self.backend.state().api.reachable = false;
+        self.tracker
+            .ingest_all(&self.backend, &Event::Reachable(false));
+        self.drop_socket();
     }
 
-    fn on_incoming(&self, index: usize, backend: &Backend, incoming: Incoming) {
-        backend.state().last_frame_at = Instant::now();
+    fn on_incoming(&self, incoming: Incoming) {
+        self.backend.state().socket.restart_silence();
         match incoming {
-            Incoming::Connected => self.on_connect(index, backend),
-            Incoming::Disconnected(reason) => self.on_disconnect(index, backend, &reason),
+            Incoming::Connected => self.on_connect(),
+            Incoming::Disconnected(reason) => self.on_disconnect(&reason),
             Incoming::Text(text) => {
-                let view = backend.comfy.rest().view();
-                self.on_message(index, backend, Message::parse(&text, view));
+                let view = self.backend.comfy.rest().view();
+                self.on_message(Message::parse(&text, view));
             }
-            Incoming::Binary(frame) => self.on_preview(index, backend, frame),
+            Incoming::Binary(frame) => self.on_preview(frame),
         }
     }
 
-    fn on_connect(&self, index: usize, backend: &Backend) {
+    fn on_connect(&self) {
         tracing::info!("connected to ComfyUI");
-        backend.state().on_connect();
-        backend.connected.send_replace(true);
-        self.ingest_all(index, &Event::Reachable(true));
-        self.changed();
-        backend.reconcile_now.notify_one();
+        {
+            let mut state = self.backend.state();
+            state.socket.on_connect();
+            state.api.reachable = true;
+            state.api.version_due = true;
+        }
+        self.backend.connected.send_replace(true);
+        self.tracker
+            .ingest_all(&self.backend, &Event::Reachable(true));
+        self.tracker.notify_monitors();
+        self.backend.reconcile_now.notify_one();
     }
 
-    /// A socket that was open is dialled again at once, and nobody need know. One that cannot be
+    /// A socket that was open is dialled again at once, and subscribers need not know. One that cannot be
     /// opened means that the server does not answer.
-    fn on_disconnect(&self, index: usize, backend: &Backend, reason: &str) {
-        let was_connected = backend.connected.send_replace(false);
+    fn on_disconnect(&self, reason: &str) {
+        let was_connected = self.backend.connected.send_replace(false);
         let was_reachable = {
-            let mut state = backend.state();
+            let mut state = self.backend.state();
             if was_connected {
-                state.on_disconnect();
+                state.socket.on_disconnect();
             }
-            state.current = None;
-            std::mem::replace(&mut state.reachable, was_connected)
+            state.queue.current = None;
+            std::mem::replace(&mut state.api.reachable, was_connected)
         };
         match (was_connected, was_reachable) {
-            (true, _) => tracing::warn!(reason, "lost the socket to ComfyUI, dialling again"),
-            (false, true) => tracing::warn!(reason, "ComfyUI does not answer, trying on"),
-            (false, false) => tracing::debug!(reason, "ComfyUI does not answer yet"),
+            (true, _) => tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting"),
+            (false, true) => tracing::warn!(reason, "cannot connect to ComfyUI, retrying"),
+            (false, false) => tracing::debug!(reason, "cannot connect to ComfyUI yet"),
         }
         if !was_connected {
-            backend.state().forecast.clear();
-            self.ingest_all(index, &Event::Reachable(false));
+            self.estimator.clear_queue(&self.backend);
+            self.tracker
+                .ingest_all(&self.backend, &Event::Reachable(false));
         }
-        self.changed();
+        self.tracker.notify_monitors();
     }
 
-    fn on_message(&self, index: usize, backend: &Backend, message: Message) {
+    fn on_message(&self, message: Message) {
         match message {
             Message::Status { queue_remaining } => {
-                backend.state().set_queue_length(queue_remaining);
-                self.changed();
-                backend.reconcile_soon.notify_one();
+                self.backend.state().queue.set_length(queue_remaining);
+                self.tracker.notify_monitors();
+                self.backend.reconcile_soon.notify_one();
             }
-            Message::Prompt { prompt_id, event } => {
-                self.on_prompt_event(index, backend, prompt_id, event)
-            }
-            Message::PromptEnded { prompt_id } => self.on_done(index, backend, prompt_id),
+            Message::Prompt { prompt_id, event } => self.on_event(prompt_id, event),
+            Message::PromptEnded { prompt_id } => self.on_done(prompt_id),
             Message::Ignored => {}
-            Message::Unknown => tracing::debug!("ignored a message of an unknown kind"),
+            Message::Unknown => tracing::debug!("ignored a message of an unknown type"),
         }
     }
 
-    fn on_prompt_event(&self, index: usize, backend: &Backend, told: Option<String>, event: Event) {
+    /// Applies an event to every job that follows its prompt: the one that it names, or else the one that
+    /// runs.
+    fn on_event(&self, named: Option<String>, event: Event) {
         let ends = matches!(event, Event::Ended(_));
         let prompt_id = {
-            let mut state = backend.state();
-            if told.is_some() {
-                state.stale_sockets = 0;
-                state.missed_endings = 0;
+            let mut state = self.backend.state();
+            if named.is_some() {
+                state.socket.on_event();
             }
-            let Some(prompt_id) = told.or_else(|| state.current.clone()) else {
+            let Some(prompt_id) = named.or_else(|| state.queue.current.clone()) else {
                 return;
             };
-            state.current = (!ends).then(|| prompt_id.clone());
+            state.queue.current = (!ends).then(|| prompt_id.clone());
             prompt_id
         };
-        let mut jobs = self.jobs();
-        let followers: Vec<JobId> = jobs.of_prompt(index, &prompt_id).to_vec();
-        if followers.is_empty() {
-            backend.state().keep_early_event(prompt_id, event);
+        let mut registry = self.tracker.registry();
+        let jobs: Vec<JobId> = registry.of_prompt(&self.backend, &prompt_id).to_vec();
+        if jobs.is_empty() {
+            self.backend.state().early_events.add(prompt_id, event);
             return;
         }
-        for id in followers {
-            self.ingest_in(&mut jobs, &id, event.clone());
+        for id in jobs {
+            self.tracker
+                .ingest_locked(&mut registry, &id, event.clone());
         }
         if ends {
-            backend.reconcile_now.notify_one();
+            self.backend.reconcile_now.notify_one();
         }
     }
 
-    fn on_done(&self, index: usize, backend: &Backend, told: Option<String>) {
-        let current = backend.state().current.take();
-        let Some(prompt_id) = told.or(current) else {
+    fn on_done(&self, named: Option<String>) {
+        let current = self.backend.state().queue.current.take();
+        let Some(prompt_id) = named.or(current) else {
             return;
         };
-        let mut jobs = self.jobs();
-        for id in jobs.of_prompt(index, &prompt_id).to_vec() {
-            if let Some(entry) = jobs.get_mut(&id) {
-                entry.work_done = true;
+        let mut registry = self.tracker.registry();
+        for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
+            if let Some(entry) = registry.get_mut(&id) {
+                entry.comparison.work_done = true;
             }
-            self.ingest_in(&mut jobs, &id, Event::WorkDone);
+            self.tracker
+                .ingest_locked(&mut registry, &id, Event::WorkDone);
         }
-        backend.reconcile_now.notify_one();
+        self.backend.reconcile_now.notify_one();
     }
 
-    fn on_preview(&self, index: usize, backend: &Backend, frame: Bytes) {
+    fn on_preview(&self, frame: Bytes) {
         let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };
-        let Some(prompt_id) = preview
-            .prompt_id
-            .or_else(|| backend.state().current.clone())
-        else {
+        let current = || self.backend.state().queue.current.clone();
+        let Some(prompt_id) = preview.prompt_id.or_else(current) else {
             return;
         };
-        let mut jobs = self.jobs();
-        for id in jobs.of_prompt(index, &prompt_id).to_vec() {
-            let Some(entry) = jobs.get_mut(&id) else {
+        let mut registry = self.tracker.registry();
+        for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
+            let Some(entry) = registry.get_mut(&id) else {
                 continue;
             };
-            entry.previews += 1;
+            entry.publishing.previews += 1;
+            let number = entry.publishing.previews;
             let current = entry.job.nodes().current().map(|current| current.id);
             let node = preview.node.as_deref().or(current);
-            match hub::Preview::encode(
-                &id,
-                node,
-                preview.mime,
-                entry.previews,
-                preview.image.clone(),
-            ) {
-                Ok(preview) => self.hub().publish_preview(&id, preview),
-                Err(error) => tracing::error!(job_id = %id, %error, "a preview cannot be encoded"),
+            let image = preview.image.clone();
+            match hub::Preview::encode(&id, node, preview.mime, number, image) {
+                Ok(preview) => self.tracker.hub.publish_preview(&id, preview),
+                Err(error) => tracing::error!(job_id = %id, %error, "cannot encode a preview"),
             }
-        }
-    }
-
-    /// Hands an event to every open job of a backend.
-    fn ingest_all(&self, index: usize, event: &Event) {
-        let mut jobs = self.jobs();
-        let open: Vec<JobId> = jobs
-            .open(index)
-            .map(|entry| entry.job.id().clone())
-            .collect();
-        for id in open {
-            self.ingest_in(&mut jobs, &id, event.clone());
         }
     }
 }

@@ -1,82 +1,109 @@
-//! Questions to a backend while its jobs are looked at. An answer of no use is told once in the log
-//! and is no answer; only a server that does not answer at all is a failure.
+//! Requests to a backend while its jobs are compared. An answer that cannot be read is logged once and
+//! counts as no answer; only a server that does not answer at all is a failure.
+
+use std::error::Error;
 
 use crate::comfy::{HistoryEntry, Queue, RestError};
 use crate::job::JobId;
-use crate::relay::Relay;
-use crate::relay::backend::Backend;
+use crate::relay::backend::follower::Follower;
 
-impl Relay {
-    /// Asks for the version, where it is due. Nothing depends on it.
-    pub(in crate::relay) async fn fetch_version(&self, backend: &Backend) -> Result<(), RestError> {
-        if !backend.state().version_due {
+impl Follower {
+    /// Fetches the version, if it is due. Nothing depends on it.
+    pub(in crate::relay) async fn fetch_version(&self) -> Result<(), RestError> {
+        if !self.backend.state().api.version_due {
             return Ok(());
         }
-        let version = match backend.comfy.rest().version().await {
+        let version = match self.backend.comfy.rest().version().await {
             Ok(version) => version,
             Err(error) => {
-                refuse(error, || true)?;
+                log_unreadable(error, || true)?;
                 None
             }
         };
-        let mut state = backend.state();
-        (state.version, state.version_due) = (version, false);
-        drop(state);
-        self.changed();
+        {
+            let api = &mut self.backend.state().api;
+            (api.version, api.version_due) = (version, false);
+        }
+        self.tracker.notify_monitors();
         Ok(())
     }
 
-    /// Asks for the queue. `None` for an answer of no use.
-    pub(in crate::relay) async fn fetch_queue(
-        &self,
-        backend: &Backend,
-    ) -> Result<Option<Queue>, RestError> {
-        match backend.comfy.rest().queue().await {
+    /// Fetches the queue. `None` if the answer cannot be read.
+    pub(in crate::relay) async fn fetch_queue(&self) -> Result<Option<Queue>, RestError> {
+        match self.backend.comfy.rest().queue().await {
             Ok(queue) => {
-                let mut state = backend.state();
-                state.complained = false;
-                state.set_queue(&queue);
+                let mut state = self.backend.state();
+                state.api.failure_logged = false;
+                state.queue.set(&queue);
                 Ok(Some(queue))
             }
             Err(error) => {
-                let first = || !std::mem::replace(&mut backend.state().complained, true);
-                refuse(error, first)?;
+                let is_first =
+                    || !std::mem::replace(&mut self.backend.state().api.failure_logged, true);
+                log_unreadable(error, is_first)?;
                 Ok(None)
             }
         }
     }
 
-    /// Asks for a prompt's history: its entry, if there is one. `None` for an answer of no use.
+    /// Fetches a prompt's entry in the history: `Some(None)` if there is none, `None` if the answer cannot
+    /// be read.
     pub(in crate::relay) async fn fetch_history(
         &self,
-        backend: &Backend,
         job_id: &JobId,
         prompt_id: &str,
     ) -> Result<Option<Option<HistoryEntry>>, RestError> {
-        match backend.comfy.rest().history(prompt_id).await {
+        match self.backend.comfy.rest().history(prompt_id).await {
             Ok(entry) => Ok(Some(entry)),
             Err(error) => {
-                let first = || {
-                    let mut jobs = self.jobs();
-                    let entry = jobs.get_mut(job_id);
-                    entry.is_some_and(|entry| !std::mem::replace(&mut entry.complained, true))
+                let is_first = || {
+                    let mut registry = self.tracker.registry();
+                    let entry = registry.get_mut(job_id);
+                    entry.is_some_and(|entry| {
+                        !std::mem::replace(&mut entry.comparison.failure_logged, true)
+                    })
                 };
-                refuse(error, first)?;
+                log_unreadable(error, is_first)?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Whether the server that answers now is the one that had a prompt, not restarted since: the socket
+    /// was never lost since then, or a prompt that was in its history before is there still.
+    ///
+    /// `disconnects_when_seen` is the disconnect counter when the server last had the prompt.
+    pub(in crate::relay) async fn is_same_server(
+        &self,
+        disconnects_when_seen: u64,
+    ) -> Result<bool, RestError> {
+        let seen_in_history = {
+            let state = self.backend.state();
+            if disconnects_when_seen == state.socket.disconnects {
+                return Ok(true);
+            }
+            state.api.seen_in_history.clone()
+        };
+        let Some(prompt_id) = seen_in_history else {
+            return Ok(false);
+        };
+        match self.backend.comfy.rest().history(&prompt_id).await {
+            Ok(entry) => Ok(entry.is_some()),
+            Err(error) if error.is_unreachable() => Err(error),
+            Err(_) => Ok(false),
         }
     }
 }
 
-/// Gives back the failure of a server that does not answer. Any other is told, if it is the first.
-fn refuse(error: RestError, is_first: impl FnOnce() -> bool) -> Result<(), RestError> {
+/// Returns the failure of a server that does not answer. Logs any other failure, if it is the first.
+fn log_unreadable(error: RestError, is_first: impl FnOnce() -> bool) -> Result<(), RestError> {
     if error.is_unreachable() {
         return Err(error);
     }
     if is_first() {
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "ComfyUI's answer is of no use, going on without it"
+            error = &error as &dyn Error,
+            "cannot read ComfyUI's answer, continuing without it"
         );
     }
     Ok(())

@@ -1,298 +1,238 @@
-//! Compares open jobs with a backend's queue and history: on every connect, when something ended,
-//! and every now and then, because some prompts send us no events.
+//! Task B: compares open jobs with a backend's queue and history, on every connect, when a prompt ends,
+//! and at intervals, because some prompts send us no events.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use crate::comfy::{HistoryEntry, Queue, QueuePosition, RestError};
-use crate::job::{Event, JobId, Reason, Status};
-use crate::relay::Relay;
-use crate::relay::backend::Backend;
+use crate::comfy::RestError;
+use crate::job::{Event, Status};
+use crate::relay::backend::apply::{OpenJob, QueueAnswer};
+use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
+use crate::relay::backend::follower::Follower;
 use crate::relay::estimates::queue_plans::Plans;
+use crate::relay::registry::Entry;
 
-/// How soon the history is read again where an entry is due.
+/// How soon the backend is asked again about a prompt that is about to be in its history.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// So many times as long as a look took, the next one waits that nothing urgent asks for: a long queue
-/// is work for the server and for us.
-const REST_FACTOR: u32 = 4;
+/// After a comparison that took a second, the next one that is not urgent waits so many seconds: a long
+/// queue is work for the server and for us.
+const PAUSE_FACTOR: u32 = 4;
 
-/// No look counts as longer than this.
-const MAX_LOOK: Duration = Duration::from_secs(5);
+/// The longest time that a comparison counts for the pause after it.
+const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// An open job, as far as it matters here.
-struct OpenJob {
-    id: JobId,
-    prompt_id: String,
-    waits: bool,
-    cancel_requested: bool,
-    ending: bool,
-    planned: bool,
-    disconnects_when_seen: u64,
-    created_at: Timestamp,
-}
-
-impl Relay {
-    /// Reconciles a backend's jobs until the relay stops.
-    #[tracing::instrument(name = "upstream", skip_all, fields(backend = backend.name()))]
-    pub(in crate::relay) async fn reconcile(self, index: usize, backend: Arc<Backend>) {
-        let mut next_look = None;
+impl Follower {
+    /// Reconciles the backend's jobs until the relay stops.
+    #[tracing::instrument(name = "upstream", skip_all, fields(backend = self.backend.name()))]
+    pub(in crate::relay) async fn reconcile(self: Arc<Self>) {
+        let mut next_at = None;
         let mut rested_at = Instant::now();
-        let mut failed = false;
+        let mut has_failed = false;
         let mut plans = Plans::default();
         loop {
-            let asked = async {
+            let soon = async {
                 sleep_until(rested_at).await;
-                backend.reconcile_soon.notified().await;
+                self.backend.reconcile_soon.notified().await;
             };
             tokio::select! {
-                () = self.stopping() => return,
-                () = backend.reconcile_now.notified() => {}
-                () = asked => {}
-                () = rest_until(next_look) => {}
+                () = self.stop.cancelled() => return,
+                () = self.backend.reconcile_now.notified() => {}
+                () = soon => {}
+                () = until(next_at) => {}
             }
-            if !*backend.connected.borrow() {
-                // Its return wakes this task.
-                next_look = None;
+            if !*self.backend.connected.borrow() {
+                // The next connect wakes this task.
+                next_at = None;
                 continue;
             }
-            self.start_history_replay(&backend);
+            self.start_history_replay();
             let began_at = Instant::now();
-            let looked = tokio::select! {
-                // A server that hangs must not hold up the end.
-                () = self.stopping() => return,
-                looked = self.look(index, &backend, &mut plans) => looked,
+            let compared = tokio::select! {
+                // A server that hangs must not hold up the shutdown.
+                () = self.stop.cancelled() => return,
+                compared = self.compare_jobs(&mut plans) => compared,
             };
-            let took = began_at.elapsed().min(MAX_LOOK);
-            let least = self.comfy_config().min_poll_pause;
-            rested_at = Instant::now() + least.max(took * REST_FACTOR);
-            match looked {
-                Ok(next) => {
-                    next_look = next.map(|pause| Instant::now() + pause.max(took));
-                    failed = false;
+            let took = began_at.elapsed().min(MAX_DURATION);
+            rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
+            match compared {
+                Ok(pause) => {
+                    next_at = pause.map(|pause| Instant::now() + pause.max(took));
+                    has_failed = false;
                 }
                 Err(error) => {
-                    if !failed {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot compare jobs with ComfyUI, trying on"
-                        );
+                    let error = &error as &dyn Error;
+                    if !std::mem::replace(&mut has_failed, true) {
+                        tracing::warn!(error, "cannot compare jobs with ComfyUI, retrying");
                     }
-                    failed = true;
-                    next_look = Some(Instant::now() + self.comfy_config().poll_interval);
+                    next_at = Some(Instant::now() + self.config.poll_interval);
                 }
             }
         }
     }
 
-    /// One look. Says after which pause the next one is due; `None` while no job is open.
+    /// Compares all open jobs once. Returns the pause until the next time; `None` if no job is open.
     ///
-    /// Only a server that does not answer ends it early: an answer of no use is about one job.
-    async fn look(
-        &self,
-        index: usize,
-        backend: &Backend,
-        plans: &mut Plans,
-    ) -> Result<Option<Duration>, RestError> {
-        self.fetch_version(backend).await?;
-        let open = self.open(index);
+    /// Fails only if the server does not answer: an answer that cannot be read concerns one job.
+    async fn compare_jobs(&self, plans: &mut Plans) -> Result<Option<Duration>, RestError> {
+        self.fetch_version().await?;
+        let open = self.open_jobs();
         if open.is_empty() {
             // The length of the queue comes over the socket.
             return Ok(None);
         }
         let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
-            open.into_iter().partition(|open| open.ending);
-        let mut due = !ending.is_empty();
+            open.into_iter().partition(|job| job.is_ending);
+        let mut is_due = !ending.is_empty();
         let mut missing = Vec::new();
-        for open in ending {
-            match self
-                .fetch_history(backend, &open.id, &open.prompt_id)
-                .await?
-            {
-                Some(Some(entry)) => self.read(backend, &open, entry),
-                // In the end, what was heard on the socket has to do.
-                Some(None) | None => missing.push(open),
+        for mut job in ending {
+            if self.compare(&mut job, None).await? == Decision::FetchQueue {
+                missing.push(job);
             }
         }
-        // A loss that comes after the question may come before the answer is of any worth.
-        let disconnects = backend.state().disconnects;
-        let queue = self.fetch_queue(backend).await?;
-        self.forecast(index, backend, plans, queue.as_ref());
-        let standing = |open: &OpenJob| {
-            let queue = queue.as_ref()?;
-            Some((queue, queue.position(&open.prompt_id)?))
-        };
-        let mut kept = HashSet::new();
-        for open in running {
-            if let Some((queue, standing)) = standing(&open) {
-                kept.insert(open.disconnects_when_seen);
-                self.standing(backend, &open, standing, queue, disconnects);
-                continue;
-            }
-            match self
-                .fetch_history(backend, &open.id, &open.prompt_id)
-                .await?
-            {
-                Some(Some(entry)) if self.is_heard_out(backend, &open) => {
-                    self.read(backend, &open, entry)
+        // Read the disconnect counter before asking: a disconnect during the request makes the answer
+        // stale.
+        let disconnects = self.backend.state().socket.disconnects;
+        let queue = self.fetch_queue().await?;
+        self.forecast_queue(plans, queue.as_ref());
+        let answer = QueueAnswer { queue, disconnects };
+        let mut confirmed = HashSet::new();
+        for mut job in running {
+            job.answers.queue = answer.position(&job.prompt_id);
+            match self.compare(&mut job, Some(&answer)).await? {
+                Decision::InQueue(_) => {
+                    confirmed.insert(job.disconnects_when_seen);
                 }
-                Some(Some(_)) => due = true,
-                Some(None) if queue.is_some() => missing.push(open),
-                // Nobody can tell now; the next look may.
-                Some(None) | None => {}
-            }
-        }
-        // The server can stand still between the last event and the end of a prompt.
-        missing.retain(|open| standing(open).is_none());
-        due |= !missing.is_empty();
-        for mut open in missing {
-            if kept.contains(&open.disconnects_when_seen) {
-                // Before the next loss takes the evidence away: this is the server that had the prompt.
-                open.disconnects_when_seen = disconnects;
-                if let Some(entry) = self.jobs().get_mut(&open.id) {
-                    entry.disconnects_when_seen = disconnects;
+                Decision::AwaitEvents => is_due = true,
+                Decision::AwaitEntry | Decision::CheckRestart | Decision::Vanished(_) => {
+                    missing.push(job);
                 }
+                _ => {}
             }
-            self.miss(backend, &open).await?;
         }
-        if let Some(queue) = &queue {
-            self.replace_stale_socket(backend, queue);
+        for mut job in missing {
+            job.answers.queue = answer.position(&job.prompt_id);
+            if !matches!(job.answers.queue, PromptAnswer::Found(_)) {
+                is_due = true;
+                if confirmed.contains(&job.disconnects_when_seen) {
+                    self.confirm_server(&mut job, disconnects);
+                }
+                self.conclude_missing(&mut job).await?;
+            }
         }
-        let pause = match due {
-            true => DUE_INTERVAL.min(self.comfy_config().poll_interval),
-            false => self.comfy_config().poll_interval,
-        };
-        let any_open = self.jobs().open(index).next().is_some();
-        Ok(any_open.then_some(pause))
+        if let Some(queue) = &answer.queue {
+            self.replace_stale_socket(queue);
+        }
+        let is_open = self.tracker.registry().open(&self.backend).next().is_some();
+        let poll_interval = self.config.poll_interval;
+        let due_interval = DUE_INTERVAL.min(poll_interval);
+        Ok(is_open.then_some(if is_due { due_interval } else { poll_interval }))
     }
 
-    fn open(&self, index: usize) -> Vec<OpenJob> {
-        let jobs = self.jobs();
-        let open = jobs.open(index).filter_map(|entry| {
+    fn open_jobs(&self) -> Vec<OpenJob> {
+        let registry = self.tracker.registry();
+        let open = registry.open(&self.backend).filter_map(|entry| {
             Some(OpenJob {
                 id: entry.job.id().clone(),
                 prompt_id: entry.job.prompt_id()?.to_owned(),
-                waits: entry.job.status() == Status::Queued,
-                cancel_requested: entry.cancel_requested,
-                ending: entry.job.is_ending(),
-                planned: !entry.job.plan().is_empty(),
-                disconnects_when_seen: entry.disconnects_when_seen,
                 created_at: entry.job.created_at(),
+                is_ending: entry.job.is_ending(),
+                disconnects_when_seen: entry.comparison.disconnects_when_seen,
+                answers: Answers::default(),
             })
         });
         let mut open: Vec<OpenJob> = open.collect();
-        // Of the jobs that follow one prompt, the first one has seen the most of it: it is learned from.
-        open.sort_by_key(|open| open.created_at);
+        // Of the jobs that follow one prompt, the first has seen most of it: it is to be learned from.
+        open.sort_by_key(|job| job.created_at);
         open
     }
 
-    /// The prompt runs or waits, by a queue that was asked for after `disconnects` disconnects of the socket.
-    fn standing(
+    /// Decides about one job, fetches its history if that is to be known, and applies the answers.
+    async fn compare(
         &self,
-        backend: &Backend,
-        open: &OpenJob,
-        standing: QueuePosition,
-        queue: &Queue,
-        disconnects: u64,
-    ) {
-        if let Some(entry) = self.jobs().get_mut(&open.id) {
-            let client_id = queue
-                .entry(&open.prompt_id)
-                .and_then(|place| place.client_id.as_deref());
-            entry.own_client = client_id == Some(backend.comfy.client_id());
-            entry.disconnects_when_seen = disconnects;
-            entry.missing_since = None;
+        job: &mut OpenJob,
+        answer: Option<&QueueAnswer>,
+    ) -> Result<Decision, RestError> {
+        let mut decision = self.decide(job);
+        let mut history = None;
+        if decision == Decision::FetchHistory {
+            let fetched = self.fetch_history(&job.id, &job.prompt_id).await?;
+            job.answers.history = match &fetched {
+                None => PromptAnswer::Unreadable,
+                Some(None) => PromptAnswer::Absent,
+                Some(Some(_)) => PromptAnswer::Found(()),
+            };
+            history = fetched.flatten();
+            decision = self.decide(job);
         }
-        if !open.planned
-            && let Some(plan) = queue.plan(&open.prompt_id)
-        {
-            self.ingest(&open.id, Event::Planned(plan));
+        match (decision, answer, history) {
+            (Decision::InQueue(position), Some(answer), _) => {
+                self.apply_position(job, position, answer);
+            }
+            (Decision::ApplyHistory { events_missed }, _, Some(entry)) => {
+                self.apply_history(job, entry, events_missed);
+            }
+            _ => {}
         }
-        let event = match standing {
-            QueuePosition::Running => Event::Started,
-            QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
-        };
-        let mut jobs = self.jobs();
-        self.ingest_in(&mut jobs, &open.id, event);
-        self.republish_waiting(&mut jobs, &open.id);
+        Ok(decision)
     }
 
-    /// Whether the socket has nothing more to tell of a prompt that is over. What it tells is on its
-    /// way for a moment longer than the answer of the history.
-    ///
-    /// A socket that was open all the time and did not tell it hears nothing: a new one may.
-    fn is_heard_out(&self, backend: &Backend, open: &OpenJob) -> bool {
-        let mut jobs = self.jobs();
-        let Some(entry) = jobs.get_mut(&open.id) else {
-            return true;
-        };
-        let tells = entry.own_client && !entry.work_done && !entry.job.is_ending();
-        let since = *entry.end_found_at.get_or_insert_with(Instant::now);
-        if !tells {
-            return true;
+    /// Concludes what became of a prompt that is neither in the queue nor in the history.
+    async fn conclude_missing(&self, job: &mut OpenJob) -> Result<(), RestError> {
+        let mut decision = self.decide(job);
+        if decision == Decision::CheckRestart {
+            let is_same_server = self.is_same_server(job.disconnects_when_seen).await?;
+            job.answers.is_same_server = Some(is_same_server);
+            decision = self.decide(job);
         }
-        if since.elapsed() < self.comfy_config().event_grace {
-            return false;
+        if let Decision::Vanished(reason) = decision {
+            self.tracker.ingest(&job.id, Event::Vanished(reason));
         }
-        self.count_missed_ending(backend, entry.disconnects_when_seen);
-        true
-    }
-
-    fn read(&self, backend: &Backend, open: &OpenJob, entry: HistoryEntry) {
-        backend.state().seen_in_history = Some(open.prompt_id.clone());
-        if !open.planned {
-            self.ingest(&open.id, Event::Planned(entry.plan));
-        }
-        self.ingest(&open.id, Event::History(entry.history));
-    }
-
-    /// The prompt is neither in the queue nor in the history. That can be the gap between the two;
-    /// when it lasts, the prompt is gone.
-    async fn miss(&self, backend: &Backend, open: &OpenJob) -> Result<(), RestError> {
-        let since = match self.jobs().get_mut(&open.id) {
-            Some(entry) => *entry.missing_since.get_or_insert_with(Instant::now),
-            None => return Ok(()),
-        };
-        // Nobody is surprised that a prompt is gone which we have had deleted.
-        let is_expected = open.waits && open.cancel_requested;
-        if !is_expected && since.elapsed() < self.comfy_config().history_grace {
-            return Ok(());
-        }
-        let is_deleted = is_expected || (open.waits && self.remembers(backend, open).await?);
-        let absence = match is_deleted {
-            true => Reason::Deleted,
-            false => Reason::Forgotten,
-        };
-        self.ingest(&open.id, Event::Vanished(absence));
         Ok(())
     }
 
-    /// Whether the server that now answers is the one that had the prompt, not restarted since: the
-    /// socket was never lost, or something of the time before the loss is there still.
-    async fn remembers(&self, backend: &Backend, open: &OpenJob) -> Result<bool, RestError> {
-        let (disconnects, seen_in_history) = {
-            let state = backend.state();
-            (state.disconnects, state.seen_in_history.clone())
+    /// Decides by the answers so far, and starts the clock of what is waited for.
+    fn decide(&self, job: &OpenJob) -> Decision {
+        let mut registry = self.tracker.registry();
+        let Some(entry) = registry.get_mut(&job.id) else {
+            return Decision::Undecided;
         };
-        if open.disconnects_when_seen == disconnects {
-            return Ok(true);
+        let decision = decide(&self.evidence(entry), &job.answers);
+        let comparison = &mut entry.comparison;
+        match decision {
+            Decision::AwaitEvents => {
+                comparison.end_found_at.get_or_insert_with(Instant::now);
+            }
+            Decision::AwaitEntry => {
+                comparison.missing_since.get_or_insert_with(Instant::now);
+            }
+            _ => {}
         }
-        match seen_in_history {
-            Some(seen_in_history) => match backend.comfy.rest().history(&seen_in_history).await {
-                Ok(entry) => Ok(entry.is_some()),
-                Err(error) if error.is_unreachable() => Err(error),
-                Err(_) => Ok(false),
-            },
-            None => Ok(false),
+        decision
+    }
+
+    fn evidence(&self, entry: &Entry) -> Evidence {
+        let comparison = &entry.comparison;
+        let is_over = |since: Option<Instant>, limit| {
+            since.map_or(Duration::ZERO, |since| since.elapsed()) >= limit
+        };
+        Evidence {
+            is_queued: entry.job.status() == Status::Queued,
+            is_ending: entry.job.is_ending(),
+            own_client: comparison.own_client,
+            work_done: comparison.work_done,
+            cancel_requested: comparison.cancel_requested,
+            is_grace_over: is_over(comparison.end_found_at, self.config.event_grace),
+            is_gap_over: is_over(comparison.missing_since, self.config.history_grace),
         }
     }
 }
 
-async fn rest_until(moment: Option<Instant>) {
+async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,

@@ -1,5 +1,6 @@
-//! What nodes cost, from before the start: the store's node runs, or else the server's history. What
-//! is learned meanwhile is newer, and goes on top.
+//! The cost model, and what it learns from: jobs as they end, and from before the start the node runs in
+//! the store, or else the history of a backend. What is learned of jobs that end is newer, and is learned
+//! again on top of what comes from before the start.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
@@ -10,49 +11,64 @@ use jiff::Timestamp;
 use crate::comfy::PromptTiming;
 use crate::estimate::CostModel;
 use crate::job::Job;
-use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::estimates::stored_runs::{self, JobRuns};
-use crate::store::NodeCostRecord;
+use crate::store::{NodeCostRecord, Store};
 
-/// How many prompts of a server's history are recalled: each is a graph that the server has to send.
+/// How many prompts of a backend's history are learned: each is a graph that the server has to send.
 const MAX_PROMPTS: usize = 100;
 
-/// How many jobs that ended before everything older was recalled are kept to be learned again.
+/// How many jobs that ended before everything older was learned are kept, to be learned again.
 const MAX_PENDING_JOBS: usize = 64;
 
-/// What has to be known until everything from before the start is recalled.
+/// The cost model, and what is still to be learned.
 ///
-/// Locked after the jobs, and before the model.
+/// The lock order is: the jobs, `pending`, `model`.
 #[derive(Debug)]
 pub(in crate::relay) struct Learning {
-    /// When the relay started: what ran since, it learns itself.
-    pub(in crate::relay) since: Timestamp,
-    /// Taken by who recalls: one after another.
+    model: Mutex<CostModel>,
+    /// When the relay started: runs since then are learned as their jobs end.
+    started_at: Timestamp,
+    /// Held during a replay: one after another.
     replay_lock: tokio::sync::Mutex<()>,
     pending: Mutex<PendingTraining>,
 }
 
 #[derive(Debug, Default)]
 struct PendingTraining {
-    /// What was recalled so far.
+    /// What was replayed so far.
     base: CostModel,
-    /// The jobs of which the model has learned since the start, to be learned again on top of a base
+    /// The jobs that the model has learned from since the start, to be learned again on top of a base
     /// that grows.
     live: VecDeque<Job>,
-    /// The base is about to grow: no job is moved into it.
-    is_growing: bool,
-    /// The node runs of the store were recalled.
+    /// A replay is under way: no job is moved into the base.
+    is_replaying: bool,
+    /// The node runs of the store were replayed.
     stored_runs_replayed: bool,
-    /// The servers of which nothing has been recalled yet.
+    /// The backends of which nothing was replayed yet.
     due: HashSet<String>,
 }
 
+impl PendingTraining {
+    fn add(&mut self, job: &Job) {
+        if self.due.is_empty() || job.backend().is_none() {
+            return;
+        }
+        self.live.push_back(job.clone());
+        while self.live.len() > MAX_PENDING_JOBS && !self.is_replaying {
+            if let Some(oldest) = self.live.pop_front() {
+                self.base.learn(&oldest);
+            }
+        }
+    }
+}
+
 impl Learning {
-    /// For servers with these names.
+    /// For backends with these names.
     pub(in crate::relay) fn new<'a>(backends: impl Iterator<Item = &'a str>) -> Self {
         Self {
-            since: Timestamp::now(),
+            model: Mutex::default(),
+            started_at: Timestamp::now(),
             replay_lock: tokio::sync::Mutex::default(),
             pending: Mutex::new(PendingTraining {
                 due: backends.map(str::to_owned).collect(),
@@ -61,110 +77,86 @@ impl Learning {
         }
     }
 
-    /// They are whole at any moment, as the jobs are.
-    fn pending(&self) -> MutexGuard<'_, PendingTraining> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the model. It is consistent at any moment, as the jobs are.
+    pub(in crate::relay) fn model(&self) -> MutexGuard<'_, CostModel> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl PendingTraining {
-    fn keep(&mut self, job: &Job) {
-        if self.due.is_empty() || job.backend().is_none() {
-            return;
-        }
-        self.live.push_back(job.clone());
-        while self.live.len() > MAX_PENDING_JOBS && !self.is_growing {
-            if let Some(oldest) = self.live.pop_front() {
-                self.base.learn(&oldest);
-            }
-        }
-    }
-}
-
-impl Relay {
-    /// Takes note of what the nodes of a job that is over have cost, and tells what that is, by node.
+    /// Learns what the nodes of a job that has ended have cost. Returns their costs by node.
     pub(in crate::relay) fn learn(&self, job: &Job) -> HashMap<String, NodeCostRecord> {
-        let mut pending = self.0.learning.pending();
+        let mut pending = self.pending();
         let mut model = self.model();
         let runs = model.runs(job).into_iter();
         let costs =
             runs.filter_map(|(node, run)| Some((node.to_owned(), stored_runs::cost(&run)?)));
         let costs = costs.collect();
         model.learn(job);
-        pending.keep(job);
+        pending.add(job);
         costs
     }
 
-    /// Recalls what the store has kept of the configured servers, once. Says whether the database
-    /// could tell. The history of those of which it has kept nothing is asked for.
-    pub(in crate::relay) async fn replay_stored_runs(&self) -> bool {
-        if self.0.learning.pending().stored_runs_replayed {
+    /// Learns once from the node runs of these backends in the store. The history of a backend that has
+    /// none there becomes due. Returns whether the database answered.
+    pub(in crate::relay) async fn replay_stored_runs(
+        &self,
+        store: &Store,
+        backends: &[Arc<Backend>],
+    ) -> bool {
+        if self.pending().stored_runs_replayed {
             return true;
         }
-        let jobs = match stored_runs::jobs(self).await {
+        let names = backends.iter().map(|backend| backend.name());
+        let jobs = match stored_runs::read(store, names, self.started_at).await {
             Ok(jobs) => jobs,
             Err(error) => {
                 let error = &error as &dyn Error;
-                tracing::error!(error, "cannot read what nodes have cost before the start");
+                tracing::error!(error, "cannot read the costs of nodes from the database");
                 return false;
             }
         };
-        let tells = |job: &&JobRuns| job.past().iter().any(|run| !run.is_cached);
-        let known = jobs.iter().filter(tells).map(|job| job.backend.clone());
+        let has_run = |job: &&JobRuns| job.past().iter().any(|run| !run.is_cached);
+        let known = jobs
+            .iter()
+            .filter(has_run)
+            .map(|job| job.backend().to_owned());
         let known: HashSet<String> = known.collect();
-        tracing::debug!(jobs = jobs.len(), "recalling what nodes have cost");
+        tracing::debug!(jobs = jobs.len(), "learning from the database");
         let teach = move |model: &mut CostModel| {
             for job in &jobs {
-                model.learn_runs(&job.backend, &job.past());
+                model.learn_runs(job.backend(), &job.past());
             }
         };
-        self.recall(known.iter(), teach).await;
-        self.0.learning.pending().stored_runs_replayed = true;
-        for backend in &self.0.backends {
+        self.replay(known.iter(), teach).await;
+        self.pending().stored_runs_replayed = true;
+        for backend in backends {
             if !known.contains(backend.name()) {
-                backend.state().history_due = true;
+                backend.state().api.history_due = true;
             }
         }
         true
     }
 
-    /// Recalls a server's history, where that is due. Never in the way of anything.
-    pub(in crate::relay) fn start_history_replay(&self, backend: &Arc<Backend>) {
-        if !std::mem::take(&mut backend.state().history_due) {
-            return;
-        }
-        let (relay, backend) = (self.clone(), backend.clone());
-        self.0.tasks.spawn(async move {
-            tokio::select! {
-                () = relay.stopping() => {}
-                () = relay.replay_history(&backend) => {}
-            }
-        });
-    }
-
-    async fn replay_history(&self, backend: &Backend) {
+    /// Learns from a backend's history.
+    pub(in crate::relay) async fn replay_history(&self, backend: &Backend) {
         let name = backend.name().to_owned();
         let prompts = match backend.comfy.rest().timings(MAX_PROMPTS).await {
             Ok(prompts) => prompts,
-            // It is gone again before it was asked.
+            // The server has gone before it was asked: ask again when it is back.
             Err(error) if error.is_unreachable() && !error.may_be_done() => {
-                backend.state().history_due = true;
+                backend.state().api.history_due = true;
                 return;
             }
             Err(error) => {
                 let error = &error as &dyn Error;
-                tracing::warn!(
-                    backend = name,
-                    error,
-                    "learning nothing from ComfyUI's history"
-                );
+                tracing::warn!(backend = name, error, "cannot learn from ComfyUI's history");
                 Vec::new()
             }
         };
+        let count = prompts.len();
         tracing::debug!(
             backend = name,
-            prompts = prompts.len(),
-            "recalling ComfyUI's history"
+            prompts = count,
+            "learning from ComfyUI's history"
         );
         let known = name.clone();
         let teach = move |model: &mut CostModel| {
@@ -177,21 +169,20 @@ impl Relay {
                 model.learn_prompt(&name, plan, cached, *seconds);
             }
         };
-        self.recall([&known], teach).await;
+        self.replay([&known], teach).await;
     }
 
-    /// Teaches the model what is older than all that was learned since the start, and notes of which
-    /// servers that was the last.
-    async fn recall(
+    /// Teaches the model what is older than everything learned since the start. `known` are the backends
+    /// of which this was the last.
+    async fn replay(
         &self,
         known: impl IntoIterator<Item = &String>,
         teach: impl FnOnce(&mut CostModel) + Send + 'static,
     ) {
-        let learning = &self.0.learning;
-        let _replay_lock = learning.replay_lock.lock().await;
+        let _replay_lock = self.replay_lock.lock().await;
         let mut base = {
-            let mut pending = learning.pending();
-            pending.is_growing = true;
+            let mut pending = self.pending();
+            pending.is_replaying = true;
             pending.base.clone()
         };
         // Thousands of runs take a while, in which jobs go on.
@@ -200,8 +191,8 @@ impl Relay {
             base
         });
         let taught = taught.await;
-        let mut pending = learning.pending();
-        pending.is_growing = false;
+        let mut pending = self.pending();
+        pending.is_replaying = false;
         match taught {
             Ok(base) => {
                 let mut model = base.clone();
@@ -209,7 +200,7 @@ impl Relay {
                 *self.model() = model;
                 pending.base = base;
             }
-            Err(error) => tracing::error!(%error, "cannot recall what nodes have cost"),
+            Err(error) => tracing::error!(%error, "cannot learn the costs of nodes"),
         }
         for name in known {
             pending.due.remove(name);
@@ -218,6 +209,11 @@ impl Relay {
             pending.base = CostModel::default();
             pending.live.clear();
         }
+    }
+
+    /// Locks it. Consistent at any moment, as the jobs are.
+    fn pending(&self) -> MutexGuard<'_, PendingTraining> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the queue of a backend is expected to take.
+//! How long the prompts in a backend's queue will take.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::estimate::Estimate;
 
-/// How long the prompts in a backend's queue will take, as of the last look at it.
+/// How long the prompts in a backend's queue will take, as of the last answer of the queue.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct QueueForecast {
-    running: HashMap<String, Running>,
+    running: HashMap<String, RunningEstimate>,
     waiting: HashMap<String, Estimate>,
 }
 
@@ -18,21 +18,21 @@ pub(in crate::relay) struct QueueForecast {
 pub(in crate::relay) struct QueuePrediction {
     /// For each prompt that runs: from its start to its end.
     pub(in crate::relay) running: HashMap<String, Estimate>,
-    /// For each prompt that waits: from the end of the running one to its own end. Those behind the
-    /// first one of which nothing is known are missing.
+    /// For each prompt that waits: from the end of the running one to its own end. Prompts behind the
+    /// first one of which nothing is known are left out.
     pub(in crate::relay) waiting: HashMap<String, Estimate>,
 }
 
 /// A prompt that runs.
 #[derive(Debug, Clone, Copy)]
-struct Running {
-    /// What it had left at that moment. One whose events are not ours has its whole prediction left
-    /// when it is first seen running.
+struct RunningEstimate {
+    /// What it had left at that moment. A prompt of another client has its whole prediction left when it
+    /// is first seen running.
     estimate: Estimate,
     at: Timestamp,
 }
 
-impl Running {
+impl RunningEstimate {
     fn left(&self, now: Timestamp) -> Estimate {
         let since = now.duration_since(self.at).as_secs_f64().max(0.0);
         self.estimate.later(since)
@@ -40,7 +40,7 @@ impl Running {
 }
 
 impl QueueForecast {
-    /// Takes note of a queue. `live` is what a running prompt has left, where its own events tell it.
+    /// Records a queue. `live` is what a running prompt has left by its own events, if they are received.
     pub(in crate::relay) fn update(
         &mut self,
         predicted: QueuePrediction,
@@ -50,21 +50,21 @@ impl QueueForecast {
         let before = std::mem::take(&mut self.running);
         let running = predicted.running.into_iter().map(|(prompt, whole)| {
             let seen = before.get(&prompt).copied();
-            let one = match (live(&prompt), seen) {
-                (Some(estimate), _) => Running { estimate, at: now },
+            let running = match (live(&prompt), seen) {
+                (Some(estimate), _) => RunningEstimate { estimate, at: now },
                 (None, Some(seen)) if seen.estimate.remaining.is_some() => seen,
-                (None, seen) => Running {
+                (None, seen) => RunningEstimate {
                     estimate: whole,
                     at: seen.map_or(now, |seen| seen.at),
                 },
             };
-            (prompt, one)
+            (prompt, running)
         });
         self.running = running.collect();
         self.waiting = predicted.waiting;
     }
 
-    /// Takes note of what a running prompt has left, as its own events tell it.
+    /// Records what a running prompt has left by its own events.
     pub(in crate::relay) fn update_running(
         &mut self,
         prompt_id: &str,
@@ -72,25 +72,29 @@ impl QueueForecast {
         now: Timestamp,
     ) {
         if let Some(running) = self.running.get_mut(prompt_id) {
-            *running = Running { estimate, at: now };
+            *running = RunningEstimate { estimate, at: now };
         }
     }
 
-    /// The queue is not known any more. Since when a prompt runs is kept, should it run still.
+    /// Records that the queue is not known any more. Since when a prompt runs is kept, in case it still
+    /// does.
     pub(in crate::relay) fn clear(&mut self) {
         self.waiting.clear();
     }
 
-    /// When a prompt ends that waits; unknown where it is not in the queue.
+    /// When a prompt that waits will end; unknown if it is not in the queue.
     pub(in crate::relay) fn of(&self, prompt_id: &str, now: Timestamp) -> Estimate {
         if let Some(running) = self.running.get(prompt_id) {
-            // Its start was not heard yet.
+            // Its start was not received yet.
             return running.left(now);
         }
         let Some(until) = self.waiting.get(prompt_id) else {
             return Estimate::default();
         };
-        Estimate::queued(self.running.values().map(|one| one.left(now)), *until)
+        Estimate::queued(
+            self.running.values().map(|running| running.left(now)),
+            *until,
+        )
     }
 }
 
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_prompt_has_left_what_it_had_when_it_was_first_seen() {
+    fn a_prompt_of_another_client_has_left_what_it_had_when_first_seen() {
         let mut forecast = QueueForecast::default();
         forecast.update(predicted(Some(10.0)), |_| None, at(0));
         assert_eq!(waits(&forecast, 0), Some(15.0));
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_late_counts_from_when_it_was_seen() {
+    fn a_late_prediction_counts_from_when_the_prompt_was_first_seen() {
         let mut forecast = QueueForecast::default();
         forecast.update(predicted(None), |_| None, at(0));
         assert_eq!(waits(&forecast, 1), None);
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn live_news_of_the_running_prompt_move_those_that_wait() {
+    fn live_estimates_of_the_running_prompt_move_those_that_wait() {
         let mut forecast = QueueForecast::default();
         forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), at(0));
         assert_eq!(waits(&forecast, 1), Some(12.0));

@@ -1,4 +1,4 @@
-//! The plans of the prompts in a queue, and what they are predicted to take.
+//! The plans of the prompts in a queue, and how long they are predicted to take.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use crate::estimate::Estimate;
 use crate::job::{Plan, PlannedNode, Role};
 use crate::relay::estimates::queue_forecast::QueuePrediction;
 
-/// How many bytes of graphs one look reads: some 10 ms of work. One that is longer is read alone.
+/// How many bytes of graphs one prediction reads: some 10 ms of work. A longer graph is read alone.
 const MAX_READ: usize = 1 << 20;
 
 /// How many plans are kept: workflows that differ, not prompts.
@@ -16,10 +16,10 @@ const MAX_PLANS: usize = 256;
 /// How many nodes the kept plans have: at some 500 bytes a node, 25 MB.
 const MAX_NODES: usize = 50_000;
 
-/// How many nodes one look predicts, each in about a microsecond.
+/// How many nodes one prediction covers, each in about a microsecond.
 const MAX_PREDICTED: usize = 20_000;
 
-/// Names a plan.
+/// Identifies a plan.
 type PlanId = u64;
 
 /// The plans of prompts, as long as they are in the queue. Prompts that differ only in what costs no
@@ -31,51 +31,53 @@ pub(in crate::relay) struct Plans {
     next_id: PlanId,
 }
 
-/// What one look has done, and found out.
+/// What one prediction has done and found out so far.
 #[derive(Default)]
-struct Look {
+struct Pass {
+    /// Bytes of graphs.
     read: usize,
+    /// Nodes.
     predicted: usize,
     /// By plan and the plan of the prompt before.
     predictions: HashMap<(PlanId, Option<PlanId>), Estimate>,
 }
 
 impl Plans {
-    /// Predicts what a queue takes. It is walked in its order, up to the first prompt of which nothing
-    /// is known: whatever waits behind it cannot be told, and need not be read. Where a look has done
-    /// enough, the rest is not known before a later one.
+    /// Predicts how long the prompts of a queue take, in the order of the queue, up to the first one of
+    /// which nothing is known: those behind it cannot be predicted, and need not be read. If the limits of
+    /// one prediction are reached, the rest is unknown until a later one.
     ///
-    /// `own` is the plan that a job of the relay has of a prompt. `predict` tells how long a prompt
-    /// with a plan and these cached nodes runs.
+    /// `plan_of` returns the plan that a job has of a prompt. `predict` returns how long a prompt with a
+    /// plan and these cached nodes runs.
     pub(in crate::relay) fn predict(
         &mut self,
         queue: &Queue,
-        own: impl Fn(&str) -> Option<Plan>,
+        plan_of: impl Fn(&str) -> Option<Plan>,
         predict: impl Fn(&Plan, &[String]) -> Estimate,
     ) -> QueuePrediction {
         self.retain(queue);
-        let mut look = Look::default();
+        let mut pass = Pass::default();
         let mut prediction = QueuePrediction::default();
         let mut before = None;
-        for place in queue.running() {
-            let plan = self.plan(place, &own, &mut look);
-            let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut look));
+        for entry in queue.running() {
+            let plan = self.plan(entry, &plan_of, &mut pass);
+            let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut pass));
             let whole = whole.unwrap_or_default();
-            prediction.running.insert(place.prompt_id.clone(), whole);
+            prediction.running.insert(entry.prompt_id.clone(), whole);
             before = plan;
         }
         let mut ahead = None;
-        for place in queue.pending() {
-            let Some(plan) = self.plan(place, &own, &mut look) else {
+        for entry in queue.pending() {
+            let Some(plan) = self.plan(entry, &plan_of, &mut pass) else {
                 break;
             };
-            let alone = self.estimate(plan, before, &predict, &mut look);
+            let alone = self.estimate(plan, before, &predict, &mut pass);
             let until = Estimate::queued(ahead, alone);
             if until.remaining.is_none() {
                 break;
             }
-            // A prompt that waits twice has its first place.
-            let waiting = prediction.waiting.entry(place.prompt_id.clone());
+            // A prompt that waits twice has its first position.
+            let waiting = prediction.waiting.entry(entry.prompt_id.clone());
             waiting.or_insert(until);
             (ahead, before) = (Some(until), Some(plan));
         }
@@ -91,26 +93,26 @@ impl Plans {
         self.plans.retain(|id, _| used.contains(id));
     }
 
-    /// The plan of a prompt, read once. `None` where it is not known and enough is read or kept.
+    /// The plan of a prompt, read once. `None` if it is not known and a limit is reached.
     fn plan(
         &mut self,
-        place: &QueueEntry,
-        own: &impl Fn(&str) -> Option<Plan>,
-        look: &mut Look,
+        entry: &QueueEntry,
+        plan_of: &impl Fn(&str) -> Option<Plan>,
+        pass: &mut Pass,
     ) -> Option<PlanId> {
-        if let Some(known) = self.by_prompt.get(&place.prompt_id) {
+        if let Some(known) = self.by_prompt.get(&entry.prompt_id) {
             return Some(*known);
         }
         let nodes: usize = self.plans.values().map(|plan| plan.nodes().count()).sum();
         if self.plans.len() >= MAX_PLANS || nodes >= MAX_NODES {
             return None;
         }
-        let plan = match own(&place.prompt_id) {
+        let plan = match plan_of(&entry.prompt_id) {
             Some(plan) => plan,
-            None if look.read > 0 && look.read + place.size() > MAX_READ => return None,
+            None if pass.read > 0 && pass.read + entry.size() > MAX_READ => return None,
             None => {
-                look.read += place.size();
-                place.plan()
+                pass.read += entry.size();
+                entry.plan()
             }
         };
         let same = self.plans.iter().find(|(_, kept)| **kept == plan);
@@ -122,41 +124,41 @@ impl Plans {
                 self.next_id
             }
         };
-        self.by_prompt.insert(place.prompt_id.clone(), id);
+        self.by_prompt.insert(entry.prompt_id.clone(), id);
         Some(id)
     }
 
-    /// How long a prompt runs after the one before it, as far as that is known.
+    /// How long a prompt runs after the one before it; the default if that is not known.
     ///
-    /// ComfyUI has the outputs of the prompt before at hand: models that both load need not be loaded.
-    /// Whether anything else need not run is not assumed.
+    /// ComfyUI keeps the outputs of the prompt before: models that both load need not be loaded again. It
+    /// is not assumed that anything else is cached.
     fn estimate(
         &self,
         id: PlanId,
         before: Option<PlanId>,
         predict: &impl Fn(&Plan, &[String]) -> Estimate,
-        look: &mut Look,
+        pass: &mut Pass,
     ) -> Estimate {
-        if let Some(known) = look.predictions.get(&(id, before)) {
+        if let Some(known) = pass.predictions.get(&(id, before)) {
             return *known;
         }
         let Some(plan) = self.plans.get(&id).filter(|plan| !plan.is_empty()) else {
             return Estimate::default();
         };
-        look.predicted += plan.nodes().count();
-        if look.predicted > MAX_PREDICTED {
+        pass.predicted += plan.nodes().count();
+        if pass.predicted > MAX_PREDICTED {
             return Estimate::default();
         }
         let loaded = before
             .and_then(|before| self.plans.get(&before))
             .map_or_else(Vec::new, |before| shared_loaders(plan, before));
         let estimate = predict(plan, &loaded);
-        look.predictions.insert((id, before), estimate);
+        pass.predictions.insert((id, before), estimate);
         estimate
     }
 }
 
-/// The nodes of a plan that load what the plan before it loads, with all that they build on.
+/// The nodes of a plan that load what the plan before it loads, with everything that their loaders depend on.
 fn shared_loaders(plan: &Plan, before: &Plan) -> Vec<String> {
     let is_loader = |(_, node): &(&str, &PlannedNode)| node.role == Role::Loader;
     let loaded: HashSet<&str> = before
@@ -241,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_prompt_that_nobody_can_judge_all_is_unknown() {
-        for unknown in [graph("m", 1_000), json!({}), json!("no graph")] {
+    fn prompts_behind_one_that_cannot_be_predicted_are_unknown() {
+        for unknown in [graph("m", 1_000), json!({}), json!("not a graph")] {
             let queue = queue(
                 &[],
                 &[
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_reads_so_much_and_the_next_one_goes_on() {
+    fn one_prediction_reads_at_most_so_much_and_the_next_one_continues() {
         let mut long = graph("m", 2);
         long["9"]["inputs"]["filename_prefix"] = "x".repeat(MAX_READ / 2).into();
         let queue = queue(
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_predicts_no_more_than_it_may() {
+    fn one_prediction_covers_at_most_so_many_nodes() {
         let wide = |steps: u32| {
             let mut wide = graph("m", steps);
             for id in 0..MAX_PREDICTED / 2 {

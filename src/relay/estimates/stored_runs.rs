@@ -1,38 +1,39 @@
-//! Between the node runs of the store and those of the cost model.
+//! Converts between the node runs of the store and those of the cost model.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
 use crate::estimate::PastRun;
-use crate::relay::Relay;
-use crate::store::{NodeCostRecord, StoreError, StoredRun};
+use crate::store::{NodeCostRecord, Store, StoreError, StoredRun};
 
-/// How many node runs of a server are recalled. The model remembers a dozen of each kind, and cached
-/// ones, of which nothing is learned, are counted.
+/// How many node runs of a backend are read. The model remembers a dozen of each kind; cached ones, from
+/// which nothing is learned, count too.
 const MAX_RUNS: usize = 5_000;
 
-/// The runs of one job, in the order of their starts.
+/// The node runs of one job, in the order of their starts.
 pub(in crate::relay) struct JobRuns {
-    pub(in crate::relay) backend: String,
+    backend: String,
     runs: Vec<StoredRun>,
 }
 
-/// The kept jobs of all configured servers, the oldest first.
-pub(in crate::relay) async fn jobs(relay: &Relay) -> Result<Vec<JobRuns>, StoreError> {
+/// Reads the runs of these backends from before a moment, by job, the oldest job first.
+pub(in crate::relay) async fn read<'a>(
+    store: &Store,
+    backends: impl Iterator<Item = &'a str>,
+    before: Timestamp,
+) -> Result<Vec<JobRuns>, StoreError> {
     let mut jobs = Vec::new();
-    for backend in &relay.0.backends {
-        let store = relay.recorder().store();
-        let since = relay.0.learning.since;
-        let runs = store.node_runs(backend.name(), since, MAX_RUNS).await?;
-        jobs.extend(JobRuns::of(backend.name(), runs));
+    for backend in backends {
+        let runs = store.node_runs(backend, before, MAX_RUNS).await?;
+        jobs.extend(JobRuns::of(backend, runs));
     }
     jobs.sort_by_key(JobRuns::began_at);
     Ok(jobs)
 }
 
 impl JobRuns {
-    /// The jobs whose runs these are, in no order.
+    /// The jobs of a backend that these runs belong to, in no order.
     pub(in crate::relay) fn of(backend: &str, runs: Vec<StoredRun>) -> impl Iterator<Item = Self> {
         let mut jobs: HashMap<String, Vec<StoredRun>> = HashMap::new();
         for run in runs {
@@ -44,19 +45,23 @@ impl JobRuns {
         })
     }
 
-    /// When its last node began: the jobs of a server run one after another.
+    pub(in crate::relay) fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// When its last node began: the jobs of a backend run one after another.
     pub(in crate::relay) fn began_at(&self) -> Option<Timestamp> {
         self.runs.last().map(|last| last.run.started_at)
     }
 
-    /// What can be learned of it.
+    /// The runs that can be learned from.
     pub(in crate::relay) fn past(&self) -> Vec<PastRun<'_>> {
         self.runs.iter().filter_map(past).collect()
     }
 }
 
-fn past(kept: &StoredRun) -> Option<PastRun<'_>> {
-    let run = &kept.run;
+fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
+    let run = &stored.run;
     let (class, signature) = (run.class.as_deref()?, run.signature.as_deref()?);
     let is_cached = run.cached;
     let seconds = run.seconds;
@@ -73,9 +78,9 @@ fn past(kept: &StoredRun) -> Option<PastRun<'_>> {
             ticks: cost.ticks,
         });
     }
-    // Kept before costs were: those of nodes that a loop or a subgraph made bear the signature of the
-    // node that made them, and not all that began have ended.
-    let is_whole = kept.is_completed && !run.node.contains('.');
+    // Stored by a version that stored no costs. Nodes that a loop or a subgraph made have the signature of
+    // the node that made them there, and not all nodes that began have ended.
+    let is_whole = stored.is_completed && !run.node.contains('.');
     let ticks = run.steps.map(f64::from).filter(|ticks| *ticks > 0.0);
     (is_cached || is_whole).then_some(PastRun {
         class,
@@ -90,7 +95,7 @@ fn past(kept: &StoredRun) -> Option<PastRun<'_>> {
     })
 }
 
-/// What is kept of a run.
+/// What is stored of a run, if anything can be learned from it.
 pub(in crate::relay) fn cost(run: &PastRun<'_>) -> Option<NodeCostRecord> {
     Some(NodeCostRecord {
         units: run.units?,

@@ -1,12 +1,11 @@
-//! Jobs, as they are listed and shown.
+//! Lists jobs, and shows one.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
-use crate::relay::Relay;
-use crate::relay::error::RelayError;
+use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
 
 /// A part of the list of jobs, the newest first.
@@ -14,12 +13,12 @@ use crate::store::{Cursor, JobFilter};
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<JobView>,
-    /// What to ask with for the next page; `null` on the last one.
+    /// The cursor of the next page; `null` on the last one.
     #[serde(serialize_with = "encode")]
     pub next_cursor: Option<Cursor>,
 }
 
-/// One job: the fields of its `progress` message, and what only its page shows.
+/// One job: the fields of its `progress` message, and more.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobView {
     /// Its newest state.
@@ -27,15 +26,15 @@ pub struct JobView {
     pub progress: Progress,
     /// When it was registered.
     pub created_at: Timestamp,
-    /// When it was heard that execution began.
+    /// When the relay learned that execution began.
     pub started_at: Option<Timestamp>,
-    /// When its end was learned.
+    /// When the relay learned that it had ended.
     pub completed_at: Option<Timestamp>,
-    /// Where its end was learned: `ws`, `history`, `queue` or `producer`.
+    /// From where the relay learned that: `ws`, `history`, `queue` or `producer`.
     pub learned_from: Option<&'static str>,
-    /// A stable word for why it failed.
+    /// The stable code of its error, if it failed.
     pub error_code: Option<&'static str>,
-    /// Its nodes in the order in which they began; only where one job is asked for.
+    /// Its nodes in the order in which they began; only if one job is requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Vec<NodeRunView>>,
 }
@@ -43,25 +42,25 @@ pub struct JobView {
 /// One execution of a node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeRunView {
-    /// The run's id; `5.0.0.1` and the like for nodes that were made at run time.
+    /// The run's id; such as `5.0.0.1` for a node that was made at run time.
     pub id: String,
     /// The node of the graph that it counts as.
     pub display_node: String,
     /// Its class.
     pub class_type: Option<String>,
-    /// What the author calls it.
+    /// The title that the author of the graph gave it.
     pub title: Option<String>,
     /// `running`, `finished`, `cached`, `failed` or `interrupted`.
     pub state: &'static str,
-    /// The steps of its bar.
+    /// The steps of its progress bar.
     pub steps: Option<u32>,
-    /// When it was first heard of.
+    /// When its first event was received.
     pub started_at: Timestamp,
-    /// How long it took, or has taken so far.
+    /// How long it took, or has taken so far, in seconds.
     pub seconds: f64,
 }
 
-/// A cursor as clients hand it back: `MILLISECONDS.JOB_ID`.
+/// A cursor as clients send it back: `MILLISECONDS.JOB_ID`, in milliseconds since 1970.
 fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
     let text = cursor
         .as_ref()
@@ -70,58 +69,57 @@ fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok
 }
 
 impl Relay {
-    /// One job, with its node timeline.
+    /// One job that is known, with its node timeline.
     pub fn job(&self, id: &JobId) -> Option<JobView> {
-        let now = self.now();
-        let jobs = self.jobs();
-        let entry = jobs.get(id)?;
+        let now = self.0.tracker.now();
+        let registry = self.0.tracker.registry();
+        let entry = registry.get(id)?;
         let job = &entry.job;
-        let runs = job.nodes().timeline();
-        let timeline = runs
-            .into_iter()
-            .map(|run| node_run(job, run, now))
-            .collect();
+        let runs = job.nodes().timeline().into_iter();
+        let timeline = runs.map(|run| node_run(job, run, now)).collect();
         Some(JobView {
             timeline: Some(timeline),
-            ..job_view(job, self.estimate(entry, &self.model(), now), now)
+            ..job_view(job, self.0.tracker.estimator.estimate(entry, now), now)
         })
     }
 
     /// The number of a job's final state; `None` while it has not ended.
     pub fn final_seq(&self, id: &JobId) -> Option<u64> {
-        let jobs = self.jobs();
-        let job = &jobs.get(id)?.job;
+        let registry = self.0.tracker.registry();
+        let job = &registry.get(id)?.job;
         job.status().is_final().then(|| job.seq())
     }
 
-    /// At most `limit` jobs from the store, the newest first. Those that the relay remembers are shown
-    /// as they are now.
+    /// At most `limit` jobs from the store, the newest first. Jobs that the relay remembers have the state
+    /// of this moment.
     pub async fn list(&self, filter: &JobFilter, limit: usize) -> Result<JobPage, RelayError> {
-        let mut found = self.recorder().store().jobs(filter, limit + 1).await?;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| has_more);
+        let mut stored = self.recorder().store().jobs(filter, limit + 1).await?;
+        let has_more = stored.len() > limit;
+        stored.truncate(limit);
+        let last = stored.last().filter(|_| has_more);
         let next_cursor = last.map(|job| Cursor {
             created_at: job.created_at,
             job_id: job.id.clone(),
         });
-        let now = self.now();
-        let jobs = self.jobs();
-        let model = self.model();
-        let views = found.into_iter().map(|saved| match jobs.get(&saved.id) {
-            Some(entry) => job_view(&entry.job, self.estimate(entry, &model, now), now),
-            None => {
-                let job = Job::restored(saved);
-                job_view(&job, Estimate::of(&job, &model, now), now)
-            }
-        });
-        // A job may have gone on since it was written.
-        let asked = |view: &JobView| {
+        let estimator = &self.0.tracker.estimator;
+        let now = self.0.tracker.now();
+        let registry = self.0.tracker.registry();
+        let views = stored
+            .into_iter()
+            .map(|stored| match registry.get(&stored.id) {
+                Some(entry) => job_view(&entry.job, estimator.estimate(entry, now), now),
+                None => {
+                    let job = Job::restored(stored);
+                    job_view(&job, estimator.estimate_stored(&job, now), now)
+                }
+            });
+        // The status of a job may have changed since it was written.
+        let matches = |view: &JobView| {
             let wanted = filter.status;
             wanted.is_none_or(|status| view.progress.status == status)
         };
         Ok(JobPage {
-            jobs: views.filter(asked).collect(),
+            jobs: views.filter(matches).collect(),
             next_cursor,
         })
     }

@@ -1,23 +1,22 @@
-//! The relay as a whole, for monitors and health checks.
+//! The status of the relay as a whole, for monitors and health checks.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::job::{JobId, Status};
 use crate::relay::Relay;
-use crate::relay::backend::lease::Lease;
+use crate::relay::backend::Backend;
 
-/// How many jobs a monitor shows.
+/// How many jobs the status lists.
 const RECENT_JOBS: usize = 10;
 
-/// The documented `system_status` message. Moments are seconds since 1970, as existing monitor pages
-/// expect them.
+/// The documented `system_status` message. Times are seconds since 1970, as existing monitor pages expect.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename = "system_status")]
 pub struct SystemStatus {
     /// When it was made.
     pub timestamp: f64,
-    /// How many jobs are remembered.
+    /// How many jobs the relay remembers.
     pub jobs: JobCounts,
     /// How many subscribers there are.
     pub websockets: Websockets,
@@ -27,29 +26,29 @@ pub struct SystemStatus {
     pub recent_jobs: Vec<RecentJob>,
 }
 
-/// How many jobs are remembered, by status.
+/// How many jobs the relay remembers, by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct JobCounts {
-    /// All of them.
+    /// In any status.
     pub total: usize,
-    /// Those that run.
+    /// Those that are processed.
     pub active: usize,
     /// Those that wait.
     pub queued: usize,
-    /// Those that ended well.
+    /// Those that completed.
     pub completed: usize,
     /// Those that failed.
     pub failed: usize,
-    /// Those that were called off.
+    /// Those that were cancelled.
     pub cancelled: usize,
 }
 
 /// How many subscribers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Websockets {
-    /// Connections that follow a job.
+    /// Connections that follow a job; one that follows several counts for each.
     pub total_connections: usize,
-    /// Jobs that somebody follows.
+    /// Jobs that at least one connection follows.
     pub jobs_with_connections: usize,
 }
 
@@ -73,13 +72,13 @@ pub struct BackendStatus {
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
-    /// `connected` or `unreachable`; `held_elsewhere` where another relay follows it, and this one stands
-    /// by; `contested` where socket after socket is lost or hears nothing, as when somebody else uses the
-    /// relay's client id.
+    /// `connected` or `unreachable`; `held_elsewhere` if another relay follows it, and this one stands by;
+    /// `contested` if socket after socket is lost or receives nothing, as if another client uses the relay's
+    /// client id.
     pub status: &'static str,
-    /// How many prompts ran when its queue was last looked at.
+    /// How many prompts ran when its queue was last received.
     pub queue_running: usize,
-    /// How many waited.
+    /// How many prompts waited then.
     pub queue_pending: usize,
 }
 
@@ -88,7 +87,7 @@ pub struct BackendHealth {
 pub struct RecentJob {
     /// The job.
     pub id: JobId,
-    /// Where it is in its life.
+    /// Its status.
     pub status: Status,
     /// 0 to 100.
     pub progress: u8,
@@ -99,10 +98,10 @@ pub struct RecentJob {
 }
 
 impl Relay {
-    /// The relay as a whole, as monitors show it.
+    /// The status of the relay as a whole, as monitors show it.
     pub fn system_status(&self) -> SystemStatus {
-        let now = self.now();
-        let connections = self.hub().count();
+        let now = self.0.tracker.now();
+        let connections = self.connection_count();
         SystemStatus {
             timestamp: seconds(now),
             jobs: self.job_counts(),
@@ -117,13 +116,13 @@ impl Relay {
 
     /// The ComfyUI servers, as monitors show them.
     pub fn backend_statuses(&self) -> Vec<BackendStatus> {
-        let backends = self.0.backends.iter();
+        let backends = self.0.tracker.backends.iter();
         backends.map(|backend| backend_status(backend)).collect()
     }
 
-    /// How many jobs are remembered.
+    /// How many jobs the relay remembers.
     pub fn job_counts(&self) -> JobCounts {
-        let jobs = self.jobs();
+        let jobs = self.0.tracker.registry();
         JobCounts {
             total: jobs.len(),
             active: jobs.count(Status::Processing),
@@ -136,31 +135,16 @@ impl Relay {
 
     /// The ComfyUI servers, as health checks show them.
     pub fn backend_health(&self) -> Vec<BackendHealth> {
-        let backends = self.0.backends.iter();
-        let health = backends.map(|backend| {
-            let connected = *backend.connected.borrow();
-            let state = backend.state();
-            BackendHealth {
-                name: backend.name().to_owned(),
-                status: match connected {
-                    _ if *backend.lease.borrow() == Lease::HeldByPeer => "held_elsewhere",
-                    true if state.is_contested() => "contested",
-                    true => "connected",
-                    false => "unreachable",
-                },
-                queue_running: state.running,
-                queue_pending: state.pending,
-            }
-        });
-        health.collect()
+        let backends = self.0.tracker.backends.iter();
+        backends.map(|backend| backend_health(backend)).collect()
     }
 
     fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
-        let jobs = self.jobs();
-        let model = self.model();
-        let recent = jobs.newest_first().take(RECENT_JOBS).map(|entry| {
+        let registry = self.0.tracker.registry();
+        let recent = registry.newest_first().take(RECENT_JOBS).map(|entry| {
             let job = &entry.job;
-            let progress = job.progress(self.estimate(entry, &model, now).remaining_time(), now);
+            let estimate = self.0.tracker.estimator.estimate(entry, now);
+            let progress = job.progress(estimate.remaining_time(), now);
             RecentJob {
                 id: progress.job_id,
                 status: progress.status,
@@ -173,18 +157,38 @@ impl Relay {
     }
 }
 
-fn backend_status(backend: &crate::relay::Backend) -> BackendStatus {
+fn backend_health(backend: &Backend) -> BackendHealth {
+    let connected = *backend.connected.borrow();
+    let state = backend.state();
+    let status = if backend.is_held_by_peer() {
+        "held_elsewhere"
+    } else if !connected {
+        "unreachable"
+    } else if state.socket.is_contested() {
+        "contested"
+    } else {
+        "connected"
+    };
+    BackendHealth {
+        name: backend.name().to_owned(),
+        status,
+        queue_running: state.queue.running,
+        queue_pending: state.queue.pending,
+    }
+}
+
+fn backend_status(backend: &Backend) -> BackendStatus {
     let connected = *backend.connected.borrow();
     let state = backend.state();
     BackendStatus {
         name: backend.name().to_owned(),
-        url: backend.comfy.address(),
+        url: backend.comfy.address().to_owned(),
         connected,
-        queue_remaining: state.queue_remaining,
-        version: state.version.clone(),
+        queue_remaining: state.queue.remaining,
+        version: state.api.version.clone(),
     }
 }
 
-fn seconds(moment: Timestamp) -> f64 {
-    moment.as_millisecond() as f64 / 1000.0
+fn seconds(time: Timestamp) -> f64 {
+    time.as_millisecond() as f64 / 1000.0
 }

@@ -106,8 +106,7 @@ struct ConnectionDetail {
 pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Response<Body> {
     let backends = state.relay.backend_health();
     let jobs = state.relay.job_counts();
-    let recorder = state.relay.recorder();
-    let database = recorder.health();
+    let database = state.relay.database_health();
     let is_healthy =
         database.is_connected && backends.iter().all(|backend| backend.status == "connected");
     let answer = HealthAnswer {
@@ -124,7 +123,7 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
                     "unreachable"
                 },
                 details: is_trusted.then(|| DatabaseDetails {
-                    kind: recorder.store().kind(),
+                    kind: state.relay.database_kind(),
                     pending: database.pending,
                 }),
             },
@@ -154,9 +153,9 @@ fn backend_components(backends: Vec<BackendHealth>, is_trusted: bool) -> Vec<Bac
 
 /// Answers with the counts of connections. Only a trusted caller gets the details of each.
 pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool) -> Response<Body> {
-    let count = state.relay.hub().count();
+    let count = state.relay.connection_count();
     let (listed, truncated) = if is_trusted {
-        state.relay.hub().connections(MAX_DETAILS, MAX_DETAILS)
+        state.relay.connections(MAX_DETAILS, MAX_DETAILS)
     } else {
         Default::default()
     };

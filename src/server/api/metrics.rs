@@ -1,4 +1,4 @@
-//! `GET /metrics`: Prometheus text.
+//! `GET /metrics`, in Prometheus text format.
 
 use hyper::{Response, StatusCode};
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
@@ -11,30 +11,34 @@ use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
-/// Numbers by one label.
-type ByLabel = Family<[(&'static str, String); 1], Gauge>;
+/// A gauge for each value of one label.
+type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
 
-/// What the relay has counted, and how it is at this moment.
+/// Answers with the counters since the start, and with gauges of the present state.
 pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {
     let mut registry = Registry::with_prefix("comfy_relay");
-    state.relay.metrics().register(&mut registry);
-    register_moment(state, &mut registry);
+    state.relay.register_metrics(&mut registry);
+    register_gauges(state, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
-        tracing::error!(%error, "the metrics cannot be encoded");
+        tracing::error!(%error, "cannot encode the metrics");
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "metrics_broken",
-            "the metrics cannot be encoded",
+            "cannot encode the metrics",
         )
     })?;
     Ok(response::full(StatusCode::OK, CONTENT_TYPE, text))
 }
 
-fn register_moment(state: &ServerState, registry: &mut Registry) {
+fn register_gauges(state: &ServerState, registry: &mut Registry) {
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The version that runs", build);
-    let (open, connected, queue) = (ByLabel::default(), ByLabel::default(), ByLabel::default());
+    registry.register("build", "The version of the running relay", build);
+    let (open, connected, queue) = (
+        LabelledGauge::default(),
+        LabelledGauge::default(),
+        LabelledGauge::default(),
+    );
     let counts = state.relay.job_counts();
     for (status, jobs) in [("queued", counts.queued), ("processing", counts.active)] {
         set(&open, ("status", status.to_owned()), jobs as u64);
@@ -49,17 +53,17 @@ fn register_moment(state: &ServerState, registry: &mut Registry) {
     registry.register("jobs_open", "Jobs that have not ended", open);
     registry.register(
         "backend_connected",
-        "1 where the socket to the ComfyUI server is open",
+        "1 if the socket to the ComfyUI server is open",
         connected,
     );
     registry.register(
         "backend_queue_length",
-        "Prompts that run or wait on the ComfyUI server, those of all clients, as last heard",
+        "Prompts of all clients that run or wait on the ComfyUI server, as last received",
         queue,
     );
-    let subscribers = ConstGauge::new(state.relay.hub().count().total as u64);
+    let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
-    let database = state.relay.recorder().health();
+    let database = state.relay.database_health();
     registry.register(
         "recorder_backlog",
         "Jobs whose newest state is not written yet",
@@ -67,13 +71,13 @@ fn register_moment(state: &ServerState, registry: &mut Registry) {
     );
     registry.register(
         "database_connected",
-        "1 where the last attempt to write succeeded",
+        "1 if the last attempt to write succeeded",
         ConstGauge::new(u64::from(database.is_connected)),
     );
 }
 
-fn set(family: &ByLabel, label: (&'static str, String), value: u64) {
-    // Counts of things in memory are far below the limit.
+fn set(family: &LabelledGauge, label: (&'static str, String), value: u64) {
+    // Saturates: no count of anything in memory comes near.
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     family.get_or_create(&[label]).set(value);
 }

@@ -4,11 +4,11 @@ use hyper::{HeaderMap, Request, header};
 
 use crate::auth::Token;
 
-/// The authentication scheme, and the WebSocket subprotocol that stands before a token.
+/// The authentication scheme (RFC 6750), and the WebSocket subprotocol that precedes a token.
 pub(in crate::server) const SCHEME: &str = "bearer";
 
-/// The token of a request: in `Authorization`, in `Sec-WebSocket-Protocol`, or in the query, for
-/// clients that can set neither header.
+/// The token of a request: in `Authorization`; in `Sec-WebSocket-Protocol`, the only header that a
+/// browser lets pages set on a WebSocket; or in the query, for clients that can set neither.
 pub(super) fn token<B>(request: &Request<B>) -> Option<Token> {
     let headers = request.headers();
     authorization(headers)
@@ -17,9 +17,9 @@ pub(super) fn token<B>(request: &Request<B>) -> Option<Token> {
         .map(Token::new)
 }
 
-/// Whether a WebSocket's client offers to be told that its token was taken. It is told so also where
-/// nobody asks for tokens: browsers give up a socket whose offers are all left out.
-pub(crate) fn is_offered(headers: &HeaderMap) -> bool {
+/// Whether a client offers the subprotocol `bearer`. It is selected even if no token is required: browsers
+/// fail a connection if none of the offered subprotocols is selected.
+pub(in crate::server) fn is_offered(headers: &HeaderMap) -> bool {
     protocols(headers).any(|word| word.eq_ignore_ascii_case(SCHEME))
 }
 
@@ -30,7 +30,7 @@ fn authorization(headers: &HeaderMap) -> Option<String> {
     (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then(|| token.to_owned())
 }
 
-/// The word after `bearer`.
+/// The subprotocol after `bearer` in the list.
 fn protocol(headers: &HeaderMap) -> Option<String> {
     let mut words = protocols(headers);
     words.find(|word| word.eq_ignore_ascii_case(SCHEME))?;

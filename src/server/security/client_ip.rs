@@ -1,4 +1,4 @@
-//! Who asks, where a proxy asks on somebody's behalf.
+//! The address of a client behind trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies that are believed.
+/// The proxies whose `Forwarded` and `X-Forwarded-For` headers are believed.
 #[derive(Debug)]
 pub(super) struct TrustedProxies(Vec<IpNet>);
 
@@ -17,38 +17,37 @@ impl TrustedProxies {
         Self(trusted)
     }
 
-    /// Whether an address is that of a proxy that is believed.
     pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of the client: the last one that no proxy of ours has. What stands before it may be
-    /// made up.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// The address of the client: the last one in the header that is not a trusted proxy's. A client can
+    /// forge all that precede it.
+    pub(super) fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.is_trusted(peer) {
             return peer;
         }
-        let forwarded = self.outermost(peer, forwarded(headers));
-        let x_forwarded = self.outermost(peer, list(headers, &X_FORWARDED_FOR));
+        let forwarded = self.last_untrusted(peer, forwarded(headers));
+        let x_forwarded = self.last_untrusted(peer, list(headers, &X_FORWARDED_FOR));
         match (
             headers.contains_key(FORWARDED),
             headers.contains_key(X_FORWARDED_FOR),
         ) {
             (true, false) => forwarded,
             (false, true) => x_forwarded,
-            // A proxy sets one of the two, and passes the other one on as the client made it up.
+            // A proxy sets one of the two headers, and may pass on the other as the client forged it.
             (true, true) if forwarded == x_forwarded => forwarded,
             _ => peer,
         }
     }
 
-    /// `hops` are in the order in which they were added.
-    fn outermost(&self, peer: IpAddr, hops: Vec<String>) -> IpAddr {
+    /// `hops` are in the order in which the proxies added them.
+    fn last_untrusted(&self, peer: IpAddr, hops: Vec<String>) -> IpAddr {
         let mut known = peer;
         for hop in hops.iter().rev() {
             match address(hop) {
                 Some(address) => known = address,
-                // Who it is, is not told: the proxy before stands for all of them.
+                // Obfuscated or unknown (RFC 7239, section 6): the proxy that named it counts in its place.
                 None => return known,
             }
             if !self.is_trusted(known) {
@@ -59,16 +58,16 @@ impl TrustedProxies {
     }
 }
 
-/// The values of a header that is a list, over all its lines.
+/// The values of a list header, over all its lines.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).into_iter();
-    // A line that is no text hides who is named in it.
+    // A line that is not text counts as one unknown hop.
     let texts = lines.map(|line| line.to_str().unwrap_or_default());
     let values = texts.flat_map(|line| split(line, ','));
     values.map(|value| value.trim().to_owned()).collect()
 }
 
-/// The `for` of every element; empty where there is none.
+/// The `for` parameter of every element (RFC 7239); empty if it has none.
 fn forwarded(headers: &HeaderMap) -> Vec<String> {
     let elements = list(headers, &FORWARDED);
     let hops = elements.iter().map(|element| {
@@ -80,7 +79,7 @@ fn forwarded(headers: &HeaderMap) -> Vec<String> {
     hops.collect()
 }
 
-/// Splits where the separator is not inside quotes.
+/// Splits at separators outside quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.split(move |c: char| {
@@ -107,25 +106,27 @@ mod tests {
 
     use super::*;
 
-    fn client(peer: &str, lines: &[(HeaderName, &str)]) -> String {
+    fn client_ip(peer: &str, lines: &[(HeaderName, &str)]) -> String {
         let trusted = ["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"];
         let proxies = TrustedProxies::new(trusted.map(|net| net.parse().unwrap()).to_vec());
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        proxies.client(peer.parse().unwrap(), &headers).to_string()
+        proxies
+            .client_ip(peer.parse().unwrap(), &headers)
+            .to_string()
     }
 
     #[test]
-    fn strangers_are_not_believed() {
-        let lies = [(X_FORWARDED_FOR, "10.0.0.1"), (FORWARDED, "for=10.0.0.1")];
-        assert_eq!(client("192.0.2.9", &lies[..1]), "192.0.2.9");
-        assert_eq!(client("192.0.2.9", &lies[1..]), "192.0.2.9");
+    fn headers_of_untrusted_peers_are_ignored() {
+        let forged = [(X_FORWARDED_FOR, "10.0.0.1"), (FORWARDED, "for=10.0.0.1")];
+        assert_eq!(client_ip("192.0.2.9", &forged[..1]), "192.0.2.9");
+        assert_eq!(client_ip("192.0.2.9", &forged[1..]), "192.0.2.9");
     }
 
     #[test]
-    fn the_last_hop_that_is_no_proxy_counts() {
+    fn the_last_hop_that_is_not_a_trusted_proxy_counts() {
         for (value, found) in [
             ("192.0.2.1", "192.0.2.1"),
             ("198.51.100.7, 192.0.2.1", "192.0.2.1"),
@@ -140,7 +141,7 @@ mod tests {
             ("", "127.0.0.1"),
         ] {
             assert_eq!(
-                client("127.0.0.1", &[(X_FORWARDED_FOR, value)]),
+                client_ip("127.0.0.1", &[(X_FORWARDED_FOR, value)]),
                 found,
                 "{value:?}"
             );
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_is_read_as_its_standard_wants() {
+    fn the_forwarded_header_is_read_as_rfc_7239_defines_it() {
         for (value, found) in [
             ("for=192.0.2.1", "192.0.2.1"),
             ("For=192.0.2.1;proto=https;by=10.0.0.2", "192.0.2.1"),
@@ -161,7 +162,7 @@ mod tests {
             ("proto=https", "127.0.0.1"),
         ] {
             assert_eq!(
-                client("127.0.0.1", &[(FORWARDED, value)]),
+                client_ip("127.0.0.1", &[(FORWARDED, value)]),
                 found,
                 "{value:?}"
             );
@@ -169,22 +170,22 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_one_list() {
+    fn several_header_lines_are_one_list() {
         let lines = [
             (X_FORWARDED_FOR, "198.51.100.7"),
             (X_FORWARDED_FOR, "192.0.2.1"),
         ];
-        assert_eq!(client("127.0.0.1", &lines), "192.0.2.1");
+        assert_eq!(client_ip("127.0.0.1", &lines), "192.0.2.1");
     }
 
     #[test]
-    fn a_header_that_the_proxy_passed_on_unseen_makes_nobody_up() {
+    fn two_headers_that_disagree_are_ignored() {
         let lines = [
             (X_FORWARDED_FOR, "192.0.2.1"),
             (FORWARDED, "for=198.51.100.7"),
         ];
-        assert_eq!(client("127.0.0.1", &lines), "127.0.0.1");
+        assert_eq!(client_ip("127.0.0.1", &lines), "127.0.0.1");
         let lines = [(X_FORWARDED_FOR, "192.0.2.1"), (FORWARDED, "for=192.0.2.1")];
-        assert_eq!(client("127.0.0.1", &lines), "192.0.2.1");
+        assert_eq!(client_ip("127.0.0.1", &lines), "192.0.2.1");
     }
 }

@@ -1,4 +1,4 @@
-//! How often clients may come, and how many connections they may open.
+//! Rate limits, and limits of open connections.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -12,40 +12,40 @@ use crate::config::LimitConfig;
 use crate::server::error::ApiError;
 use crate::session::{ConnectionPermit, NoPermit, Permits};
 
-/// How many clients a limiter remembers before it looks for those that it can forget.
-const MANY_CLIENTS: usize = 1 << 16;
+/// How many clients a rate limiter remembers before it forgets idle ones at every request.
+const MAX_REMEMBERED: usize = 1 << 16;
 
-/// Who is counted.
+/// What requests are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Client {
-    /// An IPv4 address, or a network of IPv6: one subscriber's line has at least that many addresses.
+enum RateKey {
+    /// An IPv4 address, or an IPv6 /64 network: one client can use all addresses of its network.
     Address(IpAddr),
-    /// The `sub` of tokens.
+    /// The `sub` of a token.
     Subject(Arc<str>),
 }
 
-/// The limits, and what counts against them.
+/// The limits of each client, and what counts against them.
 #[derive(Debug)]
-pub(in crate::server) struct Limits {
+pub(in crate::server) struct ClientLimits {
     limits_loopback: bool,
     requests: Option<Rate>,
     attempts: Option<Rate>,
     permits: Permits,
 }
 
-/// How often clients come.
+/// A token bucket per client, by the generic cell rate algorithm.
 #[derive(Debug)]
 struct Rate {
-    limiter: DefaultKeyedRateLimiter<Client>,
+    limiter: DefaultKeyedRateLimiter<RateKey>,
     clock: DefaultClock,
 }
 
 /// Why a connection or a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum LimitExceeded {
-    /// Its client comes too often: how long it is to wait.
+    /// The rate is exceeded; the next request is possible after this time.
     Rate(Duration),
-    /// All connections are taken, or all of its address.
+    /// Too many connections are open, in all or from this address.
     Connections(NoPermit),
 }
 
@@ -59,9 +59,9 @@ impl From<LimitExceeded> for ApiError {
     fn from(exceeded: LimitExceeded) -> Self {
         match exceeded {
             LimitExceeded::Rate(wait) => Self::too_many_requests(wait),
-            LimitExceeded::Connections(NoPermit::Total) => Self::too_many_connections(
-                "the relay has no place for one more connection; try again in a moment",
-            ),
+            LimitExceeded::Connections(NoPermit::Total) => {
+                Self::too_many_connections("too many open connections; try again in a moment")
+            }
             LimitExceeded::Connections(NoPermit::Address) => Self::too_many_connections(
                 "too many connections from this address; close some, or share one for several jobs",
             ),
@@ -69,7 +69,7 @@ impl From<LimitExceeded> for ApiError {
     }
 }
 
-impl Limits {
+impl ClientLimits {
     pub(super) fn new(config: LimitConfig) -> Self {
         Self {
             limits_loopback: config.loopback,
@@ -79,8 +79,8 @@ impl Limits {
         }
     }
 
-    /// Counts a request.
-    pub(super) fn request(
+    /// Counts a request of an address, or of a `sub` if there is one.
+    pub(super) fn count_request(
         &self,
         address: IpAddr,
         sub: Option<&Arc<str>>,
@@ -89,7 +89,7 @@ impl Limits {
     }
 
     /// Counts an attempt to connect, or to open a socket.
-    pub(super) fn attempt(
+    pub(super) fn count_attempt(
         &self,
         address: IpAddr,
         sub: Option<&Arc<str>>,
@@ -107,13 +107,13 @@ impl Limits {
             return Ok(());
         };
         rate.count(match sub {
-            Some(sub) => Client::Subject(sub.clone()),
-            None => Client::Address(network(address)),
+            Some(sub) => RateKey::Subject(sub.clone()),
+            None => RateKey::Address(network(address)),
         })
     }
 
-    /// A permit for a connection. `address` is `None` for one that brings several clients.
-    pub(super) fn connect(
+    /// A permit for a connection. `address` is `None` for a trusted proxy, which serves several clients.
+    pub(super) fn acquire(
         &self,
         address: Option<IpAddr>,
     ) -> Result<ConnectionPermit, LimitExceeded> {
@@ -121,17 +121,20 @@ impl Limits {
         Ok(self.permits.acquire(counted)?)
     }
 
-    /// A permit for one of the clients on a connection that has a permit itself.
-    pub(super) fn share(&self, address: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
+    /// A permit for one client of a proxy whose connection has a permit itself.
+    pub(super) fn acquire_shared(
+        &self,
+        address: IpAddr,
+    ) -> Result<ConnectionPermit, LimitExceeded> {
         Ok(self.permits.acquire_shared(self.counted(address))?)
     }
 
-    /// Stands for the permit of a connection that is only answered that none is left.
+    /// Stands for the permit of a connection that is over a limit and only gets an answer.
     pub(super) fn no_permit(&self) -> ConnectionPermit {
         self.permits.none()
     }
 
-    /// What an address counts as; `None` if it is not limited.
+    /// What an address is counted as; `None` if it is not limited.
     fn counted(&self, address: IpAddr) -> Option<IpAddr> {
         self.is_limited(address).then(|| network(address))
     }
@@ -140,7 +143,7 @@ impl Limits {
         self.limits_loopback || !address.is_loopback()
     }
 
-    /// Forgets clients that came long ago.
+    /// Forgets the rates of clients whose whole quota is available again.
     pub(super) fn forget_idle(&self) {
         for rate in self.requests.iter().chain(&self.attempts) {
             rate.limiter.retain_recent();
@@ -149,7 +152,7 @@ impl Limits {
 }
 
 impl Rate {
-    /// `None` where there is no limit. A client that was away may do at once what a second allows.
+    /// `None` for no limit. An idle client may use the quota of one second at once.
     fn new(per_second: u32) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         Some(Self {
@@ -158,11 +161,11 @@ impl Rate {
         })
     }
 
-    fn count(&self, client: Client) -> Result<(), LimitExceeded> {
-        if self.limiter.len() > MANY_CLIENTS {
+    fn count(&self, key: RateKey) -> Result<(), LimitExceeded> {
+        if self.limiter.len() > MAX_REMEMBERED {
             self.limiter.retain_recent();
         }
-        let counted = self.limiter.check_key(&client);
+        let counted = self.limiter.check_key(&key);
         counted.map_err(|refused| LimitExceeded::Rate(refused.wait_time_from(self.clock.now())))
     }
 }
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client_and_ipv4_is_the_same_in_both_spellings() {
+    fn an_ipv6_network_is_one_client_and_ipv4_is_the_same_in_both_notations() {
         for (one, other, is_same) in [
             ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
             ("2001:db8::1", "2001:db8:0:1::1", false),
@@ -199,31 +202,31 @@ mod tests {
     }
 
     #[test]
-    fn the_relays_own_machine_is_not_limited_unless_asked_for() {
+    fn loopback_is_not_limited_unless_configured() {
         for loopback in [false, true] {
-            let limits = Limits::new(LimitConfig {
+            let limits = ClientLimits::new(LimitConfig {
                 requests: 1,
                 loopback,
                 ..LimitConfig::default()
             });
             let own = address("::1");
-            assert!(limits.request(own, None).is_ok());
-            assert_eq!(limits.request(own, None).is_err(), loopback);
+            assert!(limits.count_request(own, None).is_ok());
+            assert_eq!(limits.count_request(own, None).is_err(), loopback);
         }
     }
 
     #[test]
-    fn clients_that_came_long_ago_are_forgotten() {
-        let limits = Limits::new(LimitConfig {
-            // A client is as new again after a microsecond.
+    fn idle_clients_are_forgotten() {
+        let limits = ClientLimits::new(LimitConfig {
+            // The quota is whole again after a microsecond.
             requests: 1_000_000,
             ..LimitConfig::default()
         });
         for number in 0..200_000_u32 {
             let address = std::net::Ipv4Addr::from_bits((10 << 24) + number);
-            let _ = limits.request(address.into(), None);
+            let _ = limits.count_request(address.into(), None);
         }
         let remembered = limits.requests.unwrap().limiter.len();
-        assert!(remembered <= MANY_CLIENTS + 1, "{remembered}");
+        assert!(remembered <= MAX_REMEMBERED + 1, "{remembered}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which web pages may use the relay.
+//! Which web pages may use the relay: same origin, CORS, and protection against DNS rebinding.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,79 +10,80 @@ use crate::config::Origins;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 
-/// How long a browser remembers what it was told of a page, in seconds.
+/// How long a browser caches the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 
-/// What pages may send beside what every request has.
+/// The request headers that pages may set.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, last-event-id");
 
-/// What pages may read beside the usual.
+/// The response headers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenticate");
 
-/// Holds web pages apart: those that may use the relay, and all others that somebody's browser shows.
+/// Decides which pages' requests are served. Programs other than browsers send no `Origin` and are not
+/// restricted.
 #[derive(Debug)]
 pub(super) struct OriginPolicy {
     origins: Origins,
     listen: SocketAddr,
 }
 
-/// What a page that has asked is told beside its answer.
+/// The CORS headers of one response. Holds the origin that may read it.
 #[derive(Debug)]
 pub(in crate::server) struct CorsHeaders(Option<HeaderValue>);
 
 impl OriginPolicy {
-    /// `listen` is where the relay listens.
+    /// `listen` is the address that the relay listens on.
     pub(super) fn new(origins: Origins, listen: SocketAddr) -> Self {
         Self { origins, listen }
     }
 
-    /// Refuses names that lead here, but are not ours: a page whose own name is made to lead to the
-    /// relay counts as the relay's own otherwise. Only where the relay is for its own machine: elsewhere
-    /// its names are not known.
+    /// Refuses a `Host` that is not ours, if the relay listens on loopback only: otherwise a page whose
+    /// domain resolves to 127.0.0.1 would count as same-origin (DNS rebinding). On other addresses the
+    /// relay does not know its own names.
     pub(super) fn check_host<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
-        let is_asked = self.listen.ip().is_loopback() && self.origins == Origins::Same;
-        let Some(host) = host(request).filter(|_| is_asked) else {
+        let is_checked = self.listen.ip().is_loopback() && self.origins == Origins::Same;
+        let Some(host) = host(request).filter(|_| is_checked) else {
             return Ok(());
         };
-        let ours = |url: &Url| match url.host() {
+        let is_ours = |url: &Url| match url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => self.is_ours(address.into()),
-            Some(Host::Ipv6(address)) => self.is_ours(address.into()),
+            Some(Host::Ipv4(address)) => self.is_local(address.into()),
+            Some(Host::Ipv6(address)) => self.is_local(address.into()),
             None => false,
         };
-        match at("http", host).is_some_and(|url| ours(&url)) {
-            true => Ok(()),
-            false => Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "host_not_allowed",
-                "this relay is for its own machine, and does not know the name it was asked by; \
-                 ask http://localhost, or name the pages that may use it with ALLOWED_ORIGINS",
-            )),
+        if url_of("http", host).is_some_and(|url| is_ours(&url)) {
+            return Ok(());
         }
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "host_not_allowed",
+            "this relay serves its own machine only, and the Host header is not one of its names; \
+             use http://localhost, or list the pages that may use the relay in ALLOWED_ORIGINS",
+        ))
     }
 
-    fn is_ours(&self, address: IpAddr) -> bool {
+    fn is_local(&self, address: IpAddr) -> bool {
         address.to_canonical().is_loopback() || address == self.listen.ip()
     }
 
-    /// Refuses what other pages do: to open sockets, which no browser asks us before, and to change
-    /// anything. What they read is withheld from them by their browsers.
+    /// Refuses requests of other pages that change something or open a socket: browsers send some of them
+    /// without a preflight. Responses to other requests are withheld from such a page by its browser.
     pub(super) fn check_origin<B>(
         &self,
         request: &Request<B>,
-        opens: bool,
+        opens_socket: bool,
     ) -> Result<(), ApiError> {
-        let does = opens || !matches!(*request.method(), Method::GET | Method::HEAD);
-        match !does || self.allows(request) {
-            true => Ok(()),
-            false => Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "origin_not_allowed",
-                "pages of this origin may not use the relay; name it in ALLOWED_ORIGINS",
-            )),
+        let is_safe = !opens_socket && matches!(*request.method(), Method::GET | Method::HEAD);
+        if is_safe || self.allows(request) {
+            return Ok(());
         }
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "origin_not_allowed",
+            "pages of this origin may not use the relay; list it in ALLOWED_ORIGINS",
+        ))
     }
 
     fn allows<B>(&self, request: &Request<B>) -> bool {
@@ -93,7 +94,7 @@ impl OriginPolicy {
             return false;
         };
         let is_own = || {
-            let own = host(request).and_then(|host| at(page.scheme(), host));
+            let own = host(request).and_then(|host| url_of(page.scheme(), host));
             own.is_some_and(|own| own.origin() == page.origin())
         };
         match &self.origins {
@@ -105,13 +106,13 @@ impl OriginPolicy {
         }
     }
 
-    /// What the page that asks is told.
+    /// The CORS headers of the response to this request.
     pub(super) fn cors_headers<B>(&self, request: &Request<B>) -> CorsHeaders {
         let origin = request.headers().get(header::ORIGIN);
         CorsHeaders(origin.filter(|_| self.allows(request)).cloned())
     }
 
-    /// The answer to a browser that asks whether a page may ask; `None` for any other request.
+    /// The response to a CORS preflight; `None` if the request is not one.
     pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let headers = request.headers();
         let is_preflight = *request.method() == Method::OPTIONS
@@ -130,7 +131,7 @@ impl OriginPolicy {
 }
 
 impl CorsHeaders {
-    /// Adds to an answer which page may read it.
+    /// Adds them to a response.
     pub(in crate::server) fn add(self, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.0 {
@@ -140,15 +141,14 @@ impl CorsHeaders {
     }
 }
 
-/// The name that the relay was asked by.
+/// The `Host` header; empty if it is not text.
 fn host<B>(request: &Request<B>) -> Option<&str> {
-    let told = request.headers().get(header::HOST);
-    // A header that is no text is no name of ours.
-    told.map(|host| host.to_str().unwrap_or_default())
+    let host = request.headers().get(header::HOST)?;
+    Some(host.to_str().unwrap_or_default())
 }
 
-/// The address of a host and port under a scheme.
-fn at(scheme: &str, host: &str) -> Option<Url> {
+/// The root URL of a host and port.
+fn url_of(scheme: &str, host: &str) -> Option<Url> {
     let host: hyper::http::uri::Authority = host.parse().ok()?;
     let is_bare = !host.as_str().contains('@');
     is_bare.then(|| Url::parse(&format!("{scheme}://{host}/")).ok())?
@@ -166,13 +166,13 @@ mod tests {
         request.body(()).unwrap()
     }
 
-    fn pages(origins: Origins, listen: &str) -> OriginPolicy {
+    fn policy(origins: Origins, listen: &str) -> OriginPolicy {
         OriginPolicy::new(origins, listen.parse().unwrap())
     }
 
     #[test]
-    fn the_relays_own_pages_are_told_from_others() {
-        let pages = pages(Origins::Same, "0.0.0.0:8328");
+    fn the_relays_own_pages_are_recognised() {
+        let policy = policy(Origins::Same, "0.0.0.0:8328");
         for (origin, host, is_allowed) in [
             (None, "relay.example", true),
             (Some("http://relay.example"), "relay.example", true),
@@ -207,14 +207,14 @@ mod tests {
             (Some("http://relay.example"), "", false),
         ] {
             let request = request(origin, host);
-            assert_eq!(pages.allows(&request), is_allowed, "{origin:?} at {host}");
+            assert_eq!(policy.allows(&request), is_allowed, "{origin:?} at {host}");
         }
     }
 
     #[test]
-    fn pages_are_listed_by_their_origin() {
+    fn a_listed_page_is_recognised_by_its_origin() {
         let listed = vec![Url::parse("https://app.example").unwrap()];
-        let listed = pages(Origins::Listed(listed), "127.0.0.1:1");
+        let listed = policy(Origins::Listed(listed), "127.0.0.1:1");
         for (origin, is_allowed) in [
             ("https://app.example", true),
             ("https://app.example:443", true),
@@ -225,12 +225,12 @@ mod tests {
             let request = request(Some(origin), "localhost:1");
             assert_eq!(listed.allows(&request), is_allowed, "{origin}");
         }
-        let any = pages(Origins::Any, "127.0.0.1:1");
+        let any = policy(Origins::Any, "127.0.0.1:1");
         assert!(any.allows(&request(Some("https://evil.example"), "localhost:1")));
     }
 
     #[test]
-    fn names_that_were_made_to_lead_here_are_not_ours() {
+    fn a_foreign_name_that_resolves_to_loopback_is_refused() {
         for (listen, host, is_ours) in [
             ("127.0.0.1:8328", "localhost:8328", true),
             ("127.0.0.1:8328", "LOCALHOST", true),
@@ -244,8 +244,8 @@ mod tests {
             ("127.0.0.1:8328", "", false),
             ("0.0.0.0:8328", "relay.example:8328", true),
         ] {
-            let pages = pages(Origins::Same, listen);
-            let found = pages.check_host(&request(None, host)).is_ok();
+            let policy = policy(Origins::Same, listen);
+            let found = policy.check_host(&request(None, host)).is_ok();
             assert_eq!(found, is_ours, "{host} at {listen}");
         }
     }

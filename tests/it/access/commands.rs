@@ -28,7 +28,7 @@ async fn commands_send_their_token() {
     for (token, code, expected) in [
         (Some(good.as_str()), 0, ""),
         (None, 3, "a token is needed"),
-        (Some("nonsense"), 3, "the token is none"),
+        (Some("nonsense"), 3, "the token is malformed"),
         (Some(other.as_str()), 3, "the token is not for the job"),
         (Some("no\nheader"), 3, "RELAY_TOKEN"),
     ] {

@@ -147,7 +147,7 @@ async fn no_more_connections_than_there_are_places() {
                 connections: 2,
                 ..no_limits()
             },
-            "no place",
+            "too many open connections",
         ),
         (
             LimitConfig {

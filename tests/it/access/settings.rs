@@ -48,7 +48,11 @@ async fn errors_name_the_wrong_access_setting() {
         (&[][..], &[("AUTH_JWT_SECRET", "short")][..], "needs 32"),
         (&[], &[("AUTH_JWT_SECRET", "")], "needs 32"),
         (&[], &[("AUTH_JWKS_FILE", &absent)], "AUTH_JWKS_FILE"),
-        (&[], &[("AUTH_JWKS_FILE", &garbled)], "no JSON Web Key Set"),
+        (
+            &[],
+            &[("AUTH_JWKS_FILE", &garbled)],
+            "not a JSON Web Key Set",
+        ),
         (&[], &[("AUTH_JWKS_FILE", &unusable)], "no key for RS256"),
         (&[], &[("AUTH_JWKS_FILE", &twice)], "several keys"),
         (

@@ -227,18 +227,18 @@ async fn keys_are_reloaded_while_the_relay_runs() {
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&by_new).await, 401);
     write_keys(&file, &[old.jwk(), new.jwk()]);
-    program.logs("were read again keys=2").await;
+    program.logs("reloaded the keys for tokens keys=2").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&nameless).await, 401);
 
     // An invalid file changes nothing, and does not prevent a later reload.
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    program.logs("stay as they were").await;
+    program.logs("stay in use").await;
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&by_old).await, 404);
     write_keys(&file, &[new.jwk()]);
-    program.logs("were read again keys=1").await;
+    program.logs("reloaded the keys for tokens keys=1").await;
     assert_eq!(status(&by_old).await, 401);
     assert_eq!(status(&by_new).await, 404);
     assert_eq!(status(&nameless).await, 404);

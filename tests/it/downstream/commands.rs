@@ -98,9 +98,9 @@ async fn errors_name_the_wrong_file_or_setting() {
         (&["serve", "--listen", "nowhere"][..], 64, "--listen"),
         (&["serve", "--comfyui-url", "ftp://x"], 64, "--comfyui-url"),
         (
-            &["serve", "--comfyui-url", "http://me:secret@x"],
+            &["serve", "--comfyui-url", "http://me:secret@x/?a"],
             64,
-            "password",
+            "a query",
         ),
         (
             &["serve", "--remember", "18446744073709551615"],

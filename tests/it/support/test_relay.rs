@@ -12,7 +12,6 @@ use comfy_relay::server::Server;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use url::Url;
 
 use super::recordings::{recording, replay, workflow};
 use super::subscriber::Subscriber;
@@ -132,7 +131,7 @@ impl TestRelay {
     /// Follows a ComfyUI at an address, which need not answer yet.
     pub(crate) async fn start(url: &str, settings: impl Into<Settings>) -> Self {
         let mut settings = settings.into();
-        settings.comfy.urls = vec![Url::parse(url).unwrap()];
+        settings.comfy.urls = vec![url.parse().unwrap()];
         let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -2,9 +2,9 @@ use serde_json::json;
 
 use super::*;
 
-fn work(graph: Value, id: &str) -> Features {
+fn features(graph: Value, id: &str) -> Features {
     let graph = graph.as_object().unwrap();
-    GraphReader::new(graph).work(id, &graph[id])
+    GraphReader::new(graph).features(id, &graph[id])
 }
 
 fn sampler(inputs: Value) -> Value {
@@ -21,8 +21,8 @@ fn sampler(inputs: Value) -> Value {
 }
 
 #[test]
-fn a_signature_tells_costs_apart_and_nothing_else() {
-    let signature = |inputs| work(sampler(inputs), "3").signature;
+fn a_signature_depends_on_what_costs_time_only() {
+    let signature = |inputs| features(sampler(inputs), "3").signature;
     let plain = signature(json!({"seed": 1, "cfg": 7.0}));
     assert_eq!(plain, signature(json!({"seed": 2, "cfg": 8.0})));
     let texts = json!({"text": "a", "text_g": "a", "t5xxl": "a", "prompt": "a"});
@@ -31,10 +31,10 @@ fn a_signature_tells_costs_apart_and_nothing_else() {
     assert_ne!(plain, signature(json!({"cfg": 1.0})));
     let mut larger = sampler(json!({}));
     larger["2"]["inputs"]["width"] = 1024.into();
-    assert_ne!(plain, work(larger, "3").signature);
+    assert_ne!(plain, features(larger, "3").signature);
     let mut other = sampler(json!({}));
     other["1"]["inputs"]["ckpt_name"] = "b".into();
-    assert_ne!(plain, work(other, "3").signature);
+    assert_ne!(plain, features(other, "3").signature);
 }
 
 #[test]
@@ -43,12 +43,12 @@ fn sizes_and_loaders_are_followed_through_the_graph() {
     let reader = GraphReader::new(graph.as_object().unwrap());
     assert_eq!(reader.sizes["3"].pixels(), 512.0 * 1024.0 * 2.0);
     assert_eq!(reader.sizes["4"].pixels(), 1024.0 * 2048.0 * 2.0);
-    assert_eq!(work(graph, "4").loaders, ["1"]);
+    assert_eq!(features(graph, "4").loaders, ["1"]);
 }
 
 #[test]
 fn steps_are_those_between_start_and_end() {
-    let steps = |inputs| work(sampler(inputs), "3").steps;
+    let steps = |inputs| features(sampler(inputs), "3").steps;
     assert_eq!(
         steps(json!({"start_at_step": 5, "end_at_step": 10_000})),
         Some(15)
@@ -62,8 +62,8 @@ fn steps_are_those_between_start_and_end() {
 }
 
 #[test]
-fn a_sampler_that_asks_twice_costs_twice() {
-    let units = |name: &str| work(sampler(json!({"sampler_name": name})), "3").units;
+fn a_sampler_that_evaluates_the_model_twice_costs_twice() {
+    let units = |name: &str| features(sampler(json!({"sampler_name": name})), "3").units;
     assert_eq!(units("heun"), 2.0 * units("euler"));
 }
 
@@ -73,7 +73,7 @@ fn with(mut graph: Value, id: &str, name: &str, value: Value) -> Value {
     graph
 }
 
-/// A sampler whose steps, seed and scale of guidance stand in nodes of their own.
+/// A sampler whose steps, seed and guidance scale are linked to nodes of their own.
 fn linked() -> Value {
     json!({
         "1": {"class_type": "PrimitiveInt", "inputs": {"value": 20}},
@@ -92,34 +92,40 @@ fn linked() -> Value {
 
 #[test]
 fn a_linked_number_counts_like_a_literal() {
-    let plain = work(linked(), "7");
+    let plain = features(linked(), "7");
     assert_eq!(plain.steps, Some(20));
-    let more = work(with(linked(), "1", "value", json!(100)), "7");
+    let more = features(with(linked(), "1", "value", json!(100)), "7");
     assert_eq!(more.steps, Some(100));
     assert_ne!(plain.signature, more.signature);
-    let wide = work(with(linked(), "2", "value", json!(1024)), "7");
+    let wide = features(with(linked(), "2", "value", json!(1024)), "7");
     assert!(wide.units > 1.5 * plain.units);
     assert_ne!(plain.signature, wide.signature);
-    let twice = work(with(linked(), "5", "value", json!("heun")), "7");
+    let twice = features(with(linked(), "5", "value", json!("heun")), "7");
     assert_eq!(twice.units, 2.0 * plain.units);
-    let unguided = work(with(linked(), "4", "value", json!(1.0)), "7");
+    let unguided = features(with(linked(), "4", "value", json!(1.0)), "7");
     assert_ne!(plain.signature, unguided.signature);
     let other = with(linked(), "1", "value", json!(3));
-    assert_ne!(work(linked(), "9").signature, work(other, "9").signature);
+    assert_ne!(
+        features(linked(), "9").signature,
+        features(other, "9").signature
+    );
 }
 
 #[test]
-fn a_link_to_what_costs_nothing_tells_nothing() {
-    let plain = work(linked(), "7").signature;
+fn a_linked_costless_input_does_not_count() {
+    let plain = features(linked(), "7").signature;
     let seeded = with(linked(), "3", "value", json!(8));
-    assert_eq!(plain, work(seeded, "7").signature);
+    assert_eq!(plain, features(seeded, "7").signature);
     let guided = with(linked(), "4", "value", json!(8.0));
-    assert_eq!(plain, work(guided, "7").signature);
-    let pictured = with(linked(), "8", "image", json!("b.png"));
-    assert_eq!(work(linked(), "9").signature, work(pictured, "9").signature);
+    assert_eq!(plain, features(guided, "7").signature);
+    let renamed = with(linked(), "8", "image", json!("b.png"));
+    assert_eq!(
+        features(linked(), "9").signature,
+        features(renamed, "9").signature
+    );
 }
 
-/// A sampler that is put together from parts.
+/// A sampler that consists of several nodes.
 fn custom() -> Value {
     json!({
         "1": {"class_type": "BasicScheduler", "inputs": {"scheduler": "normal", "steps": 20, "denoise": 1.0}},
@@ -134,37 +140,37 @@ fn custom() -> Value {
 }
 
 #[test]
-fn the_scale_of_a_guider_counts_where_it_is_one() {
-    let plain = work(custom(), "5").signature;
-    let scale = |cfg: f64| work(with(custom(), "3", "cfg", json!(cfg)), "5").signature;
+fn the_guidance_scale_counts_if_it_is_one() {
+    let plain = features(custom(), "5").signature;
+    let scale = |cfg: f64| features(with(custom(), "3", "cfg", json!(cfg)), "5").signature;
     assert_eq!(plain, scale(8.0));
     assert_ne!(plain, scale(1.0));
     let seeded = with(custom(), "4", "noise_seed", json!(2));
-    assert_eq!(plain, work(seeded, "5").signature);
+    assert_eq!(plain, features(seeded, "5").signature);
 }
 
 #[test]
 fn steps_are_found_through_every_node_that_changes_sigmas() {
-    let plain = work(custom(), "7");
+    let plain = features(custom(), "7");
     assert_eq!(plain.steps, Some(20));
-    let more = work(with(custom(), "1", "steps", json!(30)), "7");
+    let more = features(with(custom(), "1", "steps", json!(30)), "7");
     assert_eq!(more.steps, Some(30));
     assert_ne!(plain.signature, more.signature);
 }
 
 #[test]
 fn each_part_of_split_sigmas_has_its_own_steps() {
-    assert_eq!(work(custom(), "5").steps, Some(15));
+    assert_eq!(features(custom(), "5").steps, Some(15));
     let first = with(custom(), "5", "sigmas", json!(["2", 0]));
-    assert_eq!(work(first, "5").steps, Some(5));
+    assert_eq!(features(first, "5").steps, Some(5));
 }
 
 #[test]
-fn what_makes_no_sense_is_still_read() {
-    let circle = with(custom(), "2", "sigmas", json!(["2", 0]));
-    assert_eq!(work(circle, "5").steps, None);
+fn invalid_inputs_are_ignored() {
+    let cycle = with(custom(), "2", "sigmas", json!(["2", 0]));
+    assert_eq!(features(cycle, "5").steps, None);
     let own = with(linked(), "1", "value", json!(["1", 0]));
-    assert_eq!(work(own, "7").steps, None);
+    assert_eq!(features(own, "7").steps, None);
     for odd in [
         json!(null),
         json!({}),
@@ -174,18 +180,18 @@ fn what_makes_no_sense_is_still_read() {
         json!(true),
     ] {
         let graph = with(linked(), "1", "value", odd);
-        assert_eq!(work(graph, "7").steps, None);
+        assert_eq!(features(graph, "7").steps, None);
     }
     let huge = with(linked(), "2", "value", json!(1e308));
     let huge = with(huge, "6", "height", json!(1e308));
     let huge = with(huge, "6", "batch_size", json!(1e308));
-    assert!(work(huge, "7").units.is_finite());
+    assert!(features(huge, "7").units.is_finite());
 }
 
-/// A long text is in no node's words but its own: otherwise one text and many links to it would
-/// take a time that no size of a graph bounds.
+/// A long text only counts for its own node: with many links to one text, reading it for each would
+/// take time that the size of the graph does not limit.
 #[test]
-fn a_linked_text_is_no_word() {
+fn a_long_linked_text_does_not_count() {
     let graph = |letter: &str| {
         json!({
             "1": {"class_type": "PrimitiveString", "inputs": {"value": letter.repeat(1000)}},
@@ -193,17 +199,17 @@ fn a_linked_text_is_no_word() {
         })
     };
     assert_eq!(
-        work(graph("a"), "2").signature,
-        work(graph("b"), "2").signature
+        features(graph("a"), "2").signature,
+        features(graph("b"), "2").signature
     );
     assert_ne!(
-        work(graph("a"), "1").signature,
-        work(graph("b"), "1").signature
+        features(graph("a"), "1").signature,
+        features(graph("b"), "1").signature
     );
 }
 
 #[test]
-fn a_picture_has_the_size_of_its_latent_not_of_its_conditioning() {
+fn the_size_is_that_of_the_latent_not_of_the_conditioning() {
     let units = |width: u32| {
         let graph = json!({
             "1": {"class_type": "CLIPTextEncodeSDXL", "inputs": {"width": 4096, "height": 4096}},
@@ -211,30 +217,33 @@ fn a_picture_has_the_size_of_its_latent_not_of_its_conditioning() {
             "3": {"class_type": "KSampler", "inputs": {
                 "steps": 20, "positive": ["1", 0], "latent_image": ["2", 0]}}
         });
-        work(graph, "3").units
+        features(graph, "3").units
     };
     assert!(units(1024) > 3.0 * units(512));
 }
 
 #[test]
-fn other_links_tell_the_size_where_no_picture_does() {
+fn other_links_set_the_size_if_no_image_does() {
     let graph = json!({
         "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 1024}},
         "2": {"class_type": "Loader", "inputs": {}},
         "3": {"class_type": "KSampler", "inputs": {"latent": ["1", 0], "image": ["2", 0]}}
     });
-    assert!(work(graph, "3").units > 3.0);
+    assert!(features(graph, "3").units > 3.0);
 }
 
 #[test]
-fn a_node_that_scales_keeps_the_number_of_pictures() {
+fn a_node_that_scales_keeps_the_number_of_images() {
     let units = |class: &str, batch: u32| {
         let graph = json!({
             "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": batch}},
             "2": {"class_type": class, "inputs": {"samples": ["1", 0], "width": 1024, "height": 1024}},
             "3": {"class_type": "KSampler", "inputs": {"steps": 20, "latent_image": ["2", 0]}}
         });
-        (work(graph.clone(), "2").units, work(graph, "3").units)
+        (
+            features(graph.clone(), "2").units,
+            features(graph, "3").units,
+        )
     };
     for class in ["LatentUpscale", "ImageScale"] {
         let (one, eight) = (units(class, 1), units(class, 8));
@@ -243,19 +252,19 @@ fn a_node_that_scales_keeps_the_number_of_pictures() {
 }
 
 #[test]
-fn a_video_has_the_frames_that_it_asks_for_whatever_it_starts_from() {
+fn a_video_has_the_frames_that_it_sets() {
     let units = |batch: u32| {
         let graph = json!({
             "1": {"class_type": "EmptyImage", "inputs": {"width": 512, "height": 512, "batch_size": batch}},
             "2": {"class_type": "WanImageToVideo", "inputs": {
                 "start_image": ["1", 0], "width": 512, "height": 512, "length": 81, "batch_size": 1}}
         });
-        work(graph, "2").units
+        features(graph, "2").units
     };
     assert_eq!(units(1), units(8));
 }
 
-/// So many loaders, each of which reads the one before, and a sampler.
+/// A chain of `count` loaders, each linked to the one before, and a sampler.
 fn chain(count: usize) -> Value {
     let mut graph = Map::new();
     for at in 0..count {
@@ -279,7 +288,7 @@ fn a_node_keeps_its_nearest_loaders() {
     let graph = chain(4000);
     let graph = graph.as_object().unwrap();
     let reader = GraphReader::new(graph);
-    let loaders = |id: &str| reader.work(id, &graph[id]).loaders;
+    let loaders = |id: &str| reader.features(id, &graph[id]).loaders;
     assert!(graph.keys().all(|id| loaders(id).len() <= 64));
     let nearest: Vec<String> = (4000 - 64..4000).rev().map(|at| at.to_string()).collect();
     assert_eq!(loaders("end"), nearest);
@@ -288,14 +297,13 @@ fn a_node_keeps_its_nearest_loaders() {
 
 #[test]
 fn each_loader_that_a_node_keeps_counts() {
-    let plain = work(chain(4000), "end").signature;
+    let plain = features(chain(4000), "end").signature;
     for at in [3936, 3937, 3970, 3999] {
         let other = with(chain(4000), &at.to_string(), "lora_name", json!("b"));
-        assert_ne!(plain, work(other, "end").signature);
+        assert_ne!(plain, features(other, "end").signature);
     }
 }
 
-/// What a node is called says nothing of its cost.
 #[test]
 fn a_signature_does_not_depend_on_ids() {
     let graph = |first: &str, second: &str| {
@@ -306,7 +314,7 @@ fn a_signature_does_not_depend_on_ids() {
         })
     };
     assert_eq!(
-        work(graph("1", "2"), "end").signature,
-        work(graph("2", "1"), "end").signature
+        features(graph("1", "2"), "end").signature,
+        features(graph("2", "1"), "end").signature
     );
 }

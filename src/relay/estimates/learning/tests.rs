@@ -11,13 +11,13 @@ use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
 use crate::estimate::Estimate;
 use crate::job::{Event, History, JobId, Outcome, Plan};
 use crate::recording::{FrameKind, Recording};
-use crate::relay::restore;
+use crate::relay::{Relay, stored_job};
 use crate::store::Recorder;
 
 const BACKEND: &str = "127.0.0.1:1";
 
 /// Recordings of many kinds: whole, cached, failed, interrupted, in a loop, at the same time, and of
-/// servers that do not say how a prompt ended.
+/// servers that do not send how a prompt ended.
 const RECORDINGS: [&str; 10] = [
     "0.8.0/01-txt2img-basic",
     "0.8.0/05-cached-rerun",
@@ -35,7 +35,7 @@ fn at(t: f64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(t)
 }
 
-/// The jobs of a recording, as the relay would have folded them from a moment on.
+/// The jobs of a recording, as the relay would have tracked them from a moment on.
 fn jobs_of(name: &str, from: f64) -> Vec<Job> {
     let recording = Recording::read(&Path::new("fixtures").join(name)).unwrap();
     let posted = recording.prompts().filter_map(|exchange| {
@@ -72,7 +72,7 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
                 produced: true,
                 ..History::default()
             };
-            // It is read a good while later.
+            // It is read a while later.
             job.apply(Event::History(produced), at(from + frame.t + 0.7));
         }
     }
@@ -80,16 +80,16 @@ fn jobs_of(name: &str, from: f64) -> Vec<Job> {
     jobs
 }
 
-/// Every plan's estimate.
-fn told(model: &CostModel, jobs: &[Job]) -> Vec<[Option<f64>; 3]> {
+/// The estimate for each plan.
+fn estimates(model: &CostModel, jobs: &[Job]) -> Vec<[Option<f64>; 3]> {
     let estimates = jobs
         .iter()
         .map(|job| Estimate::of_prompt(BACKEND, job.plan(), &[], model));
-    let told = estimates.map(|told| [told.remaining, told.low, told.high]);
-    told.collect()
+    let estimates = estimates.map(|estimate| [estimate.remaining, estimate.low, estimate.high]);
+    estimates.collect()
 }
 
-/// A relay with nobody to talk to.
+/// A relay whose backend does not run.
 async fn relay() -> Relay {
     let comfy = ComfyConfig {
         urls: vec![format!("http://{BACKEND}").parse().unwrap()],
@@ -100,8 +100,12 @@ async fn relay() -> Relay {
     relay.await.unwrap()
 }
 
+fn learning(relay: &Relay) -> &Learning {
+    &relay.0.tracker.estimator.learning
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
+async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
     let recorder = Recorder::new(crate::store::Store::open(&StoreConfig::default()));
     let stop = CancellationToken::new();
     let running = tokio::spawn(recorder.clone().run(stop.clone()));
@@ -123,7 +127,7 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
         learned.learn(job);
         let progress = job.publish(1.0, None, job.ended_at().unwrap());
         recorder
-            .written(recorder.record(restore::record(job, Some(&costs), progress)))
+            .written(recorder.record(stored_job::record(job, Some(&costs), progress)))
             .await;
     }
     let runs = recorder
@@ -138,11 +142,11 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
     );
     let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
     kept.sort_by_key(JobRuns::began_at);
-    let mut recalled = CostModel::default();
+    let mut replayed = CostModel::default();
     for job in &kept {
-        recalled.learn_runs(&job.backend, &job.past());
+        replayed.learn_runs(job.backend(), &job.past());
     }
-    let (wanted, found) = (told(&learned, &all), told(&recalled, &all));
+    let (wanted, found) = (estimates(&learned, &all), estimates(&replayed, &all));
     assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
     for (wanted, found) in wanted.iter().flatten().zip(found.iter().flatten()) {
         let (wanted, found) = (wanted.unwrap(), found.unwrap());
@@ -152,8 +156,8 @@ async fn what_the_store_has_kept_is_recalled_as_it_was_learned() {
     running.await.unwrap();
 }
 
-/// A job whose end was heard, while its history is not read yet.
-fn heard_out(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
+/// A job whose end was received, while its history is not read yet.
+fn ending(name: &str, prompt_id: &str, step: f64, from: f64) -> Job {
     let graph = json!({
         "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
         "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
@@ -184,12 +188,12 @@ fn ended(mut job: Job) -> Job {
 }
 
 fn job(name: &str, step: f64) -> Job {
-    ended(heard_out(name, name, step, 0.0))
+    ended(ending(name, name, step, 0.0))
 }
 
-/// However late what is older comes, it counts as older. The same for more jobs than are kept.
+/// However late older runs are learned, they count as older. Also with more jobs than are kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_learned_live_outweighs_what_is_recalled_later() {
+async fn jobs_that_ended_outweigh_older_runs_learned_later() {
     for count in [3, MAX_PENDING_JOBS, MAX_PENDING_JOBS + 20] {
         let relay = relay().await;
         let live: Vec<Job> = (0..count)
@@ -197,36 +201,43 @@ async fn what_was_learned_live_outweighs_what_is_recalled_later() {
             .collect();
         let old = || (0..40).map(|number| job(&format!("old-{number}"), 3.0));
         let mut wanted = CostModel::default();
-        // Those that are not kept any longer are older than what is recalled.
-        let (folded, kept) = live.split_at(count.saturating_sub(MAX_PENDING_JOBS));
-        folded.iter().for_each(|job| wanted.learn(job));
+        // Jobs that are not kept any longer are older than those of the replay.
+        let (in_base, kept) = live.split_at(count.saturating_sub(MAX_PENDING_JOBS));
+        in_base.iter().for_each(|job| wanted.learn(job));
         old().for_each(|job| wanted.learn(&job));
         kept.iter().for_each(|job| wanted.learn(job));
         for job in &live {
-            assert_eq!(relay.learn(job).len(), 2);
+            assert_eq!(learning(&relay).learn(job).len(), 2);
         }
-        // While it is recalled, jobs end.
+        // Learned after the jobs have ended.
         let teach = move |model: &mut CostModel| old().for_each(|job| model.learn(&job));
-        relay.recall([], teach).await;
-        assert_eq!(told(&relay.model(), &live), told(&wanted, &live), "{count}");
-        assert!(relay.0.learning.pending().live.len() <= MAX_PENDING_JOBS);
-        // That was the last: nothing is kept any longer.
-        relay.recall([&BACKEND.to_owned()], |_| {}).await;
-        relay.learn(&live[0]);
+        learning(&relay).replay([], teach).await;
+        assert_eq!(
+            estimates(&learning(&relay).model(), &live),
+            estimates(&wanted, &live),
+            "{count}"
+        );
+        assert!(learning(&relay).pending().live.len() <= MAX_PENDING_JOBS);
+        // After the last replay no job is kept any longer.
+        learning(&relay).replay([&BACKEND.to_owned()], |_| {}).await;
+        learning(&relay).learn(&live[0]);
         wanted.learn(&live[0]);
-        assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
-        assert!(relay.0.learning.pending().live.is_empty());
+        assert_eq!(
+            estimates(&learning(&relay).model(), &live),
+            estimates(&wanted, &live)
+        );
+        assert!(learning(&relay).pending().live.is_empty());
         relay.shutdown().await;
     }
 }
 
-/// A job that ends while older ones are recalled is learned once, and as the newest.
+/// A job that ends while older runs are learned is learned once, and as the newest.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_ends_meanwhile_is_learned_on_top() {
+async fn a_job_that_ends_during_a_replay_is_learned_on_top() {
     let relay = relay().await;
     let (teaching, learned) = (Arc::new(std::sync::Barrier::new(2)), job("live", 0.5));
     let held = teaching.clone();
-    let recalling = tokio::spawn({
+    let replaying = tokio::spawn({
         let relay = relay.clone();
         async move {
             let teach = move |model: &mut CostModel| {
@@ -234,24 +245,27 @@ async fn a_job_that_ends_meanwhile_is_learned_on_top() {
                 (0..40).for_each(|number| model.learn(&job(&format!("old-{number}"), 3.0)));
                 held.wait();
             };
-            relay.recall([], teach).await;
+            learning(&relay).replay([], teach).await;
         }
     });
     let live: Vec<Job> = (0..MAX_PENDING_JOBS + 5).map(|_| learned.clone()).collect();
     tokio::task::block_in_place(|| teaching.wait());
     for job in &live {
-        relay.learn(job);
+        learning(&relay).learn(job);
     }
     tokio::task::block_in_place(|| teaching.wait());
-    recalling.await.unwrap();
+    replaying.await.unwrap();
     let mut wanted = CostModel::default();
     (0..40).for_each(|number| wanted.learn(&job(&format!("old-{number}"), 3.0)));
     live.iter().for_each(|job| wanted.learn(job));
-    assert_eq!(told(&relay.model(), &live), told(&wanted, &live));
+    assert_eq!(
+        estimates(&learning(&relay).model(), &live),
+        estimates(&wanted, &live)
+    );
     relay.shutdown().await;
 }
 
-/// A prompt runs once, however many jobs follow it: it is learned once, and recalled once.
+/// A prompt runs once, however many jobs follow it: it is learned once, and replayed once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     let relay = relay().await;
@@ -260,19 +274,29 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     let followers = ["one", "other", "third"];
     // The second prompt deviates from the first: learned twice, it would count more.
     for (prompt, step, from) in [("a", 0.5, 0.0), ("b", 0.8, 100.0)] {
-        let of = |follower: &str| heard_out(&format!("{follower}-{prompt}"), prompt, step, from);
+        let of = |follower: &str| ending(&format!("{follower}-{prompt}"), prompt, step, from);
         once.learn(&ended(of("one")));
         for follower in followers {
-            relay.jobs().insert(of(follower), Some(0), 0);
+            relay.0.tracker.registry().insert(
+                of(follower),
+                Some(relay.0.tracker.backends[0].clone()),
+                0,
+            );
         }
         for follower in followers {
             let id = of(follower).id().clone();
-            relay.ingest(&id, Event::History(History::default()));
-            relay.await_written(&id).await;
+            relay
+                .0
+                .tracker
+                .ingest(&id, Event::History(History::default()));
+            relay.0.tracker.await_written(&id).await;
         }
     }
     let jobs = [job("any", 0.5)];
-    assert_eq!(told(&relay.model(), &jobs), told(&once, &jobs));
+    assert_eq!(
+        estimates(&learning(&relay).model(), &jobs),
+        estimates(&once, &jobs)
+    );
 
     let store = relay.recorder().store();
     let runs = store.node_runs(BACKEND, Timestamp::now(), 10_000).await;
@@ -280,11 +304,11 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     assert_eq!(runs.len(), 12, "the nodes of every job are kept");
     let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
     kept.sort_by_key(JobRuns::began_at);
-    let mut recalled = CostModel::default();
+    let mut replayed = CostModel::default();
     for job in &kept {
-        recalled.learn_runs(&job.backend, &job.past());
+        replayed.learn_runs(job.backend(), &job.past());
     }
-    let (wanted, found) = (told(&once, &jobs), told(&recalled, &jobs));
+    let (wanted, found) = (estimates(&once, &jobs), estimates(&replayed, &jobs));
     for (wanted, found) in wanted[0].iter().zip(found[0]) {
         let (wanted, found) = (wanted.unwrap(), found.unwrap());
         assert!((wanted - found).abs() <= 1e-6 * wanted, "{wanted} {found}");
@@ -292,19 +316,29 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     relay.shutdown().await;
 }
 
-/// A prompt under the id of one that is over is another one.
+/// A prompt under the id of one that has ended is another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_prompt_with_the_same_id_is_learned_too() {
     let relay = relay().await;
     let mut both = CostModel::default();
     for (name, step, from) in [("first", 0.5, 0.0), ("second", 0.8, 100.0)] {
-        let job = heard_out(name, "same", step, from);
+        let job = ending(name, "same", step, from);
         both.learn(&ended(job.clone()));
         let id = job.id().clone();
-        relay.jobs().insert(job, Some(0), 0);
-        relay.ingest(&id, Event::History(History::default()));
+        relay
+            .0
+            .tracker
+            .registry()
+            .insert(job, Some(relay.0.tracker.backends[0].clone()), 0);
+        relay
+            .0
+            .tracker
+            .ingest(&id, Event::History(History::default()));
     }
     let jobs = [job("any", 0.5)];
-    assert_eq!(told(&relay.model(), &jobs), told(&both, &jobs));
+    assert_eq!(
+        estimates(&learning(&relay).model(), &jobs),
+        estimates(&both, &jobs)
+    );
     relay.shutdown().await;
 }

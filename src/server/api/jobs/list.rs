@@ -36,7 +36,7 @@ pub(in crate::server) async fn list(
         backend: value("backend"),
         since: moment("since")?,
         until: moment("until")?,
-        only: permissions.only(),
+        only: permissions.restricted_to(),
         after: value("cursor")
             .map(|text| parse_cursor(&text))
             .transpose()?,

@@ -1,0 +1,163 @@
+//! How events change a job.
+
+use jiff::Timestamp;
+
+use super::{
+    Bar, EndSource, Event, History, Job, JobError, NodeState, Outcome, Output, Reason, Report,
+    Status,
+};
+
+/// How many files of a job are kept; those after them are dropped.
+const MAX_OUTPUTS: usize = 1_000;
+
+impl Job {
+    /// Applies an event, and returns whether subscribers would see a difference. A final state never
+    /// changes.
+    pub fn apply(&mut self, event: Event, now: Timestamp) -> bool {
+        if self.status.is_final() {
+            return false;
+        }
+        match event {
+            Event::Planned(plan) => {
+                let changed = self.plan != plan && !plan.is_empty();
+                if changed {
+                    self.plan = plan;
+                }
+                changed
+            }
+            Event::Queued { ahead } => {
+                let changed =
+                    self.status == Status::Queued && ahead.is_some() && self.ahead != ahead;
+                if changed {
+                    self.ahead = ahead;
+                }
+                changed
+            }
+            Event::Started => self.start(now),
+            Event::Cached { nodes } => self.start(now) | self.nodes.cached(nodes),
+            Event::NodeStarted { node, display } => {
+                self.retract_work_done();
+                self.start(now) | self.nodes.started(node, display, &self.plan, now)
+            }
+            Event::Bar { node, value, max } => {
+                self.retract_work_done();
+                self.start(now) | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
+            }
+            Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
+            Event::Outputs(outputs) => self.add_outputs(outputs),
+            Event::WorkDone => {
+                self.work_done_at.get_or_insert(now);
+                false
+            }
+            Event::Ended(outcome) => {
+                let changed = self.socket_outcome.is_none();
+                self.socket_outcome.get_or_insert(outcome);
+                self.work_done_at.get_or_insert(now);
+                changed
+            }
+            Event::History(history) => self.apply_history(history, now),
+            Event::Vanished(reason) => self.vanish(reason, now),
+            Event::Reachable(reachable) => {
+                let changed = self.reachable != reachable;
+                self.reachable = reachable;
+                changed
+            }
+            Event::Reported(report) => self.apply_report(report, now),
+        }
+    }
+
+    fn start(&mut self, now: Timestamp) -> bool {
+        let changed = self.status == Status::Queued;
+        if changed {
+            self.status = Status::Processing;
+            self.started_at = Some(now);
+            self.ahead = None;
+        }
+        changed
+    }
+
+    /// A node runs, so [`Event::WorkDone`] was about another prompt. An outcome stays: it names its
+    /// prompt.
+    fn retract_work_done(&mut self) {
+        if self.socket_outcome.is_none() {
+            self.work_done_at = None;
+        }
+    }
+
+    fn add_outputs(&mut self, outputs: Vec<Output>) -> bool {
+        let before = self.outputs.len();
+        for output in outputs {
+            if self.outputs.len() < MAX_OUTPUTS && !self.outputs.contains(&output) {
+                self.outputs.push(output);
+            }
+        }
+        self.outputs.len() > before
+    }
+
+    /// The entry's messages decide, then what the socket reported, then the entry's status word, which
+    /// can be stale. Servers of 2023 have neither, but only prompts that succeeded have outputs there.
+    fn apply_history(&mut self, history: History, now: Timestamp) -> bool {
+        let by_outputs = || {
+            if history.produced {
+                Outcome::Completed
+            } else {
+                Outcome::Failed(JobError::without_outputs())
+            }
+        };
+        let outcome = history
+            .messages
+            .or(self.socket_outcome.take())
+            .or(history.word)
+            .unwrap_or_else(by_outputs);
+        self.add_outputs(history.outputs);
+        self.end(outcome, EndSource::History, now)
+    }
+
+    fn vanish(&mut self, reason: Reason, now: Timestamp) -> bool {
+        let (outcome, source) = match (self.socket_outcome.take(), reason) {
+            (Some(outcome), _) => (outcome, EndSource::Ws),
+            (None, Reason::Deleted) => (Outcome::Cancelled, EndSource::Queue),
+            (None, Reason::Forgotten) => (Outcome::Failed(JobError::lost()), EndSource::Queue),
+        };
+        self.end(outcome, source, now)
+    }
+
+    fn apply_report(&mut self, mut report: Report, now: Timestamp) -> bool {
+        if report.status != Status::Queued {
+            self.start(now);
+        }
+        let outcome = match report.status {
+            Status::Queued | Status::Processing => None,
+            Status::Completed => Some(Outcome::Completed),
+            Status::Failed => Some(Outcome::Failed(JobError::reported(report.error.as_deref()))),
+            Status::Cancelled => Some(Outcome::Cancelled),
+        };
+        // An output that was reported once stays, as those of ComfyUI do.
+        if let Some((before, _)) = self.report.take() {
+            report.output_path = report.output_path.or(before.output_path);
+        }
+        self.report = Some((report, now));
+        if let Some(outcome) = outcome {
+            self.end(outcome, EndSource::Producer, now);
+        }
+        true
+    }
+
+    fn end(&mut self, outcome: Outcome, source: EndSource, now: Timestamp) -> bool {
+        let (status, nodes_end) = match outcome {
+            Outcome::Completed => (Status::Completed, NodeState::Finished),
+            Outcome::Cancelled => (Status::Cancelled, NodeState::Interrupted),
+            Outcome::Failed(error) => {
+                self.error = Some(error);
+                (Status::Failed, NodeState::Failed)
+            }
+        };
+        self.status = status;
+        self.nodes.close(nodes_end, now);
+        self.ended_at = Some(now);
+        self.work_done_at.get_or_insert(now);
+        self.end_source = Some(source);
+        self.ahead = None;
+        true
+    }
+}

@@ -1,0 +1,156 @@
+//! Applies what a comparison with a backend's queue and history has shown.
+
+use jiff::Timestamp;
+
+use crate::comfy::{HistoryEntry, Queue, QueuePosition};
+use crate::job::{Event, JobId};
+use crate::relay::backend::decide::{Answers, PromptAnswer};
+use crate::relay::backend::follower::Follower;
+use crate::relay::estimates::queue_plans::Plans;
+
+/// An open job, and what its backend has answered about it in this comparison.
+pub(in crate::relay) struct OpenJob {
+    pub(in crate::relay) id: JobId,
+    pub(in crate::relay) prompt_id: String,
+    pub(in crate::relay) created_at: Timestamp,
+    pub(in crate::relay) is_ending: bool,
+    pub(in crate::relay) disconnects_when_seen: u64,
+    pub(in crate::relay) answers: Answers,
+}
+
+/// The answer of the queue.
+pub(in crate::relay) struct QueueAnswer {
+    /// `None` if the answer cannot be read.
+    pub(in crate::relay) queue: Option<Queue>,
+    /// The disconnect counter before the queue was asked.
+    pub(in crate::relay) disconnects: u64,
+}
+
+impl Follower {
+    /// The prompt waits or runs.
+    pub(in crate::relay) fn apply_position(
+        &self,
+        job: &OpenJob,
+        position: QueuePosition,
+        answer: &QueueAnswer,
+    ) {
+        let Some(queue) = &answer.queue else {
+            return;
+        };
+        let place = queue.entry(&job.prompt_id);
+        let client_id = place.and_then(|place| place.client_id.as_deref());
+        if let Some(entry) = self.tracker.registry().get_mut(&job.id) {
+            entry.comparison.own_client = client_id == Some(self.backend.comfy.client_id());
+            entry.comparison.disconnects_when_seen = answer.disconnects;
+            entry.comparison.missing_since = None;
+        }
+        if self.lacks_plan(job)
+            && let Some(plan) = queue.plan(&job.prompt_id)
+        {
+            self.tracker.ingest(&job.id, Event::Planned(plan));
+        }
+        let event = match position {
+            QueuePosition::Running => Event::Started,
+            QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
+        };
+        let mut registry = self.tracker.registry();
+        self.tracker.ingest_locked(&mut registry, &job.id, event);
+        self.tracker.republish_waiting(&mut registry, &job.id);
+    }
+
+    /// The prompt has ended. If its socket was open all the time and `events_missed`, the socket receives
+    /// nothing: a new one may.
+    pub(in crate::relay) fn apply_history(
+        &self,
+        job: &OpenJob,
+        entry: HistoryEntry,
+        events_missed: bool,
+    ) {
+        {
+            let mut state = self.backend.state();
+            state.api.seen_in_history = Some(job.prompt_id.clone());
+            if events_missed && state.socket.count_missed_ending(job.disconnects_when_seen) {
+                tracing::warn!(
+                    "a prompt of ours ended, but the socket received nothing: reconnecting"
+                );
+                self.backend.redial.notify_one();
+            }
+        }
+        if self.lacks_plan(job) {
+            self.tracker.ingest(&job.id, Event::Planned(entry.plan));
+        }
+        self.tracker.ingest(&job.id, Event::History(entry.history));
+    }
+
+    /// The queue has another prompt that this server had at the same time as the missing one: it is the
+    /// same server. Recorded now, because the next disconnect takes the evidence away.
+    pub(in crate::relay) fn confirm_server(&self, job: &mut OpenJob, disconnects: u64) {
+        job.disconnects_when_seen = disconnects;
+        if let Some(entry) = self.tracker.registry().get_mut(&job.id) {
+            entry.comparison.disconnects_when_seen = disconnects;
+        }
+    }
+
+    /// Replaces a socket that receives nothing although a prompt of ours runs: the server may have
+    /// forgotten it, and then it is open, healthy and silent for ever.
+    pub(in crate::relay) fn replace_stale_socket(&self, queue: &Queue) {
+        let client_id = Some(self.backend.comfy.client_id());
+        let mut running = queue.running().iter();
+        if !running.any(|entry| entry.client_id.as_deref() == client_id) {
+            return;
+        }
+        let silent_for = self
+            .backend
+            .state()
+            .socket
+            .check_stale(self.config.max_silence);
+        if let Some(timeout) = silent_for {
+            tracing::warn!(
+                ?timeout,
+                "a prompt of ours runs, but the socket received nothing: reconnecting"
+            );
+            self.backend.redial.notify_one();
+        }
+    }
+
+    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made.
+    pub(in crate::relay) fn forecast_queue(&self, plans: &mut Plans, queue: Option<&Queue>) {
+        let (backend, estimator) = (&self.backend, &self.estimator);
+        let Some(queue) = queue else {
+            return estimator.clear_queue(backend);
+        };
+        let plan_of = |prompt: &str| {
+            let registry = self.tracker.registry();
+            let mut jobs = registry.entries_of_prompt(backend, prompt);
+            let planned = jobs.find(|entry| !entry.job.plan().is_empty());
+            planned.map(|entry| entry.job.plan().clone())
+        };
+        let predicted = estimator.predict_queue(backend, plans, queue, plan_of);
+        let registry = self.tracker.registry();
+        let now = self.tracker.now();
+        let live = |prompt: &String| {
+            let mut jobs = registry.entries_of_prompt(backend, prompt);
+            let entry = jobs.find(|entry| entry.has_live_estimate())?;
+            Some((prompt.clone(), estimator.estimate(entry, now)))
+        };
+        let live = predicted.running.keys().filter_map(live).collect();
+        estimator.update_queue(backend, predicted, &live, now);
+    }
+
+    fn lacks_plan(&self, job: &OpenJob) -> bool {
+        let registry = self.tracker.registry();
+        let entry = registry.get(&job.id);
+        entry.is_some_and(|entry| entry.job.plan().is_empty())
+    }
+}
+
+impl QueueAnswer {
+    pub(in crate::relay) fn position(&self, prompt_id: &str) -> PromptAnswer<QueuePosition> {
+        match &self.queue {
+            None => PromptAnswer::Unreadable,
+            Some(queue) => queue
+                .position(prompt_id)
+                .map_or(PromptAnswer::Absent, PromptAnswer::Found),
+        }
+    }
+}

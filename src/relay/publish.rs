@@ -1,0 +1,62 @@
+//! The second half of the path of one event: the state of a job is published.
+//!
+//! ```text
+//! estimate · number · encode ─┬─ Hub::publish        never waits
+//!                             └─ Recorder::record    never waits
+//! ```
+
+use super::registry::{Entry, Registry};
+use super::stored_job;
+use super::tracker::Tracker;
+use crate::hub::{End, Publication};
+use crate::job::{JobId, Progress, Status};
+
+impl Tracker {
+    /// Publishes the state of a job as it is now, and records it.
+    pub(super) fn publish(&self, entry: &mut Entry) {
+        let progress = self.publish_unrecorded(entry);
+        // One writer a job: the relay that follows its backend.
+        if !entry.is_held_by_peer() {
+            let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress);
+            entry.publishing.recorded = self.recorder.record(record);
+        }
+    }
+
+    /// Publishes the state of a job as it is now. Returns what was published.
+    pub(super) fn publish_unrecorded(&self, entry: &mut Entry) -> Progress {
+        let now = self.now();
+        let estimate = self.estimator.estimate(entry, now);
+        let progress = entry
+            .job
+            .publish(estimate.fraction, estimate.remaining_time(), now);
+        entry.publishing.published(&progress);
+        self.estimator.on_published(entry, estimate, &progress, now);
+        let end = entry.job.status().is_final().then(|| End {
+            error: entry.job.error().cloned(),
+        });
+        match Publication::encode(&progress, end) {
+            Ok(publication) => self.hub.publish(entry.job.id(), publication),
+            Err(error) => {
+                tracing::error!(job_id = %entry.job.id(), %error, "cannot encode a state");
+            }
+        }
+        self.notify_monitors();
+        progress
+    }
+
+    /// Publishes the state of a job that waits again, if its remaining seconds are not those that were
+    /// published.
+    pub(super) fn republish_waiting(&self, registry: &mut Registry, id: &JobId) {
+        let Some(entry) = registry.get_mut(id) else {
+            return;
+        };
+        if entry.job.status() != Status::Queued {
+            return;
+        }
+        let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
+        let shown = remaining.map(|remaining| remaining.whole_seconds());
+        if shown != entry.publishing.published_remaining {
+            self.publish(entry);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! How a relay starts.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backend;
+use super::backend::follower::Follower;
+use super::clock::JobClock;
+use super::estimates::Estimator;
+use super::metrics::Metrics;
+use super::tracker::Tracker;
+use super::{Organs, Relay};
+use crate::comfy::{ComfyClient, SetupError};
+use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
+use crate::hub::Hub;
+use crate::store::{LeaseOwner, Recorder, Store};
+use crate::workflow::Workflows;
+
+/// How long a start waits for the database, which has the open jobs, and the client id for each backend.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause before the open jobs are requested again.
+const RESTORE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
+    /// the database nor any backend need be reachable yet.
+    ///
+    /// Fails if the settings of the connections to ComfyUI cannot be used.
+    pub async fn start(
+        config: RelayConfig,
+        comfy: ComfyConfig,
+        store: &StoreConfig,
+    ) -> Result<Self, SetupError> {
+        let clients = ComfyClient::all(&comfy)?;
+        let recorder = Recorder::new(Store::open(store));
+        let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
+        writing.spawn(recorder.clone().run(recording.clone()));
+        writing.close();
+        let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
+        let backends = backends(clients, is_ready.then(|| recorder.store())).await;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let estimator = Arc::new(Estimator::new(&backends));
+        let tracker = Arc::new(Tracker {
+            registry: std::sync::Mutex::default(),
+            backends: backends.clone(),
+            estimator: estimator.clone(),
+            hub: Hub::new(config.backlog),
+            recorder: recorder.clone(),
+            metrics: Metrics::default(),
+            clock: JobClock::new(),
+            publish_interval: config.publish_interval,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        });
+        let (comfy, owner) = (Arc::new(comfy), Arc::new(LeaseOwner::new()));
+        let followers = backends.iter().map(|backend| {
+            Arc::new(Follower {
+                backend: backend.clone(),
+                config: comfy.clone(),
+                tracker: tracker.clone(),
+                estimator: estimator.clone(),
+                recorder: recorder.clone(),
+                owner: owner.clone(),
+                stop: stop.clone(),
+                tasks: tasks.clone(),
+            })
+        });
+        let relay = Self(Arc::new(Organs {
+            followers: followers.collect(),
+            workflows: Workflows::new(&config.workflows),
+            config,
+            comfy,
+            retention: store.retention,
+            tracker,
+            stop,
+            tasks,
+            recording,
+            writing,
+        }));
+        relay.start_tasks(is_ready).await;
+        Ok(relay)
+    }
+
+    async fn start_tasks(&self, is_ready: bool) {
+        let Organs {
+            followers, tasks, ..
+        } = &*self.0;
+        if is_ready {
+            // Before any socket is dialled.
+            for follower in followers {
+                follower.renew_lease().await;
+            }
+        }
+        let is_restored = is_ready && self.0.tracker.restore().await;
+        if !is_restored {
+            tracing::warn!("cannot reach the database; open jobs are restored when it answers");
+            tasks.spawn(self.clone().restore_when_ready());
+        }
+        for follower in followers {
+            follower.start();
+        }
+        tasks.spawn(self.clone().heartbeat());
+        tasks.spawn(self.clone().cleanup());
+        tasks.close();
+    }
+
+    /// Restores the open jobs once the database answers.
+    async fn restore_when_ready(self) {
+        let Organs {
+            tracker,
+            followers,
+            stop,
+            ..
+        } = &*self.0;
+        let store = tracker.recorder.store();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tracker.recorder.ready() => {}
+            }
+            for follower in followers {
+                // From now on the database has our client id, unless it had another one before.
+                client_id(store, &follower.backend.comfy).await;
+                // Jobs of a backend that another relay follows are not ours.
+                follower.renew_lease().await;
+            }
+            if tracker.restore().await {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(RESTORE_PAUSE) => {}
+            }
+        }
+        for follower in followers {
+            follower.backend.reconcile_now.notify_one();
+        }
+    }
+}
+
+/// The configured backends, under the client ids that the store has for them.
+async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<Backend>]> {
+    let mut backends = Vec::new();
+    for (index, mut comfy) in clients.into_iter().enumerate() {
+        if let Some(store) = store
+            && let Some(client_id) = client_id(store, &comfy).await
+        {
+            comfy = comfy.with_client_id(client_id);
+        }
+        backends.push(Arc::new(Backend::new(index, comfy)));
+    }
+    backends.into()
+}
+
+/// The client id that the store has for a backend. If it has none, it takes the one that the backend has.
+async fn client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
+    let (name, address) = (comfy.name(), comfy.address());
+    match store.client_id(name, address, comfy.client_id()).await {
+        Ok(client_id) => Some(client_id),
+        Err(error) => {
+            let error = &error as &dyn Error;
+            tracing::warn!(
+                backend = name,
+                error,
+                "cannot read our client id; events of prompts in flight will be missed"
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the store keeps of a job.
+
+use std::collections::HashMap;
+
+use crate::job::{Bar, Job, PlannedNode, Progress};
+use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord};
+
+/// What the store keeps of a job in this state. `costs` are those of its nodes; `None` if nothing was
+/// learned from it.
+pub(super) fn record(
+    job: &Job,
+    costs: Option<&HashMap<String, NodeCostRecord>>,
+    progress: Progress,
+) -> JobRecord {
+    let is_final = progress.status.is_final();
+    JobRecord {
+        created_at: job.created_at(),
+        started_at: job.started_at(),
+        completed_at: job.ended_at(),
+        error_code: job.error().map(|error| error.code.as_str()),
+        learned_from: job.end_source().map(|source| source.as_str()),
+        node_runs: if is_final {
+            node_runs(job, costs)
+        } else {
+            Vec::new()
+        },
+        progress,
+    }
+}
+
+fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<NodeRunRecord> {
+    // What was not learned must not be replayed either: nothing is learned from a run without a signature.
+    let signature = |planned: Option<&PlannedNode>, was_learned: bool| {
+        let planned = planned.filter(|_| was_learned);
+        planned.map(|node| node.signature.clone())
+    };
+    let ended_at = job.ended_at().unwrap_or_default();
+    let ran = job.runs().into_iter().map(|run| {
+        let planned = job.plan().node(run.display);
+        let cost = costs.and_then(|costs| costs.get(run.id).copied());
+        NodeRunRecord {
+            node: run.id.to_owned(),
+            class: planned.map(|node| node.class_type.clone()),
+            // The nodes that a node was expanded to have other costs than the node.
+            signature: signature(job.plan().node(run.id), cost.is_some()),
+            started_at: run.started_at,
+            seconds: run.seconds(ended_at),
+            steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
+            cached: false,
+            cost,
+        }
+    });
+    let began_at = job.started_at().unwrap_or(ended_at);
+    let cached = job.nodes().cached_ids().filter_map(|id| {
+        let planned = job.plan().node(id).filter(|node| node.needed)?;
+        Some(NodeRunRecord {
+            node: id.to_owned(),
+            class: Some(planned.class_type.clone()),
+            signature: signature(Some(planned), costs.is_some()),
+            started_at: began_at,
+            seconds: 0.0,
+            steps: None,
+            cached: true,
+            cost: None,
+        })
+    });
+    ran.chain(cached).collect()
+}

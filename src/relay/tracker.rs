@@ -1,0 +1,114 @@
+//! The jobs, under one lock, and everything that a change of a job goes to.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backend;
+use super::clock::JobClock;
+use super::estimates::Estimator;
+use super::metrics::Metrics;
+use super::registry::Registry;
+use crate::hub::Hub;
+use crate::job::{Event, Job, JobId, Plan};
+use crate::store::Recorder;
+
+/// How long a caller waits until what it is promised is written. If the database is away, it is promised
+/// all the same.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Owns the jobs: changes them by events, publishes and records what comes of that.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    pub(super) registry: Mutex<Registry>,
+    pub(super) backends: Arc<[Arc<Backend>]>,
+    pub(super) estimator: Arc<Estimator>,
+    pub(super) hub: Hub,
+    pub(super) recorder: Recorder,
+    pub(super) metrics: Metrics,
+    pub(super) clock: JobClock,
+    /// The least time between two publications of a job whose status stays the same.
+    pub(super) publish_interval: Duration,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+/// A prompt that a backend has in its queue or its history.
+#[derive(Debug)]
+pub(super) struct FoundPrompt {
+    pub(super) backend: Arc<Backend>,
+    pub(super) prompt_id: String,
+    /// The backend's disconnect counter before it was asked.
+    pub(super) disconnects: u64,
+}
+
+impl Tracker {
+    /// Locks the jobs. They are consistent at any moment, also after a panic elsewhere: an event is
+    /// applied in full or not at all.
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of jobs.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Wakes the monitors: something changed that they show.
+    pub(super) fn notify_monitors(&self) {
+        self.hub.changes().send_replace(());
+    }
+
+    /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt
+    /// that came before. A job that the relay submitted itself comes with its `plan`.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        job_id: &JobId,
+        prompt: &FoundPrompt,
+        plan: Option<Plan>,
+    ) {
+        let (backend, prompt_id) = (&prompt.backend, prompt.prompt_id.as_str());
+        let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
+        let (reachable, early_events) = {
+            let mut state = backend.state();
+            state.socket.restart_silence();
+            (state.api.reachable, state.early_events.take(prompt_id))
+        };
+        registry.insert(job, Some(backend.clone()), prompt.disconnects);
+        tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
+        if let Some(entry) = registry.get_mut(job_id) {
+            if let Some(plan) = plan {
+                entry.comparison.own_client = true;
+                entry.job.apply(Event::Planned(plan), self.now());
+            }
+            entry.job.apply(Event::Reachable(reachable), self.now());
+            self.publish(entry);
+        }
+        for event in early_events {
+            self.ingest_locked(registry, job_id, event);
+        }
+        backend.reconcile_now.notify_one();
+    }
+
+    /// Waits until the newest state of a job is written, but at most [`WRITE_TIMEOUT`].
+    pub(super) async fn await_written(&self, id: &JobId) {
+        let recorded = self
+            .registry()
+            .get(id)
+            .map(|entry| entry.publishing.recorded);
+        let Some(number) = recorded else {
+            return;
+        };
+        let asked_at = Instant::now();
+        let written = timeout(WRITE_TIMEOUT, self.recorder.written(number)).await;
+        if written.is_err() {
+            let waited = asked_at.elapsed();
+            tracing::debug!(job_id = %id, ?waited, "acknowledged a state that is not written yet");
+        }
+    }
+}
