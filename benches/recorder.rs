@@ -1,11 +1,11 @@
-//! How fast the recorder takes states, how fast they are written, and how long a final state is on its
-//! way to the disk: `cargo bench --bench recorder`.
+//! How fast the recorder accepts states, how fast it writes them, and how long a final state takes to the
+//! disk: `cargo bench --bench recorder`.
 //!
-//! SQLite and PostgreSQL each run in a temporary folder; `DATABASE_URL` names another PostgreSQL that
-//! may be filled.
+//! SQLite and PostgreSQL each run in a temporary folder; `DATABASE_URL` names another PostgreSQL, which
+//! is filled with rows.
 #![expect(
     clippy::unwrap_used,
-    reason = "a benchmark that cannot go on has failed"
+    reason = "a benchmark that cannot continue has failed"
 )]
 
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use url::Url;
     dead_code,
     unused_macros,
     unused_imports,
-    reason = "what the tests ask is not asked here"
+    reason = "the tests use more of it than the benchmark"
 )]
 mod database;
 #[path = "../tests/it/support/postgres.rs"]
@@ -40,7 +40,7 @@ const STATES: usize = 2_000_000;
 /// New jobs that are written.
 const NEW: usize = 50_000;
 
-/// Final states whose way to the disk is timed, and the pause between them.
+/// How many final states are timed, and the pause between two of them.
 const FINALS: usize = 500;
 const FINAL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -73,13 +73,13 @@ async fn measure(name: &str, database: Database) {
     let stop = CancellationToken::new();
     let running = tokio::spawn(recorder.clone().run(stop.clone()));
     recorder.ready().await;
-    let taken = take(&recorder).await;
-    let written = write(&recorder).await;
-    let mut waits = finish(&recorder).await;
+    let recorded = measure_record(&recorder).await;
+    let written = measure_write(&recorder).await;
+    let mut waits = measure_durability(&recorder).await;
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{name:<8}  {taken:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
+        "{name:<8}  {recorded:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
         at(0.5),
         at(0.99)
     );
@@ -87,13 +87,13 @@ async fn measure(name: &str, database: Database) {
     running.await.expect("the recorder ends");
 }
 
-/// States of running jobs, as fast as they are taken while the writer is at work.
-async fn take(recorder: &Recorder) -> f64 {
+/// Records states of running jobs as fast as possible while the writer works: states a second.
+async fn measure_record(recorder: &Recorder) -> f64 {
     let records: Vec<JobRecord> = (0..RUNNING)
         .map(|job| record("run", job, Status::Processing))
         .collect();
     let recorder = recorder.clone();
-    let taking = tokio::task::spawn_blocking(move || {
+    let recording = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
         let mut last = 0;
         for state in 0..STATES {
@@ -107,13 +107,13 @@ async fn take(recorder: &Recorder) -> f64 {
             recorder,
         )
     });
-    let (rate, last, recorder) = taking.await.expect("no panic");
+    let (rate, last, recorder) = recording.await.expect("no panic");
     recorder.written(last).await;
     rate
 }
 
-/// New jobs, until the last one is written.
-async fn write(recorder: &Recorder) -> f64 {
+/// Records new jobs until the last one is written: rows a second.
+async fn measure_write(recorder: &Recorder) -> f64 {
     let began = Instant::now();
     let mut last = 0;
     for job in 0..NEW {
@@ -123,8 +123,8 @@ async fn write(recorder: &Recorder) -> f64 {
     NEW as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Final states, one after another, while running jobs go on.
-async fn finish(recorder: &Recorder) -> Vec<Duration> {
+/// Records final states, one after another, while running jobs go on: how long each took to be durable.
+async fn measure_durability(recorder: &Recorder) -> Vec<Duration> {
     let mut pause = tokio::time::interval(FINAL_PAUSE);
     let mut waits = Vec::new();
     for job in 0..FINALS {

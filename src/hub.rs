@@ -1,168 +1,105 @@
-//! Fan-out on this node: the newest state of each job to everyone who follows it, encoded once.
+//! Publishes the states of jobs to the subscribers of this process.
 //!
-//! The guarantee: a subscriber sees the states of a job in their order, none twice, and always the
-//! newest in the end; a final state is never skipped. One that reads too slowly skips states in
-//! between. Deliberately absent: a log of all states, and what a job is.
+//! A subscriber gets the states of a job in order, none twice, and the newest one in the end; the final
+//! state is never skipped. A subscriber that reads too slowly skips states in between. The hub keeps
+//! the newest state of each job, not a log, and it does not know what a job is: a [`Publication`] is
+//! data that could as well travel to another process.
 //!
-//! One client follows a job by a [`Subscription`], a stream of its own; a thread that serves thousands
-//! holds one [`SharedSubscription`] of each job and finds what is new in its [`Mailbox`].
+//! There are two ways to subscribe. A [`Subscription`] is a stream for one client. A thread that serves
+//! thousands of clients holds one [`SharedSubscription`] for each of their jobs, and takes the updates
+//! of all these jobs from its [`Mailbox`].
 
 mod connection;
-mod frame;
 mod mailbox;
 mod publication;
 mod shared_subscription;
 mod subscription;
 mod topic;
+mod topics;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub use connection::{Connection, Connections};
-pub use frame::Frame;
+pub use connection::{Connection, ConnectionCount};
 pub use mailbox::{Mailbox, PendingUpdates, Update};
-pub use publication::{End, Preview, Publication};
+pub use publication::{Preview, Publication};
 pub use shared_subscription::SharedSubscription;
 pub use subscription::{Delivery, Subscription};
 
 use crate::job::JobId;
-use topic::Topic;
+use topics::Topics;
 
-/// All topics of this node. Cheap to clone.
+/// The topics of this process, one for each job. Cheap to clone; clones share them.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    topics: Arc<Mutex<HashMap<JobId, Arc<Topic>>>>,
-    /// How many publications are kept for a subscriber that lags.
-    backlog: usize,
-    changes: watch::Sender<()>,
+    topics: Topics,
 }
 
 impl Hub {
-    /// A hub without topics, whose subscribers may lag `backlog` publications behind.
+    /// A hub without topics. A [`Subscription`] that is more than `backlog` publications behind skips
+    /// to the newest one.
     pub fn new(backlog: usize) -> Self {
         Self {
-            topics: Arc::default(),
-            backlog,
-            changes: watch::Sender::new(()),
+            topics: Topics::new(backlog),
         }
     }
 
-    /// Hands a job's next state to everyone who follows it. Never waits.
-    pub fn publish(&self, job: &JobId, publication: Publication) {
-        self.topic_in(&mut self.lock(), job).publish(publication);
+    /// Publishes the next state of a job to its subscribers. Never waits.
+    pub fn publish(&self, publication: Publication) {
+        let job = publication.job.clone();
+        self.topics
+            .with_topic(&job, |topic| topic.publish(publication));
     }
 
-    /// Hands a preview image to everyone who asked for previews. Only the newest is kept.
-    pub fn publish_preview(&self, job: &JobId, preview: Preview) {
-        self.topic_in(&mut self.lock(), job)
-            .publish_preview(preview);
+    /// Publishes a preview image to the subscribers that asked for previews. Only the newest is kept.
+    pub fn publish_preview(&self, preview: Preview) {
+        let job = preview.job.clone();
+        self.topics
+            .with_topic(&job, |topic| topic.publish_preview(preview));
     }
 
-    /// Follows a job, known or not: first its newest state, if there is one, then every later one.
+    /// Subscribes one client to a job, which need not be known yet: it gets the newest state, if there
+    /// is one, and then every later one.
     ///
-    /// Who subscribes counts as a connection of the job until the subscription is dropped.
+    /// The client counts as a connection of the job until the subscription is dropped.
     pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
-        let mut topics = self.lock();
-        let topic = self.topic_in(&mut topics, job);
-        let subscription = Subscription::new(self.clone(), job.clone(), topic, connection);
-        drop(topics);
-        self.changes.send_replace(());
-        subscription
+        Subscription::new(self.topics.clone(), job, connection)
     }
 
-    /// Follows a job, known or not, on behalf of many clients: what is new comes to the outlet.
+    /// Subscribes a thread to a job, which need not be known yet, on behalf of any number of clients:
+    /// updates are delivered to the mailbox.
     pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
-        let mut topics = self.lock();
-        let topic = self.topic_in(&mut topics, job);
-        SharedSubscription::new(self.clone(), job.clone(), topic, mailbox)
+        SharedSubscription::new(self.topics.clone(), job.clone(), mailbox)
     }
 
-    /// Marked whenever a subscriber has come or left, and by whoever else has news for monitors.
+    /// Marked when a client subscribes or leaves, and by everybody else who changes what monitors show.
     pub fn changes(&self) -> &watch::Sender<()> {
-        &self.changes
+        self.topics.changes()
     }
 
     /// The newest preview of a job.
     pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
-        self.lock().get(job)?.preview()
+        self.topics.get(job)?.preview()
     }
 
-    /// Forgets a job's states. Who follows it still is told no more.
+    /// Forgets the states of a job. Its present subscribers get no more updates.
     pub fn forget(&self, job: &JobId) {
-        self.lock().remove(job);
+        self.topics.remove(job);
     }
 
-    /// How many connections there are, and how many jobs have some.
-    pub fn count(&self) -> Connections {
-        let topics = self.lock();
-        let counts = topics.values().map(|topic| topic.connections().len());
-        counts
-            .filter(|&count| count > 0)
-            .fold(Connections::default(), |all, count| Connections {
-                total: all.total + count,
-                jobs: all.jobs + 1,
-            })
+    /// How many connections there are, and how many jobs have any.
+    pub fn count(&self) -> ConnectionCount {
+        self.topics.count_connections()
     }
 
-    /// At most `jobs` jobs with connections, and at most `each` connections of each; and whether
-    /// there are more.
+    /// The connections of at most `max_jobs` jobs, at most `max_each` of each, with the count of all
+    /// connections of the job; and whether anything was left out.
     pub fn connections(
         &self,
-        jobs: usize,
-        each: usize,
+        max_jobs: usize,
+        max_each: usize,
     ) -> (Vec<(JobId, usize, Vec<Connection>)>, bool) {
-        let topics = self.lock();
-        let mut truncated = false;
-        let mut listed = Vec::new();
-        for (job, topic) in topics.iter() {
-            let connections = topic.connections();
-            if connections.is_empty() {
-                continue;
-            }
-            if listed.len() == jobs {
-                truncated = true;
-                break;
-            }
-            truncated |= connections.len() > each;
-            let shown = connections.values().take(each).cloned().collect();
-            listed.push((job.clone(), connections.len(), shown));
-        }
-        (listed, truncated)
+        self.topics.list_connections(max_jobs, max_each)
     }
-
-    /// Takes a subscription's connection off the books, and a topic that nobody needs with it.
-    fn remove_connection(&self, job: &JobId, topic: &Arc<Topic>, connection: u64) {
-        topic.connections().remove(&connection);
-        self.drop_unused(job, topic);
-        self.changes.send_replace(());
-    }
-
-    fn drop_unused(&self, job: &JobId, topic: &Arc<Topic>) {
-        let mut topics = self.lock();
-        let is_kept = topics.get(job).is_some_and(|kept| Arc::ptr_eq(kept, topic));
-        if is_kept && topic.is_unused() {
-            topics.remove(job);
-        }
-    }
-
-    fn topic_in(&self, topics: &mut HashMap<JobId, Arc<Topic>>, job: &JobId) -> Arc<Topic> {
-        if let Some(topic) = topics.get(job) {
-            return topic.clone();
-        }
-        let topic = Arc::new(Topic::new(job.clone(), self.backlog));
-        topics.insert(job.clone(), topic.clone());
-        topic
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Topic>>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The present moment, for the books about connections.
-fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -8,6 +8,7 @@ mod end_source;
 mod error;
 mod event;
 mod id;
+mod node_state;
 mod nodes;
 mod plan;
 mod progress;
@@ -20,8 +21,9 @@ use jiff::Timestamp;
 
 pub use end_source::EndSource;
 pub use error::{ErrorCode, JobError};
-pub use event::{Event, History, NodeReport, NodeState, Outcome, Reason, Report};
+pub use event::{Event, History, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
+pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
 pub use plan::{Plan, PlannedNode, Role};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
@@ -110,6 +112,22 @@ impl Job {
     /// Why it failed.
     pub fn error(&self) -> Option<&JobError> {
         self.error.as_ref()
+    }
+
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.status {
+            Status::Completed => Some(Outcome::Completed),
+            Status::Cancelled => Some(Outcome::Cancelled),
+            Status::Failed => {
+                // The database may hold a job of which only the status was stored.
+                let error = self.error.clone();
+                Some(Outcome::Failed(
+                    error.unwrap_or_else(|| JobError::reported(None)),
+                ))
+            }
+            Status::Queued | Status::Processing => None,
+        }
     }
 
     /// How its end was learned.

@@ -4,6 +4,7 @@
 //! [`cli`]: crate::cli
 //! [`comfy`]: crate::comfy
 //! [`config`]: crate::config
+//! [`connector`]: crate::connector
 //! [`estimate`]: crate::estimate
 //! [`evaluation`]: crate::evaluation
 //! [`hub`]: crate::hub

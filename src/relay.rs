@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ComfyConfig, RelayConfig};
-use crate::hub::{Connection, Connections, Mailbox, Preview, SharedSubscription, Subscription};
+use crate::hub::{Connection, ConnectionCount, Mailbox, Preview, SharedSubscription, Subscription};
 use crate::job::JobId;
 use crate::store::{Recorder, RecorderHealth};
 use crate::workflow::Workflows;
@@ -110,7 +110,7 @@ impl Relay {
     }
 
     /// How many connections follow how many jobs.
-    pub fn connection_count(&self) -> Connections {
+    pub fn connection_count(&self) -> ConnectionCount {
         self.0.tracker.hub.count()
     }
 

@@ -1,16 +1,18 @@
-//! Recordings of real ComfyUI servers: read them, write them, and serve them as the server would that was recorded.
+//! Serves recordings of ComfyUI servers as the recorded server would.
 //!
-//! [`Replay`] answers HTTP and WebSockets. What the recorded client did is waited for (a prompt is posted, a socket is
-//! opened again); what the server did then happens to whoever is there, in the recorded words and at the recorded
-//! pace, with the callers' ids in the place of the recorded ones. Nothing is invented but what the callers' own deeds
-//! make necessary: an interrupt, a deleted prompt, a greeting.
+//! [`Replay`] simulates the recorded server over HTTP and WebSockets. Where the recorded client did something (posted a
+//! prompt, reconnected), the replay waits until a client does the same. What the server did then is done to the
+//! connected clients, with the recorded messages, at the recorded pace, with the clients' ids in place of the recorded
+//! ones. Nothing is invented, except what the clients' own actions require: an interruption, a deleted prompt, a
+//! greeting.
 //!
-//! A recording is compiled to a timeline, which is pure; a player plays it on a state, which holds the state that
-//! callers see: queue, history, sockets.
+//! The compiler makes a timeline of each recording, which is pure data. The player plays timelines on the state of the
+//! simulated server (queue, history, sockets), which the HTTP handlers read and change, too.
 
 mod compiler;
 mod playback;
 mod player;
+mod python_json;
 mod server;
 mod substitution;
 #[cfg(test)]
@@ -35,11 +37,11 @@ use server::state::SharedState;
 pub struct ReplayOptions {
     /// The pace.
     pub speed: PlaybackSpeed,
-    /// Whether a prompt after a recording's last begins one again; otherwise it is refused.
+    /// Whether a prompt after a recording's last one begins a recording again; otherwise it is rejected.
     pub repeat: bool,
-    /// How long the time stands still for a caller who does not come back, or does not read a result, as the recorded
-    /// client did.
-    pub patience: Duration,
+    /// How long the recording's time stands still for a client that does not reconnect, or does not read a history entry,
+    /// as the recorded client did.
+    pub client_timeout: Duration,
 }
 
 impl Default for ReplayOptions {
@@ -47,8 +49,8 @@ impl Default for ReplayOptions {
         ReplayOptions {
             speed: PlaybackSpeed::Real(1.0),
             repeat: false,
-            // Longer than a relay takes to mistrust a silent socket.
-            patience: Duration::from_secs(20),
+            // Longer than the relay takes to replace a silent socket.
+            client_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -62,7 +64,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Serves `recordings` on `listener`; the first prompts that are posted say which is played when.
+    /// Serves `recordings` on `listener`. Which one is played when depends on the prompts that clients post.
     pub fn start(
         listener: TcpListener,
         recordings: Vec<Arc<Recording>>,
@@ -72,9 +74,10 @@ impl Replay {
             .iter()
             .map(|recording| Arc::new(compile(recording)))
             .collect();
-        let state = Arc::new(SharedState::new(playlist, options.repeat, options.patience));
+        let state = SharedState::new(playlist, options.repeat, options.client_timeout);
+        let state = Arc::new(state);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        // A listener that is bound knows its address.
+        // A bound listener knows its address.
         let address = listener
             .local_addr()
             .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -98,12 +101,12 @@ impl Replay {
         }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The server's URL, as clients are given it.
+    /// The URL of the simulated ComfyUI server.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

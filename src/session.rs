@@ -1,23 +1,23 @@
-//! The subscribers of job sockets, thousands to a thread.
+//! The WebSocket sessions of subscribers, thousands to a thread.
 //!
-//! A subscriber is a record in a [`Shard`]: one thread, one poll. It has no task, no timer and no
-//! buffer. A job's state arrives framed; the thread writes the same bytes to every socket that follows
-//! the job, a few at a time and all jobs in turn, so that one with 10,000 subscribers does not keep
-//! another one waiting. Where a socket takes only a part of a frame, the rest is kept, and then the
-//! newest state follows: memory is one frame for each subscriber, however slowly it reads.
+//! A subscriber is a record in a *shard*, which is one thread with one poll ([`event_loop`]). It has no
+//! task, no timer and no buffer. When a job has a new state, the shard frames it once and writes the same
+//! bytes to every socket that is subscribed to the job ([`broadcast`]). It writes in batches, to which all
+//! jobs add in turn, so that a job with 10,000 subscribers does not delay the others. If a socket accepts
+//! only a part of a frame, the rest is kept, and after it comes the newest state: a subscriber needs the
+//! memory of one frame, however slowly it reads.
 //!
-//! Why not a task for each subscriber, which is how one would write it at first? Waking 10,000 tasks
-//! costs as much again as the writes, and a task with its stream holds several kilobytes. What is left
-//! here is close to a bare loop of writes; `cargo bench --bench load` tells how close. Where the kernel
-//! has io_uring, up to [`write_batch::MAX_BATCH`] writes are one system call ([`batch`]).
+//! The usual design, a task for each subscriber, costs more: to wake 10,000 tasks takes as long as the
+//! writes, and a task with its stream holds several kilobytes. What is left here is close to a bare loop
+//! of writes, which `cargo bench --bench load` measures. With io_uring up to [`write_batch::MAX_BATCH`]
+//! writes are one system call.
 //!
-//! What clients send is rare and small, so a [`codec::WsCodec`] with `tungstenite`'s state is made
-//! when bytes come in, and dropped when all of them are understood: frames, fragments, control frames
-//! and closes are its business. Only what the server says is framed by hand, once for all
-//! ([`crate::hub::Frame`]).
+//! What clients send is rare and small. So the state that `tungstenite` needs to parse it, a
+//! [`codec::WsCodec`], is made when bytes arrive, and dropped when all of them are parsed. Only the
+//! messages of the server are framed here ([`frame`]), once for all subscribers.
 //!
-//! Whatever has to wait, for ComfyUI or the database, is a task of its own that reports to the
-//! shard's [`commands::CommandQueue`].
+//! What has to wait for ComfyUI or the database is a task, which reports its result to the shard as a
+//! command ([`commands`]).
 
 mod admission;
 mod await_job;
@@ -31,12 +31,16 @@ mod compression;
 mod context;
 mod disconnect;
 mod event_loop;
+mod frame;
+mod frame_cache;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handshake;
 #[cfg(target_os = "linux")]
 mod io_uring;
+mod keepalive;
+mod keys;
 mod message;
 mod monitor;
 mod permits;
@@ -53,7 +57,7 @@ mod write_batch;
 pub(crate) use admission::Admission;
 pub(crate) use await_job::await_job;
 pub(crate) use client_error::ClientError;
-pub(crate) use compression::deflate;
+pub(crate) use compression::negotiation;
 pub(crate) use context::SessionContext;
 pub(crate) use disconnect::refuse;
 pub(crate) use handshake::HeldHandshake;

@@ -1,8 +1,8 @@
-//! What must survive: jobs, the runs of their nodes, and who we are to each ComfyUI server, in
-//! PostgreSQL or SQLite.
+//! The database, PostgreSQL or SQLite: jobs, the runs of their nodes, and the client id and the lease of each
+//! backend.
 //!
-//! Each query is a function named for what it finds or does, written once for both databases. The
-//! table `jobs` may be the pipeline's own: see [`adoption`].
+//! Each query is a method of [`Store`], written once for both databases. The table `jobs` may be one that the
+//! pipeline has made: see [`adoption`]. [`Recorder`] writes the states of jobs in batches.
 
 mod adoption;
 mod backends;
@@ -37,11 +37,11 @@ use upsert::Statements;
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// The lock under which relays that start at once migrate one after another: any number that nobody
-/// else takes.
+/// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after
+/// another. Any number will do that no other program uses.
 const MIGRATION_LOCK: i64 = 0x636f_6d66_795f_7265;
 
-/// A database, opened but not necessarily there. Cheap to clone.
+/// A database, which need not be reachable. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pools: Pools,
@@ -49,7 +49,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the configured database. Nothing is dialled before the first query.
+    /// Opens the configured database. The first query connects.
     pub fn open(config: &StoreConfig) -> Self {
         Self {
             pools: Pools::open(config),
@@ -57,7 +57,7 @@ impl Store {
         }
     }
 
-    /// What kind of database it is.
+    /// The kind of database: `postgres` or `sqlite`.
     pub fn kind(&self) -> &'static str {
         match self.pools {
             Pools::Postgres(_) => "postgres",
@@ -65,14 +65,14 @@ impl Store {
         }
     }
 
-    /// Brings the schema up to date, adopting a table `jobs` that is there already.
+    /// Migrates the schema, adopting a table `jobs` that exists already.
     ///
-    /// Several relays may do so at once. Needs a runtime of several threads, because migrations block.
+    /// Several relays may do so at the same time. Needs a multi-threaded runtime, because migrations block.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.pools {
             Pools::Postgres(pool) => {
-                // The lock belongs to this connection: should the relay die, the server lets go of it. A
-                // large table takes its time, and the other relays wait for it.
+                // The lock belongs to this connection: if the relay dies, the server releases it. Without a
+                // statement timeout, because a large table takes long and the other relays wait for the lock.
                 let mut connection = dedicated(pool).await?;
                 let lock =
                     format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
@@ -85,7 +85,7 @@ impl Store {
             }
             Pools::Sqlite(pool) => {
                 let mut connection = pool.get().await?;
-                // Who writes first locks the others out until it is done.
+                // An immediate transaction takes the write lock: other relays wait until it is done.
                 let migrated = connection.spawn_blocking(|connection| {
                     Ok(connection.immediate_transaction(|connection| {
                         adoption::adopt_in_sqlite(connection)?;
@@ -99,7 +99,7 @@ impl Store {
         Ok(())
     }
 
-    /// The statements for the shape that the table `jobs` has.
+    /// The statements for the kind of ids that the table `jobs` has.
     async fn prepared(&self) -> Result<&Statements, StoreError> {
         let prepare = || async {
             let ids = adoption::id_kind(&self.pools).await?;

@@ -1,7 +1,8 @@
-//! All subscribers, in one loop of one thread: cheap enough that the servers are the limit.
+//! All subscribers, in one poll loop of one thread: cheap enough that the servers are the limit.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,28 +15,28 @@ use crate::frames;
 use crate::publisher::name;
 use crate::tally::{Seen, Tally};
 
-/// How many connections are being opened at once. A listener whose backlog is shorter makes some of
-/// them wait for a second.
+/// How many connections are opened at once. If the listener's backlog is shorter, some of them retry
+/// only after a second.
 const OPENING: usize = 256;
 
 /// How many loopback addresses the subscribers come from.
 const ADDRESSES: usize = 32;
 
-/// How much is read at once.
+/// The size of the read buffer, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// How long nothing may arrive before no more is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the clients wait while nothing arrives.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one look for news waits.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long one poll waits for events.
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 
 struct Client {
     stream: Option<TcpStream>,
     job: usize,
     is_open: bool,
     seen: Seen,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of a frame whose rest has not arrived.
     rest: Vec<u8>,
 }
 
@@ -47,14 +48,14 @@ pub(crate) struct Clients {
     buffer: Vec<u8>,
     server: SocketAddr,
     pub(crate) tally: Tally,
-    /// How many have been shown a state.
+    /// How many have received a state.
     pub(crate) ready: usize,
     /// How many the server closed with 1000.
     pub(crate) closed: usize,
-    /// How many broke off, or were closed with another code.
+    /// How many lost their connection, or were closed with another code.
     pub(crate) broken: usize,
-    /// How the last one of them did.
-    breach: String,
+    /// How the last one of them ended.
+    failure: String,
 }
 
 impl Clients {
@@ -69,57 +70,70 @@ impl Clients {
             ready: 0,
             closed: 0,
             broken: 0,
-            breach: String::new(),
+            failure: String::new(),
         })
     }
 
-    /// Opens a subscriber of each of these jobs, until each has been shown a state. Tells how long it
-    /// took.
+    /// Opens a subscriber of each of these jobs, and waits until each has received a state. Returns how
+    /// long that took.
     pub(crate) fn open(&mut self, jobs: &[usize]) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let known = self.clients.len();
         let total = known + jobs.len();
-        let mut heard = Instant::now();
+        let mut received_at = Instant::now();
         while self.ready < total {
             while self.clients.len() < total && self.clients.len() < self.ready + OPENING {
                 self.connect(jobs[self.clients.len() - known])
                     .context("cannot open a subscriber")?;
             }
-            if self.look()? > 0 {
-                heard = Instant::now();
+            if self.poll_once()? > 0 {
+                received_at = Instant::now();
             }
             anyhow::ensure!(
-                self.broken == 0 && heard.elapsed() < PATIENCE,
-                "{} of {total} subscribers were served, {} broke off: {}",
+                self.broken == 0 && received_at.elapsed() < TIMEOUT,
+                "{} of {total} subscribers were served, {} failed: {}",
                 self.ready,
                 self.broken,
-                self.breach
+                self.failure
             );
         }
         Ok(began.elapsed())
     }
 
-    /// Lets all subscribers of a job leave at once, without a word.
-    pub(crate) fn leave(&mut self, job: usize) {
-        let leaving = self.clients.iter_mut().filter(|client| client.job == job);
-        leaving.for_each(|client| client.stream = None);
+    /// Closes the connections of all subscribers of a job at once, without a close frame.
+    pub(crate) fn disconnect(&mut self, job: usize) {
+        let subscribers = self.clients.iter_mut().filter(|client| client.job == job);
+        subscribers.for_each(|client| client.stream = None);
     }
 
-    /// Listens until something is so, or nothing comes any more.
-    pub(crate) fn listen(&mut self, mut until: impl FnMut(&Self) -> bool) -> anyhow::Result<bool> {
-        let mut heard = Instant::now();
+    /// Receives until `until` holds. Returns false if nothing arrives for [`TIMEOUT`].
+    pub(crate) fn receive_until(
+        &mut self,
+        mut until: impl FnMut(&Self) -> bool,
+    ) -> anyhow::Result<bool> {
+        let mut received_at = Instant::now();
         while !until(self) {
-            if self.look()? > 0 {
-                heard = Instant::now();
+            if self.poll_once()? > 0 {
+                received_at = Instant::now();
             }
-            if heard.elapsed() > PATIENCE {
+            if received_at.elapsed() > TIMEOUT {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Opens a subscriber from an address of its turn. The port is chosen at the binding.
+    /// Receives while another thread publishes. Returns how many updates of each job it posted.
+    pub(crate) fn receive_while(
+        &mut self,
+        publishing: JoinHandle<anyhow::Result<Vec<u64>>>,
+    ) -> anyhow::Result<Vec<u64>> {
+        // The publisher may pause for longer than TIMEOUT.
+        while !self.receive_until(|_| publishing.is_finished())? {}
+        join(publishing)
+    }
+
+    /// Opens a subscriber, from each loopback address in turn. Binding chooses the port.
     fn connect(&mut self, job: usize) -> io::Result<()> {
         let number = self.clients.len();
         let own = Ipv4Addr::new(127, 0, 0, 2 + (number % ADDRESSES) as u8);
@@ -129,7 +143,7 @@ impl Clients {
         socket.bind(&SocketAddr::from((own, 0)).into())?;
         let mut stream = TcpStream::from_std(socket.into());
         let connecting = socket2::SockRef::from(&stream).connect(&self.server.into());
-        // The connection is being made: the socket can be written to when it is.
+        // The connection is being established; the socket becomes writable when it is.
         if let Err(error) = connecting
             && error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32)
         {
@@ -149,51 +163,51 @@ impl Clients {
         Ok(())
     }
 
-    /// One look for news: how many sockets had some.
-    fn look(&mut self) -> io::Result<usize> {
-        if let Err(error) = self.poll.poll(&mut self.events, Some(LOOK))
+    /// Polls once; returns how many sockets had events.
+    fn poll_once(&mut self) -> io::Result<usize> {
+        if let Err(error) = self.poll.poll(&mut self.events, Some(POLL_TIMEOUT))
             && error.kind() != ErrorKind::Interrupted
         {
             return Err(error);
         }
-        let mut looked = 0;
+        let mut events = 0;
         for event in &self.events {
-            looked += 1;
+            events += 1;
             let client = &mut self.clients[event.token().0];
             if event.is_writable() && !client.is_open {
-                client.ask(self.server);
+                client.send_handshake(self.server);
             }
             if !event.is_readable() && !event.is_error() {
                 continue;
             }
             let was_ready = client.seen.any();
             match client.read(&mut self.buffer, &mut self.tally) {
-                Heard::All => {}
-                Heard::End => self.closed += 1,
-                Heard::Breach(breach) => {
+                ReadOutcome::Drained => {}
+                ReadOutcome::Closed => self.closed += 1,
+                ReadOutcome::Failed(failure) => {
                     self.broken += 1;
-                    self.breach = breach;
+                    self.failure = failure;
                 }
             }
             self.ready += usize::from(!was_ready && client.seen.any());
         }
-        Ok(looked)
+        Ok(events)
     }
 }
 
-/// What came of reading.
-enum Heard {
-    /// All that was there was read.
-    All,
-    /// The socket was closed with 1000.
-    End,
-    /// It ended in another way.
-    Breach(String),
+/// The outcome of a read.
+enum ReadOutcome {
+    /// Everything available was read.
+    Drained,
+    /// The server closed the socket with 1000.
+    Closed,
+    /// The connection ended in another way.
+    Failed(String),
 }
 
 impl Client {
-    /// Asks for the WebSocket. The key is always the same: its answer proves nothing here.
-    fn ask(&mut self, server: SocketAddr) {
+    /// Sends the WebSocket handshake. The key is constant: nothing here depends on the response to it.
+    fn send_handshake(&mut self, server: SocketAddr) {
         let Some(stream) = &mut self.stream else {
             return;
         };
@@ -203,58 +217,57 @@ impl Client {
             name(self.job)
         );
         self.is_open = true;
-        // Whether it arrived shows in the answer. A new socket's buffer holds it whole.
+        // The response shows whether it arrived. The buffer of a new socket is large enough.
         let _ = stream.write(request.as_bytes());
     }
 
-    fn read(&mut self, buffer: &mut [u8], tally: &mut Tally) -> Heard {
+    fn read(&mut self, buffer: &mut [u8], tally: &mut Tally) -> ReadOutcome {
         loop {
             let Some(stream) = &mut self.stream else {
-                return Heard::All;
+                return ReadOutcome::Drained;
             };
             let read = match stream.read(buffer) {
-                Ok(0) => return self.end("the end of the stream".to_owned()),
+                Ok(0) => return self.fail("end of stream".to_owned()),
                 Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::All,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return ReadOutcome::Drained,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.end(error.to_string()),
+                Err(error) => return self.fail(error.to_string()),
             };
-            match self.take(&buffer[..read], tally) {
-                Heard::All => {}
+            match self.process(&buffer[..read], tally) {
+                ReadOutcome::Drained => {}
                 end => {
                     self.stream = None;
                     return end;
                 }
             }
-            // Less than there was room for: there is no more. The next that comes is told anew.
+            // A short read means that the socket is drained: mio reports the next bytes as a new event.
             if read < buffer.len() {
-                return Heard::All;
+                return ReadOutcome::Drained;
             }
         }
     }
 
-    fn end(&mut self, breach: String) -> Heard {
+    fn fail(&mut self, failure: String) -> ReadOutcome {
         self.stream = None;
-        Heard::Breach(breach)
+        ReadOutcome::Failed(failure)
     }
 
-    /// Takes what came.
-    fn take(&mut self, came: &[u8], tally: &mut Tally) -> Heard {
+    /// Processes bytes that arrived.
+    fn process(&mut self, bytes: &[u8], tally: &mut Tally) -> ReadOutcome {
         let mut before = std::mem::take(&mut self.rest);
-        let mut data = match before.is_empty() {
-            true => came,
-            false => {
-                before.extend_from_slice(came);
-                before.as_slice()
-            }
+        let mut data = if before.is_empty() {
+            bytes
+        } else {
+            before.extend_from_slice(bytes);
+            before.as_slice()
         };
         if data.starts_with(b"HTTP/1.1 ") {
             let Some(end) = memmem::find(data, b"\r\n\r\n") else {
                 self.rest = data.to_vec();
-                return Heard::All;
+                return ReadOutcome::Drained;
             };
             if !data.starts_with(b"HTTP/1.1 101") {
-                return Heard::Breach(String::from_utf8_lossy(data).into_owned());
+                return ReadOutcome::Failed(String::from_utf8_lossy(data).into_owned());
             }
             data = &data[end + 4..];
         }
@@ -265,12 +278,12 @@ impl Client {
                     let _ = stream.write(&frames::CLOSE);
                     let code = frame.payload.first_chunk();
                     return match code.map_or(1005, |code| u16::from_be_bytes(*code)) {
-                        1000 => Heard::End,
-                        code => Heard::Breach(format!("closed with {code}")),
+                        1000 => ReadOutcome::Closed,
+                        code => ReadOutcome::Failed(format!("closed with {code}")),
                     };
                 }
                 (frames::PING, Some(stream)) => {
-                    // A server that does not take this misses it soon enough.
+                    // A server that does not receive this closes the connection later.
                     let _ = stream.write(&frames::PONG);
                 }
                 _ => {}
@@ -279,6 +292,14 @@ impl Client {
         if !data.is_empty() {
             self.rest = data.to_vec();
         }
-        Heard::All
+        ReadOutcome::Drained
+    }
+}
+
+/// The result of a thread. Resumes its panic, if it panicked.
+pub(crate) fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }

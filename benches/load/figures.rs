@@ -1,18 +1,18 @@
-//! What was measured, and how it is shown.
+//! [`Figures`]: the results of a round, and the table of them.
 
 use std::time::Duration;
 
-/// What one round of one server came to.
+/// The results of one round with one server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
-    /// Subscribers a second, from the first that is opened to the last that is shown a state.
+    /// Subscribers a second, from the first connect to the last first state.
     pub(crate) connects: f64,
-    /// Bytes that the process has grown by for each subscriber.
+    /// Bytes by which the process has grown for each subscriber.
     pub(crate) memory: Option<f64>,
-    /// Microseconds of the server's processor time for each state that arrived.
+    /// Microseconds of the server's CPU time for each state that arrived.
     pub(crate) cpu: Option<f64>,
-    /// The same of the client and the publisher: where it is no less than the server's, they are the
-    /// limit.
+    /// The same of the client and the publisher. If it is not less than the server's, they are the
+    /// bottleneck.
     pub(crate) client_cpu: Option<f64>,
     /// States that arrived a second.
     pub(crate) rate: Option<f64>,
@@ -22,12 +22,12 @@ pub(crate) struct Figures {
     pub(crate) longest: Option<f64>,
     pub(crate) lost: u64,
     pub(crate) out_of_order: u64,
-    /// Subscribers that got the final state once and then the close, of so many.
+    /// Subscribers that received the final state once and then the close, and all subscribers.
     pub(crate) finals: Option<(u64, u64)>,
 }
 
 impl Figures {
-    /// The medians of some rounds; what is wrong is added up.
+    /// The medians of several rounds; lost and misordered states are added up.
     pub(crate) fn median(rounds: &[Self]) -> Self {
         let some =
             |pick: fn(&Self) -> Option<f64>| median(rounds.iter().filter_map(pick).collect());
@@ -57,9 +57,10 @@ impl Figures {
         let number = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
-        let finals = self
-            .finals
-            .map_or_else(|| "-".to_owned(), |(came, due)| format!("{came}/{due}"));
+        let finals = self.finals.map_or_else(
+            || "-".to_owned(),
+            |(arrived, due)| format!("{arrived}/{due}"),
+        );
         println!(
             "{scenario:<22} {server:<6} {:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10} {:>10} {:>13}",
             number(self.cpu, 2),
@@ -99,14 +100,14 @@ pub(crate) fn print_head() {
     );
 }
 
-/// Prints the one number that a scenario comes to, where both servers have the figure.
+/// Prints the ratio of relay and floor, if both were measured.
 pub(crate) fn print_ratio(what: &str, relay: Option<f64>, floor: Option<f64>) {
     if let (Some(relay), Some(floor)) = (relay, floor) {
         println!("{:<22} {what}: relay / floor = {:.2}", "", relay / floor);
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The median; of an even number of values the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -135,7 +136,7 @@ pub(crate) fn percentiles(latencies: &mut [u32]) -> Option<(f64, f64)> {
     Some((at(0.5)?, at(0.99)?))
 }
 
-/// Microseconds for each of so many.
+/// Microseconds for each of `count`.
 pub(crate) fn micros_each(time: Duration, count: u64) -> Option<f64> {
     (count > 0).then(|| time.as_secs_f64() * 1e6 / count as f64)
 }

@@ -1,7 +1,7 @@
-//! The floor: the least that a server can do to hand a message to many sockets.
+//! The floor: the least that a server can do to send a message to many sockets.
 //!
-//! One thread, one poll. It answers the handshake, and each `POST` is framed once and written to every
-//! socket of its job, one `write` after another. It parses no states, keeps no job, and pings nobody.
+//! One thread with one poll loop. It accepts handshakes, frames each `POST` once and writes it to every
+//! socket of its job, one `write` after another. It parses no states, stores nothing, and sends no pings.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,16 +23,16 @@ const BACKLOG: i32 = 4_096;
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// As long as the relay's messages of a producer's job.
+/// The length of a message in bytes, as long as the relay's for a job without ComfyUI.
 const TEXT: usize = 250;
 
-/// How a server closes a socket in good manner: code 1000.
-const GOODBYE: [u8; 4] = [0x88, 2, 0x03, 0xe8];
+/// A server's close frame with the code 1000.
+const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe8];
 
 struct Connection {
     stream: TcpStream,
     input: Vec<u8>,
-    /// What could not be written yet.
+    /// What the socket did not accept yet.
     pending: Vec<u8>,
 }
 
@@ -130,16 +130,16 @@ impl Floor {
                 }
             }
         }
-        while self.answer(number)? {}
+        while self.respond(number)? {}
         Ok(())
     }
 
-    /// Answers a request that is there whole. Says whether it was.
-    fn answer(&mut self, number: usize) -> anyhow::Result<bool> {
+    /// Responds to a request that has arrived whole. Returns whether there may be another.
+    fn respond(&mut self, number: usize) -> anyhow::Result<bool> {
         let Some(connection) = &mut self.connections[number] else {
             return Ok(false);
         };
-        // What a subscriber says after its handshake means nothing here.
+        // Frames of subscribers are ignored.
         if !connection.input.starts_with(b"GET ") && !connection.input.starts_with(b"POST ") {
             return Ok(false);
         }
@@ -157,16 +157,16 @@ impl Floor {
         let parts: Vec<&str> = request.path.unwrap_or_default().split('/').collect();
         match parts[..] {
             ["", "ws", job] => {
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Accept: {}\r\n\r\n",
                     derive_accept_key(header("sec-websocket-key"))
                 );
                 let job = self.jobs.entry(job.to_owned()).or_default();
                 job.subscribers.push(number);
-                let answer = [answer.as_bytes(), &job.newest].concat();
+                let response = [response.as_bytes(), &job.newest].concat();
                 connection.input = Vec::new();
-                self.write(number, &answer);
+                self.write(number, &response);
                 Ok(false)
             }
             ["", "api", "anime", "jobs", job, "progress"] => {
@@ -184,7 +184,7 @@ impl Floor {
                 self.publish(job, &serde_json::from_slice(&body)?);
                 Ok(true)
             }
-            _ => anyhow::bail!("the floor knows no {:?}", request.path),
+            _ => anyhow::bail!("the floor does not serve {:?}", request.path),
         }
     }
 
@@ -203,7 +203,7 @@ impl Floor {
         let mut frame = frames::text(text.as_bytes());
         job.newest.clone_from(&frame);
         if report["status"] == "completed" {
-            frame.extend(GOODBYE);
+            frame.extend(CLOSE);
         }
         let subscribers = std::mem::take(&mut job.subscribers);
         for number in &subscribers {
@@ -217,21 +217,20 @@ impl Floor {
     }
 }
 
-/// Writes what is pending, then this. What cannot be written stays pending.
+/// Writes what is pending, then `data`. What the socket does not accept stays pending.
 fn send(slot: &mut Option<Connection>, data: &[u8]) {
     let Some(connection) = slot else {
         return;
     };
-    let written = match connection.pending.is_empty() {
-        true => write_some(&mut connection.stream, data).map(|written| {
+    let written = if connection.pending.is_empty() {
+        write_some(&mut connection.stream, data).map(|written| {
             connection.pending.extend_from_slice(&data[written..]);
-        }),
-        false => {
-            connection.pending.extend_from_slice(data);
-            write_some(&mut connection.stream, &connection.pending).map(|written| {
-                connection.pending.drain(..written);
-            })
-        }
+        })
+    } else {
+        connection.pending.extend_from_slice(data);
+        write_some(&mut connection.stream, &connection.pending).map(|written| {
+            connection.pending.drain(..written);
+        })
     };
     if written.is_err() {
         *slot = None;

@@ -1,23 +1,23 @@
-//! WebSocket frames, as far as a client that only listens needs them (RFC 6455, section 5.2).
+//! The WebSocket frames that a client needs that only receives (RFC 6455, section 5.2).
 
-/// What a client that closes says: a close frame with the code 1000, masked with zeros.
+/// A client's close frame with the code 1000, masked with zeros.
 pub(crate) const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
-/// The answer to an empty ping, masked with zeros.
+/// The pong to an empty ping, masked with zeros.
 pub(crate) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
-/// The kinds of frames that a server sends.
+/// The opcodes of the frames that a server sends.
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const CLOSING: u8 = 8;
 pub(crate) const PING: u8 = 9;
 
-/// A frame of a server: not masked, never in fragments here.
+/// A frame of a server: not masked, and never fragmented here.
 pub(crate) struct Frame<'a> {
     pub(crate) kind: u8,
     pub(crate) payload: &'a [u8],
 }
 
-/// Takes the first whole frame off the data.
+/// Removes the first whole frame from the data; `None` if it is incomplete.
 pub(crate) fn take<'a>(data: &mut &'a [u8]) -> Option<Frame<'a>> {
     let (&[first, second], rest) = data.split_first_chunk()?;
     let (length, rest) = match second & 0x7f {

@@ -1,44 +1,44 @@
-//! Crowds that come at once and leave at once, while somebody waits for a job.
+//! Crowds that connect at once and disconnect at once, while another subscriber follows a job.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Args;
-use crate::board::Board;
 use crate::clients::Clients;
 use crate::figures::{Figures, longest, percentiles};
 use crate::process::Server;
 use crate::publisher::{self, Pace};
-use crate::scenario::{Scenario, listen_while};
+use crate::scenario::Scenario;
 use crate::tally::{Mark, Tally};
+use crate::updates::Updates;
 
-/// How many come at once.
+/// How many subscribers connect at once.
 const CROWD: usize = 10_000;
 
-/// How often they do.
+/// How often they do so.
 const CROWDS: usize = 3;
 
 /// The job that the crowd follows.
 const CROWDED: usize = 0;
 
-/// The job that goes on meanwhile.
+/// The job that runs meanwhile.
 const WATCHED: usize = 1;
 
-/// How far apart its states are.
+/// The time between two of its states.
 const GAP: Duration = Duration::from_millis(50);
 
-/// After which memory that is free should have been given back.
+/// How long the server has to return freed memory to the system.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// The longest that a state may take to who waits for it, in milliseconds.
+/// The longest that a state of the running job may take, in milliseconds.
 const MAX_DELAY: f64 = 1_000.0;
 
-/// Prints what came of it, and says whether nobody was held up, and nothing was lost.
+/// Prints the results, and returns whether no state was delayed or lost.
 pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
     let crowd = args.subscribers.map_or(CROWD, |count| count as usize);
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(play(crowd, args)?);
+        rounds.push(run(crowd, args)?);
     }
     let figures = Figures::median(&rounds);
     let name = format!("{} {CROWDS} x {crowd}", Scenario::Leave.name());
@@ -55,26 +55,31 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
     Ok(is_sound)
 }
 
-fn play(crowd: usize, args: &Args) -> anyhow::Result<Figures> {
+fn run(crowd: usize, args: &Args) -> anyhow::Result<Figures> {
     let server = Server::relay(None, &args.relay)?;
     publisher::register(server.address, 2)?;
-    let board = Arc::new(Board::new(2));
-    let tally = Tally::new(board.clone(), vec![crowd as u32, 1], WATCHED, Mark::Report);
+    let updates = Arc::new(Updates::new(2));
+    let tally = Tally::new(
+        updates.clone(),
+        vec![crowd as u32, 1],
+        WATCHED,
+        Mark::Report,
+    );
     let mut clients = Clients::new(server.address, tally)?;
     clients.open(&[WATCHED])?;
-    // What is needed once, and kept for the next crowd, is no loss: so the first crowd comes before.
-    come_and_leave(&mut clients, crowd)?;
+    // Memory that is kept for the next crowd is not a leak: one crowd comes before the measurement.
+    connect_and_disconnect(&mut clients, crowd)?;
     settle(&mut clients)?;
     let before = server.memory()?;
     clients.tally.restart();
     let count = (args.seconds / GAP.as_secs_f64()).ceil() as u64;
-    let publishing = publisher::publish(server.address, board, Pace::Watched(GAP, count));
+    let publishing = publisher::publish(server.address, updates, Pace::Watched(GAP, count));
     let began = Instant::now();
     for _ in 0..CROWDS {
-        come_and_leave(&mut clients, crowd)?;
+        connect_and_disconnect(&mut clients, crowd)?;
     }
     let connects = (CROWDS * crowd) as f64 / began.elapsed().as_secs_f64();
-    listen_while(&mut clients, publishing)?;
+    clients.receive_while(publishing)?;
     settle(&mut clients)?;
     let left = server.memory()?.saturating_sub(before);
     Ok(Figures {
@@ -88,14 +93,14 @@ fn play(crowd: usize, args: &Args) -> anyhow::Result<Figures> {
     })
 }
 
-fn come_and_leave(clients: &mut Clients, crowd: usize) -> anyhow::Result<()> {
+fn connect_and_disconnect(clients: &mut Clients, crowd: usize) -> anyhow::Result<()> {
     clients.open(&vec![CROWDED; crowd])?;
-    clients.leave(CROWDED);
+    clients.disconnect(CROWDED);
     Ok(())
 }
 
 fn settle(clients: &mut Clients) -> anyhow::Result<()> {
     let until = Instant::now() + SETTLING;
-    clients.listen(|_| Instant::now() >= until)?;
+    clients.receive_until(|_| Instant::now() >= until)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A producer that is not ComfyUI: posts the states of all jobs.
+//! Posts the states of all jobs, as a producer does that is not ComfyUI.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,70 +11,70 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::board::Board;
+use crate::updates::Updates;
 
-/// Words that make a message about 250 bytes long, as that of a ComfyUI job is.
+/// Pads a message to about 250 bytes, the length for a ComfyUI job.
 const WORDS: &str = "of a picture that somebody waits for";
 
-/// How long a request may take on a machine that is busy to the last.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a request may take on an overloaded machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// When states are posted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// Of each job so many, so far apart, also while the one before is on its way to subscribers.
+    /// For each job this many, this far apart, even while the one before is in flight.
     Every(Duration, u64),
-    /// Each as soon as nearly all before it have arrived, for so long.
+    /// Each as soon as the last but one has arrived everywhere, for this long.
     Saturated(Duration),
-    /// The first job so, and the others [`BESIDE`] apart, for so long.
+    /// The first job as in `Saturated`, the others [`BESIDE`] apart, for this long.
     Beside(Duration),
-    /// Those of all jobs but the first so many, so far apart.
+    /// For each job but the first this many, this far apart.
     Watched(Duration, u64),
 }
 
-/// How far apart the states of a job are that is watched beside one that saturates the server.
+/// The time between two states of a job that is watched beside one that saturates the server.
 const BESIDE: Duration = Duration::from_millis(50);
 
-/// Posts update 0 of all jobs: they are known afterwards.
+/// Registers all jobs by posting their update 0.
 pub(crate) fn register(address: SocketAddr, jobs: usize) -> anyhow::Result<()> {
-    each(jobs, move |client, job| async move {
+    for_each_job(jobs, move |client, job| async move {
         post(&client, address, job, 0, "processing").await
     })
     .map(|_: Vec<()>| ())
 }
 
-/// Ends all jobs well.
+/// Completes all jobs.
 pub(crate) fn complete(address: SocketAddr, jobs: usize) -> anyhow::Result<()> {
-    each(jobs, move |client, job| async move {
+    for_each_job(jobs, move |client, job| async move {
         post(&client, address, job, 0, "completed").await
     })
     .map(|_: Vec<()>| ())
 }
 
-/// Posts updates 1 and later of all jobs, in a thread of its own. Tells how many of each it posted.
+/// Posts updates 1 and later of all jobs, in a thread of its own. Returns how many it posted of each.
 pub(crate) fn publish(
     address: SocketAddr,
-    board: Arc<Board>,
+    updates: Arc<Updates>,
     pace: Pace,
 ) -> JoinHandle<anyhow::Result<Vec<u64>>> {
     std::thread::spawn(move || {
-        each(board.jobs(), move |client, job| {
-            let board = board.clone();
+        for_each_job(updates.jobs(), move |client, job| {
+            let updates = updates.clone();
             async move {
                 match pace {
                     Pace::Every(gap, count) => {
-                        paced(&client, address, &board, job, gap, count).await
+                        paced(&client, address, &updates, job, gap, count).await
                     }
                     Pace::Beside(time) if job > 0 => {
                         let count = (time.as_secs_f64() / BESIDE.as_secs_f64()).ceil() as u64;
-                        paced(&client, address, &board, job, BESIDE, count).await
+                        paced(&client, address, &updates, job, BESIDE, count).await
                     }
                     Pace::Watched(..) if job == 0 => Ok(0),
                     Pace::Watched(gap, count) => {
-                        paced(&client, address, &board, job, gap, count).await
+                        paced(&client, address, &updates, job, gap, count).await
                     }
                     Pace::Saturated(time) | Pace::Beside(time) => {
-                        saturated(&client, address, &board, job, time).await
+                        saturated(&client, address, &updates, job, time).await
                     }
                 }
             }
@@ -85,17 +85,17 @@ pub(crate) fn publish(
 async fn paced(
     client: &Client,
     address: SocketAddr,
-    board: &Board,
+    updates: &Updates,
     job: usize,
     gap: Duration,
     count: u64,
 ) -> anyhow::Result<u64> {
     // The jobs take turns within the gap.
-    let turn = gap.mul_f64(job as f64 / board.jobs() as f64);
+    let turn = gap.mul_f64(job as f64 / updates.jobs() as f64);
     let begin = Instant::now() + turn;
     for mark in 1..=count {
         sleep_until(begin + gap.mul_f64((mark - 1) as f64)).await;
-        board.post(job, mark);
+        updates.post(job, mark);
         post(client, address, job, mark, "processing").await?;
     }
     Ok(count)
@@ -104,7 +104,7 @@ async fn paced(
 async fn saturated(
     client: &Client,
     address: SocketAddr,
-    board: &Board,
+    updates: &Updates,
     job: usize,
     time: Duration,
 ) -> anyhow::Result<u64> {
@@ -113,10 +113,10 @@ async fn saturated(
     loop {
         tokio::select! {
             () = sleep_until(end) => return Ok(mark),
-            () = board.leave(job) => {}
+            () = updates.acquire(job) => {}
         }
         mark += 1;
-        board.post(job, mark);
+        updates.post(job, mark);
         post(client, address, job, mark, "processing").await?;
     }
 }
@@ -132,21 +132,21 @@ async fn post(
     let message = format!("#{mark} {WORDS}");
     let report = json!({"progress": 50, "status": status, "message": message,
         "estimated_remaining": 100});
-    let answer = client.post(url).json(&report).send().await?;
-    let status = answer.status();
-    anyhow::ensure!(status == 202, "the report was answered {status}");
-    // Read to its end, so that the connection can be used again.
-    answer.bytes().await?;
+    let response = client.post(url).json(&report).send().await?;
+    let status = response.status();
+    anyhow::ensure!(status == 202, "the response to a report is {status}");
+    // Read the body, so that the connection can be reused.
+    response.bytes().await?;
     Ok(())
 }
 
-/// What a job is called.
+/// The id of a job.
 pub(crate) fn name(job: usize) -> String {
     format!("load-{job}")
 }
 
-/// Does something for every job, for all of them at once.
-fn each<T: Send + 'static, F: Future<Output = anyhow::Result<T>> + 'static>(
+/// Does `work` for all jobs concurrently.
+fn for_each_job<T: Send + 'static, F: Future<Output = anyhow::Result<T>> + 'static>(
     jobs: usize,
     work: impl Fn(Client, usize) -> F,
 ) -> anyhow::Result<Vec<T>> {
@@ -154,13 +154,13 @@ fn each<T: Send + 'static, F: Future<Output = anyhow::Result<T>> + 'static>(
         .enable_all()
         .build()
         .context("cannot start the publisher")?;
-    let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let client = Client::builder().no_proxy().timeout(TIMEOUT).build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let mut tasks = JoinSet::new();
         for job in 0..jobs {
-            let doing = work(client.clone(), job);
-            tasks.spawn_local(async move { Ok::<_, anyhow::Error>((job, doing.await?)) });
+            let working = work(client.clone(), job);
+            tasks.spawn_local(async move { Ok::<_, anyhow::Error>((job, working.await?)) });
         }
         let mut done = Vec::new();
         while let Some(finished) = tasks.join_next().await {

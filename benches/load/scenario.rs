@@ -1,25 +1,24 @@
-//! What is measured.
+//! The scenarios, and how most of them are measured.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
 use crate::Args;
-use crate::board::Board;
-use crate::clients::Clients;
+use crate::clients::{Clients, join};
 use crate::figures::{Figures, micros_each, percentiles, print_ratio};
 use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
+use crate::updates::Updates;
 use crate::{flood, leave};
 
-/// How long the servers are left alone before their memory is looked at: what serves only the
-/// connecting is gone by then.
+/// How long the servers are left alone before their memory is measured: what only connecting needs
+/// is freed by then.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// States a second for 19,000 subscribers: with more, the two cores have more to do than they can.
+/// States a second for 19,000 subscribers: more would overload the two cores.
 const HELD_RATE: f64 = 2.0;
 
 /// What is measured
@@ -32,22 +31,22 @@ pub(crate) enum Scenario {
     /// 100 subscribers of each of 100 jobs, states at a pace
     Jobs,
     /// One subscriber of a job beside 10,000 of another one, whose states come as fast as they are
-    /// delivered: the latencies are the one's
+    /// delivered; latencies of the one subscriber
     Beside,
-    /// 10,000 subscribers that nothing is told: connecting, and memory
+    /// 10,000 subscribers without any state: connecting, and memory
     Idle,
     /// 19,000 subscribers in one process, 2 states a second
     Held,
     /// 10,000 subscribers of a job that ends
     Finals,
-    /// 10,000 subscribers that come at once and leave at once, three times, beside one of a running
-    /// job: the latencies are the one's, the memory is what is left for each that came
+    /// 10,000 subscribers that connect at once and disconnect at once, three times, beside one of a
+    /// running job; latencies of the one subscriber, memory that is left for each that connected
     Leave,
     /// 2,000 messages a second from ComfyUI, each on 100 nodes; the relay alone
     Flood,
 }
 
-/// How a scenario is played.
+/// How a scenario is run.
 struct Plan {
     /// Subscribers of each job.
     counts: Vec<usize>,
@@ -58,7 +57,7 @@ struct Plan {
     ends: bool,
 }
 
-/// A server that can be started anew for each round.
+/// A server that is measured.
 #[derive(Clone, Copy)]
 enum Kind {
     Floor,
@@ -79,7 +78,7 @@ impl Scenario {
         Self::Flood,
     ];
 
-    /// Runs all rounds, prints what they came to, and says whether all arrived that had to.
+    /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
     pub(crate) fn measure(self, args: &Args) -> anyhow::Result<bool> {
         match self {
             Self::Flood => return flood::measure(args),
@@ -90,15 +89,15 @@ impl Scenario {
         let (mut floor, mut relay) = (Vec::new(), Vec::new());
         let mut is_sound = true;
         for round in 0..args.rounds {
-            // Each goes first as often as the other.
+            // Each server goes first as often as the other.
             let order = match round % 2 {
                 0 => [Kind::Floor, Kind::Relay],
                 _ => [Kind::Relay, Kind::Floor],
             };
             for kind in order {
-                let (figures, all_came) = plan.play(kind, args)?;
+                let (figures, all_arrived) = plan.run(kind, args)?;
                 let may_skip = matches!(self, Self::Saturated | Self::Beside);
-                is_sound &= all_came && figures.out_of_order == 0;
+                is_sound &= all_arrived && figures.out_of_order == 0;
                 is_sound &= may_skip || figures.lost == 0;
                 match kind {
                     Kind::Floor => floor.push(figures),
@@ -113,7 +112,7 @@ impl Scenario {
         print_ratio("CPU of a delivery", relay.cpu, floor.cpu);
         if !is_sound {
             println!(
-                "{:<22} FAILED: see above what did not arrive as it had to",
+                "{:<22} FAILED: see above what did not arrive as it should",
                 ""
             );
         }
@@ -157,7 +156,7 @@ impl Scenario {
 }
 
 impl Plan {
-    /// The job of each subscriber, the jobs in turn.
+    /// The job of each subscriber, with the jobs in turn.
     fn turns(&self) -> Vec<usize> {
         let most = self.counts.iter().max().copied().unwrap_or_default();
         let turn = |round: usize| {
@@ -168,8 +167,8 @@ impl Plan {
         (0..most).flat_map(turn).collect()
     }
 
-    /// One round with one server. Says also whether all arrived.
-    fn play(&self, kind: Kind, args: &Args) -> anyhow::Result<(Figures, bool)> {
+    /// Runs one round with one server. Returns also whether everything arrived.
+    fn run(&self, kind: Kind, args: &Args) -> anyhow::Result<(Figures, bool)> {
         let server = match kind {
             Kind::Floor => Server::floor()?,
             Kind::Relay => Server::relay(None, &args.relay)?,
@@ -178,9 +177,9 @@ impl Plan {
         publisher::register(server.address, jobs)?;
         let total: usize = self.counts.iter().sum();
         let before = server.memory()?;
-        let board = Arc::new(Board::new(jobs));
+        let updates = Arc::new(Updates::new(jobs));
         let counts = self.counts.iter().map(|&count| count as u32).collect();
-        let tally = Tally::new(board.clone(), counts, self.first_timed, Mark::Report);
+        let tally = Tally::new(updates.clone(), counts, self.first_timed, Mark::Report);
         let mut clients = Clients::new(server.address, tally)?;
         let opening = clients.open(&self.turns())?;
         let mut figures = Figures {
@@ -189,17 +188,17 @@ impl Plan {
         };
         if self.settles {
             let until = Instant::now() + SETTLING;
-            clients.listen(|_| Instant::now() >= until)?;
+            clients.receive_until(|_| Instant::now() >= until)?;
             let grown = server.memory()?.saturating_sub(before);
             figures.memory = Some(grown as f64 / total as f64);
         }
-        let mut all_came = true;
+        let mut all_arrived = true;
         if let Some(pace) = self.pace {
             let (cpu, own, began) = (server.cpu()?, own_cpu()?, Instant::now());
             clients.tally.restart();
-            let publishing = publisher::publish(server.address, board, pace);
-            let posted = listen_while(&mut clients, publishing)?;
-            all_came &= clients.listen(|clients| clients.tally.has_all(&posted))?;
+            let publishing = publisher::publish(server.address, updates, pace);
+            let posted = clients.receive_while(publishing)?;
+            all_arrived &= clients.receive_until(|clients| clients.tally.has_all(&posted))?;
             let states = clients.tally.states;
             figures.cpu = micros_each(server.cpu()? - cpu, states);
             figures.client_cpu = micros_each(own_cpu()? - own, states);
@@ -211,37 +210,20 @@ impl Plan {
             clients.tally.restart();
             let address = server.address;
             let ending = std::thread::spawn(move || publisher::complete(address, jobs));
-            let is_over = |clients: &Clients| clients.closed + clients.broken == total;
-            all_came &= clients.listen(is_over)?;
+            let has_ended = |clients: &Clients| clients.closed + clients.broken == total;
+            all_arrived &= clients.receive_until(has_ended)?;
             join(ending)?;
             figures.cpu = micros_each(server.cpu()? - cpu, total as u64);
             figures.client_cpu = micros_each(own_cpu()? - own, total as u64);
             figures.rate = Some(total as f64 / began.elapsed().as_secs_f64());
             let wrong = clients.tally.repeated_finals + clients.broken as u64;
-            let came = clients.tally.finals.min(clients.closed as u64);
-            figures.finals = Some((came.saturating_sub(wrong), total as u64));
-            all_came &= wrong == 0 && came == total as u64;
+            let arrived = clients.tally.finals.min(clients.closed as u64);
+            figures.finals = Some((arrived.saturating_sub(wrong), total as u64));
+            all_arrived &= wrong == 0 && arrived == total as u64;
         }
-        all_came &= clients.broken == 0;
+        all_arrived &= clients.broken == 0;
         figures.lost = clients.tally.lost;
         figures.out_of_order = clients.tally.out_of_order;
-        Ok((figures, all_came))
-    }
-}
-
-/// Listens for as long as states are published. Tells how many there were of each job.
-pub(crate) fn listen_while(
-    clients: &mut Clients,
-    publishing: JoinHandle<anyhow::Result<Vec<u64>>>,
-) -> anyhow::Result<Vec<u64>> {
-    // The publisher may pause for longer than is waited for anything else.
-    while !clients.listen(|_| publishing.is_finished())? {}
-    join(publishing)
-}
-
-fn join<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
-    match thread.join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+        Ok((figures, all_arrived))
     }
 }

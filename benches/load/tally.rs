@@ -1,21 +1,21 @@
-//! Counts what arrives.
+//! [`Tally`]: counts what arrives.
 
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
-use crate::board::Board;
+use crate::updates::Updates;
 
-/// Where the number of an update stands.
+/// Where a message holds the number of its update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// In the message that the publisher reports. Each update is a state of its own.
+    /// In the message that the publisher posts. Each update is a state of its own.
     Report,
-    /// In the step of a ComfyUI job's node. The relay publishes some of the updates only.
+    /// In the step of a ComfyUI job's node. The relay publishes only some of the updates.
     Step,
 }
 
-/// What a subscriber has seen.
+/// What a subscriber has received.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seen {
     /// The `seq` of the last state.
@@ -26,51 +26,56 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether any state has come.
+    /// Whether any state has arrived.
     pub(crate) fn any(&self) -> bool {
         self.seq > 0
     }
 }
 
-/// How many updates of a job may be under way at once.
+/// How many updates of a job can be in flight at once.
 const RING: usize = 16_384;
 
-/// All that arrived at all subscribers.
+/// Everything that arrived at all subscribers.
 pub(crate) struct Tally {
-    board: Arc<Board>,
+    updates: Arc<Updates>,
     seq: Finder<'static>,
     mark: Finder<'static>,
     is_each_a_state: bool,
     end: Finder<'static>,
-    /// Of each job, how many subscribers an update has reached, by its number in the ring.
+    /// How many subscribers each update has reached, by job and by its number modulo [`RING`].
     reached: Vec<Vec<u32>>,
-    /// Of each job, the last update that has reached all.
+    /// The last update of each job that has reached all subscribers.
     complete: Vec<u64>,
     /// How many subscribers each job has.
     counts: Vec<u32>,
-    /// The first job of which latencies are taken.
+    /// The first job whose latencies are measured.
     first_timed: usize,
     pub(crate) states: u64,
-    /// States and updates that a subscriber did not get, though later ones came.
+    /// States and updates that a subscriber did not receive, although later ones arrived.
     pub(crate) lost: u64,
     pub(crate) out_of_order: u64,
     pub(crate) finals: u64,
     pub(crate) repeated_finals: u64,
-    /// Microseconds from post to arrival.
+    /// Microseconds from post to arrival, of each state.
     pub(crate) latencies: Vec<u32>,
 }
 
 impl Tally {
-    /// `counts` are the subscribers of each job; latencies are taken from job `first_timed` on.
-    pub(crate) fn new(board: Arc<Board>, counts: Vec<u32>, first_timed: usize, mark: Mark) -> Self {
-        let jobs = board.jobs();
+    /// `counts` are the subscribers of each job. Latencies are measured from job `first_timed` on.
+    pub(crate) fn new(
+        updates: Arc<Updates>,
+        counts: Vec<u32>,
+        first_timed: usize,
+        mark: Mark,
+    ) -> Self {
+        let jobs = updates.jobs();
         let is_each_a_state = mark == Mark::Report;
         let mark = match mark {
             Mark::Report => "\"message\":\"#",
             Mark::Step => ": step ",
         };
         Self {
-            board,
+            updates,
             seq: Finder::new("\"seq\":"),
             mark: Finder::new(mark),
             is_each_a_state,
@@ -88,19 +93,19 @@ impl Tally {
         }
     }
 
-    /// Forgets what arrived so far, not what each subscriber has seen.
+    /// Resets the counts, but not what each subscriber has received.
     pub(crate) fn restart(&mut self) {
         self.states = 0;
         self.latencies.clear();
     }
 
-    /// Whether so many updates of each job have reached all its subscribers.
+    /// Whether this many updates of each job have reached all its subscribers.
     pub(crate) fn has_all(&self, posted: &[u64]) -> bool {
         let mut complete = self.complete.iter().zip(posted);
         complete.all(|(complete, posted)| complete >= posted)
     }
 
-    /// A text message came to a subscriber of a job. Only states count.
+    /// Counts a text message that arrived at a subscriber of a job. Only states count.
     pub(crate) fn text(&mut self, job: usize, seen: &mut Seen, text: &[u8]) {
         let Some(seq) = number_after(&self.seq, text) else {
             return;
@@ -110,24 +115,21 @@ impl Tally {
             self.out_of_order += 1;
             return;
         }
-        let mut missing = match seen.any() {
-            true => seq - seen.seq - 1,
-            false => 0,
-        };
+        let mut missing = if seen.any() { seq - seen.seq - 1 } else { 0 };
         seen.seq = seq;
         if self.end.find(text).is_some() {
             self.finals += u64::from(!seen.has_final);
             self.repeated_finals += u64::from(seen.has_final);
             seen.has_final = true;
         }
-        // A state that is repeated while nothing changes has the number of the update before.
+        // A state that is repeated while nothing changes has the number of the last update.
         if let Some(mark) = number_after(&self.mark, text)
             && mark > seen.mark
         {
             let taken = self
-                .board
+                .updates
                 .now()
-                .saturating_sub(self.board.posted_at(job, mark));
+                .saturating_sub(self.updates.posted_at(job, mark));
             if job >= self.first_timed {
                 let micros = u32::try_from(taken / 1_000);
                 self.latencies.push(micros.unwrap_or(u32::MAX));
@@ -141,7 +143,7 @@ impl Tally {
         self.lost += missing;
     }
 
-    /// An update reached one more subscriber, and with it those that it stands for.
+    /// Counts that an update, and with it the updates that it replaced, reached one more subscriber.
     fn arrive(&mut self, job: usize, before: u64, mark: u64) {
         for reached in before + 1..=mark {
             let count = &mut self.reached[job][reached as usize % RING];
@@ -149,7 +151,7 @@ impl Tally {
             if *count == self.counts[job] {
                 *count = 0;
                 self.complete[job] = self.complete[job].max(reached);
-                self.board.arrived(job);
+                self.updates.arrived(job);
             }
         }
     }

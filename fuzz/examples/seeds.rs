@@ -1,7 +1,7 @@
-//! Writes the seeds that the targets begin with, made from the recordings.
+//! Writes the seeds that fuzzing begins with, made from the recordings.
 //!
-//! In the folder of the project: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`. It replaces
-//! the files `corpus/TARGET/seed-*`; what fuzzing has found besides stays.
+//! In the root of the repository: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`. It replaces
+//! the files `corpus/TARGET/seed-*`, and keeps those that fuzzing has found.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,20 +15,20 @@ use comfy_relay_fuzz::client::{
 use comfy_relay_fuzz::{PART, STEP};
 use serde_json::{Value, json};
 
-/// The longest seed, in bytes: short ones are tried more often.
+/// The longest seed, in bytes: fuzzing runs short ones more often.
 const MAX_SEED: usize = 6_000;
 
-/// How many messages of one kind are taken from the begin and from the end of a recording.
+/// How many messages of one kind are taken from the beginning and from the end of a recording.
 const MAX_OF_A_KIND: usize = 2;
 
-/// How much of a picture is taken.
-const MAX_PICTURE: usize = 48;
+/// How many bytes of an image are taken.
+const MAX_IMAGE: usize = 48;
 
 /// How many recordings of the newest server are taken, and how many of each older one.
 const RECORDINGS: (usize, usize) = (30, 3);
 
-/// What clients say, rightly or not.
-const SAYINGS: [&str; 18] = [
+/// Messages of clients, valid and invalid.
+const CLIENT_MESSAGES: [&str; 18] = [
     r#"{"type":"ping"}"#,
     r#"{"type":"pong"}"#,
     r#"{"type":"subscribe","job_id":"shot-12"}"#,
@@ -52,12 +52,12 @@ const SAYINGS: [&str; 18] = [
 fn main() -> io::Result<()> {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR"));
     let recordings = recordings(&fuzz.join("../fixtures"))?;
-    let said: Vec<String> = said(&recordings);
-    write(fuzz, "client_frames", client_frames(&said))?;
+    let messages: Vec<String> = messages(&recordings);
+    write(fuzz, "client_frames", client_frames(&messages))?;
     write(
         fuzz,
         "client_messages",
-        said.into_iter().map(String::into_bytes).collect(),
+        messages.into_iter().map(String::into_bytes).collect(),
     )?;
     write(fuzz, "job_ids", job_ids(&recordings))?;
     write(
@@ -116,24 +116,24 @@ fn write(fuzz: &Path, target: &str, seeds: Vec<Vec<u8>>) -> io::Result<()> {
     Ok(())
 }
 
-/// What clients of the relay say, and what clients of ComfyUI do.
-fn said(recordings: &[Recording]) -> Vec<String> {
-    let mut said: Vec<String> = SAYINGS.map(str::to_owned).into();
+/// Messages to the relay, and those that recorded clients sent to ComfyUI.
+fn messages(recordings: &[Recording]) -> Vec<String> {
+    let mut messages: Vec<String> = CLIENT_MESSAGES.map(str::to_owned).into();
     for frame in recordings.iter().flat_map(|recording| &recording.frames) {
         if let FrameKind::Sent(sent) = &frame.kind {
-            said.push(sent.to_string());
+            messages.push(sent.to_string());
         }
     }
-    said
+    messages
 }
 
-fn client_frames(said: &[String]) -> Vec<Vec<u8>> {
+fn client_frames(messages: &[String]) -> Vec<Vec<u8>> {
     const TEXT: u8 = 1;
     const CLOSE: u8 = 8;
     const PING: u8 = 9;
     const PONG: u8 = 10;
     let case = |flags: u8, rest: &[u8]| [&[flags, 7, 0, 1, 30, 255], rest].concat();
-    // Frames to be made: head and payload.
+    // Frames to build: head and payload.
     let built = |frames: &[(u8, &[u8])]| {
         let frames = frames
             .iter()
@@ -148,7 +148,7 @@ fn client_frames(said: &[String]) -> Vec<Vec<u8>> {
         bytes
     };
     let mut seeds = Vec::new();
-    for text in said.iter().take(SAYINGS.len()) {
+    for text in messages.iter().take(CLIENT_MESSAGES.len()) {
         let text = text.as_bytes();
         seeds.push(case(0, &sent(&[(TEXT | IS_FINAL, text)])));
         let deflated = deflate(text);
@@ -207,7 +207,7 @@ fn job_ids(recordings: &[Recording]) -> Vec<Vec<u8>> {
     ids.into_iter().map(String::into_bytes).collect()
 }
 
-/// The story of a recording's first prompt, in short.
+/// A recording's first prompt, with few messages of each kind.
 fn upstream(recording: &Recording) -> Option<Vec<u8>> {
     let prompt = recording.prompts().next()?;
     let mut steps = vec![
@@ -228,12 +228,8 @@ fn upstream(recording: &Recording) -> Option<Vec<u8>> {
                 ))
             }
             FrameKind::Binary(bytes) => {
-                let picture = &bytes[..bytes.len().min(MAX_PICTURE)];
-                let line = picture
-                    .iter()
-                    .copied()
-                    .filter(|&byte| byte != STEP)
-                    .collect();
+                let image = &bytes[..bytes.len().min(MAX_IMAGE)];
+                let line = image.iter().copied().filter(|&byte| byte != STEP).collect();
                 Some((frame.t, line, "binary".to_owned()))
             }
             _ => None,
@@ -256,7 +252,7 @@ fn upstream(recording: &Recording) -> Option<Vec<u8>> {
         *left -= 1;
     }
     let asked = recording.exchanges.iter().rev().find_map(|exchange| {
-        let id = exchange.asks_history_of()?;
+        let id = exchange.history_id()?;
         let entry = exchange.response.get(&id)?;
         Some(json!({"outputs": entry["outputs"], "status": entry["status"]}))
     });

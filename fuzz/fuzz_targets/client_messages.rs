@@ -1,4 +1,4 @@
-//! The messages of subscribers: what is documented is understood, and nothing else is.
+//! The messages of subscribers: those that are documented are accepted, and no others.
 #![no_main]
 
 use comfy_relay::job::JobId;
@@ -7,19 +7,19 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
-    // With this word in it, an object is no object to `serde_json`.
+    // serde_json reads an object with such a key as a number or a raw value.
     if text.contains("$serde_json") {
         return;
     }
     let parsed = ClientMessage::parse(text);
     let Ok(value) = serde_json::from_str::<Value>(text) else {
-        assert!(parsed.is_err(), "this is no JSON");
+        assert!(parsed.is_err(), "this is not JSON");
         return;
     };
     if let Ok(message) = &parsed {
         assert_eq!(Some(message), documented(&value).as_ref());
     }
-    // The same again, where no key stands twice.
+    // Again without duplicate keys.
     let once = ClientMessage::parse(&value.to_string());
     assert_eq!(once.as_ref().ok(), documented(&value).as_ref());
 
@@ -27,15 +27,15 @@ fuzz_target!(|text: &str| {
         Ok(ClientMessage::Subscribe { job_id: id } | ClientMessage::Unsubscribe { job_id: id })
         | Ok(ClientMessage::Cancel { job_id: Some(id) }) => {
             if let Err(error) = JobId::parse(&id) {
-                complain(&error.to_string());
+                send_error(&error.to_string());
             }
         }
         Ok(_) => {}
-        Err(error) => complain(&error.to_string()),
+        Err(error) => send_error(&error.to_string()),
     }
 });
 
-/// What a value means, by the documentation.
+/// The message that a value is, by the documentation.
 fn documented(value: &Value) -> Option<ClientMessage> {
     let object = value.as_object()?;
     let job_id = object.get("job_id");
@@ -55,8 +55,8 @@ fn documented(value: &Value) -> Option<ClientMessage> {
     }
 }
 
-/// A refusal can be told.
-fn complain(why: &str) {
+/// An error can be sent.
+fn send_error(why: &str) {
     let message = ServerMessage::error("j", "bad_message", why).encode();
     let value: Value = serde_json::from_str(&message).unwrap();
     assert_eq!(value["error"], why);

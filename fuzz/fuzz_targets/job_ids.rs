@@ -1,5 +1,4 @@
-//! Texts that may name a job: what is accepted keeps to the documented rules, and all that does is
-//! accepted.
+//! Job ids: exactly the texts that follow the documented rules are accepted.
 #![no_main]
 
 use comfy_relay::job::{JobId, JobIdError};

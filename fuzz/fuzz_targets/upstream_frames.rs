@@ -1,17 +1,17 @@
-//! What ComfyUI sends, and what becomes of a job by it: nothing is out of order enough to make its
-//! progress fall, or to change how it ended.
+//! What ComfyUI sends, applied to a job: no order of messages makes its progress fall, or changes how it
+//! ended.
 //!
 //! A case is a list of steps, one a line:
 //!
 //! | line | step |
 //! |---|---|
 //! | begins with a zero | a binary frame |
-//! | `+250`, `+-9000` | milliseconds pass; clocks are set back, too |
+//! | `+250`, `+-9000` | milliseconds pass; negative if the clock is set back |
 //! | `g{…}` | the job's graph becomes known |
 //! | `h{…}` | the prompt's entry in the history is read |
-//! | `q`, `q3` | the job is seen in the queue |
-//! | `d`, `f` | it is gone: deleted, forgotten |
-//! | `r0`, `r1` | ComfyUI does not answer, or does |
+//! | `q`, `q3` | the job is in the queue |
+//! | `d`, `f` | it vanished: deleted, forgotten |
+//! | `r0`, `r1` | ComfyUI is unreachable, or reachable again |
 //! | anything else | a text frame |
 #![no_main]
 
@@ -27,7 +27,7 @@ use libfuzzer_sys::fuzz_target;
 const VIEW: &str = "http://c/view";
 
 fuzz_target!(|data: &[u8]| {
-    see(data);
+    check_preview(data);
     let mut now = Timestamp::UNIX_EPOCH;
     let id = JobId::parse("j").unwrap();
     let mut job = Job::new(id, now).on_backend("b", "p");
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     let mut before = publish(&mut job, &model, now);
     for step in data.split(|&byte| byte == STEP) {
         let Ok(step) = std::str::from_utf8(step) else {
-            see(step);
+            check_preview(step);
             continue;
         };
         if let Some(passed) = step.strip_prefix('+') {
@@ -55,8 +55,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A binary frame holds what it says, and nothing else.
-fn see(frame: &[u8]) {
+/// A preview is the tail of its frame, and an image.
+fn check_preview(frame: &[u8]) {
     if let Some(preview) = PreviewImage::parse(Bytes::copy_from_slice(frame)) {
         assert!(frame.ends_with(&preview.image));
         assert!(["image/png", "image/jpeg"].contains(&preview.mime));
@@ -69,7 +69,7 @@ fn events(step: &str) -> Vec<Event> {
         None => return Vec::new(),
     };
     match kind {
-        '\0' => see(step.as_bytes()),
+        '\0' => check_preview(step.as_bytes()),
         'g' => {
             let graph = workflow::parse(rest).ok();
             let plan = graph.map(|graph| Plan::from_graph(&graph, None));
@@ -117,7 +117,7 @@ fn compare(before: &Progress, after: &Progress) {
             timestamp: before.timestamp,
             ..after.clone()
         };
-        assert_eq!(&same, before, "an end does not stick");
+        assert_eq!(&same, before, "a final state changed");
     }
     let (low, high) = (after.estimated_low, after.estimated_high);
     let remaining = after.estimated_remaining;

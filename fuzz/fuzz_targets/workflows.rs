@@ -1,7 +1,6 @@
-//! The files of workflows, their parameters, and what graphs ask for.
+//! Workflow files, their parameters, and the plans of their graphs.
 //!
-//! A case has up to three parts with a zero between them: a file, `params`, and the list of its output
-//! nodes.
+//! A case has up to three parts, separated by zeros: a file, `params`, and the list of its output nodes.
 #![no_main]
 
 use std::collections::{HashMap, HashSet};
@@ -35,8 +34,8 @@ fuzz_target!(|data: &[u8]| {
             plan(&graph, outputs.as_deref());
         }
         Err(error) => {
-            is_clear(&error);
-            // Graphs of others are not checked, but read.
+            check_error(&error);
+            // Graphs that other clients submitted are planned without a check.
             if let Ok(graph) = serde_json::from_str(file) {
                 plan(&graph, outputs.as_deref());
             }
@@ -44,19 +43,19 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// One line in the words of the house.
-fn is_clear(error: &WorkflowError) {
+/// An error text is one line, in lower case, without a full stop.
+fn check_error(error: &WorkflowError) {
     let text = error.to_string();
     assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
     assert!(!text.ends_with('.'), "{text}");
     assert!(!text.chars().any(char::is_control), "{text}");
 }
 
-/// All parameters are filled in, or none; and nothing else is changed.
+/// Either all parameters are filled in or none, and nothing else changes.
 fn fill(graph: &Graph, params: &Graph) {
     let mut filled = graph.clone();
     if let Err(error) = workflow::fill(&mut filled, params) {
-        is_clear(&error);
+        check_error(&error);
         assert_eq!(&filled, graph);
         return;
     }
@@ -66,10 +65,10 @@ fn fill(graph: &Graph, params: &Graph) {
         let (mut inputs, mut inputs_before) = (node.clone(), before.clone());
         for (name, value) in inputs_of(&node["inputs"]) {
             if *value != before["inputs"][name] {
-                let is_asked = |(key, asked): (&String, &Value)| {
-                    asked == value && key.ends_with(&format!(".{name}"))
+                let is_requested = |(key, requested): (&String, &Value)| {
+                    requested == value && key.ends_with(&format!(".{name}"))
                 };
-                assert!(params.iter().any(is_asked) || name.contains('.'));
+                assert!(params.iter().any(is_requested) || name.contains('.'));
                 changed += 1;
             }
         }
@@ -124,7 +123,7 @@ fn links(node: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a node reads another one, directly or not: with the reverse, a circle.
+/// Whether a node reads another one, directly or not. If both do, they form a cycle.
 fn depends(graph: &Graph, node: &str, on: &str) -> bool {
     let (mut open, mut seen) = (vec![node], HashSet::new());
     while let Some(id) = open.pop() {

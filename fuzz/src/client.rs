@@ -3,33 +3,33 @@
 //! | bytes | |
 //! |---|---|
 //! | 1 | flags: [`DEFLATES`], [`IS_SLOW`], [`IS_BUILT`] |
-//! | 1 | how many bytes come with the handshake |
-//! | 4 | how long the pieces are that follow, in turn: each byte four times, and one more |
-//! | the rest | what is sent as it is; with [`IS_BUILT`] frames that are made of it |
+//! | 1 | how many bytes arrive with the handshake |
+//! | 4 | the lengths of the pieces that follow, in turn: four times each byte, plus one |
+//! | the rest | what is sent as it is; with [`IS_BUILT`] the frames to build |
 //!
-//! Such a frame is a byte with its opcode and [`IS_FINAL`], [`RSV1`], [`IS_DEFLATED`], [`IS_LONG`],
-//! then one with the length of its payload, then the payload. So a change anywhere still makes whole
-//! frames, and streams that can be inflated.
+//! A frame to build is a byte with its opcode and [`IS_FINAL`], [`RSV1`], [`IS_DEFLATED`], [`IS_LONG`],
+//! then a byte with the length of its payload, then the payload. So a mutation anywhere still makes
+//! whole frames, and streams that can be inflated.
 
 use flate2::{Compress, Compression, FlushCompress};
 
-/// The client has negotiated compression.
+/// The client negotiates compression.
 pub const DEFLATES: u8 = 1;
-/// The client takes no answer at the first try.
+/// The client's socket refuses the first write.
 pub const IS_SLOW: u8 = 2;
-/// What follows are frames to be made.
+/// What follows are frames to build.
 pub const IS_BUILT: u8 = 4;
 
 /// The last frame of its message.
 pub const IS_FINAL: u8 = 0x10;
-/// The frame says that its message is compressed.
+/// The frame declares its message compressed.
 pub const RSV1: u8 = 0x20;
 /// The payload is compressed before it is sent.
 pub const IS_DEFLATED: u8 = 0x40;
 /// The payload is sent [`REPEATS`] times over.
 pub const IS_LONG: u8 = 0x80;
 
-/// Enough to make a message too long out of a payload of 70 bytes.
+/// Enough to make a payload of 70 bytes longer than the largest message.
 const REPEATS: usize = 1_000;
 
 const TEXT: u8 = 1;
@@ -38,24 +38,24 @@ const BINARY: u8 = 2;
 /// What a client sends.
 #[derive(Debug, Default)]
 pub struct Case {
-    /// It has negotiated compression.
+    /// It negotiates compression.
     pub deflates: bool,
-    /// It takes no answer at the first try.
+    /// Its socket refuses the first write.
     pub is_slow: bool,
-    /// How many bytes come with the handshake.
+    /// How many bytes arrive with the handshake.
     pub early: usize,
-    /// How long the pieces are that follow, in turn.
+    /// The lengths of the pieces that follow, in turn.
     pub sizes: [usize; 4],
-    /// All that it sends.
+    /// Everything that it sends.
     pub bytes: Vec<u8>,
-    /// How many messages of it are compressed, and how many frames there are; only where it is built.
+    /// How many messages are compressed, and how many frames there are; only for built frames.
     pub built: Option<(usize, usize)>,
-    /// What its first messages are, as far as that is plain to see.
+    /// Its first messages, up to the first frame that is not a whole valid message.
     pub messages: Vec<Vec<u8>>,
 }
 
 impl Case {
-    /// Reads a case; `None` where the head is not whole. Messages are good up to `max_message` bytes.
+    /// Reads a case; `None` if its head is incomplete. Messages are valid up to `max_message` bytes.
     pub fn read(data: &[u8], max_message: usize) -> Option<Self> {
         let (&[flags, early, a, b, c, d], rest) = data.split_first_chunk()?;
         let mut case = Self {
@@ -72,7 +72,7 @@ impl Case {
         Some(case)
     }
 
-    /// The pieces that follow those bytes that come with the handshake.
+    /// The bytes that arrive with the handshake, and the pieces that follow.
     pub fn pieces(&self) -> (&[u8], Vec<&[u8]>) {
         let (early, mut rest) = self.bytes.split_at(self.early.min(self.bytes.len()));
         let mut pieces = Vec::new();
@@ -112,7 +112,7 @@ impl Case {
         self.built = Some((compressed, frames));
     }
 
-    /// Whether a frame is a whole message of which nobody can be in doubt.
+    /// Whether a frame is a whole, valid message by itself.
     fn is_plain(&self, head: u8, payload: &[u8], max_message: usize) -> bool {
         let is_compressed = head & RSV1 != 0;
         let is_text = match head & 0x0f {
@@ -128,17 +128,17 @@ impl Case {
     }
 }
 
-/// A payload as it is sent compressed (RFC 7692): without the end of its last block.
+/// A payload as it is sent compressed (RFC 7692): without the tail of its last block.
 pub fn deflate(payload: &[u8]) -> Vec<u8> {
     let mut compress = Compress::new(Compression::fast(), false);
     let mut deflated = Vec::with_capacity(payload.len() + payload.len() / 8 + 64);
-    // There is room for more than it can become.
+    // The capacity is more than the output can need.
     let _ = compress.compress_vec(payload, &mut deflated, FlushCompress::Sync);
     deflated.truncate(deflated.len().saturating_sub(4));
     deflated
 }
 
-/// Appends a frame of a client; of `head` the opcode, [`IS_FINAL`] and [`RSV1`] count.
+/// Appends a frame of a client, with the opcode, [`IS_FINAL`] and [`RSV1`] of `head`.
 pub fn frame(head: u8, payload: &[u8], bytes: &mut Vec<u8>) {
     let is_final = u8::from(head & IS_FINAL != 0) << 7;
     let rsv1 = u8::from(head & RSV1 != 0) << 6;

@@ -1,9 +1,9 @@
-//! What targets and their seeds share: how the bytes of a case are read.
+//! How the bytes of a case are read, for the targets and their seeds.
 
 pub mod client;
 
-/// What separates the parts of a case of `workflows`: JSON never holds it as it is.
+/// Separates the parts of a case of `workflows`: JSON never holds this byte unescaped.
 pub const PART: u8 = 0;
 
-/// What separates the steps of a case of `upstream_frames`.
+/// Separates the steps of a case of `upstream_frames`.
 pub const STEP: u8 = b'\n';

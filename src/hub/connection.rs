@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 
-/// One client's place on the books. Clones are the same place.
+/// What is recorded of one client's connection. Clones share the record.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<ConnectionRecord>);
 
@@ -17,19 +17,19 @@ struct ConnectionRecord {
     received_at: AtomicI64,
 }
 
-/// How many clients follow how many jobs.
+/// How many connections subscribe to how many jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Connections {
-    /// Connections, one that follows several jobs counted for each.
+pub struct ConnectionCount {
+    /// All connections. One that subscribes to several jobs counts for each.
     pub total: usize,
-    /// Jobs with at least one.
+    /// Jobs with at least one connection.
     pub jobs: usize,
 }
 
 impl Connection {
-    /// A client that has just come from an address.
+    /// A client at `address` that has just connected.
     pub fn new(address: IpAddr) -> Self {
-        let now = super::now().as_millisecond();
+        let now = Timestamp::now().as_millisecond();
         Self(Arc::new(ConnectionRecord {
             connected_at: now,
             address,
@@ -37,29 +37,29 @@ impl Connection {
         }))
     }
 
-    /// When it came.
+    /// When the client connected.
     pub fn connected_at(&self) -> Timestamp {
         timestamp(self.0.connected_at)
     }
 
-    /// The address that it came from.
+    /// The client's address.
     pub fn address(&self) -> IpAddr {
         self.0.address
     }
 
-    /// Notes that the client has just been heard.
+    /// Records that something was received from the client just now.
     pub fn record_received(&self) {
-        let now = super::now().as_millisecond();
+        let now = Timestamp::now().as_millisecond();
         self.0.received_at.store(now, Ordering::Relaxed);
     }
 
-    /// When the client was last heard.
+    /// When something was last received from the client; at first when it connected.
     pub fn received_at(&self) -> Timestamp {
         timestamp(self.0.received_at.load(Ordering::Relaxed))
     }
 }
 
-/// Of milliseconds that came from a timestamp.
+/// Milliseconds that came from a timestamp, as a timestamp.
 fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -1,14 +1,13 @@
 use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use indexmap::IndexMap;
-use mio::Waker;
 
 use super::publication::{Preview, Publication};
 use crate::job::JobId;
 
-/// What a topic has new.
+/// What a topic delivers to a subscriber.
 #[derive(Debug, Clone)]
 pub enum Update {
     /// A state.
@@ -17,37 +16,47 @@ pub enum Update {
     Preview(Arc<Preview>),
 }
 
-/// Where topics leave their news for a thread that hands them out. They never wait for it.
+/// Where topics deliver updates for a thread that serves many subscribers. Delivering never waits for
+/// the thread.
 ///
-/// The thread takes all of it whenever it comes round, which is every few milliseconds. Should it
-/// not, each topic keeps no more than its newest `limit`.
+/// The thread takes all updates every few milliseconds. If it does not keep up, only the newest
+/// `limit` states of each job are kept.
+#[derive(Debug)]
 pub struct Mailbox {
     pending: Mutex<IndexMap<JobId, PendingUpdates>>,
     waker: Waker,
     limit: usize,
 }
 
-/// The news of one topic that wait to be handed out.
+/// The updates of one job that have not been sent yet.
 #[derive(Debug, Default)]
 pub struct PendingUpdates {
     /// The oldest first.
     states: VecDeque<Arc<Publication>>,
     /// The newest.
     preview: Option<Arc<Preview>>,
-    /// What went out last was a state: a preview is next.
+    /// A state was popped last: the preview comes next.
     is_previews_turn: bool,
 }
 
 impl Update {
-    /// Whether it is the last state of its job, which nobody may miss.
+    /// The job.
+    pub fn job(&self) -> &JobId {
+        match self {
+            Self::State(publication) => &publication.job,
+            Self::Preview(preview) => &preview.job,
+        }
+    }
+
+    /// Whether it is the last state of its job, which no subscriber may miss.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::State(publication) if publication.end.is_some())
+        matches!(self, Self::State(publication) if publication.is_final())
     }
 }
 
 impl PendingUpdates {
-    /// Takes one in. Only the newest `limit` states are kept, at least one: so the final one, which is
-    /// the last, always is. Of previews only the newest is kept.
+    /// Adds an update. Only the newest `limit` states are kept, at least one: so the final state, which
+    /// is the last one, always is. Of previews only the newest is kept.
     pub fn push(&mut self, update: Update, limit: usize) {
         match update {
             Update::State(publication) => {
@@ -60,8 +69,8 @@ impl PendingUpdates {
         }
     }
 
-    /// Takes the oldest state and the preview out by turns, so that neither waits for ever where they
-    /// come faster than they are handed out.
+    /// Removes the oldest state and the preview in turn, so that neither waits for ever if they come
+    /// faster than they are sent.
     pub fn pop(&mut self) -> Option<Update> {
         if std::mem::take(&mut self.is_previews_turn)
             && let Some(preview) = self.preview.take()
@@ -75,7 +84,7 @@ impl PendingUpdates {
 }
 
 impl Mailbox {
-    /// An outlet of a thread that `waker` wakes.
+    /// The mailbox of a thread that `waker` wakes.
     pub fn new(waker: Waker, limit: usize) -> Self {
         Self {
             pending: Mutex::default(),
@@ -84,44 +93,37 @@ impl Mailbox {
         }
     }
 
-    /// All that has come since the last time, by job.
+    /// Takes all updates that were delivered since the last call, by job.
     pub fn take(&self) -> IndexMap<JobId, PendingUpdates> {
         std::mem::take(&mut self.lock())
     }
 
-    /// Wakes the thread for some other reason.
+    /// Wakes the thread for another reason than an update.
     pub fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a fan-out thread cannot be woken");
-        }
+        self.waker.wake_by_ref();
     }
 
-    pub(super) fn deliver(&self, job: &JobId, update: Update) {
-        let mut mailbox = self.lock();
-        let is_first = mailbox.is_empty();
-        match mailbox.get_mut(job) {
-            Some(pending) => pending.push(update, self.limit),
+    pub(super) fn deliver(&self, update: Update) {
+        let mut pending = self.lock();
+        let is_first = pending.is_empty();
+        match pending.get_mut(update.job()) {
+            Some(updates) => updates.push(update, self.limit),
             None => {
-                let mut pending = PendingUpdates::default();
-                pending.push(update, self.limit);
-                mailbox.insert(job.clone(), pending);
+                let job = update.job().clone();
+                let mut updates = PendingUpdates::default();
+                updates.push(update, self.limit);
+                pending.insert(job, updates);
             }
         }
-        drop(mailbox);
+        drop(pending);
         if is_first {
             self.wake();
         }
     }
 
-    /// What it guards is whole at any moment, also after a panic elsewhere.
-    fn lock(&self) -> std::sync::MutexGuard<'_, IndexMap<JobId, PendingUpdates>> {
+    /// The map is consistent at any moment, also after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, IndexMap<JobId, PendingUpdates>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 
@@ -130,22 +132,28 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::hub::{End, Frame};
+    use crate::job::Outcome;
+
+    fn job() -> JobId {
+        JobId::parse("job").unwrap()
+    }
 
     fn state(seq: u64, is_final: bool) -> Update {
         Update::State(Arc::new(Publication {
+            job: job(),
             seq,
-            frame: Frame::text("state"),
-            end: is_final.then_some(End { error: None }),
+            payload: Bytes::new(),
+            outcome: is_final.then_some(Outcome::Completed),
         }))
     }
 
     fn preview(seq: u64) -> Update {
         Update::Preview(Arc::new(Preview {
+            job: job(),
+            node: None,
             seq,
             mime: "image/png",
             image: Bytes::new(),
-            frame: Frame::binary(&[]),
         }))
     }
 
@@ -171,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_preview_is_kept_and_takes_no_states_place() {
+    fn the_newest_preview_is_kept_beside_the_limit_of_states() {
         let mut pending = PendingUpdates::default();
         for seq in 1..=3 {
             pending.push(state(seq, false), 2);
@@ -183,12 +191,12 @@ mod tests {
     #[test]
     fn neither_states_nor_previews_wait_for_ever() {
         let mut pending = PendingUpdates::default();
-        let mut out = Vec::new();
+        let mut popped = Vec::new();
         for seq in 1..=4 {
             pending.push(state(seq, false), 9);
             pending.push(preview(10 + seq), 9);
-            out.extend(pop(&mut pending));
+            popped.extend(pop(&mut pending));
         }
-        assert_eq!(out, [1, 12, 2, 14]);
+        assert_eq!(popped, [1, 12, 2, 14]);
     }
 }

@@ -1,85 +1,56 @@
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
+use bytes::Bytes;
 
-use super::frame::Frame;
-use crate::job::{JobError, JobId, Progress};
+use crate::job::{JobError, JobId, Outcome, Progress};
 
-/// One state of a job, encoded once for everybody.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One state of a job, encoded once for all subscribers.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Publication {
-    /// The state's number within the job.
+    /// The job.
+    pub job: JobId,
+    /// The number of the state within the job. Grows by one with each state.
     pub seq: u64,
-    /// The `progress` message.
-    pub frame: Frame,
-    /// Set on the last publication of a job.
-    pub end: Option<End>,
+    /// The documented `progress` message, as JSON.
+    pub payload: Bytes,
+    /// How the job ended; set on its last publication only.
+    pub outcome: Option<Outcome>,
 }
 
-/// That a job has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// Why it failed, if it did.
-    pub error: Option<JobError>,
-}
-
-/// A preview image, framed once for everybody.
+/// A preview image of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// Grows with each preview of a job.
+    /// The job.
+    pub job: JobId,
+    /// The node that made the image, if ComfyUI names it.
+    pub node: Option<String>,
+    /// Grows by one with each preview of the job.
     pub seq: u64,
     /// `image/jpeg` or `image/png`.
     pub mime: &'static str,
     /// The image as ComfyUI made it.
     pub image: Bytes,
-    /// The documented binary message: a 4-byte big-endian length, that many bytes of JSON, the image.
-    pub frame: Frame,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "preview")]
-struct PreviewHead<'a> {
-    job_id: &'a JobId,
-    node: Option<&'a str>,
-    mime: &'a str,
-    seq: u64,
 }
 
 impl Publication {
-    /// Encodes a state. `end` is there for a final one.
-    pub fn encode(progress: &Progress, end: Option<End>) -> serde_json::Result<Self> {
+    /// Encodes a state. `outcome` is how the job ended, if the state is its last one.
+    pub fn encode(progress: &Progress, outcome: Option<Outcome>) -> serde_json::Result<Self> {
         Ok(Self {
+            job: progress.job_id.clone(),
             seq: progress.seq,
-            frame: Frame::text(&serde_json::to_string(progress)?),
-            end,
+            payload: serde_json::to_vec(progress)?.into(),
+            outcome,
         })
     }
-}
 
-impl Preview {
-    /// Frames an image that `node` made.
-    pub fn encode(
-        job: &JobId,
-        node: Option<&str>,
-        mime: &'static str,
-        seq: u64,
-        image: Bytes,
-    ) -> serde_json::Result<Self> {
-        let head = PreviewHead {
-            job_id: job,
-            node,
-            mime,
-            seq,
-        };
-        let head = serde_json::to_vec(&head)?;
-        let mut message = BytesMut::with_capacity(4 + head.len() + image.len());
-        message.put_u32(head.len() as u32);
-        message.extend_from_slice(&head);
-        message.extend_from_slice(&image);
-        Ok(Self {
-            seq,
-            mime,
-            image,
-            frame: Frame::binary(&message),
-        })
+    /// Whether it is the last one of its job.
+    pub fn is_final(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Why the job failed, if it did.
+    pub fn failure(&self) -> Option<&JobError> {
+        match &self.outcome {
+            Some(Outcome::Failed(error)) => Some(error),
+            Some(Outcome::Completed | Outcome::Cancelled) | None => None,
+        }
     }
 }

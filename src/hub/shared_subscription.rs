@@ -1,40 +1,42 @@
 use std::sync::Arc;
 
-use super::Hub;
 use super::connection::Connection;
 use super::mailbox::Mailbox;
 use super::publication::{Preview, Publication};
 use super::topic::Topic;
+use super::topics::Topics;
 use crate::job::JobId;
 
-/// One topic, followed by a thread on behalf of many clients: its news come to the thread's
+/// A thread's subscription to one job on behalf of many clients. Updates are delivered to the thread's
 /// [`Mailbox`] until this is dropped.
 #[derive(Debug)]
 pub struct SharedSubscription {
-    hub: Hub,
+    topics: Topics,
     job: JobId,
     topic: Arc<Topic>,
     mailbox: Arc<Mailbox>,
 }
 
 impl SharedSubscription {
-    /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
-    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, mailbox: Arc<Mailbox>) -> Self {
-        topic.attach(mailbox.clone());
+    pub(super) fn new(topics: Topics, job: JobId, mailbox: Arc<Mailbox>) -> Self {
+        let topic = topics.with_topic(&job, |topic| {
+            topic.attach(mailbox.clone());
+            topic.clone()
+        });
         Self {
-            hub,
+            topics,
             job,
             topic,
             mailbox,
         }
     }
 
-    /// The job that is followed.
+    /// The job.
     pub fn job(&self) -> &JobId {
         &self.job
     }
 
-    /// The newest state, if any is known. What comes later comes to the outlet; so may this one.
+    /// The newest state, if there is one. It may be in the mailbox as well.
     pub fn newest(&self) -> Option<Arc<Publication>> {
         self.topic.newest()
     }
@@ -44,23 +46,23 @@ impl SharedSubscription {
         self.topic.preview()
     }
 
-    /// Puts a client on the books. Returns its place there.
+    /// Records the connection of one of the clients. Returns the id by which it is removed.
     pub fn add_connection(&self, connection: Connection) -> u64 {
         let id = self.topic.add_connection(connection);
-        self.hub.changes.send_replace(());
+        self.topics.changes().send_replace(());
         id
     }
 
-    /// Takes the client with this place off the books.
+    /// Removes the record of a connection.
     pub fn remove_connection(&self, id: u64) {
-        self.topic.connections().remove(&id);
-        self.hub.changes.send_replace(());
+        self.topic.remove_connection(id);
+        self.topics.changes().send_replace(());
     }
 }
 
 impl Drop for SharedSubscription {
     fn drop(&mut self) {
         self.topic.detach(&self.mailbox);
-        self.hub.drop_unused(&self.job, &self.topic);
+        self.topics.remove_unused(&self.job, &self.topic);
     }
 }

@@ -5,70 +5,72 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::Hub;
 use super::connection::Connection;
 use super::publication::Publication;
 use super::topic::Topic;
+use super::topics::Topics;
 use crate::job::{JobError, JobId};
 
-/// A state on its way to a subscriber.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A state for one subscriber.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// The state.
     pub publication: Arc<Publication>,
-    /// It is the one that was there when the subscriber came, not one that came since.
+    /// Whether it is the state that the job had when the client subscribed.
     pub is_snapshot: bool,
 }
 
 impl Delivery {
-    /// Why the job has just failed: what an `error` message tells before the final state. Who comes
-    /// later gets the final state alone.
+    /// Why the job has just failed, which an `error` message says before the final state is sent. A
+    /// client that subscribes later gets the final state alone.
     pub fn failure(&self) -> Option<&JobError> {
-        let end = self
-            .publication
-            .end
-            .as_ref()
-            .filter(|_| !self.is_snapshot)?;
-        end.error.as_ref()
+        if self.is_snapshot {
+            return None;
+        }
+        self.publication.failure()
     }
 }
 
-/// One client that follows one job: a stream of its newest state and every later one.
+/// One client's subscription to one job: a stream of its newest state and every later one.
 ///
-/// Never ends; when the job is forgotten it says no more. Dropping it takes the client off the books.
+/// Never ends; after the job was forgotten it yields nothing more. Dropping it removes the record of
+/// the client's connection.
 #[derive(Debug)]
 pub struct Subscription {
-    hub: Hub,
+    topics: Topics,
     job: JobId,
     topic: Arc<Topic>,
-    connection: u64,
+    connection_id: u64,
     snapshot: Option<Arc<Publication>>,
     states: BroadcastStream<Arc<Publication>>,
-    seen: u64,
+    /// The number of the last state that was yielded; 0 before the first.
+    last_seq: u64,
 }
 
 impl Subscription {
-    /// Must be called while the hub's topics are locked: else the topic could be dropped meanwhile.
-    pub(super) fn new(hub: Hub, job: JobId, topic: Arc<Topic>, connection: Connection) -> Self {
-        let connection = topic.add_connection(connection);
+    pub(super) fn new(topics: Topics, job: &JobId, connection: Connection) -> Self {
+        let (topic, connection_id) = topics.with_topic(job, |topic| {
+            (topic.clone(), topic.add_connection(connection))
+        });
         let (snapshot, states) = topic.subscribe();
+        topics.changes().send_replace(());
         Self {
-            hub,
-            job,
+            topics,
+            job: job.clone(),
             topic,
-            connection,
+            connection_id,
             snapshot,
             states: BroadcastStream::new(states),
-            seen: 0,
+            last_seq: 0,
         }
     }
 
-    /// Whether any state of the job is known yet.
+    /// Whether the job has a state yet.
     pub fn is_known(&self) -> bool {
         self.topic.newest().is_some()
     }
 
-    /// The number of the newest state, if any state is known yet.
+    /// The number of the newest state, if there is one.
     pub fn newest_seq(&self) -> Option<u64> {
         self.topic.newest().map(|newest| newest.seq)
     }
@@ -85,16 +87,16 @@ impl Stream for Subscription {
                 Some(newest) => Some(newest),
                 None => match ready!(Pin::new(&mut self.states).poll_next(cx)) {
                     Some(Ok(next)) => Some(next),
-                    // It lagged: the newest state is all that it needs.
+                    // It lagged: the newest state replaces all that it has missed.
                     Some(Err(_)) => self.topic.newest(),
-                    // Never comes: the topic, which is ours as well, holds the sender.
+                    // Does not happen: the topic, which this keeps alive, holds the sender.
                     None => return Poll::Ready(None),
                 },
             };
             if let Some(next) = next
-                && next.seq > self.seen
+                && next.seq > self.last_seq
             {
-                self.seen = next.seq;
+                self.last_seq = next.seq;
                 return Poll::Ready(Some(Delivery {
                     publication: next,
                     is_snapshot,
@@ -106,7 +108,8 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub
-            .remove_connection(&self.job, &self.topic, self.connection);
+        self.topic.remove_connection(self.connection_id);
+        self.topics.remove_unused(&self.job, &self.topic);
+        self.topics.changes().send_replace(());
     }
 }

@@ -7,16 +7,13 @@ use tokio::sync::broadcast;
 use super::connection::Connection;
 use super::mailbox::{Mailbox, Update};
 use super::publication::{Preview, Publication};
-use crate::job::JobId;
 
 static NEXT_CONNECTION_ID: AtomicU64 = AtomicU64::new(0);
 
-/// What the followers of one job share.
+/// What the subscribers of one job share.
 #[derive(Debug)]
 pub(super) struct Topic {
-    job: JobId,
-    /// The newest state, and who hands it out. Snapshot and follower are taken under this one lock,
-    /// so that nothing can fall between them.
+    /// Snapshot and receiver are taken under this one lock, so that no state falls between them.
     newest: Mutex<Newest>,
     states: broadcast::Sender<Arc<Publication>>,
     connections: Mutex<BTreeMap<u64, Connection>>,
@@ -26,13 +23,13 @@ pub(super) struct Topic {
 struct Newest {
     state: Option<Arc<Publication>>,
     preview: Option<Arc<Preview>>,
+    /// Where later updates are delivered.
     mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl Topic {
-    pub(super) fn new(job: JobId, backlog: usize) -> Self {
+    pub(super) fn new(backlog: usize) -> Self {
         Self {
-            job,
             newest: Mutex::default(),
             states: broadcast::Sender::new(backlog),
             connections: Mutex::default(),
@@ -44,9 +41,9 @@ impl Topic {
         let mut newest = lock(&self.newest);
         newest.state = Some(publication.clone());
         for mailbox in &newest.mailboxes {
-            mailbox.deliver(&self.job, Update::State(publication.clone()));
+            mailbox.deliver(Update::State(publication.clone()));
         }
-        // Fails where nobody reads it, which is no failure.
+        // An error means that there is no receiver, which is no failure.
         let _ = self.states.send(publication);
     }
 
@@ -55,7 +52,7 @@ impl Topic {
         let mut newest = lock(&self.newest);
         newest.preview = Some(preview.clone());
         for mailbox in &newest.mailboxes {
-            mailbox.deliver(&self.job, Update::Preview(preview.clone()));
+            mailbox.deliver(Update::Preview(preview.clone()));
         }
     }
 
@@ -78,7 +75,7 @@ impl Topic {
         (newest.state.clone(), self.states.subscribe())
     }
 
-    /// Leaves all that comes from now on at an outlet, too.
+    /// Delivers all later updates to a mailbox, too.
     pub(super) fn attach(&self, mailbox: Arc<Mailbox>) {
         lock(&self.newest).mailboxes.push(mailbox);
     }
@@ -94,25 +91,29 @@ impl Topic {
         }
     }
 
-    /// Puts a client on the books. Returns its place there.
+    /// Records a client's connection. Returns the id by which it is removed.
     pub(super) fn add_connection(&self, connection: Connection) -> u64 {
         let id = NEXT_CONNECTION_ID.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(id, connection);
         id
     }
 
+    pub(super) fn remove_connection(&self, id: u64) {
+        self.connections().remove(&id);
+    }
+
     pub(super) fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
         lock(&self.connections)
     }
 
-    /// Whether nobody needs it: it knows nothing, and nobody waits for it to know something.
+    /// Whether it has neither a state nor subscribers.
     pub(super) fn is_unused(&self) -> bool {
         let newest = lock(&self.newest);
         newest.state.is_none() && newest.mailboxes.is_empty() && self.connections().is_empty()
     }
 }
 
-/// What these locks guard is whole at any moment, also after a panic elsewhere.
+/// What these locks guard is consistent at any moment, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! What can happen to a job, independent of ComfyUI's protocol.
 
-use super::{JobError, Output, Plan, Status};
+use super::{JobError, NodeReport, Output, Plan, Status};
 
 /// One thing that happened to a job.
 ///
@@ -54,38 +54,6 @@ pub enum Event {
     Reachable(bool),
     /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
-}
-
-/// The state of one node in [`Event::Nodes`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeReport {
-    /// The id of the run.
-    pub node: String,
-    /// The node of the graph that it counts as.
-    pub display: Option<String>,
-    /// The position of its bar.
-    pub value: f64,
-    /// The length of its bar; 1 for a node without one.
-    pub max: f64,
-    /// Running, finished or failed.
-    pub state: NodeState,
-    /// Whether the node is loading a model.
-    pub loading: bool,
-}
-
-/// The state of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeState {
-    /// It runs.
-    Running,
-    /// It has run to its end.
-    Finished,
-    /// It need not run: its result is cached.
-    Cached,
-    /// It raised an error.
-    Failed,
-    /// It ran when the job was cancelled.
-    Interrupted,
 }
 
 /// How a prompt ended.

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub struct RecordedFrame {
     /// Seconds since the recording began.
     pub t: f64,
-    /// Which of the recorded client's sockets; `main` is the submitter's.
+    /// Which of the recorded client's sockets; `main` belongs to the submitter.
     pub socket: String,
     /// What happened.
     pub kind: FrameKind,
@@ -21,9 +21,9 @@ pub struct RecordedFrame {
 /// What happened on a recorded socket.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FrameKind {
-    /// A text frame came, verbatim.
+    /// The socket received a text frame, verbatim.
     Text(String),
-    /// A binary frame came, verbatim.
+    /// The socket received a binary frame, verbatim.
     Binary(Bytes),
     /// The socket was opened.
     Open {
@@ -34,18 +34,18 @@ pub enum FrameKind {
     Close {
         /// Whether the recorded client closed it, not the server.
         by_client: bool,
-        /// Whether the TCP connection was cut without a close frame.
+        /// Whether the TCP connection was closed without a close frame.
         abrupt: bool,
-        /// The close code; 1006 where the server vanished.
+        /// The close code; 1006 if the connection ended without a close frame.
         code: Option<u16>,
     },
-    /// The recorded client sent this: JSON, or a string that is none.
+    /// The recorded client sent this: JSON, or a string that is not JSON.
     Sent(Value),
     /// Another event (`ping-sent`, `pong`, …), by its name.
     Other(String),
 }
 
-/// A frame as it is written: every key that `ws.jsonl` knows.
+/// A line of `ws.jsonl`, with every key that the format has.
 #[derive(Serialize, Deserialize)]
 struct FrameLine {
     t: f64,

@@ -8,7 +8,7 @@
 use super::registry::{Entry, Registry};
 use super::stored_job;
 use super::tracker::Tracker;
-use crate::hub::{End, Publication};
+use crate::hub::Publication;
 use crate::job::{JobId, Progress, Status};
 
 impl Tracker {
@@ -31,11 +31,8 @@ impl Tracker {
             .publish(estimate.fraction, estimate.remaining_time(), now);
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
-        let end = entry.job.status().is_final().then(|| End {
-            error: entry.job.error().cloned(),
-        });
-        match Publication::encode(&progress, end) {
-            Ok(publication) => self.hub.publish(entry.job.id(), publication),
+        match Publication::encode(&progress, entry.job.outcome()) {
+            Ok(publication) => self.hub.publish(publication),
             Err(error) => {
                 tracing::error!(job_id = %entry.job.id(), %error, "cannot encode a state");
             }

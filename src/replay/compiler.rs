@@ -1,4 +1,4 @@
-//! [`Compiler`]: makes a [`Timeline`] of a recording, in one pass over what happened, in order.
+//! [`compile`]: makes a [`Timeline`] of a recording, in one pass over its events in order.
 
 mod exchanges;
 mod frames;
@@ -10,43 +10,49 @@ use serde_json::Value;
 
 use super::timeline::{ReceivedFrame, RecordedPrompt, Step, Timeline};
 use crate::recording::{Exchange, RecordedFrame, Recording};
-use participants::{expected, labels, release};
+use participants::{prompt, release, sockets};
 
-/// The first release whose server takes the caller's prompt ids.
-const HONOURS_IDS_SINCE: [u32; 3] = [0, 3, 60];
+/// The first release whose server uses the prompt ids that clients send.
+const CLIENT_IDS_SINCE: [u32; 3] = [0, 3, 60];
 
-/// How long a server stays away whose restart was not recorded: long enough to be noticed.
-const AWAY_S: f64 = 1.0;
+/// How long a server stays down if its restart was not recorded, in seconds: long enough for clients to notice.
+const DOWNTIME_S: f64 = 1.0;
 
-/// What is known of a prompt at a point of the recording.
+/// What the events up to one point of the recording show of a prompt.
 #[derive(Default, Clone)]
 struct PromptEvidence {
     posted: bool,
-    answered_at: f64,
+    /// When the response to its POST came.
+    responded_at: f64,
     started: bool,
-    ending_at: Option<f64>,
-    /// It has ended or is gone.
-    over: bool,
+    end_announced_at: Option<f64>,
+    /// It is neither running nor queued any more.
+    finished: bool,
+    /// It finished by running to its end.
     ended: bool,
-    /// Non-empty history was read by the recorded client.
-    read: bool,
-    learned: bool,
+    /// The recorded client has read its history entry.
+    history_read: bool,
+    /// A [`Step::HistoryRead`] waits for clients to have read it, too.
+    history_awaited: bool,
 }
 
-/// The compiler's state.
-pub(super) struct Compiler<'a> {
+/// The state of the pass over a recording.
+struct Compiler<'a> {
     recording: &'a Recording,
     timeline: Timeline,
-    known: Vec<PromptEvidence>,
-    /// The label that was opened last, and where its `Open` is: its greeting (a `status` with `sid`, then perhaps an
-    /// `executing`) is made anew at every connect.
+    /// Parallel to `timeline.prompts`.
+    evidence: Vec<PromptEvidence>,
+    /// The socket that was opened last, and the index of its [`Step::Open`]. The greeting that follows (a `status` with
+    /// `sid`, then perhaps an `executing`) is not played: the replay makes one at every connect.
     greeting: Option<(usize, usize)>,
+    /// The last `queue_remaining`.
     remaining: u64,
-    /// Where `queue_remaining` last fell: what fell out had left the queue before that.
-    fell: Option<usize>,
-    down: bool,
+    /// The step at which `queue_remaining` last fell: the prompt that it lost had left the queue before that step.
+    fell_at: Option<usize>,
+    is_down: bool,
 }
 
+/// Something that happened during a recording.
 enum RecordedEvent<'a> {
     Request(&'a Exchange),
     Frame(&'a RecordedFrame),
@@ -58,9 +64,9 @@ pub(super) fn compile(recording: &Recording) -> Timeline {
     let mut compiler = Compiler::new(recording);
     for (t, event) in recorded_events(recording) {
         match event {
-            RecordedEvent::Request(exchange) => compiler.asked(t, exchange),
+            RecordedEvent::Request(exchange) => compiler.request(t, exchange),
             RecordedEvent::Frame(frame) => compiler.frame(t, frame),
-            RecordedEvent::Response(exchange) => compiler.answered(t, exchange),
+            RecordedEvent::Response(exchange) => compiler.response(t, exchange),
         }
     }
     compiler.finish()
@@ -70,7 +76,7 @@ impl<'a> Compiler<'a> {
     fn new(recording: &'a Recording) -> Compiler<'a> {
         let prompts: Vec<RecordedPrompt> = recording
             .prompts()
-            .map(|post| expected(recording, post))
+            .map(|post| prompt(recording, post))
             .collect();
         let version = release(&recording.meta.comfyui_version);
         let stats = recording
@@ -79,19 +85,19 @@ impl<'a> Compiler<'a> {
             .find(|exchange| exchange.is("GET", "/system_stats"));
         Compiler {
             recording,
-            known: vec![PromptEvidence::default(); prompts.len()],
+            evidence: vec![PromptEvidence::default(); prompts.len()],
             timeline: Timeline {
-                labels: labels(recording, &prompts),
+                sockets: sockets(recording, &prompts),
                 prompts,
                 system_stats: stats.map_or(Value::Null, |exchange| exchange.response.clone()),
-                honours_ids: version.is_some_and(|version| version >= HONOURS_IDS_SINCE),
-                stamped: version.is_some(),
+                uses_client_ids: version.is_some_and(|version| version >= CLIENT_IDS_SINCE),
+                has_timestamps: version.is_some(),
                 ..Timeline::default()
             },
             greeting: None,
             remaining: 0,
-            fell: None,
-            down: false,
+            fell_at: None,
+            is_down: false,
         }
     }
 
@@ -99,108 +105,107 @@ impl<'a> Compiler<'a> {
         self.timeline.steps.push((t, step));
     }
 
-    /// The prompt of that id: the first that has not ended, of those that share it.
+    /// The prompt with that id: of several, the first that has not finished, else the last.
     fn prompt(&self, id: &str) -> Option<usize> {
-        let of_id = |k: &usize| {
-            self.known[*k].posted && self.timeline.prompts[*k].id.as_deref() == Some(id)
+        let has_id = |k: &usize| {
+            self.evidence[*k].posted && self.timeline.prompts[*k].id.as_deref() == Some(id)
         };
-        let mut all = (0..self.known.len()).filter(of_id);
+        let mut all = (0..self.evidence.len()).filter(has_id);
         all.clone()
-            .find(|k| !self.known[*k].over)
+            .find(|k| !self.evidence[*k].finished)
             .or_else(|| all.next_back())
     }
 
-    /// The prompt of that id and place in the queue.
-    fn numbered(&self, id: &str, number: &Value) -> Option<usize> {
-        (0..self.known.len()).find(|k| {
+    /// The prompt with that id and number (its place in the queue).
+    fn numbered_prompt(&self, id: &str, number: &Value) -> Option<usize> {
+        (0..self.evidence.len()).find(|k| {
             let prompt = &self.timeline.prompts[*k];
-            self.known[*k].posted
+            self.evidence[*k].posted
                 && prompt.id.as_deref() == Some(id)
-                && prompt.answer["number"].as_f64() == number.as_f64()
+                && prompt.response["number"].as_f64() == number.as_f64()
         })
     }
 
     fn running(&self) -> Option<usize> {
-        (0..self.known.len()).find(|k| self.known[*k].started && !self.known[*k].over)
+        let mut evidence = self.evidence.iter();
+        evidence.position(|evidence| evidence.started && !evidence.finished)
     }
 
     fn start(&mut self, t: f64, k: usize) {
-        if !self.known[k].started && !self.known[k].over {
-            self.known[k].started = true;
+        if !self.evidence[k].started && !self.evidence[k].finished {
+            self.evidence[k].started = true;
             self.push(t, Step::Start(k));
         }
     }
 
-    /// The prompt is known to have ended. If the queue was seen to shrink since its last sign of incarnation, it was then:
-    /// whoever hears of the shorter queue and asks must find the prompt gone.
+    /// Adds the end of a prompt that is known to have ended. If the queue shrank after the prompt's last step, the end
+    /// goes before that: a client that receives the shorter queue and reads the history must find the prompt there.
     fn end(&mut self, t: f64, k: usize) {
-        if self.known[k].over {
+        if self.evidence[k].finished {
             return;
         }
         self.start(t, k);
-        self.known[k].over = true;
-        self.known[k].ended = true;
-        let fell = self.fell.take().filter(|fell| {
-            !self.timeline.steps[*fell..]
-                .iter()
-                .any(|(_, step)| is_of(step, k))
+        self.evidence[k].finished = true;
+        self.evidence[k].ended = true;
+        let fell_at = self.fell_at.take().filter(|fell_at| {
+            let mut later = self.timeline.steps[*fell_at..].iter();
+            !later.any(|(_, step)| shows_unfinished(step, k))
         });
-        let at = fell.unwrap_or(self.timeline.steps.len());
+        let at = fell_at.unwrap_or(self.timeline.steps.len());
         let t = self.timeline.steps.get(at).map_or(t, |(t, _)| *t);
         self.timeline.steps.insert(at, (t, Step::End(k)));
         if self.timeline.prompts[k].early_reads > 0 {
-            self.timeline.steps.insert(at, (t, Step::Gap(k)));
+            self.timeline.steps.insert(at, (t, Step::EarlyReads(k)));
         }
     }
 
-    /// Before a deed of the client that takes something away, callers must have learned what the client had.
-    fn learn(&mut self, t: f64) {
-        for k in 0..self.known.len() {
-            if self.known[k].read && !self.known[k].learned {
-                self.known[k].learned = true;
-                self.push(t, Step::Learned(k));
+    /// Before the recorded client, or the server's death, takes something away: clients must have read the history that
+    /// the recorded client had read.
+    fn await_history_reads(&mut self, t: f64) {
+        for k in 0..self.evidence.len() {
+            if self.evidence[k].history_read && !self.evidence[k].history_awaited {
+                self.evidence[k].history_awaited = true;
+                self.push(t, Step::HistoryRead(k));
             }
         }
     }
 
     fn down_since(&self) -> Option<f64> {
-        let kill = self
-            .timeline
-            .steps
-            .iter()
-            .rev()
-            .find(|(_, step)| *step == Step::Kill);
-        kill.filter(|_| self.down).map(|(t, _)| *t)
+        let mut steps = self.timeline.steps.iter().rev();
+        let kill = steps.find(|(_, step)| *step == Step::Kill);
+        kill.filter(|_| self.is_down).map(|(t, _)| *t)
     }
 
-    fn up(&mut self, t: f64) {
-        if self.down {
-            self.down = false;
+    fn restart(&mut self, t: f64) {
+        if self.is_down {
+            self.is_down = false;
             self.push(t, Step::Restart);
         }
     }
 
     fn finish(mut self) -> Timeline {
         if let Some(since) = self.down_since() {
-            self.up(since + AWAY_S);
+            self.restart(since + DOWNTIME_S);
         }
-        // A reconnect is waited for, and only where it hears something of a prompt.
-        let Timeline { steps, labels, .. } = &mut self.timeline;
-        let mut hears = HashSet::new();
+        // Wait for a client to reconnect only if its new socket receives something about a prompt.
+        let Timeline { steps, sockets, .. } = &mut self.timeline;
+        let mut receives = HashSet::new();
         for (_, step) in steps.iter_mut().rev() {
             match step {
                 Step::Frame(ReceivedFrame {
-                    label,
+                    socket,
                     prompt: Some(_),
                     ..
                 }) => {
-                    hears.insert(*label);
+                    receives.insert(*socket);
                 }
-                Step::Open { label, awaited, .. } => {
-                    let again = labels[..*label]
+                Step::Open {
+                    socket, awaited, ..
+                } => {
+                    let is_reconnect = sockets[..*socket]
                         .iter()
-                        .any(|earlier| earlier.client == labels[*label].client);
-                    *awaited = again && hears.contains(label);
+                        .any(|earlier| earlier.client_id == sockets[*socket].client_id);
+                    *awaited = is_reconnect && receives.contains(socket);
                 }
                 _ => {}
             }
@@ -209,35 +214,32 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Everything that happened, in order. A request's start comes before a frame of the same moment, its end after.
+/// Everything that happened, in order. At the same time, requests come before frames, and frames before responses.
 fn recorded_events(recording: &Recording) -> Vec<(f64, RecordedEvent<'_>)> {
-    let mut recorded_events: Vec<(f64, RecordedEvent<'_>)> = Vec::new();
-    recorded_events.extend(
-        recording
-            .exchanges
-            .iter()
-            .map(|exchange| (exchange.t, RecordedEvent::Request(exchange))),
-    );
-    recorded_events.extend(
+    let exchanges = &recording.exchanges;
+    let mut events: Vec<(f64, RecordedEvent<'_>)> = Vec::new();
+    events.extend(exchanges.iter().map(|e| (e.t, RecordedEvent::Request(e))));
+    events.extend(
         recording
             .frames
             .iter()
             .map(|frame| (frame.t, RecordedEvent::Frame(frame))),
     );
-    recorded_events.extend(
-        recording
-            .exchanges
+    events.extend(
+        exchanges
             .iter()
-            .map(|exchange| (exchange.t_end, RecordedEvent::Response(exchange))),
+            .map(|e| (e.t_end, RecordedEvent::Response(e))),
     );
-    recorded_events.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    recorded_events
+    // Stable: keeps the order of events of the same time.
+    events.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    events
 }
 
-fn is_of(step: &Step, k: usize) -> bool {
+/// Whether a step shows that the prompt had not left the queue yet.
+fn shows_unfinished(step: &Step, k: usize) -> bool {
     match step {
-        Step::Start(of) | Step::Ending(of) | Step::Post(of) => *of == k,
-        Step::Frame(heard) => heard.prompt == Some(k),
+        Step::Start(of) | Step::EndAnnounced(of) | Step::Post(of) => *of == k,
+        Step::Frame(frame) => frame.prompt == Some(k),
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! [`Playback`]: one recording being played once, with the callers' prompts in the recorded ones' places.
+//! [`Playback`]: one recording being played once, with the clients' prompts in place of the recorded ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,51 +13,52 @@ use super::timeline::{ReceivedFrame, Step, Timeline};
 #[derive(Debug)]
 pub(super) struct Playback {
     pub(super) timeline: Arc<Timeline>,
-    /// The callers' prompts so far, in the order of the recorded ones.
-    pub(super) posted: Vec<PostedPrompt>,
-    /// No caller will post what is missing.
-    pub(super) abandoned: bool,
-    /// The recording has come to a prompt that nobody posts.
-    left: bool,
-    /// The node that playbacks, as a reconnecting client is told.
-    pub(super) node: Option<String>,
-    /// The nodes that the running prompt has come to.
-    pub(super) visited: Vec<String>,
-    /// The caller's client id for a recorded one.
+    /// The clients' prompts so far, in the order of the recorded ones.
+    pub(super) prompts: Vec<PostedPrompt>,
+    /// The next prompt began another playback: the rest of the recorded ones will not be posted.
+    pub(super) is_abandoned: bool,
+    /// The step of a prompt that will not be posted was skipped.
+    is_past_last_prompt: bool,
+    /// The node that runs, which the greeting of a reconnecting client names.
+    pub(super) running_node: Option<String>,
+    /// The nodes that the running prompt has executed or is executing.
+    pub(super) visited_nodes: Vec<String>,
+    /// The client id of a client of the replay, by the recorded client id.
     clients: HashMap<String, String>,
-    /// The socket that a recorded client listens with at this point, by client id.
+    /// The socket with which a recorded client receives at this point, by its client id.
     listeners: HashMap<String, Listener>,
-    /// The caller's socket that last heard what the recorded one did.
-    bound: HashMap<usize, u64>,
+    /// The client's socket that last received what the recorded socket did, by the latter's index.
+    counterparts: HashMap<usize, u64>,
 }
 
-/// A recorded socket that listens, and which callers' sockets can stand for it: those opened after `after`.
+/// A recorded socket that receives. Only client sockets opened after the socket `after` can stand for it.
 #[derive(Debug, Clone, Copy)]
 struct Listener {
-    label: usize,
+    recorded: usize,
     after: u64,
 }
 
-/// A caller's prompt.
+/// A client's prompt.
 #[derive(Debug)]
 pub(super) struct PostedPrompt {
     pub(super) id: String,
-    pub(super) client: Option<String>,
+    pub(super) client_id: Option<String>,
     pub(super) graph: Value,
     pub(super) extra_data: Value,
     pub(super) number: Value,
     pub(super) outputs: Value,
     pub(super) state: PromptState,
-    /// It was refused, broken off, deleted or lost: what the recording has of it is not played.
-    pub(super) broken: bool,
-    /// It was broken off, and what its recorded end does to the queue has been told already.
-    pub(super) quiet: bool,
+    /// It was rejected, interrupted, deleted or lost, unlike the recorded one, whose remaining steps are skipped.
+    pub(super) diverges: bool,
+    /// It was interrupted. Until the recorded end of the prompt, recorded `status` messages show a longer queue than
+    /// the clients': they are skipped.
+    pub(super) skips_status: bool,
     /// Its end was announced.
-    pub(super) announced: bool,
+    pub(super) end_announced: bool,
     /// How many reads of its history must still come too early.
     pub(super) early_reads: u32,
-    /// A caller has read its history.
-    pub(super) learned: bool,
+    /// A client has read its history.
+    pub(super) history_read: bool,
 }
 
 /// Where a prompt is.
@@ -65,7 +66,7 @@ pub(super) struct PostedPrompt {
 pub(super) enum PromptState {
     Pending,
     Running,
-    Over,
+    Finished,
 }
 
 impl PostedPrompt {
@@ -80,10 +81,10 @@ impl PostedPrompt {
         ])
     }
 
-    /// Takes it out of the queue, and the rest of its recording out of the play.
-    pub(super) fn break_off(&mut self) {
-        self.state = PromptState::Over;
-        self.broken = true;
+    /// Takes the prompt out of the queue, and skips the rest of its recorded steps.
+    pub(super) fn diverge(&mut self) {
+        self.state = PromptState::Finished;
+        self.diverges = true;
     }
 }
 
@@ -91,204 +92,201 @@ impl Playback {
     pub(super) fn new(timeline: Arc<Timeline>) -> Playback {
         Playback {
             timeline,
-            posted: Vec::new(),
-            abandoned: false,
-            left: false,
-            node: None,
-            visited: Vec::new(),
+            prompts: Vec::new(),
+            is_abandoned: false,
+            is_past_last_prompt: false,
+            running_node: None,
+            visited_nodes: Vec::new(),
             clients: HashMap::new(),
             listeners: HashMap::new(),
-            bound: HashMap::new(),
+            counterparts: HashMap::new(),
         }
     }
 
-    /// Takes a caller's prompt for the next recorded one.
-    pub(super) fn take(&mut self, prompt: PostedPrompt) {
-        let recorded = self.timeline.prompts[self.posted.len()].client.clone();
-        if let (Some(recorded), Some(client)) = (recorded, &prompt.client) {
-            self.clients.insert(recorded, client.clone());
+    /// Puts a client's prompt in place of the next recorded one.
+    pub(super) fn add_prompt(&mut self, prompt: PostedPrompt) {
+        let recorded = &self.timeline.prompts[self.prompts.len()].client_id;
+        if let (Some(recorded), Some(client_id)) = (recorded, &prompt.client_id) {
+            self.clients.insert(recorded.clone(), client_id.clone());
         }
-        self.posted.push(prompt);
+        self.prompts.push(prompt);
     }
 
     /// The recorded prompt that the next POST stands for.
-    pub(super) fn next(&self) -> Option<usize> {
-        let next = self.posted.len();
-        (!self.abandoned && next < self.timeline.prompts.len()).then_some(next)
+    pub(super) fn next_prompt(&self) -> Option<usize> {
+        let next = self.prompts.len();
+        (!self.is_abandoned && next < self.timeline.prompts.len()).then_some(next)
     }
 
     /// Whether none of its prompts is in the queue.
     pub(super) fn is_idle(&self) -> bool {
-        self.posted
-            .iter()
-            .all(|prompt| prompt.state == PromptState::Over)
+        let mut prompts = self.prompts.iter();
+        prompts.all(|prompt| prompt.state == PromptState::Finished)
     }
 
-    /// Whether `step` happens this time.
+    /// The prompt that runs.
+    pub(super) fn running(&self) -> Option<usize> {
+        let mut prompts = self.prompts.iter();
+        prompts.position(|prompt| prompt.state == PromptState::Running)
+    }
+
+    /// Whether `step` is played this time.
     pub(super) fn happens(&self, step: &Step) -> bool {
-        if self.left && self.is_idle() && step.prompt().is_none() {
-            // What the recorded client did next, nobody does; but a server that is down must come back.
+        if self.is_past_last_prompt && self.is_idle() && step.prompt().is_none() {
+            // No client does what the recorded one did next; but a server that is down must restart.
             return *step == Step::Restart;
         }
         match (step, step.prompt()) {
-            (Step::Post(k), _) => self.posted.len() > *k || !self.abandoned,
-            (_, Some(k)) => self.posted.get(k).is_some_and(|prompt| !prompt.broken),
-            // The queue that a `status` tells of is not the callers' after a prompt was broken off.
-            (Step::Frame(_), None) => !self.posted.iter().any(|prompt| prompt.quiet),
+            (Step::Post(k), _) => self.prompts.len() > *k || !self.is_abandoned,
+            (_, Some(k)) => self.prompts.get(k).is_some_and(|prompt| !prompt.diverges),
+            (Step::Frame(_), None) => !self.prompts.iter().any(|prompt| prompt.skips_status),
             _ => true,
         }
     }
 
-    /// `step` does not happen.
-    pub(super) fn pass(&mut self, step: &Step) {
+    /// `step` is skipped.
+    pub(super) fn skip(&mut self, step: &Step) {
         match step {
-            Step::Post(_) => self.left = true,
+            Step::Post(_) => self.is_past_last_prompt = true,
             Step::End(k) => {
-                if let Some(prompt) = self.posted.get_mut(*k) {
-                    prompt.quiet = false;
+                if let Some(prompt) = self.prompts.get_mut(*k) {
+                    prompt.skips_status = false;
                 }
             }
             _ => {}
         }
     }
 
-    /// The prompt that playbacks.
-    pub(super) fn running(&self) -> Option<usize> {
-        self.posted
-            .iter()
-            .position(|prompt| prompt.state == PromptState::Running)
+    /// The recorded socket opened: from now on its client receives with it.
+    pub(super) fn open(&mut self, recorded: usize) {
+        let client_id = self.timeline.sockets[recorded].client_id.clone();
+        let before = self.listeners.get(&client_id);
+        let after = before.and_then(|before| self.counterparts.get(&before.recorded));
+        let listener = Listener {
+            recorded,
+            after: after.copied().unwrap_or(0),
+        };
+        self.listeners.insert(client_id, listener);
     }
 
-    /// The ids of the callers for the recorded ones, for what tells of prompt `k`.
+    /// Whether a client has opened a socket that can stand for the recorded one.
+    pub(super) fn is_open(&self, recorded: usize, sockets: &Sockets) -> bool {
+        let recorded_id = &self.timeline.sockets[recorded].client_id;
+        match self.clients.get(recorded_id) {
+            Some(client_id) => self.counterpart(recorded, client_id, sockets).is_some(),
+            None => true,
+        }
+    }
+
+    /// The recorded socket closed: the client's socket that stands for it, which must close, too.
+    pub(super) fn close(&mut self, recorded: usize, sockets: &Sockets) -> Option<u64> {
+        let recorded_id = &self.timeline.sockets[recorded].client_id;
+        let client_id = self.clients.get(recorded_id);
+        let socket = client_id.and_then(|id| self.counterpart(recorded, id, sockets));
+        let socket = socket.or_else(|| self.counterparts.get(&recorded).copied())?;
+        self.counterparts.insert(recorded, socket);
+        Some(socket)
+    }
+
+    /// The clients' sockets that receive a recorded frame.
+    pub(super) fn recipients(&mut self, frame: &ReceivedFrame, sockets: &Sockets) -> Vec<u64> {
+        let recorded = &self.timeline.sockets[frame.socket];
+        let prompt = frame.prompt.and_then(|k| {
+            let submitter = self.timeline.prompts[k].client_id.as_ref()?;
+            Some((submitter, self.prompts.get(k)?))
+        });
+        if let Some((_, posted)) = prompt.filter(|(id, _)| **id == recorded.client_id) {
+            // Sent to the client that posted the prompt, and to no other.
+            let Some(client_id) = &posted.client_id else {
+                return Vec::new();
+            };
+            let socket = match self.clients.get(&recorded.client_id) {
+                Some(current) if current == client_id => {
+                    self.counterpart(frame.socket, client_id, sockets)
+                }
+                _ => sockets.registered_as(client_id),
+            };
+            if let Some(socket) = socket {
+                self.counterparts.insert(frame.socket, socket);
+            }
+            return socket.into_iter().collect();
+        }
+        // Broadcast. The recording has one copy a socket: each client receives the copy of one recorded socket.
+        let recipients: Vec<u64> = sockets
+            .registered()
+            .filter(|(client_id, socket)| {
+                self.broadcast_source(client_id, *socket) == Some(frame.socket)
+            })
+            .map(|(_, socket)| socket)
+            .collect();
+        if let (true, Some(socket)) = (recorded.submits, recipients.first()) {
+            self.counterparts.insert(frame.socket, *socket);
+        }
+        recipients
+    }
+
+    /// The client's socket that stands for the recorded one, if the recorded client receives with that one now.
+    fn counterpart(&self, recorded: usize, client_id: &str, sockets: &Sockets) -> Option<u64> {
+        let recorded_id = &self.timeline.sockets[recorded].client_id;
+        let listener = self.listeners.get(recorded_id)?;
+        sockets
+            .registered_as(client_id)
+            .filter(|socket| listener.recorded == recorded && *socket > listener.after)
+    }
+
+    /// The recorded socket whose broadcasts a client's socket receives.
+    fn broadcast_source(&self, client_id: &str, socket: u64) -> Option<usize> {
+        let recorded_ids: Vec<&String> = self
+            .clients
+            .iter()
+            .filter(|(recorded, id)| *id == client_id && self.timeline.has_submitter(recorded))
+            .map(|(recorded, _)| recorded)
+            .collect();
+        if recorded_ids.is_empty() {
+            // An observer. If the recording has none, it receives what the submitter's socket does.
+            let open = self.listeners.values().map(|listener| listener.recorded);
+            return self.timeline.observer().or_else(|| open.min());
+        }
+        let listeners = recorded_ids.iter().filter_map(|id| self.listeners.get(*id));
+        listeners
+            .filter(|listener| socket > listener.after)
+            .map(|listener| listener.recorded)
+            .min()
+    }
+
+    /// The clients' ids in place of the recorded ones, for messages about prompt `k`.
     pub(super) fn substitution(&self, k: Option<usize>) -> Substitution {
         let mut substitution = Substitution::default();
-        for (recorded, client) in &self.clients {
-            substitution.replace(recorded, client);
+        for (recorded, client_id) in &self.clients {
+            substitution.replace(recorded, client_id);
         }
         if let Some(k) = k
             && let (Some(recorded), Some(posted)) =
-                (&self.timeline.prompts[k].id, self.posted.get(k))
+                (&self.timeline.prompts[k].id, self.prompts.get(k))
         {
             substitution.replace(recorded, &posted.id);
         }
         substitution
     }
 
-    /// The recorded socket `label` opened: from now on it is the one that its client listens with.
-    pub(super) fn open(&mut self, label: usize) {
-        let client = self.timeline.labels[label].client.clone();
-        let before = self.listeners.get(&client).map(|listener| listener.label);
-        let after = before
-            .and_then(|before| self.bound.get(&before))
-            .copied()
-            .unwrap_or(0);
-        self.listeners.insert(client, Listener { label, after });
-    }
-
-    /// Whether a caller's socket is there that can stand for the one that opened as `label`.
-    pub(super) fn is_open(&self, label: usize, sockets: &Sockets) -> bool {
-        let recorded = &self.timeline.labels[label].client;
-        match self.clients.get(recorded) {
-            Some(client) => self.socket(label, client, sockets).is_some(),
-            None => true,
-        }
-    }
-
-    /// The recorded socket `label` closed: the caller's socket that stood for it, which must close, too.
-    pub(super) fn close(&mut self, label: usize, sockets: &Sockets) -> Option<u64> {
-        let recorded = self.timeline.labels[label].client.clone();
-        let client = self.clients.get(&recorded);
-        let socket = client.and_then(|client| self.socket(label, client, sockets));
-        let socket = socket.or_else(|| self.bound.get(&label).copied())?;
-        self.bound.insert(label, socket);
-        Some(socket)
-    }
-
-    /// The sockets that hear this frame, in the callers' world.
-    pub(super) fn recipients(&mut self, heard: &ReceivedFrame, sockets: &Sockets) -> Vec<u64> {
-        let label = &self.timeline.labels[heard.label];
-        let prompt = heard.prompt.and_then(|k| {
-            Some((
-                self.timeline.prompts[k].client.as_ref()?,
-                self.posted.get(k)?,
-            ))
-        });
-        if let Some((_, posted)) = prompt.filter(|(recorded, _)| **recorded == label.client) {
-            // Meant for the one client that posted the prompt.
-            let Some(client) = &posted.client else {
-                return Vec::new();
-            };
-            let socket = match self.clients.get(&label.client) {
-                Some(current) if current == client => self.socket(heard.label, client, sockets),
-                _ => sockets.of(client),
-            };
-            if let Some(socket) = socket {
-                self.bound.insert(heard.label, socket);
-            }
-            return socket.into_iter().collect();
-        }
-        // Meant for everybody: each hears the copy of the recorded socket that it stands for, once.
-        let sockets = sockets
-            .registered()
-            .filter(|(client, socket)| self.listener(client, *socket) == Some(heard.label));
-        let sockets: Vec<u64> = sockets.map(|(_, socket)| socket).collect();
-        if let (true, Some(socket)) = (label.addressed, sockets.first()) {
-            self.bound.insert(heard.label, *socket);
-        }
-        sockets
-    }
-
-    /// The caller's socket that stands for `label`, if that is the one that its client listens with.
-    fn socket(&self, label: usize, client: &str, sockets: &Sockets) -> Option<u64> {
-        let listener = self.listeners.get(&self.timeline.labels[label].client)?;
-        sockets
-            .of(client)
-            .filter(|socket| listener.label == label && *socket > listener.after)
-    }
-
-    /// The recorded socket whose broadcasts a caller's socket hears.
-    fn listener(&self, client: &str, socket: u64) -> Option<usize> {
-        let recorded: Vec<&String> = self
-            .clients
-            .iter()
-            .filter(|(recorded, theirs)| *theirs == client && self.timeline.listens(recorded))
-            .map(|(recorded, _)| recorded)
-            .collect();
-        let listeners = |recorded: &&String| {
-            self.listeners
-                .get(*recorded)
-                .filter(|listener| socket > listener.after)
-                .map(|listener| listener.label)
-        };
-        if recorded.is_empty() {
-            // An observer. Where the recording has none, it hears what the submitter's socket does.
-            let open = self.listeners.values().map(|listener| listener.label);
-            return self.timeline.observer().or_else(|| open.min());
-        }
-        recorded.iter().filter_map(listeners).min()
-    }
-}
-
-impl Playback {
-    /// The node that a client is told on connecting: of its own running prompt.
-    pub(super) fn node_of(&self, client: &str) -> Option<&str> {
-        let running = &self.posted[self.running()?];
-        self.node
+    /// The node that the greeting of a client names: that of its own running prompt.
+    pub(super) fn node_of(&self, client_id: &str) -> Option<&str> {
+        let running = &self.prompts[self.running()?];
+        self.running_node
             .as_deref()
-            .filter(|_| running.client.as_deref() == Some(client))
+            .filter(|_| running.client_id.as_deref() == Some(client_id))
     }
 
-    /// The history entry of prompt `k`, as recorded, with the caller's ids, graph and place in the queue.
-    pub(super) fn history(&self, k: usize) -> Value {
-        let posted = &self.posted[k];
+    /// The history entry of prompt `k`, as recorded, with the client's ids, graph and place in the queue.
+    pub(super) fn history_entry(&self, k: usize) -> Value {
         let mut entry = match &self.timeline.prompts[k].history {
             Some(recorded) => self.substitution(Some(k)).value(recorded),
-            // Its history was never read in the recording: that it ended is all we know.
+            // The recorded client never read it: we only know that the prompt ended.
             None => {
                 json!({"outputs": {}, "status": {"status_str": "success", "completed": true, "messages": []}})
             }
         };
-        entry["prompt"] = posted.listed();
+        entry["prompt"] = self.prompts[k].listed();
         entry
     }
 }

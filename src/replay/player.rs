@@ -1,4 +1,4 @@
-//! The player: plays the playbacks of a [`SharedState`], one after another, step by step.
+//! Plays the playbacks of a [`SharedState`], one after another, step by step.
 
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -8,16 +8,16 @@ use super::timeline::Step;
 /// How fast recordings are played.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PlaybackSpeed {
-    /// So many times as fast as they were recorded.
+    /// This many times as fast as they were recorded.
     Real(f64),
-    /// As fast as the callers can take it.
+    /// As fast as the clients allow.
     Fastest,
 }
 
-/// Plays for ever; the caller ends it by dropping it.
+/// Plays until the future is dropped.
 pub(super) async fn play(state: &SharedState, speed: PlaybackSpeed) {
     loop {
-        let Some(timeline) = state.playing() else {
+        let Some(timeline) = state.current_timeline() else {
             state.changed.notified().await;
             continue;
         };
@@ -27,28 +27,28 @@ pub(super) async fn play(state: &SharedState, speed: PlaybackSpeed) {
             at: Instant::now(),
         };
         for (t, step) in &timeline.steps {
-            clock.reach(state, *t, step).await;
+            clock.wait_for(state, *t, step).await;
             state.play(step);
-            // Let the sockets write, however fast we are.
+            // Let the sockets write, even at the fastest speed.
             tokio::task::yield_now().await;
         }
-        state.finish();
+        state.finish_playback();
     }
 }
 
-/// The recording's time on our clock.
+/// Maps the recording's time to ours.
 struct PlaybackClock {
     speed: PlaybackSpeed,
     /// The recorded time of the last step.
     played: f64,
-    /// When that was, or should have been.
+    /// When that step was played, or was due.
     at: Instant,
 }
 
 impl PlaybackClock {
-    /// Waits until it is time for `step` and the callers are ready for it, or it is clear that it does not happen.
-    async fn reach(&mut self, state: &SharedState, t: f64, step: &Step) {
-        let due = self.at + self.span(t, step);
+    /// Waits until `step` is due and the clients are ready for it, or until it is certain that it is skipped.
+    async fn wait_for(&mut self, state: &SharedState, t: f64, step: &Step) {
+        let due = self.at + self.pause(t, step);
         self.played = t;
         while Instant::now() < due {
             if state.readiness(step) == Readiness::Skip {
@@ -77,14 +77,14 @@ impl PlaybackClock {
                     }
                 }
             }
-            // Waiting for callers takes no time of the recording.
+            // The recording's time stands still while we wait for clients.
             self.at = Instant::now();
         }
         self.at = self.at.max(due);
     }
 
-    /// How long after the last step this one comes. What callers do comes when they do it.
-    fn span(&self, t: f64, step: &Step) -> Duration {
+    /// The pause between the last step and this one. A POST comes when a client sends it.
+    fn pause(&self, t: f64, step: &Step) -> Duration {
         match (self.speed, step) {
             (PlaybackSpeed::Fastest, _) | (_, Step::Post(_)) => Duration::ZERO,
             (PlaybackSpeed::Real(factor), _) => {

@@ -3,8 +3,10 @@
 mod handlers;
 mod history;
 mod http;
+mod interruption;
 pub(super) mod sockets;
 pub(super) mod state;
+mod submission;
 mod websocket;
 
 use std::sync::Arc;

@@ -1,49 +1,50 @@
-//! JSON in the substitution of PythonFormatter's `json.dumps`, which all of ComfyUI's texts have.
+//! [`Substitution`]: recorded ids replaced by those of the clients.
 //!
-//! Recorded texts are changed by replacing ids in them and are not parsed and written again: what is not replaced
-//! stays verbatim (`0` and `0.0` stay apart, as do the escapes).
-
-use std::io;
+//! Ids are replaced in the recorded text itself. Parsing and serialising it would change the rest: `0` and `0.0` must
+//! stay apart, and escapes must stay as they are.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use serde::Serialize as _;
 use serde_json::Value;
-use serde_json::ser::{Formatter, Serializer};
 
-/// Ids of a recording, each with the caller's that stands for it.
+use super::python_json::dumps;
+
+/// The type of a binary frame that holds a preview with metadata.
+const PREVIEW_WITH_METADATA: u32 = 4;
+
+/// Recorded ids, each with the id that replaces it. Both are escaped as in JSON.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Substitution(Vec<(String, String)>);
 
 impl Substitution {
-    /// From now on `theirs` stands for `recorded`.
-    pub(super) fn replace(&mut self, recorded: &str, theirs: &str) {
-        if recorded != theirs && !recorded.is_empty() {
-            self.0.push((escaped(recorded), escaped(theirs)));
+    /// Adds an id.
+    pub(super) fn replace(&mut self, recorded: &str, replacement: &str) {
+        if recorded != replacement && !recorded.is_empty() {
+            self.0.push((escape(recorded), escape(replacement)));
         }
     }
 
-    /// `text` with the caller's ids.
+    /// `text` with the clients' ids.
     pub(super) fn text(&self, text: &str) -> String {
         self.0
             .iter()
-            .fold(text.to_owned(), |text, (recorded, theirs)| {
-                text.replace(recorded, theirs)
+            .fold(text.to_owned(), |text, (recorded, replacement)| {
+                text.replace(recorded, replacement)
             })
     }
 
-    /// `value` with the caller's ids.
+    /// `value` with the clients' ids.
     pub(super) fn value(&self, value: &Value) -> Value {
         serde_json::from_str(&self.text(&dumps(value))).unwrap_or_else(|_| value.clone())
     }
 
-    /// A binary frame with the caller's ids: only previews with metadata (type 4) hold any.
+    /// A binary frame with the clients' ids: only previews with metadata hold any.
     pub(super) fn binary(&self, frame: &Bytes) -> Bytes {
         let Some((metadata, image)) = preview_metadata(frame) else {
             return frame.clone();
         };
         let metadata = self.text(metadata);
         let mut out = BytesMut::with_capacity(8 + metadata.len() + image.len());
-        out.put_u32(4);
+        out.put_u32(PREVIEW_WITH_METADATA);
         out.put_u32(u32::try_from(metadata.len()).unwrap_or(u32::MAX));
         out.put_slice(metadata.as_bytes());
         out.put_slice(image);
@@ -51,69 +52,22 @@ impl Substitution {
     }
 }
 
-/// The JSON and the image of a binary frame of type 4.
+/// The metadata (JSON) and the image of a binary frame, if it is a preview with metadata: type and length of the
+/// metadata, both big-endian `u32`, then the metadata, then the image.
 pub(super) fn preview_metadata(frame: &[u8]) -> Option<(&str, &[u8])> {
     let (kind, rest) = frame.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
-    if u32::from_be_bytes(*kind) != 4 {
+    if u32::from_be_bytes(*kind) != PREVIEW_WITH_METADATA {
         return None;
     }
     let (metadata, image) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     Some((std::str::from_utf8(metadata).ok()?, image))
 }
 
-/// `value` as `json.dumps` writes it.
-pub(super) fn dumps(value: &Value) -> String {
-    let mut out = Vec::new();
-    // Writing a `Value` into memory has no way to fail.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, PythonFormatter));
-    String::from_utf8(out).unwrap_or_default()
-}
-
-fn escaped(id: &str) -> String {
+/// An id as it stands in a JSON text, without quotes.
+fn escape(id: &str) -> String {
     let quoted = dumps(&Value::String(id.to_owned()));
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-struct PythonFormatter;
-
-impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
-    }
-
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        for c in fragment.chars() {
-            if c.is_ascii() {
-                out.write_all(&[c as u8])?;
-            } else {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -123,16 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dumps_as_python_does() {
-        let value = json!({"a": [1, 2.0, null], "ä": "job-4711 äö?&x \u{1f600}\n"});
-        assert_eq!(
-            dumps(&value),
-            r#"{"a": [1, 2.0, null], "\u00e4": "job-4711 \u00e4\u00f6?&x \ud83d\ude00\n"}"#
-        );
-    }
-
-    #[test]
-    fn replaces_ids_in_texts_values_and_previews() {
+    fn ids_are_replaced_in_texts_values_and_previews() {
         let mut substitution = Substitution::default();
         substitution.replace("job äö", "other-id");
         assert_eq!(

@@ -78,7 +78,7 @@ impl ApiError {
         Self::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            format!("there is nothing at {shown:?}; the README lists every route"),
+            format!("there is no route {shown:?}; docs/api.md lists them all"),
         )
     }
 

@@ -13,7 +13,7 @@ use super::security::{self, Caller};
 use super::state::ServerState;
 use crate::auth::Scope;
 use crate::job::JobId;
-use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, deflate};
+use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, negotiation};
 
 /// How many bytes are read from a socket at once. Tungstenite's default of 128 KiB is per socket, and
 /// clients send short messages only.
@@ -27,7 +27,7 @@ pub(super) fn job(
     job: JobId,
 ) -> Result<Response<Body>, ApiError> {
     let wants_previews = query(&request, "previews").is_some_and(|value| value == "1");
-    let deflates = deflate::is_offered(request.headers());
+    let deflates = negotiation::is_offered(request.headers());
     let (mut response, socket) = accept(state, &mut request)?;
     let admission = match caller.authorize_session(Scope::Subscribe, Some(&job)) {
         Ok(admission) => admission,
@@ -38,7 +38,7 @@ pub(super) fn job(
     };
     if deflates {
         let headers = response.headers_mut();
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate::AGREED);
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, negotiation::ACCEPTED);
     }
     let subscriber = NewSubscriber {
         job,

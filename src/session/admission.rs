@@ -1,11 +1,11 @@
 use super::permits::ConnectionPermit;
 use crate::auth::Permissions;
 
-/// What a session is admitted with. Small, because every subscriber holds one.
+/// What a session is authorised by, and holds until it ends. Small: every subscriber has one.
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// What its client may do, and until when.
     pub(crate) permissions: Permissions,
-    /// Held until the session ends: that of the connection, and, behind a trusted proxy, the client's own.
+    /// The permit of the connection, and, behind a trusted proxy, that of the client.
     pub(crate) _permits: [Option<ConnectionPermit>; 2],
 }

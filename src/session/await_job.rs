@@ -1,5 +1,3 @@
-//! Waiting for a job that nobody has registered yet.
-
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -11,20 +9,18 @@ use super::disconnect::Disconnect;
 use crate::job::JobId;
 use crate::relay::{Relay, RelayError};
 
-/// A wait for a job. Ends silently when the job is known.
-pub(crate) type Wait = BoxStream<'static, NotFound>;
-
-/// What comes of a wait.
+/// That a job without a state was looked for in vain.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// No server could tell whether there is such a job; it is waited for still.
+    /// No ComfyUI server could be asked; the job may still come.
     Unanswered(RelayError),
-    /// The job did not come.
+    /// The job has not come in time.
     Absent(RelayError),
 }
 
-/// Looks for a job among the prompts of the servers, now and at the end of the wait.
-pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
+/// Looks for a job that nobody has registered among the prompts of the ComfyUI servers, now and at the
+/// end of `wait`. Yields what was not found, and ends.
+pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'static, NotFound> {
     let deadline = Instant::now() + wait;
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
@@ -38,26 +34,24 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> Wait {
         let found = late_relay.lookup(&late_job).await;
         found.err().map(NotFound::Absent)
     };
-    let looks = stream::once(first).chain(stream::once(last));
-    looks.filter_map(std::future::ready).boxed()
+    let lookups = stream::once(first).chain(stream::once(last));
+    lookups.filter_map(std::future::ready).boxed()
 }
 
 impl NotFound {
-    /// What the client is told, and how its socket ends where it follows nothing else. It goes on
-    /// where there is still hope.
+    /// The error for the client, and how its session ends if it has no other subscription; `None` while
+    /// the job may still come.
     pub(crate) fn into_error(self) -> (ClientError, Option<Disconnect>) {
         match self {
             Self::Unanswered(error) => (error.into(), None),
             Self::Absent(error @ RelayError::JobNotFound(_)) => {
-                let end = Disconnect::Close(close::JOB_NOT_FOUND, "there is no such job");
-                (error.into(), Some(end))
+                let reason = Disconnect::Close(close::JOB_NOT_FOUND, "there is no such job");
+                (error.into(), Some(reason))
             }
             Self::Absent(error) => {
-                let end = Disconnect::Close(
-                    close::TRY_LATER,
-                    "nobody can tell whether there is such a job",
-                );
-                (error.into(), Some(end))
+                let reason =
+                    Disconnect::Close(close::TRY_LATER, "ComfyUI cannot be asked for the job");
+                (error.into(), Some(reason))
             }
         }
     }

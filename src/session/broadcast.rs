@@ -1,50 +1,42 @@
 use std::io::Write;
+use std::time::Instant;
 
 use bytes::Bytes;
-use slotmap::DefaultKey as Key;
 
 use super::close_code as close;
 use super::event_loop::Shard;
-use super::subscriber::{ConnectionState, Subscriber, WriteProgress};
+use super::keys::{SubscriberKey, TopicKey};
+use super::subscriber::{SocketState, WriteProgress};
 use super::write_batch::MAX_BATCH;
 use crate::hub::Update;
 
-/// How much of a batch one job may have while others wait.
+/// How many frames of a batch may be of one job while other jobs wait.
 const MAX_PER_TOPIC: usize = MAX_BATCH / 4;
 
-/// How many followers of one job are looked at in a turn: those who have the news already, or take
+/// How many subscribers of one job are visited in a turn: those that have the update already, or accept
 /// nothing, cost little, but not nothing.
 const MAX_VISITS: usize = 16 * MAX_PER_TOPIC;
 
-/// A frame on its way to a subscriber.
+/// A frame that is to be written to a subscriber's socket.
 struct PendingWrite {
-    key: Key,
-    topic: Key,
+    key: SubscriberKey,
+    topic: TopicKey,
     update: Update,
     frame: Bytes,
 }
 
 /// How a topic's turn ends.
 enum Turn {
-    /// Nothing is left to hand out.
+    /// The topic has nothing more to send.
     Done,
-    /// There is more.
-    Over,
-    /// The next follower is in the batch already: for another job that it follows.
-    Clash,
+    /// The topic has more to send.
+    Unfinished,
+    /// The topic's next subscriber is in the batch already, for another of its jobs.
+    Conflict,
 }
 
 impl Shard {
-    pub(super) fn queue_topic(&mut self, topic: Key) {
-        if let Some(it) = self.topics.get_mut(topic)
-            && !it.is_queued
-        {
-            it.is_queued = true;
-            self.queued_topics.push_back(topic);
-        }
-    }
-
-    /// Hands out one batch, to which all jobs that have news add in turn.
+    /// Writes one batch, to which all topics that have something to send add in turn.
     pub(super) fn broadcast(&mut self) {
         let mut batch: Vec<PendingWrite> = Vec::new();
         let mut turns = 0;
@@ -59,16 +51,55 @@ impl Shard {
                         it.is_queued = false;
                     }
                 }
-                Turn::Over => self.queued_topics.push_back(topic),
-                Turn::Clash => {
+                Turn::Unfinished => self.queued_topics.push_back(topic),
+                Turn::Conflict => {
                     self.queued_topics.push_front(topic);
                     break;
                 }
             }
         }
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            self.write_batch(batch);
         }
+    }
+
+    fn fill_batch(&mut self, topic: TopicKey, batch: &mut Vec<PendingWrite>) -> Turn {
+        let Some(it) = self.topics.get_mut(topic) else {
+            return Turn::Done;
+        };
+        let limit = MAX_BATCH.min(batch.len() + MAX_PER_TOPIC);
+        for _ in 0..MAX_VISITS {
+            if batch.len() == limit {
+                return Turn::Unfinished;
+            }
+            let Some((key, update)) = it.next() else {
+                return Turn::Done;
+            };
+            let subscriber = &mut self.subscribers[key];
+            if !subscriber.wants(topic, &update) {
+                continue;
+            }
+            if subscriber.is_in_batch {
+                it.step_back();
+                return Turn::Conflict;
+            }
+            // It gets the newest state when its socket accepts something again.
+            if !subscriber.can_send() || subscriber.state != SocketState::Open {
+                continue;
+            }
+            let frame = it.frame(&update, subscriber.deflates, &mut self.deflater);
+            subscriber.is_in_batch = true;
+            batch.push(PendingWrite {
+                key,
+                topic,
+                update,
+                frame,
+            });
+        }
+        Turn::Unfinished
+    }
+
+    fn write_batch(&mut self, batch: Vec<PendingWrite>) {
         let subscribers = &self.subscribers;
         let frames: Vec<_> = batch
             .iter()
@@ -86,58 +117,44 @@ impl Shard {
             };
             match subscriber.record_write(&write.frame, written) {
                 Ok(progress) => self.record_sent(write.key, write.topic, &write.update, progress),
-                Err(end) => self.disconnect(write.key, end),
+                Err(reason) => self.disconnect(write.key, reason),
             }
         }
     }
 
-    fn fill_batch(&mut self, topic: Key, batch: &mut Vec<PendingWrite>) -> Turn {
-        let Some(it) = self.topics.get_mut(topic) else {
-            return Turn::Done;
+    /// Continues with a subscriber whose socket accepts something again.
+    pub(super) fn resume_sending(&mut self, key: SubscriberKey) {
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
+            return;
         };
-        let full = MAX_BATCH.min(batch.len() + MAX_PER_TOPIC);
-        for _ in 0..MAX_VISITS {
-            if batch.len() == full {
-                return Turn::Over;
-            }
-            let Some((key, update)) = it.next() else {
-                return Turn::Done;
-            };
-            let subscriber = &mut self.subscribers[key];
-            if !subscriber.wants(topic, &update) {
-                continue;
-            }
-            if subscriber.is_in_batch {
-                it.step_back();
-                return Turn::Clash;
-            }
-            // Who takes nothing now gets the newest state when it takes something again.
-            if !subscriber.can_send() || subscriber.stage != ConnectionState::Open {
-                continue;
-            }
-            let frame = it.frame(&update, subscriber.deflates);
-            subscriber.is_in_batch = true;
-            batch.push(PendingWrite {
-                key,
-                topic,
-                update,
-                frame,
-            });
+        if subscriber.can_send() {
+            return;
         }
-        Turn::Over
+        match subscriber.flush() {
+            Ok(false) => return,
+            // A client that accepts what was sent is alive.
+            Ok(true) => subscriber.received_at = Instant::now(),
+            Err(reason) => return self.disconnect(key, reason),
+        }
+        if matches!(subscriber.state, SocketState::ClosePending(..)) {
+            self.send_close(key);
+        }
+        // Nothing was read meanwhile. Read first: what is sent next may block the socket again.
+        self.read(key);
+        self.send_missed(key);
     }
 
-    /// Sends a subscriber the newest of all that it has not seen.
-    pub(super) fn send_missed(&mut self, key: Key) {
+    /// Sends a subscriber the newest updates that it has missed.
+    pub(super) fn send_missed(&mut self, key: SubscriberKey) {
         while let Some((topic, update)) = self.next_missed(key) {
             self.send_update(key, topic, &update);
         }
     }
 
-    /// What a subscriber has not seen and could be sent now.
-    fn next_missed(&self, key: Key) -> Option<(Key, Update)> {
+    /// An update that a subscriber has missed, if it can be sent now.
+    fn next_missed(&self, key: SubscriberKey) -> Option<(TopicKey, Update)> {
         let subscriber = self.subscribers.get(key)?;
-        if !subscriber.can_send() || subscriber.stage != ConnectionState::Open {
+        if !subscriber.can_send() || subscriber.state != SocketState::Open {
             return None;
         }
         subscriber.subscriptions.iter().find_map(|subscription| {
@@ -145,68 +162,52 @@ impl Shard {
             let shared = &self.topics[topic].subscription;
             let state = shared.newest().map(Update::State);
             let preview = shared.preview().map(Update::Preview);
-            let mut updates = state.into_iter().chain(preview);
-            let missed = updates.find(|update| subscriber.wants(topic, update))?;
+            let mut newest = state.into_iter().chain(preview);
+            let missed = newest.find(|update| subscriber.wants(topic, update))?;
             Some((topic, missed))
         })
     }
 
-    /// Sends news to a subscriber that is free.
-    fn send_update(&mut self, key: Key, topic: Key, update: &Update) {
+    fn send_update(&mut self, key: SubscriberKey, topic: TopicKey, update: &Update) {
         let Some(subscriber) = self.subscribers.get_mut(key) else {
             return;
         };
-        let frame = self.topics[topic].frame(update, subscriber.deflates);
+        let frame = self.topics[topic].frame(update, subscriber.deflates, &mut self.deflater);
         match subscriber.send(&frame) {
             Ok(progress) => self.record_sent(key, topic, update, progress),
-            Err(end) => self.disconnect(key, end),
+            Err(reason) => self.disconnect(key, reason),
         }
     }
 
-    /// Takes note that a subscriber has been told something. After the last state of its last job it
-    /// is to leave.
+    /// Records that a subscriber was sent an update. After the final state of its last job its socket is
+    /// closed.
     pub(super) fn record_sent(
         &mut self,
-        key: Key,
-        topic: Key,
+        key: SubscriberKey,
+        topic: TopicKey,
         update: &Update,
         progress: WriteProgress,
     ) {
-        let Some(subscriber) = self.subscribers.get_mut(key) else {
+        if progress == WriteProgress::Blocked {
             return;
-        };
-        let Some(subscription) = subscriber
-            .subscription_to(topic)
-            .filter(|_| progress == WriteProgress::Started)
+        }
+        let Some(subscription) = self
+            .subscribers
+            .get_mut(key)
+            .and_then(|subscriber| subscriber.subscription_to(topic))
         else {
             return;
         };
         match update {
-            Update::State(publication) => subscription.seen = publication.seq,
-            Update::Preview(preview) => subscription.seen_preview = preview.seq,
+            Update::State(publication) => subscription.last_seq = publication.seq,
+            Update::Preview(preview) => subscription.last_preview_seq = preview.seq,
         }
-        if let Some(wait) = subscription.wait.take() {
-            wait.abort();
+        if let Some(lookup) = subscription.lookup.take() {
+            lookup.abort();
         }
         if update.is_final() {
             self.unsubscribe(key, topic);
             self.close_if_idle(key, close::NORMAL, "the job has ended");
         }
-    }
-}
-
-impl Subscriber {
-    /// Whether news of a topic is news to it.
-    fn wants(&self, topic: Key, update: &Update) -> bool {
-        let subscription = self
-            .subscriptions
-            .iter()
-            .find(|subscription| subscription.topic == topic);
-        subscription.is_some_and(|subscription| match update {
-            Update::State(publication) => publication.seq > subscription.seen,
-            Update::Preview(preview) => {
-                self.wants_previews && preview.seq > subscription.seen_preview
-            }
-        })
     }
 }

@@ -1,12 +1,12 @@
 use crate::auth::AuthError;
 use crate::relay::RelayError;
 
-/// What an `error` message on a socket or an event stream says.
+/// The content of an `error` message on a socket or an event stream.
 #[derive(Debug)]
 pub(crate) struct ClientError {
     /// A stable word for programs.
     pub(crate) code: &'static str,
-    /// A sentence for a person that says what to do.
+    /// A sentence for a person, with what to do about it.
     pub(crate) message: String,
 }
 

@@ -10,104 +10,109 @@ use super::compression::inflate::Inflater;
 use super::disconnect::Disconnect;
 use super::message::MAX_CLIENT_MESSAGE;
 
-/// What is read at once. The library fills its buffer with zeros at every read: a large one costs.
+/// How many bytes are read at a time. `tungstenite` zeroes its buffer at every read: a large one costs.
 const READ_BUFFER: usize = 1 << 10;
 
-/// What a client may send between two of our pings. Nobody who follows jobs says so much.
+/// How many bytes a client may send between two of our pings: far more than a client of this protocol
+/// needs.
 pub(super) const MAX_BYTES_PER_PING: u32 = 512 << 10;
 
-/// `tungstenite`'s side of a socket, for as long as something on it is not finished: a frame that has
-/// not come whole, an answer that was not taken, a close that is not answered.
+/// `tungstenite`'s state of a socket, for as long as something on it is unfinished: a frame that has not
+/// arrived whole, a reply that was not accepted, a close that is not answered.
 ///
-/// The line that it speaks on never blocks.
+/// Its transport never blocks.
 #[derive(Debug)]
 pub(super) struct WsCodec {
     context: WebSocketContext,
     inflater: Option<Inflater>,
-    /// Bytes that were handed to the context.
-    read: u64,
-    /// Bytes of them that it has understood, at the least.
+    /// Bytes that the context was given.
+    read_bytes: u64,
+    /// How many of them it has parsed, at least.
     parsed_bytes: u64,
-    /// An answer of its own waits to be taken by the client.
+    /// A reply waits until the socket accepts it.
     has_unsent: bool,
-    /// What the client sends cannot be understood any more.
+    /// What the client sends cannot be parsed any more.
     is_broken: bool,
 }
 
-/// What comes of listening.
+/// The result of a read.
 pub(super) enum ReadOutcome {
     Message(Message),
-    /// Nothing more for now.
+    /// Nothing more has arrived.
     Blocked,
-    /// The socket has to end.
+    /// The session must end.
     Disconnect(Disconnect),
 }
 
 impl WsCodec {
-    /// `early` is what the client has said already.
+    /// `early` is what the client has sent already.
     pub(super) fn new(deflates: bool, early: Vec<u8>) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_CLIENT_MESSAGE))
             .max_frame_size(Some(MAX_CLIENT_MESSAGE));
-        let read = early.len() as u64;
-        let (early, inflater) = match deflates {
-            true => (Vec::new(), Some(Inflater::new(early, MAX_CLIENT_MESSAGE))),
-            false => (early, None),
+        let (early, inflater) = if deflates {
+            (Vec::new(), Some(Inflater::new(early, MAX_CLIENT_MESSAGE)))
+        } else {
+            (early, None)
         };
+        let read_bytes = early.len() as u64;
         let context = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
         Self {
             context,
-            read: if inflater.is_some() { 0 } else { read },
             inflater,
+            read_bytes,
             parsed_bytes: 0,
             has_unsent: false,
             is_broken: false,
         }
     }
 
-    /// Whether the context must not be asked to read on.
+    /// Whether [`WsCodec::read`] must not be called any more.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    /// Whether an answer has to be taken by the client before anything else is sent.
+    /// Whether a reply must be flushed before anything else is sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.has_unsent
     }
 
-    /// Whether nothing is left that has to be remembered.
+    /// Whether it holds nothing, so that it can be dropped.
     pub(super) fn is_idle(&self) -> bool {
         let is_inflating = self.inflater.as_ref().is_some_and(Inflater::is_busy);
-        !self.has_unsent && !is_inflating && self.read == self.parsed_bytes
+        !self.has_unsent && !is_inflating && self.read_bytes == self.parsed_bytes
     }
 
-    /// The next message. `heard` counts the bytes that come, up to [`MAX_BYTES_PER_PING`].
+    /// Reads the next message. Adds the bytes that arrive to `received`, which may reach
+    /// [`MAX_BYTES_PER_PING`].
     pub(super) fn read(
         &mut self,
         transport: &mut (impl Read + Write),
-        heard: &mut u32,
+        received: &mut u32,
     ) -> ReadOutcome {
-        let mut tap = CodecIo {
+        let mut stream = CodecStream {
             transport,
-            heard,
+            received,
             inflater: self.inflater.as_mut(),
-            read: &mut self.read,
+            read_bytes: &mut self.read_bytes,
         };
-        match self.context.read(&mut tap) {
+        match self.context.read(&mut stream) {
             Ok(message) => {
                 self.parsed_bytes += wire_length(&message);
-                // The answer to a ping goes first: what is sent next must not fall into the middle of it.
-                match message.is_ping().then(|| self.flush(transport)) {
-                    Some(Err(end)) => ReadOutcome::Disconnect(end),
-                    _ => ReadOutcome::Message(message),
+                // Flush the pong now: what is sent next must not get into the middle of it.
+                if message.is_ping()
+                    && let Err(reason) = self.flush(transport)
+                {
+                    return ReadOutcome::Disconnect(reason);
                 }
+                ReadOutcome::Message(message)
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 match self.flush(transport) {
                     Ok(()) => ReadOutcome::Blocked,
-                    Err(end) => ReadOutcome::Disconnect(end),
+                    Err(reason) => ReadOutcome::Disconnect(reason),
                 }
             }
             Err(error) => {
@@ -117,10 +122,10 @@ impl WsCodec {
         }
     }
 
-    /// Sends what waits to be taken, as far as that goes.
+    /// Sends what is unsent, as far as the transport accepts it.
     pub(super) fn flush(&mut self, transport: &mut impl Write) -> Result<(), Disconnect> {
-        let said = self.context.flush(&mut WriteOnly(transport));
-        self.record_flush(said)
+        let flushed = self.context.flush(&mut WriteOnly(transport));
+        self.record_flush(flushed)
     }
 
     /// Begins the closing handshake.
@@ -134,24 +139,24 @@ impl WsCodec {
             code: code.into(),
             reason: reason.into(),
         };
-        let said = self.context.close(&mut WriteOnly(transport), Some(frame));
-        self.record_flush(said)
+        let flushed = self.context.close(&mut WriteOnly(transport), Some(frame));
+        self.record_flush(flushed)
     }
 
-    fn record_flush(&mut self, said: Result<(), Error>) -> Result<(), Disconnect> {
+    fn record_flush(&mut self, flushed: Result<(), Error>) -> Result<(), Disconnect> {
         self.has_unsent = false;
-        match said {
+        match flushed {
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.has_unsent = true;
                 Ok(())
             }
-            said => Ok(said?),
+            flushed => Ok(flushed?),
         }
     }
 }
 
-/// How many bytes a message has taken on the wire, at the least: it may have come in fragments, or
-/// have told its length at too great a length.
+/// How many bytes a message has taken on the wire, at least: it may have come in fragments, or its
+/// length in a longer form than necessary.
 fn wire_length(message: &Message) -> u64 {
     const MASK: u64 = 4;
     let length = match message {
@@ -167,40 +172,40 @@ fn wire_length(message: &Message) -> u64 {
     header + MASK + length
 }
 
-/// What the context reads from: the client's line, inflated where that was negotiated.
-struct CodecIo<'a, L> {
-    transport: &'a mut L,
-    heard: &'a mut u32,
+/// What the context reads from: the transport, decompressed if that was negotiated.
+struct CodecStream<'a, T> {
+    transport: &'a mut T,
+    received: &'a mut u32,
     inflater: Option<&'a mut Inflater>,
-    read: &'a mut u64,
+    read_bytes: &'a mut u64,
 }
 
-impl<L: Read> Read for CodecIo<'_, L> {
+impl<T: Read> Read for CodecStream<'_, T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (transport, heard) = (&mut *self.transport, &mut *self.heard);
-        let mut from_line = |buffer: &mut [u8]| {
-            if *heard >= MAX_BYTES_PER_PING {
+        let (transport, received) = (&mut *self.transport, &mut *self.received);
+        let mut read_counted = |buffer: &mut [u8]| {
+            if *received >= MAX_BYTES_PER_PING {
                 return Err(ErrorKind::QuotaExceeded.into());
             }
             let count = transport.read(buffer)?;
-            *heard += count as u32;
+            *received += count as u32;
             Ok(count)
         };
         let count = match &mut self.inflater {
             Some(inflater) => {
-                let count = inflater.read(&mut from_line, buffer)?;
-                // What is sent as a few bytes may be much to understand.
-                *self.heard = self.heard.saturating_add(count as u32);
+                let count = inflater.read(&mut read_counted, buffer)?;
+                // A few compressed bytes may be many to parse: these count, too.
+                *self.received = self.received.saturating_add(count as u32);
                 count
             }
-            None => from_line(buffer)?,
+            None => read_counted(buffer)?,
         };
-        *self.read += count as u64;
+        *self.read_bytes += count as u64;
         Ok(count)
     }
 }
 
-impl<L: Write> Write for CodecIo<'_, L> {
+impl<T: Write> Write for CodecStream<'_, T> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.transport.write(data)
     }
@@ -210,16 +215,16 @@ impl<L: Write> Write for CodecIo<'_, L> {
     }
 }
 
-/// For when the context is only to write.
-struct WriteOnly<'a, L>(&'a mut L);
+/// The transport for a context that must only write.
+struct WriteOnly<'a, T>(&'a mut T);
 
-impl<L> Read for WriteOnly<'_, L> {
+impl<T> Read for WriteOnly<'_, T> {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
 }
 
-impl<L: Write> Write for WriteOnly<'_, L> {
+impl<T: Write> Write for WriteOnly<'_, T> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.0.write(data)
     }

@@ -1,8 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use slotmap::DefaultKey as Key;
-
 use super::await_job::NotFound;
+use super::keys::SubscriberKey;
 use super::subscriber::NewSubscriber;
 use super::transport::Handover;
 use crate::hub::Mailbox;
@@ -16,13 +15,13 @@ pub(super) enum Command {
     Add(Box<(Handover, NewSubscriber)>),
     /// A job that a subscriber waits for was not found.
     NotFound {
-        key: Key,
+        key: SubscriberKey,
         job: JobId,
-        missed: NotFound,
+        result: NotFound,
     },
-    /// The result of a subscriber's request to cancel a job.
+    /// A subscriber's request to cancel a job was handled.
     Cancelled {
-        key: Key,
+        key: SubscriberKey,
         job: JobId,
         result: Result<(), RelayError>,
     },
@@ -39,7 +38,7 @@ pub(super) struct ShardHandle {
 }
 
 impl ShardHandle {
-    /// `mailbox` wakes the thread that reads the commands.
+    /// `mailbox` wakes the thread that takes the commands.
     pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
         Self {
             commands: Arc::new(Mutex::new(Some(Vec::new()))),
@@ -47,13 +46,13 @@ impl ShardHandle {
         }
     }
 
-    /// Where topics deliver the updates of the shard's jobs.
+    /// Where the updates of the shard's jobs are delivered.
     pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// Sends a command. After the shard has ended it is dropped, and with it the connection of a
-    /// client that was to be added.
+    /// Sends a command. After the shard has ended the command is dropped, and with it the connection
+    /// of a client that was to be added.
     pub(super) fn send(&self, command: Command) {
         let mut commands = self.lock();
         let Some(open) = commands.as_mut() else {
@@ -72,7 +71,7 @@ impl ShardHandle {
         self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Accepts no commands any more.
+    /// Drops all commands from now on.
     pub(super) fn close(&self) {
         *self.lock() = None;
     }

@@ -1,5 +1,3 @@
-//! How a socket ends.
-
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -15,14 +13,15 @@ use super::client_error::ClientError;
 use super::close_code as close;
 use super::message::ServerMessage;
 
-/// How long a client may take to answer a close, or we to answer its own.
+/// How long either side may take to answer the close of the other.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is read at once of what nobody wants to know any more.
+/// How many bytes are read at a time to be discarded.
 pub(super) const DISCARD_BUFFER: usize = 16 << 10;
 
-/// Tells a client why it is not served, and closes: browsers show their pages neither the status nor
-/// the body of an upgrade that was refused. `_held` is dropped when the client is gone.
+/// Sends a client the error for which it is not served, and closes the socket: browsers show a page
+/// neither the status nor the body of the response to an upgrade. `_held` is dropped when the client
+/// is gone.
 pub(crate) async fn refuse(
     socket: HyperWebsocket,
     job: String,
@@ -35,28 +34,28 @@ pub(crate) async fn refuse(
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
     };
     let greeting = ServerMessage::connection(&job, "Connected, but not let in").encode();
-    let refusal = ServerMessage::error(&job, error.code, &error.message).encode();
-    let telling = async {
-        for text in [greeting, refusal] {
+    let error_message = ServerMessage::error(&job, error.code, &error.message).encode();
+    let sending = async {
+        for text in [greeting, error_message] {
             socket.send(Frame::Text(text.into())).await?;
         }
         Ok::<_, SocketError>(())
     };
-    let end = match timeout(CLOSE_TIMEOUT, telling).await {
+    let reason = match timeout(CLOSE_TIMEOUT, sending).await {
         Ok(Ok(())) => Disconnect::Close(code, error.code),
         Ok(Err(_)) | Err(_) => Disconnect::ConnectionLost,
     };
-    end.complete(&mut socket).await;
+    reason.complete(&mut socket).await;
 }
 
-/// Why a socket ends.
+/// Why a session ends.
 #[derive(Debug)]
 pub(crate) enum Disconnect {
-    /// We close, with this code and reason.
+    /// The server closes it, with this code and reason.
     Close(u16, &'static str),
-    /// The client closes.
+    /// The client closes it.
     ClosedByClient,
-    /// The client can no longer be reached.
+    /// The connection is lost.
     ConnectionLost,
 }
 
@@ -68,7 +67,7 @@ impl From<SocketError> for Disconnect {
             }
             SocketError::Utf8(_) => Self::Close(close::INVALID, "a text that is not UTF-8"),
             SocketError::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                Self::Close(close::INVALID, "a message that cannot be inflated")
+                Self::Close(close::INVALID, "a message that cannot be decompressed")
             }
             SocketError::Io(error) if error.kind() == ErrorKind::QuotaExceeded => {
                 Self::Close(close::POLICY, "too many messages")
@@ -76,7 +75,9 @@ impl From<SocketError> for Disconnect {
             SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 Self::ConnectionLost
             }
-            SocketError::Protocol(_) => Self::Close(close::PROTOCOL, "a breach of the protocol"),
+            SocketError::Protocol(_) => {
+                Self::Close(close::PROTOCOL, "a violation of the WebSocket protocol")
+            }
             _ => Self::ConnectionLost,
         }
     }
@@ -86,17 +87,18 @@ impl Disconnect {
     /// The client's token has expired.
     pub(super) const EXPIRED: Self = Self::Close(close::UNAUTHENTICATED, "the token has expired");
 
-    /// Ends a socket in good manner, but waits only a moment for the client.
+    /// Ends a session by the closing handshake (RFC 6455, 7.1.2), and waits at most [`CLOSE_TIMEOUT`] for
+    /// the client.
     pub(super) async fn complete(self, socket: &mut HyperWebsocketStream) {
-        let goodbye = async {
+        let closing = async {
             match self {
                 Self::Close(code, reason) => close(socket, code, reason).await,
-                // Reading on sends the answer to the client's close, and then ends.
+                // Reading on sends the reply to the client's close frame, and then ends.
                 Self::ClosedByClient => while let Some(Ok(_)) = socket.next().await {},
                 Self::ConnectionLost => {}
             }
         };
-        if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::debug!("the client did not answer the close");
         }
     }
@@ -108,7 +110,7 @@ async fn close(socket: &mut HyperWebsocketStream, code: u16, reason: &'static st
         reason: Utf8Bytes::from_static(reason),
     };
     if let Err(error) = socket.close(Some(frame)).await {
-        return tracing::debug!(%error, "the socket broke off before it was closed");
+        return tracing::debug!(%error, "the connection was lost before the socket was closed");
     }
     let mut is_answered = false;
     while let Some(Ok(frame)) = socket.next().await {
@@ -119,10 +121,10 @@ async fn close(socket: &mut HyperWebsocketStream, code: u16, reason: &'static st
     }
 }
 
-/// Reads what a client sends still, such as the rest of a message that is too long: a connection
-/// that is dropped with bytes unread is reset, and the client never sees why it was closed.
+/// Reads and discards what a client still sends, such as the rest of a message that is too long: if a
+/// connection is dropped with unread bytes it is reset, and the client never reads the close frame.
 async fn discard(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
-    let mut unread = vec![0; DISCARD_BUFFER];
+    let mut buffer = vec![0; DISCARD_BUFFER];
     let _ = stream.shutdown().await;
-    while matches!(stream.read(&mut unread).await, Ok(1..)) {}
+    while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
 }

@@ -2,55 +2,72 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::{Events, Poll, Token, Waker};
-use slotmap::{DefaultKey as Key, Key as _, KeyData, SlotMap};
+use mio::{Events, Poll, Token};
+use slotmap::SlotMap;
 use tokio::runtime::Handle;
 
 use super::commands::{Command, ShardHandle};
+use super::compression::deflate::Deflater;
 use super::context::SessionContext;
 use super::disconnect::CLOSE_TIMEOUT;
-use super::subscriber::{ConnectionState, Subscriber};
+use super::keys::{SubscriberKey, TopicKey};
+use super::subscriber::{SocketState, Subscriber};
 use super::timeouts::Timeouts;
-use super::topic::{MAX_PENDING, Topic};
+use super::topic::{MAX_PENDING, ShardTopic};
 use super::write_batch::BatchWriter;
 use crate::hub::Mailbox;
 use crate::job::JobId;
 
-/// Stands for the inbox among the tokens of subscribers.
+/// Marks the event that commands or updates have arrived. No subscriber has this token.
 const WAKE: Token = Token(usize::MAX);
 
-/// How many sockets are looked at before the rest of the work has its turn.
-const EVENTS: usize = 1_024;
-
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("the key of a subscriber has 64 bits, and so has to have a token");
+/// At most this many sockets are handled before commands, updates and timeouts have their turn.
+const MAX_EVENTS: usize = 1_024;
 
 /// A thread with its subscribers. See [the module](super).
 pub(super) struct Shard {
     pub(super) context: SessionContext,
-    /// Where tasks run that have to wait.
+    /// Runs the tasks that have to wait.
     pub(super) runtime: Handle,
     pub(super) poll: Poll,
     pub(super) handle: ShardHandle,
-    pub(super) subscribers: SlotMap<Key, Subscriber>,
-    pub(super) topics: SlotMap<Key, Topic>,
-    pub(super) by_job: HashMap<JobId, Key>,
-    /// The topics that have something to hand out, in turn.
-    pub(super) queued_topics: VecDeque<Key>,
-    /// Who has more to say than was listened to.
-    pub(super) unfinished_reads: VecDeque<Key>,
+    pub(super) subscribers: SlotMap<SubscriberKey, Subscriber>,
+    pub(super) topics: SlotMap<TopicKey, ShardTopic>,
+    pub(super) by_job: HashMap<JobId, TopicKey>,
+    /// The topics that have something to send, in turn.
+    pub(super) queued_topics: VecDeque<TopicKey>,
+    /// The subscribers that may have sent more than was read.
+    pub(super) unfinished_reads: VecDeque<SubscriberKey>,
     pub(super) pings: Timeouts,
     pub(super) closes: Timeouts,
-    /// Whose token may have expired when; some are not there any more, or have newer ones.
-    pub(super) token_checks: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// When to check the expiry of which subscriber's token. The subscriber may have left since, or have
+    /// renewed the token.
+    pub(super) token_checks: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     pub(super) writer: BatchWriter,
+    pub(super) deflater: Deflater,
     pub(super) is_stopping: bool,
 }
 
-/// However a thread ends, nobody waits for it any more.
+/// Ends the waiting of a shard's poll.
+struct PollWaker(mio::Waker);
+
+impl Wake for PollWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Err(error) = self.0.wake() {
+            tracing::error!(%error, "cannot wake a fan-out thread");
+        }
+    }
+}
+
+/// However the thread ends, nothing is sent to it afterwards.
 impl Drop for Shard {
     fn drop(&mut self) {
         self.handle.close();
@@ -58,17 +75,17 @@ impl Drop for Shard {
 }
 
 impl Shard {
-    /// Must be called within the runtime that is to run what has to wait.
+    /// Must be called within the runtime that is to run its tasks.
     pub(super) fn new(context: SessionContext) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let mailbox = Arc::new(Mailbox::new(waker, MAX_PENDING));
+        let waker = Arc::new(PollWaker(mio::Waker::new(poll.registry(), WAKE)?));
+        let mailbox = Arc::new(Mailbox::new(waker.into(), MAX_PENDING));
         Ok(Self {
             runtime: Handle::current(),
             poll,
             handle: ShardHandle::new(mailbox),
-            subscribers: SlotMap::new(),
-            topics: SlotMap::new(),
+            subscribers: SlotMap::with_key(),
+            topics: SlotMap::with_key(),
             by_job: HashMap::new(),
             queued_topics: VecDeque::new(),
             unfinished_reads: VecDeque::new(),
@@ -76,6 +93,7 @@ impl Shard {
             closes: Timeouts::new(CLOSE_TIMEOUT),
             token_checks: BinaryHeap::new(),
             writer: BatchWriter::Loop,
+            deflater: Deflater::default(),
             is_stopping: false,
             context,
         })
@@ -86,14 +104,15 @@ impl Shard {
         self.handle.clone()
     }
 
-    /// Serves until it is told to stop and everybody has left.
+    /// Runs until [`Command::Stop`] was received and the last subscriber has left.
     pub(super) fn run(mut self) {
+        // An io_uring belongs to the thread that makes it.
         self.writer = BatchWriter::new(self.context.config.io_uring);
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = Events::with_capacity(MAX_EVENTS);
         while !(self.is_stopping && self.subscribers.is_empty()) {
             match self.poll.poll(&mut events, self.poll_timeout()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
-                    return tracing::error!(%error, "a fan-out thread cannot wait for its sockets");
+                    return tracing::error!(%error, "a fan-out thread ends: it cannot poll its sockets");
                 }
                 _ => {}
             }
@@ -101,19 +120,20 @@ impl Shard {
                 self.handle_event(event);
             }
             self.handle_commands();
+            self.enqueue_updates();
             self.resume_reading();
             self.broadcast();
             self.handle_timeouts();
         }
     }
 
-    /// How long it may wait for something to happen.
+    /// How long the poll may wait for an event.
     fn poll_timeout(&self) -> Option<Duration> {
         if !self.queued_topics.is_empty() || !self.unfinished_reads.is_empty() {
             return Some(Duration::ZERO);
         }
-        let expiry = self.token_checks.peek().map(|Reverse((due, _))| *due);
-        let next = [self.pings.next(), self.closes.next(), expiry];
+        let token_check = self.token_checks.peek().map(|Reverse((due, _))| *due);
+        let next = [self.pings.next(), self.closes.next(), token_check];
         next.into_iter()
             .flatten()
             .min()
@@ -121,9 +141,9 @@ impl Shard {
     }
 
     fn handle_event(&mut self, event: &Event) {
-        let key = key_of(event.token());
+        let key = SubscriberKey::of_token(event.token());
         if event.is_writable() {
-            self.resume(key);
+            self.resume_sending(key);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(key);
@@ -133,25 +153,33 @@ impl Shard {
     fn handle_commands(&mut self) {
         for command in self.handle.take() {
             match command {
-                Command::Add(coming) => {
-                    let (handover, client) = *coming;
+                Command::Add(new) => {
+                    let (handover, client) = *new;
                     self.add_subscriber(handover, client);
                 }
-                Command::NotFound { key, job, missed } => self.on_not_found(key, &job, missed),
+                Command::NotFound { key, job, result } => self.on_not_found(key, &job, result),
                 Command::Cancelled { key, job, result } => self.on_cancelled(key, &job, result),
                 Command::Stop => self.stop(),
             }
         }
-        for (job, update) in self.handle.mailbox().take() {
+    }
+
+    fn enqueue_updates(&mut self) {
+        for (job, updates) in self.handle.mailbox().take() {
             let Some(&topic) = self.by_job.get(&job) else {
                 continue;
             };
-            self.topics[topic].enqueue(update);
-            self.queue_topic(topic);
+            let it = &mut self.topics[topic];
+            it.enqueue(updates);
+            if !it.is_queued {
+                it.is_queued = true;
+                self.queued_topics.push_back(topic);
+            }
         }
     }
 
-    /// Pings who is due, and gives up who is silent, does not read, or does not answer our close.
+    /// Pings the subscribers whose turn it is, and removes those that are silent, do not read, or do not
+    /// answer a close.
     fn handle_timeouts(&mut self) {
         let now = Instant::now();
         self.close_expired(now);
@@ -160,19 +188,10 @@ impl Shard {
         }
         while let Some(key) = self.closes.pop(now) {
             let subscriber = self.subscribers.get(key);
-            if subscriber.is_some_and(|it| it.stage != ConnectionState::Open) {
+            if subscriber.is_some_and(|it| it.state != SocketState::Open) {
                 tracing::debug!("the client did not answer the close");
                 self.remove(key);
             }
         }
     }
-}
-
-/// What a subscriber's events are marked with.
-pub(super) fn token(key: Key) -> Token {
-    Token(key.data().as_ffi() as usize)
-}
-
-fn key_of(token: Token) -> Key {
-    KeyData::from_ffi(token.0 as u64).into()
 }

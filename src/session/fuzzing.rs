@@ -1,4 +1,4 @@
-//! How a subscriber is heard, for the fuzz targets in `fuzz`: without a socket, and without a shard.
+//! How a subscriber's bytes are read, for the fuzz targets in `fuzz`: without a socket or a shard.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -12,29 +12,29 @@ use super::message::MAX_CLIENT_MESSAGE;
 /// The largest message that a client may send.
 pub const MAX_MESSAGE: usize = MAX_CLIENT_MESSAGE;
 
-/// More than is read at once, and the head of a frame.
+/// More than is read at a time, and the header of a frame.
 const SPARE: usize = 4 << 10;
 
 /// What a client sends, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct ScriptedClient<'a> {
-    /// What came with the handshake.
+    /// What arrives with the handshake.
     pub early: &'a [u8],
-    /// What comes later, a piece each time that the server looks.
+    /// What arrives later, a piece at a time.
     pub pieces: &'a [&'a [u8]],
     /// Compression was negotiated.
     pub deflates: bool,
-    /// Every answer is taken at the second try only.
+    /// Every reply is accepted at the second attempt only.
     pub is_slow: bool,
 }
 
-/// What was heard of a client.
+/// What was read from a client.
 #[derive(Debug, PartialEq)]
 pub struct ClientTranscript {
     /// The messages, control frames included.
     pub messages: Vec<Message>,
-    /// Why the socket had to end, where it had to before the client closed it.
-    pub end: Option<String>,
+    /// Why the session ended, if it did before the client closed it.
+    pub disconnect: Option<String>,
 }
 
 /// What the [`Inflater`] made of a client's bytes.
@@ -42,28 +42,28 @@ pub struct ClientTranscript {
 pub struct Translation {
     /// The bytes of plain frames.
     pub bytes: Vec<u8>,
-    /// The most that it gave out at once.
+    /// The most bytes of a single read.
     pub largest: usize,
-    /// Why it gave up, where it did.
+    /// Why it failed, if it did.
     pub error: Option<ErrorKind>,
 }
 
-/// Listens to a client as a shard does: what is understood is forgotten.
+/// Reads from a client as a shard does: a codec that holds nothing is dropped.
 pub fn read(client: ScriptedClient<'_>) -> ClientTranscript {
     let mut transport = ScriptedTransport::new(client);
     let mut codec = WsCodec::new(client.deflates, client.early.to_vec());
     let (mut messages, mut is_closing) = (Vec::new(), false);
-    let end = loop {
-        // How much may be said in a while does not depend on bytes alone.
-        let mut heard = 0;
-        match codec.read(&mut transport, &mut heard) {
+    let disconnect = loop {
+        // The limit of bytes per ping depends on the time, too: it is never reached here.
+        let mut received = 0;
+        match codec.read(&mut transport, &mut received) {
             ReadOutcome::Message(message) => {
                 is_closing |= message.is_close();
                 messages.push(message);
             }
             ReadOutcome::Blocked => {
-                if let Err(end) = flush_all(&mut codec, &mut transport) {
-                    break Some(end);
+                if let Err(reason) = flush_all(&mut codec, &mut transport) {
+                    break Some(reason);
                 }
                 if codec.is_idle() && !is_closing {
                     codec = WsCodec::new(client.deflates, Vec::new());
@@ -72,13 +72,15 @@ pub fn read(client: ScriptedClient<'_>) -> ClientTranscript {
                     break None;
                 }
             }
-            ReadOutcome::Disconnect(end) => break Some(end),
+            ReadOutcome::Disconnect(reason) => break Some(reason),
         }
     };
     ClientTranscript {
         messages,
-        // Whether more is read after a client's close depends on when it takes the answer.
-        end: end.filter(|_| !is_closing).map(|end| format!("{end:?}")),
+        // Whether more is read after a client's close depends on when it accepts the reply.
+        disconnect: disconnect
+            .filter(|_| !is_closing)
+            .map(|reason| format!("{reason:?}")),
     }
 }
 
@@ -89,12 +91,12 @@ fn flush_all(codec: &mut WsCodec, transport: &mut ScriptedTransport<'_>) -> Resu
     Ok(())
 }
 
-/// Translates what a client that compresses sends, where messages may have `max_message` bytes.
+/// Translates the frames of a client that compresses, for messages of at most `max_message` bytes.
 pub fn translate(client: ScriptedClient<'_>, max_message: usize) -> Translation {
     let mut transport = ScriptedTransport::new(client);
     let mut inflater = Inflater::new(client.early.to_vec(), max_message);
     let (mut bytes, mut largest) = (Vec::new(), 0);
-    // With room for more than may be held, a read gives out all that is held.
+    // The buffer has room for more than the inflater may hold: a read returns all of it.
     let mut buffer = vec![0; max_message + client.early.len() + SPARE];
     let error = loop {
         match inflater.read(&mut |chunk: &mut [u8]| transport.read(chunk), &mut buffer) {
@@ -117,13 +119,13 @@ pub fn translate(client: ScriptedClient<'_>, max_message: usize) -> Translation 
     }
 }
 
-/// A connection on which a piece has come, and on which the next one comes later.
+/// A connection on which the pieces of a client arrive one by one.
 struct ScriptedTransport<'a> {
     piece: &'a [u8],
     pieces: &'a [&'a [u8]],
     is_slow: bool,
-    /// The next write is refused.
-    refuses: bool,
+    /// The next write is not accepted.
+    blocks: bool,
 }
 
 impl<'a> ScriptedTransport<'a> {
@@ -132,11 +134,11 @@ impl<'a> ScriptedTransport<'a> {
             piece: &[],
             pieces: client.pieces,
             is_slow: client.is_slow,
-            refuses: client.is_slow,
+            blocks: client.is_slow,
         }
     }
 
-    /// Lets the next piece come. Says whether there was one.
+    /// Lets the next piece arrive. Returns whether there was one.
     fn advance(&mut self) -> bool {
         let Some((piece, later)) = self.pieces.split_first() else {
             return false;
@@ -157,11 +159,11 @@ impl Read for ScriptedTransport<'_> {
 
 impl Write for ScriptedTransport<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.refuses {
-            self.refuses = false;
+        if self.blocks {
+            self.blocks = false;
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.refuses = self.is_slow;
+        self.blocks = self.is_slow;
         Ok(data.len())
     }
 

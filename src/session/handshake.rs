@@ -1,5 +1,3 @@
-//! The answer to a handshake, held back until there is more to say.
-
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,12 +5,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How the answer begins.
-const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
+/// How the response to a successful handshake begins.
+const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
-/// A connection that does not send the answer to a WebSocket's handshake by itself, but with what the
-/// server says next. The server always speaks first: one packet and one wake-up of the client are
-/// spared for each socket.
+/// A connection that holds the response to a WebSocket handshake back, and sends it together with what is
+/// written next. The server always sends the first message: this saves a system call, a packet and a
+/// wake-up of the client for each socket.
 #[derive(Debug)]
 pub(crate) struct HeldHandshake<S> {
     stream: S,
@@ -27,14 +25,14 @@ impl<S> HeldHandshake<S> {
         }
     }
 
-    /// The connection, and what is to be sent on it before anything else.
+    /// The connection, and the bytes that must be sent on it before anything else.
     pub(crate) fn into_parts(self) -> (S, BytesMut) {
         (self.stream, self.held)
     }
 }
 
 impl<S: AsyncWrite + Unpin> HeldHandshake<S> {
-    /// Sends what is held back.
+    /// Sends the bytes that are held back.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held))?;
@@ -64,8 +62,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeldHandshake<S> {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_release(cx))?;
-        // It is short, and comes whole: its writer collects a head before it writes it.
-        if data.starts_with(SWITCHING) {
+        // hyper writes the head of a response in one piece.
+        if data.starts_with(SWITCHING_PROTOCOLS) {
             self.held.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
@@ -89,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_answer_leaves_with_what_comes_next() {
+    async fn the_response_is_sent_with_what_is_written_next() {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let mut near = HeldHandshake::new(near);
         near.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
@@ -98,13 +96,13 @@ mod tests {
         near.flush().await.unwrap();
         near.write_all(b"hello").await.unwrap();
         near.shutdown().await.unwrap();
-        let mut heard = String::new();
-        far.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "HTTP/1.1 101 Switching Protocols\r\n\r\nhello");
+        let mut received = String::new();
+        far.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "HTTP/1.1 101 Switching Protocols\r\n\r\nhello");
     }
 
     #[tokio::test]
-    async fn what_is_held_can_be_sent_by_others() {
+    async fn the_held_response_can_be_taken_out() {
         let (near, _far) = tokio::io::duplex(1 << 10);
         let mut near = HeldHandshake::new(near);
         near.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
@@ -115,12 +113,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_other_answer_goes_at_once() {
+    async fn any_other_response_is_sent_at_once() {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let mut near = HeldHandshake::new(near);
         near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        let mut heard = [0; 19];
-        far.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"HTTP/1.1 200 OK\r\n\r\n");
+        let mut received = [0; 19];
+        far.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"HTTP/1.1 200 OK\r\n\r\n");
     }
 }

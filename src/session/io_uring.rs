@@ -1,5 +1,3 @@
-//! Batches of writes by io_uring.
-
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
@@ -7,38 +5,41 @@ use bytes::Bytes;
 use io_uring::{IoUring, Probe, opcode, types};
 use mio::net::TcpStream;
 
-/// Never wait for a socket, and raise no signal where it is closed.
+/// Never wait for a socket, and raise no signal if it is closed.
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// Stands for what came of a frame while nothing has: no write fails so.
-const OPEN: ErrorKind = ErrorKind::NotFound;
+/// Marks the result of a send that is not completed: no send fails with this.
+const INCOMPLETE: ErrorKind = ErrorKind::NotFound;
 
-/// A ring of the thread that makes it: no other one may use it.
-pub(super) struct IoUringWriter {
+/// Sends batches of frames by io_uring. Only the thread that made it may use it.
+pub(super) struct UringWriter {
     ring: IoUring,
     size: usize,
 }
 
-impl IoUringWriter {
-    /// Fails where the kernel has no io_uring, forbids it, or cannot send with it.
+impl UringWriter {
+    /// For batches of at most `size` frames; larger ones are split.
+    ///
+    /// Fails if the kernel has no io_uring, forbids it, or cannot send with it.
     pub(super) fn new(size: usize) -> io::Result<Self> {
         let entries = size as u32;
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_coop_taskrun()
             .build(entries)
-            // Older kernels know no such hints.
+            // Older kernels reject these hints.
             .or_else(|_| IoUring::new(entries))?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        match probe.is_supported(opcode::Send::CODE) {
-            true => Ok(Self { ring, size }),
-            false => Err(ErrorKind::Unsupported.into()),
+        if probe.is_supported(opcode::Send::CODE) {
+            Ok(Self { ring, size })
+        } else {
+            Err(ErrorKind::Unsupported.into())
         }
     }
 
-    /// Adds to `written` what came of the frames, in their order. Fails where the ring is of no use
-    /// any more; frames of which `written` tells nothing then were not sent.
+    /// Sends each frame, and adds the results to `written`, in order. An error means that the ring must
+    /// not be used any more; the frames that have no result in `written` then were not sent.
     pub(super) fn send(
         &mut self,
         frames: &[(&TcpStream, &Bytes)],
@@ -46,7 +47,7 @@ impl IoUringWriter {
     ) -> io::Result<()> {
         for chunk in frames.chunks(self.size) {
             let first = written.len();
-            written.extend(chunk.iter().map(|_| Err(OPEN.into())));
+            written.extend(chunk.iter().map(|_| Err(INCOMPLETE.into())));
             if let Err((error, done)) = self.send_chunk(chunk, &mut written[first..]) {
                 if done == 0 {
                     written.truncate(first);
@@ -57,7 +58,7 @@ impl IoUringWriter {
         Ok(())
     }
 
-    /// A failure comes with how many frames were sent all the same.
+    /// An error comes with the number of frames that were sent nevertheless.
     #[expect(
         unsafe_code,
         reason = "the kernel reads the frames and sockets that an entry names; both are borrowed \
@@ -80,17 +81,17 @@ impl IoUringWriter {
             unsafe { submission.push(&entry) }.map_err(|error| (io::Error::other(error), 0))?;
         }
         drop(submission);
-        let mut open = chunk.len();
-        while open > 0 {
-            match self.ring.submit_and_wait(open) {
+        let mut incomplete = chunk.len();
+        while incomplete > 0 {
+            match self.ring.submit_and_wait(incomplete) {
                 Ok(_) => {}
                 Err(error) if is_transient(&error) => {}
-                // Nothing was submitted by this call; what was before has been completed, because no
-                // entry waits for its socket. The ring is to be dropped with what it has not read.
+                // This call has submitted nothing. What was submitted before is completed, because no
+                // entry waits for its socket; its results are dropped with the ring.
                 Err(error) => {
-                    let lost = written.iter_mut().filter(|result| is_open(result));
+                    let lost = written.iter_mut().filter(|it| is_incomplete(it));
                     lost.for_each(|result| *result = Err(ErrorKind::BrokenPipe.into()));
-                    return Err((error, chunk.len() - open));
+                    return Err((error, chunk.len() - incomplete));
                 }
             }
             for completion in self.ring.completion() {
@@ -99,19 +100,18 @@ impl IoUringWriter {
                     Ok(count) => Ok(count),
                     Err(_) => Err(io::Error::from_raw_os_error(-result)),
                 };
-                open -= 1;
+                incomplete -= 1;
             }
         }
         Ok(())
     }
 }
 
-/// Whether nothing has come of a frame yet.
-fn is_open(result: &io::Result<usize>) -> bool {
-    matches!(result, Err(error) if error.kind() == OPEN)
+fn is_incomplete(result: &io::Result<usize>) -> bool {
+    matches!(result, Err(error) if error.kind() == INCOMPLETE)
 }
 
-/// Whether the same call may succeed the next time.
+/// Whether the same call may succeed if it is repeated.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -126,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_reach_their_sockets_and_full_or_dead_ones_are_told() {
-        let Ok(mut ring) = IoUringWriter::new(4) else {
-            eprintln!("no io_uring here: nothing to test");
+    fn frames_reach_their_sockets_and_those_for_full_or_closed_sockets_fail() {
+        let Ok(mut writer) = UringWriter::new(4) else {
+            eprintln!("skipped: io_uring is not available");
             return;
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -147,16 +147,16 @@ mod tests {
         let frames: Vec<Bytes> = (0..6).map(frame).collect();
         let sends: Vec<_> = here.iter().zip(&frames).collect();
         let mut written = Vec::new();
-        ring.send(&sends, &mut written).unwrap();
+        writer.send(&sends, &mut written).unwrap();
         assert_eq!(written.len(), 6);
         let broken = written[1].as_ref().unwrap_err();
         assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
         let part = *written[2].as_ref().unwrap();
         assert!(part > 0 && part < huge.len(), "{part} bytes were progress");
         drop(sends);
-        // What is full takes nothing.
+        // A full socket accepts nothing.
         let mut again = Vec::new();
-        ring.send(&[(&here[2], &huge)], &mut again).unwrap();
+        writer.send(&[(&here[2], &huge)], &mut again).unwrap();
         assert_eq!(again[0].as_ref().unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(here);
         for index in [0, 3, 4, 5] {

@@ -1,15 +1,14 @@
-//! The documented messages of sockets and event streams, but `progress` and `system_status`.
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Token;
 use crate::job::{JobError, JobId};
 
-/// The largest message that a client may send, in bytes: they are all short.
+/// The largest message that a client may send, in bytes. All documented ones are short.
 pub(crate) const MAX_CLIENT_MESSAGE: usize = 64 << 10;
 
-/// What the server says of a connection, not of a job's state.
+/// A message of the server about the connection. States of jobs are `progress` messages, the relay's own
+/// are `system_status`: they are encoded elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerMessage<'a> {
@@ -21,10 +20,10 @@ pub enum ServerMessage<'a> {
         job_id: &'a str,
         /// A sentence for a person.
         message: &'a str,
-        /// When it was said.
+        /// When it was sent.
         timestamp: Timestamp,
     },
-    /// Something is wrong.
+    /// A request or a job failed, or the session ends.
     Error {
         /// The job that it is about.
         job_id: &'a str,
@@ -32,52 +31,52 @@ pub enum ServerMessage<'a> {
         error: &'a str,
         /// A stable word for programs.
         code: &'a str,
-        /// When it was said.
+        /// When it was sent.
         timestamp: Timestamp,
     },
-    /// A newer token was taken.
+    /// A newer token was accepted.
     Auth {
-        /// Until when; `null` where nobody is asked for one.
+        /// When it expires; `null` if the relay asks for no tokens.
         expires_at: Option<Timestamp>,
-        /// When it was said.
+        /// When it was sent.
         timestamp: Timestamp,
     },
-    /// A sign of life.
+    /// Keeps the connection alive.
     Ping {
-        /// When it was given.
+        /// When it was sent.
         timestamp: Timestamp,
     },
     /// The answer to a client's ping.
     Pong {
-        /// When it was given.
+        /// When it was sent.
         timestamp: Timestamp,
     },
 }
 
-/// What a client may say.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ClientMessage {
-    /// Go on with a newer token.
+    /// Replace the token with a newer one.
     Auth {
         /// The token.
         token: Token,
     },
-    /// Answered by a `pong`.
+    /// Answer with a `pong`.
     Ping,
-    /// The answer to our `ping`.
+    /// The answer to the server's `ping`.
     Pong,
-    /// JobSubscription one more job on this socket.
+    /// Subscribe to a further job on this socket.
     Subscribe {
         /// The job, not checked yet.
         job_id: String,
     },
-    /// JobSubscription a job no longer.
+    /// End the subscription to a job.
     Unsubscribe {
         /// The job, not checked yet.
         job_id: String,
     },
-    /// Call a job off.
+    /// Cancel a job.
     Cancel {
         /// The job, not checked yet; without it the one that the socket was opened for.
         job_id: Option<String>,
@@ -85,12 +84,12 @@ pub enum ClientMessage {
 }
 
 impl ClientMessage {
-    /// Reads a text message. Fails where it is none of the documented ones.
+    /// Parses a text message. Fails if it is none of the documented ones.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
-        // A list would be taken for one as well, with its first entry for the type.
+        // serde reads an array as an enum, too: its first element would be the type.
         if !text.trim_start().starts_with('{') {
-            let wanted = r#"expected an object such as {"type": "ping"}"#;
-            return Err(serde::de::Error::custom(wanted));
+            let expected = r#"expected an object such as {"type": "ping"}"#;
+            return Err(serde::de::Error::custom(expected));
         }
         serde_json::from_str(text)
     }
@@ -107,7 +106,7 @@ impl<'a> ServerMessage<'a> {
         }
     }
 
-    /// A failure of any kind.
+    /// An error of any kind.
     pub fn error(job_id: &'a str, code: &'a str, error: &'a str) -> Self {
         Self::Error {
             job_id,
@@ -122,7 +121,7 @@ impl<'a> ServerMessage<'a> {
         Self::error(job_id.as_str(), error.code.as_str(), &error.message)
     }
 
-    /// A newer token was taken.
+    /// A newer token was accepted.
     pub fn auth(expires_at: Option<Timestamp>) -> Self {
         Self::Auth {
             expires_at,
@@ -130,7 +129,7 @@ impl<'a> ServerMessage<'a> {
         }
     }
 
-    /// A sign of life.
+    /// Keeps the connection alive.
     pub fn ping() -> Self {
         Self::Ping { timestamp: now() }
     }
@@ -140,13 +139,13 @@ impl<'a> ServerMessage<'a> {
         Self::Pong { timestamp: now() }
     }
 
-    /// The message as text.
+    /// The message as JSON.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("messages have string keys and finite numbers only")
     }
 }
 
-/// The present moment in whole milliseconds.
+/// The current time in whole milliseconds.
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
@@ -157,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_say_objects_and_nothing_else() {
-        let follow = ClientMessage::parse(r#" {"type": "subscribe", "job_id": "j", "new": 1}"#);
+    fn a_client_message_is_an_object_and_nothing_else() {
+        let subscribe = ClientMessage::parse(r#" {"type": "subscribe", "job_id": "j", "new": 1}"#);
         let wanted = ClientMessage::Subscribe {
             job_id: "j".to_owned(),
         };
-        assert_eq!(follow.unwrap(), wanted);
+        assert_eq!(subscribe.unwrap(), wanted);
         for wrong in [
             r#"["ping"]"#,
             r#"["cancel", null]"#,

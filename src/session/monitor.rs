@@ -15,10 +15,10 @@ use super::disconnect::Disconnect;
 use super::message::{ClientMessage, ServerMessage};
 use crate::auth::AuthError;
 
-/// The least time between two messages, as documented.
+/// The shortest time between two messages, as documented.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most time between two messages, as documented.
+/// The longest time between two messages, as documented.
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The system monitor: its sockets get the status of the whole relay on every change, at most once a
@@ -71,8 +71,8 @@ impl Monitor {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
         };
-        let Err(end) = self.send_changes(&mut socket, &mut admission).await;
-        end.complete(&mut socket).await;
+        let Err(reason) = self.send_changes(&mut socket, &mut admission).await;
+        reason.complete(&mut socket).await;
     }
 
     /// Sends the status on every change until there is a reason to disconnect.

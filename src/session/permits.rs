@@ -1,5 +1,3 @@
-//! How many connections may be open, in all and from one address.
-
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slotmap::{DefaultKey as Key, SlotMap};
 
-/// Counts open connections. Cheap to clone; clones share the counts.
+/// Limits how many connections may be open, in all and from one address. Cheap to clone; clones share the
+/// counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Permits {
     /// The most connections in all; 0 for no limit.
@@ -20,7 +19,7 @@ pub(crate) struct Permits {
 #[derive(Debug, Default)]
 struct Counts {
     open: Mutex<OpenConnections>,
-    /// The log already says that the limit is reached.
+    /// The log says already that the limit is reached.
     is_logged: AtomicBool,
 }
 
@@ -42,25 +41,26 @@ struct Hold {
     address: Option<IpAddr>,
 }
 
-/// The permit of one open connection. Clones are the same permit, which is released with the last of them.
+/// The permit of one open connection. Clones are the same permit; it is released when the last of them
+/// is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     counts: Arc<Counts>,
-    /// `None` for a connection that is only answered that none is left.
+    /// `None` for a connection that only gets the answer that no permit is left.
     key: Option<Key>,
 }
 
-/// Why there is no permit.
+/// Why no permit is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPermit {
-    /// All are taken.
+    /// The limit of all connections is reached.
     Total,
-    /// All of this address are taken.
+    /// The limit of the address is reached.
     Address,
 }
 
 impl Permits {
-    /// Limits of 0 are none.
+    /// A limit of 0 means no limit.
     pub(crate) fn new(max_total: u32, max_per_address: u32) -> Self {
         Self {
             max_total,
@@ -69,13 +69,13 @@ impl Permits {
         }
     }
 
-    /// A permit for a connection. `address` is `None` if no single address counts for it: a connection
-    /// of a trusted proxy brings several clients.
+    /// A permit for a connection. `address` is `None` if it counts for no address: a connection of a
+    /// trusted proxy carries several clients.
     pub(crate) fn acquire(&self, address: Option<IpAddr>) -> Result<ConnectionPermit, NoPermit> {
         self.take(true, address)
     }
 
-    /// A permit for one of several clients on a connection that has a permit itself.
+    /// A permit for one of several clients on a connection that has a permit of its own.
     pub(crate) fn acquire_shared(
         &self,
         address: Option<IpAddr>,
@@ -83,7 +83,7 @@ impl Permits {
         self.take(false, address)
     }
 
-    /// Stands for the permit of a connection that is only answered that none is left.
+    /// In place of a permit, for a connection that only gets the answer that none is left.
     pub(crate) fn none(&self) -> ConnectionPermit {
         ConnectionPermit {
             counts: self.counts.clone(),
@@ -102,7 +102,7 @@ impl Permits {
             if !self.counts.is_logged.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     connections = open.total,
-                    "the limit of open connections is reached; refusing more (MAX_CONNECTIONS)"
+                    "the limit of open connections (MAX_CONNECTIONS) is reached; refusing further ones"
                 );
             }
             return Err(NoPermit::Total);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn permits_are_released() {
+    fn permits_are_released_when_they_are_dropped() {
         let permits = Permits::new(3, 2);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let first = permits.acquire(one).unwrap();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_a_proxy_take_no_second_permit_of_the_total() {
+    fn clients_of_a_proxy_do_not_count_in_the_total() {
         let permits = Permits::new(1, 1);
         let _proxy = permits.acquire(None).unwrap();
         let _one = permits.acquire_shared(address("192.0.2.1")).unwrap();

@@ -1,9 +1,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use crate::hub::Frame;
 use hyper_tungstenite::tungstenite::Message;
-use slotmap::DefaultKey as Key;
 
 use super::client_error::ClientError;
 use super::close_code as close;
@@ -11,40 +9,42 @@ use super::codec::{ReadOutcome, WsCodec};
 use super::commands::Command;
 use super::disconnect::Disconnect;
 use super::event_loop::Shard;
+use super::frame::text_frame;
+use super::keys::SubscriberKey;
 use super::message::{ClientMessage, ServerMessage};
-use super::subscriber::ConnectionState;
+use super::subscriber::SocketState;
 use crate::auth::Scope;
 use crate::job::JobId;
 use crate::relay::RelayError;
 
-/// How many jobs one socket may follow.
+/// How many jobs a client may subscribe to on one socket.
 const MAX_SUBSCRIPTIONS: usize = 100;
 
-/// How many messages that mean nothing are borne before the socket is closed.
+/// How many invalid messages a client may send before its socket is closed.
 const MAX_BAD_MESSAGES: u32 = 3;
 
-/// How many messages of one client are heard before others have their turn.
+/// How many messages of one client are read before other clients have their turn.
 pub(super) const MAX_READS: usize = 32;
 
 impl Shard {
-    /// Listens to a client, as far as it may speak: who does not take our answers is not asked for
-    /// more.
-    pub(super) fn read(&mut self, key: Key) {
+    /// Reads and handles what a client has sent. A client that does not accept the replies is not read
+    /// from.
+    pub(super) fn read(&mut self, key: SubscriberKey) {
         for _ in 0..MAX_READS {
             let Some(subscriber) = self.subscribers.get_mut(key) else {
                 return;
             };
-            match subscriber.stage {
-                ConnectionState::Discarding => return self.discard_input(key),
-                ConnectionState::ClosePending(..) => return,
-                ConnectionState::Open | ConnectionState::Closing => {}
+            match subscriber.state {
+                SocketState::Discarding => return self.discard_input(key),
+                SocketState::ClosePending(..) => return,
+                SocketState::Open | SocketState::Closing => {}
             }
             if subscriber.transport.has_unsent() {
-                // Also reading makes one, of which no event tells. What fails here fails again below.
+                // Reading, too, can leave bytes to be sent (of TLS), for which there is no event. An
+                // error occurs again below.
                 let _ = subscriber.transport.flush();
             }
-            let awaits_answer =
-                subscriber.awaits_answer && subscriber.stage == ConnectionState::Open;
+            let awaits_answer = subscriber.awaits_answer && subscriber.state == SocketState::Open;
             if !subscriber.can_send() || awaits_answer {
                 return;
             }
@@ -52,32 +52,33 @@ impl Shard {
             let codec = subscriber
                 .codec
                 .get_or_insert_with(|| Box::new(WsCodec::new(deflates, Vec::new())));
-            match codec.read(&mut subscriber.transport, &mut subscriber.bytes_since_ping) {
+            let received = &mut subscriber.received_since_ping;
+            match codec.read(&mut subscriber.transport, received) {
                 ReadOutcome::Blocked => {
                     if codec.has_unsent() {
                         subscriber.mark_stalled();
-                    } else if codec.is_idle() && subscriber.stage == ConnectionState::Open {
+                    } else if codec.is_idle() && subscriber.state == SocketState::Open {
                         subscriber.codec = None;
                     }
                     return;
                 }
-                ReadOutcome::Message(frame) => {
+                ReadOutcome::Message(message) => {
                     subscriber.received_at = Instant::now();
                     subscriber.connection.record_received();
-                    if subscriber.stage == ConnectionState::Open
-                        && let Err(end) = self.handle_message(key, frame)
+                    if subscriber.state == SocketState::Open
+                        && let Err(reason) = self.handle_message(key, message)
                     {
-                        self.disconnect(key, end);
+                        self.disconnect(key, reason);
                     }
                 }
-                ReadOutcome::Disconnect(end) => return self.stop_reading(key, end),
+                ReadOutcome::Disconnect(reason) => return self.stop_reading(key, reason),
             }
         }
         self.read_later(key);
     }
 
-    /// Has a client listened to once more when others have had their turn.
-    pub(super) fn read_later(&mut self, key: Key) {
+    /// Has a client read from again when other clients have had their turn.
+    pub(super) fn read_later(&mut self, key: SubscriberKey) {
         if let Some(subscriber) = self.subscribers.get_mut(key)
             && !subscriber.is_queued_for_reading
         {
@@ -86,23 +87,7 @@ impl Shard {
         }
     }
 
-    /// What a client sends from now on cannot be understood any more.
-    fn stop_reading(&mut self, key: Key, end: Disconnect) {
-        let Some(subscriber) = self.subscribers.get_mut(key) else {
-            return;
-        };
-        match (subscriber.stage, end) {
-            (_, Disconnect::ConnectionLost) => self.remove(key),
-            (ConnectionState::Open, end) => self.disconnect(key, end),
-            (..) => {
-                subscriber.transport.shut_down_write();
-                subscriber.stage = ConnectionState::Discarding;
-                self.discard_input(key);
-            }
-        }
-    }
-
-    /// Listens on to those who were interrupted.
+    /// Reads from the clients that [`Shard::read_later`] has queued.
     pub(super) fn resume_reading(&mut self) {
         for key in std::mem::take(&mut self.unfinished_reads) {
             if let Some(subscriber) = self.subscribers.get_mut(key) {
@@ -112,17 +97,34 @@ impl Shard {
         }
     }
 
-    fn handle_message(&mut self, key: Key, message: Message) -> Result<(), Disconnect> {
+    /// Handles that no message of a client can be parsed any more.
+    fn stop_reading(&mut self, key: SubscriberKey, reason: Disconnect) {
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
+            return;
+        };
+        match (subscriber.state, reason) {
+            (_, Disconnect::ConnectionLost) => self.remove(key),
+            (SocketState::Open, reason) => self.disconnect(key, reason),
+            (..) => {
+                subscriber.transport.shut_down_write();
+                subscriber.state = SocketState::Discarding;
+                self.discard_input(key);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, key: SubscriberKey, message: Message) -> Result<(), Disconnect> {
         match message {
             Message::Text(text) => match ClientMessage::parse(&text) {
                 Ok(message) => self.handle_client_message(key, message),
                 Err(error) => {
-                    self.reject_message(key, format!("this message means nothing here: {error}"))
+                    self.reject_message(key, format!("not a message of this protocol: {error}"))
                 }
             },
-            Message::Binary(_) => {
-                self.reject_message(key, "binary messages mean nothing here".to_owned())
-            }
+            Message::Binary(_) => self.reject_message(
+                key,
+                "binary messages are not part of this protocol".to_owned(),
+            ),
             Message::Close(_) => Err(Disconnect::ClosedByClient),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
         }
@@ -130,7 +132,7 @@ impl Shard {
 
     fn handle_client_message(
         &mut self,
-        key: Key,
+        key: SubscriberKey,
         message: ClientMessage,
     ) -> Result<(), Disconnect> {
         let own = self.subscribers[key].job.clone();
@@ -151,45 +153,38 @@ impl Shard {
             }
             ClientMessage::Cancel { job_id } => {
                 match job_id.as_deref().map_or(Ok(own), JobId::parse) {
-                    Ok(job) => self.cancel(key, job),
+                    Ok(job) => self.handle_cancel(key, job),
                     Err(error) => self.reject_message(key, error.to_string()),
                 }
             }
         }
     }
 
-    fn handle_subscribe(&mut self, key: Key, job: &JobId) -> Result<(), Disconnect> {
+    fn handle_subscribe(&mut self, key: SubscriberKey, job: &JobId) -> Result<(), Disconnect> {
         let subscriptions = &self.subscribers[key].subscriptions;
         let topic = self.by_job.get(job);
-        if topic.is_some_and(|&topic| {
-            subscriptions
-                .iter()
-                .any(|subscription| subscription.topic == topic)
-        }) {
+        if topic.is_some_and(|&topic| subscriptions.iter().any(|it| it.topic == topic)) {
             return Ok(());
         }
         if subscriptions.len() >= MAX_SUBSCRIPTIONS {
-            let failure = ClientError::new(
+            let error = ClientError::new(
                 "too_many_subscriptions",
-                format!("one socket subscriptions at most {MAX_SUBSCRIPTIONS} jobs"),
+                format!("a socket can subscribe to at most {MAX_SUBSCRIPTIONS} jobs"),
             );
-            return self.send_error(key, job, &failure);
+            return self.send_error(key, job, &error);
         }
         let permissions = &self.subscribers[key].admission.permissions;
-        if let Err(failure) = permissions.check(Scope::Subscribe, Some(job)) {
-            return self.send_error(key, job, &failure.into());
+        if let Err(error) = permissions.check(Scope::Subscribe, Some(job)) {
+            return self.send_error(key, job, &error.into());
         }
-        self.subscribe_and_send(key, job)
+        self.add_subscription(key, job)
     }
 
-    fn cancel(&mut self, key: Key, job: JobId) -> Result<(), Disconnect> {
+    fn handle_cancel(&mut self, key: SubscriberKey, job: JobId) -> Result<(), Disconnect> {
         let subscriber = &mut self.subscribers[key];
-        if let Err(failure) = subscriber
-            .admission
-            .permissions
-            .check(Scope::Cancel, Some(&job))
-        {
-            return self.send_error(key, &job, &failure.into());
+        let permissions = &subscriber.admission.permissions;
+        if let Err(error) = permissions.check(Scope::Cancel, Some(&job)) {
+            return self.send_error(key, &job, &error.into());
         }
         subscriber.awaits_answer = true;
         let (relay, handle) = (self.context.relay.clone(), self.handle.clone());
@@ -201,56 +196,60 @@ impl Shard {
         Ok(())
     }
 
-    /// Tells what came of a wish to cancel a job, and listens on.
-    pub(super) fn on_cancelled(&mut self, key: Key, job: &JobId, result: Result<(), RelayError>) {
+    /// Answers a request to cancel a job, and reads on.
+    pub(super) fn on_cancelled(
+        &mut self,
+        key: SubscriberKey,
+        job: &JobId,
+        result: Result<(), RelayError>,
+    ) {
         let Some(subscriber) = self.subscribers.get_mut(key) else {
             return;
         };
         subscriber.awaits_answer = false;
-        let told = match result {
+        let sent = match result {
             Ok(()) => Ok(()),
             Err(error) => self.send_error(key, job, &error.into()),
         };
-        match told {
+        match sent {
             Ok(()) => self.read(key),
-            Err(end) => self.disconnect(key, end),
+            Err(reason) => self.disconnect(key, reason),
         }
     }
 
-    fn reject_message(&mut self, key: Key, why: String) -> Result<(), Disconnect> {
+    fn reject_message(&mut self, key: SubscriberKey, error: String) -> Result<(), Disconnect> {
         let subscriber = &mut self.subscribers[key];
         subscriber.bad_messages += 1;
-        let is_too_much = subscriber.bad_messages > MAX_BAD_MESSAGES;
+        let is_too_many = subscriber.bad_messages > MAX_BAD_MESSAGES;
         let job = subscriber.job.clone();
-        self.send_error(key, &job, &ClientError::new("bad_message", why))?;
-        match is_too_much {
-            true => Err(Disconnect::Close(
+        self.send_error(key, &job, &ClientError::new("bad_message", error))?;
+        if is_too_many {
+            return Err(Disconnect::Close(
                 close::POLICY,
-                "too many messages that mean nothing here",
-            )),
-            false => Ok(()),
+                "too many invalid messages",
+            ));
         }
+        Ok(())
     }
 
     pub(super) fn send_error(
         &mut self,
-        key: Key,
+        key: SubscriberKey,
         job: &JobId,
-        failure: &ClientError,
+        error: &ClientError,
     ) -> Result<(), Disconnect> {
-        let error = ServerMessage::error(job.as_str(), failure.code, &failure.message);
-        self.send_message(key, &error)
+        let message = ServerMessage::error(job.as_str(), error.code, &error.message);
+        self.send_message(key, &message)
     }
 
     pub(super) fn send_message(
         &mut self,
-        key: Key,
+        key: SubscriberKey,
         message: &ServerMessage<'_>,
     ) -> Result<(), Disconnect> {
         if !self.is_open(key) {
             return Ok(());
         }
-        let message = Frame::text(&message.encode());
-        self.subscribers[key].send_all(message.plain().clone())
+        self.subscribers[key].send_all(text_frame(&message.encode()))
     }
 }

@@ -2,164 +2,176 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use mio::Interest;
-use slotmap::DefaultKey as Key;
 
 use super::await_job::{NotFound, await_job};
 use super::close_code as close;
 use super::codec::WsCodec;
 use super::commands::Command;
 use super::disconnect::Disconnect;
-use super::event_loop::{Shard, token};
+use super::event_loop::Shard;
+use super::frame::text_frame;
+use super::keys::{SubscriberKey, TopicKey};
 use super::message::ServerMessage;
-use super::subscriber::{
-    ConnectionState, JobSubscription, NewSubscriber, Subscriber, WriteProgress,
-};
-use super::topic::{Topic, snapshot};
+use super::subscriber::{JobSubscription, NewSubscriber, SocketState, Subscriber, WriteProgress};
+use super::topic::ShardTopic;
 use super::transport::Handover;
-use crate::hub::{Frame, Publication, Update};
+use crate::hub::{Publication, Update};
 use crate::job::JobId;
 
+/// The state that a job has when a client subscribes.
+struct Snapshot {
+    topic: TopicKey,
+    state: Arc<Publication>,
+    frame: Bytes,
+}
+
 impl Shard {
-    /// Takes a client in: it is greeted, and told the newest state of its job, where there is one.
+    /// Adds a client: it gets the greeting, and the newest state of its job, if there is one.
     pub(super) fn add_subscriber(&mut self, handover: Handover, client: NewSubscriber) {
         let Handover {
             transport,
-            answer,
+            response,
             early,
         } = handover;
         let now = Instant::now();
-        tracing::debug!(job_id = %client.job, peer = %client.address, "subscriber came");
+        tracing::debug!(job_id = %client.job, peer = %client.address, "subscriber connected");
         let known = self.by_job.get_key_value(&client.job);
         let job = known.map_or(&client.job, |(job, _)| job).clone();
-        let deflates = client.deflates;
-        let subscriber = Subscriber::new(transport, client, job.clone(), now);
+        let mut subscriber = Subscriber::new(transport, client, job.clone(), now);
+        // There is no event for bytes that were read already, or decrypted and not read.
+        let has_early_bytes = !early.is_empty() || subscriber.transport.plain().is_none();
+        if !early.is_empty() {
+            subscriber.codec = Some(Box::new(WsCodec::new(subscriber.deflates, early)));
+        }
         let key = self.subscribers.insert(subscriber);
-        let subscriber = &mut self.subscribers[key];
+        let transport = &mut self.subscribers[key].transport;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut subscriber.transport, token(key), interest) {
-            tracing::warn!(%error, "a subscriber's socket cannot be watched");
+        if let Err(error) = registry.register(transport, key.token(), interest) {
+            tracing::warn!(%error, "cannot poll a subscriber's socket");
             return self.remove(key);
-        }
-        // Decrypted bytes that nobody has read make no event either.
-        let is_early = !early.is_empty() || subscriber.transport.plain().is_none();
-        if !early.is_empty() {
-            subscriber.codec = Some(Box::new(WsCodec::new(deflates, early)));
         }
         if self.is_stopping {
             self.closes.add(key, now);
-            if let Err(end) = self.subscribers[key].send_all(answer.freeze()) {
-                return self.disconnect(key, end);
+            if let Err(reason) = self.subscribers[key].send_all(response.freeze()) {
+                return self.disconnect(key, reason);
             }
             return self.begin_close(key, close::GOING_AWAY, "the relay is being stopped");
         }
         self.pings.add(key, now);
         self.schedule_token_check(key, now);
-        // Who has read the greeting misses nothing that happens afterwards.
-        let newest = self.subscribe(key, &job);
+        // Subscribed before the greeting is sent: a client that has read it misses nothing that happens
+        // afterwards.
+        let snapshot = self.subscribe(key, &job);
         let greeting = format!("Connected to job {job}");
         let greeting = ServerMessage::connection(job.as_str(), &greeting).encode();
-        let mut frames = answer;
-        frames.extend_from_slice(Frame::text(&greeting).plain());
-        if let Some(newest) = &newest {
-            frames.extend_from_slice(&snapshot(newest, deflates));
+        let mut frames = response;
+        frames.extend_from_slice(&text_frame(&greeting));
+        if let Some(snapshot) = &snapshot {
+            frames.extend_from_slice(&snapshot.frame);
         }
-        if let Err(end) = self.subscribers[key].send_all(frames.freeze()) {
-            return self.disconnect(key, end);
+        if let Err(reason) = self.subscribers[key].send_all(frames.freeze()) {
+            return self.disconnect(key, reason);
         }
-        if let Some(newest) = newest {
-            self.record_snapshot(key, &job, newest);
-        }
-        self.send_missed(key);
-        if is_early {
+        self.record_snapshot(key, snapshot);
+        if has_early_bytes {
             self.read(key);
         }
     }
 
-    /// Lets a subscriber follow one more job.
-    pub(super) fn subscribe_and_send(&mut self, key: Key, job: &JobId) -> Result<(), Disconnect> {
-        if let Some(newest) = self.subscribe(key, job) {
-            let frame = snapshot(&newest, self.subscribers[key].deflates);
-            self.subscribers[key].send_all(frame)?;
-            self.record_snapshot(key, job, newest);
+    /// Subscribes a client to a further job, and sends it the job's newest state.
+    pub(super) fn add_subscription(
+        &mut self,
+        key: SubscriberKey,
+        job: &JobId,
+    ) -> Result<(), Disconnect> {
+        let snapshot = self.subscribe(key, job);
+        if let Some(snapshot) = &snapshot {
+            self.subscribers[key].send_all(snapshot.frame.clone())?;
         }
-        self.send_missed(key);
+        self.record_snapshot(key, snapshot);
         Ok(())
     }
 
-    /// Takes note that a subscriber has been told the state in which it found a job.
-    fn record_snapshot(&mut self, key: Key, job: &JobId, newest: Arc<Publication>) {
-        if let Some(&topic) = self.by_job.get(job) {
-            self.record_sent(key, topic, &Update::State(newest), WriteProgress::Started);
+    fn record_snapshot(&mut self, key: SubscriberKey, snapshot: Option<Snapshot>) {
+        if let Some(Snapshot { topic, state, .. }) = snapshot {
+            self.record_sent(key, topic, &Update::State(state), WriteProgress::Started);
         }
+        self.send_missed(key);
     }
 
-    /// Lets a subscriber follow a job. Returns its newest state.
-    fn subscribe(&mut self, key: Key, job: &JobId) -> Option<Arc<Publication>> {
+    /// Subscribes a client to a job. While the job has no state, a task looks for it.
+    fn subscribe(&mut self, key: SubscriberKey, job: &JobId) -> Option<Snapshot> {
         let topic = self.topic(job);
         let it = &mut self.topics[topic];
         let subscriber = &mut self.subscribers[key];
         let newest = it.subscription.newest();
-        let wait = match newest {
-            Some(_) => None,
-            None => {
-                let wait = self.context.config.job_wait;
-                let (handle, job) = (self.handle.clone(), job.clone());
-                let looks = await_job(self.context.relay.clone(), job.clone(), wait);
-                let task = async move {
-                    let mut looks = pin!(looks);
-                    while let Some(missed) = looks.next().await {
-                        let job = job.clone();
-                        handle.send(Command::NotFound { key, job, missed });
-                    }
-                };
-                let task = self.context.tasks.spawn_on(task, &self.runtime);
-                Some(task.abort_handle())
-            }
+        let lookup = if newest.is_none() {
+            let lookups = await_job(
+                self.context.relay.clone(),
+                job.clone(),
+                self.context.config.job_wait,
+            );
+            let (handle, job) = (self.handle.clone(), job.clone());
+            let task = async move {
+                let mut lookups = pin!(lookups);
+                while let Some(result) = lookups.next().await {
+                    let job = job.clone();
+                    handle.send(Command::NotFound { key, job, result });
+                }
+            };
+            let task = self.context.tasks.spawn_on(task, &self.runtime);
+            Some(task.abort_handle())
+        } else {
+            None
         };
         subscriber.subscriptions.push(JobSubscription {
             topic,
-            place: it.add(key),
+            index: it.add(key),
             connection_id: it
                 .subscription
                 .add_connection(subscriber.connection.clone()),
-            seen: 0,
-            seen_preview: 0,
-            wait,
+            last_seq: 0,
+            last_preview_seq: 0,
+            lookup,
         });
-        newest
+        newest.map(|state| Snapshot {
+            topic,
+            frame: it.snapshot(&state, subscriber.deflates, &mut self.deflater),
+            state,
+        })
     }
 
-    fn topic(&mut self, job: &JobId) -> Key {
+    fn topic(&mut self, job: &JobId) -> TopicKey {
         if let Some(&topic) = self.by_job.get(job) {
             return topic;
         }
         let mailbox = self.handle.mailbox().clone();
         let subscription = self.context.relay.subscribe_shared(job, mailbox);
-        let topic = self.topics.insert(Topic::new(subscription));
+        let topic = self.topics.insert(ShardTopic::new(subscription));
         self.by_job.insert(job.clone(), topic);
         topic
     }
 
-    pub(super) fn unsubscribe(&mut self, key: Key, topic: Key) {
-        let subscriber = &mut self.subscribers[key];
-        let mut subscriptions = subscriber.subscriptions.iter();
-        let Some(index) = subscriptions.position(|subscription| subscription.topic == topic) else {
+    pub(super) fn unsubscribe(&mut self, key: SubscriberKey, topic: TopicKey) {
+        let subscriptions = &mut self.subscribers[key].subscriptions;
+        let Some(index) = subscriptions.iter().position(|it| it.topic == topic) else {
             return;
         };
-        let subscription = subscriber.subscriptions.swap_remove(index);
-        if let Some(wait) = subscription.wait {
-            wait.abort();
+        let subscription = subscriptions.swap_remove(index);
+        if let Some(lookup) = subscription.lookup {
+            lookup.abort();
         }
         let it = &mut self.topics[topic];
         it.subscription
             .remove_connection(subscription.connection_id);
         let subscribers = &mut self.subscribers;
-        it.remove(subscription.place, |key, place| {
-            if let Some(subscription) = subscribers[key].subscription_to(topic) {
-                subscription.place = place;
+        it.remove(subscription.index, |moved, index| {
+            if let Some(subscription) = subscribers[moved].subscription_to(topic) {
+                subscription.index = index;
             }
         });
         if it.has_no_subscribers() {
@@ -168,33 +180,43 @@ impl Shard {
         }
     }
 
-    /// A job that is waited for was not found. It may have been registered by now, with its first
-    /// state on the way.
-    pub(super) fn on_not_found(&mut self, key: Key, job: &JobId, missed: NotFound) {
+    pub(super) fn unsubscribe_all(&mut self, key: SubscriberKey) {
+        while let Some(topic) = self
+            .subscribers
+            .get(key)
+            .and_then(|it| Some(it.subscriptions.last()?.topic))
+        {
+            self.unsubscribe(key, topic);
+        }
+    }
+
+    /// Handles that a job was not found. It may have been registered since, with its first state not
+    /// sent yet.
+    pub(super) fn on_not_found(&mut self, key: SubscriberKey, job: &JobId, result: NotFound) {
         let Some(&topic) = self.by_job.get(job) else {
             return;
         };
         let is_known = self.topics[topic].subscription.newest().is_some();
         let subscriber = self.subscribers.get_mut(key);
-        let waits = subscriber.is_some_and(|it| it.subscription_to(topic).is_some());
-        if is_known || !waits {
+        let is_subscribed = subscriber.is_some_and(|it| it.subscription_to(topic).is_some());
+        if is_known || !is_subscribed {
             return;
         }
-        let (failure, end) = missed.into_error();
-        if let Err(end) = self.send_error(key, job, &failure) {
-            return self.disconnect(key, end);
+        let (error, reason) = result.into_error();
+        if let Err(reason) = self.send_error(key, job, &error) {
+            return self.disconnect(key, reason);
         }
-        if let Some(end) = end {
+        if let Some(reason) = reason {
             self.unsubscribe(key, topic);
             if self.subscribers[key].subscriptions.is_empty() {
-                self.disconnect(key, end);
+                self.disconnect(key, reason);
             }
         }
     }
 
-    /// Whether there is such a subscriber, and it is not on its way out.
-    pub(super) fn is_open(&self, key: Key) -> bool {
+    /// Whether the subscriber is there, and its socket is open and not about to be closed.
+    pub(super) fn is_open(&self, key: SubscriberKey) -> bool {
         let subscriber = self.subscribers.get(key);
-        subscriber.is_some_and(|it| it.stage == ConnectionState::Open)
+        subscriber.is_some_and(|it| it.state == SocketState::Open)
     }
 }

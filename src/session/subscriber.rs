@@ -3,14 +3,14 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use slotmap::DefaultKey as Key;
 use tokio::task::AbortHandle;
 
 use super::admission::Admission;
 use super::codec::WsCodec;
 use super::disconnect::Disconnect;
+use super::keys::TopicKey;
 use super::transport::Transport;
-use crate::hub::Connection;
+use crate::hub::{Connection, Update};
 use crate::job::JobId;
 
 /// A client that is authorised to subscribe to a job.
@@ -18,20 +18,21 @@ use crate::job::JobId;
 pub(crate) struct NewSubscriber {
     pub(crate) job: JobId,
     pub(crate) wants_previews: bool,
-    /// It has negotiated compression.
+    /// It has negotiated `permessage-deflate`.
     pub(crate) deflates: bool,
     pub(crate) address: IpAddr,
     pub(crate) admission: Admission,
 }
 
-/// One client. A record: whatever it needs only now and then is elsewhere.
+/// One client of a shard. There are thousands: what only few need at a time is allocated on demand.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) transport: Transport,
-    /// What the client has to take before it is told anything else.
-    rest: Bytes,
-    /// Since when it has not taken all that it was sent.
+    /// Framed bytes that the socket has not accepted yet. They go out before anything else.
+    unsent: Bytes,
+    /// Since when the socket has accepted less than it was given.
     pub(super) stalled_since: Option<Instant>,
+    /// Made when bytes arrive, dropped when all of them are parsed.
     pub(super) codec: Option<Box<WsCodec>>,
     pub(super) subscriptions: Vec<JobSubscription>,
     /// The job that the socket was opened for.
@@ -39,61 +40,61 @@ pub(super) struct Subscriber {
     pub(super) connection: Connection,
     pub(super) admission: Admission,
     pub(super) received_at: Instant,
-    /// Bytes that it has sent since it was last pinged.
-    pub(super) bytes_since_ping: u32,
+    /// Bytes that the client has sent since the last ping.
+    pub(super) received_since_ping: u32,
     pub(super) bad_messages: u32,
     pub(super) wants_previews: bool,
     pub(super) deflates: bool,
-    /// A batch has a frame for it, of which it is not known yet what became.
+    /// The batch that is being written has a frame for it.
     pub(super) is_in_batch: bool,
-    /// It has asked for something, and is not listened to until that is answered.
+    /// A request of the client is being handled; nothing is read from it until that is done.
     pub(super) awaits_answer: bool,
-    /// It stands in the queue of those who have more to say.
+    /// It is in the queue of those that are read from again.
     pub(super) is_queued_for_reading: bool,
-    /// When its token is looked at next.
+    /// When the expiry of its token is checked next.
     pub(super) token_check_at: Option<Instant>,
-    pub(super) stage: ConnectionState,
+    pub(super) state: SocketState,
 }
 
-/// How far a socket is.
+/// The state of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConnectionState {
+pub(super) enum SocketState {
     Open,
-    /// It is to be closed with this code and reason as soon as all is said.
+    /// It is to be closed with this code and reason when everything before is sent.
     ClosePending(u16, &'static str),
-    /// The close is on its way.
+    /// A close frame is sent or received.
     Closing,
-    /// Nothing is said any more. What comes still is thrown away.
+    /// Nothing more is sent, and what arrives is discarded.
     Discarding,
 }
 
-/// A job that a subscriber follows.
+/// A subscriber's subscription to one job.
 #[derive(Debug)]
 pub(super) struct JobSubscription {
-    /// The topic's key in the shard.
-    pub(super) topic: Key,
-    /// Where it stands among the topic's followers.
-    pub(super) place: usize,
-    /// Its place on the hub's books.
+    pub(super) topic: TopicKey,
+    /// The subscriber's index in the topic.
+    pub(super) index: usize,
+    /// The id of its connection in the hub.
     pub(super) connection_id: u64,
-    /// The number of the newest state that it was sent, or is being sent.
-    pub(super) seen: u64,
-    /// The same of previews.
-    pub(super) seen_preview: u64,
-    /// The task that looks for the job, while nobody has registered it.
-    pub(super) wait: Option<AbortHandle>,
+    /// The number of the newest state that was sent.
+    pub(super) last_seq: u64,
+    /// The number of the newest preview that was sent.
+    pub(super) last_preview_seq: u64,
+    /// The task that looks for the job; `None` once the job has a state.
+    pub(super) lookup: Option<AbortHandle>,
 }
 
-/// How much of a frame a client has taken.
+/// How much of a frame a socket has accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteProgress {
-    /// All, or a part: the rest is kept and follows by itself.
+    /// All of it, or a part: then the rest is kept, and is sent when the socket accepts more.
     Started,
+    /// Nothing.
     Blocked,
 }
 
 impl Subscriber {
-    /// `job` is as the shard's topic has it: an id of its own would be memory for each subscriber.
+    /// `job` is an id that the shard holds already: a copy would be memory for each subscriber.
     pub(super) fn new(
         transport: Transport,
         client: NewSubscriber,
@@ -102,7 +103,7 @@ impl Subscriber {
     ) -> Self {
         Self {
             transport,
-            rest: Bytes::new(),
+            unsent: Bytes::new(),
             stalled_since: None,
             codec: None,
             subscriptions: Vec::with_capacity(1),
@@ -110,7 +111,7 @@ impl Subscriber {
             connection: Connection::new(client.address),
             admission: client.admission,
             received_at: now,
-            bytes_since_ping: 0,
+            received_since_ping: 0,
             bad_messages: 0,
             wants_previews: client.wants_previews,
             deflates: client.deflates,
@@ -118,24 +119,24 @@ impl Subscriber {
             awaits_answer: false,
             is_queued_for_reading: false,
             token_check_at: None,
-            stage: ConnectionState::Open,
+            state: SocketState::Open,
         }
     }
 
-    /// Whether a frame can be sent: nothing else is on its way.
+    /// Whether a frame can be sent: nothing else waits to be sent.
     pub(super) fn can_send(&self) -> bool {
-        let has_unsent = self.codec.as_ref().is_some_and(|it| it.has_unsent());
-        let is_clear = self.rest.is_empty() && !self.transport.has_unsent();
-        is_clear && !has_unsent && self.stalled_since.is_none()
+        let has_unsent_reply = self.codec.as_ref().is_some_and(|it| it.has_unsent());
+        let is_flushed = self.unsent.is_empty() && !self.transport.has_unsent();
+        is_flushed && !has_unsent_reply && self.stalled_since.is_none()
     }
 
-    /// Sends a frame to a client that is free, as far as it takes it.
+    /// Sends a frame, as far as the socket accepts it. Only if [`Subscriber::can_send`].
     pub(super) fn send(&mut self, frame: &Bytes) -> Result<WriteProgress, Disconnect> {
         let written = self.transport.write(frame);
         self.record_write(frame, written)
     }
 
-    /// Takes note of how much of a frame was written.
+    /// Records how much of a frame was written.
     pub(super) fn record_write(
         &mut self,
         frame: &Bytes,
@@ -144,12 +145,12 @@ impl Subscriber {
         match written {
             Ok(count) => {
                 if count < frame.len() {
-                    self.rest = frame.slice(count..);
+                    self.unsent = frame.slice(count..);
                     self.mark_stalled();
                 }
                 Ok(WriteProgress::Started)
             }
-            Err(error) if is_for_later(error.kind()) => {
+            Err(error) if is_retryable(error.kind()) => {
                 self.mark_stalled();
                 Ok(WriteProgress::Blocked)
             }
@@ -157,24 +158,24 @@ impl Subscriber {
         }
     }
 
-    /// Sends a frame that must not be skipped: what the client does not take yet is kept.
+    /// Sends a frame that must not be skipped: what the socket does not accept is kept.
     pub(super) fn send_all(&mut self, frame: Bytes) -> Result<(), Disconnect> {
         if !self.can_send() {
-            let mut rest = BytesMut::from(&self.rest[..]);
-            rest.extend_from_slice(&frame);
-            self.rest = rest.freeze();
+            let mut unsent = BytesMut::from(&self.unsent[..]);
+            unsent.extend_from_slice(&frame);
+            self.unsent = unsent.freeze();
             return Ok(());
         }
         if self.send(&frame)? == WriteProgress::Blocked {
-            self.rest = frame;
+            self.unsent = frame;
         }
         Ok(())
     }
 
-    /// Goes on with what the client has not taken yet. Says whether it is free now.
-    pub(super) fn resume(&mut self) -> Result<bool, Disconnect> {
+    /// Sends what the socket has not accepted yet. Returns whether nothing is left.
+    pub(super) fn flush(&mut self) -> Result<bool, Disconnect> {
         match self.transport.flush() {
-            Err(error) if is_for_later(error.kind()) => return Ok(false),
+            Err(error) if is_retryable(error.kind()) => return Ok(false),
             Err(_) => return Err(Disconnect::ConnectionLost),
             Ok(()) => {}
         }
@@ -184,16 +185,16 @@ impl Subscriber {
                 return Ok(false);
             }
         }
-        while !self.rest.is_empty() {
-            match self.transport.write(&self.rest) {
+        while !self.unsent.is_empty() {
+            match self.transport.write(&self.unsent) {
                 Ok(0) => return Err(Disconnect::ConnectionLost),
-                Ok(count) => self.rest = self.rest.split_off(count),
-                Err(error) if is_for_later(error.kind()) => return Ok(false),
+                Ok(count) => self.unsent = self.unsent.split_off(count),
+                Err(error) if is_retryable(error.kind()) => return Ok(false),
                 Err(_) => return Err(Disconnect::ConnectionLost),
             }
         }
-        // The whole frame is not held for the sake of its end.
-        self.rest = Bytes::new();
+        // An empty slice of the frame would keep the whole frame in memory.
+        self.unsent = Bytes::new();
         if self.transport.has_unsent() {
             return Ok(false);
         }
@@ -201,18 +202,27 @@ impl Subscriber {
         Ok(true)
     }
 
-    /// Notes that the client does not take what it is sent.
+    /// Records that the socket does not accept what it is given.
     pub(super) fn mark_stalled(&mut self) {
         self.stalled_since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn subscription_to(&mut self, topic: Key) -> Option<&mut JobSubscription> {
-        self.subscriptions
-            .iter_mut()
-            .find(|subscription| subscription.topic == topic)
+    pub(super) fn subscription_to(&mut self, topic: TopicKey) -> Option<&mut JobSubscription> {
+        self.subscriptions.iter_mut().find(|it| it.topic == topic)
+    }
+
+    /// Whether an update of a topic was not sent to it yet, and it asked for such updates.
+    pub(super) fn wants(&self, topic: TopicKey, update: &Update) -> bool {
+        let subscription = self.subscriptions.iter().find(|it| it.topic == topic);
+        subscription.is_some_and(|subscription| match update {
+            Update::State(publication) => publication.seq > subscription.last_seq,
+            Update::Preview(preview) => {
+                self.wants_previews && preview.seq > subscription.last_preview_seq
+            }
+        })
     }
 }
 
-fn is_for_later(kind: ErrorKind) -> bool {
+fn is_retryable(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

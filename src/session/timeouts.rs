@@ -1,18 +1,18 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use slotmap::DefaultKey as Key;
+use super::keys::SubscriberKey;
 
-/// Who has to be looked at when, where everybody waits equally long: a queue in place of a timer for
-/// each.
+/// When something is due for which subscriber, if every subscriber waits equally long: a queue instead
+/// of a timer for each.
 #[derive(Debug)]
 pub(super) struct Timeouts {
     after: Duration,
-    queue: VecDeque<(Instant, Key)>,
+    queue: VecDeque<(Instant, SubscriberKey)>,
 }
 
 impl Timeouts {
-    /// Everybody is looked at `after` it was added.
+    /// A subscriber is due `after` it was added.
     pub(super) fn new(after: Duration) -> Self {
         Self {
             after,
@@ -20,12 +20,12 @@ impl Timeouts {
         }
     }
 
-    pub(super) fn add(&mut self, key: Key, now: Instant) {
+    pub(super) fn add(&mut self, key: SubscriberKey, now: Instant) {
         self.queue.push_back((now + self.after, key));
     }
 
-    /// Takes out the next who is due, gone or not.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Key> {
+    /// Removes the next subscriber that is due. It may have left since it was added.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<SubscriberKey> {
         let (due, key) = *self.queue.front()?;
         if due > now {
             return None;
@@ -34,7 +34,7 @@ impl Timeouts {
         Some(key)
     }
 
-    /// When somebody is due next.
+    /// When the next subscriber is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.queue.front().map(|(due, _)| *due)
     }

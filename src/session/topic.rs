@@ -1,39 +1,44 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-use slotmap::DefaultKey as Key;
 
+use super::compression::deflate::Deflater;
+use super::frame::text_frame;
+use super::frame_cache::FrameCache;
+use super::keys::SubscriberKey;
 use super::message::ServerMessage;
-use crate::hub::{Frame, PendingUpdates, Publication, SharedSubscription, Update};
+use crate::hub::{PendingUpdates, Publication, SharedSubscription, Update};
 
-/// How many deliveries of one job may wait: some 50 ms of writing. With one subscriber that are
-/// thousands of states; with thousands it is the newest state alone.
+/// How many frames of one job may wait to be written: some 50 ms of writing. With one subscriber that
+/// is thousands of states; with thousands of subscribers it is the newest state alone.
 pub(super) const MAX_PENDING: usize = 4_096;
 
-/// A job that subscribers of this shard follow.
+/// A job that subscribers of this shard subscribe to.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct ShardTopic {
     pub(super) subscription: SharedSubscription,
-    subscribers: Vec<Key>,
-    /// What is being handed out. The followers before `cursor` have been told.
+    subscribers: Vec<SubscriberKey>,
+    /// The update that is being sent. The subscribers before `cursor` have been visited.
     current: Option<Update>,
     cursor: usize,
-    backlog: PendingUpdates,
-    /// It stands in the queue of topics that have something to hand out.
+    pending: PendingUpdates,
+    /// It is in the queue of topics that have something to send.
     pub(super) is_queued: bool,
-    /// What is said to those who hear of the job's failure.
+    frames: FrameCache,
+    /// The `error` message that subscribers get before the final state of a failed job.
     failure_frame: OnceCell<Bytes>,
 }
 
-impl Topic {
+impl ShardTopic {
     pub(super) fn new(subscription: SharedSubscription) -> Self {
         Self {
             subscription,
             subscribers: Vec::with_capacity(1),
             current: None,
             cursor: 0,
-            backlog: PendingUpdates::default(),
+            pending: PendingUpdates::default(),
             is_queued: false,
+            frames: FrameCache::default(),
             failure_frame: OnceCell::new(),
         }
     }
@@ -42,17 +47,17 @@ impl Topic {
         self.subscribers.is_empty()
     }
 
-    /// Adds a follower, who is told all that is handed out from now on. Returns its place.
-    pub(super) fn add(&mut self, key: Key) -> usize {
+    /// Adds a subscriber, which gets every update from now on. Returns its index.
+    pub(super) fn add(&mut self, key: SubscriberKey) -> usize {
         self.subscribers.push(key);
         self.subscribers.len() - 1
     }
 
-    /// Takes out the follower at a place. Calls `moved` for whoever has a new place: those who have
-    /// been told stay before the cursor, and those who have not stay behind it.
-    pub(super) fn remove(&mut self, place: usize, mut moved: impl FnMut(Key, usize)) {
-        let mut hole = place;
-        if self.current.is_some() && place < self.cursor {
+    /// Removes the subscriber at an index. Calls `moved` for each subscriber whose index changes: those
+    /// that were visited stay before the cursor, and the others stay behind it.
+    pub(super) fn remove(&mut self, index: usize, mut moved: impl FnMut(SubscriberKey, usize)) {
+        let mut hole = index;
+        if self.current.is_some() && index < self.cursor {
             self.cursor -= 1;
             if hole != self.cursor {
                 self.subscribers[hole] = self.subscribers[self.cursor];
@@ -66,19 +71,20 @@ impl Topic {
         }
     }
 
-    /// Takes in what is to be handed out.
+    /// Adds updates to those that are to be sent.
     pub(super) fn enqueue(&mut self, mut updates: PendingUpdates) {
         let limit = MAX_PENDING / self.subscribers.len().max(1);
         while let Some(next) = updates.pop() {
-            self.backlog.push(next, limit);
+            self.pending.push(next, limit);
         }
     }
 
-    /// The next follower, and what it is to be told; `None` where all have been told everything.
-    pub(super) fn next(&mut self) -> Option<(Key, Update)> {
+    /// The next subscriber and the update that it is to get; `None` when every update was offered to
+    /// every subscriber.
+    pub(super) fn next(&mut self) -> Option<(SubscriberKey, Update)> {
         loop {
             if self.current.is_none() {
-                self.current = self.backlog.pop();
+                self.current = self.pending.pop();
                 self.cursor = 0;
             }
             let update = self.current.as_ref()?;
@@ -90,33 +96,41 @@ impl Topic {
         }
     }
 
-    /// Lets the follower that came last come once more.
+    /// Lets [`ShardTopic::next`] return the same subscriber once more.
     pub(super) fn step_back(&mut self) {
         self.cursor -= 1;
     }
 
-    /// What goes over the wire. Why a job has just failed is told before its final state.
-    pub(super) fn frame(&self, update: &Update, deflates: bool) -> Bytes {
+    /// The frame of an update for a client that was subscribed when it was published. Before the final
+    /// state of a failed job comes the reason of the failure.
+    pub(super) fn frame(
+        &mut self,
+        update: &Update,
+        deflates: bool,
+        deflater: &mut Deflater,
+    ) -> Bytes {
         let publication = match update {
-            Update::Preview(preview) => return preview.frame.plain().clone(),
+            Update::Preview(preview) => return self.frames.preview(preview),
             Update::State(publication) => publication,
         };
-        let frame = snapshot(publication, deflates);
-        let error = publication.end.as_ref().and_then(|end| end.error.as_ref());
-        let Some(error) = error else { return frame };
+        let frame = self.snapshot(publication, deflates, deflater);
+        let Some(error) = publication.failure() else {
+            return frame;
+        };
         let failure = self.failure_frame.get_or_init(|| {
-            let message = ServerMessage::job_failed(self.subscription.job(), error);
-            Frame::text(&message.encode()).plain().clone()
+            text_frame(&ServerMessage::job_failed(self.subscription.job(), error).encode())
         });
         [&failure[..], &frame[..]].concat().into()
     }
-}
 
-/// A state for who has just come: that its job has failed is no news.
-pub(super) fn snapshot(publication: &Publication, deflates: bool) -> Bytes {
-    match deflates {
-        true => publication.frame.deflated().clone(),
-        false => publication.frame.plain().clone(),
+    /// The frame of a state for a client that has just subscribed. That the job has failed is in it.
+    pub(super) fn snapshot(
+        &mut self,
+        publication: &Publication,
+        deflates: bool,
+        deflater: &mut Deflater,
+    ) -> Bytes {
+        self.frames.state(publication, deflates, deflater)
     }
 }
 
@@ -124,8 +138,8 @@ pub(super) fn snapshot(publication: &Publication, deflates: bool) -> Bytes {
 mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
+    use std::task::Waker;
 
-    use mio::{Poll, Token, Waker};
     use proptest::prelude::*;
     use slotmap::SlotMap;
 
@@ -133,58 +147,57 @@ mod tests {
     use crate::hub::{Hub, Mailbox};
     use crate::job::JobId;
 
-    fn topic() -> (Poll, Topic) {
-        let poll = Poll::new().unwrap();
-        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
-        let mailbox = Arc::new(Mailbox::new(waker, MAX_PENDING));
-        let subscription = Hub::new(1).subscribe_shared(&JobId::parse("job").unwrap(), mailbox);
-        (poll, Topic::new(subscription))
+    fn topic() -> ShardTopic {
+        let mailbox = Arc::new(Mailbox::new(Waker::noop().clone(), MAX_PENDING));
+        let job = JobId::parse("job").unwrap();
+        ShardTopic::new(Hub::new(1).subscribe_shared(&job, mailbox))
     }
 
     fn state(seq: u64) -> PendingUpdates {
-        let mut backlog = PendingUpdates::default();
+        let mut pending = PendingUpdates::default();
         let publication = Publication {
+            job: JobId::parse("job").unwrap(),
             seq,
-            frame: Frame::text("state"),
-            end: None,
+            payload: Bytes::from("state"),
+            outcome: None,
         };
-        backlog.push(Update::State(Arc::new(publication)), 1);
-        backlog
+        pending.push(Update::State(Arc::new(publication)), 1);
+        pending
     }
 
     proptest! {
-        /// Whoever comes or goes meanwhile: who stays is told everything once.
+        /// Whatever subscribers leave meanwhile: those that stay get every update once.
         #[test]
-        fn who_stays_is_told_once(leaving in proptest::collection::vec((0_usize..20, 0_usize..20), 0..20)) {
-            let (_poll, mut topic) = topic();
-            let mut places: SlotMap<Key, usize> = SlotMap::new();
-            let all: Vec<Key> = (0..20).map(|_| places.insert(0)).collect();
+        fn a_subscriber_that_stays_gets_an_update_once(leaving in proptest::collection::vec((0_usize..20, 0_usize..20), 0..20)) {
+            let mut topic = topic();
+            let mut indexes: SlotMap<SubscriberKey, usize> = SlotMap::with_key();
+            let all: Vec<SubscriberKey> = (0..20).map(|_| indexes.insert(0)).collect();
             for &key in &all {
-                places[key] = topic.add(key);
+                indexes[key] = topic.add(key);
             }
             topic.enqueue(state(1));
-            let mut told: Vec<Key> = Vec::new();
-            for (steps, key) in leaving {
-                told.extend((0..steps / 4).map_while(|_| topic.next()).map(|(key, _)| key));
-                let key = all[key];
-                if let Some(place) = places.remove(key) {
-                    topic.remove(place, |key, place| places[key] = place);
+            let mut sent: Vec<SubscriberKey> = Vec::new();
+            for (steps, leaver) in leaving {
+                sent.extend((0..steps / 4).map_while(|_| topic.next()).map(|(key, _)| key));
+                let leaver = all[leaver];
+                if let Some(index) = indexes.remove(leaver) {
+                    topic.remove(index, |key, index| indexes[key] = index);
                 }
             }
-            told.extend(std::iter::from_fn(|| topic.next()).map(|(key, _)| key));
-            let once: HashSet<Key> = told.iter().copied().collect();
-            prop_assert_eq!(once.len(), told.len());
-            for (key, &place) in &places {
+            sent.extend(std::iter::from_fn(|| topic.next()).map(|(key, _)| key));
+            let once: HashSet<SubscriberKey> = sent.iter().copied().collect();
+            prop_assert_eq!(once.len(), sent.len());
+            for (key, &index) in &indexes {
                 prop_assert!(once.contains(&key));
-                prop_assert_eq!(topic.subscribers[place], key);
+                prop_assert_eq!(topic.subscribers[index], key);
             }
         }
     }
 
     #[test]
-    fn with_many_followers_only_the_newest_state_waits() {
-        let (_poll, mut topic) = topic();
-        let mut keys: SlotMap<Key, ()> = SlotMap::new();
+    fn with_many_subscribers_only_the_newest_state_waits() {
+        let mut topic = topic();
+        let mut keys: SlotMap<SubscriberKey, ()> = SlotMap::with_key();
         for _ in 0..MAX_PENDING {
             topic.add(keys.insert(()));
         }

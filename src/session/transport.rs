@@ -13,11 +13,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::handshake::HeldHandshake;
 
-/// A client's connection. It never blocks.
+/// A client's connection, with or without TLS. It never blocks.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(TcpStream),
-    /// Rare enough to cost more.
+    /// Boxed, because it is large and most connections are plain: a proxy adds TLS.
     Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
@@ -25,22 +25,22 @@ pub(super) enum Transport {
 #[derive(Debug)]
 pub(super) struct Handover {
     pub(super) transport: Transport,
-    /// The answer to the handshake, which has not been sent.
-    pub(super) answer: BytesMut,
-    /// What the client has said already.
+    /// The response to the handshake, which has not been sent.
+    pub(super) response: BytesMut,
+    /// What the client has sent already.
     pub(super) early: Vec<u8>,
 }
 
 impl Transport {
-    /// Takes the connection back from the server that has shaken hands on it.
+    /// Takes the connection back from hyper after the upgrade.
     pub(super) fn from_upgraded(socket: HyperWebsocketStream) -> io::Result<Handover> {
         let upgraded = socket.into_inner().into_inner();
         let upgraded = match upgraded.downcast::<TokioIo<HeldHandshake<TokioStream>>>() {
             Ok(parts) => {
-                let (stream, answer) = parts.io.into_inner().into_parts();
+                let (stream, response) = parts.io.into_inner().into_parts();
                 return Ok(Handover {
-                    transport: Self::Plain(detach(stream)?),
-                    answer,
+                    transport: Self::Plain(into_mio(stream)?),
+                    response,
                     early: parts.read_buf.into(),
                 });
             }
@@ -48,20 +48,21 @@ impl Transport {
         };
         let parts = upgraded
             .downcast::<TokioIo<HeldHandshake<TlsStream<TokioStream>>>>()
-            .map_err(|_| io::Error::other("the connection is of an unknown kind"))?;
-        let (stream, answer) = parts.io.into_inner().into_parts();
+            .map_err(|_| io::Error::other("the connection is neither TCP nor TLS"))?;
+        let (stream, response) = parts.io.into_inner().into_parts();
         let (stream, mut session) = stream.into_inner();
-        // A frame is taken whole: else its rest would wait for a socket that never was full.
+        // rustls accepts a frame whole: the rest would wait for the event that the socket accepts more,
+        // which does not come for a socket that was never full.
         session.set_buffer_limit(None);
-        let stream = StreamOwned::new(session, detach(stream)?);
+        let stream = StreamOwned::new(session, into_mio(stream)?);
         Ok(Handover {
             transport: Self::Encrypted(Box::new(stream)),
-            answer,
+            response,
             early: parts.read_buf.into(),
         })
     }
 
-    /// The connection itself, where frames can be written to it as they are.
+    /// The TCP connection, if frames can be written to it as they are.
     pub(super) fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(stream) => Some(stream),
@@ -69,7 +70,7 @@ impl Transport {
         }
     }
 
-    /// Whether something that was written is still held here.
+    /// Whether it holds bytes that the socket has not accepted.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -77,14 +78,14 @@ impl Transport {
         }
     }
 
-    /// Says that nothing more will be written. What the client sends still can be read.
+    /// Closes the connection for writing. It can still be read from.
     pub(super) fn shut_down_write(&mut self) {
         if let Self::Encrypted(stream) = self {
             stream.conn.send_close_notify();
-            // Where it is not taken at once, it is more than the client would read.
+            // If the socket does not accept it now, the client does not read.
             let _ = stream.flush();
         }
-        // Fails where the client has gone, which is what it is for.
+        // Fails if the client has closed the connection, which is as good.
         let _ = self.socket().shutdown(Shutdown::Write);
     }
 
@@ -96,7 +97,7 @@ impl Transport {
     }
 }
 
-fn detach(stream: TokioStream) -> io::Result<TcpStream> {
+fn into_mio(stream: TokioStream) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(stream.into_std()?))
 }
 
@@ -104,7 +105,8 @@ impl Read for Transport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
-            // What cannot be decrypted is no message, and its client cannot be told.
+            // `InvalidData` would be taken for an invalid message. After a broken TLS record nothing
+            // can be sent to the client.
             Self::Encrypted(stream) => stream.read(buffer).map_err(|error| match error.kind() {
                 ErrorKind::InvalidData => ErrorKind::ConnectionAborted.into(),
                 _ => error,
@@ -121,7 +123,7 @@ impl Write for Transport {
         }
     }
 
-    /// Writes what is held here.
+    /// Writes the bytes that are held here.
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! The pipeline's own table `jobs`, where there is one: it is adopted, not replaced.
+//! Adopts a table `jobs` that the pipeline has made: adds the columns that the relay needs, and changes no other.
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
@@ -7,14 +7,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::database::{Pools, StoreError, with_connection};
 
-/// What the ids of the table `jobs` are.
+/// The type of the column `id` of the table `jobs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdKind {
-    /// Numbers, which the database makes.
+    /// Numbers, which the database generates.
     Integer,
     /// UUIDs.
     Uuid,
-    /// Texts: a new row's id is the job's.
+    /// Texts: the id of a new row is that of its job.
     Text,
 }
 
@@ -52,15 +52,15 @@ static NEEDED: [(&str, &str, &str); 12] = [
     ),
 ];
 
-/// Adds the columns that an existing table lacks. Changes none, and drops none.
+/// Adds the columns that an existing table lacks. Changes and drops none.
 pub(super) async fn adopt_in_postgres(
     connection: &mut AsyncPgConnection,
 ) -> Result<(), StoreError> {
     let columns: Vec<Column> = sql_query(POSTGRES_COLUMNS).load(connection).await?;
-    for (name, kind, _) in lacking(&columns) {
+    for (name, kind, _) in missing(&columns) {
         let sql = format!("ALTER TABLE jobs ADD COLUMN {name} {kind}");
         connection.batch_execute(&sql).await?;
-        tracing::info!(column = name, "the existing table jobs has got a column");
+        tracing::info!(column = name, "added a column to the existing table jobs");
     }
     Ok(())
 }
@@ -68,16 +68,16 @@ pub(super) async fn adopt_in_postgres(
 /// The same for SQLite, whose calls block.
 pub(super) fn adopt_in_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let columns: Vec<Column> = diesel::RunQueryDsl::load(sql_query(SQLITE_COLUMNS), connection)?;
-    for (name, _, kind) in lacking(&columns) {
+    for (name, _, kind) in missing(&columns) {
         let sql = format!("ALTER TABLE jobs ADD COLUMN {name} {kind}");
         connection.batch_execute(&sql)?;
-        tracing::info!(column = name, "the existing table jobs has got a column");
+        tracing::info!(column = name, "added a column to the existing table jobs");
     }
     Ok(())
 }
 
-/// The columns that a table lacks; none where there is no table.
-fn lacking(
+/// The columns that a table lacks; none if there is no table.
+fn missing(
     columns: &[Column],
 ) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
     NEEDED.iter().filter(|(needed, ..)| {
@@ -85,7 +85,7 @@ fn lacking(
     })
 }
 
-/// What the ids of the table are.
+/// The type of the table's ids.
 pub(super) async fn id_kind(pools: &Pools) -> Result<IdKind, StoreError> {
     let columns = columns(pools).await?;
     let id = columns.iter().find(|column| column.name == "id");

@@ -1,3 +1,5 @@
+//! The query for the client id of a backend.
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -6,7 +8,8 @@ use super::database::{StoreError, in_time, with_connection};
 use super::schema::backends;
 
 impl Store {
-    /// The client id of a server's socket: the one that is kept, or else `fresh`, which is kept now.
+    /// The client id of a backend: the stored one, or else `fresh`, which is stored now. It must outlive restarts:
+    /// the events of prompts in flight go to it.
     pub async fn client_id(
         &self,
         name: &str,
@@ -26,8 +29,8 @@ impl Store {
                     .set(backends::url.eq(url))
                     .execute(connection)
                     .await?;
-                let kept = backends::table.find(name).select(backends::client_id);
-                Ok(kept.first(connection).await?)
+                let stored = backends::table.find(name).select(backends::client_id);
+                Ok(stored.first(connection).await?)
             })
         })
         .await

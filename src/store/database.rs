@@ -1,3 +1,5 @@
+//! [`Pools`]: connections to either database, and what goes wrong with them.
+
 use std::time::Duration;
 
 use bb8::ErrorSink;
@@ -10,17 +12,17 @@ use futures_util::FutureExt;
 
 use crate::config::{Database, StoreConfig};
 
-/// An SQLite connection, whose calls run on threads that may block.
+/// An SQLite connection whose calls run on threads that may block.
 pub(super) type SqliteConnection = SyncConnectionWrapper<diesel::SqliteConnection>;
 
-/// How long a connection is waited for, be it from the pool or from the server.
+/// How long getting a connection may take, from the pool or from the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long one statement may take: beyond that the database counts as down.
+/// How long one statement may take before the database counts as down.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What makes an SQLite file safe and quick under several connections: readers beside one writer,
-/// writers that wait for each other, and nothing acknowledged that a power cut could take back.
+/// Makes an SQLite file safe under several connections: writers wait for each other for up to 5 s, readers do not
+/// wait for the writer (WAL), and a commit survives a power cut (`synchronous = FULL`).
 const SQLITE_SETUP: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
@@ -31,39 +33,39 @@ pub(super) enum Pools {
     Sqlite(Pool<SqliteConnection>),
 }
 
-/// Why the database did not do something.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, or has no connection to spare.
+    /// The database cannot be reached, or all connections are in use.
     #[error("no connection to the database")]
     Unreachable(#[from] RunError),
-    /// It refused a statement.
+    /// The database refused a statement.
     #[error("the database refused a statement")]
     Query(#[from] diesel::result::Error),
-    /// It did not answer.
+    /// The database did not answer in time.
     #[error("the database did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
     Slow,
-    /// The schema cannot be brought up to date.
-    #[error("the schema cannot be brought up to date: {0}")]
+    /// The schema cannot be migrated.
+    #[error("cannot migrate the schema: {0}")]
     Migration(String),
-    /// A state cannot be encoded.
-    #[error("a state cannot be encoded")]
+    /// The state of a job cannot be encoded.
+    #[error("cannot encode the state of a job")]
     Encoding(#[from] serde_json::Error),
 }
 
-/// Why a batch was refused.
+/// What caused the failure of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A job in it: the others can be written.
+    /// A job in the batch: the others can be written.
     Data,
-    /// The database's condition: nothing can be written.
+    /// The state of the database: nothing can be written.
     Database,
-    /// One or the other: a value that does not fit, or a full disk.
+    /// Either of them: a value that does not fit, or a full disk.
     Either,
 }
 
 impl StoreError {
-    /// Whose fault it is, as far as it can be told.
+    /// What caused the failure, as far as the error shows.
     pub(super) fn fault(&self) -> Fault {
         use DatabaseErrorKind::*;
         match self {
@@ -82,14 +84,14 @@ impl StoreError {
 }
 
 impl Pools {
-    /// A pool for the configured database. Nothing is dialled yet.
+    /// A pool for the configured database. Nothing is connected yet.
     pub(super) fn open(config: &StoreConfig) -> Self {
         match &config.database {
             Database::Postgres(url) => {
                 let manager = AsyncDieselConnectionManager::new(postgres_url(url));
                 let pool = Pool::builder()
                     .max_size(config.connections)
-                    .error_sink(Box::new(Reasons))
+                    .error_sink(Box::new(ConnectErrorLog))
                     .connection_timeout(CONNECT_TIMEOUT);
                 Self::Postgres(pool.build_unchecked(manager))
             }
@@ -99,8 +101,7 @@ impl Pools {
                 let path = path.display().to_string();
                 let manager = AsyncDieselConnectionManager::new_with_config(path, setup);
                 let pool = Pool::builder()
-                    // A database in memory is that of its one connection. A file has one writer at a
-                    // time anyway.
+                    // Each connection to `:memory:` would have a database of its own.
                     .max_size(if config.database.is_in_memory() {
                         1
                     } else {
@@ -108,7 +109,7 @@ impl Pools {
                     })
                     .idle_timeout(None)
                     .max_lifetime(None)
-                    .error_sink(Box::new(Reasons))
+                    .error_sink(Box::new(ConnectErrorLog))
                     .connection_timeout(CONNECT_TIMEOUT);
                 Self::Sqlite(pool.build_unchecked(manager))
             }
@@ -116,11 +117,11 @@ impl Pools {
     }
 }
 
-/// Tells why there is no connection: who waits for one learns only that none came in time.
+/// Logs why a connection could not be made: a caller that waits for one gets only a timeout.
 #[derive(Debug, Clone, Copy)]
-struct Reasons;
+struct ConnectErrorLog;
 
-impl<E: std::error::Error + 'static> ErrorSink<E> for Reasons {
+impl<E: std::error::Error + 'static> ErrorSink<E> for ConnectErrorLog {
     fn sink(&self, error: E) {
         let error = &error as &dyn std::error::Error;
         tracing::debug!(error, "cannot connect to the database");
@@ -138,8 +139,9 @@ async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
     Ok(connection)
 }
 
-/// The address, with what each session needs: moments in UTC, no statement that never ends, and no
-/// waiting for a server that has vanished.
+/// The URL with the settings that each session needs: timestamps in UTC, a statement timeout, and a TCP user timeout
+/// for a server that has vanished. Other settings in the URL take
+/// precedence.
 fn postgres_url(url: &url::Url) -> String {
     let mut settings = format!(
         "-c timezone=UTC -c statement_timeout={}",
@@ -159,14 +161,14 @@ fn postgres_url(url: &url::Url) -> String {
         }
     }
     query.append_pair("options", &settings);
-    // The driver wants %20, not the + of forms.
+    // The driver decodes %20, but not the + of form encoding.
     let query = query.finish().replace('+', "%20");
     let mut url = url.clone();
     url.set_query(Some(&query));
     url.into()
 }
 
-/// A connection that is not the pool's.
+/// A connection outside the pool.
 pub(super) async fn dedicated(
     pool: &Pool<AsyncPgConnection>,
 ) -> Result<AsyncPgConnection, StoreError> {
@@ -176,7 +178,7 @@ pub(super) async fn dedicated(
     }
 }
 
-/// Runs a query with a connection of whichever database it is: compiled once for each.
+/// Runs a query with a pooled connection. The code is compiled once for each kind of database.
 macro_rules! with_connection {
     ($pools:expr, $connection:ident => $query:expr) => {
         match $pools {
@@ -196,7 +198,7 @@ macro_rules! with_connection {
 
 pub(super) use with_connection;
 
-/// Gives a database up that does not answer.
+/// Fails with [`StoreError::Slow`] if the database does not answer in time.
 pub(super) async fn in_time<T>(
     query: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_keep_what_the_user_has_set() {
+    fn settings_in_the_url_are_kept() {
         let url = "postgres://u:a+b@h:1/n?options=-c%20search_path%3Drelay&connect_timeout=9";
         let url = postgres_url(&url.parse().unwrap());
         assert!(url.starts_with("postgres://u:a+b@h:1/n?"), "{url}");

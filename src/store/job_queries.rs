@@ -1,4 +1,4 @@
-//! The queries that read the table `jobs`, which may be the pipeline's own.
+//! The queries on the table `jobs`.
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
@@ -10,24 +10,24 @@ use super::database::{Pools, StoreError, in_time, with_connection};
 use super::rows::{JobMetadata, moment};
 use crate::job::{JobId, Status, StoredJob};
 
-/// Which jobs a list holds.
+/// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
     /// Only those in this status.
     pub status: Option<Status>,
-    /// Only those of this server.
+    /// Only those of this backend.
     pub backend: Option<String>,
-    /// Only those registered at this moment or later.
+    /// Only those registered at this time or later.
     pub since: Option<Timestamp>,
-    /// Only those registered before this moment.
+    /// Only those registered before this time.
     pub until: Option<Timestamp>,
     /// Only those with one of these ids; `None` for all.
     pub only: Option<Vec<JobId>>,
-    /// Only those that come after this one in the list.
+    /// Only those that follow this position in the list.
     pub after: Option<Cursor>,
 }
 
-/// A place in the list of jobs, which is ordered by registration, the newest first.
+/// A position in the list of jobs, which is sorted by the time of registration, the newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// When the job was registered.
@@ -60,11 +60,13 @@ struct StoredJobRow {
     completed_ms: Option<i64>,
 }
 
-/// Where the two databases differ: how a row is read, as what a moment is compared, and what follows a key
-/// that is to be one of the ids in `$5`, which have commas between them.
+/// The SQL in which the two databases differ.
 struct Dialect {
+    /// The columns of a [`StoredJobRow`].
     columns: &'static str,
-    moment: &'static str,
+    /// The type as which timestamps are compared.
+    timestamp: &'static str,
+    /// The condition that a key is one of the comma-separated ids in `$5`.
     one_of: &'static str,
 }
 
@@ -74,7 +76,7 @@ const POSTGRES: Dialect = Dialect {
               round(extract(epoch FROM created_at) * 1000)::bigint AS created_ms, \
               round(extract(epoch FROM started_at) * 1000)::bigint AS started_ms, \
               round(extract(epoch FROM completed_at) * 1000)::bigint AS completed_ms",
-    moment: "timestamptz",
+    timestamp: "timestamptz",
     one_of: "= ANY (string_to_array(CAST($5 AS text), ','))",
 };
 
@@ -83,7 +85,7 @@ const SQLITE: Dialect = Dialect {
               CAST(round(unixepoch(created_at, 'subsec') * 1000) AS BIGINT) AS created_ms, \
               CAST(round(unixepoch(started_at, 'subsec') * 1000) AS BIGINT) AS started_ms, \
               CAST(round(unixepoch(completed_at, 'subsec') * 1000) AS BIGINT) AS completed_ms",
-    moment: "text",
+    timestamp: "text",
     one_of: r#"IN (SELECT value FROM json_each('["' || replace($5, ',', '","') || '"]'))"#,
 };
 
@@ -95,7 +97,7 @@ impl Store {
         }
     }
 
-    /// The job with this id.
+    /// The job with this id; `None` if there is none.
     pub async fn job(&self, id: &JobId) -> Result<Option<StoredJob>, StoreError> {
         let sql = format!(
             "SELECT {} FROM jobs WHERE job_key = $1",
@@ -109,7 +111,7 @@ impl Store {
         Ok(rows.into_iter().find_map(StoredJobRow::read))
     }
 
-    /// Every job of the relay that has not ended.
+    /// All jobs that have not ended.
     pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         let columns = self.dialect().columns;
         let query = sql_query(format!(
@@ -130,25 +132,26 @@ impl Store {
     ) -> Result<Vec<StoredJob>, StoreError> {
         let Dialect {
             columns,
-            moment: ts,
+            timestamp: ts,
             one_of,
         } = self.dialect();
-        // Somebody else's moments may be finer than a cursor: the row itself knows, while it is there.
-        let place = format!(
+        // Timestamps that the pipeline wrote may be finer than the milliseconds of a cursor: those of the row
+        // itself are compared, as long as it exists.
+        let position = format!(
             "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $7), CAST($6 AS {ts}))"
         );
-        let words = Status::ALL.map(|status| format!("'{}'", status.as_str()));
-        let words = words.join(", ");
-        // Parameters are numbered in the order of their first use, as SQLite wants them.
+        let statuses = Status::ALL.map(|status| format!("'{}'", status.as_str()));
+        let statuses = statuses.join(", ");
+        // SQLite numbers parameters in the order of their first use.
         let sql = format!(
-            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ({words}) \
+            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ({statuses}) \
              AND (CAST($1 AS text) IS NULL OR status = $1) \
              AND (CAST($2 AS text) IS NULL OR backend = $2) \
              AND (CAST($3 AS {ts}) IS NULL OR created_at >= CAST($3 AS {ts})) \
              AND (CAST($4 AS {ts}) IS NULL OR created_at < CAST($4 AS {ts})) \
              AND (CAST($5 AS text) IS NULL OR job_key {one_of}) \
-             AND (CAST($6 AS {ts}) IS NULL OR created_at < {place} \
-                  OR (created_at = {place} AND job_key < $7)) \
+             AND (CAST($6 AS {ts}) IS NULL OR created_at < {position} \
+                  OR (created_at = {position} AND job_key < $7)) \
              ORDER BY created_at DESC, job_key DESC LIMIT $8"
         )
         .replace("$3", "CAST($3 AS text)")
@@ -175,10 +178,10 @@ impl Store {
         Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
     }
 
-    /// Deletes what ended, or ran, before a moment: jobs that the relay made, never adopted rows, and
-    /// node runs. Says how many jobs that were.
+    /// Deletes the jobs that ended and the node runs that began before a time, but never rows that the pipeline made.
+    /// Returns the number of deleted jobs.
     pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {
-        let ts = self.dialect().moment;
+        let ts = self.dialect().timestamp;
         let before = moment(before);
         let runs =
             format!("DELETE FROM node_runs WHERE started_at < CAST(CAST($1 AS text) AS {ts})");
@@ -196,7 +199,7 @@ impl Store {
 }
 
 impl StoredJobRow {
-    /// `None` for a row that somebody else has given a key or a status that are none of ours.
+    /// `None` for a row whose key or status, written by another program, is not valid here.
     fn read(self) -> Option<StoredJob> {
         let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let metadata = self

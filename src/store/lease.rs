@@ -1,3 +1,5 @@
+//! The lease of a backend: at most one relay follows it at a time.
+
 use std::time::Duration;
 
 use diesel::sql_query;
@@ -9,11 +11,11 @@ use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::lease_owner::LeaseOwner;
 
-/// The database's clock, which is the same for all who ask it.
+/// The database's clock in milliseconds since 1970: all relays use the same.
 const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
 const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigint)";
 
-/// No lease lasts longer, in milliseconds: ten minutes.
+/// The longest lease, in milliseconds: ten minutes.
 const MAX_LEASE_MS: i64 = 600_000;
 
 #[derive(QueryableByName)]
@@ -23,25 +25,25 @@ struct LeaseRow {
 }
 
 impl Store {
-    /// Takes or renews the lease of the server called `name`: for so long, but ten minutes at the most, `holder` is the one relay that
-    /// follows it. Says whether it is.
+    /// Takes or renews the lease of the backend `name` for `owner`. Returns whether `owner` holds it now; then no other
+    /// relay follows the backend for the time `lasts`, at most ten minutes.
     ///
-    /// A lease that has run out is free, and so is that of a process that is known to be dead. The row is
-    /// made with `url` and `client_id`, should there be none.
+    /// A lease that has expired is free, and so is one whose owner's process is known to be dead. If the backend has no
+    /// row yet, it gets one with `url` and `client_id`.
     pub async fn take_lease(
         &self,
         name: &str,
         url: &str,
         client_id: &str,
-        holder: &LeaseOwner,
+        owner: &LeaseOwner,
         lasts: Duration,
     ) -> Result<bool, StoreError> {
         let now = match self.pools {
             Pools::Postgres(_) => POSTGRES_NOW,
             Pools::Sqlite(_) => SQLITE_NOW,
         };
-        // Parameters are numbered in the order of their first use, as SQLite wants them. What runs out
-        // later than any lease does was made by a clock that was wrong.
+        // SQLite numbers parameters in the order of their first use. A lease that expires later than any can was made
+        // by a clock that was wrong.
         let sql = format!(
             "INSERT INTO backends (name, url, client_id, holder, held_until) \
              VALUES ($1, $2, $3, $4, {now} + $5) \
@@ -52,14 +54,14 @@ impl Store {
         );
         let lasts =
             i64::try_from(lasts.as_millis()).map_or(MAX_LEASE_MS, |ms| ms.min(MAX_LEASE_MS));
-        let take = async |instead_of: &str| {
+        let take = async |previous: &str| {
             let query = sql_query(&sql)
                 .bind::<Text, _>(name)
                 .bind::<Text, _>(url)
                 .bind::<Text, _>(client_id)
-                .bind::<Text, _>(holder.as_str())
+                .bind::<Text, _>(owner.as_str())
                 .bind::<BigInt, _>(lasts)
-                .bind::<Text, _>(instead_of);
+                .bind::<Text, _>(previous);
             in_time(async {
                 let rows =
                     with_connection!(&self.pools, connection => query.execute(connection).await?);
@@ -67,22 +69,22 @@ impl Store {
             })
             .await
         };
-        if take(holder.as_str()).await? {
+        if take(owner.as_str()).await? {
             return Ok(true);
         }
-        match self.lease_holder(name).await? {
+        match self.lease_owner(name).await? {
             Some(other) if LeaseOwner::is_dead(&other) => take(&other).await,
             _ => Ok(false),
         }
     }
 
-    /// Gives a lease back, where `holder` has it.
-    pub async fn release_lease(&self, name: &str, holder: &LeaseOwner) -> Result<(), StoreError> {
+    /// Releases a lease, if `owner` holds it.
+    pub async fn release_lease(&self, name: &str, owner: &LeaseOwner) -> Result<(), StoreError> {
         let release =
             "UPDATE backends SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
         let query = sql_query(release)
             .bind::<Text, _>(name)
-            .bind::<Text, _>(holder.as_str());
+            .bind::<Text, _>(owner.as_str());
         in_time(async {
             with_connection!(&self.pools, connection => query.execute(connection).await?);
             Ok(())
@@ -90,7 +92,7 @@ impl Store {
         .await
     }
 
-    async fn lease_holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+    async fn lease_owner(&self, name: &str) -> Result<Option<String>, StoreError> {
         let query = sql_query("SELECT holder FROM backends WHERE name = $1").bind::<Text, _>(name);
         let row: Option<LeaseRow> = in_time(async {
             Ok(with_connection!(&self.pools, connection => query.get_result(connection).await.optional()?))

@@ -1,17 +1,19 @@
+//! [`LeaseOwner`]: the name of a process that holds leases.
+
 use std::fs;
 
 use uuid::Uuid;
 
-/// The name of a relay that holds leases: no other has the same, and who runs on the same machine can
-/// tell by it whether its process is still there.
+/// The unique name of a relay that holds leases. It names the process too: a relay that is started on the same machine
+/// after a crash sees that the owner is dead, and takes the lease at once instead of waiting for its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseOwner(String);
 
-/// Between the unique part of a name and the process.
-const MARK: char = '@';
+/// Separates the unique part of a name from the process.
+const SEPARATOR: char = '@';
 
 impl LeaseOwner {
-    /// A fresh name of this process.
+    /// A new name for this process.
     pub fn new() -> Self {
         let id = Uuid::new_v4();
         Self(match Process::own() {
@@ -20,7 +22,7 @@ impl LeaseOwner {
                 id: pid,
                 started,
             }) => {
-                format!("{id}{MARK}{machine} {pid} {started}")
+                format!("{id}{SEPARATOR}{machine} {pid} {started}")
             }
             None => id.to_string(),
         })
@@ -31,16 +33,16 @@ impl LeaseOwner {
         &self.0
     }
 
-    /// Whether the process that has this name is known to be dead. Of those of another machine, and where
-    /// processes cannot be looked at, nobody knows.
+    /// Whether the process with this name is known to be dead. That is unknown, and so `false`, for a process on another
+    /// machine or in another container, and on systems without `/proc`.
     pub(super) fn is_dead(name: &str) -> bool {
-        let Some((_, process)) = name.split_once(MARK) else {
+        let Some((_, process)) = name.split_once(SEPARATOR) else {
             return false;
         };
         let [machine, id, started] = process.split(' ').collect::<Vec<_>>()[..] else {
             return false;
         };
-        machine_name().is_some_and(|own| own == machine) && start(id).as_deref() != Some(started)
+        machine_id().is_some_and(|own| own == machine) && start_time(id).as_deref() != Some(started)
     }
 }
 
@@ -50,7 +52,7 @@ impl Default for LeaseOwner {
     }
 }
 
-/// A process, as Linux tells it.
+/// A process on Linux.
 struct Process {
     machine: String,
     id: u32,
@@ -61,25 +63,26 @@ impl Process {
     fn own() -> Option<Self> {
         let id = std::process::id();
         Some(Self {
-            machine: machine_name()?,
+            machine: machine_id()?,
             id,
-            started: start(&id.to_string())?,
+            started: start_time(&id.to_string())?,
         })
     }
 }
 
-/// This boot of the machine, and the container in it whose process ids are meant.
-fn machine_name() -> Option<String> {
+/// The boot of this machine, and the PID namespace in which process ids are valid.
+fn machine_id() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let container = fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{}/{}", boot.trim(), container.display()))
 }
 
-/// When a process started; `None` where it is not there, or only its remains. Ids are used again.
-fn start(id: &str) -> Option<String> {
-    let told = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name in parentheses can hold anything.
-    let (_, fields) = told.rsplit_once(") ")?;
+/// When a process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22). `None` if it is gone or a zombie.
+/// Tells two processes apart that have had the same id.
+fn start_time(id: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name in parentheses may hold spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     if ["Z", "X"].contains(&fields.next()?) {
         return None;
@@ -94,14 +97,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_has_the_same_name_and_the_living_are_not_dead() {
+    fn names_are_unique_and_this_process_is_not_dead() {
         let (one, other) = (LeaseOwner::new(), LeaseOwner::new());
         assert_ne!(one, other);
         assert!(!LeaseOwner::is_dead(one.as_str()));
     }
 
     #[test]
-    fn of_strangers_nobody_knows() {
+    fn other_machines_are_not_known_to_be_dead() {
         for name in ["", "x", "x@", "x@elsewhere 1 2", "x@a b", "x@a b c d"] {
             assert!(!LeaseOwner::is_dead(name), "{name}");
         }
@@ -116,13 +119,17 @@ mod tests {
             .spawn()
             .unwrap();
         let id = sleeper.id().to_string();
-        let name = format!("x@{} {id} {}", machine_name().unwrap(), start(&id).unwrap());
+        let name = format!(
+            "x@{} {id} {}",
+            machine_id().unwrap(),
+            start_time(&id).unwrap()
+        );
         assert!(!LeaseOwner::is_dead(&name));
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         assert!(LeaseOwner::is_dead(&name));
-        // Its id may be somebody else's by now.
-        let own = format!("x@{} {} 1", machine_name().unwrap(), std::process::id());
+        // The id may belong to another process by now.
+        let own = format!("x@{} {} 1", machine_id().unwrap(), std::process::id());
         assert!(LeaseOwner::is_dead(&own));
     }
 }

@@ -1,14 +1,15 @@
-//! Writes the states of jobs, newest wins, in batches. Whoever records never waits.
+//! Writes the newest states of jobs in batches, on a task of its own: recording a state never waits.
 //!
-//! What is promised: each job's newest state is kept until it is written, however long the database
-//! is away; memory is bounded by the number of jobs, not of states.
+//! Guarantees: the newest state of each job is kept until it is written, however long the database is unreachable;
+//! memory is bounded by the number of jobs, not of states.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
@@ -16,23 +17,29 @@ use super::database::{Fault, StoreError};
 use super::rows::JobRecord;
 use crate::job::JobId;
 
-/// How long states are gathered before they are written together.
+/// How long states are collected before they are written together.
 const BATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How many jobs one statement writes at the most.
+/// How many jobs one statement writes at most.
 const MAX_BATCH: usize = 1_000;
 
-/// The pause before a database that failed is tried again, and what it grows to.
-const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The pauses after failures of the database in a row. Without jitter: it is one database, and few relays.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(500))
+    .with_max_delay(MAX_PAUSE)
+    .without_max_times();
 
-/// How long a state rests that the database refuses, while it takes others: most likely it never takes
-/// it, but a disk that is nearly full looks the same.
+/// The longest pause after a failure of the database.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before a state is written again that the database refuses while it accepts others. Most likely it never
+/// accepts it, but a disk that is nearly full looks the same.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long the last states are tried to be written when the relay stops.
+/// How long writing the last states may take when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes the states of jobs and sees to it that they are written. Cheap to clone.
+/// Records the states of jobs, to be written soon. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<RecorderState>);
 
@@ -41,39 +48,39 @@ struct RecorderState {
     store: Store,
     pending: Mutex<Pending>,
     wake: Notify,
-    /// The number of the last state up to which all are written.
+    /// All states up to this number are written.
     written: watch::Sender<u64>,
-    /// Whether the database is there and its schema up to date.
+    /// Whether the last attempt to reach the database succeeded, with its schema up to date.
     ready: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// The newest state of each job that is not written yet.
+    /// The newest unwritten state of each job.
     records: HashMap<JobId, JobRecord>,
-    /// Those that the database refuses, while it takes others.
+    /// The states that the database refuses while it accepts others.
     refused: HashMap<JobId, JobRecord>,
-    /// When the refused ones are tried again.
+    /// When the refused states are written again.
     retry_at: Option<Instant>,
-    /// How many states were recorded so far.
+    /// How many states have been recorded.
     recorded: u64,
-    /// A final state waits, and is to be written at once.
+    /// Whether the next batch is written at once: it has a final state, or a caller waits for it.
     urgent: bool,
-    /// The jobs whose states are being written at the moment.
+    /// The jobs whose states are being written.
     in_flight: Vec<JobId>,
 }
 
-/// How the recorder does.
+/// The health of a recorder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecorderHealth {
-    /// Whether the last attempt to write succeeded, for every job.
+    /// Whether the last attempt to write succeeded for every job.
     pub is_connected: bool,
-    /// How many jobs have a state that is not written yet.
+    /// How many jobs have an unwritten state.
     pub pending: usize,
 }
 
 impl Recorder {
-    /// A recorder to a store. It writes once [`Recorder::run`] runs.
+    /// A recorder that writes to `store` while [`Recorder::run`] runs.
     pub fn new(store: Store) -> Self {
         Self(Arc::new(RecorderState {
             store,
@@ -89,9 +96,9 @@ impl Recorder {
         &self.0.store
     }
 
-    /// Takes a state; an earlier one of the same job that is not written yet is dropped. Never waits.
+    /// Records a state in place of an unwritten earlier one of the same job. Never waits.
     ///
-    /// Returns the state's number, for [`Recorder::written`].
+    /// Returns the number of the state, for [`Recorder::written`].
     pub fn record(&self, record: JobRecord) -> u64 {
         let mut pending = self.pending();
         let is_urgent = record.is_final();
@@ -109,19 +116,17 @@ impl Recorder {
         number
     }
 
-    /// Waits until a state, or a newer one of its job, is written.
+    /// Waits until a state or a newer one of its job is written.
     pub async fn written(&self, number: u64) {
-        {
-            // Somebody waits for it: no need to gather more.
-            self.pending().urgent = true;
-            self.0.wake.notify_one();
-        }
+        // The caller waits: no more states are collected first.
+        self.pending().urgent = true;
+        self.0.wake.notify_one();
         let mut written = self.0.written.subscribe();
-        // Fails only where the recorder is gone, and this is a handle to it.
+        // Fails only without a sender, and `self` holds it.
         let _ = written.wait_for(|written| *written >= number).await;
     }
 
-    /// Whether the newest state of a job, which has this number, is written.
+    /// Whether the newest state of a job is written; `number` is that of the state.
     pub fn is_written(&self, id: &JobId, number: u64) -> bool {
         let pending = self.pending();
         *self.0.written.borrow() >= number
@@ -129,14 +134,14 @@ impl Recorder {
             && !pending.refused.contains_key(id)
     }
 
-    /// Waits until the database is there and its schema up to date.
+    /// Waits until the database is reachable and its schema up to date.
     pub async fn ready(&self) {
         let mut ready = self.0.ready.subscribe();
-        // Fails only where the recorder is gone, and this is a handle to it.
+        // Fails only without a sender, and `self` holds it.
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
-    /// How it does.
+    /// Its health.
     pub fn health(&self) -> RecorderHealth {
         let pending = self.pending();
         let in_flight = pending.in_flight.iter();
@@ -149,11 +154,12 @@ impl Recorder {
         }
     }
 
-    /// Migrates, then writes until `stop`; then writes what is left.
+    /// Migrates the schema, then writes batches until `stop`, then the states that are left.
     pub async fn run(self, stop: CancellationToken) {
-        let mut failures = 0;
-        if !self.migrate(&mut failures, &stop).await {
-            return self.tell_loss();
+        // `None` as long as the database works.
+        let mut backoff = None;
+        if !self.migrate(&mut backoff, &stop).await {
+            return self.log_loss();
         }
         loop {
             tokio::select! {
@@ -161,10 +167,10 @@ impl Recorder {
                 () = self.batch_is_due() => {}
             }
             match self.flush().await {
-                Ok(()) => self.succeeded(&mut failures),
+                Ok(()) => self.on_success(&mut backoff),
                 Err(error) => {
-                    self.failed(&mut failures, &error);
-                    if self.pause(failures, &stop).await {
+                    let pause = self.on_failure(&mut backoff, &error);
+                    if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                         break;
                     }
                 }
@@ -173,26 +179,29 @@ impl Recorder {
         self.drain().await;
     }
 
-    /// Tries until the schema is up to date. `false` where it is time to stop.
-    async fn migrate(&self, failures: &mut u32, stop: &CancellationToken) -> bool {
+    /// Tries until the schema is up to date. Returns `false` if it is time to stop first.
+    async fn migrate(
+        &self,
+        backoff: &mut Option<ExponentialBackoff>,
+        stop: &CancellationToken,
+    ) -> bool {
         loop {
-            // Where another relay migrates, it is waited for.
-            let migrated = stop.run_until_cancelled(self.0.store.migrate()).await;
-            match migrated {
+            // Waits for a lock if another relay migrates.
+            let pause = match stop.run_until_cancelled(self.0.store.migrate()).await {
                 None => return false,
                 Some(Ok(())) => {
-                    self.succeeded(failures);
+                    self.on_success(backoff);
                     return true;
                 }
-                Some(Err(error)) => self.failed(failures, &error),
-            }
-            if self.pause(*failures, stop).await {
+                Some(Err(error)) => self.on_failure(backoff, &error),
+            };
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 return false;
             }
         }
     }
 
-    /// Waits until something is recorded, and then for more of it, unless it is urgent.
+    /// Waits for the first state, then for more of them until the batch is urgent or due.
     async fn batch_is_due(&self) {
         while self.pending().records.is_empty() {
             let retry_at = self.pending().retry_at;
@@ -210,7 +219,7 @@ impl Recorder {
         }
     }
 
-    /// Writes everything that is pending. What could not be written is pending again.
+    /// Writes all pending states. Those that could not be written become pending again.
     async fn flush(&self) -> Result<(), StoreError> {
         let (records, recorded) = {
             let mut pending = self.pending();
@@ -221,12 +230,12 @@ impl Recorder {
             pending.in_flight = pending.records.keys().cloned().collect();
             (std::mem::take(&mut pending.records), pending.recorded)
         };
-        let mut left: Vec<JobRecord> = records.into_values().collect();
-        while !left.is_empty() {
-            let batch = left.split_off(left.len().saturating_sub(MAX_BATCH));
-            if let Err((error, unwritten)) = self.write(batch).await {
-                left.extend(unwritten);
-                self.put_back(left);
+        let mut unwritten: Vec<JobRecord> = records.into_values().collect();
+        while !unwritten.is_empty() {
+            let batch = unwritten.split_off(unwritten.len().saturating_sub(MAX_BATCH));
+            if let Err((error, failed)) = self.write(batch).await {
+                unwritten.extend(failed);
+                self.put_back(unwritten);
                 return Err(error);
             }
         }
@@ -235,8 +244,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes a batch. Where the database refuses it, but takes others of its jobs one by one, the
-    /// refused ones rest for a while, so that they hold up nobody.
+    /// Writes a batch. If the database refuses it but accepts some of its jobs one by one, the others are set aside, so
+    /// that they do not block the rest. Returns the jobs that could not be written because of the database.
     async fn write(&self, batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
         let error = match self.0.store.upsert(&batch).await {
             Ok(()) => return Ok(()),
@@ -245,7 +254,7 @@ impl Recorder {
         match (error.fault(), batch.len()) {
             (Fault::Database, _) | (Fault::Either, 1) => return Err((error, batch)),
             (Fault::Data, 1) => {
-                self.rest(batch, &error);
+                self.set_aside(batch, &error);
                 return Ok(());
             }
             _ => {}
@@ -266,18 +275,18 @@ impl Recorder {
         if refused.len() == total && !is_the_data {
             return Err((error, refused));
         }
-        self.rest(refused, &error);
+        self.set_aside(refused, &error);
         Ok(())
     }
 
-    /// Keeps the states that the database refuses, to try them again later.
-    fn rest(&self, refused: Vec<JobRecord>, error: &StoreError) {
+    /// Keeps the states that the database refuses, to write them again later.
+    fn set_aside(&self, refused: Vec<JobRecord>, error: &StoreError) {
         let error = error as &dyn std::error::Error;
         let mut pending = self.pending();
         for record in refused {
             let job_id = record.progress.job_id.clone();
             if !pending.records.contains_key(&job_id) {
-                tracing::error!(%job_id, error, "the database refuses this job, which is tried again");
+                tracing::error!(%job_id, error, "the database refuses this job; it will be written again later");
                 pending.refused.insert(job_id, record);
             }
         }
@@ -290,39 +299,30 @@ impl Recorder {
         for record in records {
             pending.urgent |= record.is_final();
             let id = record.progress.job_id.clone();
-            // A newer state may have come meanwhile.
+            // A newer state may have been recorded meanwhile.
             pending.records.entry(id).or_insert(record);
         }
     }
 
-    fn succeeded(&self, failures: &mut u32) {
-        if *failures > 0 {
-            tracing::info!("the database is back, everything is written");
+    fn on_success(&self, backoff: &mut Option<ExponentialBackoff>) {
+        if backoff.take().is_some() {
+            tracing::info!("the database works again, everything is written");
         }
-        *failures = 0;
         self.0.ready.send_replace(true);
     }
 
-    fn failed(&self, failures: &mut u32, error: &StoreError) {
-        if *failures == 0 {
+    /// Logs the first failure in a row. Returns the pause before the next attempt.
+    fn on_failure(&self, backoff: &mut Option<ExponentialBackoff>, error: &StoreError) -> Duration {
+        if backoff.is_none() {
             let error = error as &dyn std::error::Error;
             tracing::warn!(
                 error,
-                "the database fails; states are kept until it is back"
+                "the database fails; states are kept in memory until it works again"
             );
         }
-        *failures = failures.saturating_add(1);
         self.0.ready.send_replace(false);
-    }
-
-    /// Waits before the next attempt. Says whether it is time to stop.
-    async fn pause(&self, failures: u32, stop: &CancellationToken) -> bool {
-        let (first, most) = RETRY_PAUSE;
-        let pause = first.saturating_mul(1 << failures.min(8)).min(most);
-        tokio::select! {
-            () = stop.cancelled() => true,
-            () = sleep_until(Instant::now() + pause) => false,
-        }
+        let backoff = backoff.get_or_insert_with(|| BACKOFF.build());
+        backoff.next().unwrap_or(MAX_PAUSE)
     }
 
     async fn drain(&self) {
@@ -337,21 +337,21 @@ impl Recorder {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the database fails to the last");
+                tracing::debug!(error, "the last states could not be written");
             }
-            Err(_) => tracing::error!("the database did not take the newest states in time"),
+            Err(_) => tracing::error!("the database did not accept the last states in time"),
         }
-        self.tell_loss();
+        self.log_loss();
     }
 
-    fn tell_loss(&self) {
+    fn log_loss(&self) {
         let jobs = self.health().pending;
         if jobs > 0 {
             tracing::error!(jobs, "the newest states of some jobs could not be written");
         }
     }
 
-    /// What is pending is whole at any moment, also after a panic elsewhere.
+    /// A panic elsewhere leaves the value consistent, so a poisoned lock is used as it is.
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.0
             .pending
@@ -361,7 +361,7 @@ impl Recorder {
 }
 
 impl Pending {
-    /// Has the refused states tried again with the next batch, unless there are newer ones.
+    /// Adds the refused states to the next batch, except those with a newer state.
     fn retry_refused(&mut self) {
         self.retry_at = None;
         for (id, record) in self.refused.drain() {
@@ -370,6 +370,7 @@ impl Pending {
     }
 }
 
+/// Waits until `moment`, for ever if there is none.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -1,3 +1,5 @@
+//! The records of jobs and node runs, and the rows as which a batch of them travels to the database.
+
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -5,97 +7,96 @@ use serde_json::{Map, Value};
 
 use crate::job::{JobId, Output, Progress, Status};
 
-/// The longest path that an adopted table's `VARCHAR(500)` takes, in characters.
+/// The length in characters of the column `output_path` in adopted tables (`VARCHAR(500)`).
 const MAX_OUTPUT_PATH: usize = 500;
 
-/// A job's state as it is to be written.
+/// A job's state, to be written.
 #[derive(Debug, Clone)]
 pub struct JobRecord {
-    /// What subscribers were told.
+    /// The state that was published.
     pub progress: Progress,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When execution began.
     pub started_at: Option<Timestamp>,
-    /// When its end was learned.
+    /// When the relay learned of its end.
     pub completed_at: Option<Timestamp>,
-    /// Why it failed, in a stable word.
+    /// The error code of a failed job.
     pub error_code: Option<&'static str>,
-    /// Where its end was learned.
+    /// From which source the relay learned of its end.
     pub learned_from: Option<&'static str>,
-    /// Its nodes; only with its final state.
+    /// The runs of its nodes; only with its final state.
     pub node_runs: Vec<NodeRunRecord>,
 }
 
-/// One execution of a node, as it is kept.
+/// One execution of a node, to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRunRecord {
     /// The run's id.
     pub node: String,
     /// The node's class.
     pub class: Option<String>,
-    /// What its cost depends on, in one word.
+    /// What its cost depends on, as one text.
     pub signature: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
-    /// How long it took; the last node of a job until all was over.
+    /// How long it took, in seconds; for the last node of a job until the job ended.
     pub seconds: f64,
     /// The steps of its bar.
     pub steps: Option<u32>,
-    /// It need not run.
+    /// Whether its result was cached, so that it did not run.
     pub cached: bool,
-    /// What the cost model took note of; `None` where it took none, and in runs that were kept before
-    /// there was a model.
+    /// What the cost model observed; `None` if it observed nothing, and in runs from before there was a model.
     pub cost: Option<NodeCostRecord>,
 }
 
-/// What the cost model took note of in a run, beside its seconds.
+/// What the cost model observed in a run, in addition to its seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NodeCostRecord {
-    /// How much work it was.
+    /// The amount of work, in units of the cost model.
     pub units: f64,
-    /// The steps that the graph asked for.
+    /// The steps that the graph asks for.
     pub planned_steps: Option<u32>,
-    /// Its models had to be read from the disk.
+    /// Whether models had to be loaded from disk.
     pub cold: bool,
-    /// Seconds of one tick of its bar after the first.
+    /// Seconds for each tick of its bar after the first.
     pub tick: Option<f64>,
-    /// The ticks of all its bars.
+    /// The ticks of all its bars together.
     pub ticks: Option<f64>,
 }
 
-/// The relay's keys in a job's `metadata`. Other keys are the pipeline's and are never touched.
+/// The relay's keys in a job's `metadata`. Other keys belong to the pipeline and are never changed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(super) struct JobMetadata {
     /// 0 to 100.
     pub(super) progress: u8,
-    /// Seconds until the end.
+    /// Estimated seconds until the end.
     pub(super) estimated_remaining: Option<u64>,
-    /// When this was true.
+    /// When the state was published.
     pub(super) last_updated: Option<Timestamp>,
-    /// Every file that was made.
+    /// All output files.
     pub(super) outputs: Vec<Output>,
-    /// What only the relay needs.
+    /// What no other program needs.
     pub(super) relay: RelayMetadata,
 }
 
-/// What the relay keeps to go on with a job after a restart.
+/// What the relay needs to restore a job after a restart.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RelayMetadata {
-    /// The number of the state.
+    /// The sequence number of the state.
     pub(super) seq: u64,
-    /// Why it failed, in a stable word.
+    /// The error code of a failed job.
     pub(super) error_code: Option<String>,
-    /// Where its end was learned.
+    /// From which source the relay learned of its end.
     pub(super) learned_from: Option<String>,
 }
 
-/// A job's state in the form in which a batch carries it to the database.
+/// A job's state as a row of a batch.
 #[derive(Debug, Serialize)]
 pub(super) struct JobRow<'a> {
     job_key: &'a JobId,
-    /// The row's own id, in an adopted table whose ids the database does not make.
+    /// The row's own id, for an adopted table whose ids the database does not generate.
     row_id: String,
     prompt_id: Option<&'a str>,
     backend: Option<&'a str>,
@@ -108,7 +109,7 @@ pub(super) struct JobRow<'a> {
     completed_at: Option<String>,
 }
 
-/// A node's execution in the form in which a batch carries it to the database.
+/// A node's execution as a row of a batch.
 #[derive(Debug, Serialize)]
 pub(super) struct NodeRunRow<'a> {
     job_key: &'a JobId,
@@ -128,7 +129,7 @@ pub(super) struct NodeRunRow<'a> {
 }
 
 impl JobRecord {
-    /// Whether the job will not change again.
+    /// Whether the state is final.
     pub fn is_final(&self) -> bool {
         self.progress.status.is_final()
     }
@@ -182,7 +183,7 @@ impl JobRecord {
 }
 
 impl JobMetadata {
-    /// Reads key by key: one that somebody else has written in a way of their own spoils no other.
+    /// Parses key by key: a value of an unknown shape, written by another program, makes no other key unreadable.
     pub(super) fn read(text: &str) -> Self {
         fn take<T: Default + DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> T {
             let value = keys.remove(key).map(serde_json::from_value);
@@ -200,18 +201,18 @@ impl JobMetadata {
     }
 }
 
-/// A moment as both databases take it: `2026-11-23T08:00:00.000Z`, always of this length, so that the
-/// order of texts is that of time.
+/// A timestamp as both databases read it: `2026-11-23T08:00:00.000Z`, always of this length, so that texts sort by
+/// time.
 pub(super) fn moment(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// The JSON of a batch. PostgreSQL's texts cannot hold NUL.
+/// The JSON of a batch, without NUL characters: PostgreSQL's `text` cannot hold them.
 pub(super) fn batch(rows: &impl Serialize) -> serde_json::Result<String> {
     Ok(without_nul(&serde_json::to_string(rows)?))
 }
 
-/// The JSON without the escape for NUL. A backslash that is escaped itself begins none.
+/// Removes the escape `\u0000`. A backslash that is itself escaped begins no escape.
 fn without_nul(json: &str) -> String {
     let mut kept = String::with_capacity(json.len());
     let mut rest = json;
@@ -220,7 +221,7 @@ fn without_nul(json: &str) -> String {
         kept.push_str(before);
         rest = match escape.strip_prefix("\\u0000") {
             Some(after) => after,
-            // What follows a backslash is ASCII: an escape has two bytes at least.
+            // An ASCII character follows a backslash, so an escape has at least two bytes.
             None => {
                 let (escape, after) = escape.split_at(2);
                 kept.push_str(escape);
@@ -236,14 +237,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nul_is_dropped_and_nothing_else() {
+    fn only_nul_is_removed() {
         let texts = ["a\0b", r"a\u0000b", "\\\0", "\u{1}", "\"", ""];
         let read: Vec<String> = serde_json::from_str(&batch(&texts).unwrap()).unwrap();
         assert_eq!(read, ["ab", r"a\u0000b", "\\", "\u{1}", "\"", ""]);
     }
 
     #[test]
-    fn foreign_values_spoil_no_others() {
+    fn a_value_of_another_program_hides_no_other() {
         let text = r#"{"progress": 45.5, "outputs": "x.png", "relay": {"seq": 7}, "scene": 3}"#;
         let metadata = JobMetadata::read(text);
         assert_eq!((metadata.progress, metadata.relay.seq), (45, 7));
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_have_one_length() {
+    fn timestamps_have_one_length() {
         let whole = Timestamp::from_second(1_700_000_000).unwrap();
         assert_eq!(moment(whole), "2023-11-14T22:13:20.000Z");
         let late = Timestamp::from_millisecond(1_700_000_000_007).unwrap();

@@ -1,4 +1,4 @@
-//! The queries that read the table `node_runs`.
+//! The queries on the table `node_runs`.
 
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
@@ -9,12 +9,12 @@ use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::rows::{NodeCostRecord, NodeRunRecord, moment};
 
-/// A run of a node, as it was kept.
+/// A stored run of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRun {
     /// Its job's id.
     pub job_key: String,
-    /// Whether its job completed, as far as the job is kept.
+    /// Whether its job completed; `false` if the job is not stored any more.
     pub is_completed: bool,
     /// The run.
     pub run: NodeRunRecord,
@@ -53,8 +53,8 @@ struct StoredRunRow {
 }
 
 impl Store {
-    /// The newest runs of a server's nodes that began before a moment, at most `limit`, in the order
-    /// of their starts. Cached ones are among them.
+    /// The newest node runs of a backend that began before a time: at most `limit`, cached ones included, in the order
+    /// of their start.
     pub async fn node_runs(
         &self,
         backend: &str,
@@ -71,7 +71,7 @@ impl Store {
                 "CAST(round(unixepoch(newest.started_at, 'subsec') * 1000) AS BIGINT)",
             ),
         };
-        // However many runs there are, only so many are looked at.
+        // The inner query reads no more than `limit` rows of the index.
         let sql = format!(
             "SELECT newest.job_key, EXISTS (SELECT 1 FROM jobs WHERE jobs.job_key = newest.job_key \
              AND jobs.status = 'completed') AS is_completed, newest.node, newest.class, \

@@ -1,14 +1,14 @@
-//! The tables that are the relay's alone. The table `jobs` may be the pipeline's own, with types of
-//! its own: its queries say which.
+//! The table that only the relay uses. The table `jobs` is not declared here: the pipeline may have made it, with
+//! column types of its own, so its queries are written as SQL.
 
 diesel::table! {
-    /// The ComfyUI servers, and who we are to each.
+    /// The backends.
     backends (name) {
         /// Host, port and path.
         name -> Text,
         /// The address.
         url -> Text,
-        /// The client id of our socket and our prompts: it must outlive restarts.
+        /// The client id of our socket and our prompts, which must outlive restarts.
         client_id -> Text,
     }
 }

@@ -1,4 +1,4 @@
-//! Writes batches: one statement for all jobs, one for all node runs, in one transaction.
+//! Writes a batch in one transaction: one statement for all jobs, one for all node runs.
 
 use diesel::sql_query;
 use diesel::sql_types::Text;
@@ -9,11 +9,10 @@ use super::adoption::IdKind;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::rows::{JobRecord, batch};
 
-/// The statements of one database, for one shape of the table `jobs`. Each takes one parameter: the
-/// rows, as JSON.
+/// The statements for one database and one type of ids. Each takes one parameter: the rows, as JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Statements {
-    /// Lets rows of the pipeline become those of the jobs that are registered under their ids.
+    /// Turns rows that the pipeline made into the rows of the jobs that are registered under their ids.
     take_over: String,
     upsert: String,
     node_runs: &'static str,
@@ -30,10 +29,10 @@ const SQLITE_ROWS: &str = "(SELECT value->>'job_key' AS job_key, value->>'row_id
     value->>'started_at' AS started_at, value->>'completed_at' AS completed_at \
     FROM json_each($1)) AS r";
 
-/// PostgreSQL replaces the keys that it is given, and keeps the others.
+/// Merges `metadata` with `||`, which replaces the given keys and keeps the others.
 const POSTGRES_MERGE: &str = "COALESCE(NULLIF(jobs.metadata, 'null'), '{}') || EXCLUDED.metadata";
 
-/// The same, key by key: SQLite's `json_patch` would drop a key that becomes `null`.
+/// The same key by key: SQLite's `json_patch` would remove a key whose new value is `null`.
 const SQLITE_MERGE: &str = "json_set(CASE WHEN json_valid(jobs.metadata) \
         AND json_type(jobs.metadata) = 'object' THEN jobs.metadata ELSE '{}' END, \
     '$.progress', json(EXCLUDED.metadata->'progress'), \
@@ -61,16 +60,17 @@ const SQLITE_NODE_RUNS: &str = "INSERT INTO node_runs \
 impl Statements {
     pub(super) fn new(pools: &Pools, ids: IdKind) -> Self {
         let is_postgres = matches!(pools, Pools::Postgres(_));
-        let (rows, merge, node_runs) = match is_postgres {
-            true => (POSTGRES_ROWS, POSTGRES_MERGE, POSTGRES_NODE_RUNS),
-            false => (SQLITE_ROWS, SQLITE_MERGE, SQLITE_NODE_RUNS),
+        let (rows, merge, node_runs) = if is_postgres {
+            (POSTGRES_ROWS, POSTGRES_MERGE, POSTGRES_NODE_RUNS)
+        } else {
+            (SQLITE_ROWS, SQLITE_MERGE, SQLITE_NODE_RUNS)
         };
         let (id, row_id) = match ids {
             IdKind::Integer => ("", ""),
             IdKind::Uuid => ("id, ", "CAST(r.row_id AS uuid), "),
             IdKind::Text => ("id, ", "r.job_key, "),
         };
-        // A final state is never overwritten by another one, whoever writes it.
+        // A final state is never overwritten by another status, whichever relay writes it.
         let upsert = format!(
             "INSERT INTO jobs ({id}job_key, prompt_id, backend, job_type, status, output_path, \
              error_message, metadata, created_at, started_at, completed_at, relay_made) \
@@ -93,8 +93,8 @@ impl Statements {
     }
 }
 
-/// A row that is taken over begins anew: its status is that of the job, whatever it was before. Where it
-/// was made without a moment, it gets the job's: lists are in the order of these.
+/// A row that is taken over starts afresh with the status of the job. If it has no `created_at`, it gets the job's,
+/// because lists are sorted by it.
 fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
     let (id, fits) = match (ids, is_postgres) {
         (IdKind::Integer, true) => (
@@ -121,17 +121,13 @@ fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
 }
 
 impl Store {
-    /// Writes the states of jobs, and the node runs of those that have ended: all, or nothing.
+    /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
     pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
         let statements = self.prepared().await?;
         let rows: Vec<_> = records.iter().map(JobRecord::row).collect();
         let jobs = batch(&rows)?;
         let rows: Vec<_> = records.iter().flat_map(JobRecord::node_run_rows).collect();
-        let node_runs = if rows.is_empty() {
-            None
-        } else {
-            Some(batch(&rows)?)
-        };
+        let node_runs = (!rows.is_empty()).then(|| batch(&rows)).transpose()?;
         in_time(async {
             with_connection!(&self.pools, connection => {
                 connection.transaction(async |connection| {

@@ -129,9 +129,7 @@ fn program() -> Vec<Source> {
 const KNOWN: [&[&str]; 3] = [
     &[
         "circle: auth/permissions.rs auth/verifier.rs",
-        "circle: estimate/forecast.rs estimate/model.rs estimate/training.rs",
         "circle: hub.rs hub/connection.rs hub/shared_subscription.rs hub/subscription.rs hub/topic.rs",
-        "circle: job/error.rs job/event.rs job/nodes.rs job/nodes/run.rs job/text.rs",
         "circle: relay.rs relay/backend.rs relay/backend/lease.rs relay/estimates/learning.rs relay/estimates/stored_runs.rs relay/restore.rs",
         "circle: server.rs server/trim_memory.rs",
         "circle: server/security.rs server/security/caller.rs",
@@ -140,10 +138,8 @@ const KNOWN: [&[&str]; 3] = [
     ],
     &[
         "Client: server/security/limits.rs session/fuzzing.rs",
-        "Counts: job/nodes.rs session/permits.rs",
         "Line: session/fuzzing.rs session/line.rs",
         "Message: comfy/message.rs session/compression/inflate.rs",
-        "RecordedEvent: evaluation/events.rs replay/compiler.rs",
         "Topic: hub/topic.rs session/topic.rs",
     ],
     &[

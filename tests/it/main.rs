@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod documents;
 mod downstream;
 mod faults;
 mod replay;

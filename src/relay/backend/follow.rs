@@ -194,12 +194,13 @@ impl Follower {
             entry.publishing.previews += 1;
             let number = entry.publishing.previews;
             let current = entry.job.nodes().current().map(|current| current.id);
-            let node = preview.node.as_deref().or(current);
-            let image = preview.image.clone();
-            match hub::Preview::encode(&id, node, preview.mime, number, image) {
-                Ok(preview) => self.tracker.hub.publish_preview(&id, preview),
-                Err(error) => tracing::error!(job_id = %id, %error, "cannot encode a preview"),
-            }
+            self.tracker.hub.publish_preview(hub::Preview {
+                node: preview.node.as_deref().or(current).map(str::to_owned),
+                seq: number,
+                mime: preview.mime,
+                image: preview.image.clone(),
+                job: id,
+            });
         }
     }
 }

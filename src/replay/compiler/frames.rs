@@ -1,4 +1,4 @@
-//! What the recorded sockets heard, as steps.
+//! Steps from what happened on the recorded sockets.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::recording::{FrameKind, RecordedFrame};
 use crate::replay::substitution::preview_metadata;
 use crate::replay::timeline::{Payload, ReceivedFrame, Step};
 
-/// The parts of an event that place it. `prompt_id` and `node` can hold anything.
+/// An event of ComfyUI. `data` stays a [`Value`]: its `prompt_id` and `node` can be of any type.
 #[derive(Deserialize)]
 struct FrameEvent {
     #[serde(rename = "type")]
@@ -17,18 +17,35 @@ struct FrameEvent {
     data: Value,
 }
 
+impl FrameEvent {
+    /// The event in a text frame; one without a type if the text is not an event.
+    fn parse(text: &str) -> FrameEvent {
+        serde_json::from_str(text).unwrap_or(FrameEvent {
+            kind: String::new(),
+            data: Value::Null,
+        })
+    }
+
+    /// Whether the event announces the end of its prompt. An `execution_error` of the type `ExecutionBlocked` is about
+    /// one blocked node: its prompt goes on.
+    fn announces_end(&self) -> bool {
+        match self.kind.as_str() {
+            "execution_success" | "execution_interrupted" => true,
+            "execution_error" => self.data["exception_type"] != "ExecutionBlocked",
+            _ => false,
+        }
+    }
+}
+
 impl Compiler<'_> {
+    /// Something happened on a socket.
     pub(super) fn frame(&mut self, t: f64, frame: &RecordedFrame) {
-        let Some(label) = self
-            .timeline
-            .labels
-            .iter()
-            .position(|label| label.name == frame.socket)
-        else {
+        let mut sockets = self.timeline.sockets.iter();
+        let Some(socket) = sockets.position(|socket| socket.name == frame.socket) else {
             return;
         };
         match &frame.kind {
-            FrameKind::Text(text) => self.text(t, label, text),
+            FrameKind::Text(text) => self.text(t, socket, text),
             FrameKind::Binary(bytes) => {
                 let id = preview_metadata(bytes).and_then(|(metadata, _)| {
                     let metadata: Value = serde_json::from_str(metadata).ok()?;
@@ -37,15 +54,15 @@ impl Compiler<'_> {
                 let prompt = id
                     .and_then(|id| self.prompt(&id))
                     .or_else(|| self.running());
-                self.heard(t, label, Payload::Binary(bytes.clone()), prompt, None);
+                self.received(t, socket, Payload::Binary(bytes.clone()), prompt, None);
             }
             FrameKind::Open { .. } => {
-                self.up(t);
-                self.greeting = Some((label, self.timeline.steps.len()));
+                self.restart(t);
+                self.greeting = Some((socket, self.timeline.steps.len()));
                 self.push(
                     t,
                     Step::Open {
-                        label,
+                        socket,
                         node: None,
                         awaited: false,
                     },
@@ -53,50 +70,46 @@ impl Compiler<'_> {
             }
             FrameKind::Close {
                 by_client: false, ..
-            } => {
-                if !self.down {
-                    self.learn(t);
-                    self.down = true;
-                    self.push(t, Step::Kill);
-                    for known in self.known.iter_mut().filter(|known| known.posted) {
-                        known.over = true;
-                    }
-                }
-            }
+            } => self.kill(t),
             FrameKind::Close { abrupt, .. } => {
-                // What the client closed for good is none of the callers' business: their sockets live on.
-                if self.comes_back(label, t) {
-                    self.learn(t);
-                    self.push(
-                        t,
-                        Step::Close {
-                            label,
-                            abrupt: *abrupt,
-                        },
-                    );
+                // Sockets that the recorded client closed for good stay open in the replay.
+                if self.reconnects(socket, t) {
+                    self.await_history_reads(t);
+                    let abrupt = *abrupt;
+                    self.push(t, Step::Close { socket, abrupt });
                 }
             }
             FrameKind::Sent(_) | FrameKind::Other(_) => {}
         }
     }
 
-    fn comes_back(&self, label: usize, after: f64) -> bool {
-        let labels = &self.timeline.labels;
+    /// The server closed a socket: it died.
+    fn kill(&mut self, t: f64) {
+        if self.is_down {
+            return;
+        }
+        self.await_history_reads(t);
+        self.is_down = true;
+        self.push(t, Step::Kill);
+        let posted = self.evidence.iter_mut().filter(|evidence| evidence.posted);
+        posted.for_each(|evidence| evidence.finished = true);
+    }
+
+    /// Whether the client of a socket opens another one later.
+    fn reconnects(&self, socket: usize, after: f64) -> bool {
+        let sockets = &self.timeline.sockets;
         self.recording.frames.iter().any(|frame| {
             frame.t > after
                 && matches!(frame.kind, FrameKind::Open { .. })
-                && labels
-                    .iter()
-                    .any(|other| other.name == frame.socket && other.client == labels[label].client)
+                && sockets.iter().any(|other| {
+                    other.name == frame.socket && other.client_id == sockets[socket].client_id
+                })
         })
     }
 
-    fn text(&mut self, t: f64, label: usize, text: &str) {
-        let event: FrameEvent = serde_json::from_str(text).unwrap_or(FrameEvent {
-            kind: String::new(),
-            data: Value::Null,
-        });
-        let greeting = self.greeting.take_if(|(greeted, _)| *greeted == label);
+    fn text(&mut self, t: f64, socket: usize, text: &str) {
+        let event = FrameEvent::parse(text);
+        let greeting = self.greeting.take_if(|(greeted, _)| *greeted == socket);
         let payload = Payload::Text(text.to_owned());
         if event.kind == "feature_flags" {
             self.timeline.feature_flags = Some(text.to_owned());
@@ -108,15 +121,8 @@ impl Compiler<'_> {
                 self.greeting = greeting;
                 return;
             }
-            let remaining = event
-                .data
-                .pointer("/status/exec_info/queue_remaining")
-                .and_then(Value::as_u64);
-            if remaining.is_some_and(|remaining| remaining < self.remaining) {
-                self.fell = Some(self.timeline.steps.len());
-            }
-            self.remaining = remaining.unwrap_or(self.remaining);
-            self.heard(t, label, payload, None, None);
+            self.status(&event);
+            self.received(t, socket, payload, None, None);
             return;
         }
         let node = event.data["node"].as_str().map(str::to_owned);
@@ -138,41 +144,41 @@ impl Compiler<'_> {
             }
         }
         let executing = node.filter(|_| event.kind == "executing");
-        self.heard(t, label, payload, prompt, executing);
-        if let Some(k) = prompt.filter(|_| announces_end(&event))
-            && self.known[k].ending_at.is_none()
+        self.received(t, socket, payload, prompt, executing);
+        if let Some(k) = prompt.filter(|_| event.announces_end())
+            && self.evidence[k].end_announced_at.is_none()
         {
-            self.known[k].ending_at = Some(t);
-            self.push(t, Step::Ending(k));
+            self.evidence[k].end_announced_at = Some(t);
+            self.push(t, Step::EndAnnounced(k));
         }
     }
 
-    fn heard(
+    /// Keeps the length of the queue, and where it fell.
+    fn status(&mut self, event: &FrameEvent) {
+        let remaining = event
+            .data
+            .pointer("/status/exec_info/queue_remaining")
+            .and_then(Value::as_u64);
+        if remaining.is_some_and(|remaining| remaining < self.remaining) {
+            self.fell_at = Some(self.timeline.steps.len());
+        }
+        self.remaining = remaining.unwrap_or(self.remaining);
+    }
+
+    fn received(
         &mut self,
         t: f64,
-        label: usize,
+        socket: usize,
         payload: Payload,
         prompt: Option<usize>,
         executing: Option<String>,
     ) {
-        self.push(
-            t,
-            Step::Frame(ReceivedFrame {
-                label,
-                payload,
-                prompt,
-                executing,
-            }),
-        );
-    }
-}
-
-/// Whether the prompt is over with this event, but for the books. A blocked node is reported as an error, and yet
-/// the prompt goes on.
-fn announces_end(event: &FrameEvent) -> bool {
-    match event.kind.as_str() {
-        "execution_success" | "execution_interrupted" => true,
-        "execution_error" => event.data["exception_type"] != "ExecutionBlocked",
-        _ => false,
+        let frame = ReceivedFrame {
+            socket,
+            payload,
+            prompt,
+            executing,
+        };
+        self.push(t, Step::Frame(frame));
     }
 }

@@ -1,22 +1,22 @@
-//! [`PromptHistory`]: the history that callers read.
+//! [`PromptHistory`]: the history that clients read.
 
 use serde_json::{Map, Value};
 
-/// History entries by prompt id, oldest first. A later prompt of the same id takes its predecessor's place.
+/// History entries by prompt id, oldest first. A later prompt with the same id replaces the earlier one.
 #[derive(Debug, Default)]
 pub(super) struct PromptHistory(Vec<(String, Value)>);
 
 impl PromptHistory {
-    /// Enters a prompt that has ended.
-    pub(super) fn enter(&mut self, id: &str, entry: Value) {
+    /// Adds a prompt that has ended.
+    pub(super) fn insert(&mut self, id: &str, entry: Value) {
         match self.0.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = entry,
             None => self.0.push((id.to_owned(), entry)),
         }
     }
 
-    /// The entry of one prompt, as `/history/{id}` answers it; none if there is none.
-    pub(super) fn of(&self, id: &str) -> Option<Value> {
+    /// The response to `/history/{id}`; none if there is no such entry.
+    pub(super) fn get(&self, id: &str) -> Option<Value> {
         let (id, entry) = self.0.iter().find(|(known, _)| known == id)?;
         Some(Value::Object(Map::from_iter([(id.clone(), entry.clone())])))
     }
@@ -27,18 +27,18 @@ impl PromptHistory {
         entries.iter().map(|(id, _)| id.clone()).collect()
     }
 
-    /// These entries, as `/history` answers them.
+    /// The response to `/history`, with these entries.
     pub(super) fn list(&self, ids: &[String]) -> Value {
         let entries = self.0.iter().filter(|(id, _)| ids.contains(id));
         Value::Object(entries.cloned().collect())
     }
 
-    /// Forgets one prompt.
-    pub(super) fn forget(&mut self, id: &str) {
+    /// Removes one prompt.
+    pub(super) fn remove(&mut self, id: &str) {
         self.0.retain(|(known, _)| known != id);
     }
 
-    /// Forgets everything.
+    /// Removes all prompts.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! Routes HTTP requests as ComfyUI does, each route also under `/api`.
+//! Routes HTTP requests as ComfyUI does. Each route also exists under `/api`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,15 +14,16 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::form_urlencoded;
 
 use super::state::SharedState;
 use super::websocket;
-use crate::replay::substitution::dumps;
+use crate::replay::python_json::dumps;
 
 /// The largest request body, in bytes: graphs with embedded images are large.
 const MAX_BODY: usize = websocket::MAX_MESSAGE;
 
-/// The image that `GET /view` returns for every file, because recordings hold no images: 64 × 64 pixels.
+/// What `GET /view` returns for every file, because recordings hold no images: a disc on a chequered ground.
 const IMAGE: &[u8] = include_bytes!("image.png");
 
 /// What is needed to serve one connection.
@@ -37,16 +38,17 @@ pub(super) struct ConnectionContext {
 }
 
 impl ConnectionContext {
+    /// Serves a connection until it ends, the simulated server dies, or the replay stops.
     pub(super) async fn serve(self, stream: TcpStream) {
         let context = self.clone();
         let service = hyper::service::service_fn(move |request| {
             let context = context.clone();
-            async move { Ok::<_, Infallible>(context.answer(request).await) }
+            async move { Ok::<_, Infallible>(context.respond(request).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        self.while_alive(async {
+        self.run_while_alive(async {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
@@ -54,8 +56,8 @@ impl ConnectionContext {
         .await;
     }
 
-    /// Does `work` until the played server dies, or we stop.
-    async fn while_alive(&self, work: impl Future<Output = ()>) {
+    /// Runs `work` until the simulated server dies or the replay stops.
+    async fn run_while_alive(&self, work: impl Future<Output = ()>) {
         tokio::select! {
             () = self.incarnation.cancelled() => {}
             () = self.stop.cancelled() => {}
@@ -63,50 +65,21 @@ impl ConnectionContext {
         }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let path = path
             .strip_prefix("/api")
             .filter(|rest| rest.starts_with('/'))
             .unwrap_or(&path);
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let asked = |name: &str| {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find_map(|(key, value)| {
-                (key == name && !value.is_empty()).then(|| value.into_owned())
-            })
-        };
-        let (get, post) = (
-            request.method() == Method::GET,
-            request.method() == Method::POST,
-        );
+        if request.method() == Method::GET {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            return self.get(path, &query, &mut request);
+        }
+        let is_post = request.method() == Method::POST;
         match path {
-            "/ws" if get => return self.upgrade(&mut request, asked("clientId")),
-            "/queue" if get => return answer(200, &self.state.queue()),
-            "/prompt" if get => return answer(200, &self.state.exec_info()),
-            "/history" if get => {
-                let count = asked("max_items").and_then(|count| count.parse().ok());
-                return answer(200, &self.state.recent_history(count.unwrap_or(usize::MAX)));
-            }
-            "/system_stats" if get => return answer(200, &self.state.system_stats()),
-            "/object_info" if get => return answer(200, &json!({})),
-            "/view" if get && asked("filename").is_some() => return image(),
-            "/view" if get => return text(StatusCode::NOT_FOUND, ""),
-            "/prompt" | "/queue" | "/history" | "/interrupt" if post => {}
-            "/ws" | "/queue" | "/prompt" | "/history" | "/system_stats" | "/object_info"
-            | "/view" | "/interrupt" => {
-                return text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
-            }
-            _ => {
-                let id = path
-                    .strip_prefix("/history/")
-                    .filter(|id| !id.is_empty() && !id.contains('/'));
-                return match id.map(|id| percent_decode_str(id).decode_utf8_lossy()) {
-                    Some(id) if get => answer(200, &self.state.history(&id)),
-                    Some(_) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
-                    None => text(StatusCode::NOT_FOUND, "404: Not Found"),
-                };
-            }
+            "/prompt" | "/queue" | "/history" | "/interrupt" if is_post => {}
+            _ if is_route(path) => return method_not_allowed(),
+            _ => return not_found(),
         }
         let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
             return text(
@@ -117,7 +90,40 @@ impl ConnectionContext {
         self.post(path, &body.to_bytes())
     }
 
-    /// A POST with all its body.
+    fn get(
+        &self,
+        path: &str,
+        query: &str,
+        request: &mut Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
+        let parameter = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(key, value)| {
+                (key == name && !value.is_empty()).then(|| value.into_owned())
+            })
+        };
+        match path {
+            "/ws" => self.upgrade(request, parameter("clientId")),
+            "/queue" => json_response(200, &self.state.queue()),
+            "/prompt" => json_response(200, &self.state.exec_info()),
+            "/history" => {
+                let count = parameter("max_items").and_then(|count| count.parse().ok());
+                let history = self.state.recent_history(count.unwrap_or(usize::MAX));
+                json_response(200, &history)
+            }
+            "/system_stats" => json_response(200, &self.state.system_stats()),
+            "/object_info" => json_response(200, &json!({})),
+            "/view" if parameter("filename").is_some() => image(),
+            "/view" => text(StatusCode::NOT_FOUND, ""),
+            _ if is_route(path) => match history_id(path) {
+                Some(id) => json_response(200, &self.state.history(&id)),
+                None => method_not_allowed(),
+            },
+            _ => not_found(),
+        }
+    }
+
+    /// A POST with its whole body.
     fn post(&self, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
         let body = match serde_json::from_slice::<Value>(body) {
             Ok(body) if body.is_object() => body,
@@ -127,8 +133,8 @@ impl ConnectionContext {
         };
         match path {
             "/prompt" => {
-                let (status, value) = self.state.post(&body);
-                return answer(status, &value);
+                let (status, value) = self.state.post_prompt(&body);
+                return json_response(status, &value);
             }
             "/queue" => self.state.delete_pending(&body),
             "/history" => self.state.delete_history(&body),
@@ -140,7 +146,7 @@ impl ConnectionContext {
     fn upgrade(
         &self,
         request: &mut Request<Incoming>,
-        client: Option<String>,
+        client_id: Option<String>,
     ) -> Response<Full<Bytes>> {
         if !hyper_tungstenite::is_upgrade_request(&*request) {
             return text(StatusCode::BAD_REQUEST, "No WebSocket UPGRADE hdr: None");
@@ -149,9 +155,8 @@ impl ConnectionContext {
             Ok((response, upgrade)) => {
                 let context = self.clone();
                 self.tasks.spawn(async move {
-                    context
-                        .while_alive(websocket::serve(context.state.clone(), upgrade, client))
-                        .await
+                    let socket = websocket::serve(context.state.clone(), upgrade, client_id);
+                    context.run_while_alive(socket).await
                 });
                 response
             }
@@ -160,28 +165,58 @@ impl ConnectionContext {
     }
 }
 
-fn answer(status: u16, value: &Value) -> Response<Full<Bytes>> {
-    let mut response = text(
-        StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
-        &dumps(value),
-    );
-    let json = HeaderValue::from_static("application/json; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
+/// Whether there is a route of this path, for some method.
+fn is_route(path: &str) -> bool {
+    matches!(
+        path,
+        "/ws"
+            | "/queue"
+            | "/prompt"
+            | "/history"
+            | "/system_stats"
+            | "/object_info"
+            | "/view"
+            | "/interrupt"
+    ) || history_id(path).is_some()
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
-    response
+/// The prompt id, decoded, of `/history/{id}`.
+fn history_id(path: &str) -> Option<String> {
+    let id = path.strip_prefix("/history/")?;
+    let is_one_segment = !id.is_empty() && !id.contains('/');
+    is_one_segment.then(|| percent_decode_str(id).decode_utf8_lossy().into_owned())
+}
+
+fn json_response(status: u16, value: &Value) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    response(
+        status,
+        "application/json; charset=utf-8",
+        dumps(value).into(),
+    )
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    response(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "404: Not Found")
+}
+
+fn method_not_allowed() -> Response<Full<Bytes>> {
+    text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
 }
 
 fn image() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(IMAGE)));
+    response(StatusCode::OK, "image/png", Bytes::from_static(IMAGE))
+}
+
+fn response(status: StatusCode, mime: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(mime));
     response
 }

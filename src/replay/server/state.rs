@@ -1,5 +1,4 @@
-//! [`SharedState`]: the state of the server that is played: its queue, history and sockets. The player moves it on, the
-//! callers look at it and reach into it.
+//! [`SharedState`]: the state of the simulated server, which the player and the connections share.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,257 +12,272 @@ use uuid::Uuid;
 
 use super::history::PromptHistory;
 use super::sockets::{Outgoing, Sockets};
-use crate::replay::playback::{Playback, PromptState};
-use crate::replay::substitution::dumps;
+use crate::replay::playback::{Playback, PostedPrompt, PromptState};
+use crate::replay::python_json::dumps;
 use crate::replay::timeline::{Payload, ReceivedFrame, Step, Timeline};
 
-/// How long the end of a prompt waits for callers to read its history too early, as the recorded client did: long
-/// enough for who reads at the announced end, and short of what anybody takes for a silent socket.
-const GAP_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the end of a prompt is delayed for clients to read its history too early, as the recorded client did: long
+/// enough for clients that read when the end is announced, and too short for a socket to seem stale.
+const EARLY_READ_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What all connections and the player share.
+/// The state, and the notification of its changes.
 #[derive(Debug)]
 pub(in crate::replay) struct SharedState {
-    live: Mutex<State>,
-    /// Wakes the player: a caller did something.
+    state: Mutex<State>,
+    /// Wakes the player after a client did something.
     pub(in crate::replay) changed: Notify,
 }
 
-/// The state.
+/// The queue, history and sockets of the simulated server.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) playlist: Vec<Arc<Timeline>>,
-    /// Which of the playlist have been begun.
+    /// Which timelines of the playlist have been begun.
     pub(super) begun: Vec<bool>,
-    /// The one that is begun next if a prompt does not say which.
-    pub(super) turn: usize,
+    /// The index of the timeline to begin next if the prompt's graph does not decide.
+    pub(super) next_timeline: usize,
+    /// Whether timelines can be played again.
     pub(super) repeat: bool,
-    patience: Duration,
-    /// The playbacks that are not over; the first is being played.
+    client_timeout: Duration,
+    /// The playbacks that have not ended; the first is being played.
     pub(super) playbacks: VecDeque<Playback>,
     pub(super) history: PromptHistory,
     pub(super) sockets: Sockets,
     /// The number of the next prompt.
-    pub(super) number: u64,
-    /// From a kill to the restart.
-    down: bool,
-    /// Cancelled by a kill: every connection of this incarnation is cut.
+    pub(super) next_number: u64,
+    /// Between a kill and the restart.
+    is_down: bool,
+    /// Cancelled by a kill, which closes every connection.
     incarnation: CancellationToken,
 }
 
 /// Whether a step can be played.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::replay) enum Readiness {
-    /// Now.
+    /// It can be played now.
     Ready,
-    /// Not at all: what it belongs to does not happen this time.
+    /// It is skipped: what it belongs to does not happen this time.
     Skip,
-    /// When a caller has done something, or after this time; without one, as long as it takes.
+    /// It can be played once a client has done something, or after this time. Without a time it waits for ever.
     Wait(Option<Duration>),
 }
 
 impl SharedState {
-    /// A state on which these are played.
+    /// A server that will play `playlist`. It waits for its clients for `client_timeout` at each step that needs one.
     pub(in crate::replay) fn new(
         playlist: Vec<Arc<Timeline>>,
         repeat: bool,
-        patience: Duration,
+        client_timeout: Duration,
     ) -> SharedState {
         SharedState {
-            live: Mutex::new(State {
+            state: Mutex::new(State {
                 begun: vec![false; playlist.len()],
                 playlist,
-                turn: 0,
+                next_timeline: 0,
                 repeat,
-                patience,
+                client_timeout,
                 playbacks: VecDeque::new(),
                 history: PromptHistory::default(),
                 sockets: Sockets::default(),
-                number: 0,
-                down: false,
+                next_number: 0,
+                is_down: false,
                 incarnation: CancellationToken::new(),
             }),
             changed: Notify::new(),
         }
     }
 
-    pub(super) fn live(&self) -> MutexGuard<'_, State> {
-        // Nothing that panics leaves the state half changed.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic leaves the state usable: no change takes more than one step.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server's present incarnation, none while it is down.
-    pub(in crate::replay) fn incarnation(&self) -> Option<CancellationToken> {
-        let live = self.live();
-        (!live.down).then(|| live.incarnation.clone())
+    /// The token that is cancelled when the server dies; none while it is down.
+    pub(super) fn incarnation(&self) -> Option<CancellationToken> {
+        let state = self.lock();
+        (!state.is_down).then(|| state.incarnation.clone())
     }
 
-    /// A caller's socket opened: greets it.
-    pub(in crate::replay) fn join(
+    /// Registers a client's socket and sends the greeting.
+    pub(super) fn add_socket(
         &self,
-        client: Option<String>,
+        client_id: Option<String>,
     ) -> (u64, UnboundedReceiver<Outgoing>) {
-        let client = client.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
-        let mut live = self.live();
-        let (socket, incoming) = live.sockets.join(client.clone());
-        let mut greeting = status(live.remaining());
-        greeting["data"]["sid"] = json!(client);
-        live.sockets.send(socket, Outgoing::Text(dumps(&greeting)));
-        if let Some(node) = live
-            .playbacks
-            .front()
-            .and_then(|playback| playback.node_of(&client))
-        {
+        let client_id = client_id.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
+        let mut state = self.lock();
+        let (socket, incoming) = state.sockets.add(client_id.clone());
+        let mut greeting = status(state.remaining());
+        greeting["data"]["sid"] = json!(client_id);
+        state.sockets.send(socket, Outgoing::Text(dumps(&greeting)));
+        let playing = state.playbacks.front();
+        if let Some(node) = playing.and_then(|playback| playback.node_of(&client_id)) {
             let executing = json!({"type": "executing", "data": {"node": node}});
-            live.sockets.send(socket, Outgoing::Text(dumps(&executing)));
+            state
+                .sockets
+                .send(socket, Outgoing::Text(dumps(&executing)));
         }
-        drop(live);
+        drop(state);
         self.changed.notify_one();
         (socket, incoming)
     }
 
-    /// A caller's socket closed.
-    pub(in crate::replay) fn leave(&self, socket: u64) {
-        self.live().sockets.leave(socket);
+    /// Removes a socket that closed.
+    pub(super) fn remove_socket(&self, socket: u64) {
+        self.lock().sockets.remove(socket);
     }
 
-    /// What the server says to a client that opens with its feature flags.
-    pub(in crate::replay) fn feature_flags(&self) -> Option<String> {
-        self.live().present()?.feature_flags.clone()
+    /// The server's feature flags, for a client that has sent its own.
+    pub(super) fn feature_flags(&self) -> Option<String> {
+        self.lock().current_or_next()?.feature_flags.clone()
     }
 
     /// The timeline to play now.
-    pub(in crate::replay) fn playing(&self) -> Option<Arc<Timeline>> {
-        self.live()
+    pub(in crate::replay) fn current_timeline(&self) -> Option<Arc<Timeline>> {
+        let state = self.lock();
+        state
             .playbacks
             .front()
             .map(|playback| playback.timeline.clone())
     }
 
-    /// The timeline has been played to its end.
-    pub(in crate::replay) fn finish(&self) {
-        self.live().playbacks.pop_front();
+    /// Removes the current playback, which has been played to its end.
+    pub(in crate::replay) fn finish_playback(&self) {
+        self.lock().playbacks.pop_front();
     }
 
-    /// Whether `step` of the playing playback can be played.
+    /// Whether `step` of the current playback can be played.
     pub(in crate::replay) fn readiness(&self, step: &Step) -> Readiness {
-        let live = self.live();
-        let Some(playback) = live.playbacks.front() else {
+        let state = self.lock();
+        let Some(playback) = state.playbacks.front() else {
             return Readiness::Skip;
         };
-        let awaited = |done: bool, limit: Option<Duration>| {
-            if done {
+        let awaited = |is_done: bool, timeout: Option<Duration>| {
+            if is_done {
                 Readiness::Ready
             } else {
-                Readiness::Wait(limit)
+                Readiness::Wait(timeout)
             }
         };
         if !playback.happens(step) {
             return Readiness::Skip;
         }
+        let timeout = Some(state.client_timeout);
         match step {
-            Step::Post(k) => awaited(playback.posted.len() > *k, None),
-            Step::Gap(k) => awaited(playback.posted[*k].early_reads == 0, Some(GAP_PATIENCE)),
-            Step::Learned(k) => awaited(playback.posted[*k].learned, Some(live.patience)),
+            Step::Post(k) => awaited(playback.prompts.len() > *k, None),
+            Step::EarlyReads(k) => awaited(
+                playback.prompts[*k].early_reads == 0,
+                Some(EARLY_READ_TIMEOUT),
+            ),
+            Step::HistoryRead(k) => awaited(playback.prompts[*k].history_read, timeout),
             Step::Open {
-                label,
+                socket,
                 awaited: true,
                 ..
-            } if !playback.is_idle() => {
-                awaited(playback.is_open(*label, &live.sockets), Some(live.patience))
-            }
+            } if !playback.is_idle() => awaited(playback.is_open(*socket, &state.sockets), timeout),
             _ => Readiness::Ready,
         }
     }
 
-    /// Before it is waited for whether `step` can be played: what its happening says of the time before.
+    /// Before [`SharedState::readiness`] is asked in a loop: an `Open` counts as opened before a client reconnects, so
+    /// that the client's greeting names the right node.
     pub(in crate::replay) fn prepare(&self, step: &Step) {
-        if let (Step::Open { label, node, .. }, Some(playback)) =
-            (step, self.live().playbacks.front_mut())
+        if let (Step::Open { socket, node, .. }, Some(playback)) =
+            (step, self.lock().playbacks.front_mut())
         {
-            playback.open(*label);
+            playback.open(*socket);
             if node.is_some() {
-                playback.node.clone_from(node);
+                playback.running_node.clone_from(node);
             }
         }
     }
 
-    /// Plays `step` of the playing playback, if it happens.
+    /// Plays or skips `step` of the current playback.
     pub(in crate::replay) fn play(&self, step: &Step) {
-        let live = &mut *self.live();
-        let Some(playback) = live.playbacks.front_mut() else {
+        let state = &mut *self.lock();
+        let Some(playback) = state.playbacks.front_mut() else {
             return;
         };
-        // Asked again, for a caller may have come between.
+        // Checked again: a client may have changed the state since.
         if !playback.happens(step) {
-            playback.pass(step);
+            playback.skip(step);
             return;
         }
         match step {
-            Step::Frame(heard) => live.hear(heard),
+            Step::Frame(frame) => state.deliver(frame),
             Step::Start(k) => {
-                playback.posted[*k].state = PromptState::Running;
-                playback.node = None;
-                playback.visited.clear();
+                playback.prompts[*k].state = PromptState::Running;
+                playback.running_node = None;
+                playback.visited_nodes.clear();
             }
-            Step::Ending(k) => playback.posted[*k].announced = true,
+            Step::EndAnnounced(k) => playback.prompts[*k].end_announced = true,
             Step::End(k) => {
-                playback.posted[*k].state = PromptState::Over;
-                playback.node = None;
-                let entry = playback.history(*k);
-                live.history.enter(&playback.posted[*k].id, entry);
+                playback.prompts[*k].state = PromptState::Finished;
+                playback.running_node = None;
+                let entry = playback.history_entry(*k);
+                state.history.insert(&playback.prompts[*k].id, entry);
             }
-            Step::Gone(k) => playback.posted[*k].break_off(),
-            Step::HistoryDeleted(k) => live.history.forget(&playback.posted[*k].id),
-            Step::Close { label, abrupt } => {
-                if let Some(socket) = playback.close(*label, &live.sockets) {
-                    live.sockets.close(socket, *abrupt);
+            Step::Removed(k) => playback.prompts[*k].diverge(),
+            Step::HistoryDeleted(k) => state.history.remove(&playback.prompts[*k].id),
+            Step::Close { socket, abrupt } => {
+                if let Some(socket) = playback.close(*socket, &state.sockets) {
+                    state.sockets.close(socket, *abrupt);
                 }
             }
-            Step::Kill => live.kill(),
-            Step::Restart => live.down = false,
-            Step::Post(_) | Step::Open { .. } | Step::Gap(_) | Step::Learned(_) => {}
+            Step::Kill => state.kill(),
+            Step::Restart => state.is_down = false,
+            Step::Post(_) | Step::Open { .. } | Step::EarlyReads(_) | Step::HistoryRead(_) => {}
         }
     }
 }
 
 impl State {
-    /// What is being played, or would be next.
-    pub(super) fn present(&self) -> Option<&Timeline> {
-        let playing = self.playbacks.front().map(|playback| &*playback.timeline);
-        playing.or_else(|| {
-            self.playlist
-                .get(self.turn % self.playlist.len().max(1))
-                .map(|timeline| &**timeline)
-        })
+    /// The timeline that is being played, or would be next.
+    pub(super) fn current_or_next(&self) -> Option<&Timeline> {
+        let next = self.next_timeline % self.playlist.len().max(1);
+        let timeline = match self.playbacks.front() {
+            Some(playback) => &playback.timeline,
+            None => self.playlist.get(next)?,
+        };
+        Some(timeline)
     }
 
-    /// How many prompts are in the queue, with the running one.
+    /// All prompts that have been posted.
+    pub(super) fn prompts(&self) -> impl Iterator<Item = &PostedPrompt> {
+        self.playbacks.iter().flat_map(|playback| &playback.prompts)
+    }
+
+    /// All prompts that have been posted, to change them.
+    pub(super) fn prompts_mut(&mut self) -> impl Iterator<Item = &mut PostedPrompt> {
+        let playbacks = self.playbacks.iter_mut();
+        playbacks.flat_map(|playback| &mut playback.prompts)
+    }
+
+    /// How many prompts are in the queue, including the running one.
     pub(super) fn remaining(&self) -> usize {
-        let posted = self.playbacks.iter().flat_map(|playback| &playback.posted);
-        posted
-            .filter(|prompt| prompt.state != PromptState::Over)
+        self.prompts()
+            .filter(|prompt| prompt.state != PromptState::Finished)
             .count()
     }
 
-    /// Tells everybody how long the queue is.
-    pub(super) fn tell_remaining(&self) {
+    /// Broadcasts the length of the queue.
+    pub(super) fn broadcast_status(&self) {
         self.sockets.broadcast(&dumps(&status(self.remaining())));
     }
 
-    fn hear(&mut self, heard: &ReceivedFrame) {
+    /// Sends a recorded frame to the clients whose counterparts received it.
+    fn deliver(&mut self, frame: &ReceivedFrame) {
         let Some(playback) = self.playbacks.front_mut() else {
             return;
         };
-        if let Some(node) = &heard.executing {
-            playback.node = Some(node.clone());
-            if !playback.visited.contains(node) {
-                playback.visited.push(node.clone());
+        if let Some(node) = &frame.executing {
+            playback.running_node = Some(node.clone());
+            if !playback.visited_nodes.contains(node) {
+                playback.visited_nodes.push(node.clone());
             }
         }
-        let substitution = playback.substitution(heard.prompt);
-        for socket in playback.recipients(heard, &self.sockets) {
-            let outgoing = match &heard.payload {
+        let substitution = playback.substitution(frame.prompt);
+        for socket in playback.recipients(frame, &self.sockets) {
+            let outgoing = match &frame.payload {
                 Payload::Text(text) => Outgoing::Text(substitution.text(text)),
                 Payload::Binary(bytes) => Outgoing::Binary(substitution.binary(bytes)),
             };
@@ -272,17 +286,11 @@ impl State {
     }
 
     fn kill(&mut self) {
-        for prompt in self
-            .playbacks
-            .iter_mut()
-            .flat_map(|playback| &mut playback.posted)
-        {
-            prompt.break_off();
-        }
+        self.prompts_mut().for_each(PostedPrompt::diverge);
         self.history.clear();
         self.sockets.clear();
-        self.number = 0;
-        self.down = true;
+        self.next_number = 0;
+        self.is_down = true;
         std::mem::take(&mut self.incarnation).cancel();
     }
 }

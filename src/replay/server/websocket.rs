@@ -1,4 +1,5 @@
-//! A caller's WebSocket: writes what the state gives it, and listens for little.
+//! A client's WebSocket: sends what the replay has for the client. Of what the client sends, only its feature flags
+//! have an effect.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::state::SharedState;
 /// The largest message that a client may send, in bytes.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
 
-/// How sockets are set up.
+/// The limits of a socket.
 pub(super) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -31,26 +32,26 @@ pub(super) async fn serve(
     let Ok(mut socket) = upgrade.await else {
         return;
     };
-    let (id, mut incoming) = state.join(client);
+    let (id, mut incoming) = state.add_socket(client);
     let registration = Registration { state, id };
-    let mut first = true;
+    let mut is_first = true;
     loop {
-        let done = tokio::select! {
-            // What was given is written before we listen: the order of frames and goodbyes is the state's.
+        let is_closed = tokio::select! {
+            // Send before reading, so that frames and closes keep the order in which they were queued.
             biased;
-            outgoing = incoming.recv() => write(&mut socket, outgoing).await,
+            outgoing = incoming.recv() => send(&mut socket, outgoing).await,
             message = socket.next() => match message {
-                Some(Ok(message)) => registration.heard(&mut socket, message, &mut first).await,
+                Some(Ok(message)) => registration.receive(&mut socket, message, &mut is_first).await,
                 Some(Err(_)) | None => Ok(true),
             },
         };
-        if !matches!(done, Ok(false)) {
+        if !matches!(is_closed, Ok(false)) {
             return;
         }
     }
 }
 
-/// A place in the sockets, given up however the socket ends.
+/// The registration of a socket, which ends however the socket ends.
 struct Registration {
     state: Arc<SharedState>,
     id: u64,
@@ -58,36 +59,38 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.state.leave(self.id);
+        self.state.remove_socket(self.id);
     }
 }
 
 impl Registration {
-    /// A message came: true if it was the last. Only the very first can be answered.
-    async fn heard(
+    /// Handles a message of the client; returns whether it closed the socket. Only feature flags in the first message
+    /// are answered.
+    async fn receive(
         &self,
         socket: &mut HyperWebsocketStream,
         message: Message,
-        first: &mut bool,
+        is_first: &mut bool,
     ) -> Result<bool, Error> {
         match message {
             Message::Close(_) => {
-                // The registration goes before the caller knows that the close was heard, and connects again.
-                self.state.leave(self.id);
+                // Remove the registration before the close is confirmed: the client may reconnect right after.
+                self.state.remove_socket(self.id);
                 socket.flush().await?;
                 return Ok(true);
             }
             Message::Text(text) => {
                 let event: Value = serde_json::from_str(&text).unwrap_or_default();
-                let flags = self.state.feature_flags();
-                if let (true, true, Some(flags)) = (*first, event["type"] == "feature_flags", flags)
+                if *is_first
+                    && event["type"] == "feature_flags"
+                    && let Some(flags) = self.state.feature_flags()
                 {
                     socket.send(Message::text(flags)).await?;
                 }
-                *first = false;
+                *is_first = false;
             }
-            Message::Binary(_) => *first = false,
-            // Pings are answered by the library, as soon as we write.
+            Message::Binary(_) => *is_first = false,
+            // tungstenite has queued the pong.
             Message::Ping(_) => socket.flush().await?,
             Message::Pong(_) | Message::Frame(_) => {}
         }
@@ -95,8 +98,8 @@ impl Registration {
     }
 }
 
-/// Does what the state says: true if it was the last.
-async fn write(
+/// Sends what was queued for the socket; returns whether that closed it.
+async fn send(
     socket: &mut HyperWebsocketStream,
     outgoing: Option<Outgoing>,
 ) -> Result<bool, Error> {
@@ -109,11 +112,11 @@ async fn write(
                 reason: "".into(),
             };
             socket.close(Some(frame)).await?;
-            // The goodbye is answered before the connection goes.
+            // Wait for the client's close frame before the connection is closed.
             while let Some(Ok(_)) = socket.next().await {}
             return Ok(true);
         }
-        Some(Outgoing::Cut) | None => return Ok(true),
+        Some(Outgoing::Abort) | None => return Ok(true),
     }
     Ok(false)
 }

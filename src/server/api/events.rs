@@ -108,7 +108,7 @@ impl EventStream {
                 }
                 Some(delivery) = self.subscription.next() => {
                     is_waiting = false;
-                    let is_final = delivery.publication.end.is_some();
+                    let is_final = delivery.publication.is_final();
                     self.send_delivery(&delivery).await?;
                     if is_final {
                         return Ok(());
@@ -145,9 +145,9 @@ impl EventStream {
                 .await?;
         }
         let is_new = self.last_event_id.is_none_or(|seq| publication.seq > seq);
-        if is_new || publication.end.is_some() {
+        if is_new || publication.is_final() {
             let mut event = format!("id: {}\ndata: ", publication.seq).into_bytes();
-            event.extend_from_slice(publication.frame.payload());
+            event.extend_from_slice(&publication.payload);
             event.extend_from_slice(b"\n\n");
             self.send(event.into()).await?;
         }

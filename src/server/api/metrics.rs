@@ -77,7 +77,7 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
 }
 
 fn set(family: &LabelledGauge, label: (&'static str, String), value: u64) {
-    // Saturates: no count of anything in memory comes near.
+    // A gauge is an i64, which no count of anything in memory exceeds.
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     family.get_or_create(&[label]).set(value);
 }

@@ -7,29 +7,29 @@
 //   job.addEventListener("state", ({ detail }) => label.textContent = detail.text);
 //   job.connect();                                            // later: job.cancel(), job.close()
 //
-// Where the relay wants tokens: new JobSocket("my-job", { token }), and job.renew(newer) before it expires.
+// If the relay requires tokens: new JobSocket("my-job", { token }), and job.renew(newer) before it expires.
 //
 // Events, with their `detail`:
 //   state     {state: "connecting" | "open" | "waiting" | "closed", text, code?, reason?, delay?}
 //   progress  a job's state      problem  an `error` message      status  the monitor's message
 //   preview   {job_id, node, mime, seq, blob}
-//   raw       {out: boolean, text} or {out: false, header, size}: everything that went over the wire
+//   raw       {out: boolean, text} or {out: false, header, size}: every message sent or received
 //
-// Lost connections are made again, until the job has ended or the relay says that it is of no use.
-// After each of them the relay sends the newest state first: nothing has to be asked for again.
+// Reconnects after a lost connection, until the job has ended or the relay closes with a code that rules it
+// out. The relay sends the newest state first on every connection: nothing has to be requested again.
 
-/** The states in which a job stays. */
+/** The statuses that never change again. */
 export const FINAL = new Set(["completed", "failed", "cancelled"]);
 
 const MIN_DELAY = 500;
 const MAX_DELAY = 10_000;
-/** A connection that lasted this long was a good one: the next delay is a short one again. */
-const GOOD_AFTER = 5_000;
-/** The relay says something every 30 s; after this much silence it is asked for a sign of life. */
-const SILENCE = 45_000;
-const CHECK_EVERY = 15_000;
+/** A connection that lasted this long resets the backoff. */
+const RESET_AFTER = 5_000;
+/** The relay sends something every 30 s; after this much silence it is pinged. */
+const SILENCE_TIMEOUT = 45_000;
+const CHECK_INTERVAL = 15_000;
 
-/** Close codes after which to connect again: restarts, lost connections, proxies in trouble. */
+/** Close codes after which to reconnect: restarts, lost connections, failing proxies. */
 const RETRY = new Set([1001, 1005, 1006, 1011, 1012, 1014]);
 
 const CLOSE_TEXT = {
@@ -37,34 +37,34 @@ const CLOSE_TEXT = {
   1001: "The relay is restarting",
   1005: "The connection was lost",
   1006: "The connection was lost",
-  1008: "The relay closed the connection: it does not accept what was sent",
+  1008: "The relay closed the connection: it does not accept a message that was sent",
   1009: "The relay closed the connection: a message was too long",
-  1011: "The relay met an error",
+  1011: "An error occurred in the relay",
   1012: "The relay is restarting",
-  1013: "The relay cannot tell now: try again later",
+  1013: "The relay cannot serve this now: try again later",
   1014: "The relay cannot be reached through its proxy",
-  4401: "The relay wants a token, or a newer one",
-  4403: "This is not allowed",
+  4401: "The relay requires a valid token",
+  4403: "The token does not permit this",
   4404: "There is no such job",
 };
 
-/** A close code in words. */
+/** What a close code means. */
 export function closeText(code) {
   return CLOSE_TEXT[code] ?? `The connection was closed (code ${code})`;
 }
 
-/** Why a text is no job id; null where it is one. */
+/** Why a text cannot be a job id; null if it can. */
 export function jobIdProblem(id) {
   if (!/^[A-Za-z0-9._:-]{1,128}$/.test(id)) {
     return "A job id has 1 to 128 of the characters A-Z a-z 0-9 . _ : -";
   }
-  if (id === "monitor") return "The id “monitor” stands for the system monitor";
-  // In an address these mean folders, even when escaped.
-  if (id === "." || id === "..") return "Browsers cannot ask for a job of this id";
+  if (id === "monitor") return "The id “monitor” is reserved for the system monitor";
+  // Browsers resolve these as relative paths, even when they are escaped.
+  if (id === "." || id === "..") return "Browsers cannot request a job with this id";
   return null;
 }
 
-/** Seconds, for people. */
+/** A number of seconds as text. */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
@@ -72,7 +72,7 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
-/** How long a job will take, for people; empty while nobody can tell. */
+/** The remaining time of a job as text; empty while it is unknown. */
 export function remaining({ status, estimated_remaining: seconds }) {
   if (seconds == null || FINAL.has(status)) return "";
   return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
@@ -84,13 +84,13 @@ class RelaySocket extends EventTarget {
   #socket = null;
   #attempt = 0;
   #openedAt = 0;
-  #heardAt = 0;
-  #askedAt = 0;
+  #receivedAt = 0;
+  #pingedAt = 0;
   #retryTimer;
   #checkTimer;
   #ended = false;
 
-  /** `path` is taken below `server`: an address of http, https, ws or wss with a final slash. */
+  /** `path` is relative to `server`, a URL of http, https, ws or wss with a final slash. */
   constructor(path, server = `${location.origin}/`, token) {
     super();
     this.#token = token;
@@ -101,26 +101,26 @@ class RelaySocket extends EventTarget {
   connect() {
     this.#drop();
     this.#ended = false;
-    this.#say("connecting", "Connecting…");
-    // A browser can send a token in no other way that is not written down by servers in between.
+    this.#changeState("connecting", "Connecting…");
+    // Pages can set no other header, and proxies log URLs.
     const socket = new WebSocket(this.#url, this.#token ? ["bearer", this.#token] : []);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
-      this.#openedAt = this.#heardAt = Date.now();
-      this.#askedAt = 0;
-      this.#checkTimer = setInterval(() => this.#check(), CHECK_EVERY);
-      this.#say("open", "Connected");
+      this.#openedAt = this.#receivedAt = Date.now();
+      this.#pingedAt = 0;
+      this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL);
+      this.#changeState("open", "Connected");
     };
-    socket.onmessage = ({ data }) => this.#hear(data);
+    socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
     this.#socket = socket;
   }
 
-  /** Leaves, and stays away. */
+  /** Disconnects, and does not reconnect. */
   close() {
     if (!this.#socket && !this.#retryTimer) return;
     this.#drop();
-    this.#say("closed", "Disconnected", { code: 1000 });
+    this.#changeState("closed", "Disconnected", { code: 1000 });
   }
 
   /** Sends a message; false while there is no connection. */
@@ -132,18 +132,18 @@ class RelaySocket extends EventTarget {
     return true;
   }
 
-  /** Goes on with a newer token of the same user; false while there is no connection: the next one has it. */
+  /** Renews the token, for the same user. False while there is no connection: the next one uses it. */
   renew(token) {
     this.#token = token;
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
-    // Not through send(), which tells everybody who listens.
+    // Not through send(), whose `raw` event would reveal the token.
     this.#socket.send(JSON.stringify({ type: "auth", token }));
     return true;
   }
 
-  #hear(data) {
-    this.#heardAt = Date.now();
-    if (data instanceof ArrayBuffer) return this.#hearPreview(data);
+  #receive(data) {
+    this.#receivedAt = Date.now();
+    if (data instanceof ArrayBuffer) return this.#receivePreview(data);
     this.#emit("raw", { out: false, text: data });
     let message;
     try {
@@ -151,7 +151,7 @@ class RelaySocket extends EventTarget {
     } catch {
       return;
     }
-    // Other types may come with other versions, and are none of ours.
+    // Other versions of the relay may send other types: ignore them.
     switch (message?.type) {
       case "progress":
         this.#ended = FINAL.has(message.status);
@@ -163,8 +163,8 @@ class RelaySocket extends EventTarget {
     }
   }
 
-  /** A length (4 bytes, big-endian), that much JSON, then the image as ComfyUI made it. */
-  #hearPreview(data) {
+  /** The length of the header (4 bytes, big-endian), the header as JSON, the image as ComfyUI sent it. */
+  #receivePreview(data) {
     let header;
     let start;
     try {
@@ -184,24 +184,24 @@ class RelaySocket extends EventTarget {
     this.#drop();
     if (this.#ended || !RETRY.has(code)) {
       const text = this.#ended ? CLOSE_TEXT[1000] : closeText(code);
-      return this.#say("closed", text, { code, reason });
+      return this.#changeState("closed", text, { code, reason });
     }
-    if (lasted > GOOD_AFTER) this.#attempt = 0;
-    // Spread out, lest all clients of a restarted relay come back in the same moment.
-    const most = Math.min(MAX_DELAY, MIN_DELAY * 2 ** ++this.#attempt);
-    const delay = MIN_DELAY + Math.random() * (most - MIN_DELAY);
+    if (lasted > RESET_AFTER) this.#attempt = 0;
+    // Exponential backoff with jitter: the clients of a restarted relay do not all reconnect at once.
+    const ceiling = Math.min(MAX_DELAY, MIN_DELAY * 2 ** ++this.#attempt);
+    const delay = MIN_DELAY + Math.random() * (ceiling - MIN_DELAY);
     this.#retryTimer = setTimeout(() => this.connect(), delay);
-    const wait = `${closeText(code)}; connecting again in ${(delay / 1000).toFixed(1)} s`;
-    this.#say("waiting", wait, { code, reason, delay });
+    const text = `${closeText(code)}; reconnecting in ${(delay / 1000).toFixed(1)} s`;
+    this.#changeState("waiting", text, { code, reason, delay });
   }
 
-  /** A computer that slept, or changed its network, is not told that its connection is gone. */
+  /** After sleep or a change of network the browser reports no lost connection: a ping finds out. */
   #check() {
     const now = Date.now();
-    if (now - this.#heardAt < SILENCE) {
-      this.#askedAt = 0;
-    } else if (!this.#askedAt) {
-      this.#askedAt = now;
+    if (now - this.#receivedAt < SILENCE_TIMEOUT) {
+      this.#pingedAt = 0;
+    } else if (!this.#pingedAt) {
+      this.#pingedAt = now;
       this.send({ type: "ping" });
     } else {
       this.#closed(1006, "silence");
@@ -219,7 +219,7 @@ class RelaySocket extends EventTarget {
     this.#socket = null;
   }
 
-  #say(state, text, more = {}) {
+  #changeState(state, text, more = {}) {
     this.#emit("state", { state, text, ...more });
   }
 
@@ -228,7 +228,7 @@ class RelaySocket extends EventTarget {
   }
 }
 
-/** Follows one job to its end. Throws a RangeError where `id` is no job id. */
+/** Follows one job to its end. Throws a RangeError if `id` cannot be a job id. */
 export class JobSocket extends RelaySocket {
   constructor(id, { previews = false, server, token } = {}) {
     const problem = jobIdProblem(id);
@@ -237,7 +237,7 @@ export class JobSocket extends RelaySocket {
     this.id = id;
   }
 
-  /** Calls the job off; false while there is no connection. */
+  /** Cancels the job. False while there is no connection. */
   cancel() {
     return this.send({ type: "cancel" });
   }

@@ -1,65 +1,28 @@
-//! Whether a client's messages are compressed: `permessage-deflate` (RFC 7692).
+use flate2::{Compress, Compression, FlushCompress, Status};
 
-use hyper::HeaderMap;
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
+use super::BLOCK_END;
 
-/// What is agreed to. Without context takeover a message is compressed once for all clients, and no
-/// memory is held for any of them between two messages.
-pub(crate) const AGREED: HeaderValue = HeaderValue::from_static(
-    "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-);
+/// Compresses messages without context takeover: none refers to an earlier one.
+///
+/// Its tables, some 300 KB, are made for the first message and used again for every later one: to make
+/// them takes several times as long as to compress a message.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Deflater(Option<Compress>);
 
-/// The largest window, in bits: ours.
-const WINDOW: &str = "15";
-
-/// Whether a client's handshake offers what we agree to.
-pub(crate) fn is_offered(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
-    let offers = values.filter_map(|value| value.to_str().ok());
-    offers.flat_map(|offers| offers.split(',')).any(is_fit)
-}
-
-/// An offer that asks for a smaller window than ours, or for anything unknown, is not fit.
-fn is_fit(offer: &str) -> bool {
-    let mut words = offer.split(';').map(str::trim);
-    words.next() == Some("permessage-deflate")
-        && words.all(|parameter| {
-            let (name, value) = match parameter.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
-                None => (parameter, None),
-            };
-            match name {
-                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
-                "client_max_window_bits" => true,
-                "server_max_window_bits" => value == Some(WINDOW),
-                _ => false,
-            }
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_browsers_offer_is_taken() {
-        assert!(is_fit("permessage-deflate"));
-        assert!(is_fit(" permessage-deflate; client_max_window_bits"));
-        assert!(is_fit(
-            "permessage-deflate; server_no_context_takeover; server_max_window_bits=\"15\""
-        ));
-        let mut headers = HeaderMap::new();
-        let offers = "permessage-deflate; server_max_window_bits=9, permessage-deflate";
-        headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(offers));
-        assert!(is_offered(&headers), "the second offer is fit");
-    }
-
-    #[test]
-    fn what_cannot_be_kept_is_not_agreed_to() {
-        assert!(!is_fit("permessage-bzip2"));
-        assert!(!is_fit("permessage-deflate; server_max_window_bits=10"));
-        assert!(!is_fit("permessage-deflate; server_max_window_bits"));
-        assert!(!is_fit("permessage-deflate; odd"));
-        assert!(!is_offered(&HeaderMap::new()));
+impl Deflater {
+    /// The payload of a compressed message; `None` if it would not be shorter.
+    pub(in crate::session) fn deflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let compress = self
+            .0
+            .get_or_insert_with(|| Compress::new(Compression::fast(), false));
+        compress.reset();
+        let mut deflated = Vec::with_capacity(payload.len());
+        let status = compress.compress_vec(payload, &mut deflated, FlushCompress::Sync);
+        let is_whole =
+            matches!(status, Ok(Status::Ok)) && compress.total_in() == payload.len() as u64;
+        deflated
+            .strip_suffix(&BLOCK_END)
+            .filter(|_| is_whole)
+            .map(<[u8]>::to_vec)
     }
 }

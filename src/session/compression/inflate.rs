@@ -1,5 +1,3 @@
-//! What clients send that have negotiated compression.
-
 use std::io::{self, Cursor, ErrorKind};
 
 use bytes::{Buf, BytesMut};
@@ -7,55 +5,54 @@ use flate2::{Decompress, FlushDecompress, Status};
 use hyper_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use hyper_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// What is read at once.
-const READ_BUFFER: usize = 1 << 10;
+use super::BLOCK_END;
 
-/// What a compressed message ends with, which is left out on the wire (RFC 7692, 7.2.2).
-const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+/// How many bytes are read from the client, or decompressed, at a time.
+const CHUNK: usize = 1 << 10;
 
-/// Turns the frames of compressed messages into frames of plain ones, for `tungstenite`, which does
-/// not know the extension. All other bytes pass as they are: what is wrong with them, it finds.
+/// Turns the frames of compressed messages into plain ones, for `tungstenite`, which does not know the
+/// extension. All other bytes are passed through unchanged: `tungstenite` finds what is wrong with them.
 #[derive(Debug)]
 pub(in crate::session) struct Inflater {
-    /// As it came.
+    /// Bytes from the client that are not translated yet.
     input: BytesMut,
-    /// As it is read.
+    /// Translated bytes that are not read yet.
     output: BytesMut,
-    /// A compressed message of which the last frame has not come.
+    /// The compressed message whose last frame has not arrived.
     message: Option<DeflatedMessage>,
     max_message: usize,
-    /// What comes is beyond understanding, and passes as it is.
-    is_lost: bool,
+    /// The input cannot be parsed any more, and is passed through.
+    is_broken: bool,
 }
 
 #[derive(Debug)]
 struct DeflatedMessage {
     inflate: Decompress,
-    /// What it may still grow by.
+    /// How many bytes more may be decompressed of it.
     room: usize,
 }
 
 impl Inflater {
-    /// `early` is what has come already. Nothing is inflated beyond `max_message` bytes and one: that
-    /// is enough for its reader to find a message too long.
+    /// `early` is what the client has sent already. Of a message at most `max_message` bytes and one
+    /// are decompressed, which is enough for the reader to find that it is too long.
     pub(in crate::session) fn new(early: Vec<u8>, max_message: usize) -> Self {
         Self {
             input: early.as_slice().into(),
             output: BytesMut::new(),
             message: None,
             max_message,
-            is_lost: false,
+            is_broken: false,
         }
     }
 
-    /// Whether a part of a frame or of a message is held.
+    /// Whether it holds a part of a frame or of a message.
     pub(in crate::session) fn is_busy(&self) -> bool {
         !self.input.is_empty() || !self.output.is_empty() || self.message.is_some()
     }
 
-    /// Reads translated bytes; where there are none, more are asked of `source`.
+    /// Reads translated bytes. If there are none, it reads more from `source` first.
     ///
-    /// Fails with `InvalidData` where a message cannot be inflated.
+    /// Fails with the errors of `source`, and with `InvalidData` if a message cannot be decompressed.
     pub(in crate::session) fn read(
         &mut self,
         source: &mut impl FnMut(&mut [u8]) -> io::Result<usize>,
@@ -65,7 +62,7 @@ impl Inflater {
             if self.translate()? {
                 continue;
             }
-            let mut chunk = [0; READ_BUFFER];
+            let mut chunk = [0; CHUNK];
             let count = source(&mut chunk)?;
             if count == 0 {
                 return Ok(0);
@@ -77,9 +74,9 @@ impl Inflater {
         Ok(count)
     }
 
-    /// Translates what is there, up to the end of a frame. Says whether there was enough for that.
+    /// Translates one frame. Returns whether the input held a whole one.
     fn translate(&mut self) -> io::Result<bool> {
-        if self.is_lost {
+        if self.is_broken {
             self.output.unsplit(self.input.split());
             return Ok(!self.output.is_empty());
         }
@@ -87,12 +84,12 @@ impl Inflater {
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Ok(false),
-            Err(_) => return Ok(self.give_up()),
+            Err(_) => return Ok(self.pass_through()),
         };
         let begin = cursor.position() as usize;
         let length = match usize::try_from(length) {
             Ok(length) if length <= self.max_message => length,
-            _ => return Ok(self.give_up()),
+            _ => return Ok(self.pass_through()),
         };
         if self.input.len() < begin + length {
             return Ok(false);
@@ -113,8 +110,8 @@ impl Inflater {
         Ok(true)
     }
 
-    fn give_up(&mut self) -> bool {
-        self.is_lost = true;
+    fn pass_through(&mut self) -> bool {
+        self.is_broken = true;
         true
     }
 
@@ -123,11 +120,11 @@ impl Inflater {
             inflate: Decompress::new(false),
             room: self.max_message + 1,
         });
-        let keys = mask.iter().cycle();
+        let mask_bytes = mask.iter().cycle();
         let mut deflated: Vec<u8> = payload
             .iter()
-            .zip(keys)
-            .map(|(byte, key)| byte ^ key)
+            .zip(mask_bytes)
+            .map(|(byte, mask)| byte ^ mask)
             .collect();
         if header.is_final {
             deflated.extend(BLOCK_END);
@@ -135,7 +132,7 @@ impl Inflater {
         let inflated = message.inflate(&deflated)?;
         let plain = FrameHeader {
             rsv1: false,
-            // What comes from a client has to be masked; with zeros it stays as it is.
+            // A client's frame must be masked; a mask of zeros leaves the payload as it is.
             mask: Some([0; 4]),
             ..header
         };
@@ -157,8 +154,8 @@ impl DeflatedMessage {
         let mut inflated = Vec::new();
         let mut rest = deflated;
         while self.room > 0 {
-            inflated.reserve(READ_BUFFER.min(self.room));
-            let limit = inflated.len() + READ_BUFFER.min(self.room);
+            inflated.reserve(CHUNK.min(self.room));
+            let limit = inflated.len() + CHUNK.min(self.room);
             let mut chunk = vec![0; limit - inflated.len()];
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
             let status = self
@@ -218,8 +215,8 @@ mod tests {
         frame
     }
 
-    /// What a server hears of these bytes, that come `step` by `step`.
-    fn hear(bytes: &[u8], step: usize) -> Result<Vec<Frame>, Error> {
+    /// The messages that a server reads from these bytes if at most `step` of them arrive at a time.
+    fn read_all(bytes: &[u8], step: usize) -> Result<Vec<Frame>, Error> {
         struct Wire<'a>(Inflater, &'a [u8], usize);
         impl io::Read for Wire<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -249,13 +246,13 @@ mod tests {
             .max_frame_size(Some(MAX));
         let mut context = WebSocketContext::new(Role::Server, Some(config));
         let mut wire = Wire(Inflater::new(Vec::new(), MAX), bytes, step);
-        let mut heard = Vec::new();
+        let mut messages = Vec::new();
         loop {
             match context.read(&mut wire) {
-                Ok(message) => heard.push(message),
+                Ok(message) => messages.push(message),
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    assert!(!wire.0.is_busy(), "something is left");
-                    return Ok(heard);
+                    assert!(!wire.0.is_busy(), "a part of a frame is left");
+                    return Ok(messages);
                 }
                 Err(error) => return Err(error),
             }
@@ -263,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_plain_and_fragmented_messages_are_heard_however_they_are_cut() {
+    fn compressed_plain_and_fragmented_messages_are_read_however_they_are_cut() {
         let text = "to be or not to be, to be ".repeat(40);
         let deflated = deflate(text.as_bytes());
         let (begin, end) = deflated.split_at(deflated.len() / 2);
@@ -277,36 +274,36 @@ mod tests {
         ]
         .concat();
         for step in [1, 2, 7, 1_000] {
-            let heard = hear(&bytes, step).unwrap();
+            let read = read_all(&bytes, step).unwrap();
             let wanted = [
                 Frame::text(text.as_str()),
                 Frame::text("plain"),
                 Frame::Ping(Default::default()),
                 Frame::text(text.as_str()),
             ];
-            assert_eq!(heard, wanted, "{step} bytes at a time");
+            assert_eq!(read, wanted, "{step} bytes at a time");
         }
     }
 
     #[test]
-    fn a_bomb_is_found_too_long_before_it_is_inflated() {
+    fn a_decompression_bomb_is_found_too_long_before_it_is_decompressed() {
         let bomb = deflate(&vec![0; 32 << 20]);
-        assert!(bomb.len() < MAX, "it passes for a short message");
-        let heard = hear(&frame(Data::Binary, true, true, &bomb), 1_000);
+        assert!(bomb.len() < MAX, "its compressed length is allowed");
+        let read = read_all(&frame(Data::Binary, true, true, &bomb), 1_000);
         assert!(matches!(
-            heard,
+            read,
             Err(Error::Capacity(CapacityError::MessageTooLong { .. }))
         ));
     }
 
     #[test]
-    fn what_cannot_be_inflated_is_invalid() {
-        let heard = hear(&frame(Data::Text, true, true, &[0xff; 20]), 1_000);
-        assert!(matches!(heard, Err(Error::Io(error)) if error.kind() == ErrorKind::InvalidData));
+    fn a_message_that_cannot_be_decompressed_is_invalid() {
+        let read = read_all(&frame(Data::Text, true, true, &[0xff; 20]), 1_000);
+        assert!(matches!(read, Err(Error::Io(error)) if error.kind() == ErrorKind::InvalidData));
     }
 
     #[test]
-    fn reserved_bits_where_they_mean_nothing_are_a_breach() {
+    fn a_reserved_bit_where_it_has_no_meaning_is_a_protocol_error() {
         for bytes in [
             [
                 frame(Data::Text, true, false, &deflate(b"a")),
@@ -320,7 +317,7 @@ mod tests {
             .concat(),
             vec![0xc9, 0x80, 1, 2, 3, 4],
         ] {
-            assert!(matches!(hear(&bytes, 1_000), Err(Error::Protocol(_))));
+            assert!(matches!(read_all(&bytes, 1_000), Err(Error::Protocol(_))));
         }
     }
 }

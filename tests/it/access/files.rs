@@ -49,6 +49,6 @@ async fn at_the_limit_of_open_files_the_relay_waits_and_goes_on() {
         .logs("file descriptors in use; raise the limit")
         .await;
     drop(open);
-    program.logs("connections are accepted again").await;
+    program.logs("accepting connections again").await;
     assert!(is_served(&program, PATIENCE).await, "{}", program.log());
 }

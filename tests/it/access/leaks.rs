@@ -152,7 +152,7 @@ async fn tokens_secrets_and_prompts_are_never_logged() {
     client.request(Method::GET, health).send().await.unwrap();
     let log = program.kill().await;
     assert!(
-        log.contains("TRACE") && log.contains("subscriber came"),
+        log.contains("TRACE") && log.contains("subscriber connected"),
         "{log}"
     );
     for token in &tokens {

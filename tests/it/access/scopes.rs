@@ -208,8 +208,8 @@ async fn messages_on_a_socket_are_checked_against_its_token() {
     ] {
         subscriber.send(&message.to_string()).await;
         let refused = subscriber
-            .receive_until(|heard| {
-                heard["type"] == "error" && message["code"] != "backend_unreachable"
+            .receive_until(|answer| {
+                answer["type"] == "error" && answer["code"] != "backend_unreachable"
             })
             .await;
         assert_eq!(refused["code"], "forbidden", "{message}");

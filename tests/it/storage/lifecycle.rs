@@ -10,10 +10,9 @@ use comfy_relay::relay::Relay;
 use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::database::{TestDatabase, on_both};
-use crate::support::recordings::{ERROR, TXT2IMG, recording, workflow};
+use crate::support::recordings::{ERROR, TXT2IMG, recording, replay_with, workflow};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
@@ -40,10 +39,9 @@ pub(crate) async fn comfyui(names: &[&str], speed: PlaybackSpeed) -> Replay {
         speed,
         repeat: true,
         // Do not wait for a killed relay.
-        patience: Duration::from_millis(200),
+        client_timeout: Duration::from_millis(200),
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Replay::start(listener, recordings, options)
+    replay_with(recordings, options).await
 }
 
 pub(crate) fn settings(store: StoreConfig) -> Settings {

@@ -1,4 +1,4 @@
-// The page: what relay.js reports, put into the document. Text from messages goes in as text only.
+// Shows the events of relay.js in the document. Text from messages is inserted as text, never as HTML.
 
 import { FINAL, JobSocket, MonitorSocket, duration, jobIdProblem, remaining } from "./relay.js";
 
@@ -6,19 +6,19 @@ const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
 const token = takeToken();
 
-/** A token comes behind the #, which no server sees, and does not stay there: #token=… or #job=…&token=… */
+/** Takes a token out of the fragment, which browsers send to no server: #token=… or #job=…&token=… */
 function takeToken() {
-  const parts = new URLSearchParams(location.hash.slice(1));
-  const given = parts.get("token");
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const given = parameters.get("token");
   if (given) {
     sessionStorage.setItem("token", given);
-    parts.delete("token");
-    history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname + location.search);
+    parameters.delete("token");
+    history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname + location.search);
   }
   return sessionStorage.getItem("token") ?? undefined;
 }
 
-/** An element with text or elements in it. */
+/** Creates an element. `content` is text, an element, or a list of both. */
 function make(name, content = [], properties = {}) {
   const element = Object.assign(document.createElement(name), properties);
   element.append(...[content].flat());
@@ -29,7 +29,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function showLink(element, { state, text, code, reason }) {
+function showConnection(element, { state, text, code, reason }) {
   element.dataset.state = state;
   element.title = code ? `Close code ${code}${reason ? `: ${reason}` : ""}` : "";
   setText(element, text);
@@ -38,38 +38,38 @@ function showLink(element, { state, text, code, reason }) {
 // --- Messages ---------------------------------------------------------------------------------
 
 const MAX_LINES = 500;
-let held = [];
+let pending = [];
 let atEnd = true;
 
 function log(source, direction, text) {
   if (source === "monitor" && !$("log-monitor").checked) return;
   const time = new Date();
   const clock = `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
-  held.push(make("div", [
+  pending.push(make("div", [
     make("time", clock, { dateTime: time.toISOString() }),
     make("span", direction, { className: "direction" }),
     make("span", source, { className: "source" }),
     make("code", text),
   ], { className: "entry" }));
-  held = held.slice(-MAX_LINES);
+  pending = pending.slice(-MAX_LINES);
   flushLog();
 }
 
 function flushLog() {
   const paused = $("log-pause").checked;
-  $("log-held").textContent = paused && held.length ? ` (${held.length} held back)` : "";
+  $("log-pending").textContent = paused && pending.length ? ` (${pending.length} new)` : "";
   if (paused) return;
   const lines = $("log");
-  lines.append(...held);
-  held = [];
+  lines.append(...pending);
+  pending = [];
   while (lines.childElementCount > MAX_LINES) lines.firstElementChild.remove();
   if (atEnd) lines.scrollTop = lines.scrollHeight;
 }
 
 function logRaw(source, { out, text, header, size }) {
-  if (text !== undefined) return log(source, out ? "→ sent" : "← got", text);
-  const what = header ? JSON.stringify(header) : "unreadable";
-  log(source, "← got", `binary, ${size} bytes: ${what}`);
+  if (text !== undefined) return log(source, out ? "→ sent" : "← received", text);
+  const content = header ? JSON.stringify(header) : "unreadable";
+  log(source, "← received", `binary, ${size} bytes: ${content}`);
 }
 
 $("log").addEventListener("scroll", ({ target }) => {
@@ -77,7 +77,7 @@ $("log").addEventListener("scroll", ({ target }) => {
 });
 $("log-pause").addEventListener("change", flushLog);
 $("log-clear").addEventListener("click", () => {
-  held = [];
+  pending = [];
   atEnd = true;
   $("log").replaceChildren();
   flushLog();
@@ -103,7 +103,7 @@ function openJob(id) {
   const on = (name, handle) => socket.addEventListener(name, ({ detail }) => {
     if (socket === job) handle(detail);
   });
-  on("state", showJobLink);
+  on("state", showJobConnection);
   on("raw", (raw) => logRaw(id, raw));
   on("progress", showProgress);
   on("preview", showPreview);
@@ -121,15 +121,16 @@ function clearJob() {
   showPreview(null);
   $("progress").hidden = true;
   $("outputs").hidden = true;
-  showLink($("link"), { state: "closed", text: "Not connected" });
+  showConnection($("connection"), { state: "closed", text: "Not connected" });
 }
 
-function showJobLink(link) {
-  const open = link.state === "open";
-  showLink($("link"), { ...link, text: open ? `Connected to ${job.id}` : link.text });
-  const left = link.code ? ` (${link.code}${link.reason ? `: ${link.reason}` : ""})` : "";
-  log(job.id, "·", link.text + left);
-  $("disconnect").disabled = link.state === "closed";
+function showJobConnection(connection) {
+  const { state, text, code, reason } = connection;
+  const open = state === "open";
+  showConnection($("connection"), { ...connection, text: open ? `Connected to ${job.id}` : text });
+  const closed = code ? ` (${code}${reason ? `: ${reason}` : ""})` : "";
+  log(job.id, "·", text + closed);
+  $("disconnect").disabled = state === "closed";
   showCancel(open, "Cancel job");
 }
 
@@ -159,7 +160,7 @@ function showProgress(progress) {
     Step: node?.steps && `${node.step} of ${node.steps}`,
     Nodes: nodes && `${nodes.done} done, ${nodes.cached} cached, of ${nodes.total}`,
     Elapsed: progress.elapsed != null && duration(progress.elapsed),
-    Queue: progress.queue_position > 0 && `place ${progress.queue_position}`,
+    Queue: progress.queue_position > 0 && `position ${progress.queue_position}`,
     Backend: progress.backend,
     Prompt: progress.prompt_id,
   }, FINAL.has(status));
@@ -172,7 +173,7 @@ function nodeName({ id, class_type, title }) {
   return name ? `${name} (${kind}${id})` : id;
 }
 
-/** What is unknown keeps its place while the job goes on, lest everything jump about. */
+/** While the job runs, unknown facts are shown as “–”, so that the layout does not jump. */
 function showFacts(facts, final) {
   const shown = Object.entries(facts).filter(([, value]) => value || !final);
   $("facts").replaceChildren(...shown.map(([name, value]) =>
@@ -182,7 +183,7 @@ function showFacts(facts, final) {
 function showOutputs(outputs) {
   const text = JSON.stringify(outputs);
   $("outputs").hidden = outputs.length === 0;
-  // Else every message would load the images again.
+  // New elements on every message would load the images again.
   if (text === shownOutputs) return;
   shownOutputs = text;
   $("output-list").replaceChildren(...outputs.map(outputItem));
@@ -191,7 +192,7 @@ function showOutputs(outputs) {
 function outputItem({ kind, filename, subfolder, type, url }) {
   const path = subfolder ? `${subfolder}/${filename}` : filename;
   const note = make("span", ` ${kind}${type === "output" ? "" : `, ${type}`}`, { className: "dim" });
-  // A link must not be able to run anything.
+  // A link of another scheme, such as javascript:, could run code.
   const address = URL.canParse(url) ? new URL(url) : null;
   if (!/^https?:$/.test(address?.protocol)) return make("li", [path, note]);
   const link = make("a", path, { href: address.href, target: "_blank", rel: "noopener" });
@@ -212,14 +213,14 @@ function showPreview(preview) {
   setText($("preview-caption"), `Preview ${preview.seq}, node ${preview.node}, ${preview.mime}`);
 }
 
-/** Connects through the address, so that it can be copied and gone back to. */
+/** Connects by changing the fragment of the URL, which can be copied then, and gone back to. */
 function goTo(id) {
   const hash = `#job=${encodeURIComponent(id)}`;
   if (location.hash === hash) connectJob(id);
   else location.hash = hash;
 }
 
-function connectFromAddress() {
+function connectFromUrl() {
   const id = new URLSearchParams(location.hash.slice(1)).get("job");
   if (id) connectJob(id);
 }
@@ -236,7 +237,7 @@ $("disconnect").addEventListener("click", () => {
   history.replaceState(null, "", location.pathname + location.search);
 });
 $("cancel").addEventListener("click", () => {
-  // ComfyUI may take seconds: the job's next state is the answer.
+  // ComfyUI may take seconds; the job's next state shows the result.
   if (job?.cancel()) showCancel(false, "Cancelling…");
 });
 $("previews").addEventListener("change", () => {
@@ -246,14 +247,14 @@ $("previews").addEventListener("change", () => {
   showPreview(null);
   openJob(id);
 });
-window.addEventListener("hashchange", connectFromAddress);
+window.addEventListener("hashchange", connectFromUrl);
 
 // --- The monitor ------------------------------------------------------------------------------
 
 const rows = new Map();
 const monitor = new MonitorSocket({ server, token });
 
-monitor.addEventListener("state", ({ detail }) => showLink($("monitor-link"), detail));
+monitor.addEventListener("state", ({ detail }) => showConnection($("monitor-connection"), detail));
 monitor.addEventListener("raw", ({ detail }) => logRaw("monitor", detail));
 monitor.addEventListener("status", ({ detail }) => {
   const { backends, jobs, websockets, recent_jobs } = detail;
@@ -275,20 +276,20 @@ function backendItem({ name, url, connected, queue_remaining, version }) {
   return make("li", [make("span", name, { className: "name" }), state]);
 }
 
-/** Rows stay in place while their job is listed, so that the keyboard's focus does. */
+/** A job keeps its row element while it is listed, so that the keyboard focus stays on it. */
 function showRecent(jobs) {
   const listed = new Set(jobs.map(({ id }) => id));
   for (const [id, row] of rows) {
     if (!listed.has(id)) row.remove(), rows.delete(id);
   }
-  jobs.forEach((recent, at) => {
+  jobs.forEach((recent, index) => {
     const row = rows.get(recent.id) ?? newRow(recent);
     const [, status, progress] = row.cells;
     row.dataset.status = recent.status;
     setText(status.firstChild, recent.status);
     progress.firstChild.value = recent.progress;
     setText(progress.lastChild, remaining(recent) || `${recent.progress} %`);
-    if ($("recent").children[at] !== row) $("recent").insertBefore(row, $("recent").children[at] ?? null);
+    if ($("recent").children[index] !== row) $("recent").insertBefore(row, $("recent").children[index] ?? null);
   });
 }
 
@@ -313,9 +314,9 @@ function switchMonitor() {
   if ($("monitor-on").checked) return monitor.connect();
   monitor.close();
   $("monitor-data").hidden = true;
-  showLink($("monitor-link"), { state: "closed", text: "Off" });
+  showConnection($("monitor-connection"), { state: "closed", text: "Off" });
 }
 
 $("monitor-on").addEventListener("change", switchMonitor);
 switchMonitor();
-connectFromAddress();
+connectFromUrl();

@@ -1,0 +1,31 @@
+/// The state of one node in [`Event::Nodes`](super::Event::Nodes).
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeReport {
+    /// The id of the run.
+    pub node: String,
+    /// The node of the graph that it counts as.
+    pub display: Option<String>,
+    /// The position of its bar.
+    pub value: f64,
+    /// The length of its bar; 1 for a node without one.
+    pub max: f64,
+    /// Running, finished or failed.
+    pub state: NodeState,
+    /// Whether the node is loading a model.
+    pub loading: bool,
+}
+
+/// The state of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// It runs.
+    Running,
+    /// It has run to its end.
+    Finished,
+    /// It need not run: its result is cached.
+    Cached,
+    /// It raised an error.
+    Failed,
+    /// It ran when the job was cancelled.
+    Interrupted,
+}
