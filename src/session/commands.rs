@@ -10,7 +10,7 @@ use crate::relay::RelayError;
 
 /// What a shard is asked to do from other threads.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ShardCommand {
     /// Serve a client whose handshake is done.
     Add(Box<(Handover, NewSubscriber)>),
     /// A job that a subscriber waits for was not found.
@@ -33,7 +33,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 pub(super) struct ShardHandle {
     /// `None` once the shard has ended.
-    commands: Arc<Mutex<Option<Vec<Command>>>>,
+    commands: Arc<Mutex<Option<Vec<ShardCommand>>>>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -53,7 +53,7 @@ impl ShardHandle {
 
     /// Sends a command. After the shard has ended the command is dropped, and with it the connection
     /// of a client that was to be added.
-    pub(super) fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: ShardCommand) {
         let mut commands = self.lock();
         let Some(open) = commands.as_mut() else {
             return;
@@ -67,7 +67,7 @@ impl ShardHandle {
     }
 
     /// Takes all commands that were sent since the last call.
-    pub(super) fn take(&self) -> Vec<Command> {
+    pub(super) fn take(&self) -> Vec<ShardCommand> {
         self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -76,7 +76,7 @@ impl ShardHandle {
         *self.lock() = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<ShardCommand>>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

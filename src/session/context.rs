@@ -3,7 +3,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Verifier;
+use super::permits::ConnectionPermit;
+use crate::auth::{Permissions, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
 
@@ -17,4 +18,13 @@ pub(crate) struct SessionContext {
     pub(crate) stop: CancellationToken,
     /// What the server waits for when it stops.
     pub(crate) tasks: TaskTracker,
+}
+
+/// What a session is authorised by, and holds until it ends. Small: every subscriber has one.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// What its client may do, and until when.
+    pub(crate) permissions: Permissions,
+    /// The permit of the connection, and, behind a trusted proxy, that of the client.
+    pub(crate) _permits: [Option<ConnectionPermit>; 2],
 }

@@ -10,7 +10,7 @@ use mio::{Events, Poll, Token};
 use slotmap::SlotMap;
 use tokio::runtime::Handle;
 
-use super::commands::{Command, ShardHandle};
+use super::commands::{ShardCommand, ShardHandle};
 use super::compression::deflate::Deflater;
 use super::context::SessionContext;
 use super::disconnect::CLOSE_TIMEOUT;
@@ -104,7 +104,7 @@ impl Shard {
         self.handle.clone()
     }
 
-    /// Runs until [`Command::Stop`] was received and the last subscriber has left.
+    /// Runs until [`ShardCommand::Stop`] was received and the last subscriber has left.
     pub(super) fn run(mut self) {
         // An io_uring belongs to the thread that makes it.
         self.writer = BatchWriter::new(self.context.config.io_uring);
@@ -153,13 +153,15 @@ impl Shard {
     fn handle_commands(&mut self) {
         for command in self.handle.take() {
             match command {
-                Command::Add(new) => {
+                ShardCommand::Add(new) => {
                     let (handover, client) = *new;
                     self.add_subscriber(handover, client);
                 }
-                Command::NotFound { key, job, result } => self.on_not_found(key, &job, result),
-                Command::Cancelled { key, job, result } => self.on_cancelled(key, &job, result),
-                Command::Stop => self.stop(),
+                ShardCommand::NotFound { key, job, result } => self.on_not_found(key, &job, result),
+                ShardCommand::Cancelled { key, job, result } => {
+                    self.on_cancelled(key, &job, result)
+                }
+                ShardCommand::Stop => self.stop(),
             }
         }
     }

@@ -7,10 +7,9 @@ use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::admission::Admission;
 use super::client_error::ClientError;
 use super::close_code as close;
-use super::context::SessionContext;
+use super::context::{Admission, SessionContext};
 use super::disconnect::Disconnect;
 use super::message::{ClientMessage, ServerMessage};
 use crate::auth::AuthError;

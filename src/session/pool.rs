@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hyper_tungstenite::HyperWebsocket;
 use tokio::sync::oneshot;
 
-use super::commands::{Command, ShardHandle};
+use super::commands::{ShardCommand, ShardHandle};
 use super::context::SessionContext;
 use super::event_loop::Shard;
 use super::subscriber::NewSubscriber;
@@ -57,7 +57,7 @@ impl ShardPool {
         match handover {
             Ok(handover) => {
                 let next = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-                self.shards[next].send(Command::Add(Box::new((handover, subscriber))));
+                self.shards[next].send(ShardCommand::Add(Box::new((handover, subscriber))));
             }
             Err(error) => tracing::debug!(%error, "the connection was lost during the handshake"),
         }
@@ -66,7 +66,7 @@ impl ShardPool {
     /// Asks every shard to close its subscribers' sockets, and to end.
     pub(crate) fn stop(&self) {
         for shard in self.shards.iter() {
-            shard.send(Command::Stop);
+            shard.send(ShardCommand::Stop);
         }
     }
 }

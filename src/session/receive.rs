@@ -6,7 +6,7 @@ use hyper_tungstenite::tungstenite::Message;
 use super::client_error::ClientError;
 use super::close_code as close;
 use super::codec::{ReadOutcome, WsCodec};
-use super::commands::Command;
+use super::commands::ShardCommand;
 use super::disconnect::Disconnect;
 use super::event_loop::Shard;
 use super::frame::text_frame;
@@ -190,7 +190,7 @@ impl Shard {
         let (relay, handle) = (self.context.relay.clone(), self.handle.clone());
         let task = async move {
             let result = relay.cancel(&job).await;
-            handle.send(Command::Cancelled { key, job, result });
+            handle.send(ShardCommand::Cancelled { key, job, result });
         };
         self.context.tasks.spawn_on(task, &self.runtime);
         Ok(())

@@ -9,7 +9,7 @@ use mio::Interest;
 use super::await_job::{NotFound, await_job};
 use super::close_code as close;
 use super::codec::WsCodec;
-use super::commands::Command;
+use super::commands::ShardCommand;
 use super::disconnect::Disconnect;
 use super::event_loop::Shard;
 use super::frame::text_frame;
@@ -120,7 +120,7 @@ impl Shard {
                 let mut lookups = pin!(lookups);
                 while let Some(result) = lookups.next().await {
                     let job = job.clone();
-                    handle.send(Command::NotFound { key, job, result });
+                    handle.send(ShardCommand::NotFound { key, job, result });
                 }
             };
             let task = self.context.tasks.spawn_on(task, &self.runtime);

@@ -5,8 +5,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::task::AbortHandle;
 
-use super::admission::Admission;
 use super::codec::WsCodec;
+use super::context::Admission;
 use super::disconnect::Disconnect;
 use super::keys::TopicKey;
 use super::transport::Transport;
