@@ -49,7 +49,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = Database::Sqlite(folder.path().join("bench.db"));
     println!(
-        "database  updates/s taken  rows/s written (new jobs)  final state to durable, p50 / p99"
+        "database  updates/s recorded  rows/s written (new jobs)  final state to durable, p50 / p99"
     );
     measure("sqlite", file).await;
     match std::env::var("DATABASE_URL")
@@ -79,7 +79,7 @@ async fn measure(name: &str, database: Database) {
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{name:<8}  {recorded:>15.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
+        "{name:<8}  {recorded:>18.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
         at(0.5),
         at(0.99)
     );

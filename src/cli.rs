@@ -40,11 +40,11 @@ struct Cli {
     log: Option<String>,
 
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Serve(Box<serve::ServeArgs>),
     Demo(demo::DemoArgs),
     Submit(submit::SubmitArgs),
@@ -82,7 +82,7 @@ pub fn run() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let level = match cli.command {
-        Command::Serve(_) | Command::Replay(_) => "info",
+        CliCommand::Serve(_) | CliCommand::Replay(_) => "info",
         _ => "warn",
     };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
@@ -98,13 +98,13 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(*args).await,
-            Command::Demo(args) => demo::run(args).await,
-            Command::Submit(args) => submit::run(args).await,
-            Command::Watch(args) => watch::run(args).await,
-            Command::Record(args) => record::run(args).await,
-            Command::Replay(args) => replay::run(args).await,
-            Command::Report(args) => report::run(&args),
+            CliCommand::Serve(args) => serve::run(*args).await,
+            CliCommand::Demo(args) => demo::run(args).await,
+            CliCommand::Submit(args) => submit::run(args).await,
+            CliCommand::Watch(args) => watch::run(args).await,
+            CliCommand::Record(args) => record::run(args).await,
+            CliCommand::Replay(args) => replay::run(args).await,
+            CliCommand::Report(args) => report::run(&args),
         }
     })
 }

@@ -99,6 +99,12 @@ impl Store {
         Ok(())
     }
 
+    /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
+    pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
+        let statements = self.prepared().await?;
+        statements.execute(&self.pools, records).await
+    }
+
     /// The statements for the kind of ids that the table `jobs` has.
     async fn prepared(&self) -> Result<&Statements, StoreError> {
         let prepare = || async {

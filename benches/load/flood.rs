@@ -7,9 +7,9 @@ use anyhow::Context;
 use reqwest::Client;
 use serde_json::{Map, Value, json};
 
-use crate::Args;
 use crate::clients::Clients;
 use crate::figures::{median, percentiles};
+use crate::options::LoadOptions;
 use crate::process::Server;
 use crate::publisher::name;
 use crate::scripted_comfy::ScriptedComfy;
@@ -40,10 +40,10 @@ struct Round {
 }
 
 /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
-pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
+pub(crate) fn measure(options: &LoadOptions) -> anyhow::Result<bool> {
     let mut rounds = Vec::new();
-    for _ in 0..args.rounds {
-        rounds.push(run(args)?);
+    for _ in 0..options.rounds {
+        rounds.push(run(options)?);
     }
     let is_sound = rounds.iter().all(|round| round.is_sound);
     let figure = |pick: fn(&Round) -> f64| {
@@ -71,14 +71,14 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
     Ok(is_sound)
 }
 
-fn run(args: &Args) -> anyhow::Result<Round> {
+fn run(options: &LoadOptions) -> anyhow::Result<Round> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     let comfyui = Arc::new(runtime.block_on(ScriptedComfy::start()));
     comfyui.set_queue(&["p"], &[]);
-    let server = Server::relay(Some(&comfyui.url()), &args.relay)?;
+    let server = Server::relay(Some(&comfyui.url()), &options.relay)?;
     runtime.block_on(async {
         comfyui.wait_for_calls("GET /ws", 1).await;
         register(&server).await
@@ -89,7 +89,7 @@ fn run(args: &Args) -> anyhow::Result<Round> {
     clients.open(&[0; SUBSCRIBERS])?;
     clients.tally.restart();
     let (cpu, began) = (server.cpu()?, Instant::now());
-    let count = (args.seconds * RATE).round().max(1.0) as u64;
+    let count = (options.seconds * RATE).round().max(1.0) as u64;
     // Our own reference keeps the server alive until the relay has ended.
     let sender = comfyui.clone();
     let sending = std::thread::spawn(move || {

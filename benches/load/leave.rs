@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Args;
 use crate::clients::Clients;
 use crate::figures::{Figures, longest, percentiles};
+use crate::options::LoadOptions;
 use crate::process::Server;
 use crate::publisher::{self, Pace};
-use crate::scenario::Scenario;
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
 
@@ -34,14 +33,14 @@ const SETTLING: Duration = Duration::from_secs(3);
 const MAX_DELAY: f64 = 1_000.0;
 
 /// Prints the results, and returns whether no state was delayed or lost.
-pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
-    let crowd = args.subscribers.map_or(CROWD, |count| count as usize);
+pub(crate) fn measure(name: &str, options: &LoadOptions) -> anyhow::Result<bool> {
+    let crowd = options.subscribers.map_or(CROWD, |count| count as usize);
     let mut rounds = Vec::new();
-    for _ in 0..args.rounds {
-        rounds.push(run(crowd, args)?);
+    for _ in 0..options.rounds {
+        rounds.push(run(crowd, options)?);
     }
     let figures = Figures::median(&rounds);
-    let name = format!("{} {CROWDS} x {crowd}", Scenario::Leave.name());
+    let name = format!("{name} {CROWDS} x {crowd}");
     figures.print(&name, "relay");
     let slowest = figures.longest.unwrap_or(f64::INFINITY);
     println!("{:<22} the longest delay of a state: {slowest:.0} ms", "");
@@ -55,8 +54,8 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<bool> {
     Ok(is_sound)
 }
 
-fn run(crowd: usize, args: &Args) -> anyhow::Result<Figures> {
-    let server = Server::relay(None, &args.relay)?;
+fn run(crowd: usize, options: &LoadOptions) -> anyhow::Result<Figures> {
+    let server = Server::relay(None, &options.relay)?;
     publisher::register(server.address, 2)?;
     let updates = Arc::new(Updates::new(2));
     let tally = Tally::new(
@@ -72,7 +71,7 @@ fn run(crowd: usize, args: &Args) -> anyhow::Result<Figures> {
     settle(&mut clients)?;
     let before = server.memory()?;
     clients.tally.restart();
-    let count = (args.seconds / GAP.as_secs_f64()).ceil() as u64;
+    let count = (options.seconds / GAP.as_secs_f64()).ceil() as u64;
     let publishing = publisher::publish(server.address, updates, Pace::Watched(GAP, count));
     let began = Instant::now();
     for _ in 0..CROWDS {

@@ -12,6 +12,7 @@ mod flood;
 mod floor;
 mod frames;
 mod leave;
+mod options;
 mod process;
 mod publisher;
 mod scenario;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use options::LoadOptions;
 use scenario::Scenario;
 
 /// Measure the relay's fan-out, compared with a bare loop of writes
@@ -43,25 +45,8 @@ struct Args {
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
 
-    /// How many subscribers there are, instead of the scenario's number
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    subscribers: Option<u32>,
-
-    /// How often each scenario is run with the relay, and with the floor
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-
-    /// How long states are published in a round, in seconds
-    #[arg(long, default_value_t = 4.0)]
-    seconds: f64,
-
-    /// States that are published of each job a second, in the scenarios with a pace
-    #[arg(long, default_value_t = 5.0)]
-    rate: f64,
-
-    /// An argument for the relay's `serve`, such as --relay=--publish-rate=10; can be repeated
-    #[arg(long, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    relay: Vec<String>,
+    #[command(flatten)]
+    options: LoadOptions,
 
     /// Run as the floor: the tool starts itself with this flag
     #[arg(long, hide = true)]
@@ -88,7 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
     figures::print_head();
     let mut is_sound = true;
     for scenario in scenarios {
-        is_sound &= scenario.measure(&args)?;
+        is_sound &= scenario.measure(&args.options)?;
     }
     Ok(if is_sound {
         ExitCode::SUCCESS

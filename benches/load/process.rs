@@ -29,7 +29,7 @@ pub(crate) struct Server {
     process: Child,
     clock: ClockId,
     pub(crate) address: SocketAddr,
-    /// Deleted after the process is gone.
+    /// Deleted after the process has ended.
     _folder: TempDir,
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::updates::Updates;
 
 /// Pads a message to about 250 bytes, the length for a ComfyUI job.
-const WORDS: &str = "of a picture that somebody waits for";
+const PADDING: &str = "padding that makes the message longer";
 
 /// How long a request may take on an overloaded machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -129,7 +129,7 @@ async fn post(
     status: &str,
 ) -> anyhow::Result<()> {
     let url = format!("http://{address}/api/anime/jobs/{}/progress", name(job));
-    let message = format!("#{mark} {WORDS}");
+    let message = format!("#{mark} {PADDING}");
     let report = json!({"progress": 50, "status": status, "message": message,
         "estimated_remaining": 100});
     let response = client.post(url).json(&report).send().await?;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::Args;
 use crate::clients::{Clients, join};
 use crate::figures::{Figures, micros_each, percentiles, print_ratio};
+use crate::options::LoadOptions;
 use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
@@ -79,23 +79,23 @@ impl Scenario {
     ];
 
     /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
-    pub(crate) fn measure(self, args: &Args) -> anyhow::Result<bool> {
+    pub(crate) fn measure(self, options: &LoadOptions) -> anyhow::Result<bool> {
         match self {
-            Self::Flood => return flood::measure(args),
-            Self::Leave => return leave::measure(args),
+            Self::Flood => return flood::measure(options),
+            Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
         }
-        let plan = self.plan(args);
+        let plan = self.plan(options);
         let (mut floor, mut relay) = (Vec::new(), Vec::new());
         let mut is_sound = true;
-        for round in 0..args.rounds {
+        for round in 0..options.rounds {
             // Each server goes first as often as the other.
             let order = match round % 2 {
                 0 => [Kind::Floor, Kind::Relay],
                 _ => [Kind::Relay, Kind::Floor],
             };
             for kind in order {
-                let (figures, all_arrived) = plan.run(kind, args)?;
+                let (figures, all_arrived) = plan.run(kind, options)?;
                 let may_skip = matches!(self, Self::Saturated | Self::Beside);
                 is_sound &= all_arrived && figures.out_of_order == 0;
                 is_sound &= may_skip || figures.lost == 0;
@@ -119,20 +119,22 @@ impl Scenario {
         Ok(is_sound)
     }
 
-    pub(crate) fn name(self) -> String {
+    fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    fn plan(self, args: &Args) -> Plan {
+    fn plan(self, options: &LoadOptions) -> Plan {
         let (jobs, subscribers) = match self {
             Self::Jobs => (100, 10_000),
             Self::Held => (1, 19_000),
             _ => (1, 10_000),
         };
-        let subscribers = args.subscribers.map_or(subscribers, |count| count as usize);
+        let subscribers = options
+            .subscribers
+            .map_or(subscribers, |count| count as usize);
         let every = |rate: f64| {
-            let count = (args.seconds * rate).round().max(1.0) as u64;
+            let count = (options.seconds * rate).round().max(1.0) as u64;
             Some(Pace::Every(Duration::from_secs_f64(1.0 / rate), count))
         };
         let mut counts = vec![(subscribers / jobs).max(1); jobs];
@@ -143,10 +145,10 @@ impl Scenario {
             first_timed: usize::from(self == Self::Beside),
             counts,
             pace: match self {
-                Self::Paced | Self::Jobs => every(args.rate),
-                Self::Held => every(args.rate.min(HELD_RATE)),
-                Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(args.seconds))),
-                Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(args.seconds))),
+                Self::Paced | Self::Jobs => every(options.rate),
+                Self::Held => every(options.rate.min(HELD_RATE)),
+                Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(options.seconds))),
+                Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(options.seconds))),
                 Self::Idle | Self::Finals | Self::Leave | Self::Flood => None,
             },
             settles: matches!(self, Self::Idle | Self::Held),
@@ -168,10 +170,10 @@ impl Plan {
     }
 
     /// Runs one round with one server. Returns also whether everything arrived.
-    fn run(&self, kind: Kind, args: &Args) -> anyhow::Result<(Figures, bool)> {
+    fn run(&self, kind: Kind, options: &LoadOptions) -> anyhow::Result<(Figures, bool)> {
         let server = match kind {
             Kind::Floor => Server::floor()?,
-            Kind::Relay => Server::relay(None, &args.relay)?,
+            Kind::Relay => Server::relay(None, &options.relay)?,
         };
         let jobs = self.counts.len();
         publisher::register(server.address, jobs)?;

@@ -127,32 +127,39 @@ fn messages(recordings: &[Recording]) -> Vec<String> {
     messages
 }
 
+/// A case of `client_frames`: 7 bytes arrive with the handshake.
+fn client_case(flags: u8, rest: &[u8]) -> Vec<u8> {
+    [&[flags, 7, 0, 1, 30, 255], rest].concat()
+}
+
+/// Frames to build: head and payload.
+fn built(frames: &[(u8, &[u8])]) -> Vec<u8> {
+    let frames = frames
+        .iter()
+        .map(|&(head, payload)| [&[head, payload.len() as u8], payload].concat());
+    frames.collect::<Vec<_>>().concat()
+}
+
+/// Frames as they are sent.
+fn sent(frames: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (head, payload) in frames {
+        frame(*head, payload, &mut bytes);
+    }
+    bytes
+}
+
 fn client_frames(messages: &[String]) -> Vec<Vec<u8>> {
     const TEXT: u8 = 1;
     const CLOSE: u8 = 8;
     const PING: u8 = 9;
     const PONG: u8 = 10;
-    let case = |flags: u8, rest: &[u8]| [&[flags, 7, 0, 1, 30, 255], rest].concat();
-    // Frames to build: head and payload.
-    let built = |frames: &[(u8, &[u8])]| {
-        let frames = frames
-            .iter()
-            .map(|&(head, payload)| [&[head, payload.len() as u8], payload].concat());
-        frames.collect::<Vec<_>>().concat()
-    };
-    let sent = |frames: &[(u8, &[u8])]| {
-        let mut bytes = Vec::new();
-        for (head, payload) in frames {
-            frame(*head, payload, &mut bytes);
-        }
-        bytes
-    };
     let mut seeds = Vec::new();
     for text in messages.iter().take(CLIENT_MESSAGES.len()) {
         let text = text.as_bytes();
-        seeds.push(case(0, &sent(&[(TEXT | IS_FINAL, text)])));
+        seeds.push(client_case(0, &sent(&[(TEXT | IS_FINAL, text)])));
         let deflated = deflate(text);
-        seeds.push(case(
+        seeds.push(client_case(
             DEFLATES,
             &sent(&[(TEXT | IS_FINAL | RSV1, &deflated)]),
         ));
@@ -185,11 +192,17 @@ fn client_frames(messages: &[String]) -> Vec<Vec<u8>> {
     let wrong: &[(u8, &[u8])] = &[(TEXT | IS_FINAL, b"fine"), (TEXT | IS_FINAL, b"\xff\xfe")];
     for flags in [0, DEFLATES, DEFLATES | IS_SLOW] {
         for frames in [talk, fragments, long, wrong] {
-            seeds.push(case(flags | IS_BUILT, &built(frames)));
+            seeds.push(client_case(flags | IS_BUILT, &built(frames)));
         }
-        seeds.push(case(flags, &sent(fragments)));
-        seeds.push(case(flags, &sent(&[(PING | IS_FINAL, &[b'p'; 126])])));
-        seeds.push(case(flags, &sent(&[(3 | IS_FINAL, b""), (TEXT, b"")])));
+        seeds.push(client_case(flags, &sent(fragments)));
+        seeds.push(client_case(
+            flags,
+            &sent(&[(PING | IS_FINAL, &[b'p'; 126])]),
+        ));
+        seeds.push(client_case(
+            flags,
+            &sent(&[(3 | IS_FINAL, b""), (TEXT, b"")]),
+        ));
     }
     seeds
 }

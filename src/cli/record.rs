@@ -32,7 +32,7 @@ const QUEUE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the history is read once a prompt has ended.
 const HISTORY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long recording goes on after the last prompt: ComfyUI sends its last messages late.
+/// How long recording continues after the last prompt: ComfyUI sends its last messages late.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The name of the one socket in a recording.
@@ -118,12 +118,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         .connect()
         .await
         .context("cannot open ComfyUI's socket")?;
-    let receiving = session.clone().record_socket(socket);
-    tasks.spawn(async {
-        if let Err(error) = receiving.await {
-            eprintln!("warning: the socket failed: {error:#}");
-        }
-    });
+    tasks.spawn(session.clone().record_socket(socket));
     tasks.spawn(session.clone().poll_queue());
     let mut ends = Vec::new();
     for (file, graph) in args.workflows.iter().zip(graphs) {
@@ -222,10 +217,17 @@ impl RecordingSession {
         Ok(socket)
     }
 
-    /// Records what the socket receives until it closes.
-    async fn record_socket(self, mut socket: WebSocket) -> anyhow::Result<()> {
+    /// Records what the socket receives until it closes or fails.
+    async fn record_socket(self, mut socket: WebSocket) {
         while let Some(message) = socket.next().await {
-            match message? {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => {
+                    eprintln!("warning: the socket failed: {error}");
+                    return;
+                }
+            };
+            match message {
                 WebSocketMessage::Text(text) => {
                     if announces_end(&text) {
                         self.ended.notify_one();
@@ -245,7 +247,6 @@ impl RecordingSession {
                 }
             }
         }
-        Ok(())
     }
 
     async fn poll_queue(self) {
@@ -263,7 +264,7 @@ impl RecordingSession {
         Some(exchange.response.get("prompt_id")?.as_str()?.to_owned())
     }
 
-    /// Waits until a prompt is in the history, or the server is gone.
+    /// Waits until a prompt is in the history, or the server does not respond any more.
     async fn follow(&self, prompt_id: String) -> RecordedPromptEnd {
         let path = format!(
             "/history/{}",

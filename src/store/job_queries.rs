@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
-use super::rows::{JobMetadata, moment};
+use super::rows::{JobMetadata, timestamp};
 use crate::job::{JobId, Status, StoredJob};
 
 /// Which jobs a list contains.
@@ -165,10 +165,10 @@ impl Store {
         let query = sql_query(sql)
             .bind::<Nullable<Text>, _>(filter.status.map(Status::as_str))
             .bind::<Nullable<Text>, _>(filter.backend.as_deref())
-            .bind::<Nullable<Text>, _>(filter.since.map(moment))
-            .bind::<Nullable<Text>, _>(filter.until.map(moment))
+            .bind::<Nullable<Text>, _>(filter.since.map(timestamp))
+            .bind::<Nullable<Text>, _>(filter.until.map(timestamp))
             .bind::<Nullable<Text>, _>(only)
-            .bind::<Nullable<Text>, _>(after.map(|cursor| moment(cursor.created_at)))
+            .bind::<Nullable<Text>, _>(after.map(|cursor| timestamp(cursor.created_at)))
             .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.job_id.as_str()))
             .bind::<BigInt, _>(limit as i64);
         let rows: Vec<StoredJobRow> = in_time(async {
@@ -182,7 +182,7 @@ impl Store {
     /// Returns the number of deleted jobs.
     pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {
         let ts = self.dialect().timestamp;
-        let before = moment(before);
+        let before = timestamp(before);
         let runs =
             format!("DELETE FROM node_runs WHERE started_at < CAST(CAST($1 AS text) AS {ts})");
         let jobs = format!(

@@ -156,9 +156,9 @@ impl JobRecord {
                     learned_from: self.learned_from.map(str::to_owned),
                 },
             },
-            created_at: moment(self.created_at),
-            started_at: self.started_at.map(moment),
-            completed_at: self.completed_at.map(moment),
+            created_at: timestamp(self.created_at),
+            started_at: self.started_at.map(timestamp),
+            completed_at: self.completed_at.map(timestamp),
         }
     }
 
@@ -169,7 +169,7 @@ impl JobRecord {
             node: &run.node,
             class: run.class.as_deref(),
             signature: run.signature.as_deref(),
-            started_at: moment(run.started_at),
+            started_at: timestamp(run.started_at),
             seconds: run.seconds,
             steps: run.steps,
             cached: run.cached,
@@ -203,8 +203,8 @@ impl JobMetadata {
 
 /// A timestamp as both databases read it: `2026-11-23T08:00:00.000Z`, always of this length, so that texts sort by
 /// time.
-pub(super) fn moment(moment: Timestamp) -> String {
-    moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+pub(super) fn timestamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 /// The JSON of a batch, without NUL characters: PostgreSQL's `text` cannot hold them.
@@ -255,8 +255,8 @@ mod tests {
     #[test]
     fn timestamps_have_one_length() {
         let whole = Timestamp::from_second(1_700_000_000).unwrap();
-        assert_eq!(moment(whole), "2023-11-14T22:13:20.000Z");
+        assert_eq!(timestamp(whole), "2023-11-14T22:13:20.000Z");
         let late = Timestamp::from_millisecond(1_700_000_000_007).unwrap();
-        assert_eq!(moment(late), "2023-11-14T22:13:20.007Z");
+        assert_eq!(timestamp(late), "2023-11-14T22:13:20.007Z");
     }
 }

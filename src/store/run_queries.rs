@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
-use super::rows::{NodeCostRecord, NodeRunRecord, moment};
+use super::rows::{NodeCostRecord, NodeRunRecord, timestamp};
 
 /// A stored run of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ impl Store {
         );
         let query = sql_query(sql)
             .bind::<Text, _>(backend)
-            .bind::<Text, _>(moment(before))
+            .bind::<Text, _>(timestamp(before))
             .bind::<BigInt, _>(limit as i64);
         let rows: Vec<StoredRunRow> = in_time(async {
             Ok(with_connection!(&self.pools, connection => query.load(connection).await?))

@@ -4,7 +4,6 @@ use diesel::sql_query;
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::Store;
 use super::adoption::IdKind;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::rows::{JobRecord, batch};
@@ -120,23 +119,26 @@ fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
     )
 }
 
-impl Store {
+impl Statements {
     /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
-    pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
-        let statements = self.prepared().await?;
+    pub(super) async fn execute(
+        &self,
+        pools: &Pools,
+        records: &[JobRecord],
+    ) -> Result<(), StoreError> {
         let rows: Vec<_> = records.iter().map(JobRecord::row).collect();
         let jobs = batch(&rows)?;
         let rows: Vec<_> = records.iter().flat_map(JobRecord::node_run_rows).collect();
         let node_runs = (!rows.is_empty()).then(|| batch(&rows)).transpose()?;
         in_time(async {
-            with_connection!(&self.pools, connection => {
+            with_connection!(pools, connection => {
                 connection.transaction(async |connection| {
-                    let take_over = sql_query(&statements.take_over).bind::<Text, _>(&jobs);
+                    let take_over = sql_query(&self.take_over).bind::<Text, _>(&jobs);
                     take_over.execute(connection).await?;
-                    let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
+                    let upsert = sql_query(&self.upsert).bind::<Text, _>(&jobs);
                     upsert.execute(connection).await?;
                     if let Some(node_runs) = &node_runs {
-                        let insert = sql_query(statements.node_runs).bind::<Text, _>(node_runs);
+                        let insert = sql_query(self.node_runs).bind::<Text, _>(node_runs);
                         insert.execute(connection).await?;
                     }
                     Ok::<(), StoreError>(())

@@ -134,7 +134,6 @@ const KNOWN: [&[&str]; 3] = [
         "circle: server.rs server/trim_memory.rs",
         "circle: server/security.rs server/security/caller.rs",
         "circle: session.rs session/inbox.rs session/monitor.rs session/subscriber.rs session/thread.rs",
-        "circle: store.rs store/upsert.rs",
     ],
     &[
         "Client: server/security/limits.rs session/fuzzing.rs",

@@ -94,7 +94,7 @@ impl AccessOptions {
 /// Refuses an address that other machines can reach; `remedy` tells the user what to do about it.
 pub(in crate::cli) fn require_loopback(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
     if !listen.ip().to_canonical().is_loopback() {
-        bail!("on {listen} (--listen, LISTEN) everybody could do everything: {remedy}");
+        bail!("on {listen} (--listen, LISTEN) every client could do everything: {remedy}");
     }
     Ok(())
 }

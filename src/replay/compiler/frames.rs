@@ -153,7 +153,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Keeps the length of the queue, and where it fell.
+    /// Records the length of the queue, and the step at which it fell.
     fn status(&mut self, event: &FrameEvent) {
         let remaining = event
             .data

@@ -87,7 +87,7 @@ impl SharedState {
         }
     }
 
-    /// A panic leaves the state usable: no change takes more than one step.
+    /// No code that can panic leaves the state half changed: a poisoned lock can be used.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -139,6 +139,7 @@ pub(crate) async fn proxy_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
 async fn the_line_to_postgresql_is_cut_mid_job() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
+    proxy.restore();
     outage(&db, store, async || proxy.cut(), async || proxy.restore()).await;
 }
 
