@@ -1,4 +1,4 @@
-//! The relay keeps strangers out: tokens, web pages, floods, and clients that mean no good.
+//! Who may use the relay and how much: tokens, origins, limits, TLS, and clients that attack it.
 
 mod algorithm_confusion;
 mod client_ip;

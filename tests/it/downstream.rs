@@ -1,4 +1,4 @@
-//! The relay over real sockets, from recorded ComfyUI traffic to what its subscribers see.
+//! The relay over real sockets: from recorded traffic of ComfyUI to what subscribers receive.
 
 mod commands;
 mod fan_out;

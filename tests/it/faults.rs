@@ -1,5 +1,5 @@
-//! Faults between the relay and ComfyUI, made to happen over real sockets: whatever breaks, every job
-//! comes to its true end, once, and its progress never falls.
+//! Faults between the relay and ComfyUI over real sockets: every job ends as its prompt does, exactly once,
+//! and its progress never falls.
 
 mod answers;
 mod disconnects;

@@ -1,4 +1,4 @@
-//! Recordings, played to a real client over real sockets.
+//! The replay server, with a real client over real sockets.
 
 mod answers;
 mod choices;

@@ -1,4 +1,4 @@
-//! Jobs in PostgreSQL and SQLite: one story for both, and what may go wrong with a database.
+//! Jobs in PostgreSQL and SQLite, and what can go wrong with a database.
 
 mod adoption;
 mod disk;

@@ -1,4 +1,4 @@
-//! Tokens that lie about how they are signed.
+//! Tokens with a wrong or dangerous signature algorithm.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use crate::support::test_relay::{TestRelay, response};
 use crate::support::tokens::{SECRET, everything, guarded};
 
 async fn status(relay: &TestRelay, token: &str) -> u16 {
-    let request = relay.request_as(token, Method::GET, "/api/anime/jobs/nobody/preview");
+    let request = relay.request_as(token, Method::GET, "/api/anime/jobs/unknown/preview");
     response(request).await.0
 }
 
@@ -22,8 +22,8 @@ fn part(value: &Value) -> String {
 
 /// Tokens that claim to need no signature.
 fn unsigned(kid: Option<&str>) -> Vec<String> {
-    let words = ["none", "None", "NONE", "nOnE", ""];
-    let tokens = words.into_iter().flat_map(|alg| {
+    let algorithms = ["none", "None", "NONE", "nOnE", ""];
+    let tokens = algorithms.into_iter().flat_map(|alg| {
         let mut header = json!({"alg": alg, "typ": "JWT"});
         if let Some(kid) = kid {
             header["kid"] = kid.into();
@@ -35,7 +35,7 @@ fn unsigned(kid: Option<&str>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_signature_is_no_token() {
+async fn tokens_without_a_signature_are_refused() {
     let relay = TestRelay::without_backend(guarded()).await;
     for token in unsigned(None) {
         assert_eq!(status(&relay, &token).await, 401, "{token}");
@@ -50,7 +50,7 @@ async fn no_signature_is_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_public_key_is_no_secret() {
+async fn a_public_key_is_not_a_shared_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let signers = [Signer::rsa("r"), Signer::ec("e"), Signer::ed("d")];
@@ -85,7 +85,7 @@ async fn a_public_key_is_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_algorithm_is_the_keys_whatever_the_token_says() {
+async fn the_key_decides_the_algorithm() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let (rsa, ec, ed) = (Signer::rsa("r"), Signer::ec("e"), Signer::ed("d"));
@@ -123,7 +123,7 @@ async fn the_algorithm_is_the_keys_whatever_the_token_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_brings_no_key_of_its_own() {
+async fn a_key_inside_a_token_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     write_keys(&file, &[Signer::ec("e").jwk()]);
@@ -160,7 +160,7 @@ async fn a_token_brings_no_key_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_must_be_understood_is_not() {
+async fn a_critical_extension_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let signer = Signer::ed("d");
@@ -175,7 +175,7 @@ async fn an_extension_that_must_be_understood_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_are_for_something_else_are_left_out() {
+async fn keys_for_other_purposes_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let (good, other) = (Signer::ed("good"), Signer::rsa("other"));

@@ -1,4 +1,4 @@
-//! Clients that come through a proxy.
+//! Clients behind a reverse proxy.
 
 use comfy_relay::config::{LimitConfig, ServerConfig};
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn status(relay: &TestRelay, header: &str, value: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
+async fn each_client_behind_a_trusted_proxy_is_counted_separately() {
     let relay = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8"]).await;
     for header in ["x-forwarded-for", "forwarded"] {
         let value = |address: &str| match header {
@@ -44,7 +44,7 @@ async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
             format!("192.0.2.{network}"),
             format!("[2001:db8:{network}::1]"),
         ] {
-            // Once at the most a second; the clock may have gone on in between.
+            // One request a second is allowed; a second may have passed meanwhile.
             let mut asked = 0;
             while status(&relay, header, &value(&client)).await != 429 {
                 asked += 1;
@@ -56,11 +56,11 @@ async fn each_client_behind_a_trusted_proxy_is_counted_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_cannot_make_others_of_itself() {
+async fn a_client_cannot_pretend_to_be_many() {
     let relay = behind_a_proxy(ONE_REQUEST, &["127.0.0.0/8", "10.0.0.0/8"]).await;
     let mut refused = false;
     for number in 0..200 {
-        // What stands on the left was sent by the client; its proxies added the rest.
+        // The left part was sent by the client; the proxies added the rest.
         let value = format!("203.0.113.{number}, 192.0.2.1, 10.0.0.7");
         refused |= status(&relay, "x-forwarded-for", &value).await == 429;
     }
@@ -75,10 +75,10 @@ async fn a_client_cannot_make_others_of_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_no_proxy_of_ours_is_not_believed() {
+async fn headers_of_untrusted_proxies_are_ignored() {
     let relay = behind_a_proxy(ONE_REQUEST, &["10.0.0.0/8"]).await;
     for _ in 0..50 {
-        // Loopback is not limited, and nobody here speaks for the other address.
+        // Loopback is not limited, and may not speak for another address.
         assert_eq!(status(&relay, "x-forwarded-for", "192.0.2.1").await, 200);
         assert_eq!(status(&relay, "forwarded", "for=192.0.2.1").await, 200);
     }
@@ -92,7 +92,7 @@ async fn who_is_no_proxy_of_ours_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clients_sockets_are_counted_through_the_proxy() {
+async fn sockets_of_a_client_are_counted_through_the_proxy() {
     let limits = LimitConfig {
         requests: 0,
         connections_per_address: 2,
@@ -121,12 +121,12 @@ async fn a_clients_sockets_are_counted_through_the_proxy() {
     let mut other = Subscriber::connect(from("192.0.2.2")).await;
     other.receive().await;
     let (_, sockets) = relay.get("/api/anime/websocket/status").await;
-    let told = sockets["connections"]["connection_details"]["job"].to_string();
+    let details = sockets["connections"]["connection_details"]["job"].to_string();
     assert!(
-        told.contains("192.0.2.1") && told.contains("192.0.2.2"),
-        "{told}"
+        details.contains("192.0.2.1") && details.contains("192.0.2.2"),
+        "{details}"
     );
-    // What is given back can be taken again.
+    // Released permits can be acquired again.
     held.clear();
     loop {
         let mut subscriber = Subscriber::connect(from("192.0.2.1")).await;

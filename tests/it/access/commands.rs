@@ -1,4 +1,4 @@
-//! The program's own commands, where the relay wants tokens.
+//! The commands of the program with a relay that requires tokens.
 
 use std::process::Output;
 
@@ -17,7 +17,7 @@ async fn run(relay: &TestRelay, arguments: &[&str], token: Option<&str>) -> Outp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_send_theirs() {
+async fn commands_send_their_token() {
     let relay = TestRelay::without_backend(guarded()).await;
     let good = token(&json!({}));
     let report = json!({"progress": 100, "status": "completed"});
@@ -25,7 +25,7 @@ async fn they_send_theirs() {
     let request = relay.request_as(&good, Method::POST, path).json(&report);
     assert_eq!(response(request).await.0, 202);
     let other = token(&json!({"jobs": ["other"]}));
-    for (token, code, told) in [
+    for (token, code, expected) in [
         (Some(good.as_str()), 0, ""),
         (None, 3, "a token is needed"),
         (Some("nonsense"), 3, "the token is malformed"),
@@ -33,22 +33,22 @@ async fn they_send_theirs() {
         (Some("no\nheader"), 3, "RELAY_TOKEN"),
     ] {
         let output = run(&relay, &["watch", "job", "--json"], token).await;
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{complaint}");
-        assert!(complaint.contains(told), "{complaint}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert!(
-            token.is_none_or(|token| !complaint.contains(token)),
-            "{complaint}"
+            token.is_none_or(|token| !message.contains(token)),
+            "{message}"
         );
     }
     let submit = ["submit", "comfy_workflows/txt2img.json"];
-    for (token, told) in [
+    for (token, expected) in [
         (Some(good.as_str()), "backend_unreachable"),
         (None, "unauthenticated"),
     ] {
         let output = run(&relay, &submit, token).await;
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{complaint}");
-        assert!(complaint.contains(told), "{complaint}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets whose token comes to its end, and how that is put off.
+//! Sockets whose token expires, and how clients renew it.
 
 use jiff::Timestamp;
 use reqwest::Method;
@@ -22,11 +22,11 @@ async fn connect(relay: &TestRelay, path: &str, token: &str) -> Subscriber {
 
 /// Waits until the relay has ended a socket whose token expires at this second.
 async fn expiry(relay: &TestRelay, path: &str, expires_at: i64) {
-    let mut witness = connect(relay, path, &token(&json!({"exp": expires_at}))).await;
-    assert_eq!(witness.close_code().await, 4401, "{path}");
+    let mut other = connect(relay, path, &token(&json!({"exp": expires_at}))).await;
+    assert_eq!(other.close_code().await, 4401, "{path}");
 }
 
-/// Not the news that ComfyUI is away.
+/// Any error but the one that ComfyUI is unreachable.
 fn is_refusal(message: &Value) -> bool {
     message["type"] == "error" && message["code"] != "backend_unreachable"
 }
@@ -40,7 +40,7 @@ async fn renew(subscriber: &mut Subscriber, token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_ends_with_its_token() {
+async fn a_socket_is_closed_when_its_token_expires() {
     let relay = TestRelay::without_backend(guarded()).await;
     for path in ["/ws/job", "/ws/monitor"] {
         let expires_at = in_seconds(2);
@@ -53,7 +53,7 @@ async fn a_socket_ends_with_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_of_events_ends_with_its_token() {
+async fn an_event_stream_ends_when_its_token_expires() {
     let relay = TestRelay::without_backend(guarded()).await;
     let path = "/api/anime/jobs/job/events";
     let token = token(&json!({"exp": in_seconds(2)}));
@@ -78,9 +78,9 @@ async fn a_newer_token_keeps_the_socket_open() {
         let mut subscriber = connect(&relay, path, &token(&json!({"exp": first_end}))).await;
         let answer = renew(&mut subscriber, &token(&json!({"exp": later}))).await;
         assert_eq!(answer["type"], "auth", "{answer}");
-        let told: Timestamp = answer["expires_at"].as_str().unwrap().parse().unwrap();
-        assert_eq!(told.as_second(), later);
-        // A second more than the first token had.
+        let renewed_until: Timestamp = answer["expires_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(renewed_until.as_second(), later);
+        // A second longer than the first token was valid.
         expiry(&relay, path, first_end + 1).await;
         assert!(Timestamp::now().as_second() > first_end, "{path}");
         subscriber.ping().await;
@@ -88,7 +88,7 @@ async fn a_newer_token_keeps_the_socket_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_token_must_be_as_good_as_the_one_before() {
+async fn a_newer_token_must_permit_what_the_one_before_did() {
     let relay = TestRelay::without_backend(guarded()).await;
     let narrow = json!({"jobs": ["job", "other"], "scope": "subscribe cancel"});
     let mut subscriber = connect(&relay, "/ws/job", &token(&narrow)).await;
@@ -116,7 +116,7 @@ async fn a_newer_token_must_be_as_good_as_the_one_before() {
         );
         assert!(!answer.to_string().contains(&newer), "{answer}");
     }
-    // None of them took anything away, nor gave it.
+    // None of them has changed the permissions.
     subscriber
         .send(r#"{"type": "subscribe", "job_id": "third"}"#)
         .await;
@@ -146,7 +146,7 @@ async fn a_newer_token_must_be_as_good_as_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nobody_asks_for_tokens_they_are_taken_as_well() {
+async fn without_authentication_tokens_are_accepted_and_ignored() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let mut subscriber = relay.subscribe("job").await;
     let answer = renew(&mut subscriber, "anything").await;

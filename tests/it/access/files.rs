@@ -1,4 +1,4 @@
-//! A relay that may open no more files.
+//! A relay at its limit of open files.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::time::timeout;
 use crate::support::program::Program;
 use crate::support::wait::PATIENCE;
 
-/// Enough to start with, and soon used up.
+/// Enough to start, and soon used up.
 const FILES: u32 = 80;
 
 async fn is_served(program: &Program, patience: Duration) -> bool {
-    let asking = async {
+    let request = async {
         let mut stream = TcpStream::connect(program.address()).await.ok()?;
         let request =
             b"GET /api/anime/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -22,7 +22,7 @@ async fn is_served(program: &Program, patience: Duration) -> bool {
         stream.read_to_string(&mut answer).await.ok()?;
         Some(answer.starts_with("HTTP/1.1 200"))
     };
-    timeout(patience, asking)
+    timeout(patience, request)
         .await
         .ok()
         .flatten()
@@ -30,7 +30,7 @@ async fn is_served(program: &Program, patience: Duration) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_files_the_relay_waits_for_some_and_goes_on() {
+async fn at_the_limit_of_open_files_the_relay_waits_and_goes_on() {
     let program = Program::start_with_files(&[], &[], FILES);
     program.ready().await;
     program
@@ -41,10 +41,10 @@ async fn without_files_the_relay_waits_for_some_and_goes_on() {
         open.push(TcpStream::connect(program.address()).await.unwrap());
     }
     program.logs("cannot accept connections").await;
-    // A hundred of those pauses would have been told a hundred times.
+    // The relay retries many times and logs once.
     assert!(!is_served(&program, Duration::from_secs(2)).await);
-    let told = program.log().matches("cannot accept connections").count();
-    assert_eq!(told, 1, "{}", program.log());
+    let logged = program.log().matches("cannot accept connections").count();
+    assert_eq!(logged, 1, "{}", program.log());
     program
         .logs("file descriptors in use; raise the limit")
         .await;

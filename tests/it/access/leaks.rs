@@ -1,4 +1,4 @@
-//! What nobody is told: folders, traces, prompts, and tokens.
+//! What the relay neither sends nor logs: folders, tracebacks, prompts and tokens.
 
 use comfy_relay::config::RelayConfig;
 use reqwest::{Client, Method};
@@ -10,21 +10,21 @@ use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{SECRET, in_seconds, token, upgrade};
 
-/// What a node raises that knows no discretion.
+/// The message of an exception with private details.
 const RAISED: &str = "cannot read '/home/ada/comfy/input/secret cat.png'\n\
     Traceback (most recent call last):\n  File \"/opt/comfy/nodes.py\", line 12, in load\n";
 
-/// Words of it, and of what else is nobody's business.
+/// Parts of it, and of other private texts.
 const PRIVATE: [&str; 5] = ["/home", "ada", "/opt", "Traceback", "a secret prompt"];
 
-fn assert_discreet(told: &str) {
+fn assert_redacted(text: &str) {
     for word in PRIVATE {
-        assert!(!told.contains(word), "{word:?} is told: {told}");
+        assert!(!text.contains(word), "{word:?} is in {text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
+async fn exceptions_of_nodes_are_sent_without_folders_tracebacks_and_prompts() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.set_queue(&["p"], &[]);
     let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
@@ -44,16 +44,16 @@ async fn what_nodes_raise_is_told_without_folders_traces_and_prompts() {
         last["error"],
         "LoadImage (node 3): cannot read 'secret cat.png'"
     );
-    assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
+    assert_redacted(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
     for path in ["/api/anime/jobs/job", "/api/anime/jobs"] {
-        let (status, told) = relay.get(path).await;
+        let (status, answer) = relay.get(path).await;
         assert_eq!(status, 200);
-        assert_discreet(&told.to_string());
+        assert_redacted(&answer.to_string());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_producers_raise_is_told_without_folders_and_traces() {
+async fn errors_of_producers_are_sent_without_folders_and_tracebacks() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let mut subscriber = relay.subscribe("job").await;
     let report = json!({"progress": 10, "status": "failed", "error": RAISED});
@@ -61,11 +61,11 @@ async fn what_producers_raise_is_told_without_folders_and_traces() {
     assert_eq!(status, 202);
     assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.last()["error"], "cannot read 'secret cat.png'");
-    assert_discreet(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
+    assert_redacted(&format!("{:?} {:?}", subscriber.states, subscriber.errors));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_that_cannot_be_read_is_named_without_its_folder() {
+async fn an_unreadable_workflow_is_named_without_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("folder.json")).unwrap();
     std::fs::write(folder.path().join("garbled.json"), [0xff, 0xfe]).unwrap();
@@ -78,17 +78,17 @@ async fn a_workflow_that_cannot_be_read_is_named_without_its_folder() {
     let settings = Settings { relay, ..settings };
     let relay = TestRelay::without_backend(settings).await;
     for name in ["folder", "garbled", "absent"] {
-        let (status, told) = relay
+        let (status, answer) = relay
             .post("/api/anime/jobs", &json!({"workflow": name}))
             .await;
-        assert!(status >= 400, "{told}");
+        assert!(status >= 400, "{answer}");
         let folder = folder.path().to_str().unwrap();
-        assert!(!told.to_string().contains(folder), "{told}");
+        assert!(!answer.to_string().contains(folder), "{answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_secrets_and_prompts_are_never_written_down() {
+async fn tokens_secrets_and_prompts_are_never_logged() {
     let variables = [("AUTH_JWT_SECRET", SECRET), ("LOG", "trace")];
     let program = Program::start(&[], &variables);
     program.ready().await;
@@ -116,9 +116,9 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
                 .bearer_auth(token)
                 .body("{\"workflow\": \"a secret prompt"),
         ] {
-            let told = request.send().await.unwrap().text().await.unwrap();
-            assert!(!told.contains(token.as_str()), "{told}");
-            assert_discreet(&told);
+            let answer = request.send().await.unwrap().text().await.unwrap();
+            assert!(!answer.contains(token.as_str()), "{answer}");
+            assert_redacted(&answer);
         }
         for path in ["ws/job", "ws/monitor"] {
             let url = format!("ws://{}/{path}", program.address());
@@ -130,9 +130,9 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
                 ),
             ] {
                 let mut subscriber = Subscriber::connect(request).await;
-                let is_let_in =
+                let is_authorized =
                     token == &tokens[0] || (token == &tokens[2] && path == "ws/monitor");
-                if !is_let_in {
+                if !is_authorized {
                     subscriber.close_code().await;
                     continue;
                 }
@@ -147,7 +147,7 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
             }
         }
     }
-    // What the relay writes of a request is written before the next one is answered.
+    // The relay logs a request before it answers the next one.
     let health = format!("http://{}/api/anime/health", program.address());
     client.request(Method::GET, health).send().await.unwrap();
     let log = program.kill().await;
@@ -158,19 +158,19 @@ async fn tokens_secrets_and_prompts_are_never_written_down() {
     for token in &tokens {
         for part in token.split('.').skip(1) {
             let line = log.lines().find(|line| line.contains(part));
-            assert_eq!(line, None, "a token is written down");
+            assert_eq!(line, None, "a token is logged");
         }
     }
-    assert!(!log.contains(SECRET), "the secret is written down");
-    assert!(!log.contains("a secret prompt"), "a prompt is written down");
+    assert!(!log.contains(SECRET), "the secret is logged");
+    assert!(!log.contains("a secret prompt"), "a prompt is logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_with_a_token_is_not_handed_on() {
+async fn a_url_with_a_token_is_not_passed_on() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let page = relay.request(Method::GET, "/").send().await.unwrap();
     assert_eq!(page.headers()["referrer-policy"], "no-referrer");
-    let (_, told) = relay.get("/nothing?token=abc").await;
-    assert_eq!(told["error"]["code"], "not_found");
-    assert!(!Value::to_string(&told).contains("abc"), "{told}");
+    let (_, answer) = relay.get("/nothing?token=abc").await;
+    assert_eq!(answer["error"]["code"], "not_found");
+    assert!(!Value::to_string(&answer).contains("abc"), "{answer}");
 }

@@ -1,4 +1,4 @@
-//! How much is borne from one client, and from all.
+//! Limits for one client and for all.
 
 use comfy_relay::config::{LimitConfig, ServerConfig};
 use reqwest::Method;
@@ -14,7 +14,7 @@ use crate::support::wait::PATIENCE;
 
 const HEALTH: &str = "/api/anime/health";
 
-/// No limits but those that a test sets, which hold for loopback as well.
+/// No limits but those that a test adds; loopback counts like any address.
 fn no_limits() -> LimitConfig {
     LimitConfig {
         requests: 0,
@@ -32,7 +32,7 @@ fn with(limits: LimitConfig) -> ServerConfig {
     }
 }
 
-/// Asks on a connection of its own; all that is answered.
+/// Requests the health on a new connection; the whole answer.
 async fn ask(relay: &TestRelay) -> String {
     let mut stream = TcpStream::connect(relay.address()).await.unwrap();
     let request = format!("GET {HEALTH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -45,16 +45,16 @@ async fn ask(relay: &TestRelay) -> String {
     answer
 }
 
-/// Asks until the relay has had enough; how often it had not.
+/// Repeats a request until the relay refuses it; how often it was served before.
 async fn ask_until_refused(ask: impl AsyncFn() -> (u16, Option<u64>, Value)) -> u32 {
     for served in 0.. {
-        let (status, retry_after, told) = ask().await;
+        let (status, retry_after, answer) = ask().await;
         if status != 429 {
             assert_ne!(status, 401);
             continue;
         }
-        assert_eq!(told["error"]["code"], "too_many_requests");
-        assert_eq!(retry_after, Some(1), "{told}");
+        assert_eq!(answer["error"]["code"], "too_many_requests");
+        assert_eq!(retry_after, Some(1), "{answer}");
         return served;
     }
     unreachable!()
@@ -78,19 +78,19 @@ async fn get(relay: &TestRelay, path: &str, token: Option<&str>) -> (u16, Option
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_requests_are_told_when_to_come_again() {
+async fn too_many_requests_are_refused_with_retry_after() {
     let limits = LimitConfig {
         requests: 5,
         ..no_limits()
     };
     let relay = TestRelay::without_backend(with(limits)).await;
     let served = ask_until_refused(async || get(&relay, HEALTH, None).await).await;
-    // More came in meanwhile on a slow machine.
+    // On a slow machine the limit has grown meanwhile.
     assert!(served >= 5, "{served}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sub_is_counted_by_itself() {
+async fn each_subject_is_counted_separately() {
     let mut server = guarded();
     server.limits = LimitConfig {
         requests: 20,
@@ -98,9 +98,9 @@ async fn each_sub_is_counted_by_itself() {
     };
     server.access.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let relay = TestRelay::without_backend(server).await;
-    let path = "/api/anime/jobs/nobody/preview";
+    let path = "/api/anime/jobs/unknown/preview";
     let (ada, eve) = (token(&json!({"sub": "ada"})), token(&json!({"sub": "eve"})));
-    // Each from an address of its own, so that none of them asks too often.
+    // Each request has another address, so that only the subject is limited.
     let ask = async |number: u32, token: &str| {
         let address = std::net::Ipv4Addr::from_bits((10 << 24) + number);
         let request = relay.request_as(token, Method::GET, path);
@@ -117,7 +117,7 @@ async fn each_sub_is_counted_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_connections_a_second_are_told_when_to_come_again() {
+async fn too_many_connections_a_second_are_refused_with_retry_after() {
     let limits = LimitConfig {
         attempts: 3,
         ..no_limits()
@@ -172,7 +172,7 @@ async fn no_more_connections_than_there_are_places() {
             "{answer}"
         );
         assert!(answer.contains(message), "{answer}");
-        // Those that have a place keep it.
+        // Open connections are not affected.
         second.ping().await;
         drop(first);
         while ask(&relay).await.starts_with("HTTP/1.1 503") {}
@@ -180,7 +180,7 @@ async fn no_more_connections_than_there_are_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn places_are_given_back_whatever_becomes_of_the_socket() {
+async fn permits_are_released_however_a_socket_ends() {
     let mut server = guarded();
     server.limits = LimitConfig {
         connections: 1,
@@ -190,7 +190,7 @@ async fn places_are_given_back_whatever_becomes_of_the_socket() {
     let url = relay.socket_url("/ws/job");
     let good = format!("{url}?token={}", token(&json!({})));
     for _ in 0..5 {
-        // Refused, left, and cut off.
+        // Refused, closed, and disconnected.
         loop {
             let (code, _) = refusal(upgrade(&url, &[])).await;
             if code != "too_many_connections" {
@@ -210,7 +210,7 @@ async fn places_are_given_back_whatever_becomes_of_the_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_relays_own_machine_is_not_limited() {
+async fn loopback_is_not_limited_by_default() {
     let limits = LimitConfig {
         requests: 1,
         attempts: 1,

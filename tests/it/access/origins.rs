@@ -1,4 +1,4 @@
-//! Which web pages may use the relay.
+//! Which web pages may use the relay (CORS and WebSocket origins).
 
 use comfy_relay::config::{Origins, ServerConfig};
 use reqwest::{Method, RequestBuilder};
@@ -29,7 +29,7 @@ fn report(relay: &TestRelay) -> RequestBuilder {
     relay.request(Method::POST, REPORT).json(&report)
 }
 
-/// What a page of this origin is answered when it opens a socket: 101 where it may.
+/// The answer to a page of this origin that opens a socket: 101 if it may.
 async fn socket(relay: &TestRelay, origin: Option<&str>, host: Option<&str>) -> (u16, String) {
     let origin = origin.map(|origin| ("origin", origin));
     let headers: Vec<_> = origin.into_iter().collect();
@@ -41,8 +41,8 @@ async fn socket(relay: &TestRelay, origin: Option<&str>, host: Option<&str>) -> 
         Ok(_) => (101, String::new()),
         Err(Error::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();
-            let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            let code = told["error"]["code"].as_str().unwrap().to_owned();
+            let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let code = answer["error"]["code"].as_str().unwrap().to_owned();
             (response.status().as_u16(), code)
         }
         Err(error) => panic!("{error}"),
@@ -50,7 +50,7 @@ async fn socket(relay: &TestRelay, origin: Option<&str>, host: Option<&str>) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_are_for_the_relays_own_pages_unless_others_are_named() {
+async fn sockets_are_for_own_pages_unless_other_origins_are_listed() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let own = format!("http://{}", relay.address());
     let refused = (403, "origin_not_allowed".to_owned());
@@ -81,18 +81,18 @@ async fn sockets_are_for_the_relays_own_pages_unless_others_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_page_changes_nothing() {
+async fn a_foreign_page_cannot_change_anything() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     for foreign in [EVIL, "null"] {
-        // A form of that page, which browsers send without asking first.
+        // A form, which browsers send without a CORS preflight.
         let request = relay
             .request(Method::POST, REPORT)
             .header("origin", foreign)
             .header("content-type", "text/plain")
             .body(r#"{"progress": 10, "status": "processing"}"#);
-        let (status, told) = response(request).await;
+        let (status, answer) = response(request).await;
         assert_eq!(
-            (status, &told["error"]["code"]),
+            (status, &answer["error"]["code"]),
             (403, &json!("origin_not_allowed"))
         );
     }
@@ -104,12 +104,12 @@ async fn a_foreign_page_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_for_the_pages_that_are_named() {
+async fn answers_are_for_listed_origins() {
     let get = |relay: &TestRelay, origin: &str| {
         let request = relay.request(Method::GET, "/api/anime/health");
         request.header("origin", origin).send()
     };
-    for (server, origin, is_told) in [
+    for (server, origin, is_allowed) in [
         (ServerConfig::default(), EVIL, false),
         (listed(), APP, true),
         (listed(), EVIL, false),
@@ -120,10 +120,10 @@ async fn answers_are_for_the_pages_that_are_named() {
         assert_eq!(response.status(), 200);
         let headers = response.headers();
         assert_eq!(headers["vary"], "Origin");
-        let told = headers.get("access-control-allow-origin");
+        let answer = headers.get("access-control-allow-origin");
         assert_eq!(
-            told.map(|told| told.to_str().unwrap()),
-            is_told.then_some(origin)
+            answer.map(|answer| answer.to_str().unwrap()),
+            is_allowed.then_some(origin)
         );
         assert!(headers.get("access-control-allow-credentials").is_none());
     }
@@ -143,7 +143,7 @@ async fn answers_are_for_the_pages_that_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_asks_first_is_answered() {
+async fn a_cors_preflight_is_alloweded() {
     let ask = |relay: &TestRelay, origin: &str| {
         let request = relay.request(Method::OPTIONS, REPORT);
         let request = request.header("origin", origin);
@@ -169,11 +169,11 @@ async fn a_browser_that_asks_first_is_answered() {
     let allowed = refusal.headers().get("access-control-allow-origin");
     assert_eq!(allowed, None);
     let (status, _) = response(relay.request(Method::OPTIONS, REPORT)).await;
-    assert_eq!(status, 405, "no browser asks like that");
+    assert_eq!(status, 405, "not a CORS preflight");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_name_that_leads_here_is_not_ours() {
+async fn a_foreign_host_name_is_refused() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let port = relay.address().split_once(':').unwrap().1.to_owned();
     let get = |host: String| {
@@ -192,18 +192,18 @@ async fn a_foreign_name_that_leads_here_is_not_ours() {
         "evil.example".into(),
         "localhost.evil.example".into(),
     ] {
-        let (status, told) = get(host.clone()).await;
+        let (status, answer) = get(host.clone()).await;
         assert_eq!(
-            (status, &told["error"]["code"]),
+            (status, &answer["error"]["code"]),
             (403, &json!("host_not_allowed")),
             "{host}"
         );
-        // To the browser, the page has that very origin.
+        // With DNS rebinding, the page has this origin in the browser.
         let origin = format!("http://{host}");
         let (status, code) = socket(&relay, Some(&origin), Some(&host)).await;
         assert_eq!((status, code.as_str()), (403, "host_not_allowed"));
     }
-    // Who names pages has put the relay where its name is known.
+    // With listed origins the relay has a public name, which is not checked.
     let relay = TestRelay::without_backend(listed()).await;
     let request = relay.request(Method::GET, "/api/anime/jobs");
     assert_eq!(

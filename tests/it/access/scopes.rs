@@ -1,4 +1,4 @@
-//! What each scope allows, and for which jobs.
+//! What each scope of a token permits, and for which jobs.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::tokens::{guarded, refusal, token, upgrade};
 
 const SCOPES: [&str; 5] = ["subscribe", "submit", "progress", "cancel", "monitor"];
 
-/// Every route that asks for a scope: method, path, body.
+/// Every route that requires a scope: method, path, body and scope.
 fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
     let report = json!({"progress": 10, "status": "processing"});
     vec![
@@ -68,26 +68,26 @@ async fn code(
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     if status == 200 {
-        // A stream has no end.
+        // An event stream has no end.
         return (status, Value::Null);
     }
-    let told: Value = response.json().await.unwrap();
-    (status, told["error"]["code"].clone())
+    let answer: Value = response.json().await.unwrap();
+    (status, answer["error"]["code"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_route_asks_for_its_scope() {
+async fn each_route_requires_its_scope() {
     let relay = TestRelay::without_backend(guarded()).await;
     for (method, path, body, needed) in routes() {
         for scope in SCOPES {
             for jobs in [json!(["mine"]), json!("*")] {
                 let token = token(&json!({"scope": scope, "jobs": jobs}));
-                let (status, told) = code(&relay, &token, &method, path, &body).await;
-                let is_refused = (status, &told) == (403, &json!("forbidden"));
+                let (status, answer) = code(&relay, &token, &method, path, &body).await;
+                let is_refused = (status, &answer) == (403, &json!("forbidden"));
                 assert_eq!(
                     is_refused,
                     scope != needed,
-                    "{scope}: {method} {path}: {status} {told}"
+                    "{scope}: {method} {path}: {status} {answer}"
                 );
                 assert_ne!(status, 401, "{method} {path}");
             }
@@ -115,26 +115,26 @@ async fn a_token_is_for_its_jobs_only() {
             json!(["theirs2", "their"]),
         ] {
             let token = token(&json!({"scope": SCOPES, "jobs": jobs}));
-            let (status, told) = code(&relay, &token, &method, &path, &body).await;
+            let (status, answer) = code(&relay, &token, &method, &path, &body).await;
             assert_eq!(
-                (status, told),
+                (status, answer),
                 (403, json!("forbidden")),
                 "{method} {path} for {jobs}"
             );
         }
     }
-    // Without a name the job would be nobody's.
+    // A job without an id is not one of the token's jobs.
     let mine = token(&json!({"jobs": ["mine"]}));
     let unnamed = json!({"prompt_id": "p"});
     let path = "/api/anime/jobs";
-    let (status, told) = code(&relay, &mine, &Method::POST, path, &unnamed).await;
-    assert_eq!((status, told), (403, json!("forbidden")));
+    let (status, answer) = code(&relay, &mine, &Method::POST, path, &unnamed).await;
+    assert_eq!((status, answer), (403, json!("forbidden")));
     let (status, _) = code(&relay, &token(&json!({})), &Method::POST, path, &unnamed).await;
-    assert_eq!(status, 503, "no ComfyUI here, but let in");
+    assert_eq!(status, 503, "authorized, but without ComfyUI");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_holds_the_tokens_jobs_only() {
+async fn the_list_shows_only_the_jobs_of_the_token() {
     let relay = TestRelay::without_backend(guarded()).await;
     let all = token(&json!({}));
     for number in 0..6 {
@@ -160,7 +160,7 @@ async fn the_list_holds_the_tokens_jobs_only() {
             }
         }
     };
-    let some = token(&json!({"jobs": ["job-4", "job-0", "nobody", "job-1", "a'b,c"]}));
+    let some = token(&json!({"jobs": ["job-4", "job-0", "unknown", "job-1", "a'b,c"]}));
     assert_eq!(list(&some).await, ["job-4", "job-1", "job-0"]);
     assert_eq!(
         list(&token(&json!({"jobs": []}))).await,
@@ -170,7 +170,7 @@ async fn the_list_holds_the_tokens_jobs_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_ask_for_scopes_and_jobs_as_well() {
+async fn sockets_require_scopes_and_jobs_too() {
     let relay = TestRelay::without_backend(guarded()).await;
     for (path, claims) in [
         (
@@ -195,7 +195,7 @@ async fn sockets_ask_for_scopes_and_jobs_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_socket_is_told_is_held_to_its_token() {
+async fn messages_on_a_socket_are_checked_against_its_token() {
     let relay = TestRelay::without_backend(guarded()).await;
     let claims = json!({"jobs": ["mine", "also-mine"], "scope": "subscribe"});
     let url = format!("{}?token={}", relay.socket_url("/ws/mine"), token(&claims));
@@ -208,8 +208,8 @@ async fn what_a_socket_is_told_is_held_to_its_token() {
     ] {
         subscriber.send(&message.to_string()).await;
         let refused = subscriber
-            .receive_until(|heard| {
-                heard["type"] == "error" && heard["code"] != "backend_unreachable"
+            .receive_until(|answer| {
+                answer["type"] == "error" && answer["code"] != "backend_unreachable"
             })
             .await;
         assert_eq!(refused["code"], "forbidden", "{message}");
@@ -229,23 +229,25 @@ async fn what_a_socket_is_told_is_held_to_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_its_scope_a_socket_may_cancel() {
+async fn a_socket_with_the_cancel_scope_may_cancel() {
     let relay = TestRelay::without_backend(guarded()).await;
     let claims = json!({"jobs": ["mine"], "scope": ["subscribe", "cancel"]});
     let url = format!("{}?token={}", relay.socket_url("/ws/mine"), token(&claims));
     let mut subscriber = Subscriber::connect(url).await;
     subscriber.send(r#"{"type": "cancel"}"#).await;
-    let told = subscriber
-        .receive_until(|heard| heard["type"] == "error" && heard["code"] != "backend_unreachable")
+    let answer = subscriber
+        .receive_until(|message| {
+            message["type"] == "error" && message["code"] != "backend_unreachable"
+        })
         .await;
     assert_eq!(
-        told["code"], "job_not_found",
-        "it is asked for, and not there"
+        answer["code"], "job_not_found",
+        "permitted, but there is no such job"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_learn_how_the_relay_does_and_nothing_else() {
+async fn callers_without_a_token_see_the_health_and_no_details() {
     let relay = TestRelay::without_backend(guarded()).await;
     let token = token(&json!({}));
     let url = format!("{}?token={token}", relay.socket_url("/ws/secret-job"));
@@ -253,8 +255,8 @@ async fn strangers_learn_how_the_relay_does_and_nothing_else() {
     assert!(matches!(subscriber.receive().await, Received::Text(_)));
     let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!((status, &health["status"]), (200, &json!("degraded")));
-    let told = health["components"].to_string();
-    assert!(!told.contains("127.0.0.1"), "{told}");
+    let answer = health["components"].to_string();
+    assert!(!answer.contains("127.0.0.1"), "{answer}");
     assert_eq!(
         health["components"]["comfyui"],
         json!([{"name": "comfyui-1", "status": "unreachable"}])

@@ -1,21 +1,21 @@
-//! Settings that would let strangers in, or keep everybody out.
+//! Settings of access that the relay refuses to start with.
 
 use crate::support::program::Program;
 use crate::support::tokens::SECRET;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tokens_the_relay_is_for_its_own_machine() {
+async fn without_authentication_the_relay_listens_on_loopback_only() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let variables = [("INSECURE", "false")];
         let mut program = Program::start(&["--listen", address], &variables);
         assert_eq!(program.exit_status().await.code(), Some(64), "{address}");
-        let told = program.log();
+        let log = program.log();
         for word in [address, "AUTH_JWT_SECRET", "AUTH_JWKS_FILE", "--insecure"] {
-            assert!(told.contains(word), "{told}");
+            assert!(log.contains(word), "{log}");
         }
-        assert!(!told.contains("serving"), "{told}");
+        assert!(!log.contains("serving"), "{log}");
     }
-    // Nobody has this address: the program gets as far as to find out.
+    // No interface has this address: the program fails only when it listens.
     for variables in [
         ("INSECURE", "true"),
         ("INSECURE", "1"),
@@ -34,17 +34,17 @@ async fn without_tokens_the_relay_is_for_its_own_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_settings_of_access_are_named() {
+async fn errors_name_the_wrong_access_setting() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (absent, garbled, useless) = (path("absent"), path("garbled"), path("useless"));
+    let (absent, garbled, unusable) = (path("absent"), path("garbled"), path("unusable"));
     std::fs::write(&garbled, "{").unwrap();
     let secret = r#"{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a"}]}"#;
-    std::fs::write(&useless, secret).unwrap();
+    std::fs::write(&unusable, secret).unwrap();
     let key = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     let twice = path("twice");
     std::fs::write(&twice, format!(r#"{{"keys": [{key}, {key}]}}"#)).unwrap();
-    for (arguments, variables, told) in [
+    for (arguments, variables, expected) in [
         (&[][..], &[("AUTH_JWT_SECRET", "short")][..], "needs 32"),
         (&[], &[("AUTH_JWT_SECRET", "")], "needs 32"),
         (&[], &[("AUTH_JWKS_FILE", &absent)], "AUTH_JWKS_FILE"),
@@ -53,7 +53,7 @@ async fn wrong_settings_of_access_are_named() {
             &[("AUTH_JWKS_FILE", &garbled)],
             "not a JSON Web Key Set",
         ),
-        (&[], &[("AUTH_JWKS_FILE", &useless)], "no key for RS256"),
+        (&[], &[("AUTH_JWKS_FILE", &unusable)], "no key for RS256"),
         (&[], &[("AUTH_JWKS_FILE", &twice)], "several keys"),
         (
             &[],
@@ -80,7 +80,7 @@ async fn wrong_settings_of_access_are_named() {
         let code = program.exit_status().await.code();
         let log = program.log();
         assert_eq!(code, Some(64), "{arguments:?} {variables:?}: {log}");
-        assert!(log.contains(told), "{arguments:?} {variables:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?} {variables:?}: {log}");
         assert!(!log.contains(SECRET), "{log}");
     }
 }

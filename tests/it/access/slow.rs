@@ -1,4 +1,4 @@
-//! Clients that take their time, so that others get none.
+//! Slow clients that try to use up the relay (Slowloris).
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::time::{sleep, timeout};
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::PATIENCE;
 
-/// Short, because what it guards against is made to happen.
+/// Short, because the tests wait for it.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// The pause of a slow client after each byte, of which many go into [`SHORT`].
+/// The pause of a slow client after each byte, much shorter than [`SHORT`].
 const DRIP: Duration = Duration::from_millis(10);
 
-async fn impatient() -> TestRelay {
+async fn relay_with_short_timeouts() -> TestRelay {
     TestRelay::without_backend(ServerConfig {
         head_timeout: SHORT,
         body_timeout: SHORT,
@@ -29,34 +29,34 @@ async fn connect(relay: &TestRelay) -> TcpStream {
     TcpStream::connect(relay.address()).await.unwrap()
 }
 
-/// All that comes before the relay ends the connection.
-async fn heard(stream: &mut TcpStream) -> String {
+/// Everything that is received before the relay closes the connection.
+async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    let heard = timeout(PATIENCE, stream.read_to_end(&mut text)).await;
-    // A connection may be reset when all was heard.
-    let _ = heard.expect("the relay holds on to the connection");
+    let read = timeout(PATIENCE, stream.read_to_end(&mut text)).await;
+    // The connection may be reset at the end.
+    let _ = read.expect("the relay does not close the connection");
     String::from_utf8(text).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_does_not_end_is_cut_off() {
-    let relay = impatient().await;
+async fn a_request_head_without_an_end_times_out() {
+    let relay = relay_with_short_timeouts().await;
     let mut stream = connect(&relay).await;
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
         .await
         .unwrap();
-    let told = heard(&mut stream).await;
-    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
-    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.contains(&format!("content-length: {}", body.len())),
-        "{told}"
+        "{answer}"
     );
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["error"]["code"], "head_timeout");
 
-    // Signs of life between do not help.
+    // Single bytes in between do not help.
     let (mut reading, mut writing) = connect(&relay).await.into_split();
     let dripping = tokio::spawn(async move {
         for byte in b"x-slow: x\r\n".iter().cycle() {
@@ -66,43 +66,43 @@ async fn a_head_that_does_not_end_is_cut_off() {
             sleep(DRIP).await;
         }
     });
-    let mut told = Vec::new();
-    let _ = timeout(PATIENCE, reading.read_to_end(&mut told))
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, reading.read_to_end(&mut answer))
         .await
         .unwrap();
     dripping.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_says_nothing_is_closed_without_a_word() {
-    let relay = impatient().await;
+async fn a_silent_connection_is_closed_without_an_answer() {
+    let relay = relay_with_short_timeouts().await;
     let mut stream = connect(&relay).await;
-    assert_eq!(heard(&mut stream).await, "");
+    assert_eq!(read_to_end(&mut stream).await, "");
     // The same between two requests.
     let mut stream = connect(&relay).await;
     let request = "GET /api/anime/health HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
-    let told = heard(&mut stream).await;
-    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-    assert_eq!(told.matches("HTTP/1.1").count(), 1, "{told}");
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_does_not_end_is_cut_off() {
-    let relay = impatient().await;
+async fn a_request_body_without_an_end_times_out() {
+    let relay = relay_with_short_timeouts().await;
     let mut stream = connect(&relay).await;
     let head = "POST /api/anime/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut reading, mut writing) = stream.split();
-    let mut told = Vec::new();
-    // Until the relay has answered, and ends the connection.
-    let hearing = async {
-        let _ = timeout(PATIENCE, reading.read_to_end(&mut told))
+    let mut answer = Vec::new();
+    // Until the relay has answered and closes the connection.
+    let receiving = async {
+        let _ = timeout(PATIENCE, reading.read_to_end(&mut answer))
             .await
             .unwrap();
     };
     tokio::select! {
-        () = hearing => {}
+        () = receiving => {}
         () = async {
             while writing.write_all(b" ").await.is_ok() {
                 sleep(DRIP).await;
@@ -110,22 +110,22 @@ async fn a_body_that_does_not_end_is_cut_off() {
             std::future::pending().await
         } => {}
     }
-    let told = String::from_utf8(told).unwrap();
-    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
-    assert!(told.contains("body_timeout"), "{told}");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("body_timeout"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_long_is_refused() {
+async fn a_request_head_that_is_too_long_is_refused() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let mut stream = connect(&relay).await;
     let head = format!("GET / HTTP/1.1\r\nx-long: {}", "x".repeat(1 << 20));
-    // The relay may end the connection before it was given all of it.
+    // The relay may close the connection before it has read everything.
     let _ = stream.write_all(head.as_bytes()).await;
-    let told = heard(&mut stream).await;
+    let answer = read_to_end(&mut stream).await;
     assert!(
-        told.is_empty() || told.starts_with("HTTP/1.1 431"),
-        "{told}"
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
     );
     let mut stream = connect(&relay).await;
     let head = format!(
@@ -133,11 +133,11 @@ async fn a_head_that_is_too_long_is_refused() {
         "x".repeat(30_000)
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    assert!(heard(&mut stream).await.starts_with("HTTP/1.1 200"));
+    assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_is_in_nobodys_way() {
+async fn slow_clients_delay_no_other() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let mut slow = Vec::new();
     for _ in 0..200 {
@@ -151,12 +151,12 @@ async fn a_slow_client_is_in_nobodys_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_not_held_to_the_times_of_requests() {
-    let relay = impatient().await;
+async fn the_timeouts_of_requests_do_not_apply_to_sockets() {
+    let relay = relay_with_short_timeouts().await;
     let mut subscriber = relay.subscribe("job").await;
-    // Others that come later are cut off meanwhile.
+    // Later connections time out meanwhile.
     for _ in 0..2 {
-        assert_eq!(heard(&mut connect(&relay).await).await, "");
+        assert_eq!(read_to_end(&mut connect(&relay).await).await, "");
     }
     subscriber.ping().await;
 }

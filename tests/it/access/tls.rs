@@ -1,4 +1,4 @@
-//! Encrypted connections, and certificates that change.
+//! TLS, and certificates that change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::PATIENCE;
 
-/// Writes a new certificate and its key, and gives back the certificate.
+/// Writes a new certificate and its key, and returns the certificate.
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -57,7 +57,7 @@ async fn encrypted() -> (TestRelay, TempDir, CertificateDer<'static>) {
     )
 }
 
-/// Connects as a client that trusts one certificate; `None` where the relay has another one.
+/// Connects as a client that trusts one certificate; `None` if the relay has another one.
 async fn connect(
     relay: &TestRelay,
     trusted: &CertificateDer<'static>,
@@ -107,50 +107,50 @@ async fn requests_and_sockets_are_encrypted() {
         .send(Message::text(r#"{"type": "ping"}"#))
         .await
         .unwrap();
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
+    let mut received = Vec::new();
+    while received.len() < 3 {
         let frame = timeout(PATIENCE, socket.next())
             .await
             .unwrap()
             .unwrap()
             .unwrap();
         let message: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
-        heard.push(message["type"].as_str().unwrap().to_owned());
+        received.push(message["type"].as_str().unwrap().to_owned());
     }
-    heard.sort_unstable();
-    assert_eq!(heard, ["connection", "pong", "progress"]);
+    received.sort_unstable();
+    assert_eq!(received, ["connection", "pong", "progress"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_encrypt_is_not_served() {
+async fn plain_http_is_not_served_on_a_tls_port() {
     let (relay, _folder, certificate) = encrypted().await;
     let mut stream = TcpStream::connect(relay.address()).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
-    let mut heard = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut heard))
+    let mut received = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut received))
         .await
         .unwrap();
-    assert!(!String::from_utf8_lossy(&heard).contains("HTTP/1.1 200"));
-    // One that only connects is let go, and is in nobody's way meanwhile.
+    assert!(!String::from_utf8_lossy(&received).contains("HTTP/1.1 200"));
+    // A client that only connects is disconnected, and delays no other meanwhile.
     let mut silent = TcpStream::connect(relay.address()).await.unwrap();
     assert!(connect(&relay, &certificate).await.is_some());
-    let mut heard = Vec::new();
-    let _ = timeout(PATIENCE, silent.read_to_end(&mut heard))
+    let mut received = Vec::new();
+    let _ = timeout(PATIENCE, silent.read_to_end(&mut received))
         .await
         .unwrap();
-    assert!(heard.is_empty());
+    assert!(received.is_empty());
 }
 
-/// Waits until the relay shows this certificate.
+/// Waits until the relay uses this certificate.
 async fn await_certificate(relay: &TestRelay, certificate: &CertificateDer<'static>) {
     let began = Instant::now();
     while connect(relay, certificate).await.is_none() {
         assert!(
             began.elapsed() < PATIENCE,
-            "the new certificate is not read"
+            "the new certificate is not used"
         );
     }
 }
@@ -162,7 +162,7 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     let second = write_certificate(folder.path());
     await_certificate(&relay, &second).await;
     assert!(connect(&relay, &first).await.is_none());
-    // What is open stays open.
+    // Open connections stay open.
     let (mut socket, _) = client_async("wss://localhost/ws/job", before)
         .await
         .unwrap();
@@ -174,11 +174,11 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
             "cert.pem",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
         ),
-        ("key.pem", "no key".to_owned()),
+        ("key.pem", "not a key".to_owned()),
     ];
     for (name, text) in wrong {
         std::fs::write(folder.path().join(name), text).unwrap();
-        // Longer than the files are left alone.
+        // Longer than the interval in which files are reloaded.
         for _ in 0..20 {
             assert!(connect(&relay, &second).await.is_some(), "{name}");
         }
@@ -191,9 +191,9 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     await_certificate(&relay, &last).await;
 }
 
-/// More than the encryption takes at once, to a client that says nothing.
+/// More than one TLS write, to a client that sends nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_message_comes_whole() {
+async fn a_long_message_is_sent_whole_over_tls() {
     let (relay, _folder, certificate) = encrypted().await;
     let stream = connect(&relay, &certificate).await.unwrap();
     let (mut socket, _) = client_async("wss://localhost/ws/job", stream)
@@ -214,8 +214,8 @@ async fn a_long_message_comes_whole() {
     }
     let mut states = 0;
     loop {
-        let heard = timeout(PATIENCE, socket.next()).await.unwrap();
-        match heard.unwrap().unwrap() {
+        let received = timeout(PATIENCE, socket.next()).await.unwrap();
+        match received.unwrap().unwrap() {
             Message::Text(text) if text.contains("\"progress\"") => {
                 assert!(text.len() > long.len());
                 states += 1;
@@ -228,7 +228,7 @@ async fn a_long_message_comes_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_address_of_a_socket_is_told_as_an_encrypted_one() {
+async fn urls_of_sockets_begin_with_wss_under_tls() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.set_queue(&["p"], &[]);
     let (server, _folder, certificate) = settings();

@@ -1,4 +1,4 @@
-//! Which tokens are believed, and where they may stand.
+//! Which tokens are accepted, and where a request carries them.
 
 use comfy_relay::config::ServerConfig;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -13,36 +13,36 @@ use crate::support::tokens::{
     claims, everything, guarded, in_seconds, refusal, signed, token, upgrade,
 };
 
-/// A job that nobody has: who is let in is told so.
-const JOB: &str = "/api/anime/jobs/nobody/preview";
+/// A job without a preview: an authorized request is answered 404.
+const JOB: &str = "/api/anime/jobs/unknown/preview";
 
-/// What a request with a token is answered: 404 where the token is believed.
+/// The status for a request with a token: 404 if the token is accepted.
 async fn status(relay: &TestRelay, token: &str) -> u16 {
     let request = relay.request(Method::GET, JOB);
     status_of(request, token).await
 }
 
 async fn status_of(request: RequestBuilder, token: &str) -> u16 {
-    let (status, told) = response(request.bearer_auth(token)).await;
-    let code = &told["error"]["code"];
+    let (status, answer) = response(request.bearer_auth(token)).await;
+    let code = &answer["error"]["code"];
     match status {
         404 => assert_eq!(code, "no_preview"),
         401 => assert_eq!(code, "unauthenticated"),
-        other => panic!("{other}: {told}"),
+        other => panic!("{other}: {answer}"),
     }
-    assert!(!told.to_string().contains(token), "{told}");
+    assert!(!answer.to_string().contains(token), "{answer}");
     status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_without_a_token_is_told_what_to_send() {
+async fn a_request_without_a_token_is_answered_with_a_challenge() {
     let relay = TestRelay::without_backend(guarded()).await;
     let response = relay.request(Method::GET, JOB).send().await.unwrap();
     assert_eq!(response.status(), 401);
     let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert_eq!(challenge, "Bearer realm=\"comfy-relay\"");
-    let told: Value = response.json().await.unwrap();
-    assert_eq!(told["error"]["code"], "unauthenticated");
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer["error"]["code"], "unauthenticated");
     let request = relay.request_as("nonsense", Method::GET, JOB);
     let response = request.send().await.unwrap();
     let challenge = response.headers()["www-authenticate"].to_str().unwrap();
@@ -53,7 +53,7 @@ async fn a_request_without_a_token_is_told_what_to_send() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_may_stand_in_three_places() {
+async fn a_token_may_be_in_a_header_a_subprotocol_or_the_query() {
     let relay = TestRelay::without_backend(guarded()).await;
     let good = token(&json!({}));
     assert_eq!(status(&relay, &good).await, 404);
@@ -80,7 +80,7 @@ async fn a_token_may_stand_in_three_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_offered_protocols_bearer_is_chosen_and_never_the_token() {
+async fn the_bearer_subprotocol_is_selected_and_never_the_token() {
     for server in [guarded(), ServerConfig::default()] {
         let relay = TestRelay::without_backend(server).await;
         let offered = format!("bearer, {}", token(&json!({})));
@@ -94,7 +94,7 @@ async fn of_the_offered_protocols_bearer_is_chosen_and_never_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_not_let_in_is_told_why() {
+async fn a_refused_socket_receives_the_reason() {
     let relay = TestRelay::without_backend(guarded()).await;
     let expired = token(&json!({"exp": in_seconds(-1)}));
     for path in ["/ws/job", "/ws/monitor"] {
@@ -111,7 +111,7 @@ async fn a_socket_that_is_not_let_in_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_claims_of_time_are_held() {
+async fn expiry_and_not_before_are_checked() {
     let relay = TestRelay::without_backend(guarded()).await;
     for (changes, expected) in [
         (json!({}), 404),
@@ -128,7 +128,7 @@ async fn the_claims_of_time_are_held() {
         (json!({"nbf": in_seconds(-1)}), 404),
         (json!({"nbf": in_seconds(60)}), 401),
         (json!({"nbf": "soon"}), 401),
-        // Nobody asks for these here.
+        // Not checked without a setting.
         (json!({"aud": "somebody else", "iss": "anybody"}), 404),
     ] {
         assert_eq!(
@@ -140,7 +140,7 @@ async fn the_claims_of_time_are_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_for_others_and_from_others_are_refused() {
+async fn tokens_with_another_audience_or_issuer_are_refused() {
     let mut server = guarded();
     server.access.audience = Some("comfy-relay".into());
     server.access.issuer = Some("https://login.example".into());
@@ -170,7 +170,7 @@ async fn tokens_for_others_and_from_others_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_key_checks_its_tokens() {
+async fn rsa_ec_and_ed25519_keys_verify_their_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let signers = [Signer::rsa("r"), Signer::ec("e"), Signer::ed("d")];
@@ -181,13 +181,13 @@ async fn each_kind_of_key_checks_its_tokens() {
         assert_eq!(status(&relay, &good).await, 404, "{:?}", signer.algorithm);
         let expired = signer.sign(&claims(&json!({"exp": in_seconds(-10)})));
         assert_eq!(status(&relay, &expired).await, 401);
-        // The same claims, signed by somebody else under the same name.
-        let thief = match signer.algorithm {
+        // The same claims, signed with another key of the same id.
+        let forger = match signer.algorithm {
             Algorithm::RS256 => Signer::rsa("r"),
             Algorithm::ES256 => Signer::ec("e"),
             _ => Signer::ed("d"),
         };
-        assert_eq!(status(&relay, &thief.sign(&everything())).await, 401);
+        assert_eq!(status(&relay, &forger.sign(&everything())).await, 401);
     }
     let nameless = encode(
         &Header::new(Algorithm::EdDSA),
@@ -195,15 +195,23 @@ async fn each_kind_of_key_checks_its_tokens() {
         &signers[2].key,
     )
     .unwrap();
-    assert_eq!(status(&relay, &nameless).await, 401, "which key is meant?");
+    assert_eq!(
+        status(&relay, &nameless).await,
+        401,
+        "ambiguous without a key id"
+    );
     write_keys(&file, &[signers[2].jwk()]);
     let relay = TestRelay::without_backend(guarded_by(&file)).await;
-    assert_eq!(status(&relay, &nameless).await, 404, "there is only one");
+    assert_eq!(
+        status(&relay, &nameless).await,
+        404,
+        "unambiguous with one key"
+    );
 }
 
-/// The program says when it has read its keys again.
+/// The program logs when it has reloaded its keys.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_exchanged_while_the_relay_runs() {
+async fn keys_are_reloaded_while_the_relay_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let (old, new) = (Signer::ec("old"), Signer::ec("new"));
@@ -224,7 +232,7 @@ async fn keys_are_exchanged_while_the_relay_runs() {
     assert_eq!(status(&by_old).await, 404);
     assert_eq!(status(&nameless).await, 401);
 
-    // What makes no sense changes nothing, and does not keep later keys out.
+    // An invalid file changes nothing, and does not prevent a later reload.
     std::fs::write(&file, "{\"keys\": [").unwrap();
     program.logs("stay in use").await;
     assert_eq!(status(&by_new).await, 404);
@@ -237,7 +245,7 @@ async fn keys_are_exchanged_while_the_relay_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_token_is_refused_and_not_repeated() {
+async fn malformed_tokens_are_refused_and_not_echoed() {
     let relay = TestRelay::without_backend(guarded()).await;
     let good = token(&json!({}));
     let parts: Vec<&str> = good.split('.').collect();

@@ -1,4 +1,4 @@
-//! The program itself: what it prints, and with which code it ends.
+//! The commands of the program: their output and exit codes.
 
 use std::process::{Command, Output};
 
@@ -24,7 +24,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_ends_with_a_job_completed() {
+async fn the_demo_completes_a_job() {
     let output = run(&["demo", "--once", "--speed", "50", "--listen", "127.0.0.1:0"]).await;
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
@@ -35,7 +35,7 @@ async fn the_demo_ends_with_a_job_completed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_ends_as_its_job_ends() {
+async fn watch_exits_with_the_outcome_of_its_job() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let url = relay.url();
     for (status, code) in [("completed", 0), ("failed", 1), ("cancelled", 2)] {
@@ -53,7 +53,7 @@ async fn watch_ends_as_its_job_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_says_what_cannot_be_followed() {
+async fn watch_reports_a_missing_job_and_an_unreachable_relay() {
     let server = ServerConfig {
         job_wait: std::time::Duration::from_millis(10),
         ..ServerConfig::default()
@@ -64,21 +64,21 @@ async fn watch_says_what_cannot_be_followed() {
     };
     let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
     let url = relay.url();
-    let output = run(&["watch", "nobody", "--relay", &url]).await;
+    let output = run(&["watch", "unknown", "--relay", &url]).await;
     assert_eq!(output.status.code(), Some(3));
     assert!(
         stderr(&output).contains("there is no job"),
         "{}",
         stderr(&output)
     );
-    // Port 1 of loopback: nobody listens there.
-    let output = run(&["watch", "nobody", "--relay", "http://127.0.0.1:1"]).await;
+    // Nothing listens on port 1 of loopback.
+    let output = run(&["watch", "unknown", "--relay", "http://127.0.0.1:1"]).await;
     assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("RELAY_URL"), "{}", stderr(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_submitted_and_watched() {
+async fn a_workflow_file_is_submitted_and_watched() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let url = relay.url();
     let file = "comfy_workflows/txt2img.json";
@@ -89,7 +89,7 @@ async fn a_file_is_submitted_and_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_files_and_settings_are_named() {
+async fn errors_name_the_wrong_file_or_setting() {
     let folder = tempfile::tempdir().unwrap();
     let editor = folder.path().join("editor.json");
     std::fs::write(&editor, r#"{"nodes": [], "links": []}"#).unwrap();
@@ -142,7 +142,7 @@ async fn wrong_files_and_settings_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_recorded_can_be_replayed() {
+async fn a_recording_can_be_replayed() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("recorded");
@@ -182,7 +182,7 @@ async fn what_is_recorded_can_be_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_ends_quietly_when_nobody_reads() {
+async fn watch_exits_quietly_when_its_output_is_closed() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let url = relay.url();
     let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));

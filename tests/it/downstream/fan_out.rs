@@ -1,4 +1,4 @@
-//! Many subscribers, slow ones, and those that want their messages compressed.
+//! Many subscribers, slow ones, and compressed messages.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::test_relay::{Settings, TestRelay};
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
-/// One with io_uring, where the kernel has it, and one without.
+/// A relay with io_uring, if the kernel has it, and one without.
 async fn relays() -> [TestRelay; 2] {
     let relay = async |io_uring| {
         let server = ServerConfig {
@@ -19,7 +19,7 @@ async fn relays() -> [TestRelay; 2] {
             ..ServerConfig::default()
         };
         let settings = Settings::default();
-        // States are counted: none may come only because nothing has changed for a while.
+        // The tests count states, so no heartbeat may add one.
         let relay = RelayConfig {
             heartbeat: Duration::from_secs(3_600),
             ..settings.relay
@@ -43,7 +43,7 @@ fn is_state(progress: u64) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_it_gets_the_same_messages_compressed() {
+async fn compressed_messages_are_the_same_as_plain_ones() {
     for relay in relays().await {
         let long = "a long way to go, ".repeat(20);
         relay.report("job", &state(1, &long)).await;
@@ -56,9 +56,9 @@ async fn who_asks_for_it_gets_the_same_messages_compressed() {
             if progress > 1 {
                 relay.report("job", &state(progress, &long)).await;
             }
-            let (compressed, said) = small.text_until(is_state(progress)).await;
-            let (whole, same) = plain.text_until(is_state(progress)).await;
-            assert_eq!(said, same);
+            let (compressed, message) = small.text_until(is_state(progress)).await;
+            let (whole, other) = plain.text_until(is_state(progress)).await;
+            assert_eq!(message, other);
             assert!(compressed.header.rsv1 && !whole.header.rsv1);
             assert!(compressed.payload.len() * 2 < whole.payload.len());
         }
@@ -84,9 +84,9 @@ async fn compressed_messages_of_clients_are_understood() {
     assert!(frame.header.rsv1 || frame.payload.len() < 200);
 }
 
-/// The slow one costs one frame, holds up nobody, and gets the newest state when it reads again.
+/// A slow subscriber costs one frame, delays no other, and receives the newest state when it reads again.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_slowly_skips_states_and_gets_the_newest_and_the_end() {
+async fn a_slow_subscriber_skips_states_but_receives_the_newest_and_the_end() {
     for relay in relays().await {
         let mut slow = RawClient::with_small_buffer(&relay.address(), "/ws/job").await;
         let mut quick = relay.subscribe("job").await;
@@ -128,7 +128,7 @@ async fn who_reads_slowly_skips_states_and_gets_the_newest_and_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_at_all_is_given_up_in_time() {
+async fn a_subscriber_that_never_reads_is_dropped() {
     let server = ServerConfig {
         ping_interval: Duration::from_millis(50),
         connection_timeout: Duration::from_millis(300),
@@ -148,9 +148,9 @@ async fn who_does_not_read_at_all_is_given_up_in_time() {
         .await;
 }
 
-/// A job with many subscribers is handed out in turns with others.
+/// Jobs with many subscribers are written in turns.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_subscribers_of_many_jobs_all_get_every_state_in_order() {
+async fn many_subscribers_of_many_jobs_receive_every_state_in_order() {
     const JOBS: usize = 7;
     const EACH: usize = 100;
     for relay in relays().await {
@@ -167,18 +167,18 @@ async fn many_subscribers_of_many_jobs_all_get_every_state_in_order() {
             }
         }
         for job in 0..JOBS {
-            let end = json!({"progress": 99, "status": "failed", "error": "out of paint"});
+            let end = json!({"progress": 99, "status": "failed", "error": "out of memory"});
             relay.report(&format!("job-{job}"), &end).await;
         }
         for subscriber in &mut subscribers {
             assert_eq!(subscriber.close_code().await, 1000);
-            let told: Vec<u64> = subscriber
+            let progress: Vec<u64> = subscriber
                 .states
                 .iter()
                 .map(|state| state["progress"].as_u64().unwrap())
                 .collect();
-            assert_eq!(told, [1, 2, 3, 4, 5, 5], "a failure gets no further");
-            // Nobody could tell whether there are such jobs, before they were reported.
+            assert_eq!(progress, [1, 2, 3, 4, 5, 5], "a failure keeps its progress");
+            // Before the first report, the relay could not know the jobs while ComfyUI is unreachable.
             let errors = &mut subscriber.errors;
             errors.retain(|error| error["code"] != "backend_unreachable");
             assert_eq!(errors.len(), 1, "{errors:?}");
@@ -186,7 +186,7 @@ async fn many_subscribers_of_many_jobs_all_get_every_state_in_order() {
     }
 }
 
-/// One socket follows all jobs, and none of their states is written into the middle of another.
+/// One socket subscribes to all jobs, and no state is written into the middle of another.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_socket_may_follow_a_hundred_jobs_that_change_at_once() {
     for relay in relays().await {
@@ -212,18 +212,18 @@ async fn one_socket_may_follow_a_hundred_jobs_that_change_at_once() {
     }
 }
 
-/// Those who stay get every state, and nothing is left of those who have gone.
+/// Subscribers that stay receive every state, and no trace of the others is left.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_comes_and_leaves_at_once_disturbs_nobody() {
-    const CROWD: usize = 500;
+async fn subscribers_that_connect_and_leave_at_once_disturb_no_other() {
+    const MANY: usize = 500;
     for relay in relays().await {
         let mut neighbour = relay.subscribe("job").await;
         for progress in 1..=4 {
             let address = relay.address();
-            let coming = (0..CROWD).map(|_| RawClient::connect(&address, "/ws/job", ""));
-            let crowd = futures_util::future::join_all(coming).await;
+            let connecting = (0..MANY).map(|_| RawClient::connect(&address, "/ws/job", ""));
+            let others = futures_util::future::join_all(connecting).await;
             relay.report("job", &state(progress, "")).await;
-            drop(crowd);
+            drop(others);
         }
         relay
             .report("job", &json!({"progress": 99, "status": "completed"}))

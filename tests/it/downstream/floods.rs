@@ -1,4 +1,4 @@
-//! More news of a job than anybody can read.
+//! More states of a job than subscribers can read.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::{Settings, TestRelay};
 
-/// Longer than any test takes: what is held back for so long comes only with something else.
-const AGES: Duration = Duration::from_secs(3_600);
+/// Longer than any test takes: a state that is throttled this long is published only with another one.
+const FOREVER: Duration = Duration::from_secs(3_600);
 
 /// Steps of the bar that moves in the flood.
 const STEPS: usize = 4_000;
@@ -21,7 +21,7 @@ fn every(publish_interval: Duration) -> Settings {
     let settings = Settings::default();
     let relay = RelayConfig {
         publish_interval,
-        heartbeat: AGES,
+        heartbeat: FOREVER,
         ..settings.relay
     };
     Settings { relay, ..settings }
@@ -43,7 +43,7 @@ async fn report(relay: &TestRelay, progress: u8, status: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_from_comfyui_is_published_now_and_then_and_its_last_state_always() {
+async fn a_flood_of_events_is_throttled_and_its_last_state_is_published() {
     let interval = RelayConfig::default().publish_interval;
     let comfyui = ScriptedComfy::start().await;
     comfyui.set_queue(&["p"], &[]);
@@ -61,12 +61,16 @@ async fn a_flood_from_comfyui_is_published_now_and_then_and_its_last_state_alway
     subscriber
         .receive_until(|message| message["node"]["step"] == STEPS)
         .await;
-    let told = subscriber.states.len() as u64;
+    let received = subscriber.states.len() as u64;
     let (first, last) = (seqs(&subscriber)[0], subscriber.last()["seq"].as_u64());
-    assert_eq!(last, Some(first + told - 1), "a subscriber missed a state");
+    assert_eq!(
+        last,
+        Some(first + received - 1),
+        "a subscriber missed a state"
+    );
     for pair in subscriber.states.windows(2) {
         let apart = timestamp(&pair[1]).duration_since(timestamp(&pair[0]));
-        // Timestamps are in whole milliseconds, cut off.
+        // Timestamps are truncated to milliseconds.
         let least = interval - Duration::from_millis(1);
         let is_in_time = pair[0]["status"] != pair[1]["status"] || apart.unsigned_abs() >= least;
         assert!(is_in_time, "{apart} between {} and {}", pair[0], pair[1]);
@@ -76,7 +80,7 @@ async fn a_flood_from_comfyui_is_published_now_and_then_and_its_last_state_alway
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_state_changes_of_status_and_the_end_are_published_at_once() {
     let comfyui = ScriptedComfy::start().await;
-    let relay = TestRelay::start(&comfyui.url(), every(AGES)).await;
+    let relay = TestRelay::start(&comfyui.url(), every(FOREVER)).await;
     report(&relay, 0, "queued").await;
     let mut subscriber = relay.subscribe("render").await;
     report(&relay, 0, "queued").await;
@@ -88,19 +92,19 @@ async fn the_first_state_changes_of_status_and_the_end_are_published_at_once() {
     report(&relay, 30, "processing").await;
     report(&relay, 90, "completed").await;
     assert_eq!(subscriber.close_code().await, 1000);
-    let told: Vec<&Value> = subscriber
+    let received: Vec<&Value> = subscriber
         .states
         .iter()
         .map(|state| &state["progress"])
         .collect();
-    assert_eq!(told, [0, 10, 100]);
+    assert_eq!(received, [0, 10, 100]);
     assert_eq!(seqs(&subscriber), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_that_is_held_back_is_written_when_the_relay_stops() {
+async fn a_throttled_state_is_written_when_the_relay_stops() {
     let comfyui = ScriptedComfy::start().await;
-    let relay = TestRelay::start(&comfyui.url(), every(AGES)).await;
+    let relay = TestRelay::start(&comfyui.url(), every(FOREVER)).await;
     report(&relay, 10, "processing").await;
     report(&relay, 20, "processing").await;
     relay.handle.shutdown().await;

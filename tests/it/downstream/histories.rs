@@ -1,4 +1,4 @@
-//! What a server's history tells of earlier prompts, at the first start with it.
+//! What the relay learns from a server's history when it first connects to it.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::test_relay::{Settings, TestRelay};
 
 const HISTORY: &str = "GET /history";
 
-/// More than a history may have.
+/// More bytes than the relay reads of a history.
 const TOO_LONG: usize = 33 << 20;
 
 fn graph() -> Value {
@@ -29,7 +29,7 @@ fn entry(started_at: u64, took: u64) -> Value {
     ]}})
 }
 
-/// A relay with a job `job` that is the prompt `mine`.
+/// A relay with the job `job`, which is the prompt `mine`.
 async fn with_job(comfyui: &ScriptedComfy, url: &str) -> TestRelay {
     let relay = TestRelay::connected_to(url, Settings::default()).await;
     comfyui.accept_prompts_as("mine");
@@ -40,9 +40,9 @@ async fn with_job(comfyui: &ScriptedComfy, url: &str) -> TestRelay {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_is_read_once_and_the_newest_prompts_count() {
+async fn the_history_is_read_once_and_its_newest_prompts_count() {
     let comfyui = ScriptedComfy::start().await;
-    // The relay sorts: here the newest comes first.
+    // The relay sorts; here the newest entry is first.
     let mut history =
         json!({"new": entry(9_000_000, 60_000), "odd": null, "old": entry(1_000, 5_000)});
     for number in 0..11 {
@@ -52,12 +52,12 @@ async fn a_history_is_read_once_and_the_newest_prompts_count() {
     let proxy = TcpProxy::start(comfyui.address()).await;
     let relay = with_job(&comfyui, &proxy.url()).await;
     let mut subscriber = relay.subscribe("job").await;
-    let told = subscriber
+    let state = subscriber
         .receive_until(|state| state["estimated_remaining"].is_u64())
         .await;
-    let remaining = told["estimated_remaining"].as_u64().unwrap();
-    assert!((50..=60).contains(&remaining), "{told}");
-    // A server that comes back is asked for its version again, but not for its history.
+    let remaining = state["estimated_remaining"].as_u64().unwrap();
+    assert!((50..=60).contains(&remaining), "{state}");
+    // After a reconnect, the version is requested again, but not the history.
     proxy.cut();
     let is_away = |state: &Value| state["message"] == "Waiting for ComfyUI to answer";
     subscriber.receive_until(is_away).await;
@@ -69,9 +69,9 @@ async fn a_history_is_read_once_and_the_newest_prompts_count() {
     assert_eq!(comfyui.calls(HISTORY), 1);
 }
 
-/// Whatever a server answers, or if it does not, jobs go on.
+/// Jobs go on with any answer, and without one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_of_no_use_holds_up_nothing() {
+async fn an_unreadable_history_delays_no_job() {
     let endless = format!("{{\"p\": \"{}\"}}", "x".repeat(TOO_LONG));
     let garbled = "{\"p\": {\"status\": [[[".to_owned();
     let replies = [

@@ -1,4 +1,4 @@
-//! The HTTP routes, and what bad requests are told.
+//! The HTTP routes, and the answers to bad requests.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ async fn a_job_is_submitted_listed_and_shown() {
     );
     assert_eq!(timeline[0]["class_type"], "CheckpointLoaderSimple");
 
-    // The list is the store's, and subscribers do not wait for that.
+    // The list comes from the database, which subscribers do not wait for.
     let page = loop {
         let (_, page) = relay.get("/api/anime/jobs?status=completed").await;
         if page["jobs"] != json!([]) {
@@ -78,7 +78,7 @@ async fn the_list_is_paged_by_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_told_what_to_do() {
+async fn bad_requests_are_answered_with_a_code_and_a_message() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let jobs = "/api/anime/jobs";
     let editor = json!({"workflow": {"nodes": [], "links": [], "version": 0.4}});
@@ -87,7 +87,7 @@ async fn bad_requests_are_told_what_to_do() {
         (json!({"prompt_id": "p", "workflow": {}}), 400, "bad_job"),
         (json!({"prompt_id": ""}), 400, "bad_prompt_id"),
         (
-            json!({"prompt_id": "nobody-knows-it"}),
+            json!({"prompt_id": "unknown-prompt"}),
             404,
             "prompt_not_found",
         ),
@@ -127,7 +127,7 @@ async fn bad_requests_are_told_what_to_do() {
         assert!(answer["error"]["message"].is_string(), "{answer}");
     }
     let (_, page) = relay.get(jobs).await;
-    assert_eq!(page["jobs"], json!([]), "nothing is half done");
+    assert_eq!(page["jobs"], json!([]), "nothing is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,8 +143,8 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
         (get("/ws/job"), 426, "websocket_required"),
         (get("/ws/monitor"), 426, "websocket_required"),
         (get("/ws/%00"), 400, "bad_job_id"),
-        (get("/api/anime/jobs/nobody"), 404, "job_not_found"),
-        (get("/api/anime/jobs/nobody/preview"), 404, "no_preview"),
+        (get("/api/anime/jobs/unknown"), 404, "job_not_found"),
+        (get("/api/anime/jobs/unknown/preview"), 404, "no_preview"),
         (get("/api/anime/jobs?limit=x"), 400, "bad_query"),
         (get("/api/anime/jobs?status=odd"), 400, "bad_status"),
         (delete(jobs), 405, "method_not_allowed"),
@@ -152,7 +152,7 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
         (delete("/api/anime/health"), 405, "method_not_allowed"),
         (get("/api/anime/jobs/x/cancel"), 405, "method_not_allowed"),
         (
-            relay.request(Method::POST, "/api/anime/jobs/nobody/cancel"),
+            relay.request(Method::POST, "/api/anime/jobs/unknown/cancel"),
             404,
             "job_not_found",
         ),
@@ -174,7 +174,7 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_id_is_taken_once() {
+async fn a_job_id_is_used_once() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let job = json!({"job_id": "one", "workflow": workflow(TXT2IMG).await});
     assert_eq!(relay.post("/api/anime/jobs", &job).await.0, 201);
@@ -214,7 +214,7 @@ async fn a_prompt_can_be_registered_again_and_under_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_of_the_folder_is_filled_in() {
+async fn a_workflow_of_the_folder_is_submitted_with_parameters() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let job = json!({"job_id": "named", "workflow": "txt2img", "params": {"3.seed": 7, "6.text": "a cat"}});
     let (status, answer) = relay.post("/api/anime/jobs", &job).await;
@@ -243,12 +243,8 @@ async fn health_and_status_have_the_documented_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_comfyui_the_relay_serves_and_says_so() {
-    // A port that nobody listens on: bound, and never accepted from again.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", taken.local_addr().unwrap());
-    drop(taken);
-    let relay = TestRelay::start(&url, Settings::default()).await;
+async fn without_comfyui_the_relay_serves_and_is_degraded() {
+    let relay = TestRelay::without_backend(Settings::default()).await;
     let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!((status, &health["status"]), (200, &json!("degraded")));
     assert_eq!(health["components"]["comfyui"][0]["status"], "unreachable");

@@ -1,4 +1,4 @@
-//! `GET /metrics`, held against what has just happened.
+//! `GET /metrics`, compared with what has just happened.
 
 use std::collections::HashMap;
 
@@ -89,11 +89,12 @@ async fn jobs_and_estimates_are_counted() {
     for at in [25, 50, 75, 90] {
         for (workflow, jobs) in [("first_time", 1.0), ("known", 2.0)] {
             let labels = format!("{{at=\"{at}\",workflow=\"{workflow}\"}}");
-            // Each job was told a time or not, and a progress in any case.
-            let told = values.get(&format!("comfy_relay_estimate_error_ratio_count{labels}"));
+            // Each job had an estimate or not, and progress in any case.
+            let with_estimate =
+                values.get(&format!("comfy_relay_estimate_error_ratio_count{labels}"));
             let missing = values.get(&format!("comfy_relay_estimate_missing_total{labels}"));
-            let judged = told.unwrap_or(&0.0) + missing.unwrap_or(&0.0);
-            assert_eq!(judged, jobs, "{labels}");
+            let scored = with_estimate.unwrap_or(&0.0) + missing.unwrap_or(&0.0);
+            assert_eq!(scored, jobs, "{labels}");
             let points = of(&values, "progress_error_points_count", &labels);
             assert_eq!(points, jobs);
         }
@@ -116,7 +117,7 @@ async fn jobs_and_estimates_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_relays_in_one_process_count_apart() {
+async fn two_relays_in_one_process_count_separately() {
     let (one, other) = (
         TestRelay::replaying(TXT2IMG).await,
         TestRelay::replaying(TXT2IMG).await,

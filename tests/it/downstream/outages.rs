@@ -1,4 +1,4 @@
-//! ComfyUI is away, and comes back.
+//! ComfyUI is unreachable for a while.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comfyui_that_comes_later_is_found() {
+async fn a_comfyui_that_starts_later_is_connected() {
     let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Fastest).await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     proxy.cut();
@@ -36,7 +36,7 @@ async fn a_comfyui_that_comes_later_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
+async fn a_job_waits_for_an_unreachable_comfyui_and_goes_on() {
     let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     let relay = TestRelay::connected_to(&proxy.url(), Settings::default()).await;
@@ -69,10 +69,10 @@ async fn a_job_waits_for_a_comfyui_that_is_away_and_goes_on() {
     assert!(is_final(subscriber.last()));
 }
 
-/// A prompt of ours waits, behind another of ours that is silent for so long that a new socket is
-/// dialled; meanwhile the server is restarted, and comes back empty.
+/// A prompt waits behind another one that is silent for so long that the relay reconnects; meanwhile the server
+/// is restarted with an empty queue.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
+async fn a_restart_behind_a_silent_socket_is_not_a_cancellation() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = Settings::default();
     settings.comfy.max_silence = Duration::from_millis(50);
@@ -89,7 +89,7 @@ async fn a_restart_behind_a_silent_socket_is_no_cancellation() {
     waiting
         .receive_until(|state| state["queue_position"].is_u64())
         .await;
-    // From here on the server takes no new socket.
+    // From here on the server refuses new sockets.
     comfyui.refuse_sockets(true);
     let running = json!([0, "a", {}, {"client_id": client}, []]);
     let queue = json!({"queue_running": [running], "queue_pending": [[1, "b", {}, {}, []]]});

@@ -1,5 +1,5 @@
-//! Clients that break the rules of WebSockets: each is closed with the code that says so, and nobody
-//! else hears of it.
+//! Clients that break the WebSocket protocol (RFC 6455): each is closed with the code for its error, and no other
+//! client is affected.
 
 use comfy_relay::config::ServerConfig;
 use serde_json::json;
@@ -15,15 +15,15 @@ const PING: OpCode = OpCode::Control(Control::Ping);
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
-/// The code with which a client is closed that says this.
-async fn punishment(relay: &TestRelay, extra: &str, bytes: &[u8]) -> u16 {
+/// The close code for a client that sends these bytes.
+async fn close_code_for(relay: &TestRelay, extra: &str, bytes: &[u8]) -> u16 {
     let mut wire = RawClient::connect(&relay.address(), "/ws/job", extra).await;
     wire.send(bytes).await;
     wire.close_code().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn breaches_are_closed_with_the_code_that_names_them() {
+async fn protocol_errors_close_with_their_code() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let mut neighbour = relay.subscribe("job").await;
     let unmasked = [0x81, 2, b'h', b'i'];
@@ -32,8 +32,16 @@ async fn breaches_are_closed_with_the_code_that_names_them() {
         ("an unmasked frame", unmasked.to_vec(), 1002),
         ("a reserved bit", reserved_bit, 1002),
         ("a reserved opcode", vec![0x83, 0x80, 1, 2, 3, 4], 1002),
-        ("a continuation of nothing", frame(CONTINUE, b"x"), 1002),
-        ("a ping in pieces", fragment(PING, b"x", false, false), 1002),
+        (
+            "a continuation without a message",
+            frame(CONTINUE, b"x"),
+            1002,
+        ),
+        (
+            "a fragmented ping",
+            fragment(PING, b"x", false, false),
+            1002,
+        ),
         ("a ping that is too long", frame(PING, &[0; 126]), 1002),
         (
             "a message within a message",
@@ -48,7 +56,7 @@ async fn breaches_are_closed_with_the_code_that_names_them() {
         ),
     ];
     for (what, bytes, code) in cases {
-        assert_eq!(punishment(&relay, "", &bytes).await, code, "{what}");
+        assert_eq!(close_code_for(&relay, "", &bytes).await, code, "{what}");
     }
     let report = json!({"progress": 100, "status": "completed"});
     relay.post("/api/anime/jobs/job/progress", &report).await;
@@ -56,36 +64,36 @@ async fn breaches_are_closed_with_the_code_that_names_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_too_long_in_pieces_is_too_long() {
+async fn a_fragmented_message_must_not_be_too_long_in_all() {
     let relay = TestRelay::without_backend(Settings::default()).await;
-    let mut pieces = fragment(BINARY, &[0; 40_000], false, false);
-    pieces.extend(fragment(CONTINUE, &[0; 40_000], true, false));
-    assert_eq!(punishment(&relay, "", &pieces).await, 1009);
+    let mut fragments = fragment(BINARY, &[0; 40_000], false, false);
+    fragments.extend(fragment(CONTINUE, &[0; 40_000], true, false));
+    assert_eq!(close_code_for(&relay, "", &fragments).await, 1009);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_pings_and_of_empty_pieces_are_too_much() {
+async fn floods_of_pings_and_of_empty_fragments_are_closed() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let pings = frame(PING, b"").repeat(200_000);
-    assert_eq!(punishment(&relay, "", &pings).await, 1008);
-    let mut pieces = fragment(TEXT, b"", false, false);
-    pieces.extend(fragment(CONTINUE, b"", false, false).repeat(200_000));
-    assert_eq!(punishment(&relay, "", &pieces).await, 1008);
+    assert_eq!(close_code_for(&relay, "", &pings).await, 1008);
+    let mut fragments = fragment(TEXT, b"", false, false);
+    fragments.extend(fragment(CONTINUE, b"", false, false).repeat(200_000));
+    assert_eq!(close_code_for(&relay, "", &fragments).await, 1008);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compressed_bombs_and_rubbish_are_found_out() {
+async fn decompression_bombs_and_invalid_deflate_data_are_closed() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let bomb = deflate(&vec![0; 16 << 20]);
     let bomb = fragment(BINARY, &bomb, true, true);
-    assert_eq!(punishment(&relay, DEFLATE, &bomb).await, 1009);
-    let rubbish = fragment(TEXT, &[0xff; 40], true, true);
-    assert_eq!(punishment(&relay, DEFLATE, &rubbish).await, 1007);
+    assert_eq!(close_code_for(&relay, DEFLATE, &bomb).await, 1009);
+    let invalid = fragment(TEXT, &[0xff; 40], true, true);
+    assert_eq!(close_code_for(&relay, DEFLATE, &invalid).await, 1007);
 }
 
-/// Whoever is pinged and does not answer is gone, although its connection looks well.
+/// A client that does not answer pings is disconnected, although its connection looks healthy.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_open_subscribers_are_found_by_ping() {
+async fn half_open_subscribers_are_found_by_pings() {
     let server = ServerConfig {
         ping_interval: std::time::Duration::from_millis(20),
         connection_timeout: std::time::Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! How long jobs wait: the queue before them, prompts of others included.
+//! How long jobs wait: the queue ahead of them, with the prompts of other clients.
 
 use std::sync::Arc;
 
@@ -67,16 +67,16 @@ fn graph(recording: &Recording, index: usize, steps: u32) -> Value {
     body(recording, index, steps)["prompt"].clone()
 }
 
-/// Hears until the job waits behind so many prompts.
+/// Receives until the job waits behind so many prompts.
 async fn wait_behind(subscriber: &mut Subscriber, ahead: u64) -> Value {
     let waits = |state: &Value| state["status"] == "queued" && state["queue_position"] == ahead;
-    hear_until(subscriber, waits).await
+    receive_in_time(subscriber, waits).await
 }
 
-/// Hears until a message satisfies the condition. Pings alone do not keep a test waiting.
-async fn hear_until(subscriber: &mut Subscriber, wanted: impl Fn(&Value) -> bool) -> Value {
-    let hearing = timeout(PATIENCE, subscriber.receive_until(wanted));
-    hearing.await.expect("it is never told")
+/// Receives until a message satisfies the condition, even if the relay only sends pings.
+async fn receive_in_time(subscriber: &mut Subscriber, wanted: impl Fn(&Value) -> bool) -> Value {
+    let receiving = timeout(PATIENCE, subscriber.receive_until(wanted));
+    receiving.await.expect("it was never sent")
 }
 
 /// What the jobs have left at one moment, in seconds.
@@ -94,7 +94,7 @@ async fn remaining(relay: &TestRelay, jobs: &[&str]) -> Vec<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_waits_tells_the_time_of_all_before_it() {
+async fn a_waiting_job_counts_the_time_of_all_jobs_ahead() {
     let (relay, recording) = experienced("0.8.0/10-queue-delete-pending").await;
     let mut last = relay.subscribe("d").await;
     for (index, (job, steps)) in [("a", 20), ("b", 100_000), ("c", 200_000), ("d", 300_000)]
@@ -106,8 +106,8 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
             .await;
     }
     let state = wait_behind(&mut last, 3).await;
-    let told = state["estimated_remaining"].as_u64();
-    assert!(told.is_some(), "{state}");
+    let published = state["estimated_remaining"].as_u64();
+    assert!(published.is_some(), "{state}");
     let left = remaining(&relay, &["a", "b", "c", "d"]).await;
     let alone = [left[1] - left[0], left[2] - left[1], left[3] - left[2]];
     assert!(alone[0] > 0.0, "{left:?}");
@@ -118,27 +118,27 @@ async fn a_job_that_waits_tells_the_time_of_all_before_it() {
             "{left:?}"
         );
     }
-    // All who show it say the same, give or take what passes meanwhile.
+    // Every interface shows the same, up to the time that passes meanwhile.
     let (_, shown) = relay.job("d").await;
     let status = relay.handle.system_status();
     let monitored = status.recent_jobs[0].estimated_remaining;
-    for seconds in [told, monitored, shown["estimated_remaining"].as_u64()] {
+    for seconds in [published, monitored, shown["estimated_remaining"].as_u64()] {
         let seconds = seconds.unwrap() as f64;
         assert!(
             (seconds - left[3]).abs() < 0.1 * left[3],
             "{seconds} {left:?}"
         );
     }
-    // When those before it go, it comes nearer.
+    // When the jobs ahead end, its time is shorter.
     relay.submit_workflow("e", &graph(&recording, 4, 4)).await;
-    hear_until(&mut last, |state| {
+    receive_in_time(&mut last, |state| {
         state["status"] == "queued" && state["estimated_remaining"].as_f64() < Some(0.7 * left[3])
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_of_others_counts_like_our_own() {
+async fn another_clients_prompt_counts_like_one_of_ours() {
     let (relay, recording) = experienced("0.8.0/17-two-clients").await;
     let mut last = relay.subscribe("c").await;
     relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
@@ -151,7 +151,7 @@ async fn a_prompt_of_others_counts_like_our_own() {
         .await;
     let state = wait_behind(&mut last, 2).await;
     assert!(state["estimated_remaining"].is_u64(), "{state}");
-    // What the other's prompt counts is seen by following it.
+    // Register the other client's prompt to see its estimate.
     let followed = json!({"job_id": "b", "prompt_id": posted["prompt_id"]});
     assert_eq!(relay.post("/api/anime/jobs", &followed).await.0, 201);
     let mut other = relay.subscribe("b").await;
@@ -162,12 +162,12 @@ async fn a_prompt_of_others_counts_like_our_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_prompt_that_nobody_can_judge_nothing_is_told() {
+async fn behind_an_unknown_prompt_there_is_no_estimate() {
     let (relay, recording) = experienced("0.8.0/17-two-clients").await;
     let mut last = relay.subscribe("c").await;
     relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
     let mut unknown = prompt(&recording, 1).request_body.clone();
-    unknown["prompt"] = json!({"1": {"class_type": "NobodyHasSeenIt", "inputs": {}}});
+    unknown["prompt"] = json!({"1": {"class_type": "NeverSeen", "inputs": {}}});
     assert_eq!(relay.post_to_comfyui("/prompt", &unknown).await.0, 200);
     relay
         .submit_workflow("c", &graph(&recording, 2, 100_000))
@@ -179,7 +179,7 @@ async fn behind_a_prompt_that_nobody_can_judge_nothing_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_put_in_front_is_waited_for() {
+async fn a_prompt_that_is_put_in_front_is_counted() {
     let (relay, recording) = experienced("0.8.0/10c-queue-order").await;
     let mut overtaken = relay.subscribe("b").await;
     relay.submit_workflow("a", &graph(&recording, 0, 20)).await;

@@ -1,4 +1,4 @@
-//! What one subscriber may expect of its socket.
+//! What a subscriber receives on its socket.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::test_relay::{Settings, TestRelay};
 const PREVIEWS: &str = "0.8.0/02-previews-metadata";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_late_gets_the_newest_state_at_once() {
+async fn a_late_subscriber_receives_the_newest_state_at_once() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     relay
         .report(
@@ -38,7 +38,7 @@ async fn who_comes_late_gets_the_newest_state_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_after_the_end_gets_the_end_and_the_close() {
+async fn a_subscriber_after_the_end_receives_the_final_state_and_the_close() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     relay
         .report(
@@ -50,11 +50,14 @@ async fn who_comes_after_the_end_gets_the_end_and_the_close() {
     assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.states.len(), 1);
     assert_eq!(subscriber.last()["error"], "out of paint");
-    assert!(subscriber.errors.is_empty(), "the failure is no news");
+    assert!(
+        subscriber.errors.is_empty(),
+        "the failure is not sent as an error again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_told_as_error_then_as_final_state() {
+async fn a_failure_is_sent_as_error_and_then_as_final_state() {
     let relay = TestRelay::replaying(ERROR).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", ERROR).await;
@@ -65,7 +68,7 @@ async fn a_failure_is_told_as_error_then_as_final_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
+async fn a_job_that_is_never_registered_is_not_found() {
     let server = ServerConfig {
         job_wait: Duration::from_millis(50),
         ..ServerConfig::default()
@@ -75,11 +78,11 @@ async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
         ..Settings::default()
     };
     let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
-    let mut subscriber = relay.subscribe("nobody").await;
+    let mut subscriber = relay.subscribe("unknown").await;
     assert_eq!(subscriber.close_code().await, 4404);
     assert_eq!(subscriber.errors[0]["code"], "job_not_found");
     let events = relay
-        .request(Method::GET, "/api/anime/jobs/nobody/events")
+        .request(Method::GET, "/api/anime/jobs/unknown/events")
         .send()
         .await
         .unwrap();
@@ -87,7 +90,7 @@ async fn a_job_that_nobody_registers_is_not_found_in_the_end() {
     let (_, status) = relay.get("/api/anime/websocket/status").await;
     assert_eq!(
         status["connections"]["total_connections"], 0,
-        "nobody stays on the books"
+        "no connection remains"
     );
 }
 
@@ -135,11 +138,11 @@ async fn one_socket_follows_several_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_mean_nothing_are_refused_then_punished() {
+async fn invalid_messages_are_refused_until_the_relay_closes() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let mut subscriber = relay.subscribe("job").await;
     for text in [
-        "no json",
+        "not json",
         r#"{"type": "odd"}"#,
         r#"{"type": "subscribe", "job_id": "a/b"}"#,
     ] {
@@ -160,7 +163,7 @@ async fn a_message_that_is_too_long_closes_with_its_own_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn previews_come_to_those_who_ask() {
+async fn previews_are_sent_to_subscribers_that_ask_for_them() {
     let relay = TestRelay::replaying(PREVIEWS).await;
     let mut curious = relay.subscribe("job?previews=1").await;
     let mut plain = relay.subscribe("job").await;
@@ -213,7 +216,7 @@ async fn events_carry_the_same_messages_and_resume() {
         .send()
         .await
         .unwrap();
-    assert_eq!(again.status(), 204, "who has the end need not come back");
+    assert_eq!(again.status(), 204, "the final state has been received");
     let late = relay
         .request(Method::GET, path)
         .header("last-event-id", "1")
@@ -229,7 +232,7 @@ async fn events_carry_the_same_messages_and_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_job_is_published_again() {
+async fn a_job_without_changes_is_published_at_each_heartbeat() {
     let relay = RelayConfig {
         heartbeat: Duration::from_millis(40),
         ..Settings::default().relay
@@ -292,7 +295,7 @@ async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_monitor_shows_the_whole() {
+async fn the_monitor_shows_jobs_and_backends() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let mut monitor = relay.monitor().await;
     let status = monitor.receive_type("system_status").await;
@@ -310,7 +313,7 @@ async fn the_monitor_shows_the_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_says_goodbye() {
+async fn a_relay_that_stops_closes_every_socket() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let mut subscribers: Vec<Subscriber> = Vec::new();
     for path in ["/ws/a", "/ws/b", "/ws/monitor"] {

@@ -17,7 +17,7 @@ async fn a_clients_close_is_answered() {
         let mut subscriber = relay.connect(path).await;
         let close = CloseFrame {
             code: 1000.into(),
-            reason: "enough".into(),
+            reason: "done".into(),
         };
         subscriber.send_frame(Message::Close(Some(close))).await;
         assert_eq!(subscriber.close_code().await, 1000, "{path}");
@@ -35,7 +35,7 @@ async fn a_message_that_is_far_too_long_closes_with_its_own_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_subscriptions_are_no_bad_manners() {
+async fn too_many_subscriptions_do_not_close_the_socket() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let mut subscriber = relay.subscribe("job-0").await;
     for number in 1..110 {
@@ -51,7 +51,7 @@ async fn too_many_subscriptions_are_no_bad_manners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_id_from_before_a_restart_hides_nothing() {
+async fn an_event_id_from_before_a_restart_hides_no_state() {
     let relay = TestRelay::without_backend(Settings::default()).await;
     let path = "/api/anime/jobs/render/progress";
     let report = |status: &str| json!({"progress": 50, "status": status});
@@ -69,7 +69,7 @@ async fn an_event_id_from_before_a_restart_hides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_stream_that_nobody_reads_is_given_up() {
+async fn an_event_stream_that_is_not_read_is_closed() {
     let server = ServerConfig {
         ping_interval: Duration::from_millis(1),
         connection_timeout: Duration::from_millis(300),

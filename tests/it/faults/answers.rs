@@ -1,4 +1,4 @@
-//! ComfyUI's answers are spoilt, late, or do not come.
+//! ComfyUI's answers are invalid, late or missing.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::play::{play, settings};
-use crate::support::chaos_proxy::fault::{Call, Fault, Spoilt};
+use crate::support::chaos_proxy::fault::{BadAnswer, Call, Fault};
 use crate::support::recordings::{TXT2IMG, recording};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
@@ -14,9 +14,9 @@ use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
 /// Longer than any test takes.
-const AGES: Duration = Duration::from_secs(3_600);
+const FOREVER: Duration = Duration::from_secs(3_600);
 
-/// As long as the queues of busy servers have been.
+/// Queues of busy servers have been this long.
 const LONG_QUEUE: usize = 50 << 20;
 
 async fn connected_relay(comfyui: &ScriptedComfy, settings: Settings) -> TestRelay {
@@ -44,16 +44,16 @@ async fn steps_to(comfyui: &ScriptedComfy, subscriber: &mut Subscriber, step: u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spoilt_answers_are_asked_for_again() {
+async fn bad_answers_are_requested_again() {
     let recording = recording(TXT2IMG).await;
     let ways = [
-        Spoilt::Status(500),
-        Spoilt::Status(404),
-        Spoilt::Slow(Duration::from_millis(300)),
-        Spoilt::Page,
-        Spoilt::Garbled,
-        Spoilt::Strange,
-        Spoilt::Cut,
+        BadAnswer::Status(500),
+        BadAnswer::Status(404),
+        BadAnswer::Slow(Duration::from_millis(300)),
+        BadAnswer::Page,
+        BadAnswer::InvalidJson,
+        BadAnswer::OtherShape,
+        BadAnswer::Truncated,
     ];
     for call in [Call::Queue, Call::History, Call::Stats] {
         for how in ways {
@@ -66,19 +66,23 @@ async fn spoilt_answers_are_asked_for_again() {
                     how,
                 };
                 let played = play(recording.clone(), vec![fault.clone()]).await;
-                assert!(played.wrong.is_empty(), "{fault:?}: {:?}", played.wrong);
+                assert!(
+                    played.problems.is_empty(),
+                    "{fault:?}: {:?}",
+                    played.problems
+                );
                 assert_eq!(played.jobs, 1);
             }
         }
     }
 }
 
-/// Only the configured server is ever dialled.
+/// The relay connects to the configured servers only.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_followed_to_another_host() {
+async fn redirects_to_another_host_are_not_followed() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
-    let how = Spoilt::Redirect(elsewhere.local_addr().unwrap().port());
+    let how = BadAnswer::Redirect(elsewhere.local_addr().unwrap().port());
     let calls = [
         Call::Socket,
         Call::Stats,
@@ -94,14 +98,14 @@ async fn nobody_is_followed_to_another_host() {
     };
     let faults = calls.into_iter().map(redirect).collect();
     let played = play(recording(TXT2IMG).await, faults).await;
-    assert!(played.wrong.is_empty(), "{:?}", played.wrong);
+    assert!(played.problems.is_empty(), "{:?}", played.problems);
     assert_eq!(played.jobs, 1);
-    let came = elsewhere.accept();
-    assert!(came.is_err(), "{came:?} was sent there");
+    let accepted = elsewhere.accept();
+    assert!(accepted.is_err(), "{accepted:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
+async fn a_request_without_an_answer_times_out_and_is_repeated() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.response_timeout = Duration::from_millis(200);
@@ -109,7 +113,7 @@ async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
     let mut subscriber = job(&relay, &comfyui).await;
     comfyui.reply("GET /queue", Reply::Hang);
     comfyui.wait_for_more_calls("GET /queue", 3).await;
-    // What the socket tells is told meanwhile.
+    // Events of the socket are published meanwhile.
     steps_to(&comfyui, &mut subscriber, 7).await;
     comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
@@ -118,11 +122,11 @@ async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
 
 /// Between the queue and the history a prompt is in neither.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_of_the_history_may_be_late() {
+async fn a_history_entry_may_be_late() {
     for end in [None, Some("execution_success")] {
         let comfyui = ScriptedComfy::start().await;
         let mut settings = settings();
-        settings.comfy.history_grace = AGES;
+        settings.comfy.history_grace = FOREVER;
         let relay = connected_relay(&comfyui, settings).await;
         let mut subscriber = job(&relay, &comfyui).await;
         if let Some(end) = end {
@@ -137,9 +141,9 @@ async fn an_entry_of_the_history_may_be_late() {
     }
 }
 
-/// Its kernel takes connections, and it never says a word.
+/// Its kernel accepts connections, and it never sends a byte.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comfyui_that_takes_connections_and_hangs_is_unreachable() {
+async fn a_comfyui_that_accepts_connections_and_hangs_is_unreachable() {
     let comfyui = ScriptedComfy::start().await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     let mut settings = settings();
@@ -147,7 +151,7 @@ async fn a_comfyui_that_takes_connections_and_hangs_is_unreachable() {
     settings.comfy.response_timeout = Duration::from_millis(300);
     settings.comfy.ping_interval = Duration::from_millis(50);
     settings.comfy.pong_timeout = Duration::from_millis(500);
-    settings.comfy.max_silence = AGES;
+    settings.comfy.max_silence = FOREVER;
     let relay = TestRelay::connected_to(&proxy.url(), settings).await;
     let mut subscriber = job(&relay, &comfyui).await;
     proxy.hold(true);
@@ -168,9 +172,9 @@ async fn a_comfyui_that_takes_connections_and_hangs_is_unreachable() {
     subscriber.ends_as("completed").await;
 }
 
-/// Numbers that are none, and nesting that nobody can follow, in the graph of somebody else.
+/// NaN, and nesting deeper than any stack, in another client's workflow.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_odd_graph_hides_no_other_prompt() {
+async fn an_unreadable_workflow_hides_no_other_prompt() {
     for odd in [
         "NaN".to_owned(),
         format!("{}{}", "[".repeat(50_000), "]".repeat(50_000)),
@@ -190,18 +194,19 @@ async fn an_odd_graph_hides_no_other_prompt() {
                 "status": {{"status_str": "success", "messages": [["execution_success", {{}}]]}}}}}}"#
         );
         comfyui.set_queue(&[], &[]);
-        match odd == "NaN" {
-            true => comfyui.reply("GET /history/p", Reply::Text(200, entry)),
-            // What cannot be followed is not believed either: the end is told without it.
-            false => comfyui.complete("p"),
+        if odd == "NaN" {
+            comfyui.reply("GET /history/p", Reply::Text(200, entry));
+        } else {
+            // The relay does not parse nesting this deep, so the entry comes without it.
+            comfyui.complete("p");
         }
         subscriber.ends_as("completed").await;
     }
 }
 
-/// What says neither what runs nor what waits is no empty queue.
+/// JSON without the lists of a queue is not an empty queue.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strange_queue_loses_no_prompt() {
+async fn an_unexpected_queue_loses_no_prompt() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.history_grace = Duration::ZERO;
@@ -218,7 +223,7 @@ async fn a_strange_queue_loses_no_prompt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_of_fifty_megabytes_holds_up_nobody() {
+async fn a_queue_of_fifty_megabytes_delays_no_event() {
     let comfyui = ScriptedComfy::start().await;
     let relay = connected_relay(&comfyui, settings()).await;
     let mut subscriber = job(&relay, &comfyui).await;
@@ -244,9 +249,9 @@ async fn a_queue_of_fifty_megabytes_holds_up_nobody() {
     subscriber.ends_as("completed").await;
 }
 
-/// The prompt is lost, and not the line: as long as the history cannot be read, nobody can tell.
+/// While the history cannot be read, the relay cannot know that the prompt is lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_that_cannot_be_read_is_no_end() {
+async fn an_unreadable_history_does_not_end_a_job() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.history_grace = Duration::ZERO;
@@ -261,9 +266,9 @@ async fn a_history_that_cannot_be_read_is_no_end() {
     subscriber.ends_as("failed").await;
 }
 
-/// The answer to a submission is lost, and the server is away for a moment.
+/// The answer to a submission is lost, and the server is unreachable for a moment.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_whose_answer_is_lost_is_looked_for_until_the_server_answers() {
+async fn a_prompt_whose_answer_is_lost_is_searched_until_the_server_answers() {
     let comfyui = ScriptedComfy::start().await;
     let relay = connected_relay(&comfyui, settings()).await;
     comfyui.reply("POST /prompt", Reply::Disconnect);

@@ -1,4 +1,4 @@
-//! The socket is cut, at every boundary between two frames.
+//! The socket is closed at every boundary between two frames.
 
 use futures_util::StreamExt;
 
@@ -19,22 +19,22 @@ const RECORDINGS: [&str; 8] = [
     "2023-08-14/05-cached-rerun",
 ];
 
-/// How many plays there are at a time.
-const AT_A_TIME: usize = 16;
+/// How many recordings are played at the same time.
+const CONCURRENCY: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_cut_at_every_frame() {
+async fn a_disconnect_at_any_frame_changes_no_outcome() {
     let mut plays = Vec::new();
     for name in RECORDINGS {
         let recording = recording(name).await;
         let whole = play(recording.clone(), Vec::new()).await;
-        assert!(whole.wrong.is_empty(), "{name}: {:?}", whole.wrong);
+        assert!(whole.problems.is_empty(), "{name}: {:?}", whole.problems);
         assert!(
-            whole.told.frames > 5,
+            whole.observed.frames > 5,
             "{name}: {} frames",
-            whole.told.frames
+            whole.observed.frames
         );
-        for frame in 0..=whole.told.frames {
+        for frame in 0..=whole.observed.frames {
             plays.push((name, frame, recording.clone()));
         }
     }
@@ -42,16 +42,17 @@ async fn a_socket_is_cut_at_every_frame() {
     let played = plays
         .into_iter()
         .map(|(name, frame, recording)| async move {
-            let played = play(recording, vec![Fault::Cut { frame }]).await;
-            let wrong = played.wrong.into_iter();
-            wrong
-                .map(|wrong| format!("{name} cut at {frame}: {wrong}"))
+            let played = play(recording, vec![Fault::Disconnect { frame }]).await;
+            let problems = played.problems.into_iter();
+            problems
+                .map(|problem| format!("{name} disconnected at {frame}: {problem}"))
                 .collect::<Vec<_>>()
         });
-    let wrong: Vec<Vec<String>> = futures_util::stream::iter(played)
-        .buffer_unordered(AT_A_TIME)
+    let problems: Vec<Vec<String>> = futures_util::stream::iter(played)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
-    let wrong = wrong.concat();
-    assert!(wrong.is_empty(), "of {count}:\n{}", wrong.join("\n"));
+    let problems = problems.concat();
+    let text = problems.join("\n");
+    assert!(problems.is_empty(), "of {count}:\n{text}");
 }

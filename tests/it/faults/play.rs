@@ -1,4 +1,4 @@
-//! Plays a recording through a gate to the relay, and judges what its subscribers were told.
+//! Plays a recording through a [`ChaosProxy`] to the relay, and checks what its subscribers received.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::support::chaos_proxy::fault::Fault;
-use crate::support::chaos_proxy::{ChaosProxy, Told};
+use crate::support::chaos_proxy::{ChaosProxy, Observed};
 use crate::support::subscriber::{Subscriber, is_final};
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -19,97 +19,101 @@ const BURST_S: f64 = 1.0;
 /// How long one play may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a prompt is handed in that meets a fault each time.
+/// How often a prompt is submitted while faults prevent it.
 const ATTEMPTS: usize = 100;
 
-/// A prompt on its way.
-struct Open {
+/// A prompt that has not ended, with its subscriber.
+struct OpenPrompt {
     index: usize,
     prompt_id: String,
-    heard: JoinHandle<Subscriber>,
+    subscriber: JoinHandle<Subscriber>,
 }
 
-/// What a play came to.
-pub(crate) struct Played {
-    /// What is wrong with it.
-    pub(crate) wrong: Vec<String>,
-    /// What went through.
-    pub(crate) told: Told,
-    /// How many jobs were heard out.
+/// What came of playing a recording.
+pub(crate) struct PlayReport {
+    /// Each wrong end of a prompt.
+    pub(crate) problems: Vec<String>,
+    /// What the proxy forwarded.
+    pub(crate) observed: Observed,
+    /// How many jobs were followed to their end.
     pub(crate) jobs: usize,
 }
 
-/// A relay that is quick to notice what is made to happen.
+/// Settings of a relay that notices faults quickly.
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.comfy.poll_interval = Duration::from_millis(50);
     settings.comfy.max_silence = Duration::from_millis(600);
     settings.comfy.event_grace = Duration::from_millis(600);
-    // Longer than an entry is ever late here, also on a busy machine.
+    // Longer than any entry is late here, also on a busy machine.
     settings.comfy.history_grace = Duration::from_secs(5);
     settings
 }
 
 /// Plays a recording with these faults.
-pub(crate) async fn play(recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
+pub(crate) async fn play(recording: Arc<Recording>, faults: Vec<Fault>) -> PlayReport {
     play_with(settings(), recording, faults).await
 }
 
-/// The same with a relay of these settings.
+/// Plays a recording with these faults to a relay with these settings.
 pub(crate) async fn play_with(
     settings: Settings,
     recording: Arc<Recording>,
     faults: Vec<Fault>,
-) -> Played {
-    let played = tokio::spawn(timeout(PATIENCE, play_out(settings, recording, faults)));
-    let wrong = match played.await {
+) -> PlayReport {
+    let played = tokio::spawn(timeout(PATIENCE, play_to_end(settings, recording, faults)));
+    let problem = match played.await {
         Ok(Ok(played)) => return played,
-        Ok(Err(_)) => "does not come to an end".to_owned(),
+        Ok(Err(_)) => "does not end".to_owned(),
         Err(error) => error.to_string(),
     };
-    Played {
-        wrong: vec![wrong],
-        told: Told::default(),
+    PlayReport {
+        problems: vec![problem],
+        observed: Observed::default(),
         jobs: 0,
     }
 }
 
-async fn play_out(settings: Settings, recording: Arc<Recording>, faults: Vec<Fault>) -> Played {
-    let gate = ChaosProxy::before(recording.clone(), faults.clone()).await;
-    let relay = TestRelay::connected_to(&gate.url(), settings).await;
-    let mut played = Played {
-        wrong: Vec::new(),
-        told: Told::default(),
+async fn play_to_end(
+    settings: Settings,
+    recording: Arc<Recording>,
+    faults: Vec<Fault>,
+) -> PlayReport {
+    let proxy = ChaosProxy::start(recording.clone(), faults.clone()).await;
+    let relay = TestRelay::connected_to(&proxy.url(), settings).await;
+    let mut played = PlayReport {
+        problems: Vec::new(),
+        observed: Observed::default(),
         jobs: 0,
     };
     let mut open = Vec::new();
     let mut posted_at = f64::NEG_INFINITY;
     for (index, prompt) in recording.prompts().enumerate() {
         if prompt.t - posted_at > BURST_S {
-            hear_out(&relay, &gate, &recording, &faults, &mut open, &mut played).await;
+            check_ends(&relay, &proxy, &recording, &faults, &mut open, &mut played).await;
         }
         posted_at = prompt.t;
         let subscriber = relay.subscribe(&format!("job-{index}")).await;
-        match hand_in(&relay, &gate, &recording, prompt, index).await {
-            Ok(Some(prompt_id)) => open.push(Open {
+        match submit(&relay, &proxy, &recording, prompt, index).await {
+            Ok(Some(prompt_id)) => open.push(OpenPrompt {
                 index,
                 prompt_id,
-                heard: tokio::spawn(hear(subscriber)),
+                subscriber: tokio::spawn(read_to_end(subscriber)),
             }),
             Ok(None) => {}
             Err(why) => {
-                played.wrong.push(format!("prompt {index}: {why}"));
+                played.problems.push(format!("prompt {index}: {why}"));
                 break;
             }
         }
     }
-    hear_out(&relay, &gate, &recording, &faults, &mut open, &mut played).await;
-    played.told = gate.told();
+    check_ends(&relay, &proxy, &recording, &faults, &mut open, &mut played).await;
+    played.observed = proxy.observed();
     relay.stop().await;
     played
 }
 
-async fn hear(mut subscriber: Subscriber) -> Subscriber {
+async fn read_to_end(mut subscriber: Subscriber) -> Subscriber {
     assert_eq!(
         subscriber.close_code().await,
         1000,
@@ -119,11 +123,11 @@ async fn hear(mut subscriber: Subscriber) -> Subscriber {
     subscriber
 }
 
-/// Hands a prompt in until it is taken: through the relay, or to ComfyUI by somebody else, and then
-/// registered. Tells its id; none where it is refused by right.
-async fn hand_in(
+/// Submits a prompt until it is accepted: through the relay, or to ComfyUI as another client, and then registers
+/// it. Returns its id, or `None` if it is rightly refused.
+async fn submit(
     relay: &TestRelay,
-    gate: &ChaosProxy,
+    proxy: &ChaosProxy,
     recording: &Recording,
     prompt: &Exchange,
     index: usize,
@@ -134,52 +138,52 @@ async fn hand_in(
     let is_refused = prompt.response["prompt_id"].is_null();
     let mut request = json!({"job_id": job, "workflow": body["prompt"]});
     if !is_ours {
-        let Some(posted) = gate.post_elsewhere(body).await else {
+        let Some(posted) = proxy.post_directly(body).await else {
             return Ok(None);
         };
         request = json!({"job_id": job, "prompt_id": posted["prompt_id"]});
     }
     let mut last = Value::Null;
     for _ in 0..ATTEMPTS {
-        let taken = gate.taken().await;
-        let (status, told) = relay.post("/api/anime/jobs", &request).await;
+        let accepted = proxy.accepted().await;
+        let (status, answer) = relay.post("/api/anime/jobs", &request).await;
         if status == 201 {
-            return Ok(Some(told["prompt_id"].as_str().unwrap().to_owned()));
+            return Ok(Some(answer["prompt_id"].as_str().unwrap().to_owned()));
         }
         if is_refused && (400..500).contains(&status) {
-            if told["error"]["code"] != "workflow_rejected" {
-                // The relay has refused it by itself; the recording goes on with the next prompt.
-                gate.post_elsewhere(body).await;
+            if answer["error"]["code"] != "workflow_rejected" {
+                // The relay has refused it without asking ComfyUI; the recording goes on with the next prompt.
+                proxy.post_directly(body).await;
             }
             return Ok(None);
         }
-        // One that was taken, and whose answer was lost for good, is nobody's.
-        if gate.told().is_over || gate.taken().await > taken {
+        // A prompt that was accepted, but whose answer was lost, belongs to no job.
+        if proxy.observed().accepts_no_more || proxy.accepted().await > accepted {
             return Ok(None);
         }
-        last = told;
-        // An answer that was spoilt is used up; a socket that was lost is waited for.
+        last = answer;
+        // Each bad answer is given once; wait for the next socket.
         relay.connected().await;
     }
-    Err(format!("cannot be handed in: {last}"))
+    Err(format!("cannot be submitted: {last}"))
 }
 
-/// Hears all open jobs out, and judges each.
-async fn hear_out(
+/// Waits for the end of all open jobs, and checks each.
+async fn check_ends(
     relay: &TestRelay,
-    gate: &ChaosProxy,
+    proxy: &ChaosProxy,
     recording: &Recording,
     faults: &[Fault],
-    open: &mut Vec<Open>,
-    played: &mut Played,
+    open: &mut Vec<OpenPrompt>,
+    played: &mut PlayReport,
 ) {
     for one in open.drain(..) {
         played.jobs += 1;
-        let subscriber = match one.heard.await {
+        let subscriber = match one.subscriber.await {
             Ok(subscriber) => subscriber,
             Err(error) => {
-                let wrong = format!("prompt {}: {error}", one.index);
-                played.wrong.push(wrong);
+                let problem = format!("prompt {}: {error}", one.index);
+                played.problems.push(problem);
                 continue;
             }
         };
@@ -191,38 +195,38 @@ async fn hear_out(
             .count();
         let last = subscriber.last();
         let prompt = recording.prompts().nth(one.index).unwrap();
-        let truths = truths(recording, prompt, faults, &gate.told(), &one.prompt_id);
-        let told = (
+        let allowed = allowed_ends(recording, prompt, faults, &proxy.observed(), &one.prompt_id);
+        let found = (
             last["status"].as_str().unwrap(),
             view["error_code"].as_str(),
         );
-        if ends != 1 || !truths.contains(&told) {
-            played.wrong.push(format!(
-                "prompt {}: told {told:?}, {ends} times, where {truths:?} is true: {last}",
+        if ends != 1 || !allowed.contains(&found) {
+            played.problems.push(format!(
+                "prompt {}: ended as {found:?}, {ends} times, instead of {allowed:?}: {last}",
                 one.index
             ));
         }
     }
 }
 
-type Truth = (&'static str, Option<&'static str>);
+/// A final status and its error code.
+type End = (&'static str, Option<&'static str>);
 
-const LOST: Truth = ("failed", Some("prompt_lost"));
+const LOST: End = ("failed", Some("prompt_lost"));
 
-/// Nobody told what became of it: servers of 2023 tell it on the socket alone.
-const WITHOUT_OUTPUTS: Truth = ("failed", Some("execution_error"));
+/// The outcome is unknown: servers of 2023 send it on the socket only.
+const WITHOUT_OUTPUTS: End = ("failed", Some("execution_error"));
 
-/// What may be told of a prompt's end. It is one thing, unless nobody can know: where the server died
-/// after it had told the end, but perhaps not been heard; where the socket was lost while a prompt was
-/// called off, which only the socket tells, or nothing tells from a restart; and where somebody deletes
-/// what is in the history.
-fn truths(
+/// The ends that a prompt may have. There is one, unless the relay cannot know it: the server died after it had
+/// sent the end, which the relay may not have received; the socket was lost while a prompt was cancelled, which
+/// the history of some versions does not show; or a client deleted the history.
+fn allowed_ends(
     recording: &Recording,
     prompt: &Exchange,
     faults: &[Fault],
-    told: &Told,
+    observed: &Observed,
     prompt_id: &str,
-) -> Vec<Truth> {
+) -> Vec<End> {
     let recorded = prompt.response["prompt_id"].as_str().unwrap_or_default();
     let outcome = match recording.meta.outcome.get(recorded) {
         Some(RecordedOutcome::Completed) => ("completed", None),
@@ -231,23 +235,27 @@ fn truths(
         Some(RecordedOutcome::Lost) | None => LOST,
     };
     let is_cancelled = outcome.0 == "cancelled";
-    if let Some(before) = told.before_restart.as_ref().filter(|_| told.is_over) {
-        if told.kept.contains(prompt_id) {
+    if let Some(before) = observed
+        .before_restart
+        .as_ref()
+        .filter(|_| observed.accepts_no_more)
+    {
+        if observed.kept.contains(prompt_id) {
             return vec![outcome];
         }
-        let keeps_history = !told.kept.is_empty();
+        let keeps_history = !observed.kept.is_empty();
         return match before.contains(prompt_id) || is_cancelled {
             true => vec![outcome, LOST],
-            // A history that is there says that the server was not restarted.
+            // With a history, the server does not look restarted.
             false if keeps_history => vec![LOST, ("cancelled", None)],
             false => vec![LOST],
         };
     }
-    let mut truths = vec![outcome];
-    if is_cancelled && faults.iter().any(Fault::loses_sockets) {
-        truths.push(LOST);
+    let mut allowed = vec![outcome];
+    if is_cancelled && faults.iter().any(Fault::disconnects) {
+        allowed.push(LOST);
         if recording.meta.comfyui_version.starts_with("2023") {
-            truths.push(WITHOUT_OUTPUTS);
+            allowed.push(WITHOUT_OUTPUTS);
         }
     }
     if recording
@@ -255,7 +263,7 @@ fn truths(
         .iter()
         .any(|call| call.is("POST", "/history"))
     {
-        truths.push(LOST);
+        allowed.push(LOST);
     }
-    truths
+    allowed
 }

@@ -1,4 +1,4 @@
-//! Prompts that somebody else takes away, and servers that die with them.
+//! Prompts that other clients cancel, and servers that die.
 
 use comfy_relay::replay::PlaybackSpeed;
 use futures_util::future::join_all;
@@ -13,10 +13,10 @@ use crate::support::test_relay::{Settings, TestRelay};
 
 const QUEUE: &str = "0.8.0/10c-queue-order";
 
-/// Slow enough to come between.
+/// Slow enough that a test can act while a prompt runs.
 const SPEED: f64 = 2.0;
 
-async fn connected_relay(name: &str) -> TestRelay {
+async fn relay_at_speed(name: &str) -> TestRelay {
     let settings = Settings {
         speed: PlaybackSpeed::Real(SPEED),
         ..settings()
@@ -33,8 +33,8 @@ async fn submit(relay: &TestRelay, job: &str, name: &str, index: usize) -> (Subs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_that_others_interrupt_is_cancelled() {
-    let relay = connected_relay(TXT2IMG).await;
+async fn a_prompt_that_another_client_interrupts_is_cancelled() {
+    let relay = relay_at_speed(TXT2IMG).await;
     let (mut subscriber, _) = submit(&relay, "job", TXT2IMG, 0).await;
     subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(10))
@@ -44,8 +44,8 @@ async fn a_prompt_that_others_interrupt_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_waiting_prompt_that_others_delete_is_cancelled() {
-    let relay = connected_relay(QUEUE).await;
+async fn a_waiting_prompt_that_another_client_deletes_is_cancelled() {
+    let relay = relay_at_speed(QUEUE).await;
     let (_running, _) = submit(&relay, "running", QUEUE, 0).await;
     let (mut waiting, prompt_id) = submit(&relay, "waiting", QUEUE, 1).await;
     waiting
@@ -57,12 +57,12 @@ async fn a_waiting_prompt_that_others_delete_is_cancelled() {
     waiting.ends_as("cancelled").await;
 }
 
-/// The server dies at every tenth frame, and comes back with nothing.
+/// The server is restarted at every tenth frame, without its history.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_of_a_server_that_was_restarted_is_lost() {
+async fn a_prompt_of_a_restarted_server_is_lost() {
     let recording = recording(TXT2IMG).await;
     let frames = recording.frames.len();
-    // The first ones come before the prompt.
+    // The first frames are sent before the prompt.
     let plays = (5..frames).step_by(10).map(|frame| {
         let restart = Fault::Restart {
             frame,
@@ -71,13 +71,17 @@ async fn a_prompt_of_a_server_that_was_restarted_is_lost() {
         play(recording.clone(), vec![restart])
     });
     for (number, played) in join_all(plays).await.into_iter().enumerate() {
-        assert!(played.wrong.is_empty(), "{number}: {:?}", played.wrong);
-        assert!(played.told.is_over, "{number}");
+        assert!(
+            played.problems.is_empty(),
+            "{number}: {:?}",
+            played.problems
+        );
+        assert!(played.observed.accepts_no_more, "{number}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_of_a_server_that_was_killed_is_lost_when_it_is_back() {
+async fn a_prompt_of_a_killed_server_is_lost_once_the_server_is_back() {
     let comfyui = Program::replay(TXT2IMG, "127.0.0.1:0");
     comfyui.ready().await;
     let address = comfyui.address().to_string();

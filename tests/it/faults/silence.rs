@@ -1,4 +1,4 @@
-//! Sockets that are open, and bring nothing.
+//! Sockets that stay open without any event.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
 /// Longer than any test takes.
-const AGES: Duration = Duration::from_secs(3_600);
+const FOREVER: Duration = Duration::from_secs(3_600);
 
-/// How long a socket that the server has forgotten may go unnoticed.
+/// How long it may take to replace a socket that the server has forgotten.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
 fn running(client_id: &Value) -> Value {
@@ -22,10 +22,10 @@ fn running(client_id: &Value) -> Value {
     json!({"queue_running": [prompt], "queue_pending": []})
 }
 
-/// A prompt of ours, which runs.
+/// Submits a prompt, which runs at once.
 async fn submit(relay: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
     comfyui.accept_prompts_as("p");
-    // Ours is in the queue from the first look on.
+    // The prompt is in the queue when the relay first reads it.
     comfyui.set_queue(&["p"], &[]);
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     relay.submit_workflow("job", &graph).await;
@@ -34,14 +34,14 @@ async fn submit(relay: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
     relay.subscribe("job").await
 }
 
-async fn completes(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
+async fn complete(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
     comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
     comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
     subscriber.ends_as("completed").await;
 }
 
-/// With the times that are set by default: the sum of them is the promise.
+/// With the default settings, whose sum is the documented limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() {
     let default = ComfyConfig::default();
@@ -56,45 +56,44 @@ async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() 
     let mut subscriber = submit(&relay, &comfyui).await;
     comfyui.wait_for_calls("GET /ws", 2).await;
     relay.connected().await;
-    completes(&comfyui, &mut subscriber).await;
+    complete(&comfyui, &mut subscriber).await;
 }
 
-/// No goodbye, and nothing comes any more: a server whose power was cut, or a line whose middle has
-/// forgotten it.
+/// No close frame and no more packets: a server without power, or a NAT that has dropped the connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_is_half_open_is_found_by_pings() {
+async fn a_half_open_connection_is_found_by_pings() {
     let comfyui = ScriptedComfy::start().await;
     let proxy = TcpProxy::start(comfyui.address()).await;
     let mut settings = settings();
     settings.comfy.ping_interval = Duration::from_millis(50);
     settings.comfy.pong_timeout = Duration::from_millis(500);
     settings.comfy.response_timeout = Duration::from_millis(500);
-    settings.comfy.max_silence = AGES;
+    settings.comfy.max_silence = FOREVER;
     let relay = TestRelay::connected_to(&proxy.url(), settings).await;
     let mut subscriber = submit(&relay, &comfyui).await;
     proxy.freeze();
     comfyui.wait_for_calls("GET /ws", 2).await;
     relay.connected().await;
-    completes(&comfyui, &mut subscriber).await;
+    complete(&comfyui, &mut subscriber).await;
 }
 
-/// An idle server has nothing to say, and answers pings.
+/// An idle server sends no events, but answers pings.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_answers_pings_is_kept() {
+async fn a_socket_that_answers_pings_is_not_replaced() {
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings();
     settings.comfy.ping_interval = Duration::from_millis(10);
-    // Longer than a busy machine holds up a task.
+    // Longer than a busy machine delays a task.
     settings.comfy.pong_timeout = Duration::from_secs(5);
-    settings.comfy.max_silence = AGES;
+    settings.comfy.max_silence = FOREVER;
     let patience = settings.comfy.pong_timeout;
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     let mut subscriber = submit(&relay, &comfyui).await;
-    // Heartbeats of the job tell that the time has passed.
+    // Wait until the heartbeats of the job show that the time has passed.
     let long = patience.as_secs_f64() + 1.0;
     subscriber
         .receive_until(|state| state["elapsed"].as_f64() > Some(long))
         .await;
     assert_eq!(comfyui.calls("GET /ws"), 1);
-    completes(&comfyui, &mut subscriber).await;
+    complete(&comfyui, &mut subscriber).await;
 }

@@ -1,4 +1,4 @@
-//! What a client is answered: ids, results, the queue, and what is wrong.
+//! The answers of the replay server: ids, results, the queue and errors.
 
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::client::{
 };
 
 #[tokio::test]
-async fn one_prompt_of_today() {
+async fn a_prompt_of_a_current_version() {
     let recording = recording("0.8.0/01-txt2img-basic");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -67,7 +67,7 @@ async fn one_prompt_of_today() {
 }
 
 #[tokio::test]
-async fn one_prompt_of_2023() {
+async fn a_prompt_of_a_version_of_2023() {
     let recording = recording("2023-08-14/01-txt2img-basic");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -91,7 +91,7 @@ async fn one_prompt_of_2023() {
 }
 
 #[tokio::test]
-async fn answers_what_is_wrong() {
+async fn wrong_requests_are_answered_as_comfyui_does() {
     let server = replay(
         &[&recording("0.8.0/01-txt2img-basic")],
         PlaybackSpeed::Fastest,
@@ -110,7 +110,7 @@ async fn answers_what_is_wrong() {
     assert_eq!(status(Method::GET, "/api/jobs/x", "").await, 404);
     assert_eq!(status(Method::GET, "/history/team/job", "").await, 404);
     assert_eq!(status(Method::DELETE, "/queue", "").await, 405);
-    assert_eq!(status(Method::POST, "/prompt", "no json").await, 400);
+    assert_eq!(status(Method::POST, "/prompt", "not json").await, 400);
     assert_eq!(status(Method::POST, "/interrupt", "").await, 200);
     assert_eq!(status(Method::GET, "/view?subfolder=", "").await, 404);
     let picture = client
@@ -124,7 +124,7 @@ async fn answers_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn odd_ids_are_taken() {
+async fn any_text_is_a_prompt_id() {
     let recording = recording("0.8.0/25-own-prompt-id");
     assert!(folder("0.8.0/25-own-prompt-id").exists());
     let server = replay(&[&recording], PlaybackSpeed::Fastest, true).await;
@@ -145,7 +145,7 @@ async fn odd_ids_are_taken() {
 }
 
 #[tokio::test]
-async fn twins_end_one_after_the_other() {
+async fn prompts_with_the_same_id_end_one_after_the_other() {
     let recording = recording("0.8.0/25b-same-prompt-id-queued-twice");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -175,7 +175,7 @@ async fn twins_end_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_history_that_was_late_is_late_again() {
+async fn a_history_entry_is_as_late_as_in_the_recording() {
     let recording = recording("0.8.0/19c-lazy-and-blocker");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);

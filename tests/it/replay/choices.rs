@@ -54,7 +54,7 @@ async fn prompts_choose_their_recording_by_graph() {
             .iter()
             .any(|event| is_type(event, "execution_success"))
     );
-    // An unknown graph gets the next in turn.
+    // An unknown workflow gets the next recording.
     let (_, answer) = client
         .post(
             "/prompt",
@@ -65,7 +65,7 @@ async fn prompts_choose_their_recording_by_graph() {
 }
 
 #[tokio::test]
-async fn what_nobody_posts_any_more_is_left_out() {
+async fn recorded_prompts_that_are_never_posted_are_skipped() {
     let (cached, plain) = (
         recording("0.8.0/05-cached-rerun"),
         recording("0.8.0/24-error-oom"),
@@ -77,7 +77,7 @@ async fn what_nobody_posts_any_more_is_left_out() {
     socket
         .until("its start", |event| is_type(event, "execution_start"))
         .await;
-    // The second prompt of that recording never comes; the first is played to its end all the same.
+    // The second prompt of that recording is never posted; the first one is played to its end nevertheless.
     let other = client.submit(&plain, 0, Some(CLIENT_ID)).await;
     assert_eq!(
         client.get("/queue").await["queue_pending"][0][1],

@@ -1,4 +1,4 @@
-//! [`ReplayClient`]: a client of a replay, as small as can be.
+//! A minimal client of a replay server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,15 +8,14 @@ use comfy_relay::recording::Recording;
 use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Where the recordings are.
-pub(crate) const FIXTURES: &str = "fixtures";
+use crate::support::recordings::{FIXTURES, replay_with};
 
-/// The client id that most callers bring.
+/// The client id of most clients.
 pub(crate) const CLIENT_ID: &str = "4c1b3f5e9d0a";
 
 /// How long anything may take.
@@ -33,23 +32,22 @@ pub(crate) fn recording(name: &str) -> Arc<Recording> {
     Arc::new(Recording::read(&folder(name)).unwrap())
 }
 
-/// A replay of these, on a free port.
+/// Starts a replay server of these recordings.
 pub(crate) async fn replay(
     recordings: &[&Arc<Recording>],
     speed: PlaybackSpeed,
     repeat: bool,
 ) -> Replay {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ReplayOptions {
         speed,
         repeat,
         ..ReplayOptions::default()
     };
     let recordings = recordings.iter().copied().cloned().collect();
-    Replay::start(listener, recordings, options)
+    replay_with(recordings, options).await
 }
 
-/// HTTP to a replay.
+/// An HTTP client of a replay server.
 #[derive(Clone)]
 pub(crate) struct ReplayClient {
     pub(crate) url: String,
@@ -89,7 +87,7 @@ impl ReplayClient {
         )
     }
 
-    /// Posts the k-th prompt of a recording with this client id, and gives the new prompt's id.
+    /// Posts the k-th prompt of a recording with this client id, and returns the new prompt id.
     pub(crate) async fn submit(
         &self,
         recording: &Recording,
@@ -108,7 +106,7 @@ impl ReplayClient {
         answer["prompt_id"].as_str().unwrap().to_owned()
     }
 
-    /// Polls the history until the prompt is in it.
+    /// Polls the history until it contains the prompt.
     pub(crate) async fn result(&self, id: &str) -> Value {
         let path = history_path(id);
         self.until(&format!("{path} to be there"), async || {
@@ -118,7 +116,7 @@ impl ReplayClient {
         .await
     }
 
-    /// Asks again and again.
+    /// Polls until there is an answer.
     pub(crate) async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         let mut tick = interval(POLL);
@@ -153,19 +151,19 @@ pub(crate) fn history_path(id: &str) -> String {
     format!("/history/{id}")
 }
 
-/// A socket to a replay.
+/// A WebSocket to a replay server.
 pub(crate) struct ReplaySocket {
     pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What an socket hears.
+/// What a socket receives.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     Text(String),
     Binary(Vec<u8>),
     /// A close frame with its code.
     Closed(Option<u16>),
-    /// The connection went without one.
+    /// The connection ended without a close frame.
     Lost,
 }
 
@@ -193,7 +191,7 @@ impl ReplaySocket {
         }
     }
 
-    /// Everything up to and with the first event that `last` knows.
+    /// Everything up to and including the first event that satisfies `last`.
     pub(crate) async fn until(&mut self, what: &str, last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         let received = timeout(PATIENCE, async {
@@ -209,7 +207,7 @@ impl ReplaySocket {
         });
         match received.await {
             Ok(true) => events,
-            _ => panic!("did not hear {what}, but {events:#?}"),
+            _ => panic!("did not receive {what}, but {events:#?}"),
         }
     }
 
@@ -225,7 +223,7 @@ impl ReplaySocket {
         first["data"].clone()
     }
 
-    /// Closes it, and waits until it is closed.
+    /// Closes it, and waits until the server has closed it too.
     pub(crate) async fn close(mut self) {
         let _ = self.socket.close(None).await;
         let _ = timeout(PATIENCE, async {

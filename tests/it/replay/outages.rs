@@ -1,4 +1,4 @@
-//! Sockets that are displaced, dropped or cut, and a server that is killed.
+//! Sockets that are displaced or lost, and a server that is killed.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::client::{
     CLIENT_ID, Event, PATIENCE, ReplayClient, history_path, is_end_of, recording, replay,
 };
 
-/// How long to listen before we say that nothing comes.
+/// How long a socket must be silent to count as silent.
 const SILENCE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_displaced_socket_falls_silent_until_a_new_one_comes() {
+async fn a_displaced_socket_is_silent_until_a_new_one_connects() {
     for name in ["0.8.0/14-displaced-socket", "0.0.8/14-displaced-socket"] {
         let recording = recording(name);
         let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
@@ -22,7 +22,7 @@ async fn a_displaced_socket_falls_silent_until_a_new_one_comes() {
         let mut socket = client.connect(Some(CLIENT_ID)).await;
         let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
         for _ in 0..2 {
-            // It plays on, and then says nothing more, though the prompt runs.
+            // It sends events at first, and then none, although the prompt runs.
             while let Ok(event) = timeout(SILENCE, socket.next()).await {
                 assert!(
                     matches!(event, Event::Text(_)) && !is_end_of(&event, &id),
@@ -48,7 +48,7 @@ async fn a_displaced_socket_falls_silent_until_a_new_one_comes() {
 }
 
 #[tokio::test]
-async fn a_dropped_socket_comes_back() {
+async fn a_lost_socket_can_reconnect() {
     for name in ["0.8.0/15-drop-reconnect", "0.0.8/15-drop-reconnect"] {
         let recording = recording(name);
         let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
@@ -67,7 +67,7 @@ async fn a_dropped_socket_comes_back() {
 }
 
 #[tokio::test]
-async fn an_end_is_missed() {
+async fn an_end_can_be_missed_on_the_socket() {
     let recording = recording("0.8.0/15b-drop-miss-end");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -79,7 +79,7 @@ async fn an_end_is_missed() {
 }
 
 #[tokio::test]
-async fn a_killed_server_comes_back_empty() {
+async fn a_killed_server_restarts_with_an_empty_queue() {
     let recording = recording("0.8.0/16-server-killed");
     let server = replay(&[&recording], PlaybackSpeed::Real(20.0), false).await;
     let client = ReplayClient::of(&server);

@@ -1,4 +1,4 @@
-//! Prompts that are interrupted or deleted, by the recording or by a client.
+//! Prompts that are interrupted or deleted, in the recording or by the client.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::client::{CLIENT_ID, ReplayClient, history_path, is_type, recording, replay, types};
 
 #[tokio::test]
-async fn an_interrupt_of_the_recording_needs_no_caller() {
+async fn a_recorded_interrupt_happens_without_the_client() {
     let recording = recording("0.8.0/09-interrupt");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -34,7 +34,7 @@ async fn an_interrupt_of_the_recording_needs_no_caller() {
 }
 
 #[tokio::test]
-async fn a_caller_interrupts() {
+async fn a_client_can_interrupt_a_prompt() {
     for name in ["0.8.0/20-long-run", "2023-12-30/01-txt2img-basic"] {
         let recording = recording(name);
         let server = replay(&[&recording], PlaybackSpeed::Real(2.0), true).await;
@@ -70,7 +70,7 @@ async fn a_caller_interrupts() {
         );
         let entry = client.result(&id).await;
         assert_eq!(entry.get("status").is_some(), name.starts_with("0.8"));
-        // The next one follows at once: the rest of the broken one takes no time.
+        // The next one starts at once: the rest of the interrupted one takes no time.
         let next = client.submit(&recording, 0, Some(CLIENT_ID)).await;
         let received = timeout(
             Duration::from_secs(5),
@@ -87,7 +87,7 @@ async fn a_caller_interrupts() {
 }
 
 #[tokio::test]
-async fn a_deleted_prompt_is_gone() {
+async fn a_deleted_prompt_is_neither_queued_nor_in_the_history() {
     let recording = recording("0.8.0/10-queue-delete-pending");
     let server = replay(&[&recording], PlaybackSpeed::Real(4.0), false).await;
     let client = ReplayClient::of(&server);
@@ -103,7 +103,7 @@ async fn a_deleted_prompt_is_gone() {
     socket
         .until("the first to run", |event| is_type(event, "progress"))
         .await;
-    // The recording deletes the third, we the fifth; the running one cannot be deleted.
+    // The recording deletes the third, the client the fifth; the running one cannot be deleted.
     client
         .post("/queue", &json!({"delete": [ids[4], ids[0]]}))
         .await;

@@ -1,4 +1,4 @@
-//! Who hears what on which socket.
+//! Which socket receives which events.
 
 use comfy_relay::replay::PlaybackSpeed;
 use futures_util::SinkExt as _;
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::client::{CLIENT_ID, Event, ReplayClient, is_end_of, is_type, recording, replay, types};
 
 #[tokio::test]
-async fn flags_are_answered_and_previews_tell_their_prompt() {
+async fn feature_flags_are_answered_and_previews_name_their_prompt() {
     let recording = recording("0.8.0/02-previews-metadata");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -35,7 +35,7 @@ async fn flags_are_answered_and_previews_tell_their_prompt() {
 }
 
 #[tokio::test]
-async fn an_observer_hears_a_prompt_without_client() {
+async fn any_socket_receives_the_progress_of_a_prompt_without_client() {
     let recording = recording("0.8.0/13-no-client-id");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -65,14 +65,14 @@ async fn an_observer_hears_a_prompt_without_client() {
 }
 
 #[tokio::test]
-async fn two_clients_hear_their_own() {
+async fn two_clients_receive_their_own_events() {
     let recording = recording("0.8.0/17-two-clients");
     let clients = ["client-a", "client-b"];
     let mine = |k: usize| {
         let client = recording.prompts().nth(k).unwrap().request_body["client_id"].clone();
         usize::from(client != recording.meta.client_id.as_str())
     };
-    // With an id each, and both with one id over one socket.
+    // With two ids, and both with one id on one socket.
     for shared in [false, true] {
         let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
         let client = ReplayClient::of(&server);
@@ -124,7 +124,7 @@ async fn two_clients_hear_their_own() {
 }
 
 #[tokio::test]
-async fn a_server_assigned_id_is_as_good() {
+async fn a_client_id_that_the_server_assigns_works_the_same() {
     let recording = recording("0.8.0/17b-server-assigned-sid");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);

@@ -1,4 +1,4 @@
-//! Every recording, driven to its end by a client that is as stubborn as a relay must be.
+//! Every recording, played to its end with a client that reconnects as a relay does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,41 +10,28 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, timeout};
 
-use super::client::{
-    Event, FIXTURES, POLL, ReplayClient, ReplaySocket, history_path, recording, replay,
-};
+use super::client::{Event, POLL, ReplayClient, ReplaySocket, history_path, recording, replay};
+use crate::support::recordings::names;
 
-/// Silence while our prompt runs: time to connect anew.
+/// After this silence while a prompt runs, the client reconnects.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// How long a recording may take.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Recordings played at once.
-const AT_ONCE: usize = 6;
+/// How many recordings are played at the same time.
+const CONCURRENCY: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recording_plays_to_its_end() {
-    let mut names = Vec::new();
-    for version in std::fs::read_dir(FIXTURES).unwrap().flatten() {
-        if version.path().is_dir() {
-            let entries = std::fs::read_dir(version.path()).unwrap().flatten();
-            for scenario in entries.filter(|entry| entry.path().is_dir()) {
-                names.push(format!(
-                    "{}/{}",
-                    version.file_name().display(),
-                    scenario.file_name().display()
-                ));
-            }
-        }
-    }
-    let seats = Arc::new(Semaphore::new(AT_ONCE));
+    let names = names();
+    let permits = Arc::new(Semaphore::new(CONCURRENCY));
     let drives: Vec<_> = names
         .into_iter()
         .map(|name| {
-            let seats = seats.clone();
+            let permits = permits.clone();
             tokio::spawn(async move {
-                let _seat = seats.acquire().await.unwrap();
+                let _permit = permits.acquire().await.unwrap();
                 let began = Instant::now();
                 let read = tokio::task::spawn_blocking({
                     let name = name.clone();
@@ -69,7 +56,7 @@ async fn every_recording_plays_to_its_end() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// The end of a client's prompt: its history, or that there is none.
+/// The end of a prompt: its history entry, or `None`.
 type End = Option<Value>;
 
 struct Driver {
@@ -78,12 +65,12 @@ struct Driver {
     socket: Option<ReplaySocket>,
     received: Vec<Event>,
     last: Instant,
-    /// The last event but `status` was one that announces an end.
+    /// The last event other than `status` announces an end.
     announced: bool,
     reconnects: u32,
 }
 
-/// Plays a recording to its end, and tells what was wrong.
+/// Plays a recording to its end, and returns what was wrong.
 async fn drive(recording: Arc<Recording>) -> Vec<String> {
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
@@ -105,7 +92,7 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
     let mut ends: HashMap<usize, End> = HashMap::new();
     for (k, post) in posts.iter().enumerate() {
         let before: Vec<usize> = (0..k)
-            .filter(|j| had_left(&recording, posts[*j], post.t))
+            .filter(|j| had_ended(&recording, posts[*j], post.t))
             .collect();
         driver
             .settle(&mut open, &mut ends, |j| before.contains(&j))
@@ -137,7 +124,7 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
     if driver.reconnects == 0
         && let Some(expected) = expected_events(&recording, &driver.client_id, &ids)
     {
-        driver.listen(expected.len()).await;
+        driver.receive_more(expected.len()).await;
         let received: Vec<&Event> = driver
             .received
             .iter()
@@ -160,7 +147,7 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
 }
 
 /// Whether a prompt had ended when another was posted.
-fn had_left(recording: &Recording, prompt: &Exchange, t: f64) -> bool {
+fn had_ended(recording: &Recording, prompt: &Exchange, t: f64) -> bool {
     let Some(id) = prompt.response["prompt_id"].as_str() else {
         return false;
     };
@@ -182,7 +169,7 @@ fn had_left(recording: &Recording, prompt: &Exchange, t: f64) -> bool {
         .is_some_and(|poll| !lists(poll, "queue_running") && !lists(poll, "queue_pending"))
 }
 
-/// What the one and only socket of a recording received after its greeting, with our ids.
+/// What the only socket of a recording received after its greeting, with the new ids; `None` if there were several.
 fn expected_events(
     recording: &Recording,
     client_id: &str,
@@ -243,7 +230,7 @@ fn agrees(outcome: RecordedOutcome, end: &End, version: &str) -> bool {
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let says = |kind: &str| {
+    let has = |kind: &str| {
         messages
             .iter()
             .any(|message| message[0] == kind && message[1]["exception_type"] != "ExecutionBlocked")
@@ -251,15 +238,15 @@ fn agrees(outcome: RecordedOutcome, end: &End, version: &str) -> bool {
     match outcome {
         RecordedOutcome::Completed => entry["status"]["status_str"] == "success",
         RecordedOutcome::Failed => {
-            says("execution_error") && entry["status"]["status_str"] == "error"
+            has("execution_error") && entry["status"]["status_str"] == "error"
         }
-        RecordedOutcome::Cancelled => says("execution_interrupted"),
+        RecordedOutcome::Cancelled => has("execution_interrupted"),
         RecordedOutcome::Lost => false,
     }
 }
 
 impl Driver {
-    /// Listens and polls until all of these prompts have ended.
+    /// Receives and polls until all of these prompts have ended.
     async fn settle(
         &mut self,
         open: &mut Vec<(usize, String, Value)>,
@@ -272,7 +259,7 @@ impl Driver {
                 tokio::select! {
                     biased;
                     event = socket.next() => {
-                        self.take(event);
+                        self.add(event);
                         continue;
                     }
                     _ = tick.tick() => {}
@@ -324,39 +311,39 @@ impl Driver {
         }
     }
 
-    /// The socket is silent while our prompt runs. One last chance, for the machine may be slow; then a new one.
+    /// The socket is silent while a prompt runs: waits once more, because the machine may be slow, then reconnects.
     async fn reconnect(&mut self) {
         let Some(socket) = &mut self.socket else {
             return;
         };
         if let Ok(event) = timeout(SILENCE, socket.next()).await {
-            self.take(event);
+            self.add(event);
         } else if let Some(socket) = self.socket.take() {
             socket.close().await;
             self.reconnects += 1;
         }
     }
 
-    async fn listen(&mut self, count: usize) {
+    async fn receive_more(&mut self, count: usize) {
         let end = Instant::now() + Duration::from_secs(3);
-        let told = |received: &[Event]| {
+        let count_events = |received: &[Event]| {
             received
                 .iter()
                 .filter(|event| event.json()["data"].get("sid").is_none())
                 .count()
         };
-        while told(&self.received) < count {
+        while count_events(&self.received) < count {
             let Some(socket) = &mut self.socket else {
                 return;
             };
             let Ok(event) = tokio::time::timeout_at(end, socket.next()).await else {
                 return;
             };
-            self.take(event);
+            self.add(event);
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn add(&mut self, event: Event) {
         self.last = Instant::now();
         match event.json()["type"].as_str() {
             Some("execution_success" | "execution_error" | "execution_interrupted") => {

@@ -1,4 +1,4 @@
-//! The pipeline's own table `jobs` is there already.
+//! A table `jobs` of a pipeline exists already.
 
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use crate::support::recordings::{TXT2IMG, workflow};
 
 on_both!(a_row_becomes_the_job_that_is_registered_under_its_id);
 
-/// What the pipeline wrote, and the relay has to leave alone. The first row is taken over by the tests.
+/// Columns of the pipeline, which the relay must not change.
 const THEIRS: &str = "SELECT CAST(project_id AS text) || ' ' || job_type || ' ' || prompt || ' ' || priority AS v \
     FROM jobs WHERE prompt IS NOT NULL ORDER BY prompt";
-const THEIRS_WAS: [&str; 3] = ["7 video a bear 1", "8 image a crow 1", "7 image a fox 5"];
+const EXPECTED_THEIRS: [&str; 3] = ["7 video a bear 1", "8 image a crow 1", "7 image a fox 5"];
 
-async fn hold_theirs(db: &TestDatabase) {
+async fn assert_theirs_unchanged(db: &TestDatabase) {
     let theirs: Vec<String> = db.values(THEIRS).await.into_iter().flatten().collect();
-    assert_eq!(theirs, THEIRS_WAS);
+    assert_eq!(theirs, EXPECTED_THEIRS);
 }
 
 async fn a_row_becomes_the_job_that_is_registered_under_its_id(db: TestDatabase) {
@@ -38,14 +38,14 @@ async fn a_row_becomes_the_job_that_is_registered_under_its_id(db: TestDatabase)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_may_be_uuids() {
+async fn ids_of_rows_may_be_uuids() {
     let db = TestDatabase::postgres().await;
     db.execute(include_str!("pipeline_jobs_uuid.sql")).await;
     whole_life(&db, "6f9619ff-8b86-4d01-b42d-00cf4fc964f1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_may_be_texts() {
+async fn ids_of_rows_may_be_texts() {
     let db = TestDatabase::postgres().await;
     db.execute(include_str!("pipeline_jobs_text.sql")).await;
     whole_life(&db, "scene-1").await;
@@ -56,11 +56,11 @@ async fn ids_may_be_texts() {
     );
 }
 
-/// The life of a job that takes over the first row, of others beside it, and of the table after it.
+/// Runs a job that adopts the first row, other jobs beside it, and restarts the relay.
 async fn whole_life(db: &TestDatabase, job: &str) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
-    hold_theirs(db).await;
+    assert_theirs_unchanged(db).await;
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");
     let (_, empty) = relay.get("/api/anime/jobs").await;
     assert_eq!(
@@ -97,7 +97,7 @@ async fn whole_life(db: &TestDatabase, job: &str) {
     relay.stop().await;
 
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "6");
-    hold_theirs(db).await;
+    assert_theirs_unchanged(db).await;
     let of_ours = |column: &str| format!("SELECT {column} AS v FROM jobs WHERE job_key = '{job}'");
     assert_eq!(db.value(&of_ours("CAST(id AS text)")).await, job);
     assert_eq!(db.value(&of_ours("status")).await, "completed");
@@ -121,8 +121,7 @@ async fn whole_life(db: &TestDatabase, job: &str) {
     let sql = "SELECT length(output_path) AS v FROM jobs WHERE job_key = 'long'";
     assert_eq!(db.value(sql).await, "500");
 
-    // A second start finds everything in place; a row without metadata and without a moment becomes a
-    // job as well.
+    // A second start finds the schema in place; a row without metadata and timestamps becomes a job too.
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let crow = db
         .value("SELECT id AS v FROM jobs WHERE prompt = 'a crow'")
@@ -136,8 +135,8 @@ async fn whole_life(db: &TestDatabase, job: &str) {
     let (_, page) = relay.get("/api/anime/jobs?limit=1").await;
     assert_eq!(
         page["jobs"][0]["job_id"], crow,
-        "it is as old as its registration"
+        "its age counts from its registration"
     );
     relay.stop().await;
-    hold_theirs(db).await;
+    assert_theirs_unchanged(db).await;
 }

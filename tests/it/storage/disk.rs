@@ -13,9 +13,9 @@ use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, workflow};
 use crate::support::wait::wait_until;
 
-/// No file of the program may grow, or be written to at all: what a full disk looks like to it.
+/// The limit on file sizes makes every write fail, as a full disk does.
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_cannot_be_written_lose_nothing() {
+async fn failing_writes_lose_no_job() {
     let db = TestDatabase::sqlite().await;
     let limit = |id: u32, limit: &str| {
         let set = Command::new("prlimit")
@@ -27,12 +27,11 @@ async fn files_that_cannot_be_written_lose_nothing() {
     full_disk(&db, |id| limit(id, "0"), |id| limit(id, "unlimited")).await;
 }
 
-/// The same with a disk that is full in earnest. Only where disks can be mounted: the administrator's
-/// right, which not every machine that tests gives.
+/// The same with a disk that is really full. Skipped where the user may not mount one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_full_loses_nothing() {
+async fn a_full_disk_loses_no_job() {
     let Some(disk) = Disk::mount() else {
-        eprintln!("left out: this user cannot mount a disk");
+        eprintln!("skipped: this user may not mount a disk");
         return;
     };
     let db = TestDatabase::at(Database::Sqlite(disk.0.join("relay.db")));
@@ -40,8 +39,8 @@ async fn a_disk_that_is_full_loses_nothing() {
     let fill = |_| {
         let dd = format!("dd if=/dev/zero of={} bs=4k", filler.display());
         let filled = Command::new("sh").args(["-c", &dd]).output().unwrap();
-        let told = String::from_utf8_lossy(&filled.stderr).into_owned();
-        assert!(told.contains("No space left"), "{told}");
+        let message = String::from_utf8_lossy(&filled.stderr).into_owned();
+        assert!(message.contains("No space left"), "{message}");
     };
     full_disk(&db, fill, |_| std::fs::remove_file(&filler).unwrap()).await;
 }
@@ -55,13 +54,11 @@ impl Disk {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=2m", "comfy-relay-test"]);
         let mounted = mount.arg(&folder).output();
-        match mounted.is_ok_and(|output| output.status.success()) {
-            true => Some(Self(folder)),
-            false => {
-                std::fs::remove_dir(folder).unwrap();
-                None
-            }
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
         }
+        std::fs::remove_dir(folder).unwrap();
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-//! The database is away, slow, full of others, or somebody else is at work in it.
+//! The database is unreachable, slow, out of connections or locked by another client.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::support::test_relay::{TestRelay, response};
 use crate::support::wait::wait_until;
 
 on_both!(
-    a_row_that_somebody_deletes_comes_back,
-    a_database_that_is_locked_holds_up_nobody,
-    relays_that_start_at_once_agree,
-    relays_that_start_at_once_adopt_once,
+    a_row_that_another_client_deletes_is_written_again,
+    a_locked_database_delays_no_subscriber,
+    relays_that_start_at_once_create_one_schema,
+    relays_that_start_at_once_adopt_rows_once,
 );
 
 const JOB: &str = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
@@ -31,7 +31,7 @@ fn far(state: &Value) -> bool {
     state["progress"].as_u64() >= Some(20)
 }
 
-/// What the relay says of its database: the whole, the database, and how many jobs wait to be written.
+/// The health of the relay: in all, of its database, and how many jobs wait to be written.
 async fn health(relay: &TestRelay) -> (Value, Value, u64) {
     let (status, health) = relay.get("/api/anime/health").await;
     assert_eq!(status, 200);
@@ -53,25 +53,28 @@ async fn is_degraded(relay: &TestRelay) -> bool {
     whole == "degraded" && database == "unreachable"
 }
 
-/// The database goes away in the middle of a job and comes back after its end: nobody who follows
-/// the job notices, and all is written in the end.
+/// The database becomes unreachable in the middle of a job and returns after its end: subscribers do not notice,
+/// and everything is written in the end.
 async fn outage(
     db: &TestDatabase,
     store: StoreConfig,
-    go: impl AsyncFnOnce(),
-    come: impl AsyncFnOnce(),
+    stop: impl AsyncFnOnce(),
+    restart: impl AsyncFnOnce(),
 ) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), store).await;
-    wait_until("the database is there", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
     subscriber.receive_until(far).await;
-    go().await;
-    wait_until("the outage is seen", async || is_degraded(&relay).await).await;
+    stop().await;
+    wait_until("the outage is noticed", async || is_degraded(&relay).await).await;
     subscriber.ends_as("completed").await;
     for percent in 1..40 {
-        // Its first state is acknowledged only after a while; later ones do not wait.
+        // The first state is acknowledged after a timeout; later ones do not wait.
         relay
             .report(
                 "render",
@@ -89,13 +92,16 @@ async fn outage(
     assert_eq!(
         health(&relay).await.2,
         2,
-        "one state of each job is kept, the newest"
+        "only the newest state of each job waits"
     );
-    come().await;
+    restart().await;
     db.wait_for(JOB, "completed").await;
     let sql = "SELECT metadata->>'progress' AS v FROM jobs WHERE job_key = 'render'";
     db.wait_for(sql, "39").await;
-    wait_until("the database is back", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable again", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     let runs = "SELECT count(*) > 3 AS v FROM node_runs WHERE job_key = 'job'";
     assert_eq!(db.value(runs).await, "true");
     relay.stop().await;
@@ -106,26 +112,26 @@ async fn postgresql_is_stopped_and_started_mid_job() {
     let mut cluster = Cluster::own().await;
     let db = TestDatabase::of(&cluster).await;
     let (halt, resume) = tokio::sync::oneshot::channel();
-    let go = async || {
+    let stop = async || {
         tokio::task::block_in_place(|| cluster.stop());
         assert!(halt.send(cluster).is_ok());
     };
-    let come = async || {
+    let restart = async || {
         let mut cluster: Cluster = resume.await.unwrap();
         cluster.start();
         cluster.ready().await;
-        // It ends with the test's process.
+        // The server ends with the test process.
         std::mem::forget(cluster);
     };
-    outage(&db, db.config(), go, come).await;
+    outage(&db, db.config(), stop, restart).await;
 }
 
-/// A line to a database of the shared server.
+/// A proxy in front of a database of the shared server.
 pub(crate) async fn proxy_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
     let proxy = TcpProxy::start(postgres::shared().await.address()).await;
     proxy.cut();
     let Database::Postgres(mut url) = db.database.clone() else {
-        unreachable!("there is no line to a file");
+        unreachable!("SQLite has no connection to cut");
     };
     url.set_port(Some(proxy.port())).unwrap();
     let store = StoreConfig {
@@ -136,7 +142,7 @@ pub(crate) async fn proxy_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_line_to_postgresql_is_cut_mid_job() {
+async fn the_connection_to_postgresql_is_cut_mid_job() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     proxy.restore();
@@ -144,7 +150,7 @@ async fn the_line_to_postgresql_is_cut_mid_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_have_all_connections_mid_job() {
+async fn other_clients_use_all_connections_mid_job() {
     let db = TestDatabase::postgres().await;
     let cluster = postgres::shared().await;
     let Database::Postgres(url) = db.database.clone() else {
@@ -152,8 +158,8 @@ async fn others_have_all_connections_mid_job() {
     };
     let name = url.path().trim_start_matches('/').to_owned();
     let held = tokio::sync::Mutex::new(Vec::new());
-    // Each connection that the relay loses is another's at once.
-    let go = async || {
+    // Another client takes each connection that the relay loses.
+    let stop = async || {
         let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT 3");
         cluster.execute(&limit).await;
         wait_until("all connections are taken", async || {
@@ -168,17 +174,17 @@ async fn others_have_all_connections_mid_job() {
         })
         .await;
     };
-    let come = async || {
-        // The relay may take as many as there are, and we want to look as well.
+    let restart = async || {
+        // The relay may use every connection, and the test needs one as well.
         let limit = format!("ALTER DATABASE {name} CONNECTION LIMIT -1");
         cluster.execute(&limit).await;
         held.lock().await.clear();
     };
-    outage(&db, db.config(), go, come).await;
+    outage(&db, db.config(), stop, restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_comes_later_is_used() {
+async fn a_database_that_is_reachable_later_is_used() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     proxy.restore();
@@ -202,32 +208,38 @@ async fn a_database_that_comes_later_is_used() {
     let state = early.receive_type("progress").await;
     assert_eq!(
         state["progress"], 40,
-        "a job from before the start is taken up"
+        "a job from before the restart is restored"
     );
     assert_eq!(
         db.value("SELECT client_id AS v FROM backends").await,
         client_id
     );
-    wait_until("the database is back", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable again", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     relay.stop().await;
 }
 
-/// Nothing is there at the first start either: who we are is kept once the database comes.
+/// Not even at the first start is the database reachable: the identity of the relay is stored later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_without_a_database_is_made_good() {
+async fn a_first_start_without_a_database_is_stored_later() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), store).await;
     relay.submit("job", TXT2IMG).await;
     proxy.restore();
-    wait_until("the database is there", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     db.wait_for(JOB, "completed").await;
     db.wait_for("SELECT count(*) AS v FROM backends", "1").await;
     relay.stop().await;
 }
 
-async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
+async fn a_row_that_another_client_deletes_is_written_again(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("job").await;
@@ -241,15 +253,18 @@ async fn a_row_that_somebody_deletes_comes_back(db: TestDatabase) {
     assert_eq!(db.value(sql).await, "100");
 }
 
-async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
+async fn a_locked_database_delays_no_subscriber(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
-    wait_until("the database is there", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     let lock = Lock::take(&db).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
     assert_eq!(subscriber.close_code().await, 1000);
-    // More readers than there are connections: they wait for each other, and the relay for none.
+    // More readers than connections: they wait for each other, and no other request waits for them.
     let list = || response(relay.request(Method::GET, "/api/anime/jobs"));
     let readers: Vec<_> = (0..8).map(|_| tokio::spawn(list())).collect();
     let asked = timeout(Duration::from_secs(1), relay.get("/api/anime/health"));
@@ -260,11 +275,14 @@ async fn a_database_that_is_locked_holds_up_nobody(db: TestDatabase) {
         assert!([200, 503].contains(&status), "{status}");
     }
     db.wait_for(JOB, "completed").await;
-    wait_until("the database is back", async || is_healthy(&relay).await).await;
+    wait_until("the database is reachable again", async || {
+        is_healthy(&relay).await
+    })
+    .await;
     relay.stop().await;
 }
 
-/// Somebody who works in the table and lets nobody else.
+/// A client that locks the table of jobs.
 enum Lock {
     Postgres(Box<AsyncPgConnection>),
     Sqlite(Sqlite),
@@ -297,7 +315,7 @@ impl Lock {
     }
 }
 
-async fn relays_that_start_at_once_agree(db: TestDatabase) {
+async fn relays_that_start_at_once_create_one_schema(db: TestDatabase) {
     relays_that_start_at_once(&db).await;
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "0");
 }
@@ -314,7 +332,7 @@ async fn relays_that_start_at_once(db: &TestDatabase) {
     }
 }
 
-async fn relays_that_start_at_once_adopt_once(db: TestDatabase) {
+async fn relays_that_start_at_once_adopt_rows_once(db: TestDatabase) {
     db.execute(match db.is_postgres() {
         true => include_str!("pipeline_jobs.sql"),
         false => include_str!("pipeline_jobs_sqlite.sql"),
@@ -325,11 +343,11 @@ async fn relays_that_start_at_once_adopt_once(db: TestDatabase) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_refused_holds_up_no_other() {
+async fn a_row_that_the_database_refuses_delays_no_other() {
     let db = TestDatabase::postgres().await;
     let store = Store::open(&db.config());
     store.migrate().await.unwrap();
-    // A pipeline that does not know one of our words.
+    // A pipeline that does not know one of the statuses.
     let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
     db.execute(check).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
@@ -347,12 +365,16 @@ async fn a_job_that_is_refused_holds_up_no_other() {
         "3",
     )
     .await;
-    wait_until("it is told", async || {
+    wait_until("the refusal is noticed", async || {
         health(&relay).await == (json!("degraded"), json!("unreachable"), 1)
     })
     .await;
     db.execute("ALTER TABLE jobs DROP CONSTRAINT theirs").await;
     relay.stop().await;
     let bad = "SELECT status AS v FROM jobs WHERE job_key = 'bad'";
-    assert_eq!(db.value(bad).await, "cancelled", "it is tried to the last");
+    assert_eq!(
+        db.value(bad).await,
+        "cancelled",
+        "it is retried until the end"
+    );
 }

@@ -15,21 +15,21 @@ use crate::support::program::Program;
 use crate::support::recordings::{ERROR, TXT2IMG, workflow};
 use crate::support::wait::wait_until;
 
-on_both!(every_job_has_its_true_end_once_however_often_the_relay_dies);
+on_both!(every_job_ends_once_as_its_prompt_although_the_relay_is_killed);
 
 const KILLS: usize = 20;
 const JOBS: usize = 50;
 
-/// What was submitted under an id.
-struct Order {
+/// A job to submit, with its expected outcome.
+struct ExpectedJob {
     job: String,
     work: Value,
     end: &'static str,
 }
 
-async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDatabase) {
+async fn every_job_ends_once_as_its_prompt_although_the_relay_is_killed(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG, ERROR], PlaybackSpeed::Real(40.0)).await;
-    let mut orders = Vec::new();
+    let mut expected_jobs = Vec::new();
     for number in 0..JOBS {
         // Every fifth fails.
         let (name, end) = match number % 5 {
@@ -38,14 +38,14 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
         };
         let job = format!("job-{number}");
         let work = json!({"job_id": job, "workflow": workflow(name).await});
-        orders.push(Order { job, work, end });
+        expected_jobs.push(ExpectedJob { job, work, end });
     }
     let seed: u64 = 20_261_123;
     eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     let (mut taken, mut again) = (0, 0);
-    for life in 1..=KILLS {
+    for kill in 1..=KILLS {
         let relay = Program::with_database(&db.url(), &comfyui.url()).await;
         wait_until("the relay serves", async || {
             relay.get("/api/anime/health").await.is_some()
@@ -53,13 +53,13 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
         .await;
         let moment = Duration::from_millis(random.random_range(50..900));
         let death = sleep_until(Instant::now() + moment);
-        // The last life, which nobody ends, is left some as well.
-        let goal = JOBS * life / (KILLS + 1);
+        // Leave some jobs for the last process, which is not killed early.
+        let goal = JOBS * kill / (KILLS + 1);
         tokio::select! {
             () = death => {}
             () = async {
                 while taken < goal {
-                    again += usize::from(hand_in(&relay, &orders[taken]).await);
+                    again += usize::from(submit(&relay, &expected_jobs[taken]).await);
                     taken += 1;
                 }
                 std::future::pending::<()>().await;
@@ -69,8 +69,8 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
     }
     let at_the_last_kill = taken;
     let relay = Program::with_database(&db.url(), &comfyui.url()).await;
-    for order in &orders[taken..] {
-        again += usize::from(hand_in(&relay, order).await);
+    for expected in &expected_jobs[taken..] {
+        again += usize::from(submit(&relay, expected).await);
     }
     let ended =
         "SELECT count(*) AS v FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')";
@@ -89,21 +89,21 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
             (job.to_owned(), status.to_owned())
         })
         .collect();
-    for Order { job, end, .. } in &orders {
+    for ExpectedJob { job, end, .. } in &expected_jobs {
         assert_eq!(rows[job], *end, "{job}");
     }
-    // ComfyUI itself says the same of each.
+    // The history of ComfyUI agrees.
     let prompts = "SELECT prompt_id || ' ' || status AS v FROM jobs";
     for row in db.values(prompts).await.into_iter().flatten() {
         let (prompt, status) = row.split_once(' ').unwrap();
         let url = format!("{}/history/{prompt}", comfyui.url());
         let history: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        let told = match history[prompt]["status"]["status_str"].as_str() {
+        let outcome = match history[prompt]["status"]["status_str"].as_str() {
             Some("success") => "completed",
             Some("error") => "failed",
             other => panic!("{prompt}: {other:?}"),
         };
-        assert_eq!(told, status, "{prompt}");
+        assert_eq!(outcome, status, "{prompt}");
     }
     eprintln!(
         "{KILLS} kills in {:.1} s, {at_the_last_kill} of {JOBS} jobs taken by then, {again} found taken at the second try",
@@ -111,21 +111,21 @@ async fn every_job_has_its_true_end_once_however_often_the_relay_dies(db: TestDa
     );
 }
 
-/// Submits until the relay has the job. Says whether it had it already, from a try without an answer.
-async fn hand_in(relay: &Program, order: &Order) -> bool {
+/// Submits until the relay has the job. Returns whether it had it already from an attempt without an answer.
+async fn submit(relay: &Program, expected: &ExpectedJob) -> bool {
     let mut tick = interval(Duration::from_millis(20));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        match relay.post("/api/anime/jobs", &order.work).await {
+        match relay.post("/api/anime/jobs", &expected.work).await {
             Some((201, _)) => return false,
             Some((409, answer)) => {
                 assert_eq!(answer["error"]["code"], "job_exists");
                 return true;
             }
-            // It has no socket to ComfyUI yet, or is dying.
+            // Not connected to ComfyUI yet, or being killed.
             Some((503, _)) | None => {}
-            other => panic!("{}: {other:?}", order.job),
+            other => panic!("{}: {other:?}", expected.job),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What nodes have cost is known after a restart, and at the first start from the server's history.
+//! Costs of nodes are known after a restart, and at the first start from the server's history.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use crate::support::wait::wait_until;
 
 on_both!(
     costs_are_known_after_a_restart,
-    servers_of_2023_teach_as_others_do,
+    costs_are_learned_from_servers_of_2023_too,
 );
 
-/// Has no class in common with the others, but for how pictures are written.
+/// Shares no node class with the others but the one that saves images.
 const MANY: &str = "0.8.0/23-many-nodes";
 const OF_2023: [&str; 2] = ["2023-08-14/01-txt2img-basic", "2023-12-30/01-txt2img-basic"];
 
-/// A relay that tells often how its jobs stand.
+/// A relay that publishes often.
 async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
     settings.relay.heartbeat = Duration::from_millis(50);
@@ -32,7 +32,7 @@ async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
     TestRelay::connected_to(comfyui, settings).await
 }
 
-/// Runs a workflow to its end, and gives back the first state in which it was at work.
+/// Runs a workflow to its end, and returns the first state in which it was processing.
 async fn run(relay: &TestRelay, job: &str, name: &str) -> Value {
     let mut subscriber = relay.subscribe(job).await;
     relay.submit(job, name).await;
@@ -42,21 +42,21 @@ async fn run(relay: &TestRelay, job: &str, name: &str) -> Value {
     first
 }
 
-/// Leaves the server without a history.
-async fn forget(comfyui: &Replay) {
+/// Clears the history of the server.
+async fn clear_history(comfyui: &Replay) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("{}/history", comfyui.url());
     let request = client.post(url).json(&json!({"clear": true}));
     request.send().await.unwrap().error_for_status().unwrap();
 }
 
-fn is_told(state: &Value) -> bool {
+fn has_estimate(state: &Value) -> bool {
     ["estimated_remaining", "estimated_low", "estimated_high"]
         .iter()
         .all(|field| state[field].is_u64())
 }
 
-fn is_unknown(state: &Value) -> bool {
+fn has_no_estimate(state: &Value) -> bool {
     state["estimated_remaining"].is_null()
 }
 
@@ -65,17 +65,17 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     let relay = relay_at(&comfyui.url(), db.config()).await;
     run(&relay, "many-1", MANY).await;
     relay.stop().await;
-    forget(&comfyui).await;
+    clear_history(&comfyui).await;
 
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let state = run(&relay, "many-2", MANY).await;
-    assert!(is_told(&state), "{state}");
+    assert!(has_estimate(&state), "{state}");
     let state = run(&relay, "text-1", TXT2IMG).await;
-    assert!(is_unknown(&state), "it never ran: {state}");
+    assert!(has_no_estimate(&state), "it never ran: {state}");
     relay.stop().await;
-    forget(&comfyui).await;
+    clear_history(&comfyui).await;
 
-    // Each run that was learned has all that there was to learn.
+    // Each learned run has all its features.
     let whole =
         "SELECT count(*) AS v FROM node_runs WHERE NOT cached AND units > 0 AND cold IS NOT NULL";
     let all = "SELECT count(*) AS v FROM node_runs WHERE NOT cached";
@@ -86,27 +86,27 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
 
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let state = run(&relay, "text-2", TXT2IMG).await;
-    assert!(is_told(&state), "{state}");
+    assert!(has_estimate(&state), "{state}");
     relay.stop().await;
-    forget(&comfyui).await;
+    clear_history(&comfyui).await;
 
-    // As they were kept before there was a model.
+    // As earlier versions have stored them.
     db.execute("UPDATE node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
         .await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let state = run(&relay, "text-3", TXT2IMG).await;
-    assert!(is_told(&state), "{state}");
+    assert!(has_estimate(&state), "{state}");
     relay.stop().await;
 }
 
-async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
+async fn costs_are_learned_from_servers_of_2023_too(db: TestDatabase) {
     for (number, name) in OF_2023.into_iter().enumerate() {
         let comfyui = comfyui(&[name], PlaybackSpeed::Real(8.0)).await;
         let relay = relay_at(&comfyui.url(), db.config()).await;
         let state = run(&relay, &format!("first-{number}"), name).await;
-        assert!(is_unknown(&state), "{name}: {state}");
+        assert!(has_no_estimate(&state), "{name}: {state}");
         let state = run(&relay, &format!("second-{number}"), name).await;
-        assert!(is_told(&state), "{name}: {state}");
+        assert!(has_estimate(&state), "{name}: {state}");
         relay.stop().await;
         let of = format!("FROM node_runs WHERE job_key = 'second-{number}' AND NOT cached");
         let learned = format!("SELECT count(*) AS v {of} AND cold IS NOT NULL AND units > 0");
@@ -120,10 +120,10 @@ async fn servers_of_2023_teach_as_others_do(db: TestDatabase) {
     }
 }
 
-/// A server of 2023 says only that a prompt is over. The time until its history is read is no work of
-/// its last node.
+/// A server of 2023 sends only that a prompt has ended. The time until the relay reads its history is not time of
+/// the last node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wait_for_the_history_is_no_work() {
+async fn the_wait_for_the_history_is_not_a_cost() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
@@ -132,14 +132,14 @@ async fn the_wait_for_the_history_is_no_work() {
     let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
     relay.submit_workflow("job", &graph).await;
     let mut subscriber = relay.subscribe("job").await;
-    let say = |kind: &str, data: Value| comfyui.send(&json!({"type": kind, "data": data}));
-    say("execution_start", json!({"prompt_id": "mine"}));
-    say("executing", json!({"node": "9", "prompt_id": "mine"}));
-    say("executing", json!({"node": null, "prompt_id": "mine"}));
+    let send = |kind: &str, data: Value| comfyui.send(&json!({"type": kind, "data": data}));
+    send("execution_start", json!({"prompt_id": "mine"}));
+    send("executing", json!({"node": "9", "prompt_id": "mine"}));
+    send("executing", json!({"node": null, "prompt_id": "mine"}));
     let image = json!({"filename": "a.png", "subfolder": "", "type": "output"});
     let made = json!({"node": "9", "output": {"images": [image]}, "prompt_id": "mine"});
-    say("executed", made);
-    // What came before on the socket is heard by now.
+    send("executed", made);
+    // The events before it have been received by now.
     subscriber
         .receive_until(|state| state["outputs"].get(0).is_some())
         .await;
@@ -153,27 +153,24 @@ async fn the_wait_for_the_history_is_no_work() {
     let sql = "SELECT unixepoch(jobs.completed_at, 'subsec') - unixepoch(node_runs.started_at, 'subsec') \
         - node_runs.seconds AS v FROM node_runs JOIN jobs USING (job_key) WHERE node = '9'";
     let left_out: f64 = db.value(sql).await.parse().unwrap();
-    // Moments are kept in milliseconds.
+    // Timestamps are stored in milliseconds.
     assert!(left_out >= waited - 0.005, "{left_out} of {waited}");
 }
 
-/// Nothing but the server knows of jobs from before.
+/// Only the server knows of earlier jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_relay_learns_from_the_servers_history() {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(1.0)).await;
     let relay = relay_at(&comfyui.url(), StoreConfig::default()).await;
     let state = run(&relay, "before", TXT2IMG).await;
-    assert!(is_unknown(&state), "{state}");
+    assert!(has_no_estimate(&state), "{state}");
     relay.stop().await;
 
     let relay = relay_at(&comfyui.url(), StoreConfig::default()).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
-    let state = subscriber.receive_until(is_told).await;
-    assert_eq!(
-        state["nodes"]["done"], 0,
-        "it has shown nothing yet: {state}"
-    );
+    let state = subscriber.receive_until(has_estimate).await;
+    assert_eq!(state["nodes"]["done"], 0, "no node has run yet: {state}");
     // It took 8.5 seconds.
     let remaining = state["estimated_remaining"].as_u64().unwrap();
     assert!((5..=9).contains(&remaining), "{state}");
@@ -181,7 +178,7 @@ async fn a_fresh_relay_learns_from_the_servers_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn costs_are_known_once_a_late_database_is_there() {
+async fn costs_are_known_once_the_database_is_reachable() {
     let db = TestDatabase::postgres().await;
     let (proxy, store) = proxy_to(&db).await;
     proxy.restore();
@@ -191,24 +188,24 @@ async fn costs_are_known_once_a_late_database_is_there() {
     let open = json!({"progress": 40, "status": "processing"});
     relay.report("render", &open).await;
     relay.stop().await;
-    forget(&comfyui).await;
+    clear_history(&comfyui).await;
 
     proxy.cut();
     let relay = relay_at(&comfyui.url(), store).await;
     run(&relay, "many-1", MANY).await;
     proxy.restore();
-    // Nobody asks for it: it is taken up after what the database knows is recalled.
+    // The job is restored after the stored runs are read.
     let render = JobId::parse("render").unwrap();
     wait_until("the database is read", async || {
         relay.handle.job(&render).is_some()
     })
     .await;
     let state = run(&relay, "text-2", TXT2IMG).await;
-    assert!(is_told(&state), "{state}");
+    assert!(has_estimate(&state), "{state}");
     let state = run(&relay, "many-2", MANY).await;
     assert!(
-        is_told(&state),
-        "what was learned meanwhile is not forgotten: {state}"
+        has_estimate(&state),
+        "what was learned meanwhile is kept: {state}"
     );
     relay.stop().await;
 }

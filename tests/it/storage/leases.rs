@@ -1,4 +1,4 @@
-//! Two relays on one database: one follows the server, the other stands by.
+//! Two relays on one database: one follows ComfyUI, the other stands by.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
 
 on_both!(
-    a_lease_has_one_holder,
+    a_lease_has_one_owner,
     a_second_relay_stands_by_and_takes_over,
-    a_relay_that_is_killed_is_followed_at_once,
-    jobs_go_over_to_the_relay_that_takes_over,
-    a_relay_that_has_lost_its_lease_lets_go_of_the_socket,
+    a_killed_relay_is_replaced_at_once,
+    jobs_continue_on_the_relay_that_takes_over,
+    a_relay_that_has_lost_its_lease_disconnects,
 );
 
 /// Longer than any test takes.
-const LONG: Duration = Duration::from_secs(300);
+const FOREVER: Duration = Duration::from_secs(300);
 
 async fn standing_by(comfyui: &str, store: StoreConfig) -> TestRelay {
     let mut settings = settings(store);
@@ -40,7 +40,7 @@ async fn comfyui_status(relay: &TestRelay) -> (serde_json::Value, serde_json::Va
     (health["status"].clone(), backend.clone())
 }
 
-async fn a_lease_has_one_holder(db: TestDatabase) {
+async fn a_lease_has_one_owner(db: TestDatabase) {
     let store = Store::open(&db.config());
     store.migrate().await.unwrap();
     let (one, other) = (LeaseOwner::new(), LeaseOwner::new());
@@ -48,31 +48,31 @@ async fn a_lease_has_one_holder(db: TestDatabase) {
         let taken = store.take_lease("gpu:8188", "http://gpu:8188", "c", holder, lasts);
         taken.await.unwrap()
     };
-    assert!(take(&one, LONG).await);
-    assert!(take(&one, LONG).await, "it is renewed");
-    assert!(!take(&other, LONG).await, "it is taken");
+    assert!(take(&one, FOREVER).await);
+    assert!(take(&one, FOREVER).await, "it is renewed");
+    assert!(!take(&other, FOREVER).await, "it is taken");
     store.release_lease("gpu:8188", &other).await.unwrap();
     assert!(
-        !take(&other, LONG).await,
-        "only its holder can give it back"
+        !take(&other, FOREVER).await,
+        "only its owner can release it"
     );
     store.release_lease("gpu:8188", &one).await.unwrap();
-    assert!(take(&other, LONG).await, "it was given back");
-    // It runs out.
+    assert!(take(&other, FOREVER).await, "it was released");
+    // It expires.
     assert!(take(&other, Duration::ZERO).await);
-    wait_until("it has run out", async || take(&one, LONG).await).await;
-    // A clock that was wrong made it.
+    wait_until("it has expired", async || take(&one, FOREVER).await).await;
+    // A wrong clock has set it too far in the future.
     db.execute("UPDATE backends SET held_until = 9000000000000000")
         .await;
-    assert!(take(&other, LONG).await);
-    // Whoever it is, one of many gets it.
+    assert!(take(&other, FOREVER).await);
+    // Exactly one of many rivals takes it.
     store.release_lease("gpu:8188", &other).await.unwrap();
     let rivals: Vec<_> = (0..8)
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
                 let holder = LeaseOwner::new();
-                let taken = store.take_lease("gpu:8188", "u", "c", &holder, LONG);
+                let taken = store.take_lease("gpu:8188", "u", "c", &holder, FOREVER);
                 taken.await.unwrap()
             })
         })
@@ -116,7 +116,7 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
     );
 }
 
-async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
+async fn a_killed_relay_is_replaced_at_once(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let first = Program::with_database(&db.url(), &comfyui.url()).await;
     wait_until("the first one follows", async || first.is("healthy").await).await;
@@ -129,7 +129,7 @@ async fn a_relay_that_is_killed_is_followed_at_once(db: TestDatabase) {
     subscriber.ends_as("completed").await;
 }
 
-async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
+async fn jobs_continue_on_the_relay_that_takes_over(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let first = relay_at(&comfyui.url(), db.config()).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
@@ -138,7 +138,7 @@ async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
     let state = subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
-    // Who stands by cannot tell of it, and does not write what it does not know.
+    // The relay that stands by does not know the state of the job, and does not write it.
     let (status, answer) = second.get("/api/anime/jobs/job").await;
     assert_eq!(
         (status, &answer["error"]["code"]),
@@ -151,14 +151,14 @@ async fn jobs_go_over_to_the_relay_that_takes_over(db: TestDatabase) {
     assert!(subscriber.states[0]["progress"].as_u64() >= state["progress"].as_u64());
 }
 
-/// As when its process was frozen for a while.
-async fn a_relay_that_has_lost_its_lease_lets_go_of_the_socket(db: TestDatabase) {
+/// As after its process was suspended for a while.
+async fn a_relay_that_has_lost_its_lease_disconnects(db: TestDatabase) {
     let comfyui = ScriptedComfy::start().await;
     let relay = standing_by(&comfyui.url(), db.config()).await;
     relay.connected().await;
     db.execute("UPDATE backends SET holder = 'another', held_until = held_until + 100000")
         .await;
-    wait_until("it is seen", async || {
+    wait_until("the loss is noticed", async || {
         comfyui_status(&relay).await.1 == "held_elsewhere"
     })
     .await;
@@ -169,7 +169,7 @@ async fn a_relay_that_has_lost_its_lease_lets_go_of_the_socket(db: TestDatabase)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_a_server_is_followed_and_its_lease_is_taken_later() {
+async fn without_a_database_comfyui_is_followed_and_its_lease_taken_later() {
     let db = TestDatabase::postgres().await;
     Store::open(&db.config()).migrate().await.unwrap();
     let (proxy, store) = proxy_to(&db).await;
@@ -186,15 +186,14 @@ async fn without_a_database_a_server_is_followed_and_its_lease_is_taken_later() 
     assert_eq!(comfyui_status(&relay).await.1, "connected");
 }
 
-/// Two relays that do not know of each other: each has a database of its own, with one client id, as
-/// after a copy of the file.
+/// Two relays that do not know each other share a client id, as after a copy of the database file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_whose_socket_hears_nothing_says_so() {
+async fn a_relay_that_receives_no_events_is_contested() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
     let mut settings = settings(db.config());
     settings.comfy.event_grace = Duration::from_millis(10);
-    settings.comfy.max_silence = LONG;
+    settings.comfy.max_silence = FOREVER;
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     for number in 0..3 {
         let prompt = format!("p{number}");
@@ -214,7 +213,7 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
         comfyui.set_queue(&[], &[]);
         comfyui.complete(&prompt);
         assert_eq!(subscriber.close_code().await, 1000);
-        // Each time, another socket is tried.
+        // Each time, the relay reconnects.
         comfyui.wait_for_calls("GET /ws", sockets + 1).await;
         relay.connected().await;
     }
@@ -222,9 +221,9 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
         comfyui_status(&relay).await,
         (json!("degraded"), json!("contested"))
     );
-    // One word from ComfyUI, and all is well.
-    let start = json!({"type": "execution_start", "data": {"prompt_id": "somebody's"}});
-    wait_until("it is heard", async || {
+    // After one event of ComfyUI it is connected again.
+    let start = json!({"type": "execution_start", "data": {"prompt_id": "another"}});
+    wait_until("the event is received", async || {
         comfyui.send(&start);
         comfyui_status(&relay).await.1 == "connected"
     })
@@ -232,7 +231,7 @@ async fn a_relay_whose_socket_hears_nothing_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_whose_sockets_are_all_lost_says_so() {
+async fn a_relay_that_loses_every_socket_is_contested() {
     let db = TestDatabase::sqlite().await;
     let comfyui = ScriptedComfy::start().await;
     let proxy = TcpProxy::start(comfyui.address()).await;
@@ -247,14 +246,14 @@ async fn a_relay_whose_sockets_are_all_lost_says_so() {
         };
         assert_eq!(comfyui_status(&relay).await.1, expected, "{lost} were lost");
         proxy.cut();
-        wait_until("the loss is seen", async || {
+        wait_until("the disconnect is noticed", async || {
             comfyui_status(&relay).await.1 == "unreachable"
         })
         .await;
     }
-    // One that stays is well.
+    // A socket that stays open is connected.
     proxy.restore();
-    wait_until("it is well again", async || {
+    wait_until("it is connected again", async || {
         comfyui_status(&relay).await.1 == "connected"
     })
     .await;

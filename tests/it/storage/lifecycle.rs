@@ -1,4 +1,4 @@
-//! The life of jobs, and what is known of them after a restart.
+//! Jobs from submission to deletion, with restarts of the relay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,22 @@ use comfy_relay::relay::Relay;
 use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use comfy_relay::store::JobFilter;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::database::{TestDatabase, on_both};
-use crate::support::recordings::{ERROR, TXT2IMG, recording, workflow};
+use crate::support::recordings::{ERROR, TXT2IMG, recording, replay_with, workflow};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
 const QUEUE: &str = "0.8.0/10-queue-delete-pending";
 
 on_both!(
-    a_job_is_kept_whole,
-    a_failure_is_kept,
-    lists_go_on_over_restarts,
-    lists_are_held_to_ids,
-    forgotten_jobs_are_answered_for,
-    a_job_goes_on_after_a_restart,
-    a_job_of_a_server_that_is_gone_is_left_alone,
+    a_job_is_stored_with_all_its_fields,
+    a_failure_is_stored_with_its_error,
+    cursors_of_lists_outlive_restarts,
+    lists_can_be_limited_to_ids,
+    forgotten_jobs_are_read_from_the_database,
+    a_job_continues_after_a_restart,
+    a_job_of_an_unreachable_server_is_not_changed,
     old_jobs_are_deleted,
 );
 
@@ -39,11 +38,10 @@ pub(crate) async fn comfyui(names: &[&str], speed: PlaybackSpeed) -> Replay {
     let options = ReplayOptions {
         speed,
         repeat: true,
-        // A relay that is killed need not be waited for.
+        // Do not wait for a killed relay.
         client_timeout: Duration::from_millis(200),
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Replay::start(listener, recordings, options)
+    replay_with(recordings, options).await
 }
 
 pub(crate) fn settings(store: StoreConfig) -> Settings {
@@ -58,11 +56,11 @@ pub(crate) async fn relay_at(comfyui: &str, store: StoreConfig) -> TestRelay {
     TestRelay::connected_to(comfyui, settings(store)).await
 }
 
-async fn a_job_is_kept_whole(db: TestDatabase) {
+async fn a_job_is_stored_with_all_its_fields(db: TestDatabase) {
     let relay = TestRelay::replaying_with(TXT2IMG, settings(db.config())).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
-    // What was acknowledged is written.
+    // What is acknowledged has been written.
     let rows = db
         .value("SELECT count(*) AS v FROM jobs WHERE job_key = 'job'")
         .await;
@@ -105,12 +103,12 @@ async fn a_job_is_kept_whole(db: TestDatabase) {
     relay.stop().await;
 }
 
-async fn a_failure_is_kept(db: TestDatabase) {
+async fn a_failure_is_stored_with_its_error(db: TestDatabase) {
     let relay = TestRelay::replaying_with(ERROR, settings(db.config())).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", ERROR).await;
     assert_eq!(subscriber.close_code().await, 1000);
-    // A NUL, and the text of one, spoil nothing.
+    // A NUL character, and its escape as text.
     let path = "a\0b \\u0000 \u{1F600}";
     relay
         .report(
@@ -151,7 +149,7 @@ async fn walk(relay: &TestRelay, query: &str) -> Vec<String> {
     }
 }
 
-async fn lists_go_on_over_restarts(db: TestDatabase) {
+async fn cursors_of_lists_outlive_restarts(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b", "c"] {
@@ -189,7 +187,7 @@ async fn lists_go_on_over_restarts(db: TestDatabase) {
     relay.stop().await;
 }
 
-async fn lists_are_held_to_ids(db: TestDatabase) {
+async fn lists_can_be_limited_to_ids(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     for job in ["a", "b.c", "d:e", "f_g"] {
@@ -216,7 +214,7 @@ async fn lists_are_held_to_ids(db: TestDatabase) {
     relay.stop().await;
 }
 
-async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
+async fn forgotten_jobs_are_read_from_the_database(db: TestDatabase) {
     let mut settings = settings(db.config());
     settings.relay = RelayConfig {
         remember: Duration::ZERO,
@@ -254,7 +252,7 @@ async fn forgotten_jobs_are_answered_for(db: TestDatabase) {
     relay.stop().await;
 }
 
-async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
+async fn a_job_continues_after_a_restart(db: TestDatabase) {
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("job").await;
@@ -273,7 +271,7 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
 
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut again = relay.subscribe("job").await;
-    // It counts as one subscriber who was away: no state behind the last one that was seen.
+    // Checked like one subscriber that reconnects: no state is older than the last one received.
     again.states.push(before);
     let live = |state: &Value| {
         state["message"]
@@ -299,7 +297,7 @@ async fn a_job_goes_on_after_a_restart(db: TestDatabase) {
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "2");
 }
 
-async fn a_job_of_a_server_that_is_gone_is_left_alone(db: TestDatabase) {
+async fn a_job_of_an_unreachable_server_is_not_changed(db: TestDatabase) {
     let old = comfyui(&[QUEUE], PlaybackSpeed::Real(1.0)).await;
     let relay = relay_at(&old.url(), db.config()).await;
     relay.submit("job", QUEUE).await;

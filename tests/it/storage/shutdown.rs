@@ -1,4 +1,4 @@
-//! The program is asked to stop.
+//! SIGTERM.
 
 use serde_json::json;
 
@@ -8,12 +8,12 @@ use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::UNREACHABLE;
 use crate::support::wait::wait_until;
 
-on_both!(who_is_asked_to_stop_takes_leave_of_all_and_has_written_everything);
+on_both!(sigterm_closes_every_socket_and_writes_every_state);
 
-/// More than a page has, and few enough for any limit of open files.
+/// Many, but fewer than any limit of open files.
 const SUBSCRIBERS: usize = 200;
 
-async fn who_is_asked_to_stop_takes_leave_of_all_and_has_written_everything(db: TestDatabase) {
+async fn sigterm_closes_every_socket_and_writes_every_state(db: TestDatabase) {
     let start = async || Program::with_database(&db.url(), UNREACHABLE).await;
     let mut relay = start().await;
     let path = "/api/anime/jobs/render/progress";
@@ -33,8 +33,8 @@ async fn who_is_asked_to_stop_takes_leave_of_all_and_has_written_everything(db: 
     assert_eq!(relay.exit_status().await.code(), Some(0));
     let relay = start().await;
     wait_until("the relay serves again", async || {
-        let kept = relay.get("/api/anime/jobs/render").await;
-        kept.is_some_and(|(_, job)| job["progress"] == 60)
+        let job = relay.get("/api/anime/jobs/render").await;
+        job.is_some_and(|(_, job)| job["progress"] == 60)
     })
     .await;
 }

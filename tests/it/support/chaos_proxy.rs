@@ -1,5 +1,5 @@
-//! A gate before a ComfyUI: all that the relay and the server tell each other goes through it, and is
-//! cut, held up, spoilt or made up as a test's faults say.
+//! An HTTP and WebSocket proxy in front of a ComfyUI, which disconnects, delays, corrupts and invents traffic
+//! as a list of faults says.
 
 pub(crate) mod fault;
 mod http;
@@ -20,10 +20,10 @@ use tokio::task::JoinSet;
 
 use super::test_relay::response;
 use fault::Fault;
+pub(crate) use state::Observed;
 use state::State;
-pub(crate) use state::Told;
 
-/// A gate, and the replayed ComfyUI behind it.
+/// The proxy, with the replayed ComfyUI behind it.
 pub(crate) struct ChaosProxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -31,8 +31,8 @@ pub(crate) struct ChaosProxy {
 }
 
 impl ChaosProxy {
-    /// Before a ComfyUI that plays this recording.
-    pub(crate) async fn before(recording: Arc<Recording>, faults: Vec<Fault>) -> Self {
+    /// A proxy in front of a ComfyUI that replays a recording.
+    pub(crate) async fn start(recording: Arc<Recording>, faults: Vec<Fault>) -> Self {
         let state = Arc::new(State::new(recording, faults).await);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -49,46 +49,47 @@ impl ChaosProxy {
         format!("http://{}", self.address)
     }
 
-    /// Posts a prompt to the ComfyUI behind it, as somebody else does, and tells the answer. None where the
-    /// server was restarted and takes no more.
-    pub(crate) async fn post_elsewhere(&self, body: &Value) -> Option<Value> {
-        // Not while the server is being replaced.
-        let _turn = self.state.turn.lock().await;
-        if self.state.told().is_over {
+    /// Posts a prompt to the ComfyUI behind it, as another client would, and returns the answer; `None` if the
+    /// server has been restarted and accepts no more.
+    pub(crate) async fn post_directly(&self, body: &Value) -> Option<Value> {
+        // Not during a restart.
+        let _guard = self.state.restart_lock.lock().await;
+        if self.state.observed().accepts_no_more {
             return None;
         }
-        self.state.takes_prompt();
+        self.state.add_prompt();
         let url = format!("{}/prompt", self.state.comfyui_url());
         Some(response(self.state.client.post(url).json(body)).await.1)
     }
 
-    /// How many prompts the server has taken, those included whose answer did not go through.
-    pub(crate) async fn taken(&self) -> usize {
-        let _turn = self.state.turn.lock().await;
-        self.state.told().taken
+    /// How many prompts ComfyUI has accepted, also if the relay has not received the answer.
+    pub(crate) async fn accepted(&self) -> usize {
+        let _guard = self.state.restart_lock.lock().await;
+        self.state.observed().accepted
     }
 
-    /// What has gone through so far.
-    pub(crate) fn told(&self) -> Told {
-        self.state.told()
+    /// What the proxy has forwarded so far.
+    pub(crate) fn observed(&self) -> Observed {
+        self.state.observed()
     }
 }
 
 async fn serve(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let Some(life) = state.life() else {
+        let Some(connections) = state.connections() else {
             continue;
         };
         let _ = stream.set_nodelay(true);
         let state = state.clone();
-        connections.spawn(async move {
-            let answer = service_fn(|request| http::answer(state.clone(), life.clone(), request));
+        tasks.spawn(async move {
+            let answer =
+                service_fn(|request| http::answer(state.clone(), connections.clone(), request));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-            // Fails where a fault breaks it off.
+            // Fails if a fault disconnects it.
             let connection = connection.with_upgrades();
-            let _ = life.run_until_cancelled(connection).await;
+            let _ = connections.run_until_cancelled(connection).await;
         });
     }
 }

@@ -1,9 +1,10 @@
 //! PostgreSQL servers for the tests, removed afterwards.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -23,6 +24,16 @@ read -r word
 kill -INT "$server"
 wait "$server"
 [ "$word" = keep ] || rm -rf "$2"
+"#;
+
+/// Runs the server as long as the process `$3` runs, then removes its folder.
+const SHARED_WRAPPER: &str = r#"
+"$1/postgres" -D "$2/data" >>"$2/log" 2>&1 </dev/null &
+server=$!
+while [ -d "/proc/$3" ]; do sleep 1; done
+kill -INT "$server"
+wait "$server"
+rm -rf "$2"
 "#;
 
 /// Few connections, so that a test can use them all.
@@ -47,10 +58,15 @@ struct Running {
     lifeline: ChildStdin,
 }
 
-/// The server that all tests share that do not stop it.
+/// The server that all tests share that do not stop it: one for the process under `cargo test`, one for the
+/// whole run under nextest.
 pub(crate) async fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    let made = tokio::task::spawn_blocking(|| SHARED.get_or_init(Cluster::make)).await;
+    let make = || match std::env::var("NEXTEST_RUN_ID") {
+        Ok(run_id) => Cluster::of_run(&run_id),
+        Err(_) => Cluster::make(),
+    };
+    let made = tokio::task::spawn_blocking(move || SHARED.get_or_init(make)).await;
     let cluster = made.unwrap();
     cluster.ready().await;
     cluster
@@ -64,40 +80,66 @@ impl Cluster {
         cluster
     }
 
+    /// The server of a run of nextest, started by the first test that needs it, stopped at the end of the run.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the server outlives the test that starts it"
+    )]
+    fn of_run(run_id: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("comfy-relay-pg-{run_id}"));
+        fs::create_dir_all(&folder).unwrap();
+        // One test at a time looks for the server; the others wait.
+        let lock = File::create(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let port_file = folder.join("port");
+        if let Ok(port) = fs::read_to_string(&port_file) {
+            return Self {
+                folder,
+                port: port.parse().unwrap(),
+                running: None,
+            };
+        }
+        let cluster = Self::initialise(folder);
+        // The tests are children of nextest.
+        let nextest = std::os::unix::process::parent_id().to_string();
+        let mut wrapper = cluster.wrapper(SHARED_WRAPPER);
+        wrapper.arg(nextest).process_group(0).stdin(Stdio::null());
+        wrapper.stdout(Stdio::null()).stderr(Stdio::null());
+        wrapper.spawn().unwrap();
+        fs::write(port_file, cluster.port.to_string()).unwrap();
+        cluster
+    }
+
     fn make() -> Self {
         let folder = tempfile::Builder::new().prefix("comfy-relay-pg").tempdir();
-        let folder = folder.unwrap().keep();
+        let mut cluster = Self::initialise(folder.unwrap().keep());
+        cluster.start();
+        cluster
+    }
+
+    /// Creates the files of a server in an existing folder.
+    fn initialise(folder: PathBuf) -> Self {
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }
         let data = folder.join("data");
         let mut initdb = as_postgres(&programs().join("initdb"));
-        initdb.args([
-            "--no-sync",
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "-D",
-        ]);
-        run(initdb.arg(&data));
+        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
+        run(initdb.arg("-D").arg(&data));
+        // PostgreSQL cannot choose a port itself; no other process is given this one so soon after.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = port.local_addr().unwrap().port();
         let sockets = folder.display();
         let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{sockets}'\n");
-        let file = fs::OpenOptions::new()
+        let file = File::options()
             .append(true)
             .open(data.join("postgresql.conf"));
         file.unwrap().write_all(settings.as_bytes()).unwrap();
-        let mut cluster = Self {
+        Self {
             folder,
             port,
             running: None,
-        };
-        cluster.start();
-        cluster
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -113,15 +155,18 @@ impl Cluster {
 
     /// Starts the server, and does not wait until it is ready.
     pub(crate) fn start(&mut self) {
-        let mut wrapper = as_postgres(Path::new("sh"));
-        wrapper
-            .args(["-c", WRAPPER, "sh"])
-            .arg(programs())
-            .arg(&self.folder);
+        let mut wrapper = self.wrapper(WRAPPER);
         // A signal that ends the tests closes the input of the wrapper, which ends the server.
         let mut wrapper = wrapper.stdin(Stdio::piped()).spawn().unwrap();
         let lifeline = wrapper.stdin.take().unwrap();
         self.running = Some(Running { wrapper, lifeline });
+    }
+
+    fn wrapper(&self, script: &str) -> Command {
+        let mut wrapper = as_postgres(Path::new("sh"));
+        wrapper.args(["-c", script, "sh"]);
+        wrapper.arg(programs()).arg(&self.folder);
+        wrapper
     }
 
     /// Stops the server without waiting for its clients (a fast shutdown).
@@ -143,7 +188,8 @@ impl Cluster {
     /// Creates a database, and returns its name.
     pub(crate) async fn database(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
         self.execute(&format!(
             "DO $$ BEGIN CREATE ROLE {USER} LOGIN; \
              EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"

@@ -1,4 +1,4 @@
-//! A relay with a guard, and what its clients say.
+//! Settings that require tokens, and the tokens of clients.
 
 use comfy_relay::config::{AccessConfig, KeySource, Secret, ServerConfig};
 use jiff::Timestamp;
@@ -24,12 +24,12 @@ pub(crate) fn guarded() -> ServerConfig {
     }
 }
 
-/// Seconds since 1970, so many seconds from now.
+/// The Unix time in so many seconds.
 pub(crate) fn in_seconds(seconds: i64) -> i64 {
     Timestamp::now().as_second() + seconds
 }
 
-/// Claims that allow everything for an hour.
+/// Claims that permit everything for an hour.
 pub(crate) fn everything() -> Value {
     json!({
         "sub": "ada",
@@ -39,7 +39,7 @@ pub(crate) fn everything() -> Value {
     })
 }
 
-/// Those claims, with some of them replaced; `null` leaves one out.
+/// [`everything`] with some claims replaced; `null` removes one.
 pub(crate) fn claims(changes: &Value) -> Value {
     let mut claims = everything();
     for (name, value) in changes.as_object().unwrap() {
@@ -51,7 +51,7 @@ pub(crate) fn claims(changes: &Value) -> Value {
     claims
 }
 
-/// A token with these changes to claims that allow everything.
+/// A token with these changes to [`everything`].
 pub(crate) fn token(changes: &Value) -> String {
     signed(&claims(changes))
 }
@@ -62,7 +62,7 @@ pub(crate) fn signed(claims: &Value) -> String {
     encode(&Header::default(), claims, &key).unwrap()
 }
 
-/// The request for a socket, with more headers.
+/// A WebSocket request with further headers.
 pub(crate) fn upgrade(url: &str, headers: &[(&'static str, &str)]) -> Request {
     let mut request = url.into_client_request().unwrap();
     for (name, value) in headers {
@@ -71,7 +71,7 @@ pub(crate) fn upgrade(url: &str, headers: &[(&'static str, &str)]) -> Request {
     request
 }
 
-/// What a client is told that is not let in: the code of its `error` message, and that of the close.
+/// What a refused client receives: the code of the `error` message, and the close code.
 pub(crate) async fn refusal(request: Request) -> (String, u16) {
     let mut subscriber = Subscriber::connect(request).await;
     let Received::Text(greeting) = subscriber.receive().await else {

@@ -5,28 +5,30 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// One fault. Frames are counted from 0, over all sockets of a play: the fault comes before the frame of
-/// that number is handed on.
+/// One fault. Frames are numbered from 0 over all sockets: the fault happens before that frame is forwarded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fault {
-    /// The socket breaks off without a word.
-    Cut { frame: usize },
-    /// Every connection breaks off, and for a while no new one is taken.
+    /// The socket is closed without a close frame.
+    Disconnect { frame: usize },
+    /// Every connection is closed, and new ones are refused for a while.
     Refuse { frame: usize, lasts: Duration },
-    /// From the frame on, the next answers to a call are spoilt.
+    /// The next answers to a call are bad.
     Answers {
         frame: usize,
         call: Call,
         times: usize,
-        how: Spoilt,
+        how: BadAnswer,
     },
-    /// A frame comes that is none of ComfyUI's.
-    Insert { frame: usize, junk: Junk },
-    /// The frame comes twice.
+    /// Another frame is inserted, which ComfyUI did not send.
+    Insert {
+        frame: usize,
+        malformed: MalformedFrame,
+    },
+    /// The frame is sent twice.
     Repeat { frame: usize },
-    /// The server is killed, and another one comes in its place, with the history or without.
+    /// The server is replaced by a new one, with its history or without.
     Restart { frame: usize, keeps_history: bool },
-    /// The socket stays open and healthy, and brings nothing any more.
+    /// The socket stays open, answers pings, and forwards nothing more.
     Silence { frame: usize },
 }
 
@@ -38,56 +40,56 @@ pub(crate) enum Call {
     History,
     Prompt,
     Stats,
-    /// The wish for a socket.
+    /// The request for a socket.
     Socket,
 }
 
-/// How an answer is spoilt.
+/// How an answer is bad.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Spoilt {
-    /// With this status.
+pub(crate) enum BadAnswer {
+    /// It has this status.
     Status(u16),
-    /// The server sends whoever calls to this port.
+    /// It redirects to this port.
     Redirect(u16),
     Slow(Duration),
-    /// A page instead of JSON.
+    /// HTML instead of JSON.
     Page,
-    /// JSON that ends too early, as a whole answer.
-    Garbled,
+    /// Complete, but the JSON ends too early.
+    InvalidJson,
     /// JSON of another shape.
-    Strange,
-    /// The connection breaks off in the middle of the answer.
-    Cut,
-    /// An entry of the history that is there is not shown yet.
+    OtherShape,
+    /// The connection is closed in the middle of it.
+    Truncated,
+    /// An entry that is in the history is missing.
     Late,
 }
 
-/// What a frame can hold that is no event.
+/// A frame that is not an event of ComfyUI.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Junk {
+pub(crate) enum MalformedFrame {
     /// Not JSON.
     Text,
     /// Not UTF-8, in a text frame.
     NotUtf8,
     /// Random bytes.
     Binary(u64),
-    /// A frame that says to be longer than any that is taken.
+    /// A header that announces more than the longest accepted frame.
     TooLong,
     /// A mebibyte of an unknown type.
     Large,
-    /// A text and an image, each a little shorter than the longest frame that is taken.
+    /// A text and an image, each a little shorter than the longest accepted frame.
     Huge,
-    /// JSON that is nested deeper than any stack.
+    /// JSON nested deeper than any stack.
     Deep,
-    /// An event of a type that nobody knows.
+    /// An event of an unknown type.
     UnknownType,
     /// A known type with fields of wrong types.
     WrongTypes(usize),
-    /// Bytes that are no frame.
-    NoFrame,
+    /// A frame with a reserved opcode.
+    ReservedOpcode,
 }
 
-/// Known types with data of a wrong shape.
+/// Known types with data of the wrong shape.
 pub(crate) const WRONG_TYPES: [&str; 12] = [
     r#"{"type": "status", "data": {"status": {"exec_info": {"queue_remaining": -1}}}}"#,
     r#"{"type": "status", "data": null}"#,
@@ -104,11 +106,11 @@ pub(crate) const WRONG_TYPES: [&str; 12] = [
 ];
 
 impl Fault {
-    /// A fault of a play of so many frames.
+    /// A random fault for a recording of so many frames.
     pub(crate) fn draw(rng: &mut StdRng, frames: usize) -> Self {
         let frame = rng.random_range(0..=frames);
         match rng.random_range(0..9) {
-            0 => Self::Cut { frame },
+            0 => Self::Disconnect { frame },
             1 => Self::Refuse {
                 frame,
                 lasts: Duration::from_millis(rng.random_range(5..300)),
@@ -116,14 +118,14 @@ impl Fault {
             2 | 3 => Self::answers(rng, frame),
             4 => Self::Insert {
                 frame,
-                junk: Junk::draw(rng),
+                malformed: MalformedFrame::draw(rng),
             },
             5 => Self::Repeat { frame },
             6 => Self::Answers {
                 frame: 0,
                 call: Call::History,
                 times: rng.random_range(1..8),
-                how: Spoilt::Late,
+                how: BadAnswer::Late,
             },
             7 => Self::Restart {
                 frame,
@@ -143,16 +145,16 @@ impl Fault {
         ];
         let call = calls[rng.random_range(0..calls.len())];
         let how = match rng.random_range(0..7) {
-            0 => Spoilt::Status(500),
-            // Nobody listens there, and nobody may ask.
-            1 => Spoilt::Redirect(9),
-            // A prompt that was taken without an answer is no fault of a play: it is followed, or nobody's.
-            _ if matches!(call, Call::Prompt | Call::Socket) => Spoilt::Status(503),
-            2 => Spoilt::Slow(Duration::from_millis(rng.random_range(1..400))),
-            3 => Spoilt::Page,
-            4 => Spoilt::Garbled,
-            5 => Spoilt::Strange,
-            _ => Spoilt::Cut,
+            0 => BadAnswer::Status(500),
+            // Nothing listens on port 9, and the relay must not connect to it.
+            1 => BadAnswer::Redirect(9),
+            // If only the answer to a prompt were lost, the prompt would run without a job.
+            _ if matches!(call, Call::Prompt | Call::Socket) => BadAnswer::Status(503),
+            2 => BadAnswer::Slow(Duration::from_millis(rng.random_range(1..400))),
+            3 => BadAnswer::Page,
+            4 => BadAnswer::InvalidJson,
+            5 => BadAnswer::OtherShape,
+            _ => BadAnswer::Truncated,
         };
         let (frame, times) = match call {
             Call::Prompt | Call::Socket => (0, rng.random_range(1..3)),
@@ -166,10 +168,10 @@ impl Fault {
         }
     }
 
-    /// The frame before which it comes.
+    /// The frame before which it happens.
     pub(crate) fn frame(&self) -> usize {
         match self {
-            Self::Cut { frame }
+            Self::Disconnect { frame }
             | Self::Refuse { frame, .. }
             | Self::Answers { frame, .. }
             | Self::Insert { frame, .. }
@@ -179,19 +181,24 @@ impl Fault {
         }
     }
 
-    /// Whether the relay may lose its socket by it.
-    pub(crate) fn loses_sockets(&self) -> bool {
+    /// Whether it can make the relay lose its socket.
+    pub(crate) fn disconnects(&self) -> bool {
         match self {
             Self::Answers { .. } | Self::Repeat { .. } => false,
-            Self::Insert { junk, .. } => {
-                matches!(junk, Junk::NotUtf8 | Junk::TooLong | Junk::NoFrame)
+            Self::Insert { malformed, .. } => {
+                matches!(
+                    malformed,
+                    MalformedFrame::NotUtf8
+                        | MalformedFrame::TooLong
+                        | MalformedFrame::ReservedOpcode
+                )
             }
             _ => true,
         }
     }
 }
 
-impl Junk {
+impl MalformedFrame {
     fn draw(rng: &mut StdRng) -> Self {
         match rng.random_range(0..9) {
             0 => Self::Text,
@@ -202,7 +209,7 @@ impl Junk {
             5 => Self::Deep,
             6 => Self::UnknownType,
             7 => Self::WrongTypes(rng.random_range(0..WRONG_TYPES.len())),
-            _ => Self::NoFrame,
+            _ => Self::ReservedOpcode,
         }
     }
 }

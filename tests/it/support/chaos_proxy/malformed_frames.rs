@@ -1,24 +1,24 @@
-//! Frames that are none of ComfyUI's, byte by byte.
+//! The bytes of malformed frames.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::fault::{Junk, WRONG_TYPES};
+use super::fault::{MalformedFrame, WRONG_TYPES};
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// Longer than any frame that is taken.
+/// Longer than any accepted frame.
 const TOO_LONG: u64 = (64 << 20) + 1;
 
-/// A little shorter.
+/// A little shorter than the longest accepted frame.
 const HUGE: usize = 63 << 20;
 
-impl Junk {
-    /// What is written to the socket.
+impl MalformedFrame {
+    /// The bytes to write to the socket.
     pub(crate) fn bytes(self) -> Vec<u8> {
         match self {
-            Self::Text => frame(TEXT, b"this is no JSON {"),
+            Self::Text => frame(TEXT, b"this is not JSON {"),
             Self::NotUtf8 => frame(TEXT, b"{\"type\": \"\xff\xfe\"}"),
             Self::Binary(seed) => {
                 let mut rng = StdRng::seed_from_u64(seed);
@@ -27,7 +27,7 @@ impl Junk {
                 bytes.extend((0..length).map(|_| rng.random::<u8>()));
                 frame(BINARY, &bytes)
             }
-            // Only what it says of itself: whoever waits for the rest waits for ever.
+            // Only the header: the payload never follows.
             Self::TooLong => header(TEXT, TOO_LONG),
             Self::Large => {
                 let text = format!(r#"{{"type": "large", "data": "{}"}}"#, "x".repeat(1 << 20));
@@ -51,13 +51,12 @@ impl Junk {
                 br#"{"type": "crystools.monitor", "data": {"cpu": 1}}"#,
             ),
             Self::WrongTypes(which) => frame(TEXT, WRONG_TYPES[which].as_bytes()),
-            // A reserved opcode.
-            Self::NoFrame => vec![0xF7, 0x05, 1, 2, 3, 4, 5],
+            Self::ReservedOpcode => vec![0xF7, 0x05, 1, 2, 3, 4, 5],
         }
     }
 }
 
-/// A whole frame, as servers send them: unmasked.
+/// A whole unmasked frame, as servers send them.
 pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, payload.len() as u64);
     frame.extend_from_slice(payload);

@@ -1,4 +1,4 @@
-//! A socket on its way through a gate.
+//! Forwards WebSockets.
 
 use std::sync::Arc;
 
@@ -15,89 +15,93 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
-use super::http::Broken;
-use super::state::{State, end_told_by};
+use super::http::Disconnected;
+use super::state::{State, prompt_ended_by};
 
-type Far = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// The socket to ComfyUI.
+type ServerSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What comes of a frame.
-enum RecordedOutcome {
-    HandOn {
+/// What happens to a frame.
+enum FrameFate {
+    Forward {
         twice: bool,
     },
-    Swallow,
-    /// The socket is over.
-    Over,
+    Drop,
+    /// The socket is closed.
+    Disconnect,
 }
 
-/// Opens a socket to the server, and answers the relay's wish for one.
+/// Opens a socket to the server, and answers the relay's request for one.
 pub(super) async fn upgrade(
     state: Arc<State>,
-    life: CancellationToken,
+    connections: CancellationToken,
     request: &mut Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Broken> {
+) -> Result<Response<Full<Bytes>>, Disconnected> {
     let path = request.uri().path_and_query().unwrap();
     let config = WebSocketConfig::default()
         .max_message_size(None)
         .max_frame_size(None);
-    let far = {
-        let _turn = state.turn.lock().await;
+    let server = {
+        let _guard = state.restart_lock.lock().await;
         let url = format!("ws://{}{path}", state.comfyui_address());
         connect_async_with_config(url, Some(config), true).await
     };
-    let (far, _) = far.map_err(|_| Broken)?;
-    state.opens_socket();
-    let (response, near) = hyper_tungstenite::upgrade(request, Some(config)).map_err(|_| Broken)?;
+    let (server, _) = server.map_err(|_| Disconnected)?;
+    state.add_socket();
+    let (response, client) =
+        hyper_tungstenite::upgrade(request, Some(config)).map_err(|_| Disconnected)?;
     tokio::spawn(async move {
-        life.run_until_cancelled(pump(&state, near, far)).await;
+        connections
+            .run_until_cancelled(forward(&state, client, server))
+            .await;
     });
     Ok(response)
 }
 
-/// Hands on what comes, either way, until one side is gone.
-async fn pump(state: &State, near: HyperWebsocket, mut far: Far) {
-    let Ok(mut near) = near.await else { return };
+/// Forwards in both directions until one side disconnects.
+async fn forward(state: &State, client: HyperWebsocket, mut server: ServerSocket) {
+    let Ok(mut client) = client.await else { return };
     let mut is_silent = false;
     loop {
         tokio::select! {
             biased;
-            said = near.next() => match said {
+            received = client.next() => match received {
                 Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                    if far.send(message).await.is_err() { return }
+                    if server.send(message).await.is_err() { return }
                 }
-                // The library answers pings, when something is written.
-                Some(Ok(Message::Ping(_))) => if near.flush().await.is_err() { return },
+                // Flushing sends the answer to a ping.
+                Some(Ok(Message::Ping(_))) => if client.flush().await.is_err() { return },
                 Some(Ok(Message::Close(_))) => {
-                    // As ComfyUI does: the server has let go before the relay knows it.
-                    let _ = far.close(None).await;
-                    while let Some(Ok(_)) = far.next().await {}
-                    let _ = near.flush().await;
+                    // As ComfyUI does: the server closes before the relay receives the close.
+                    let _ = server.close(None).await;
+                    while let Some(Ok(_)) = server.next().await {}
+                    let _ = client.flush().await;
                     return;
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
-            heard = far.next() => match heard {
+            received = server.next() => match received {
                 Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
                     if is_silent { continue }
-                    let outcome = strike(state, near.get_mut(), &mut is_silent).await;
-                    let times = match outcome {
-                        RecordedOutcome::HandOn { twice } => 1 + usize::from(twice),
-                        RecordedOutcome::Swallow => 0,
-                        RecordedOutcome::Over => return,
+                    let fate = apply_faults(state, client.get_mut(), &mut is_silent).await;
+                    let times = match fate {
+                        FrameFate::Forward { twice } => 1 + usize::from(twice),
+                        FrameFate::Drop => 0,
+                        FrameFate::Disconnect => return,
                     };
                     for _ in 0..times {
                         if let Message::Text(text) = &message
-                            && let Some(prompt_id) = end_told_by(text)
+                            && let Some(prompt_id) = prompt_ended_by(text)
                         {
-                            state.tells_end(&prompt_id);
+                            state.add_end(&prompt_id);
                         }
-                        if near.send(message.clone()).await.is_err() { return }
+                        if client.send(message.clone()).await.is_err() { return }
                     }
                 }
                 Some(Ok(Message::Close(close))) => {
-                    let _ = near.close(close).await;
-                    while let Some(Ok(_)) = near.next().await {}
+                    let _ = client.close(close).await;
+                    while let Some(Ok(_)) = client.next().await {}
                     return;
                 }
                 Some(Ok(_)) => {}
@@ -107,40 +111,41 @@ async fn pump(state: &State, near: HyperWebsocket, mut far: Far) {
     }
 }
 
-/// Does what the faults before the next frame want.
-async fn strike(
+/// Applies the faults that are due before the next frame.
+async fn apply_faults(
     state: &State,
-    line: &mut (impl AsyncWriteExt + Unpin),
+    socket: &mut (impl AsyncWriteExt + Unpin),
     is_silent: &mut bool,
-) -> RecordedOutcome {
+) -> FrameFate {
     let mut twice = false;
-    for fault in state.faults_before_a_frame() {
+    for fault in state.take_faults() {
         match fault {
-            Fault::Cut { .. } => return RecordedOutcome::Over,
+            Fault::Disconnect { .. } => return FrameFate::Disconnect,
             Fault::Refuse { lasts, .. } => {
                 state.refuse(lasts);
-                return RecordedOutcome::Over;
+                return FrameFate::Disconnect;
             }
             Fault::Answers {
                 call, times, how, ..
-            } => state.spoil(call, times, how),
-            Fault::Insert { junk, .. } => {
-                if line.write_all(&junk.bytes()).await.is_err() {
-                    return RecordedOutcome::Over;
+            } => state.add_bad_answer(call, times, how),
+            Fault::Insert { malformed, .. } => {
+                if socket.write_all(&malformed.bytes()).await.is_err() {
+                    return FrameFate::Disconnect;
                 }
-                let _ = line.flush().await;
+                let _ = socket.flush().await;
             }
             Fault::Repeat { .. } => twice = true,
             Fault::Restart { keeps_history, .. } => {
-                let _turn = state.turn.lock().await;
+                let _guard = state.restart_lock.lock().await;
                 state.restart(keeps_history).await;
-                return RecordedOutcome::Over;
+                return FrameFate::Disconnect;
             }
             Fault::Silence { .. } => *is_silent = true,
         }
     }
-    match *is_silent {
-        true => RecordedOutcome::Swallow,
-        false => RecordedOutcome::HandOn { twice },
+    if *is_silent {
+        FrameFate::Drop
+    } else {
+        FrameFate::Forward { twice }
     }
 }

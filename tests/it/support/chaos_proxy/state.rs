@@ -1,61 +1,64 @@
+//! The state of a proxy: the server, the faults that are due, and what was forwarded.
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use comfy_relay::recording::Recording;
-use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
+use comfy_relay::replay::{PlaybackSpeed, Replay};
 use reqwest::Client;
 use serde_json::{Map, Value};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{Call, Fault, Spoilt};
+use crate::support::recordings::replay;
 
-/// How many times a server is asked before it counts as hung.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+use super::fault::{BadAnswer, Call, Fault};
 
-/// What a gate knows.
+/// How long the server may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The state of a proxy.
 pub(super) struct State {
     recording: Arc<Recording>,
     pub(super) client: Client,
-    live: Mutex<Live>,
-    /// Taken for a restart: nothing is handed on meanwhile.
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    inner: Mutex<Inner>,
+    /// Held during a restart: nothing is forwarded meanwhile.
+    pub(super) restart_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-struct Live {
+struct Inner {
     comfyui: Replay,
-    /// Entries of servers that are gone.
-    kept: Map<String, Value>,
+    /// History entries of earlier servers.
+    kept_entries: Map<String, Value>,
     faults: Vec<Fault>,
-    /// Answers to be spoilt.
-    spoilt: Vec<(Call, usize, Spoilt)>,
+    /// The next answers that will be bad.
+    bad_answers: Vec<(Call, usize, BadAnswer)>,
     frames: usize,
-    /// Cancelled where every connection breaks off.
-    life: CancellationToken,
+    /// Cancelled to close every connection.
+    connections: CancellationToken,
     closed_until: Option<Instant>,
-    told: Told,
+    observed: Observed,
 }
 
-/// What has gone through a gate to the relay.
+/// What a proxy has forwarded to the relay.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
-    /// Prompts whose end was told, by an event or in the history.
+pub(crate) struct Observed {
+    /// Prompts whose end was forwarded, as an event or in the history.
     pub(crate) ended: HashSet<String>,
-    /// The prompts whose end had been told when the server was restarted for the first time.
+    /// Those of them whose end was forwarded before the first restart.
     pub(crate) before_restart: Option<HashSet<String>>,
-    /// How many prompts were taken by the server.
-    pub(crate) taken: usize,
-    /// The server was restarted when it had taken prompts: it takes no more, because a recording cannot
-    /// be gone on with in the middle.
-    pub(crate) is_over: bool,
-    /// The prompts whose entries outlived a restart.
+    /// How many prompts the server has accepted.
+    pub(crate) accepted: usize,
+    /// The server was restarted after it had accepted prompts, and accepts no more, because a recording cannot
+    /// be continued in the middle.
+    pub(crate) accepts_no_more: bool,
+    /// The prompts whose history entries outlived a restart.
     pub(crate) kept: HashSet<String>,
-    /// How many sockets there were.
+    /// How many sockets were opened.
     pub(crate) sockets: usize,
-    /// How many frames there were.
+    /// How many frames were forwarded.
     pub(crate) frames: usize,
 }
 
@@ -64,165 +67,165 @@ impl State {
         Self {
             client: Client::builder()
                 .no_proxy()
-                .timeout(ANSWER_PATIENCE)
+                .timeout(ANSWER_TIMEOUT)
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .unwrap(),
-            live: Mutex::new(Live {
-                comfyui: comfyui(&recording).await,
-                kept: Map::new(),
+            inner: Mutex::new(Inner {
+                comfyui: replay(vec![recording.clone()], PlaybackSpeed::Fastest).await,
+                kept_entries: Map::new(),
                 faults,
-                spoilt: Vec::new(),
+                bad_answers: Vec::new(),
                 frames: 0,
-                life: CancellationToken::new(),
+                connections: CancellationToken::new(),
                 closed_until: None,
-                told: Told::default(),
+                observed: Observed::default(),
             }),
             recording,
-            turn: Arc::default(),
+            restart_lock: Arc::default(),
         }
     }
 
-    /// Lives until every connection breaks off; none while no connection is taken.
-    pub(super) fn life(&self) -> Option<CancellationToken> {
-        let mut live = self.live.lock().unwrap();
-        if live
+    /// Cancelled when every connection is closed; `None` while connections are refused.
+    pub(super) fn connections(&self) -> Option<CancellationToken> {
+        let mut inner = self.inner.lock().unwrap();
+        if inner
             .closed_until
             .is_some_and(|until| Instant::now() < until)
         {
             return None;
         }
-        live.closed_until = None;
-        Some(live.life.clone())
+        inner.closed_until = None;
+        Some(inner.connections.clone())
     }
 
     pub(super) fn comfyui_url(&self) -> String {
-        self.live.lock().unwrap().comfyui.url()
+        self.inner.lock().unwrap().comfyui.url()
     }
 
     pub(super) fn comfyui_address(&self) -> SocketAddr {
-        self.live.lock().unwrap().comfyui.address()
+        self.inner.lock().unwrap().comfyui.address()
     }
 
-    pub(super) fn told(&self) -> Told {
-        let live = self.live.lock().unwrap();
-        Told {
-            frames: live.frames,
-            ..live.told.clone()
+    pub(super) fn observed(&self) -> Observed {
+        let inner = self.inner.lock().unwrap();
+        Observed {
+            frames: inner.frames,
+            ..inner.observed.clone()
         }
     }
 
-    /// Counts a frame that is to be handed on, and takes the faults that come before it.
-    pub(super) fn faults_before_a_frame(&self) -> Vec<Fault> {
-        let mut live = self.live.lock().unwrap();
-        let number = live.frames;
-        live.frames += 1;
-        let (due, later) = std::mem::take(&mut live.faults)
+    /// Counts a frame, and takes the faults that happen before it.
+    pub(super) fn take_faults(&self) -> Vec<Fault> {
+        let mut inner = self.inner.lock().unwrap();
+        let number = inner.frames;
+        inner.frames += 1;
+        let (due, later) = std::mem::take(&mut inner.faults)
             .into_iter()
             .partition(|fault| fault.frame() <= number);
-        live.faults = later;
+        inner.faults = later;
         due
     }
 
-    /// Faults of answers that are due before any frame.
-    pub(super) fn spoil_from_the_start(&self) {
-        let mut live = self.live.lock().unwrap();
+    /// Takes the bad answers that are due before any frame.
+    pub(super) fn add_first_bad_answers(&self) {
+        let mut inner = self.inner.lock().unwrap();
         let is_due = |fault: &Fault| matches!(fault, Fault::Answers { frame: 0, .. });
-        let (due, later): (Vec<Fault>, Vec<Fault>) = std::mem::take(&mut live.faults)
+        let (due, later): (Vec<Fault>, Vec<Fault>) = std::mem::take(&mut inner.faults)
             .into_iter()
             .partition(is_due);
-        live.faults = later;
-        drop(live);
+        inner.faults = later;
+        drop(inner);
         for fault in due {
             if let Fault::Answers {
                 call, times, how, ..
             } = fault
             {
-                self.spoil(call, times, how);
+                self.add_bad_answer(call, times, how);
             }
         }
     }
 
-    pub(super) fn spoil(&self, call: Call, times: usize, how: Spoilt) {
-        self.live.lock().unwrap().spoilt.push((call, times, how));
+    pub(super) fn add_bad_answer(&self, call: Call, times: usize, how: BadAnswer) {
+        self.inner
+            .lock()
+            .unwrap()
+            .bad_answers
+            .push((call, times, how));
     }
 
-    /// How the next answer to a call is spoilt; `is_there` where it is an entry of the history.
-    pub(super) fn spoilt(&self, call: Call, is_there: bool) -> Option<Spoilt> {
-        let mut live = self.live.lock().unwrap();
-        let applies = |(of, times, how): &&mut (Call, usize, Spoilt)| {
-            *of == call && *times > 0 && (*how != Spoilt::Late || is_there)
+    /// How the next answer to a call is bad. `is_in_history`: it is an entry of the history.
+    pub(super) fn take_bad_answer(&self, call: Call, is_in_history: bool) -> Option<BadAnswer> {
+        let mut inner = self.inner.lock().unwrap();
+        let applies = |(of, times, how): &&mut (Call, usize, BadAnswer)| {
+            *of == call && *times > 0 && (*how != BadAnswer::Late || is_in_history)
         };
-        let (_, times, how) = live.spoilt.iter_mut().find(applies)?;
+        let (_, times, how) = inner.bad_answers.iter_mut().find(applies)?;
         *times -= 1;
         Some(*how)
     }
 
-    /// The end of a prompt goes through.
-    pub(super) fn tells_end(&self, prompt_id: &str) {
-        let mut live = self.live.lock().unwrap();
-        live.told.ended.insert(prompt_id.to_owned());
+    /// Counts the end of a prompt as forwarded.
+    pub(super) fn add_end(&self, prompt_id: &str) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.observed.ended.insert(prompt_id.to_owned());
     }
 
-    pub(super) fn opens_socket(&self) {
-        self.live.lock().unwrap().told.sockets += 1;
+    pub(super) fn add_socket(&self) {
+        self.inner.lock().unwrap().observed.sockets += 1;
     }
 
-    /// A prompt was taken by the server.
-    pub(super) fn takes_prompt(&self) {
-        self.live.lock().unwrap().told.taken += 1;
+    /// Counts a prompt as accepted by the server.
+    pub(super) fn add_prompt(&self) {
+        self.inner.lock().unwrap().observed.accepted += 1;
     }
 
-    /// An entry of a server that is gone.
-    pub(super) fn kept(&self, prompt_id: &str) -> Option<Value> {
-        self.live.lock().unwrap().kept.get(prompt_id).cloned()
+    /// The history entry of an earlier server.
+    pub(super) fn kept_entry(&self, prompt_id: &str) -> Option<Value> {
+        self.inner
+            .lock()
+            .unwrap()
+            .kept_entries
+            .get(prompt_id)
+            .cloned()
     }
 
-    /// Breaks every connection off, and takes no new one for so long.
+    /// Closes every connection, and refuses new ones for a while.
     pub(super) fn refuse(&self, lasts: Duration) {
-        let mut live = self.live.lock().unwrap();
-        live.closed_until = Some(Instant::now() + lasts);
-        std::mem::take(&mut live.life).cancel();
+        let mut inner = self.inner.lock().unwrap();
+        inner.closed_until = Some(Instant::now() + lasts);
+        std::mem::take(&mut inner.connections).cancel();
     }
 
-    /// Kills the server, and starts another one in its place.
+    /// Replaces the server by a new one.
     pub(super) async fn restart(&self, keeps_history: bool) {
-        let entries = match keeps_history {
-            true => self.history().await,
-            false => Map::new(),
+        let entries = if keeps_history {
+            self.history().await
+        } else {
+            Map::new()
         };
-        let fresh = comfyui(&self.recording).await;
-        let mut live = self.live.lock().unwrap();
-        let ended = live.told.ended.clone();
-        live.told.before_restart.get_or_insert(ended);
-        live.told.is_over |= live.told.taken > 0;
-        live.told.kept = entries.keys().cloned().collect();
-        live.kept = entries;
-        std::mem::replace(&mut live.comfyui, fresh).start_shutdown();
-        std::mem::take(&mut live.life).cancel();
+        let fresh = replay(vec![self.recording.clone()], PlaybackSpeed::Fastest).await;
+        let mut inner = self.inner.lock().unwrap();
+        let ended = inner.observed.ended.clone();
+        inner.observed.before_restart.get_or_insert(ended);
+        inner.observed.accepts_no_more |= inner.observed.accepted > 0;
+        inner.observed.kept = entries.keys().cloned().collect();
+        inner.kept_entries = entries;
+        std::mem::replace(&mut inner.comfyui, fresh).start_shutdown();
+        std::mem::take(&mut inner.connections).cancel();
     }
 
     async fn history(&self) -> Map<String, Value> {
         let url = format!("{}/history", self.comfyui_url());
         let answer = self.client.get(url).send().await.unwrap();
         let mut entries: Map<String, Value> = answer.json().await.unwrap();
-        entries.extend(self.live.lock().unwrap().kept.clone());
+        entries.extend(self.inner.lock().unwrap().kept_entries.clone());
         entries
     }
 }
 
-async fn comfyui(recording: &Arc<Recording>) -> Replay {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let options = ReplayOptions {
-        speed: PlaybackSpeed::Fastest,
-        repeat: true,
-        ..ReplayOptions::default()
-    };
-    Replay::start(listener, vec![recording.clone()], options)
-}
-
-/// The prompt whose end a frame tells, if it does.
-pub(super) fn end_told_by(text: &str) -> Option<String> {
+/// The prompt whose end an event announces.
+pub(super) fn prompt_ended_by(text: &str) -> Option<String> {
     let kinds = [
         "execution_success",
         "execution_error",
