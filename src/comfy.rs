@@ -33,7 +33,7 @@ use crate::connector::{self, CaFileError, Connector};
 /// Why no client for a configured ComfyUI server can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The CA file is of no use.
+    /// The CA file cannot be used.
     #[error("cannot use ComfyUI's CA file (--comfyui-ca-file, COMFYUI_CA_FILE)")]
     CaFile(#[from] CaFileError),
     /// The token holds characters that no HTTP header can.

@@ -1,9 +1,9 @@
 //! The relay: the only place where the modules of floor 1 meet.
 //!
 //! [`Relay`] is a facade over three organs, each with its own lock: the tracker owns the jobs
-//! ([`tracker`]), a follower for each backend keeps its tasks ([`backend::follower`]), and the estimator
-//! has the cost model and the queues ([`estimates`]). The path of one event is [`ingest`] and [`publish`].
-//! What callers ask for is in [`requests`], one file a verb.
+//! (`tracker.rs`), a follower for each backend keeps its tasks (`backend/follower.rs`), and the estimator
+//! has the cost model and the queues (`estimates.rs`). The path of one event is `ingest.rs` and
+//! `publish.rs`. What callers ask for is in `requests/`, one file a verb.
 
 mod backend;
 mod clock;

@@ -8,7 +8,7 @@ use super::tracker::Tracker;
 use crate::job::{Event, JobId};
 
 impl Tracker {
-    /// Applies an event to a job, and publishes what came of it: a change of status at once, any other
+    /// Applies an event to a job, and publishes the new state: a change of status at once, any other
     /// change throttled. Never waits.
     pub(super) fn ingest(self: &Arc<Self>, id: &JobId, event: Event) {
         self.ingest_locked(&mut self.registry(), id, event);

@@ -1,4 +1,7 @@
 //! Returns the memory of closed connections to the system.
+//!
+//! `cargo bench --bench load -- idle leave` measures what it is for: some 600 bytes are resident for an idle
+//! subscriber, and 5 bytes for one that has left.
 
 use std::time::Duration;
 

@@ -58,9 +58,9 @@ pub(in crate::relay) enum Decision {
     /// The prompt has ended: apply its history. `events_missed` if the socket should have received its
     /// last events, and has not.
     ApplyHistory { events_missed: bool },
-    /// The prompt has ended, but its last events may still be on their way: look again soon.
+    /// The prompt has ended, but its last events may still be on their way: ask again soon.
     AwaitEvents,
-    /// The prompt may be between the queue and the history: look again soon.
+    /// The prompt may be between the queue and the history: ask again soon.
     AwaitEntry,
     /// The prompt is gone without a trace.
     Vanished(Reason),

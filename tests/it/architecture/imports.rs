@@ -139,8 +139,8 @@ impl Modules {
                 continue;
             };
             // A re-export of a child's item counts where it is used.
-            let is_childs = target.module().starts_with(path);
-            if !(used.is_reexport && is_childs) {
+            let is_of_child = target.module().starts_with(path);
+            if !(used.is_reexport && is_of_child) {
                 let file = self.0[target.module()].file.clone();
                 files.insert(file, used.path.join("::"));
             }

@@ -140,10 +140,10 @@ async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
         "{count} of {} were learned",
         runs.len()
     );
-    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
-    kept.sort_by_key(JobRuns::began_at);
+    let mut stored: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    stored.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
-    for job in &kept {
+    for job in &stored {
         replayed.learn_runs(job.backend(), &job.past());
     }
     let (wanted, found) = (estimates(&learned, &all), estimates(&replayed, &all));
@@ -302,10 +302,10 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     let runs = store.node_runs(BACKEND, Timestamp::now(), 10_000).await;
     let runs = runs.unwrap();
     assert_eq!(runs.len(), 12, "the nodes of every job are kept");
-    let mut kept: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
-    kept.sort_by_key(JobRuns::began_at);
+    let mut stored: Vec<JobRuns> = JobRuns::of(BACKEND, runs).collect();
+    stored.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
-    for job in &kept {
+    for job in &stored {
         replayed.learn_runs(job.backend(), &job.past());
     }
     let (wanted, found) = (estimates(&once, &jobs), estimates(&replayed, &jobs));
