@@ -8,11 +8,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::program::Program;
-use crate::support::recordings::{recording, replay};
+use crate::support::recordings::{TXT2IMG, recording, replay};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tls_proxy::TlsProxy;
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
 
 /// The credentials `me:p@ss` in a URL and in a header.
 const IN_URL: &str = "me:p%40ss@";

@@ -6,9 +6,7 @@ use comfy_relay::replay::PlaybackSpeed;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::support::program::Program;
-use crate::support::recordings::{recording, replay};
-
-const TXT2IMG: &str = "0.8.0/01-txt2img-basic";
+use crate::support::recordings::{TXT2IMG, recording, replay};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

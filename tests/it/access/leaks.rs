@@ -100,7 +100,7 @@ async fn tokens_secrets_and_prompts_are_never_logged() {
         token(&json!({"scope": "monitor", "jobs": ["other"]})),
         "no.kEyAnDnOtOkEn.oFnObOdY".to_owned(),
     ];
-    let graph = json!({"3": {"class_type": "A", "inputs": {"text": "a secret prompt"}}});
+    let workflow = json!({"3": {"class_type": "A", "inputs": {"text": "a secret prompt"}}});
     for token in &tokens {
         for request in [
             client.get(format!("{base}/job?token={token}")),
@@ -110,7 +110,7 @@ async fn tokens_secrets_and_prompts_are_never_logged() {
             client
                 .post(&base)
                 .bearer_auth(token)
-                .json(&json!({"workflow": graph})),
+                .json(&json!({"workflow": workflow})),
             client
                 .post(&base)
                 .bearer_auth(token)

@@ -21,7 +21,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::scripted_comfy::ScriptedComfy;
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::TestRelay;
 use crate::support::wait::PATIENCE;
 
 /// Writes a new certificate and its key, and returns the certificate.
@@ -232,11 +232,7 @@ async fn urls_of_sockets_begin_with_wss_under_tls() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.set_queue(&["p"], &[]);
     let (server, _folder, certificate) = settings();
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::start(&comfyui.url(), settings).await;
+    let relay = TestRelay::start(&comfyui.url(), server).await;
     let mut stream = connect(&relay, &certificate).await.unwrap();
     let job = json!({"job_id": "job", "prompt_id": "p"}).to_string();
     let answer = ask(&mut stream, "POST /api/anime/jobs HTTP/1.1", &job).await;

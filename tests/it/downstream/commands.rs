@@ -58,11 +58,7 @@ async fn watch_reports_a_missing_job_and_an_unreachable_relay() {
         job_wait: std::time::Duration::from_millis(10),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, server).await;
     let url = relay.url();
     let output = run(&["watch", "unknown", "--relay", &url]).await;
     assert_eq!(output.status.code(), Some(3));

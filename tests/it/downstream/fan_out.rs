@@ -134,11 +134,7 @@ async fn a_subscriber_that_never_reads_is_dropped() {
         connection_timeout: Duration::from_millis(300),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::without_backend(settings).await;
+    let relay = TestRelay::without_backend(server).await;
     let mut monitor = relay.monitor().await;
     let _unread = RawClient::with_small_buffer(&relay.address(), "/ws/job").await;
     let huge = json!({"progress": 5, "status": "processing", "output_path": "x".repeat(8 << 20)});

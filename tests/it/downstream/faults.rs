@@ -6,11 +6,10 @@ use comfy_relay::config::ServerConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::recordings::one_node_workflow;
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::{Settings, TestRelay, response};
-
-const GRAPH: &str = r#"{"9": {"class_type": "SaveImage", "inputs": {}}}"#;
 
 async fn connected_relay(comfyui: &ScriptedComfy) -> TestRelay {
     TestRelay::connected_to(&comfyui.url(), Settings::default()).await
@@ -22,11 +21,7 @@ async fn impatient(comfyui: &ScriptedComfy, job_wait: Duration) -> TestRelay {
         job_wait,
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    TestRelay::start(&comfyui.url(), settings).await
+    TestRelay::start(&comfyui.url(), server).await
 }
 
 async fn register(relay: &TestRelay, job: &str, prompt: &str) -> Subscriber {
@@ -104,8 +99,8 @@ async fn a_prompt_is_followed_although_its_answer_was_lost() {
     let comfyui = ScriptedComfy::start().await;
     comfyui.reply("POST /prompt", Reply::Hang);
     let relay = connected_relay(&comfyui).await;
-    let graph: Value = serde_json::from_str(GRAPH).unwrap();
-    let body = json!({"job_id": "job", "workflow": graph});
+    let workflow = one_node_workflow();
+    let body = json!({"job_id": "job", "workflow": workflow});
     let submitting = response(relay.request(Method::POST, "/api/anime/jobs").json(&body));
     let submitting = tokio::spawn(submitting);
     comfyui.wait_for_calls("POST /prompt", 1).await;
@@ -123,8 +118,8 @@ async fn a_prompt_is_followed_although_its_client_has_disconnected() {
     comfyui.reply("POST /prompt", Reply::Hang);
     let relay = connected_relay(&comfyui).await;
     let mut subscriber = relay.subscribe("job").await;
-    let graph: Value = serde_json::from_str(GRAPH).unwrap();
-    let body = json!({"job_id": "job", "workflow": graph});
+    let workflow = one_node_workflow();
+    let body = json!({"job_id": "job", "workflow": workflow});
     let submitting = response(relay.request(Method::POST, "/api/anime/jobs").json(&body));
     let submitting = tokio::spawn(submitting);
     comfyui.wait_for_calls("POST /prompt", 1).await;
@@ -173,11 +168,7 @@ async fn an_unreachable_comfyui_does_not_make_a_job_unknown() {
         job_wait: Duration::from_millis(50),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::without_backend(settings).await;
+    let relay = TestRelay::without_backend(server).await;
     let mut subscriber = relay.subscribe("some-prompt").await;
     assert_eq!(subscriber.close_code().await, 1013);
     let codes: Vec<&Value> = subscriber

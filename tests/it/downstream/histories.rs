@@ -11,7 +11,7 @@ const HISTORY: &str = "GET /history";
 /// More bytes than the relay reads of a history.
 const TOO_LONG: usize = 33 << 20;
 
-fn graph() -> Value {
+fn workflow() -> Value {
     json!({
         "3": {"class_type": "KSampler", "inputs": {"steps": 20}},
         "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}}
@@ -21,7 +21,7 @@ fn graph() -> Value {
 /// A prompt that began at a millisecond and took so many.
 fn entry(started_at: u64, took: u64) -> Value {
     let ended_at = started_at + took;
-    json!({"prompt": [1, "p", graph(), {}, ["9"]], "outputs": {}, "status": {
+    json!({"prompt": [1, "p", workflow(), {}, ["9"]], "outputs": {}, "status": {
         "status_str": "success", "completed": true, "messages": [
             ["execution_start", {"prompt_id": "p", "timestamp": started_at}],
             ["execution_cached", {"prompt_id": "p", "nodes": [], "timestamp": started_at}],
@@ -34,7 +34,7 @@ async fn with_job(comfyui: &ScriptedComfy, url: &str) -> TestRelay {
     let relay = TestRelay::connected_to(url, Settings::default()).await;
     comfyui.accept_prompts_as("mine");
     comfyui.set_queue(&["mine"], &[]);
-    let work = json!({"job_id": "job", "workflow": graph()});
+    let work = json!({"job_id": "job", "workflow": workflow()});
     assert_eq!(relay.post("/api/anime/jobs", &work).await.0, 201);
     relay
 }

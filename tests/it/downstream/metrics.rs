@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
-use serde_json::json;
 
 use crate::support::recordings::{ERROR, TXT2IMG, recording};
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::TestRelay;
 
 /// The value of each line, by its name and labels as they are written, the labels in their order.
 async fn scrape(relay: &TestRelay) -> HashMap<String, f64> {
@@ -36,22 +35,15 @@ async fn scrape(relay: &TestRelay) -> HashMap<String, f64> {
 }
 
 async fn play(relay: &TestRelay, job: &str, name: &str) {
-    let recording = recording(name).await;
     let mut subscriber = relay.subscribe(job).await;
-    let graph = &recording.prompts().next().unwrap().request_body["prompt"];
-    let body = json!({"job_id": job, "workflow": graph});
-    assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
+    relay.submit(job, name).await;
     assert_eq!(subscriber.close_code().await, 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_and_estimates_are_counted() {
-    let settings = Settings {
-        speed: PlaybackSpeed::Real(4.0),
-        ..Settings::default()
-    };
     let recordings = vec![recording(TXT2IMG).await, recording(ERROR).await];
-    let relay = TestRelay::replaying_all(recordings, settings).await;
+    let relay = TestRelay::replaying_all(recordings, PlaybackSpeed::Real(4.0)).await;
     let fresh = scrape(&relay).await;
     for status in ["completed", "failed", "cancelled"] {
         let series = format!("comfy_relay_jobs_ended_total{{status=\"{status}\"}}");

@@ -2,23 +2,17 @@
 
 use std::time::Duration;
 
-use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
+use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::json;
-use tokio::net::TcpListener;
 
-use crate::support::recordings::{TXT2IMG, recording};
+use crate::support::recordings::{TXT2IMG, one_node_workflow, recording, replay};
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::is_final;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
 async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let options = ReplayOptions {
-        speed,
-        ..ReplayOptions::default()
-    };
-    Replay::start(listener, vec![recording(name).await], options)
+    replay(vec![recording(name).await], speed).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,20 +35,7 @@ async fn a_job_waits_for_an_unreachable_comfyui_and_goes_on() {
     let proxy = TcpProxy::start(comfyui.address()).await;
     let relay = TestRelay::connected_to(&proxy.url(), Settings::default()).await;
     let mut subscriber = relay.subscribe("job").await;
-    let graph = &recording(TXT2IMG)
-        .await
-        .prompts()
-        .next()
-        .unwrap()
-        .request_body["prompt"]
-        .clone();
-    let (status, _) = relay
-        .post(
-            "/api/anime/jobs",
-            &json!({"job_id": "job", "workflow": graph}),
-        )
-        .await;
-    assert_eq!(status, 201);
+    relay.submit("job", TXT2IMG).await;
     let before = subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
@@ -78,8 +59,8 @@ async fn a_restart_behind_a_silent_socket_is_not_a_cancellation() {
     settings.comfy.max_silence = Duration::from_millis(50);
     settings.comfy.history_grace = Duration::from_millis(50);
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
-    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    let body = json!({"job_id": "first", "workflow": graph});
+    let workflow = one_node_workflow();
+    let body = json!({"job_id": "first", "workflow": workflow});
     comfyui.accept_prompts_as("a");
     assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
     let client = comfyui.posted()["client_id"].clone();

@@ -99,11 +99,7 @@ async fn half_open_subscribers_are_found_by_pings() {
         connection_timeout: std::time::Duration::from_millis(100),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::without_backend(settings).await;
+    let relay = TestRelay::without_backend(server).await;
     let mut silent = RawClient::connect(&relay.address(), "/ws/job", "").await;
     assert_eq!(silent.close_code().await, 1006);
     let (_, status) = relay.get("/api/anime/websocket/status").await;

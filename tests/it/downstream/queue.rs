@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::recordings::recording;
 use crate::support::subscriber::Subscriber;
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::TestRelay;
 use crate::support::wait::PATIENCE;
 
 /// How fast the recordings are played: fast enough for a test, and slow enough for a step to take
@@ -20,11 +20,7 @@ const SPEED: f64 = 4.0;
 /// again, time stands still until its last prompt is posted.
 async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
     let recording = recording(name).await;
-    let settings = Settings {
-        speed: PlaybackSpeed::Real(SPEED),
-        ..Settings::default()
-    };
-    let relay = TestRelay::replaying_all(vec![recording.clone()], settings).await;
+    let relay = TestRelay::replaying_all(vec![recording.clone()], PlaybackSpeed::Real(SPEED)).await;
     let mut subscribers = Vec::new();
     for (number, prompt) in recording.prompts().enumerate() {
         let job = format!("before-{number}");
@@ -63,7 +59,7 @@ fn body(recording: &Recording, index: usize, steps: u32) -> Value {
     body
 }
 
-fn graph(recording: &Recording, index: usize, steps: u32) -> Value {
+fn workflow(recording: &Recording, index: usize, steps: u32) -> Value {
     body(recording, index, steps)["prompt"].clone()
 }
 
@@ -102,7 +98,7 @@ async fn a_waiting_job_counts_the_time_of_all_jobs_ahead() {
         .enumerate()
     {
         relay
-            .submit_workflow(job, &graph(&recording, index, steps))
+            .submit_workflow(job, &workflow(&recording, index, steps))
             .await;
     }
     let state = wait_behind(&mut last, 3).await;
@@ -130,7 +126,9 @@ async fn a_waiting_job_counts_the_time_of_all_jobs_ahead() {
         );
     }
     // When the jobs ahead end, its time is shorter.
-    relay.submit_workflow("e", &graph(&recording, 4, 4)).await;
+    relay
+        .submit_workflow("e", &workflow(&recording, 4, 4))
+        .await;
     receive_in_time(&mut last, |state| {
         state["status"] == "queued" && state["estimated_remaining"].as_f64() < Some(0.7 * left[3])
     })
@@ -141,13 +139,15 @@ async fn a_waiting_job_counts_the_time_of_all_jobs_ahead() {
 async fn another_clients_prompt_counts_like_one_of_ours() {
     let (relay, recording) = experienced("0.8.0/17-two-clients").await;
     let mut last = relay.subscribe("c").await;
-    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
+    relay
+        .submit_workflow("a", &workflow(&recording, 0, 20))
+        .await;
     let (status, posted) = relay
         .post_to_comfyui("/prompt", &body(&recording, 1, 300_000))
         .await;
     assert_eq!(status, 200);
     relay
-        .submit_workflow("c", &graph(&recording, 2, 100_000))
+        .submit_workflow("c", &workflow(&recording, 2, 100_000))
         .await;
     let state = wait_behind(&mut last, 2).await;
     assert!(state["estimated_remaining"].is_u64(), "{state}");
@@ -165,12 +165,14 @@ async fn another_clients_prompt_counts_like_one_of_ours() {
 async fn behind_an_unknown_prompt_there_is_no_estimate() {
     let (relay, recording) = experienced("0.8.0/17-two-clients").await;
     let mut last = relay.subscribe("c").await;
-    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
+    relay
+        .submit_workflow("a", &workflow(&recording, 0, 20))
+        .await;
     let mut unknown = prompt(&recording, 1).request_body.clone();
     unknown["prompt"] = json!({"1": {"class_type": "NeverSeen", "inputs": {}}});
     assert_eq!(relay.post_to_comfyui("/prompt", &unknown).await.0, 200);
     relay
-        .submit_workflow("c", &graph(&recording, 2, 100_000))
+        .submit_workflow("c", &workflow(&recording, 2, 100_000))
         .await;
     let state = wait_behind(&mut last, 2).await;
     assert_eq!(state["estimated_remaining"], Value::Null, "{state}");
@@ -182,9 +184,11 @@ async fn behind_an_unknown_prompt_there_is_no_estimate() {
 async fn a_prompt_that_is_put_in_front_is_counted() {
     let (relay, recording) = experienced("0.8.0/10c-queue-order").await;
     let mut overtaken = relay.subscribe("b").await;
-    relay.submit_workflow("a", &graph(&recording, 0, 20)).await;
     relay
-        .submit_workflow("b", &graph(&recording, 1, 100_000))
+        .submit_workflow("a", &workflow(&recording, 0, 20))
+        .await;
+    relay
+        .submit_workflow("b", &workflow(&recording, 1, 100_000))
         .await;
     wait_behind(&mut overtaken, 1).await;
     let before = remaining(&relay, &["b"]).await[0];

@@ -73,11 +73,7 @@ async fn a_job_that_is_never_registered_is_not_found() {
         job_wait: Duration::from_millis(50),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, server).await;
     let mut subscriber = relay.subscribe("unknown").await;
     assert_eq!(subscriber.close_code().await, 4404);
     assert_eq!(subscriber.errors[0]["code"], "job_not_found");
@@ -258,12 +254,8 @@ async fn a_job_without_changes_is_published_at_each_heartbeat() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_cancelled_where_it_runs_and_where_it_waits() {
-    let settings = Settings {
-        speed: PlaybackSpeed::Real(1.0),
-        ..Settings::default()
-    };
     let name = "0.8.0/10-queue-delete-pending";
-    let relay = TestRelay::replaying_with(name, settings).await;
+    let relay = TestRelay::replaying_with(name, PlaybackSpeed::Real(1.0)).await;
     let mut running = relay.subscribe("running").await;
     let mut waiting = relay.subscribe("waiting").await;
     relay.submit("running", name).await;
@@ -331,11 +323,7 @@ async fn subscribers_are_pinged() {
         ping_interval: Duration::from_millis(20),
         ..ServerConfig::default()
     };
-    let settings = Settings {
-        server,
-        ..Settings::default()
-    };
-    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let relay = TestRelay::replaying_with(TXT2IMG, server).await;
     let mut subscriber = relay.subscribe("job").await;
     subscriber.receive_type("ping").await;
     let mut monitor = relay.monitor().await;

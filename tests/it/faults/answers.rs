@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::play::{play, settings};
 use crate::support::chaos_proxy::fault::{BadAnswer, Call, Fault};
-use crate::support::recordings::{TXT2IMG, recording};
+use crate::support::recordings::{TXT2IMG, one_node_workflow, recording};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
 use crate::support::tcp_proxy::TcpProxy;
@@ -161,8 +161,8 @@ async fn a_comfyui_that_accepts_connections_and_hangs_is_unreachable() {
         .await;
     let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["status"], "degraded", "{health}");
-    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    let body = json!({"job_id": "other", "workflow": graph});
+    let workflow = one_node_workflow();
+    let body = json!({"job_id": "other", "workflow": workflow});
     let (status, answer) = relay.post("/api/anime/jobs", &body).await;
     let code = &answer["error"]["code"];
     assert_eq!((status, code), (503, &json!("backend_unreachable")));
@@ -182,15 +182,15 @@ async fn an_unreadable_workflow_hides_no_other_prompt() {
         let comfyui = ScriptedComfy::start().await;
         let relay = connected_relay(&comfyui, settings()).await;
         let mut subscriber = job(&relay, &comfyui).await;
-        let graph =
+        let workflow =
             format!(r#"{{"1": {{"class_type": "Odd", "inputs": {{}}, "is_changed": [{odd}]}}}}"#);
         let queue = format!(
-            r#"{{"queue_running": [[1, "odd", {graph}, {{}}, []]], "queue_pending": [[2, "p", {graph}, {{}}, []]]}}"#
+            r#"{{"queue_running": [[1, "odd", {workflow}, {{}}, []]], "queue_pending": [[2, "p", {workflow}, {{}}, []]]}}"#
         );
         comfyui.reply("GET /queue", Reply::Text(200, queue));
         comfyui.wait_for_more_calls("GET /queue", 3).await;
         let entry = format!(
-            r#"{{"p": {{"prompt": [2, "p", {graph}, {{}}, []], "outputs": {{}},
+            r#"{{"p": {{"prompt": [2, "p", {workflow}, {{}}, []], "outputs": {{}},
                 "status": {{"status_str": "success", "messages": [["execution_success", {{}}]]}}}}}}"#
         );
         comfyui.set_queue(&[], &[]);
@@ -227,8 +227,9 @@ async fn a_queue_of_fifty_megabytes_delays_no_event() {
     let comfyui = ScriptedComfy::start().await;
     let relay = connected_relay(&comfyui, settings()).await;
     let mut subscriber = job(&relay, &comfyui).await;
-    let graph = json!({"1": {"class_type": "Load", "inputs": {"picture": "x".repeat(LONG_QUEUE)}}});
-    let queue = json!({"queue_running": [[1, "p", {}, {}, []]], "queue_pending": [[2, "q", graph, {}, []]]});
+    let workflow =
+        json!({"1": {"class_type": "Load", "inputs": {"picture": "x".repeat(LONG_QUEUE)}}});
+    let queue = json!({"queue_running": [[1, "p", {}, {}, []]], "queue_pending": [[2, "q", workflow, {}, []]]});
     comfyui.answer("GET /queue", 200, &queue);
     let asked = comfyui.calls("GET /queue");
     comfyui.wait_for_calls("GET /queue", asked + 1).await;
@@ -274,8 +275,8 @@ async fn a_prompt_whose_answer_is_lost_is_searched_until_the_server_answers() {
     comfyui.reply("POST /prompt", Reply::Disconnect);
     comfyui.reply("GET /queue", Reply::Disconnect);
     let asked = comfyui.calls("GET /queue");
-    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    let body = json!({"job_id": "job", "workflow": graph});
+    let workflow = one_node_workflow();
+    let body = json!({"job_id": "job", "workflow": workflow});
     let back = async {
         comfyui.wait_for_calls("GET /queue", asked + 2).await;
         let prompt = comfyui.posted()["prompt_id"].clone();

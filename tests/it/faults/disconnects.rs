@@ -4,12 +4,12 @@ use futures_util::StreamExt;
 
 use super::play::play;
 use crate::support::chaos_proxy::fault::Fault;
-use crate::support::recordings::recording;
+use crate::support::recordings::{TXT2IMG, recording};
 
 /// Short recordings of all kinds: prompts that complete, fail and are interrupted, of new servers and of
 /// old ones.
 const RECORDINGS: [&str; 8] = [
-    "0.8.0/01-txt2img-basic",
+    TXT2IMG,
     "0.8.0/07b-error-partial-outputs",
     "0.8.0/09b-interrupt-silent-node",
     "0.8.0/18b-async-error",

@@ -6,6 +6,7 @@ use comfy_relay::config::ComfyConfig;
 use serde_json::{Value, json};
 
 use super::play::settings;
+use crate::support::recordings::one_node_workflow;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::Subscriber;
 use crate::support::tcp_proxy::TcpProxy;
@@ -27,8 +28,8 @@ async fn submit(relay: &TestRelay, comfyui: &ScriptedComfy) -> Subscriber {
     comfyui.accept_prompts_as("p");
     // The prompt is in the queue when the relay first reads it.
     comfyui.set_queue(&["p"], &[]);
-    let graph = json!({"9": {"class_type": "SaveImage", "inputs": {}}});
-    relay.submit_workflow("job", &graph).await;
+    let workflow = one_node_workflow();
+    relay.submit_workflow("job", &workflow).await;
     let queue = running(&comfyui.posted()["client_id"]);
     comfyui.answer("GET /queue", 200, &queue);
     relay.subscribe("job").await

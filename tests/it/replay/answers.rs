@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::client::{
     CLIENT_ID, ReplayClient, folder, history_path, is_type, recording, replay, types,
 };
+use crate::support::recordings::TXT2IMG;
 
 #[tokio::test]
 async fn a_prompt_of_a_current_version() {
-    let recording = recording("0.8.0/01-txt2img-basic");
+    let recording = recording(TXT2IMG);
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;
@@ -92,12 +93,7 @@ async fn a_prompt_of_a_version_of_2023() {
 
 #[tokio::test]
 async fn wrong_requests_are_answered_as_comfyui_does() {
-    let server = replay(
-        &[&recording("0.8.0/01-txt2img-basic")],
-        PlaybackSpeed::Fastest,
-        false,
-    )
-    .await;
+    let server = replay(&[&recording(TXT2IMG)], PlaybackSpeed::Fastest, false).await;
     let client = ReplayClient::of(&server);
     let status = async |method: reqwest::Method, path: &str, body: &'static str| {
         let request = client

@@ -4,6 +4,7 @@ use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
 use super::client::{CLIENT_ID, Event, ReplayClient, is_type, recording, replay};
+use crate::support::recordings::TXT2IMG;
 
 #[tokio::test]
 async fn a_recording_of_two_prompts_can_begin_again() {
@@ -29,11 +30,8 @@ async fn a_recording_of_two_prompts_can_begin_again() {
 }
 
 #[tokio::test]
-async fn prompts_choose_their_recording_by_graph() {
-    let (plain, failing) = (
-        recording("0.8.0/01-txt2img-basic"),
-        recording("0.8.0/24-error-oom"),
-    );
+async fn the_workflow_of_a_prompt_selects_its_recording() {
+    let (plain, failing) = (recording(TXT2IMG), recording("0.8.0/24-error-oom"));
     let server = replay(&[&plain, &failing], PlaybackSpeed::Fastest, true).await;
     let client = ReplayClient::of(&server);
     let mut socket = client.connect(Some(CLIENT_ID)).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use comfy_relay::recording::Recording;
 use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// One image from a text, 20 steps: completes.
@@ -27,6 +27,11 @@ pub(crate) async fn recording(name: &str) -> Arc<Recording> {
 pub(crate) async fn workflow(name: &str) -> Value {
     let recording = recording(name).await;
     recording.prompts().next().unwrap().request_body["prompt"].clone()
+}
+
+/// The smallest workflow that the relay accepts.
+pub(crate) fn one_node_workflow() -> Value {
+    json!({"9": {"class_type": "SaveImage", "inputs": {}}})
 }
 
 /// All recordings, by their folders below [`FIXTURES`].
