@@ -243,12 +243,15 @@ fn allowed_ends(
         if observed.kept.contains(prompt_id) {
             return vec![outcome];
         }
+        if before.contains(prompt_id) || is_cancelled {
+            return vec![outcome, LOST];
+        }
+        // With a history, the server does not look restarted.
         let keeps_history = !observed.kept.is_empty();
-        return match before.contains(prompt_id) || is_cancelled {
-            true => vec![outcome, LOST],
-            // With a history, the server does not look restarted.
-            false if keeps_history => vec![LOST, ("cancelled", None)],
-            false => vec![LOST],
+        return if keeps_history {
+            vec![LOST, ("cancelled", None)]
+        } else {
+            vec![LOST]
         };
     }
     let mut allowed = vec![outcome];

@@ -14,17 +14,22 @@ const THEIRS: &str = "SELECT CAST(project_id AS text) || ' ' || job_type || ' ' 
     FROM jobs WHERE prompt IS NOT NULL ORDER BY prompt";
 const EXPECTED_THEIRS: [&str; 3] = ["7 video a bear 1", "8 image a crow 1", "7 image a fox 5"];
 
+/// SQL that creates a pipeline's own table `jobs` with three rows.
+pub(super) fn pipeline_jobs(db: &TestDatabase) -> &'static str {
+    if db.is_postgres() {
+        include_str!("pipeline_jobs.sql")
+    } else {
+        include_str!("pipeline_jobs_sqlite.sql")
+    }
+}
+
 async fn assert_theirs_unchanged(db: &TestDatabase) {
     let theirs: Vec<String> = db.values(THEIRS).await.into_iter().flatten().collect();
     assert_eq!(theirs, EXPECTED_THEIRS);
 }
 
 async fn a_row_becomes_the_job_that_is_registered_under_its_id(db: TestDatabase) {
-    let fixture = match db.is_postgres() {
-        true => include_str!("pipeline_jobs.sql"),
-        false => include_str!("pipeline_jobs_sqlite.sql"),
-    };
-    db.execute(fixture).await;
+    db.execute(pipeline_jobs(&db)).await;
     whole_life(&db, "1").await;
     // That is not the number 2, and not the row.
     let sql = "SELECT job_key AS v FROM jobs WHERE id = 2";

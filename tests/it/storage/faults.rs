@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::adoption::pipeline_jobs;
 use super::lifecycle::{comfyui, relay_at};
 use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite};
 use crate::support::postgres::{self, Cluster};
@@ -333,11 +334,7 @@ async fn relays_that_start_at_once(db: &TestDatabase) {
 }
 
 async fn relays_that_start_at_once_adopt_rows_once(db: TestDatabase) {
-    db.execute(match db.is_postgres() {
-        true => include_str!("pipeline_jobs.sql"),
-        false => include_str!("pipeline_jobs_sqlite.sql"),
-    })
-    .await;
+    db.execute(pipeline_jobs(&db)).await;
     relays_that_start_at_once(&db).await;
     assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");
 }

@@ -104,7 +104,6 @@ impl Cluster {
         let nextest = std::os::unix::process::parent_id().to_string();
         let mut wrapper = cluster.wrapper(SHARED_WRAPPER);
         wrapper.arg(nextest).process_group(0).stdin(Stdio::null());
-        wrapper.stdout(Stdio::null()).stderr(Stdio::null());
         wrapper.spawn().unwrap();
         fs::write(port_file, cluster.port.to_string()).unwrap();
         cluster
@@ -157,7 +156,8 @@ impl Cluster {
     pub(crate) fn start(&mut self) {
         let mut wrapper = self.wrapper(WRAPPER);
         // A signal that ends the tests closes the input of the wrapper, which ends the server.
-        let mut wrapper = wrapper.stdin(Stdio::piped()).spawn().unwrap();
+        wrapper.stdin(Stdio::piped());
+        let mut wrapper = wrapper.spawn().unwrap();
         let lifeline = wrapper.stdin.take().unwrap();
         self.running = Some(Running { wrapper, lifeline });
     }
@@ -166,6 +166,7 @@ impl Cluster {
         let mut wrapper = as_postgres(Path::new("sh"));
         wrapper.args(["-c", script, "sh"]);
         wrapper.arg(programs()).arg(&self.folder);
+        wrapper.stdout(Stdio::null()).stderr(Stdio::null());
         wrapper
     }
 
