@@ -19,7 +19,7 @@ pub use history::HistoryEntry;
 pub use message::Message;
 pub use preview::PreviewImage;
 pub use queue::{Queue, QueueEntry, QueuePosition};
-pub use rejection::{Rejection, WrongInput};
+pub use rejection::{Rejection, WrongInput, refused_outputs};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};
 pub use timings::PromptTiming;

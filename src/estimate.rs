@@ -9,6 +9,7 @@
 //! the mathematics.
 
 mod accuracy;
+mod call_costs;
 mod costs;
 mod cusum;
 mod evidence;

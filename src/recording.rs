@@ -2,10 +2,12 @@
 
 mod exchange;
 mod frame;
+mod input;
 mod meta;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub use exchange::Exchange;
 pub use frame::{FrameKind, RecordedFrame};
+pub use input::RecordedInput;
 pub use meta::{Meta, RecordedOutcome};
 
 /// The traffic of one session, and what it shows.
@@ -25,6 +28,8 @@ pub struct Recording {
     pub frames: Vec<RecordedFrame>,
     /// The HTTP exchanges, in the order in which they were completed.
     pub exchanges: Vec<Exchange>,
+    /// The files that the graphs load, by the name that they have there: `inputs.json`.
+    pub inputs: BTreeMap<String, RecordedInput>,
 }
 
 /// Why a recording cannot be read or written.
@@ -70,6 +75,16 @@ impl Recording {
             &text("ws.jsonl")?,
             &text("http.jsonl")?,
         )
+        .and_then(
+            |recording| match fs::read_to_string(dir.join("inputs.json")) {
+                Ok(inputs) => recording.with_inputs(&inputs),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(recording),
+                Err(source) => Err(RecordingError::Access {
+                    path: dir.join("inputs.json"),
+                    source,
+                }),
+            },
+        )
         .map_err(|error| match error {
             RecordingError::Parse { file, line, source } => RecordingError::Parse {
                 file: dir.join(file).display().to_string(),
@@ -80,17 +95,19 @@ impl Recording {
         })
     }
 
+    /// The same recording with the text of its `inputs.json`.
+    pub fn with_inputs(self, text: &str) -> Result<Recording, RecordingError> {
+        let inputs = from_json("inputs.json", text)?;
+        Ok(Recording { inputs, ..self })
+    }
+
     /// Reads the texts of `meta.json`, `ws.jsonl` and `http.jsonl`.
     pub fn parse(meta: &str, ws: &str, http: &str) -> Result<Recording, RecordingError> {
-        let meta = serde_json::from_str(meta).map_err(|source| RecordingError::Parse {
-            file: "meta.json".to_owned(),
-            line: source.line(),
-            source,
-        })?;
         Ok(Recording {
-            meta,
+            meta: from_json("meta.json", meta)?,
             frames: parse_lines("ws.jsonl", ws)?,
             exchanges: parse_lines("http.jsonl", http)?,
+            inputs: BTreeMap::new(),
         })
     }
 
@@ -113,6 +130,9 @@ impl Recording {
         write("meta.json", to_json("meta.json", &self.meta)?)?;
         write("ws.jsonl", to_lines("ws.jsonl", &self.frames)?)?;
         write("http.jsonl", to_lines("http.jsonl", &self.exchanges)?)?;
+        if !self.inputs.is_empty() {
+            write("inputs.json", to_json("inputs.json", &self.inputs)?)?;
+        }
         for (index, prompt) in self.prompts().enumerate() {
             let name = format!("prompt-{}.json", index + 1);
             write(&name, to_json(&name, &prompt.request_body)?)?;
@@ -126,6 +146,14 @@ impl Recording {
             .iter()
             .filter(|exchange| exchange.is("POST", "/prompt"))
     }
+}
+
+fn from_json<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, RecordingError> {
+    serde_json::from_str(text).map_err(|source| RecordingError::Parse {
+        file: file.to_owned(),
+        line: source.line(),
+        source,
+    })
 }
 
 fn parse_lines<T: DeserializeOwned>(file: &str, text: &str) -> Result<Vec<T>, RecordingError> {

@@ -89,7 +89,9 @@ fn plan(graph: &Graph, outputs: Option<&[String]>) {
     let places: HashMap<&str, usize> = plan.nodes().map(|(id, _)| id).zip(0..).collect();
     for (id, node) in plan.nodes() {
         assert_eq!(graph[id]["class_type"], node.class_type);
-        assert!(node.units.is_finite() && node.units > 0.0, "{node:?}");
+        for work in [node.calls, node.units_or_calls()] {
+            assert!(work.is_finite() && work > 0.0, "{node:?}");
+        }
         assert_ne!(node.steps, Some(0));
         assert_eq!(node.signature.len(), 16);
         for loader in &node.loaders {

@@ -1,5 +1,6 @@
 //! `comfy-relay record`: records a ComfyUI server while it runs workflows.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,6 +145,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         meta,
         frames: std::mem::take(&mut lock(&session.frames)),
         exchanges: std::mem::take(&mut lock(&session.exchanges)),
+        inputs: BTreeMap::new(),
     };
     recording.write(&args.out)?;
     println!("{}", args.out.display());

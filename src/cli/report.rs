@@ -35,13 +35,24 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
+    /// Ignore the sizes of images that graphs load
+    ///
+    /// As if the relay could not read the files from ComfyUI.
+    #[arg(long)]
+    no_image_sizes: bool,
+
     /// Also print a line for each job
     #[arg(long)]
     jobs: bool,
 }
 
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let recordings = read_recordings(&args.dirs)?;
+    let mut recordings = read_recordings(&args.dirs)?;
+    if args.no_image_sizes {
+        recordings
+            .iter_mut()
+            .for_each(|recording| recording.inputs.clear());
+    }
     let evaluation = match args.leave_one_out {
         Some(what) => Evaluation::leave_one_out(what, &recordings),
         None => Evaluation::in_order(&recordings),

@@ -56,6 +56,15 @@ impl Rejection {
     }
 }
 
+/// The ids of the outputs that do not run because of wrong inputs: `dependent_outputs` of each node in
+/// ComfyUI's `node_errors`.
+pub fn refused_outputs(node_errors: &Value) -> Vec<String> {
+    let nodes = node_errors.as_object().into_iter().flatten();
+    let outputs = nodes.filter_map(|(_, node)| node["dependent_outputs"].as_array());
+    let ids = outputs.flatten().filter_map(Value::as_str);
+    ids.map(str::to_owned).collect()
+}
+
 /// Reads ComfyUI's `node_errors`: `{node: {class_type, errors: [{message, details, extra_info: {input_name}}]}}`.
 pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
     let nodes = node_errors.as_object().into_iter().flatten();

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use super::call_costs::CallCosts;
 use super::samples::{Cost, ExpectedCost, Samples};
 use super::spread::Spread;
 use crate::job::{PlannedNode, Role};
@@ -14,8 +15,7 @@ pub(super) struct Costs {
     signatures: HashMap<String, SignatureRuns>,
     /// How many runs were added by signature.
     added: u64,
-    /// For one unit of work.
-    classes: HashMap<String, ColdWarm>,
+    classes: HashMap<String, ClassRuns>,
     /// For one unit of work.
     roles: HashMap<Role, ColdWarm>,
 }
@@ -26,6 +26,22 @@ struct SignatureRuns {
     runs: ColdWarm,
     /// What [`Costs::added`] was when the newest was added.
     at: u64,
+}
+
+/// The runs of one class.
+#[derive(Debug, Clone, Default)]
+struct ClassRuns {
+    /// For one unit of work: only runs whose size was known.
+    by_unit: ColdWarm,
+    /// All runs.
+    by_call: CallCosts,
+}
+
+/// What runs of a class cost.
+pub(super) struct ClassCost {
+    pub(super) expected: ExpectedCost,
+    /// Whether the size of the images is in it.
+    pub(super) is_sized: bool,
 }
 
 /// Runs that had to load their models, and runs that had not.
@@ -57,17 +73,18 @@ impl ColdWarm {
 impl Costs {
     /// Adds a run to the node's signature, class and role.
     pub(super) fn add(&mut self, node: &PlannedNode, is_cold: bool, cost: Cost) {
+        self.add_by_signature(node, is_cold, cost);
+        let class = self.classes.entry(node.class_type.clone()).or_default();
+        class.by_call.add(node, is_cold, cost);
+        let Some(units) = node.units else {
+            return;
+        };
         let unit = Cost {
-            seconds: cost.seconds / node.units,
-            tick: cost.tick.map(|tick| tick / tick_units(node)),
+            seconds: cost.seconds / units,
+            tick: cost.tick.map(|tick| tick / tick_units(node, units)),
             ticks: None,
         };
-        self.add_by_signature(node, is_cold, cost);
-        self.classes
-            .entry(node.class_type.clone())
-            .or_default()
-            .samples_mut(is_cold)
-            .add(unit);
+        class.by_unit.samples_mut(is_cold).add(unit);
         self.roles
             .entry(node.role)
             .or_default()
@@ -96,25 +113,44 @@ impl Costs {
 
     /// What runs of the node's signature cost.
     pub(super) fn by_signature(&self, node: &PlannedNode, is_cold: bool) -> Option<ExpectedCost> {
-        self.signatures.get(&node.signature)?.runs.expected(is_cold)
+        self.signature_runs(node)?.expected(is_cold)
+    }
+
+    /// The runs of the node's signature; else those from before the size of its file was known.
+    fn signature_runs(&self, node: &PlannedNode) -> Option<&ColdWarm> {
+        let known = |signature: &String| self.signatures.get(signature);
+        let before = || node.unsized_signature.as_ref().and_then(known);
+        known(&node.signature)
+            .or_else(before)
+            .map(|known| &known.runs)
     }
 
     /// How many runs of the node's signature are kept.
     pub(super) fn runs(&self, node: &PlannedNode, is_cold: bool) -> usize {
-        let known = self.signatures.get(&node.signature);
-        known.map_or(0, |known| {
+        self.signature_runs(node).map_or(0, |runs| {
             if is_cold {
-                known.runs.cold.len()
+                runs.cold.len()
             } else {
-                known.runs.warm.len()
+                runs.warm.len()
             }
         })
     }
 
-    /// What runs of the node's class cost, scaled to its units of work.
-    pub(super) fn by_class(&self, node: &PlannedNode, is_cold: bool) -> Option<ExpectedCost> {
-        let unit = self.classes.get(&node.class_type)?.expected(is_cold)?;
-        Some(for_units(unit, node))
+    /// What runs of the node's class cost: scaled to its units of work if its size is known, else by
+    /// the calls of its model.
+    pub(super) fn by_class(&self, node: &PlannedNode, is_cold: bool) -> Option<ClassCost> {
+        let class = self.classes.get(&node.class_type)?;
+        let by_unit = |units| Some(for_units(class.by_unit.expected(is_cold)?, node, units));
+        if let Some(expected) = node.units.and_then(by_unit) {
+            return Some(ClassCost {
+                expected,
+                is_sized: true,
+            });
+        }
+        Some(ClassCost {
+            expected: class.by_call.expected(node, is_cold)?,
+            is_sized: false,
+        })
     }
 
     /// What runs with the node's role cost, scaled to its units of work; `None` for [`Role::Other`],
@@ -124,15 +160,15 @@ impl Costs {
             return None;
         }
         let unit = self.roles.get(&node.role)?.expected(is_cold)?;
-        Some(for_units(unit, node))
+        Some(for_units(unit, node, node.units_or_calls()))
     }
 }
 
-fn for_units(unit: ExpectedCost, node: &PlannedNode) -> ExpectedCost {
+fn for_units(unit: ExpectedCost, node: &PlannedNode, units: f64) -> ExpectedCost {
     ExpectedCost {
         cost: Cost {
-            seconds: unit.cost.seconds * node.units,
-            tick: unit.cost.tick.map(|tick| tick * tick_units(node)),
+            seconds: unit.cost.seconds * units,
+            tick: unit.cost.tick.map(|tick| tick * tick_units(node, units)),
             ticks: None,
         },
         // These runs differ by their work, not by chance.
@@ -141,8 +177,8 @@ fn for_units(unit: ExpectedCost, node: &PlannedNode) -> ExpectedCost {
 }
 
 /// The units of work of one tick.
-fn tick_units(node: &PlannedNode) -> f64 {
-    node.units / node.steps.map_or(1.0, f64::from)
+fn tick_units(node: &PlannedNode, units: f64) -> f64 {
+    units / node.steps.map_or(1.0, f64::from)
 }
 
 #[cfg(test)]
@@ -156,9 +192,12 @@ mod tests {
             steps: None,
             needed: true,
             signature: signature.to_string(),
+            unsized_signature: None,
             role: Role::Text,
-            units: 1.0,
+            calls: 1.0,
+            units: Some(1.0),
             loaders: Vec::new(),
+            models: 0,
             consumers: Vec::new(),
         }
     }

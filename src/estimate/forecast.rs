@@ -87,13 +87,15 @@ impl<'a> Observation<'a> {
         let open = OpenNode { prediction, timing };
         match timing {
             Some(timing) if timing.ended_at.is_some() => {
-                if !timing.was_missed {
+                if !timing.was_missed && prediction.shows_speed {
                     let seconds = timing.seconds(now);
                     self.speed.add(node.role, seconds, prediction.seconds, 1.0);
                 }
             }
             Some(timing) => {
-                if let Some((seconds, expected)) = prediction.compared_with(timing, now) {
+                if prediction.shows_speed
+                    && let Some((seconds, expected)) = prediction.compared_with(timing, now)
+                {
                     self.speed.add(node.role, seconds, expected, 1.0);
                 }
                 self.open.push(open);
@@ -117,8 +119,10 @@ impl Forecast {
         let backend = job.backend().unwrap_or_default();
         let observed = Observation::of(job, model, now);
         let is_live = observed.speed.weight() > MIN_EVIDENCE * observed.expected;
+        let machine = model.log_speed_factor(backend);
         let pace = Pace {
-            factor: observed.speed_factor(model.log_speed_factor(backend)),
+            factor: observed.speed_factor(machine),
+            usual_factor: (machine * SPEED_CARRY_OVER).exp(),
             width: model.interval_width(backend),
         };
         Self::sum(&observed.open, pace, is_live, now)
@@ -149,8 +153,10 @@ impl Forecast {
             timing: None,
         };
         let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
+        let factor = (model.log_speed_factor(backend) * SPEED_CARRY_OVER).exp();
         let pace = Pace {
-            factor: (model.log_speed_factor(backend) * SPEED_CARRY_OVER).exp(),
+            factor,
+            usual_factor: factor,
             width: model.interval_width(backend),
         };
         Self::sum(&open, pace, false, Timestamp::UNIX_EPOCH)

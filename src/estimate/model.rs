@@ -72,11 +72,20 @@ pub(super) struct ObservedRun<'a> {
     pub(super) prediction: Prediction,
 }
 
+/// The runs that match a node most closely.
+struct ClosestRuns {
+    expected: ExpectedCost,
+    match_level: MatchLevel,
+    /// Whether the size of the node's images is in what is expected.
+    is_sized: bool,
+}
+
 impl ObservedRun<'_> {
-    /// Whether its residual shows the machine's speed: not if nothing similar has run, nor if its
-    /// units of work are not known.
+    /// Whether its residual shows the machine's speed.
     fn shows_speed(&self) -> bool {
-        self.prediction.match_level <= MatchLevel::OtherBackend && self.run.units.is_some()
+        self.prediction.match_level <= MatchLevel::OtherBackend
+            && self.prediction.shows_speed
+            && self.run.calls.is_some()
     }
 }
 
@@ -105,7 +114,7 @@ impl CostModel {
             };
             let usual = cost.scaled(1.0 / factor);
             for costs in self.costs_mut(backend) {
-                match run.units {
+                match run.calls {
                     Some(_) => costs.add(node, run.is_cold, usual),
                     None => costs.add_by_signature(node, run.is_cold, usual),
                 }
@@ -168,17 +177,18 @@ impl CostModel {
 
     /// What a node is expected to cost on a backend, from the runs that match it most closely.
     pub(super) fn predict(&self, backend: &str, node: &PlannedNode, is_cold: bool) -> Prediction {
-        let Some((expected, match_level)) = self.closest_runs(backend, node, is_cold) else {
+        let Some(closest) = self.closest_runs(backend, node, is_cold) else {
             return Prediction::from_table(node);
         };
         let shift = self.persistent_shift(backend).exp();
-        let ExpectedCost { cost, spread } = expected.scaled(shift);
+        let ExpectedCost { cost, spread } = closest.expected.scaled(shift);
         Prediction {
             seconds: cost.seconds,
             tick: cost.tick,
             ticks: cost.ticks,
             spread,
-            match_level,
+            match_level: closest.match_level,
+            shows_speed: closest.is_sized,
         }
     }
 
@@ -187,21 +197,42 @@ impl CostModel {
         backend: &str,
         node: &PlannedNode,
         is_cold: bool,
-    ) -> Option<(ExpectedCost, MatchLevel)> {
+    ) -> Option<ClosestRuns> {
         let own = self.backends.get(backend).map(|own| &own.costs);
         let all = Some(&self.everywhere);
-        let by_signature = |costs: &Costs| costs.by_signature(node, is_cold);
-        let by_class = |costs: &Costs| costs.by_class(node, is_cold);
-        let by_role = |costs: &Costs| costs.by_role(node, is_cold);
-        let at = |level: MatchLevel| move |expected: ExpectedCost| (expected, level);
-        let shrunk = |expected| self.shrunk_to_neighbours(backend, node, is_cold, expected);
-        (own.and_then(by_signature).map(shrunk))
-            .map(at(MatchLevel::Signature))
-            .or_else(|| own.and_then(by_class).map(at(MatchLevel::Class)))
-            .or_else(|| all.and_then(by_signature).map(at(MatchLevel::OtherBackend)))
-            .or_else(|| all.and_then(by_class).map(at(MatchLevel::OtherBackend)))
-            .or_else(|| own.and_then(by_role).map(at(MatchLevel::Role)))
-            .or_else(|| all.and_then(by_role).map(at(MatchLevel::Role)))
+        let exact = |costs: &Costs, match_level| {
+            Some(ClosestRuns {
+                expected: costs.by_signature(node, is_cold)?,
+                match_level,
+                is_sized: true,
+            })
+        };
+        let alike = |costs: &Costs, match_level| {
+            let class = costs.by_class(node, is_cold)?;
+            Some(ClosestRuns {
+                expected: class.expected,
+                match_level,
+                is_sized: class.is_sized,
+            })
+        };
+        let by_role = |costs: &Costs| {
+            Some(ClosestRuns {
+                expected: costs.by_role(node, is_cold)?,
+                match_level: MatchLevel::Role,
+                is_sized: node.units.is_some(),
+            })
+        };
+        let own_exact = own.and_then(|own| exact(own, MatchLevel::Signature));
+        own_exact
+            .map(|closest| ClosestRuns {
+                expected: self.shrunk_to_neighbours(backend, node, is_cold, closest.expected),
+                ..closest
+            })
+            .or_else(|| own.and_then(|own| alike(own, MatchLevel::Class)))
+            .or_else(|| all.and_then(|all| exact(all, MatchLevel::OtherBackend)))
+            .or_else(|| all.and_then(|all| alike(all, MatchLevel::OtherBackend)))
+            .or_else(|| own.and_then(by_role))
+            .or_else(|| all.and_then(by_role))
     }
 
     /// A backend's own expectation from `n` runs, shrunk to the one of its machine with the weight

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 
 use super::interval::IntervalWidth;
-use super::prediction::Prediction;
+use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use crate::job::NodeTiming;
 
@@ -20,6 +20,12 @@ const JITTER: f64 = 0.02;
 /// After this many ticks, the variance of a pace is half of what it was.
 const TICKS_OF_HALF_VARIANCE: f64 = 4.0;
 
+/// The largest share of an unusual slowness that is expected to end before the node does.
+const MAX_RELIEF: f64 = 0.5;
+
+/// With so many seconds left, half of that share is.
+const RELIEF_SECONDS: f64 = 5.0;
+
 /// A node that has not ended.
 pub(super) struct OpenNode<'a> {
     pub(super) prediction: Prediction,
@@ -32,6 +38,8 @@ pub(super) struct OpenNode<'a> {
 pub(super) struct Pace {
     /// How many times as long as predicted they take.
     pub(super) factor: f64,
+    /// The same by the jobs before: what is usual today.
+    pub(super) usual_factor: f64,
     /// How far such predictions are off.
     pub(super) width: IntervalWidth,
 }
@@ -125,19 +133,32 @@ impl OpenNode<'_> {
         now: Timestamp,
     ) -> (f64, Spread) {
         let predicted = self.prediction.match_level.deviation(pace.width);
+        let remaining = (expected - timing.ticks()).max(0.0);
+        let mut slowness = 0.0;
         let (seen, tick, deviation) = match (timing.recent_pace(), self.prediction.tick) {
             (Some((seen, seconds)), Some(tick)) => {
-                let tick =
+                let shrunk =
                     (seconds + TICK_PRIOR_WEIGHT * tick * pace.factor) / (seen + TICK_PRIOR_WEIGHT);
-                (seen, tick, pace.width.deviation())
+                if self.prediction.match_level == MatchLevel::Signature {
+                    slowness = (shrunk / (tick * pace.usual_factor)).ln().max(0.0);
+                }
+                let lasts = remaining * shrunk;
+                slowness *= MAX_RELIEF * lasts / (lasts + RELIEF_SECONDS);
+                (seen, shrunk * (-slowness).exp(), pace.width.deviation())
             }
             (Some((seen, seconds)), None) => (seen, seconds / seen, pace.width.deviation()),
             (None, Some(tick)) => (0.0, tick * pace.factor, predicted),
-            (None, None) => (0.0, timing.seconds(now) / timing.ticks(), predicted),
+            // Silence since the tick is weak evidence of the next ones.
+            (None, None) => (
+                0.0,
+                (timing.seconds(now) - silent) / timing.ticks(),
+                predicted,
+            ),
         };
-        let left = (expected - timing.ticks()).max(0.0) * tick;
+        let left = remaining * tick;
         let left = (left - silent.min(MAX_TICK_SHARE * tick)).max(0.0);
-        let deviation = left * deviation / (1.0 + seen / TICKS_OF_HALF_VARIANCE).sqrt();
+        let deviation = deviation / (1.0 + seen / TICKS_OF_HALF_VARIANCE).sqrt();
+        let deviation = left * deviation.hypot(slowness);
         (left, Spread::symmetric(deviation + JITTER))
     }
 

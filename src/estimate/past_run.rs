@@ -19,9 +19,13 @@ pub struct PastRun<'a> {
     pub class: &'a str,
     /// [`PlannedNode::signature`].
     pub signature: &'a str,
-    /// [`PlannedNode::units`]; `None` if they were not stored. Such a run teaches nothing about nodes
-    /// with another signature.
+    /// [`PlannedNode::units`].
     pub units: Option<f64>,
+    /// [`PlannedNode::calls`]; `None` if they were not stored. Such a run teaches nothing about nodes
+    /// with another signature.
+    pub calls: Option<f64>,
+    /// [`PlannedNode::models`].
+    pub models: u64,
     /// [`PlannedNode::steps`].
     pub steps: Option<u32>,
     /// Whether the models had to be read from the disk.
@@ -45,9 +49,12 @@ impl PastRun<'_> {
             steps: self.steps,
             needed: true,
             signature: self.signature.to_owned(),
+            unsized_signature: None,
             role: Role::of(self.class),
-            units: self.units.unwrap_or(1.0),
+            calls: self.calls.unwrap_or(1.0),
+            units: self.units,
             loaders: Vec::new(),
+            models: self.models,
             consumers: Vec::new(),
         }
     }
@@ -60,6 +67,7 @@ impl PastRun<'_> {
             && self.tick.is_none_or(is_time)
             && self.ticks.is_none_or(is_count)
             && self.units.is_none_or(|units| UNITS.contains(&units))
+            && self.calls.is_none_or(|calls| UNITS.contains(&calls))
             && self.steps != Some(0)
     }
 }

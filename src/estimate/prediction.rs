@@ -47,6 +47,9 @@ pub(super) struct Prediction {
     /// The spread of the seconds; zero where no runs of this signature show it.
     pub(super) spread: Spread,
     pub(super) match_level: MatchLevel,
+    /// Whether a run of the node shows how fast the machine is: not if nothing alike has run, nor if
+    /// the size of its images is a guess.
+    pub(super) shows_speed: bool,
 }
 
 impl Prediction {
@@ -60,12 +63,13 @@ impl Prediction {
             variance: 0.0,
         },
         match_level: MatchLevel::Default,
+        shows_speed: true,
     };
 
     /// The prediction for a node that is unlike all runs so far.
     pub(super) fn from_table(node: &PlannedNode) -> Self {
         Self {
-            seconds: default_seconds(node.role) * node.units,
+            seconds: default_seconds(node.role) * node.units_or_calls(),
             ..Self::UNKNOWN
         }
     }

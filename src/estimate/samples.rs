@@ -93,11 +93,11 @@ impl Samples {
             self.runs.pop_front();
         }
         self.runs.push_back(run);
-        let seconds = self.weighted(|run| Some(run.seconds));
+        let mut seconds = self.weighted(|run| Some(run.seconds));
         let cost = Cost {
-            seconds: quantile(&seconds).unwrap_or(MIN_SECONDS),
-            tick: quantile(&self.weighted(|run| run.tick)),
-            ticks: quantile(&self.weighted(|run| run.ticks)),
+            seconds: quantile(&mut seconds, QUANTILE).unwrap_or(MIN_SECONDS),
+            tick: quantile(&mut self.weighted(|run| run.tick), QUANTILE),
+            ticks: quantile(&mut self.weighted(|run| run.ticks), QUANTILE),
         };
         let spread = Spread::around(cost.seconds, &seconds);
         self.expected = Some(ExpectedCost { cost, spread });
@@ -112,22 +112,21 @@ impl Samples {
         self.expected
     }
 
-    /// The value of each run that has it, with its weight `2^(−age / HALF_LIFE)`, sorted by value.
+    /// The value of each run that has it, with its weight `2^(−age / HALF_LIFE)`.
     fn weighted(&self, value: impl Fn(&Cost) -> Option<f64>) -> Vec<(f64, f64)> {
         let ages = (0..self.runs.len()).rev();
         let weighted = self.runs.iter().zip(ages).filter_map(|(run, age)| {
             let weight = 0.5_f64.powf(age as f64 / HALF_LIFE);
             Some((value(run)?, weight))
         });
-        let mut values: Vec<(f64, f64)> = weighted.collect();
-        values.sort_by(|a, b| a.0.total_cmp(&b.0));
-        values
+        weighted.collect()
     }
 }
 
-/// The weighted [`QUANTILE`] of sorted values.
-fn quantile(values: &[(f64, f64)]) -> Option<f64> {
-    let target = QUANTILE * values.iter().map(|(_, weight)| weight).sum::<f64>();
+/// The quantile `share` of values with their weights, which it sorts by value.
+pub(super) fn quantile(values: &mut [(f64, f64)], share: f64) -> Option<f64> {
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let target = share * values.iter().map(|(_, weight)| weight).sum::<f64>();
     let mut below = 0.0;
     let found = values.iter().find(|(_, weight)| {
         below += weight;

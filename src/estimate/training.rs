@@ -55,7 +55,9 @@ impl CostModel {
             let run = PastRun {
                 class: &node.class_type,
                 signature: &node.signature,
-                units: Some(node.units),
+                units: node.units,
+                calls: Some(node.calls),
+                models: node.models,
                 steps: node.steps,
                 is_cold: self.is_cold(backend, node, |id| job.nodes().is_cached(id)),
                 is_cached: false,

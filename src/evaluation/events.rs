@@ -1,35 +1,96 @@
 use std::collections::{HashMap, VecDeque};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::comfy::Message;
-use crate::job::{Event, Outcome};
+use crate::comfy::{Message, refused_outputs};
+use crate::job::{Event, ImageFile, ImageSize, ImageSizes, Outcome, Plan, outputs};
 use crate::recording::{FrameKind, RecordedOutcome, Recording};
 
 /// An event of a recording: its time in seconds since the recording began, the prompt that it is
 /// about if the frame names one, and the event.
 pub(super) type TimedEvent = (f64, Option<String>, Event);
 
-/// The submitted graphs, by prompt id.
-pub(super) struct Graphs<'a>(HashMap<&'a str, VecDeque<&'a Value>>);
+/// The prompts of a recording, by their ids.
+pub(super) struct Prompts<'a> {
+    submitted: HashMap<&'a str, VecDeque<SubmittedPrompt<'a>>>,
+    images: ImageSizes,
+}
 
-impl<'a> Graphs<'a> {
+/// A prompt that was submitted, and which of its nodes the server executes.
+pub(super) struct SubmittedPrompt<'a> {
+    graph: &'a Map<String, Value>,
+    /// The outputs that the answer to its submission leaves over.
+    outputs: Vec<String>,
+    /// The outputs by the first answer of the queue that has it, and when that was received, in seconds
+    /// since the recording began.
+    queued: Option<(f64, Vec<String>)>,
+}
+
+impl<'a> Prompts<'a> {
     pub(super) fn of(recording: &'a Recording) -> Self {
-        let mut graphs: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+        let mut submitted: HashMap<&str, VecDeque<SubmittedPrompt<'_>>> = HashMap::new();
         for exchange in recording.prompts() {
             let id = exchange.response.get("prompt_id").and_then(Value::as_str);
-            if let Some((id, graph)) = id.zip(exchange.request_body.get("prompt")) {
-                graphs.entry(id).or_default().push_back(graph);
-            }
+            let graph = exchange.request_body.get("prompt");
+            let Some((id, graph)) = id.zip(graph.and_then(Value::as_object)) else {
+                continue;
+            };
+            let refused = refused_outputs(&exchange.response["node_errors"]);
+            submitted.entry(id).or_default().push_back(SubmittedPrompt {
+                graph,
+                outputs: outputs(graph, None, &refused),
+                queued: queued_outputs(recording, id, exchange.t),
+            });
         }
-        Self(graphs)
+        let sizes = recording.inputs.iter().filter_map(|(name, input)| {
+            let size = ImageSize {
+                width: input.width,
+                height: input.height,
+                frames: input.frames,
+            };
+            Some((ImageFile::parse(name)?, size))
+        });
+        Self {
+            submitted,
+            images: sizes.collect(),
+        }
     }
 
-    /// The graph of a prompt that starts. Prompts with the same id start in the order of their
-    /// submission.
-    pub(super) fn start(&mut self, id: &str) -> Option<&'a Value> {
-        self.0.get_mut(id)?.pop_front()
+    /// A prompt that starts. Those with the same id start in the order of their submission.
+    pub(super) fn start(&mut self, id: &str) -> Option<SubmittedPrompt<'a>> {
+        self.submitted.get_mut(id)?.pop_front()
     }
+
+    /// The plan of a prompt as it is known when it starts, and the one that the queue's answer shows
+    /// later, with the seconds of that answer.
+    pub(super) fn plans(
+        &self,
+        prompt: &SubmittedPrompt<'_>,
+        start: f64,
+    ) -> (Plan, Option<(f64, Plan)>) {
+        let read = |outputs: &[String]| Plan::read(prompt.graph, Some(outputs), &self.images);
+        match &prompt.queued {
+            Some((t, outputs)) if *t <= start => (read(outputs), None),
+            Some((t, outputs)) => (read(&prompt.outputs), Some((*t, read(outputs)))),
+            None => (read(&prompt.outputs), None),
+        }
+    }
+}
+
+/// The outputs of a prompt in the first answer of the queue that has it.
+fn queued_outputs(recording: &Recording, id: &str, since: f64) -> Option<(f64, Vec<String>)> {
+    let answers = recording.exchanges.iter();
+    let mut answers = answers.filter(|one| one.is("GET", "/queue") && one.t_end >= since);
+    answers.find_map(|answer| {
+        let lists = ["queue_running", "queue_pending"];
+        let items = lists
+            .iter()
+            .filter_map(|list| answer.response[list].as_array());
+        let mut items = items.flatten();
+        let item = items.find(|item| item[1].as_str() == Some(id))?;
+        let ids = item[4].as_array()?.iter().filter_map(Value::as_str);
+        Some((answer.t_end, ids.map(str::to_owned).collect()))
+    })
 }
 
 /// Every event that the sockets of a recording received, in order.

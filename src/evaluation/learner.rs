@@ -1,10 +1,9 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::baseline::Algorithm;
-use super::events::{Graphs, completion, events};
+use super::events::{Prompts, completion, events};
 use super::score::{MOMENTS, ScoredJob, time_share};
 use crate::estimate::CostModel;
 use crate::job::{Event, History, Job, JobId, Outcome, Plan};
@@ -38,7 +37,8 @@ pub(super) struct FinishedPrompt {
 /// A prompt that runs.
 struct RunningPrompt {
     job: Job,
-    workflow: WorkflowKey,
+    /// The plan that the queue's answer will show, and the seconds of that answer.
+    replan: Option<(f64, Plan)>,
     /// Seconds since the recording began.
     start: f64,
     /// `None` if it does not complete.
@@ -52,7 +52,7 @@ impl Learner {
     /// `learns`, each prompt teaches those after it.
     pub(super) fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<FinishedPrompt> {
         let mut finished = Vec::new();
-        let mut graphs = Graphs::of(recording);
+        let mut submitted = Prompts::of(recording);
         let mut events = events(recording).into_iter();
         let mut prompts: HashMap<String, RunningPrompt> = HashMap::new();
         let mut running: Option<String> = None;
@@ -66,8 +66,9 @@ impl Learner {
             };
             if event == Event::Started && !prompts.contains_key(&id) {
                 let end = completion(&id, events.as_slice());
-                let graph = graphs.start(&id);
-                let prompt = graph.and_then(|graph| self.start(recording, &id, graph, t, end));
+                let plans = submitted.start(&id);
+                let plans = plans.map(|prompt| submitted.plans(&prompt, t));
+                let prompt = plans.and_then(|plans| Self::start(recording, &id, plans, t, end));
                 prompts.extend(prompt.map(|prompt| (id.clone(), prompt)));
                 running = Some(id.clone());
             }
@@ -82,7 +83,7 @@ impl Learner {
             if let Some(outcome) = outcome
                 && let Some(prompt) = prompts.remove(&id)
             {
-                let prompt = prompt.finish(outcome, t);
+                let prompt = self.finish(prompt, outcome, t);
                 if learns {
                     self.learn(&prompt);
                 }
@@ -94,30 +95,19 @@ impl Learner {
 
     /// A prompt that starts at `start` and completes at `end`, both in seconds of the recording.
     fn start(
-        &self,
         recording: &Recording,
         id: &str,
-        graph: &Value,
+        (plan, replan): (Plan, Option<(f64, Plan)>),
         start: f64,
         end: Option<f64>,
     ) -> Option<RunningPrompt> {
         let meta = &recording.meta;
-        let plan = graph
-            .as_object()
-            .map(|graph| Plan::from_graph(graph, None))
-            .unwrap_or_default();
-        let mut signatures: Vec<String> = plan
-            .needed()
-            .map(|(_, node)| node.signature.clone())
-            .collect();
-        signatures.sort_unstable();
-        let workflow = (backend(meta), signatures);
         let scored = end
             .filter(|end| end - start >= MIN_DURATION)
             .map(|end| ScoredJob {
                 version: meta.comfyui_version.clone(),
                 scenario: meta.scenario.clone(),
-                is_known: self.durations.contains_key(&workflow),
+                is_known: false,
                 duration: end - start,
                 answers: Vec::with_capacity(MOMENTS),
             });
@@ -126,7 +116,7 @@ impl Learner {
         job.apply(Event::Planned(plan), at(start));
         Some(RunningPrompt {
             job,
-            workflow,
+            replan,
             start,
             end,
             scored,
@@ -135,10 +125,14 @@ impl Learner {
 
     /// Asks every algorithm at each moment up to `until`.
     fn ask(&self, prompt: &mut RunningPrompt, until: f64) {
+        if let Some((t, plan)) = prompt.replan.take_if(|(t, _)| *t <= until) {
+            self.ask(prompt, t);
+            prompt.job.apply(Event::Planned(plan), at(t));
+        }
         let Some(scored) = &mut prompt.scored else {
             return;
         };
-        let mean = self.durations.get(&prompt.workflow);
+        let mean = self.durations.get(&workflow(&prompt.job));
         let mean = mean.map(|durations| durations.iter().sum::<f64>() / durations.len() as f64);
         while scored.answers.len() < MOMENTS {
             let elapsed = time_share(scored.answers.len()) * scored.duration;
@@ -154,6 +148,24 @@ impl Learner {
         }
     }
 
+    fn finish(&self, mut prompt: RunningPrompt, outcome: Outcome, t: f64) -> FinishedPrompt {
+        let end = prompt.end.filter(|_| outcome == Outcome::Completed);
+        let history = History {
+            messages: Some(outcome),
+            ..History::default()
+        };
+        prompt.job.apply(Event::History(history), at(t));
+        let workflow = workflow(&prompt.job);
+        let is_known = self.durations.contains_key(&workflow);
+        let scored = prompt.scored.filter(|_| end.is_some());
+        FinishedPrompt {
+            scored: scored.map(|scored| ScoredJob { is_known, ..scored }),
+            job: prompt.job,
+            workflow,
+            duration: end.map(|end| end - prompt.start),
+        }
+    }
+
     /// Learns from a prompt that ended.
     pub(super) fn learn(&mut self, finished: &FinishedPrompt) {
         self.model.learn(&finished.job);
@@ -164,21 +176,12 @@ impl Learner {
     }
 }
 
-impl RunningPrompt {
-    fn finish(mut self, outcome: Outcome, t: f64) -> FinishedPrompt {
-        let end = self.end.filter(|_| outcome == Outcome::Completed);
-        let history = History {
-            messages: Some(outcome),
-            ..History::default()
-        };
-        self.job.apply(Event::History(history), at(t));
-        FinishedPrompt {
-            scored: self.scored.filter(|_| end.is_some()),
-            job: self.job,
-            workflow: self.workflow,
-            duration: end.map(|end| end - self.start),
-        }
-    }
+/// The nodes that a job runs, by what their cost depends on.
+fn workflow(job: &Job) -> WorkflowKey {
+    let needed = job.plan().needed();
+    let mut signatures: Vec<String> = needed.map(|(_, node)| node.signature.clone()).collect();
+    signatures.sort_unstable();
+    (job.backend().unwrap_or_default().to_owned(), signatures)
 }
 
 /// The backend's name for the cost model. One machine made all the recordings of an evaluation, with

@@ -2,7 +2,9 @@
 
 mod features;
 mod graph;
+mod image;
 mod loaders;
+mod outputs;
 mod role;
 mod signature;
 mod size;
@@ -14,6 +16,8 @@ use serde_json::{Map, Value};
 
 use features::GraphReader;
 use graph::{Graph, links};
+pub use image::{ImageFile, ImageSize, ImageSizes};
+pub use outputs::outputs;
 pub use role::Role;
 
 /// The nodes of a prompt, read from its graph in ComfyUI's API format
@@ -24,6 +28,8 @@ pub use role::Role;
 pub struct Plan {
     /// In topological order: sources before their consumers.
     nodes: IndexMap<String, PlannedNode>,
+    /// The files that needed nodes load, sorted.
+    files: Vec<ImageFile>,
 }
 
 /// One node of a [`Plan`].
@@ -39,22 +45,39 @@ pub struct PlannedNode {
     pub needed: bool,
     /// A hash of its class and everything else that its cost may depend on: 16 hexadecimal digits.
     pub signature: String,
+    /// The same hash as long as the size of its images was not known; `None` if it did not change when
+    /// the size of a file became known.
+    pub unsized_signature: Option<String>,
     /// What it does.
     pub role: Role,
-    /// Its units of work: about steps times images of 512 by 512 pixels; 1 if the graph shows neither.
-    pub units: f64,
+    /// How often it calls its model: its steps times the calls of a step; 1 without steps.
+    pub calls: f64,
+    /// Its units of work: about `calls` times images of 512 by 512 pixels; `None` if its cost depends
+    /// on a size that is not known.
+    pub units: Option<f64>,
     /// The ids of the nodes that load the models it works with, itself included.
     pub loaders: Vec<String>,
+    /// A hash of these models, without the node's own.
+    pub models: u64,
     /// The ids of the needed nodes that read its outputs.
     pub consumers: Vec<String>,
 }
 
 impl Plan {
+    /// Reads a graph of which no image sizes are known; see [`Plan::read`].
+    pub fn from_graph(graph: &Map<String, Value>, outputs: Option<&[String]>) -> Self {
+        Self::read(graph, outputs, &ImageSizes::default())
+    }
+
     /// Reads a graph.
     ///
     /// `outputs` are the ids of the output nodes that the server will execute. If they are not known,
-    /// every node without a consumer counts as one.
-    pub fn from_graph(graph: &Map<String, Value>, outputs: Option<&[String]>) -> Self {
+    /// every node without a consumer counts as one. `images` are the sizes of files that are known.
+    pub fn read(
+        graph: &Map<String, Value>,
+        outputs: Option<&[String]>,
+        images: &ImageSizes,
+    ) -> Self {
         let sources: HashMap<&str, Vec<&str>> = graph
             .iter()
             .map(|(id, node)| (id.as_str(), links(node)))
@@ -66,16 +89,27 @@ impl Plan {
                 consumers.entry(source).or_default().push(id.clone());
             }
         }
-        let reader = GraphReader::new(graph);
+        let reader = GraphReader::new(graph, images);
         let nodes = Graph(graph).topological().into_iter().filter_map(|id| {
             let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
             planned.needed = needed.contains(id);
             planned.consumers = consumers.remove(id).unwrap_or_default();
             Some((id.to_owned(), planned))
         });
-        Self {
-            nodes: nodes.collect(),
-        }
+        let nodes = nodes.collect();
+        let files = reader.into_files().into_iter();
+        let mut files: Vec<ImageFile> = files
+            .filter(|(id, _)| needed.contains(id))
+            .map(|(_, file)| file)
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        Self { nodes, files }
+    }
+
+    /// The files that needed nodes load, sorted.
+    pub fn files(&self) -> &[ImageFile] {
+        &self.files
     }
 
     /// The node with this id.
@@ -118,11 +152,19 @@ impl PlannedNode {
             steps: features.steps,
             needed: false,
             signature: features.signature,
+            unsized_signature: features.unsized_signature,
             role: features.role,
+            calls: features.calls,
             units: features.units,
             loaders: features.loaders,
+            models: features.models,
             consumers: Vec::new(),
         })
+    }
+
+    /// Its units of work; without a known size, as if all its images had 512 by 512 pixels.
+    pub fn units_or_calls(&self) -> f64 {
+        self.units.unwrap_or(self.calls)
     }
 
     /// Its title, or its class if it has none.

@@ -53,8 +53,12 @@ pub struct NodeRunRecord {
 /// What the cost model observed in a run, in addition to its seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NodeCostRecord {
-    /// The amount of work, in units of the cost model.
-    pub units: f64,
+    /// The amount of work, in units of the cost model; `None` if it depends on a size that was not known.
+    pub units: Option<f64>,
+    /// How often it called its model; `None` in runs from before this was stored, whose units may be wrong.
+    pub calls: Option<f64>,
+    /// A hash of its models.
+    pub models: u64,
     /// The steps that the graph asks for.
     pub planned_steps: Option<u32>,
     /// Whether models had to be loaded from disk.
@@ -122,6 +126,8 @@ pub(super) struct NodeRunRow<'a> {
     steps: Option<u32>,
     cached: bool,
     units: Option<f64>,
+    calls: Option<f64>,
+    models: Option<i64>,
     planned_steps: Option<u32>,
     cold: Option<bool>,
     tick: Option<f64>,
@@ -173,7 +179,9 @@ impl JobRecord {
             seconds: run.seconds,
             steps: run.steps,
             cached: run.cached,
-            units: run.cost.map(|cost| cost.units),
+            units: run.cost.and_then(|cost| cost.units),
+            calls: run.cost.and_then(|cost| cost.calls),
+            models: run.cost.map(|cost| cost.models.cast_signed()),
             planned_steps: run.cost.and_then(|cost| cost.planned_steps),
             cold: run.cost.map(|cost| cost.cold),
             tick: run.cost.and_then(|cost| cost.tick),

@@ -42,6 +42,10 @@ struct StoredRunRow {
     cached: bool,
     #[diesel(sql_type = Nullable<Double>)]
     units: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    calls: Option<f64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    models: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     planned_steps: Option<i64>,
     #[diesel(sql_type = Nullable<Bool>)]
@@ -76,7 +80,8 @@ impl Store {
             "SELECT newest.job_key, EXISTS (SELECT 1 FROM jobs WHERE jobs.job_key = newest.job_key \
              AND jobs.status = 'completed') AS is_completed, newest.node, newest.class, \
              newest.signature, {started_ms} AS started_ms, newest.seconds, newest.steps, \
-             newest.cached, newest.units, newest.planned_steps, newest.cold, newest.tick, newest.ticks \
+             newest.cached, newest.units, newest.calls, newest.models, newest.planned_steps, newest.cold, \
+             newest.tick, newest.ticks \
              FROM (SELECT * FROM node_runs WHERE backend = $1 \
              AND started_at < CAST(CAST($2 AS text) AS {ts}) \
              ORDER BY started_at DESC, id DESC LIMIT $3) AS newest \
@@ -97,16 +102,15 @@ impl Store {
 impl StoredRunRow {
     fn read(self) -> StoredRun {
         let count = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
-        let cost = self
-            .units
-            .zip(self.cold)
-            .map(|(units, cold)| NodeCostRecord {
-                units,
-                planned_steps: count(self.planned_steps),
-                cold,
-                tick: self.tick,
-                ticks: self.ticks,
-            });
+        let cost = self.cold.map(|cold| NodeCostRecord {
+            units: self.units,
+            calls: self.calls,
+            models: self.models.unwrap_or_default().cast_unsigned(),
+            planned_steps: count(self.planned_steps),
+            cold,
+            tick: self.tick,
+            ticks: self.ticks,
+        });
         StoredRun {
             job_key: self.job_key,
             is_completed: self.is_completed,

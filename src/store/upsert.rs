@@ -42,17 +42,19 @@ const SQLITE_MERGE: &str = "json_set(CASE WHEN json_valid(jobs.metadata) \
 
 const POSTGRES_NODE_RUNS: &str = "INSERT INTO node_runs \
     (job_key, backend, node, class, signature, started_at, seconds, steps, cached, \
-    units, planned_steps, cold, tick, ticks) \
+    units, calls, models, planned_steps, cold, tick, ticks) \
     SELECT * FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, backend text, node text, \
     class text, signature text, started_at timestamptz, seconds double precision, steps bigint, \
-    cached boolean, units double precision, planned_steps bigint, cold boolean, \
+    cached boolean, units double precision, calls double precision, models bigint, \
+    planned_steps bigint, cold boolean, \
     tick double precision, ticks double precision) ON CONFLICT (job_key, node) DO NOTHING";
 
 const SQLITE_NODE_RUNS: &str = "INSERT INTO node_runs \
     (job_key, backend, node, class, signature, started_at, seconds, steps, cached, \
-    units, planned_steps, cold, tick, ticks) \
+    units, calls, models, planned_steps, cold, tick, ticks) \
     SELECT value->>'job_key', value->>'backend', value->>'node', value->>'class', value->>'signature', \
     value->>'started_at', value->>'seconds', value->>'steps', value->>'cached', value->>'units', \
+    value->>'calls', value->>'models', \
     value->>'planned_steps', value->>'cold', value->>'tick', value->>'ticks' FROM json_each($1) \
     WHERE true ON CONFLICT (job_key, node) DO NOTHING";
 

@@ -5,19 +5,23 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::graph::{Graph, MAX_FEATURE, class};
+use super::image::{ImageFile, ImageSizes};
 use super::loaders::Loaders;
 use super::role::Role;
 use super::signature::{Signature, words};
-use super::size::Size;
+use super::size::{Dimensions, Size};
 
 /// The features of one node, as described at [`PlannedNode`](super::PlannedNode).
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Features {
     pub(super) role: Role,
     pub(super) steps: Option<u32>,
-    pub(super) units: f64,
+    pub(super) calls: f64,
+    pub(super) units: Option<f64>,
     pub(super) loaders: Vec<String>,
+    pub(super) models: u64,
     pub(super) signature: String,
+    pub(super) unsized_signature: Option<String>,
 }
 
 /// How many nodes that change sigmas are followed, one after the other: in a cycle they never end.
@@ -38,26 +42,36 @@ const CALLS: [(&str, f64); 8] = [
 /// Reads the nodes of one graph. What one node takes over from its sources is computed once.
 pub(super) struct GraphReader<'a> {
     graph: Graph<'a>,
-    sizes: HashMap<&'a str, Size>,
+    sizes: HashMap<&'a str, Size<'a>>,
+    /// The files that nodes load, by node.
+    files: Vec<(&'a str, ImageFile)>,
     loaders: HashMap<&'a str, Loaders<'a>>,
     /// The model of each loader, as a hash of its inputs.
     models: HashMap<&'a str, Signature>,
 }
 
 impl<'a> GraphReader<'a> {
-    pub(super) fn new(graph: &'a Map<String, Value>) -> Self {
+    /// Reads a graph. `images` are the files whose sizes are known.
+    pub(super) fn new(graph: &'a Map<String, Value>, images: &ImageSizes) -> Self {
         let graph = Graph(graph);
         let mut reader = Self {
             graph,
             sizes: HashMap::new(),
+            files: Vec::new(),
             loaders: HashMap::new(),
             models: HashMap::new(),
         };
         let nodes = graph.topological().into_iter();
         for (id, node) in nodes.filter_map(|id| Some((id, graph.node(id)?))) {
-            if let Some(size) = Size::of(node, graph, &reader.sizes) {
-                reader.sizes.insert(id, size);
-            }
+            let size = match ImageFile::loaded_by(node, graph) {
+                Some((name, file)) => {
+                    let size = Size::of_file(name, images.get(&file).copied());
+                    reader.files.push((id, file));
+                    Some(size)
+                }
+                None => Size::of(node, graph, &reader.sizes),
+            };
+            reader.sizes.extend(size.map(|size| (id, size)));
             let loaders = Loaders::of(id, node, &reader.loaders);
             if loaders.ids().any(|loader| loader == id) {
                 let words = words(node, graph);
@@ -69,31 +83,52 @@ impl<'a> GraphReader<'a> {
         reader
     }
 
+    /// The files that nodes load, with the ids of the nodes.
+    pub(super) fn into_files(self) -> Vec<(&'a str, ImageFile)> {
+        self.files
+    }
+
     /// The features of the node with this id.
     pub(super) fn features(&self, id: &str, node: &'a Value) -> Features {
         let class = class(node);
         let role = Role::of(class);
         let steps = self.steps(node).filter(|_| role == Role::Sampler);
-        let pixels = self.sizes.get(id).map(|size| size.pixels());
+        let size = self.sizes.get(id);
+        let pixels = size
+            .and_then(|size| size.dimensions)
+            .map(Dimensions::pixels);
         let loaders = self.loaders.get(id).into_iter().flat_map(Loaders::ids);
         let loaders: Vec<&str> = loaders.collect();
-        let mut units = steps.map_or(1.0, f64::from);
+        let mut calls = steps.map_or(1.0, f64::from);
         if role == Role::Sampler {
-            units *= self.calls(node);
+            calls *= self.calls(node);
         }
-        if let Some(pixels) = pixels {
-            units *= role.pass(pixels);
-        }
-        let mut words = words(node, self.graph);
-        words.push(format!("{pixels:?} {steps:?} {:?}", self.sampler(node)));
-        words.extend(self.models(id, &loaders));
-        let words = words.iter().map(String::as_str);
+        let units = match pixels {
+            Some(pixels) => Some(calls * role.pass(pixels)),
+            // Its cost has no size.
+            None if matches!(role, Role::Loader | Role::Text) => Some(calls),
+            None => None,
+        };
+        let models = self.models(id, &loaders);
+        let words = words(node, self.graph);
+        let signature = |pixels: Option<f64>, file: Option<&str>| {
+            let size = format!("{pixels:?} {steps:?} {:?}", self.sampler(node));
+            let words = words.iter().chain([&size]).chain(&models);
+            let words = words.map(String::as_str);
+            Signature::of([class].into_iter().chain(words).chain(file)).text()
+        };
+        let file = size.and_then(|size| size.file);
         Features {
             role,
             steps,
-            units: units.min(MAX_FEATURE),
+            calls: calls.min(MAX_FEATURE),
+            units: units.map(|units| units.min(MAX_FEATURE)),
             loaders: loaders.iter().map(|&loader| loader.to_owned()).collect(),
-            signature: Signature::of([class].into_iter().chain(words)).text(),
+            models: Signature::of(models.iter().map(String::as_str)).number(),
+            signature: signature(pixels, file.filter(|_| pixels.is_none())),
+            unsized_signature: file
+                .filter(|_| pixels.is_some())
+                .map(|file| signature(None, Some(file))),
         }
     }
 

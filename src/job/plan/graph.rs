@@ -43,8 +43,13 @@ impl<'a> Graph<'a> {
 
     /// The node that an input is linked to, and the number of its output.
     pub(super) fn source(self, node: &'a Value, name: &str) -> Option<(&'a Value, u64)> {
-        let (id, output) = link(input(node, name)?)?;
+        let (id, output) = self.link_of(node, name)?;
         Some((self.node(id)?, output))
+    }
+
+    /// The id of the node that an input is linked to, and the number of its output.
+    pub(super) fn link_of(self, node: &'a Value, name: &str) -> Option<(&'a str, u64)> {
+        link(input(node, name)?)
     }
 
     /// The value of an input, literal or linked to a node that only holds a value.
@@ -71,6 +76,14 @@ impl<'a> Graph<'a> {
     pub(super) fn text(self, node: &'a Value, name: &str) -> Option<&'a str> {
         let text = self.value(node, name)?.as_str()?;
         (text.len() <= MAX_TEXT).then_some(text)
+    }
+
+    /// The text that an input is set to, however long.
+    pub(super) fn long_text(self, node: &'a Value, name: &str) -> Option<&'a str> {
+        match input(node, name)? {
+            Value::String(text) => Some(text),
+            linked => self.held(link(linked)?.0)?.1.as_str(),
+        }
     }
 
     /// The only input of a node, with its name, if that is a literal.

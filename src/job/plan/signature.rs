@@ -35,6 +35,11 @@ impl Signature {
         }))
     }
 
+    /// The hash itself.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
     /// 16 hexadecimal digits.
     pub(super) fn text(self) -> String {
         format!("{:016x}", self.0)

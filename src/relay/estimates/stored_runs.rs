@@ -69,7 +69,9 @@ fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
         return Some(PastRun {
             class,
             signature,
-            units: Some(cost.units),
+            units: cost.units,
+            calls: cost.calls,
+            models: cost.models,
             steps: cost.planned_steps,
             is_cold: cost.cold,
             is_cached,
@@ -86,6 +88,8 @@ fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
         class,
         signature,
         units: None,
+        calls: None,
+        models: 0,
         steps: None,
         is_cold: false,
         is_cached,
@@ -98,7 +102,9 @@ fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
 /// What is stored of a run, if anything can be learned from it.
 pub(in crate::relay) fn cost(run: &PastRun<'_>) -> Option<NodeCostRecord> {
     Some(NodeCostRecord {
-        units: run.units?,
+        units: run.units,
+        calls: Some(run.calls?),
+        models: run.models,
         planned_steps: run.steps,
         cold: run.is_cold,
         tick: run.tick,

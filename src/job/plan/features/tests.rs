@@ -1,10 +1,11 @@
 use serde_json::json;
 
 use super::*;
+use crate::job::plan::image::ImageSize;
 
 fn features(graph: Value, id: &str) -> Features {
     let graph = graph.as_object().unwrap();
-    GraphReader::new(graph).features(id, &graph[id])
+    GraphReader::new(graph, &ImageSizes::default()).features(id, &graph[id])
 }
 
 fn sampler(inputs: Value) -> Value {
@@ -40,9 +41,10 @@ fn a_signature_depends_on_what_costs_time_only() {
 #[test]
 fn sizes_and_loaders_are_followed_through_the_graph() {
     let graph = sampler(json!({}));
-    let reader = GraphReader::new(graph.as_object().unwrap());
-    assert_eq!(reader.sizes["3"].pixels(), 512.0 * 1024.0 * 2.0);
-    assert_eq!(reader.sizes["4"].pixels(), 1024.0 * 2048.0 * 2.0);
+    let reader = GraphReader::new(graph.as_object().unwrap(), &ImageSizes::default());
+    let pixels = |id| reader.sizes[id].dimensions.map(Dimensions::pixels);
+    assert_eq!(pixels("3"), Some(512.0 * 1024.0 * 2.0));
+    assert_eq!(pixels("4"), Some(1024.0 * 2048.0 * 2.0));
     assert_eq!(features(graph, "4").loaders, ["1"]);
 }
 
@@ -63,7 +65,7 @@ fn steps_are_those_between_start_and_end() {
 
 #[test]
 fn a_sampler_that_evaluates_the_model_twice_costs_twice() {
-    let units = |name: &str| features(sampler(json!({"sampler_name": name})), "3").units;
+    let units = |name: &str| features(sampler(json!({"sampler_name": name})), "3").calls;
     assert_eq!(units("heun"), 2.0 * units("euler"));
 }
 
@@ -98,10 +100,10 @@ fn a_linked_number_counts_like_a_literal() {
     assert_eq!(more.steps, Some(100));
     assert_ne!(plain.signature, more.signature);
     let wide = features(with(linked(), "2", "value", json!(1024)), "7");
-    assert!(wide.units > 1.5 * plain.units);
+    assert!(wide.units.unwrap() > 1.5 * plain.units.unwrap());
     assert_ne!(plain.signature, wide.signature);
     let twice = features(with(linked(), "5", "value", json!("heun")), "7");
-    assert_eq!(twice.units, 2.0 * plain.units);
+    assert_eq!(twice.units.unwrap(), 2.0 * plain.units.unwrap());
     let unguided = features(with(linked(), "4", "value", json!(1.0)), "7");
     assert_ne!(plain.signature, unguided.signature);
     let other = with(linked(), "1", "value", json!(3));
@@ -118,11 +120,41 @@ fn a_linked_costless_input_does_not_count() {
     assert_eq!(plain, features(seeded, "7").signature);
     let guided = with(linked(), "4", "value", json!(8.0));
     assert_eq!(plain, features(guided, "7").signature);
-    let renamed = with(linked(), "8", "image", json!("b.png"));
-    assert_eq!(
-        features(linked(), "9").signature,
-        features(renamed, "9").signature
-    );
+}
+
+/// The features of the node that works on a loaded file; the sizes of some files are known.
+fn of_loaded(name: &str, sizes: &[(&str, u32)]) -> Features {
+    let sizes = sizes.iter().map(|(name, width)| {
+        let size = ImageSize {
+            width: *width,
+            height: 512,
+            frames: 1,
+        };
+        (ImageFile::parse(name).unwrap(), size)
+    });
+    let graph = with(linked(), "8", "image", json!(name));
+    let graph = graph.as_object().unwrap();
+    GraphReader::new(graph, &sizes.collect()).features("9", &graph["9"])
+}
+
+#[test]
+fn images_of_the_same_size_cost_the_same_by_any_name() {
+    let sizes = [("a.png", 512), ("b.png", 512), ("c.png", 1024)];
+    let of = |name| of_loaded(name, &sizes);
+    assert_eq!(of("a.png").signature, of("b.png").signature);
+    assert_ne!(of("a.png").signature, of("c.png").signature);
+    assert!(of("c.png").units.unwrap() > 1.5 * of("a.png").units.unwrap());
+}
+
+#[test]
+fn of_a_file_of_unknown_size_only_the_same_file_costs_the_same() {
+    let (a, b) = (of_loaded("a.png", &[]), of_loaded("b.png", &[]));
+    assert_eq!((a.units, b.units), (None, None));
+    assert_ne!(a.signature, b.signature);
+    assert_eq!(a.signature, of_loaded("a.png", &[]).signature);
+    let sized = of_loaded("a.png", &[("a.png", 512)]);
+    assert_ne!(sized.signature, a.signature);
+    assert_eq!(sized.unsized_signature, Some(a.signature));
 }
 
 /// A sampler that consists of several nodes.
@@ -185,7 +217,7 @@ fn invalid_inputs_are_ignored() {
     let huge = with(linked(), "2", "value", json!(1e308));
     let huge = with(huge, "6", "height", json!(1e308));
     let huge = with(huge, "6", "batch_size", json!(1e308));
-    assert!(features(huge, "7").units.is_finite());
+    assert!(features(huge, "7").units.unwrap().is_finite());
 }
 
 /// A long text only counts for its own node: with many links to one text, reading it for each would
@@ -217,7 +249,7 @@ fn the_size_is_that_of_the_latent_not_of_the_conditioning() {
             "3": {"class_type": "KSampler", "inputs": {
                 "steps": 20, "positive": ["1", 0], "latent_image": ["2", 0]}}
         });
-        features(graph, "3").units
+        features(graph, "3").units.unwrap()
     };
     assert!(units(1024) > 3.0 * units(512));
 }
@@ -229,7 +261,7 @@ fn other_links_set_the_size_if_no_image_does() {
         "2": {"class_type": "Loader", "inputs": {}},
         "3": {"class_type": "KSampler", "inputs": {"latent": ["1", 0], "image": ["2", 0]}}
     });
-    assert!(features(graph, "3").units > 3.0);
+    assert!(features(graph, "3").units.unwrap() > 3.0);
 }
 
 #[test]
@@ -241,8 +273,8 @@ fn a_node_that_scales_keeps_the_number_of_images() {
             "3": {"class_type": "KSampler", "inputs": {"steps": 20, "latent_image": ["2", 0]}}
         });
         (
-            features(graph.clone(), "2").units,
-            features(graph, "3").units,
+            features(graph.clone(), "2").units.unwrap(),
+            features(graph, "3").units.unwrap(),
         )
     };
     for class in ["LatentUpscale", "ImageScale"] {
@@ -259,7 +291,7 @@ fn a_video_has_the_frames_that_it_sets() {
             "2": {"class_type": "WanImageToVideo", "inputs": {
                 "start_image": ["1", 0], "width": 512, "height": 512, "length": 81, "batch_size": 1}}
         });
-        features(graph, "2").units
+        features(graph, "2").units.unwrap()
     };
     assert_eq!(units(1), units(8));
 }
@@ -287,7 +319,7 @@ fn chain(count: usize) -> Value {
 fn a_node_keeps_its_nearest_loaders() {
     let graph = chain(4000);
     let graph = graph.as_object().unwrap();
-    let reader = GraphReader::new(graph);
+    let reader = GraphReader::new(graph, &ImageSizes::default());
     let loaders = |id: &str| reader.features(id, &graph[id]).loaders;
     assert!(graph.keys().all(|id| loaders(id).len() <= 64));
     let nearest: Vec<String> = (4000 - 64..4000).rev().map(|at| at.to_string()).collect();

@@ -1,0 +1,82 @@
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::graph::{Graph, inputs};
+
+/// The longest name of a file that is read from a graph, in bytes.
+const MAX_NAME: usize = 512;
+
+/// The inputs under which nodes name the file that they load.
+const FILE_INPUTS: [&str; 7] = [
+    "image",
+    "file",
+    "video",
+    "image_file",
+    "image_path",
+    "video_path",
+    "filename",
+];
+
+/// The endings of files that have a size in pixels.
+const ENDINGS: [&str; 17] = [
+    "apng", "avif", "avi", "bmp", "gif", "jpeg", "jpg", "m4v", "mkv", "mov", "mp4", "png", "qoi",
+    "tif", "tiff", "webm", "webp",
+];
+
+/// A file that a graph loads, in one of the server's folders, as `GET /view` names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// The subfolder of `folder`; empty if there is none.
+    pub subfolder: String,
+    /// `input`, `output` or `temp`.
+    pub folder: String,
+}
+
+/// The size of an image, or of a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ImageSize {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// 1 for an image.
+    pub frames: u32,
+}
+
+/// The sizes of files that are known.
+pub type ImageSizes = HashMap<ImageFile, ImageSize>;
+
+impl ImageFile {
+    /// Reads a name as it is in a graph: `folder/photo.png`, or `photo.png [output]` for a file in
+    /// another folder than `input`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (path, folder) = ["input", "output", "temp"]
+            .into_iter()
+            .find_map(|folder| {
+                let path = text.strip_suffix(&format!("[{folder}]"))?;
+                Some((path.trim_end(), folder))
+            })
+            .unwrap_or((text, "input"));
+        let (subfolder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (_, ending) = name.rsplit_once('.')?;
+        let is_known = ENDINGS
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known));
+        (is_known && text.len() <= MAX_NAME).then(|| Self {
+            name: name.to_owned(),
+            subfolder: subfolder.to_owned(),
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// The file that a node loads, with its name in the graph.
+    pub(super) fn loaded_by<'a>(node: &'a Value, graph: Graph<'a>) -> Option<(&'a str, Self)> {
+        let named = inputs(node).filter(|(input, _)| FILE_INPUTS.contains(input));
+        named
+            .filter_map(|(input, _)| graph.long_text(node, input))
+            .find_map(|text| Some((text, Self::parse(text)?)))
+    }
+}

@@ -1,0 +1,57 @@
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::graph::{class, links};
+
+/// The ids of the nodes that a server will execute as outputs, as far as that is known when a graph is
+/// submitted; the server's queue has the exact list.
+///
+/// `classes` are the classes of output nodes, from `output_node` in `GET /object_info`; without them
+/// every node without a consumer counts as one. `refused` are the outputs that the answer to
+/// `POST /prompt` excludes.
+pub fn outputs(
+    graph: &Map<String, Value>,
+    classes: Option<&HashSet<String>>,
+    refused: &[String],
+) -> Vec<String> {
+    let read: HashSet<&str> = graph.values().flat_map(links).collect();
+    let is_output = |id: &String, node: &Value| {
+        let is_class = |classes: &HashSet<String>| classes.contains(class(node));
+        !refused.contains(id) && classes.map_or_else(|| !read.contains(id.as_str()), is_class)
+    };
+    let outputs = graph.iter().filter(|(id, node)| is_output(id, node));
+    outputs.map(|(id, _)| id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn graph() -> Map<String, Value> {
+        let graph = json!({
+            "1": {"class_type": "KSampler", "inputs": {}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+            "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+            "4": {"class_type": "KSampler", "inputs": {}}
+        });
+        graph.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn without_known_classes_each_node_without_a_consumer_is_an_output() {
+        assert_eq!(outputs(&graph(), None, &[]), ["2", "3", "4"]);
+        assert_eq!(outputs(&graph(), None, &["3".to_owned()]), ["2", "4"]);
+    }
+
+    #[test]
+    fn a_node_that_no_output_needs_is_none_itself() {
+        let classes = ["SaveImage", "PreviewImage"].map(str::to_owned);
+        let classes = HashSet::from(classes);
+        assert_eq!(outputs(&graph(), Some(&classes), &[]), ["2", "3"]);
+        let refused = ["2".to_owned()];
+        assert_eq!(outputs(&graph(), Some(&classes), &refused), ["3"]);
+    }
+}
