@@ -25,7 +25,7 @@ pub use event::{Event, History, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
-pub use plan::{ImageFile, ImageSize, ImageSizes, Plan, PlannedNode, Role, outputs};
+pub use plan::{ImageFile, ImageSize, ImageSizes, Plan, PlannedNode, PromptGraph, Role, outputs};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
 pub use status::Status;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{history, python_json};
-use crate::job::Plan;
+use crate::job::PromptGraph;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
 ///
@@ -34,10 +34,11 @@ pub struct QueueEntry {
 }
 
 impl QueueEntry {
-    /// The prompt's plan, parsed now. Empty if the entry has no graph.
-    pub fn plan(&self) -> Plan {
+    /// The prompt's graph with the outputs that the server executes, parsed now. `None` if the entry has
+    /// no graph.
+    pub fn graph(&self) -> Option<PromptGraph> {
         let prompt: Option<Value> = python_json::read(&self.item).ok();
-        prompt.as_ref().map(history::plan).unwrap_or_default()
+        prompt.and_then(history::graph)
     }
 
     /// The size of the entry in bytes; parsing its graph takes time in proportion to it.
@@ -143,11 +144,6 @@ impl Queue {
         let mut entries = self.running.iter().chain(&self.pending);
         entries.find(|entry| entry.prompt_id == prompt_id)
     }
-
-    /// A prompt's plan, parsed now; `None` if it is not in the queue.
-    pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
-        Some(self.entry(prompt_id)?.plan())
-    }
 }
 
 fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
@@ -170,6 +166,10 @@ fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn graph(queue: &Queue, prompt_id: &str) -> Option<PromptGraph> {
+        queue.entry(prompt_id)?.graph()
+    }
 
     fn queue(text: &'static str) -> Queue {
         Queue::parse(Bytes::from_static(text.as_bytes())).unwrap()
@@ -231,7 +231,7 @@ mod tests {
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}, "is_changed": [NaN]}}, {}, ["9"]]],
                 "queue_pending": []}"#,
         );
-        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
+        assert!(graph(&queue, "r").unwrap().has_outputs());
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}}}, {}, ["9"]], "no item"],
                 "queue_pending": []}"#,
         );
-        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
-        assert_eq!(queue.plan("x"), None);
+        assert!(graph(&queue, "r").unwrap().has_outputs());
+        assert_eq!(graph(&queue, "x"), None);
     }
 }

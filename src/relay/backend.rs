@@ -5,19 +5,23 @@ mod decide;
 mod early_events;
 mod follow;
 pub(super) mod follower;
+mod images;
 mod lease;
 mod queries;
+mod queued_plans;
 mod reconcile;
 mod socket_health;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::comfy::{ComfyClient, Queue};
+use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
+use images::BackendImages;
 use socket_health::SocketHealth;
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
@@ -38,6 +42,8 @@ pub(super) struct Backend {
     /// Held while a prompt is looked up that no job follows: one request for the queue answers every
     /// caller that waits meanwhile.
     pub(super) lookup_lock: tokio::sync::Mutex<Option<QueueIds>>,
+    pub(super) images: BackendImages,
+    plan_lock: Mutex<()>,
     state: Mutex<BackendState>,
 }
 
@@ -77,12 +83,22 @@ pub(super) struct ApiState {
     pub(super) version: Option<String>,
     /// The version is to be fetched: the backend is new, or has come back.
     pub(super) version_due: bool,
+    /// The classes of output nodes; `None` as long as they are not known.
+    pub(super) output_classes: Option<OutputNodeClasses>,
     /// The timings in its history are to be learned: the store has none of its node runs.
     pub(super) history_due: bool,
     /// A prompt whose entry was in the history: while it is there, the server was not restarted.
     pub(super) seen_in_history: Option<String>,
     /// An unreadable answer was logged; the next ones are not.
     pub(super) failure_logged: bool,
+}
+
+/// The classes of output nodes of a server.
+#[derive(Debug)]
+pub(super) struct OutputNodeClasses {
+    /// The version of the server.
+    pub(super) version: Option<String>,
+    pub(super) classes: Arc<HashSet<String>>,
 }
 
 /// A backend's queue as it was last seen, the prompts of all clients counted.
@@ -107,6 +123,8 @@ impl Backend {
             connected: watch::Sender::new(false),
             lease: watch::Sender::new(Lease::Unknown),
             lookup_lock: tokio::sync::Mutex::default(),
+            images: BackendImages::new(),
+            plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
                     version_due: true,
@@ -127,6 +145,31 @@ impl Backend {
     /// Whether another relay follows it.
     pub(super) fn is_held_by_peer(&self) -> bool {
         *self.lease.borrow() == Lease::HeldByPeer
+    }
+
+    /// Held while a plan is read and applied: one that was read earlier must not replace one that was read
+    /// later. Taken before the lock of the jobs, and never over an `await`.
+    pub(super) fn lock_plans(&self) -> MutexGuard<'_, ()> {
+        self.plan_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the plan of a graph at the sizes of images that are known.
+    pub(super) fn plan(&self, graph: &PromptGraph) -> Plan {
+        let plan = graph.plan(&ImageSizes::default());
+        let sizes = self.images.sizes(plan.files());
+        if sizes.is_empty() {
+            return plan;
+        }
+        graph.plan(&sizes)
+    }
+
+    /// The classes of output nodes, if they are known.
+    pub(super) fn output_classes(&self) -> Option<Arc<HashSet<String>>> {
+        let state = self.state();
+        let known = state.api.output_classes.as_ref();
+        known.map(|known| known.classes.clone())
     }
 
     /// Locks its state. Never held over an `await`.

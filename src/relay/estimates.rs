@@ -14,10 +14,10 @@ use super::backend::Backend;
 use super::registry::Entry;
 use crate::comfy::Queue;
 use crate::estimate::{Estimate, EstimateLog};
-use crate::job::{Job, Plan, Progress, Status};
+use crate::job::{Job, Progress, Status};
 use learning::Learning;
 use queue_forecast::{QueueForecast, QueuePrediction};
-use queue_plans::Plans;
+use queue_plans::{Plans, QueuedPlans};
 
 /// Estimates when jobs will end. Its locks are taken after that of the jobs, never before.
 #[derive(Debug)]
@@ -81,8 +81,7 @@ impl Estimator {
         }
     }
 
-    /// Predicts how long the prompts of a queue take. `plan_of` returns the plan that a job has of a
-    /// prompt.
+    /// Predicts how long the prompts of a queue take. `source` has their plans.
     ///
     /// The model is locked for one plan at a time: graphs can be megabytes, and the reader of the socket
     /// must not wait.
@@ -91,9 +90,9 @@ impl Estimator {
         backend: &Backend,
         plans: &mut Plans,
         queue: &Queue,
-        plan_of: impl Fn(&str) -> Option<Plan>,
+        source: &impl QueuedPlans,
     ) -> QueuePrediction {
-        plans.predict(queue, plan_of, |plan, cached| {
+        plans.predict(queue, source, |plan, cached| {
             Estimate::of_prompt(backend.name(), plan, cached, &self.learning.model())
         })
     }

@@ -80,6 +80,8 @@ impl Follower {
 
     fn on_connect(&self) {
         tracing::info!("connected to ComfyUI");
+        // Its server may have been restarted, on other files.
+        self.backend.images.clear();
         {
             let mut state = self.backend.state();
             state.socket.on_connect();

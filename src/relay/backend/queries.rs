@@ -24,6 +24,7 @@ impl Follower {
             let api = &mut self.backend.state().api;
             (api.version, api.version_due) = (version, false);
         }
+        self.start_output_classes();
         self.tracker.notify_monitors();
         Ok(())
     }
