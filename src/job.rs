@@ -191,6 +191,12 @@ impl Job {
         runs
     }
 
+    /// The share of its time that had passed before a restart, 0 to 1, as long as nothing has shown which of
+    /// its nodes run.
+    pub fn resumed_fraction(&self) -> Option<f64> {
+        self.nodes.is_resuming().then_some(self.highest_fraction)
+    }
+
     /// Its graph.
     pub fn plan(&self) -> &Plan {
         &self.plan

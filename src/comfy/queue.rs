@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -29,6 +30,8 @@ pub struct QueueEntry {
     /// The client that submitted it: its events go to the socket with this id. `None` for a prompt without
     /// one.
     pub client_id: Option<String>,
+    /// When it was submitted, by the server's clock; `None` from servers before the end of 2025.
+    pub submitted_at: Option<Timestamp>,
     /// Its JSON in the answer.
     item: Bytes,
 }
@@ -71,6 +74,8 @@ struct QueueBody<'a> {
 struct ExtraData<'a> {
     #[serde(borrow)]
     client_id: Option<Cow<'a, str>>,
+    /// Milliseconds since 1970.
+    create_time: Option<Value>,
 }
 
 impl Queue {
@@ -156,6 +161,10 @@ fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
         Some(QueueEntry {
             number: number.unwrap_or(f64::MAX),
             prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
+            submitted_at: extra.as_ref().and_then(|extra| {
+                let milliseconds = extra.create_time.as_ref()?.as_i64()?;
+                Timestamp::from_millisecond(milliseconds).ok()
+            }),
             client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
             item: body.slice_ref(item.get().as_bytes()),
         })

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::evidence::SpeedEvidence;
 use super::model::CostModel;
-use super::open_node::{OpenNode, Pace};
+use super::open_node::{OVERTIME, OpenNode, Pace};
 use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use super::sum::DurationSum;
@@ -114,8 +114,8 @@ impl<'a> Observation<'a> {
 }
 
 impl Forecast {
-    /// The forecast for a job that runs.
-    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
+    /// The forecast for a job that has run for `elapsed` seconds.
+    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp, elapsed: f64) -> Self {
         let backend = job.backend().unwrap_or_default();
         let observed = Observation::of(job, model, now);
         let is_live = observed.speed.weight() > MIN_EVIDENCE * observed.expected;
@@ -125,7 +125,15 @@ impl Forecast {
             usual_factor: (machine * SPEED_CARRY_OVER).exp(),
             width: model.interval_width(backend),
         };
-        Self::sum(&observed.open, pace, is_live, now)
+        let forecast = Self::sum(&observed.open, pace, is_live, now);
+        if job.nodes().has_begun() {
+            return forecast;
+        }
+        // Nothing is received of a prompt of another client: it counts as one node without a bar.
+        Self {
+            remaining: (forecast.remaining - elapsed).max(OVERTIME * elapsed),
+            ..forecast
+        }
     }
 
     /// The forecast for a prompt that has not begun. `cached` are the nodes that are known not to run.
@@ -209,7 +217,7 @@ fn is_settled(id: &str, node: &PlannedNode, nodes: &Nodes, settled: &HashSet<&st
     };
     match nodes.timing(id) {
         Some(timing) => timing.ended_at.is_some(),
-        None => nodes.is_cached(id) || is_unused(),
+        None => nodes.has_passed(id) || is_unused(),
     }
 }
 

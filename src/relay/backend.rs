@@ -8,6 +8,7 @@ pub(super) mod follower;
 mod images;
 mod lease;
 mod queries;
+mod queue_view;
 mod queued_plans;
 mod reconcile;
 mod socket_health;
@@ -18,10 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::comfy::{ComfyClient, Queue};
+use crate::comfy::ComfyClient;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
 use images::BackendImages;
+use queue_view::QueueView;
 use socket_health::SocketHealth;
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
@@ -101,17 +103,6 @@ pub(super) struct OutputNodeClasses {
     pub(super) classes: Arc<HashSet<String>>,
 }
 
-/// A backend's queue as it was last seen, the prompts of all clients counted.
-#[derive(Debug, Default)]
-pub(super) struct QueueView {
-    /// How many prompts run or wait.
-    pub(super) remaining: Option<u64>,
-    pub(super) running: usize,
-    pub(super) pending: usize,
-    /// The prompt that runs: messages without a prompt id are about it.
-    pub(super) current: Option<String>,
-}
-
 impl Backend {
     pub(super) fn new(index: usize, comfy: ComfyClient) -> Self {
         Self {
@@ -175,26 +166,5 @@ impl Backend {
     /// Locks its state. Never held over an `await`.
     pub(super) fn state(&self) -> MutexGuard<'_, BackendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl QueueView {
-    /// Records the length of the queue. A ComfyUI server runs one prompt at a time.
-    pub(super) fn set_length(&mut self, remaining: Option<u64>) {
-        self.remaining = remaining;
-        if let Some(remaining) = remaining.and_then(|count| usize::try_from(count).ok()) {
-            self.running = remaining.min(1);
-            self.pending = remaining - self.running;
-        }
-    }
-
-    /// Records the queue itself.
-    pub(super) fn set(&mut self, queue: &Queue) {
-        self.running = queue.running().len();
-        self.pending = queue.pending_count();
-        self.remaining = Some((self.running + self.pending) as u64);
-        if let [running] = queue.running() {
-            self.current = Some(running.prompt_id.clone());
-        }
     }
 }

@@ -97,17 +97,19 @@ impl Estimator {
         })
     }
 
-    /// Records a backend's queue. `live` are the estimates of running prompts by their own events.
+    /// Records a backend's queue. `live` are the estimates of running prompts by their own events; `began_at`
+    /// is when a running prompt began, if that is known.
     pub(super) fn update_queue(
         &self,
         backend: &Backend,
         predicted: QueuePrediction,
         live: &HashMap<String, Estimate>,
+        began_at: impl Fn(&str) -> Option<Timestamp>,
         now: Timestamp,
     ) {
         let mut queues = self.queues();
         let forecast = queues.entry(backend.index).or_default();
-        forecast.update(predicted, |prompt| live.get(prompt).copied(), now);
+        forecast.update(predicted, |prompt| live.get(prompt).copied(), began_at, now);
     }
 
     /// Records that a backend's queue is not known any more.

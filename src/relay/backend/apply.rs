@@ -45,7 +45,9 @@ impl Follower {
             entry.comparison.missing_since = None;
         }
         let event = match position {
-            QueuePosition::Running => Event::Started,
+            QueuePosition::Running => self
+                .began_at(queue, &job.prompt_id)
+                .map_or(Event::Started, Event::StartedAt),
             QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
         let mut registry = self.tracker.registry();
@@ -134,7 +136,17 @@ impl Follower {
             Some((prompt.clone(), estimator.estimate(entry, now)))
         };
         let live = predicted.running.keys().filter_map(live).collect();
-        estimator.update_queue(backend, predicted, &live, now);
+        let began_at = |prompt: &str| self.began_at(queue, prompt);
+        estimator.update_queue(backend, predicted, &live, began_at, now);
+    }
+
+    /// When a prompt of another client began that runs, if that is known. Of our own, events are received.
+    fn began_at(&self, queue: &Queue, prompt_id: &str) -> Option<Timestamp> {
+        let mut running = queue.running().iter();
+        let entry = running.find(|entry| entry.prompt_id == prompt_id)?;
+        let now = self.tracker.now();
+        let is_own = entry.client_id.as_deref() == Some(self.backend.comfy.client_id());
+        (!is_own).then(|| self.backend.state().queue.began_at(entry, now))?
     }
 
     fn is_unconfirmed(&self, job: &OpenJob) -> bool {

@@ -33,9 +33,10 @@ impl Follower {
     pub(in crate::relay) async fn fetch_queue(&self) -> Result<Option<Queue>, RestError> {
         match self.backend.comfy.rest().queue().await {
             Ok(queue) => {
+                let now = self.tracker.now();
                 let mut state = self.backend.state();
                 state.api.failure_logged = false;
-                state.queue.set(&queue);
+                state.queue.set(&queue, now);
                 Ok(Some(queue))
             }
             Err(error) => {

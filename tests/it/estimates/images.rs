@@ -27,10 +27,16 @@ async fn experienced() -> (ScriptedComfy, TestRelay) {
 
 async fn run(comfyui: &ScriptedComfy, relay: &TestRelay, id: &str, picture: &str) {
     let workflow = workflow(picture);
-    comfyui.accept_prompts_as(id);
-    comfyui.run_prompt(id, &workflow, &["8"]);
+    let prompt = prompt_of(id);
+    comfyui.accept_prompts_as(&prompt);
+    comfyui.run_prompt(&prompt, &workflow, &["8"]);
     relay.submit_workflow(id, &workflow).await;
-    start(comfyui, id);
+    start(comfyui, &prompt);
+}
+
+/// A job id must not be a prompt id: a job that is not known is looked for as a prompt.
+fn prompt_of(job: &str) -> String {
+    format!("prompt-{job}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +59,7 @@ async fn another_picture_under_one_graph_takes_the_time_of_its_size() {
         )
         .await;
         comfyui.set_queue(&[], &[]);
-        comfyui.complete(id);
+        comfyui.complete(&prompt_of(id));
         subscriber.ends_as("completed").await;
     }
     relay.stop().await;
@@ -67,7 +73,7 @@ async fn a_size_that_arrives_after_the_start_changes_the_estimate() {
     run(&comfyui, &relay, "large", "large.png").await;
     progress(
         &comfyui,
-        "large",
+        "prompt-large",
         &[("1", 1, 1, true), ("4", 1, 1, true), ("5", 0, 1, false)],
     );
     let before = state(&mut subscriber, "has an estimate", |state| {
@@ -92,11 +98,11 @@ async fn a_size_that_arrives_late_reaches_the_prompts_that_wait() {
     let (large, small) = (workflow("large.png"), workflow("small.png"));
     let pending = json!([
         [1, "theirs", large, {"client_id": "another"}, ["8"]],
-        [2, "ours", small, {}, ["8"]],
+        [2, "prompt-ours", small, {}, ["8"]],
     ]);
     let queue = json!({"queue_running": [], "queue_pending": pending});
     comfyui.answer("GET /queue", 200, &queue);
-    comfyui.accept_prompts_as("ours");
+    comfyui.accept_prompts_as("prompt-ours");
     let mut subscriber = relay.subscribe("ours").await;
     relay.submit_workflow("ours", &small).await;
     let before = state(&mut subscriber, "has an estimate", |state| {
@@ -122,15 +128,17 @@ async fn a_job_runs_without_the_sizes_of_its_images() {
         ("broken", Reply::Text(200, "not an image".to_owned())),
         ("dropped", Reply::Disconnect),
     ] {
-        comfyui.reply(&view("large.png"), reply);
+        let picture = format!("{id}.png");
+        comfyui.reply(&view(&picture), reply);
         let mut subscriber = relay.subscribe(id).await;
-        run(&comfyui, &relay, id, "large.png").await;
+        run(&comfyui, &relay, id, &picture).await;
+        comfyui.wait_for_calls(&view(&picture), 1).await;
         state(&mut subscriber, "runs", |state| {
             state["status"] == "processing"
         })
         .await;
         comfyui.set_queue(&[], &[]);
-        comfyui.complete(id);
+        comfyui.complete(&prompt_of(id));
         subscriber.ends_as("completed").await;
     }
     relay.stop().await;

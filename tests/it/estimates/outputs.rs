@@ -33,9 +33,9 @@ async fn a_refused_branch_does_not_count() {
     let (comfyui, relay) = connected().await;
     let errors = json!({"23": {"class_type": "ImageScale", "dependent_outputs": ["22"],
         "errors": [{"type": "value_not_in_list", "message": "Value not in list", "details": "upscale_method"}]}});
-    let accepted = json!({"prompt_id": "mine", "node_errors": errors});
+    let accepted = json!({"prompt_id": "prompt", "node_errors": errors});
     comfyui.answer("POST /prompt", 200, &accepted);
-    comfyui.set_queue(&["mine"], &[]);
+    comfyui.set_queue(&["prompt"], &[]);
     assert_eq!(submitted_nodes(&relay, "mine", &case(IGNORED)).await, 7);
     relay.stop().await;
 }
@@ -46,8 +46,8 @@ async fn a_node_that_no_output_needs_does_not_count() {
     let classes = json!({"KSampler": {"output_node": false}, "SaveImage": {"output_node": true}});
     comfyui.answer("GET /object_info", 200, &classes);
     let relay = relay_at(&comfyui, StoreConfig::default()).await;
-    comfyui.accept_prompts_as("mine");
-    comfyui.set_queue(&["mine"], &[]);
+    comfyui.accept_prompts_as("prompt");
+    comfyui.set_queue(&["prompt"], &[]);
     // The classes are fetched in the background.
     let attempts = std::sync::atomic::AtomicU32::new(0);
     wait_until("only 7 nodes count", async || {
@@ -62,23 +62,23 @@ async fn a_node_that_no_output_needs_does_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_is_replaced_in_the_middle_of_a_job_keeps_what_is_known() {
     let (comfyui, relay) = connected().await;
-    comfyui.accept_prompts_as("mine");
-    comfyui.set_queue(&["mine"], &[]);
+    comfyui.accept_prompts_as("prompt");
+    comfyui.set_queue(&["prompt"], &[]);
     let workflow = case(UNNEEDED);
     let mut subscriber = relay.subscribe("mine").await;
     relay.submit_workflow("mine", &workflow).await;
-    start(&comfyui, "mine");
-    let cached = json!({"prompt_id": "mine", "nodes": ["4", "6"]});
+    start(&comfyui, "prompt");
+    let cached = json!({"prompt_id": "prompt", "nodes": ["4", "6"]});
     comfyui.send(&json!({"type": "execution_cached", "data": cached}));
     let begun = [("5", 1, 1, true), ("7", 1, 1, true), ("3", 9, 15, false)];
-    progress(&comfyui, "mine", &begun);
+    progress(&comfyui, "prompt", &begun);
     let before = state(&mut subscriber, "has done nine steps", |state| {
         state["node"]["step"] == 9
     })
     .await;
     assert_eq!(before["nodes"], json!({"done": 2, "cached": 2, "total": 8}));
 
-    comfyui.run_prompt("mine", &workflow, &["9"]);
+    comfyui.run_prompt("prompt", &workflow, &["9"]);
     let after = state(&mut subscriber, "has 7 nodes", |state| {
         state["nodes"]["total"] == 7
     })
@@ -87,7 +87,11 @@ async fn a_plan_that_is_replaced_in_the_middle_of_a_job_keeps_what_is_known() {
     assert_eq!(after["node"], before["node"]);
     assert_eq!(after["status"], "processing");
     // That progress does not fall is checked by the subscriber.
-    progress(&comfyui, "mine", &[("3", 15, 15, true), ("8", 0, 1, false)]);
+    progress(
+        &comfyui,
+        "prompt",
+        &[("3", 15, 15, true), ("8", 0, 1, false)],
+    );
     state(&mut subscriber, "goes on", |state| {
         state["nodes"]["done"] == 3
     })
