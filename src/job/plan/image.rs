@@ -80,3 +80,34 @@ impl ImageFile {
             .find_map(|text| Some((text, Self::parse(text)?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<(String, String, String)> {
+        let file = ImageFile::parse(text)?;
+        Some((file.subfolder, file.name, file.folder))
+    }
+
+    fn file(subfolder: &str, name: &str, folder: &str) -> Option<(String, String, String)> {
+        Some((subfolder.to_owned(), name.to_owned(), folder.to_owned()))
+    }
+
+    #[test]
+    fn a_name_may_hold_a_subfolder_and_a_folder() {
+        assert_eq!(parsed("a.png"), file("", "a.png", "input"));
+        assert_eq!(parsed("x/y/a.JPG"), file("x/y", "a.JPG", "input"));
+        assert_eq!(parsed("x/a.webp [output]"), file("x", "a.webp", "output"));
+        assert_eq!(parsed("a.mp4 [temp]"), file("", "a.mp4", "temp"));
+        assert_eq!(parsed("a [b].png"), file("", "a [b].png", "input"));
+    }
+
+    #[test]
+    fn other_texts_are_no_files() {
+        let long = format!("{}.png", "a".repeat(MAX_NAME));
+        for text in ["", "a", "model.safetensors", "png", "a.png.txt", &long] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+}
