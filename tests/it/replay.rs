@@ -3,7 +3,9 @@
 mod answers;
 mod choices;
 mod client;
+mod object_info;
 mod outages;
+mod pictures;
 mod removals;
 mod sockets;
 mod sweep;

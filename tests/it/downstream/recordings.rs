@@ -206,7 +206,7 @@ fn wrong_end(
     job: &Value,
 ) -> Option<String> {
     let id = prompt.response["prompt_id"].as_str().unwrap();
-    let (status, code) = match recording.meta.outcome[id] {
+    let (status, code) = match recording.outcome(id).unwrap() {
         RecordedOutcome::Completed => ("completed", Value::Null),
         RecordedOutcome::Cancelled => ("cancelled", Value::Null),
         RecordedOutcome::Failed => ("failed", "execution_error".into()),
