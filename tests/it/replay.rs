@@ -6,6 +6,7 @@ mod client;
 mod object_info;
 mod outages;
 mod pictures;
+mod recorded;
 mod removals;
 mod sockets;
 mod sweep;
