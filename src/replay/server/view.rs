@@ -36,7 +36,7 @@ pub(super) fn view(
         folder,
     };
     let picture = match state.input(&file) {
-        Some(input) => solid_png(input.width, input.height).ok(),
+        Some(input) => solid_png(input.width, input.height, input.frames).ok(),
         None => (file.folder != "input").then(|| Bytes::from_static(OUTPUT)),
     };
     match picture {

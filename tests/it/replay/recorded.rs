@@ -37,11 +37,22 @@ async fn a_new_recording_has_the_sizes_of_the_pictures() {
     let log = record(&original, out.path()).await;
     assert!(!log.contains("warning"), "{log}");
     let recorded = Recording::read(out.path()).unwrap();
-    assert!(!recorded.inputs.is_empty());
+    assert!(recorded.inputs.contains_key("photo.png"));
     assert_eq!(recorded.inputs, original.inputs);
     // The sizes are measured beside the recording.
     let mut paths = recorded.exchanges.iter().map(|exchange| &exchange.path);
     assert!(!paths.any(|path| path.starts_with("/view")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_recording_has_the_frames_of_an_animation() {
+    let inputs = r#"{"photo.png": {"width": 640, "height": 480, "frames": 24}}"#;
+    let original = Recording::clone(&recording(IMAGE_TO_IMAGE));
+    let animated = Arc::new(original.with_inputs(inputs).unwrap());
+    let out = tempfile::tempdir().unwrap();
+    record(&animated, out.path()).await;
+    let recorded = Recording::read(out.path()).unwrap();
+    assert_eq!(recorded.inputs, animated.inputs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
