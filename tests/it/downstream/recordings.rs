@@ -72,7 +72,7 @@ struct OpenPrompt {
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_see_what_happened() {
     let names = names();
-    assert!(names.len() >= 150, "only {} recordings", names.len());
+    assert!(names.len() >= 200, "only {} recordings", names.len());
     let plays = names.into_iter().map(|name| async move {
         let played = timeout(PATIENCE, play(name.clone(), summary));
         match tokio::spawn(played).await {
