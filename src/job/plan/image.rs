@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -33,6 +34,20 @@ pub struct ImageFile {
     pub subfolder: String,
     /// `input`, `output` or `temp`.
     pub folder: String,
+}
+
+/// Its name as it is in a graph.
+impl fmt::Display for ImageFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.subfolder.is_empty() {
+            write!(formatter, "{}/", self.subfolder)?;
+        }
+        formatter.write_str(&self.name)?;
+        if self.folder != "input" {
+            write!(formatter, " [{}]", self.folder)?;
+        }
+        Ok(())
+    }
 }
 
 /// The size of an image, or of a video.
@@ -109,5 +124,20 @@ mod tests {
         for text in ["", "a", "model.safetensors", "png", "a.png.txt", &long] {
             assert_eq!(parsed(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_read_and_written_alike() {
+        for name in [
+            "photo.png",
+            "a/b/photo.PNG",
+            "photo.webp [output]",
+            "a/clip.mp4 [temp]",
+        ] {
+            let file = ImageFile::parse(name).map(|file| file.to_string());
+            assert_eq!(file.as_deref(), Some(name));
+        }
+        let file = ImageFile::parse("photo.png [input]").map(|file| file.to_string());
+        assert_eq!(file.as_deref(), Some("photo.png"));
     }
 }
