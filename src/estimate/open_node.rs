@@ -23,7 +23,8 @@ const TICKS_OF_HALF_VARIANCE: f64 = 4.0;
 /// The largest share of an unusual slowness that is expected to end before the node does.
 const MAX_RELIEF: f64 = 0.5;
 
-/// With so many seconds left, half of that share is.
+/// With so many seconds left, half of that share is, if the slowness has just begun: what has lasted
+/// longer lasts longer.
 const RELIEF_SECONDS: f64 = 5.0;
 
 /// A node that has not ended.
@@ -147,7 +148,8 @@ impl OpenNode<'_> {
                     slowness = (shrunk / (tick * pace.usual_factor)).ln().max(0.0);
                 }
                 let lasts = remaining * shrunk;
-                slowness *= MAX_RELIEF * lasts / (lasts + RELIEF_SECONDS);
+                let lasted = timing.pace().map_or(0.0, |(_, seconds)| seconds);
+                slowness *= MAX_RELIEF * lasts / (lasts + lasted + RELIEF_SECONDS);
                 (seen, shrunk * (-slowness).exp(), pace.width.deviation())
             }
             (Some((seen, seconds)), None) => (seen, seconds / seen, pace.width.deviation()),
