@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::job::StoredJob;
 
 #[test]
 fn a_known_workflow_is_estimated_from_its_first_second() {
@@ -47,6 +48,66 @@ fn the_first_step_counts_before_there_is_a_pace() {
     };
     let (usual, slow) = (after_first(0.5), after_first(2.0));
     assert!(slow > 1.15 * usual, "{usual} {slow}");
+}
+
+/// The job of [`run`], with steps of half a second, as it is stored after seven of its 13.2 seconds.
+fn restored() -> Job {
+    let mut job = Job::restored(StoredJob {
+        id: JobId::parse("j").unwrap(),
+        prompt_id: Some("p".to_owned()),
+        backend: Some("b".to_owned()),
+        status: Status::Processing,
+        progress: 53,
+        seq: 1,
+        outputs: Vec::new(),
+        output_path: None,
+        error: None,
+        end_source: None,
+        created_at: at(0.0),
+        started_at: Some(at(0.0)),
+        ended_at: None,
+    });
+    job.apply(Event::Planned(graph(20, 512)), at(7.0));
+    job
+}
+
+#[test]
+fn a_job_goes_on_after_a_restart() {
+    let model = trained(3);
+    let mut job = restored();
+    let left = remaining(&job, &model, 7.0);
+    assert!((left - 6.2).abs() < 0.5, "{left}");
+    let tick = |job: &mut Job, value: f64| {
+        let node = Some("3".to_owned());
+        let max = 20.0;
+        let bar = Event::Bar { node, value, max };
+        job.apply(bar, at(2.0 + 0.5 * value));
+        remaining(job, &model, 2.0 + 0.5 * value)
+    };
+    // Ten steps at once are no pace.
+    for value in [10.0, 11.0, 12.0] {
+        let left = tick(&mut job, value);
+        let truth = 13.2 - 2.0 - 0.5 * value;
+        assert!((left - truth).abs() < 0.5, "{left} {truth}");
+    }
+}
+
+#[test]
+fn without_a_model_a_job_goes_on_after_a_restart_by_its_progress() {
+    let left = remaining(&restored(), &CostModel::default(), 7.0);
+    assert!((left - 6.2).abs() < 0.1, "{left}");
+}
+
+/// Nothing is received of its nodes.
+#[test]
+fn a_prompt_of_another_client_has_less_left_while_it_runs() {
+    let model = trained(3);
+    let mut job = job(graph(20, 512));
+    job.apply(Event::StartedAt(at(1.0)), at(5.0));
+    assert!((remaining(&job, &model, 5.0) - 9.2).abs() < 0.5);
+    assert!((remaining(&job, &model, 9.0) - 5.2).abs() < 0.5);
+    let late = remaining(&job, &model, 31.0);
+    assert!((late - 12.0).abs() < 0.1, "{late}");
 }
 
 #[test]
