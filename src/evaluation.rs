@@ -56,7 +56,11 @@ impl Evaluation {
     /// Learns while it replays: each job is estimated from all jobs before it.
     pub fn in_order(recordings: &[Recording]) -> Self {
         let mut learner = Learner::default();
-        Self::of(recordings.iter().flat_map(|one| learner.replay(one, |_| true)))
+        Self::of(
+            recordings
+                .iter()
+                .flat_map(|one| learner.replay(one, |_| true)),
+        )
     }
 
     /// Scores each job without what is left out.
@@ -78,10 +82,13 @@ impl Evaluation {
 
     fn without_recording(recordings: &[Recording]) -> Self {
         let replayed = replay_all(recordings);
-        let finished = recordings.iter().enumerate().flat_map(|(index, recording)| {
-            let others = replayed[index + 1..].iter().chain(&replayed[..index]);
-            taught_by(others.flatten()).replay(recording, |_| false)
-        });
+        let finished = recordings
+            .iter()
+            .enumerate()
+            .flat_map(|(index, recording)| {
+                let others = replayed[index + 1..].iter().chain(&replayed[..index]);
+                taught_by(others.flatten()).replay(recording, |_| false)
+            });
         Self::of(finished)
     }
 
@@ -102,12 +109,15 @@ impl Evaluation {
 
     fn without_family(recordings: &[Recording]) -> Self {
         let replayed = replay_all(recordings);
-        let finished = recordings.iter().enumerate().flat_map(|(index, recording)| {
-            let order = (index + 1..recordings.len()).chain(0..index);
-            let is_other = |other: &usize| family(&recordings[*other]) != family(recording);
-            let others = order.filter(is_other).flat_map(|other| &replayed[other]);
-            taught_by(others).replay(recording, |_| false)
-        });
+        let finished = recordings
+            .iter()
+            .enumerate()
+            .flat_map(|(index, recording)| {
+                let order = (index + 1..recordings.len()).chain(0..index);
+                let is_other = |other: &usize| family(&recordings[*other]) != family(recording);
+                let others = order.filter(is_other).flat_map(|other| &replayed[other]);
+                taught_by(others).replay(recording, |_| false)
+            });
         Self::of(finished)
     }
 
@@ -121,7 +131,11 @@ impl Evaluation {
                 let workflow = &prompt.workflow;
                 let is_same = |other: &&FinishedPrompt| other.workflow == *workflow;
                 let earlier = || replayed[..index].iter().flatten().filter(is_same);
-                if earlier().chain(replayed[index][..job].iter().filter(is_same)).next().is_none() {
+                if earlier()
+                    .chain(replayed[index][..job].iter().filter(is_same))
+                    .next()
+                    .is_none()
+                {
                     continue;
                 }
                 let others = replayed.iter().flatten().filter(|other| !is_same(other));

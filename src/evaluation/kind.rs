@@ -49,7 +49,9 @@ impl JobKind {
         let needed = || plan.needed().map(|(_, node)| node);
         let is_video = |node: &PlannedNode| {
             let class = node.class_type.to_ascii_lowercase();
-            ["video", "animated"].iter().any(|word| class.contains(word))
+            ["video", "animated"]
+                .iter()
+                .any(|word| class.contains(word))
         };
         let samplers = needed().filter(|node| node.role == Role::Sampler).count();
         if meta.notes.iter().any(|note| note.contains("busy loops")) {
