@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::api_client::JobMessage;
+
 /// The share of the time that passes by which the relay's clock may be slower than this machine's: it is
 /// slewed by one tenth if its wall clock was set.
 const MAX_SLEW: f64 = 0.1;
@@ -12,24 +14,31 @@ const MAX_SLEW: f64 = 0.1;
 /// The relay's clock over one connection. The wall clock of this machine may be set to another time, so
 /// only its monotonic clock counts, set by the timestamps of messages.
 #[derive(Debug, Default)]
-pub(super) struct RelayClock(Option<Reading>);
+pub(super) struct RelayClock(Option<ClockReading>);
 
 /// What the relay's clock showed.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct ClockReading {
     at: Instant,
     time: Timestamp,
 }
 
 impl RelayClock {
+    /// Sets the clock by a `progress` message that was received now. Returns its `estimated_completion`
+    /// by the clock of this machine.
+    pub(super) fn ends_at(&mut self, message: &JobMessage) -> Option<Instant> {
+        self.set(message.timestamp?, Instant::now());
+        self.instant_of(message.estimated_completion?)
+    }
+
     /// Sets the clock by a message that was received at `at`. Messages are late, never early: the one
     /// with the shortest delay counts.
-    pub(super) fn set(&mut self, timestamp: Timestamp, at: Instant) {
+    fn set(&mut self, timestamp: Timestamp, at: Instant) {
         let earliest = self.0.and_then(|last| {
             let passed = at.saturating_duration_since(last.at);
             last.time.checked_add(passed.mul_f64(1.0 - MAX_SLEW)).ok()
         });
-        self.0 = Some(Reading {
+        self.0 = Some(ClockReading {
             at,
             time: earliest.map_or(timestamp, |earliest| timestamp.max(earliest)),
         });
@@ -37,7 +46,7 @@ impl RelayClock {
 
     /// When the relay's clock will show a time, by the clock of this machine; for times that have passed,
     /// when the clock was set. `None` before the first message, and for times too far away.
-    pub(super) fn instant_of(&self, time: Timestamp) -> Option<Instant> {
+    fn instant_of(&self, time: Timestamp) -> Option<Instant> {
         let last = self.0?;
         let until = time.duration_since(last.time);
         last.at

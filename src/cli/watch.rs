@@ -131,17 +131,16 @@ pub(super) async fn follow(
     let mut count = interval(COUNT_INTERVAL);
     loop {
         let text = tokio::select! {
-            text = receive(&mut socket, &mut last_error) => text,
+            text = receive(&mut socket, &mut last_error) => match text {
+                Ok(text) => text,
+                Err(end) => return end,
+            },
             _ = count.tick() => {
                 if let Some(bar) = &bar {
                     bar.count_down();
                 }
                 continue;
             }
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(end) => return end,
         };
         *received = true;
         if bar.is_none() && writeln!(std::io::stdout(), "{text}").is_err() {
@@ -151,11 +150,7 @@ pub(super) async fn follow(
             continue;
         };
         match message.r#type.as_str() {
-            "progress" => {
-                if let Some(timestamp) = message.timestamp {
-                    clock.set(timestamp, Instant::now());
-                }
-            }
+            "progress" => {}
             "error" if message.code.as_deref() == Some("job_not_found") => {
                 return WatchResult::Refused(message.error.unwrap_or_default());
             }
@@ -167,10 +162,7 @@ pub(super) async fn follow(
         }
         let ended = Status::from_word(&message.status).filter(|status| status.is_final());
         match (&mut bar, ended) {
-            (Some(bar), None) => {
-                let completion = message.estimated_completion;
-                bar.update(&message, completion.and_then(|at| clock.instant_of(at)));
-            }
+            (Some(bar), None) => bar.update(&message, clock.ends_at(&message)),
             (Some(bar), Some(_)) => bar.finish(&message),
             (None, _) => {}
         }

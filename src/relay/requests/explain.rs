@@ -20,7 +20,7 @@ pub struct EstimateView {
     pub status: Status,
     /// The name of the backend that runs it.
     pub backend: Option<String>,
-    /// The moment for which this holds.
+    /// The moment for which this holds, in whole milliseconds.
     pub timestamp: Timestamp,
     /// Why.
     #[serde(flatten)]
@@ -58,7 +58,7 @@ impl Relay {
             job_id: job.id().clone(),
             status: job.status(),
             backend: job.backend().map(str::to_owned),
-            timestamp: now,
+            timestamp: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
             explanation: tracker.estimator.explain(entry, now),
         };
         Some((view, job.started_at()))
