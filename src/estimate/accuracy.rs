@@ -45,11 +45,11 @@ pub struct Score {
 }
 
 impl EstimateLog {
-    /// Whether the predictions of the job's start are still to be made: its graph has just become known,
-    /// or no node has begun, so that more of them may turn out to be cached.
+    /// Whether the predictions of the job's start are still to be made, or to be made again because more
+    /// is known of it.
     pub fn awaits_start(&self, job: &Job) -> bool {
-        let is_missing = |start: &StartForecast| start.is_empty() && !job.plan().is_empty();
-        self.start.as_ref().is_none_or(is_missing) || job.nodes().current().is_none()
+        let start = self.start.as_ref();
+        start.is_none_or(|start| start.is_outdated(job))
     }
 
     /// Records what the model predicts of a job that begins.

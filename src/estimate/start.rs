@@ -39,6 +39,8 @@ impl Familiarity {
 #[derive(Debug, Clone)]
 pub struct StartForecast {
     familiarity: Familiarity,
+    /// How many nodes were known to be cached.
+    cached: usize,
     /// When it was made: at the start, or when the graph became known.
     pub(super) at: Timestamp,
     pub(super) estimate: Estimate,
@@ -76,6 +78,7 @@ impl StartForecast {
         predictions.shrink_to_fit();
         Self {
             familiarity,
+            cached: job.nodes().cached_ids().count(),
             at: now,
             estimate: if job.plan().is_empty() {
                 Estimate::default()
@@ -93,9 +96,12 @@ impl StartForecast {
         self.familiarity
     }
 
-    /// Whether nothing is predicted.
-    pub(super) fn is_empty(&self) -> bool {
-        self.predictions.is_empty()
+    /// Whether more is known of the job's start now: its graph, or before a node has begun, which of them
+    /// are cached.
+    pub(super) fn is_outdated(&self, job: &Job) -> bool {
+        let has_graph = self.familiarity == Familiarity::NoGraph && !job.plan().is_empty();
+        let nodes = job.nodes();
+        has_graph || (nodes.current().is_none() && nodes.cached_ids().count() != self.cached)
     }
 
     /// The predictions by the ids of the nodes.

@@ -144,13 +144,16 @@ fn nodes_that_do_not_run_are_listed_without_a_prediction() {
     let model = trained(2);
     let mut job = job(graph(20, 512));
     job.apply(Event::Started, at(0.0));
+    let mut log = begun(&job, &model);
+    assert!(!log.awaits_start(&job), "nothing has changed");
     job.apply(
         Event::Cached {
             nodes: vec!["4".to_owned(), "5".to_owned()],
         },
         at(0.0),
     );
-    let mut log = begun(&job, &model);
+    assert!(log.awaits_start(&job), "the sampler is warm");
+    log.begin(&job, &model, at(0.0));
     begin(&mut job, "3", 0.0);
     assert!(!log.awaits_start(&job));
     job.apply(
