@@ -5,7 +5,9 @@
 
 mod error;
 mod history;
+mod image_header;
 mod message;
+mod object_info;
 mod output;
 mod preview;
 mod python_json;

@@ -15,11 +15,13 @@ mod score;
 mod socket_view;
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::recording::Recording;
 pub use baseline::{Algorithm, Answer};
 pub use chart::draw;
 pub use kind::JobKind;
-use learner::{FinishedPrompt, Learner};
+use learner::{FinishedPrompt, Learner, WorkflowKey};
 pub use recordings::read_recordings;
 pub use score::{MOMENTS, ScoredJob};
 pub use table::{KindTable, LEGEND, ScoreRow, ScoreTable};
@@ -125,24 +127,22 @@ impl Evaluation {
     /// is learned before them.
     pub fn of_known(recordings: &[Recording], schooling: Schooling) -> Self {
         let replayed = replay_all(recordings);
+        let mut recorded: BTreeMap<&WorkflowKey, BTreeSet<usize>> = BTreeMap::new();
+        for (index, prompts) in replayed.iter().enumerate() {
+            for prompt in prompts {
+                recorded.entry(&prompt.workflow).or_default().insert(index);
+            }
+        }
         let mut finished = Vec::new();
-        for (index, recording) in recordings.iter().enumerate() {
-            for (job, prompt) in replayed[index].iter().enumerate() {
-                let workflow = &prompt.workflow;
-                let is_same = |other: &&FinishedPrompt| other.workflow == *workflow;
-                let earlier = || replayed[..index].iter().flatten().filter(is_same);
-                if earlier()
-                    .chain(replayed[index][..job].iter().filter(is_same))
-                    .next()
-                    .is_none()
-                {
-                    continue;
-                }
-                let others = replayed.iter().flatten().filter(|other| !is_same(other));
-                let others = others.filter(|_| schooling == Schooling::AfterAllOthers);
-                let mut learner = taught_by(others.chain(earlier()));
-                let own = learner.replay(recording, |other| is_same(&other));
-                finished.extend(own.into_iter().nth(job));
+        for (workflow, indices) in recorded {
+            let is_same = |prompt: &FinishedPrompt| prompt.workflow == *workflow;
+            let others = replayed.iter().flatten().filter(|other| !is_same(other));
+            let mut learner = taught_by(others.filter(|_| schooling == Schooling::AfterAllOthers));
+            for index in indices {
+                let own = learner.clone().replay(&recordings[index], is_same);
+                finished.extend(own.into_iter().filter(is_same));
+                let own = replayed[index].iter().filter(|prompt| is_same(prompt));
+                own.for_each(|prompt| learner.learn(prompt));
             }
         }
         let mut known = Self::of(finished);

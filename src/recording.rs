@@ -140,6 +140,20 @@ impl Recording {
         Ok(())
     }
 
+    /// How a prompt ended: as `meta.json` says. One that was cancelled by its id while it waited leaves no history and
+    /// can be recorded as lost; the response to the cancellation shows that it was not.
+    pub fn outcome(&self, prompt_id: &str) -> Option<RecordedOutcome> {
+        let outcome = *self.meta.outcome.get(prompt_id)?;
+        let cancels = |exchange: &Exchange| {
+            exchange.cancelled_id().as_deref() == Some(prompt_id)
+                && exchange.response["cancelled"] == true
+        };
+        if outcome == RecordedOutcome::Lost && self.exchanges.iter().any(cancels) {
+            return Some(RecordedOutcome::Cancelled);
+        }
+        Some(outcome)
+    }
+
     /// The `POST /prompt` exchanges in order, including rejected prompts.
     pub fn prompts(&self) -> impl Iterator<Item = &Exchange> {
         self.exchanges

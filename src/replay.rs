@@ -4,14 +4,16 @@
 //! prompt, reconnected), the replay waits until a client does the same. What the server did then is done to the
 //! connected clients, with the recorded messages, at the recorded pace, with the clients' ids in place of the recorded
 //! ones. Nothing is invented, except what the clients' own actions require: an interruption, a deleted prompt, a
-//! greeting.
+//! greeting; and the pixels of pictures, of which recordings hold the sizes.
 //!
 //! The compiler makes a timeline of each recording, which is pure data. The player plays timelines on the state of the
 //! simulated server (queue, history, sockets), which the HTTP handlers read and change, too.
 
 mod compiler;
+mod object_info;
 mod playback;
 mod player;
+mod png;
 mod python_json;
 mod server;
 mod substitution;
@@ -29,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::recording::Recording;
 use compiler::compile;
+use object_info::ObjectInfo;
 pub use player::PlaybackSpeed;
 use server::state::SharedState;
 
@@ -74,8 +77,9 @@ impl Replay {
             .iter()
             .map(|recording| Arc::new(compile(recording)))
             .collect();
-        let state = SharedState::new(playlist, options.repeat, options.client_timeout);
-        let state = Arc::new(state);
+        let classes = ObjectInfo::of(&recordings);
+        let (repeat, client_timeout) = (options.repeat, options.client_timeout);
+        let state = Arc::new(SharedState::new(playlist, classes, repeat, client_timeout));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // A bound listener knows its address.
         let address = listener

@@ -1,5 +1,7 @@
 //! `comfy-relay record`: records a ComfyUI server while it runs workflows.
 
+mod inputs;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +44,8 @@ const SOCKET: &str = "main";
 /// Record a live ComfyUI while it runs workflows
 ///
 /// Submits the workflows one after another, and writes every frame and every HTTP exchange, verbatim
-/// and with its time, to a folder that "comfy-relay replay" can serve.
+/// and with its time, to a folder that "comfy-relay replay" can serve. The sizes of the pictures that
+/// the workflows load go to inputs.json beside them.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecordArgs {
     /// Workflows in API format, submitted in this order
@@ -121,9 +124,10 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         .context("cannot open ComfyUI's socket")?;
     tasks.spawn(session.clone().record_socket(socket));
     tasks.spawn(session.clone().poll_queue());
-    let mut ends = Vec::new();
+    let (mut ends, mut inputs) = (Vec::new(), BTreeMap::new());
     for (file, graph) in args.workflows.iter().zip(graphs) {
         eprintln!("recording {}", file.display());
+        inputs::measure(server, &graph, &mut inputs).await;
         match session.submit(graph).await {
             Some(prompt_id) => ends.push(session.follow(prompt_id).await),
             None => eprintln!(
@@ -145,7 +149,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         meta,
         frames: std::mem::take(&mut lock(&session.frames)),
         exchanges: std::mem::take(&mut lock(&session.exchanges)),
-        inputs: BTreeMap::new(),
+        inputs,
     };
     recording.write(&args.out)?;
     println!("{}", args.out.display());

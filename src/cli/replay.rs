@@ -14,12 +14,16 @@ use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 
 /// Serve recordings as the ComfyUI that was recorded
 ///
-/// Answers /ws, /prompt, /queue, /history, /interrupt, /view and /system_stats as the recorded server
-/// did. The first submitted prompt plays the first recording's first prompt, and so on; the recorded
-/// ids of prompts and clients are replaced by those of the clients.
+/// Answers /ws, /prompt, /queue, /history, /interrupt and /system_stats as the recorded server did. The
+/// first submitted prompt plays the first recording's first prompt, and so on; the recorded ids of
+/// prompts and clients are replaced by those of the clients.
+///
+/// Recordings hold no pictures: /view answers with one of a single colour in the size that inputs.json
+/// gives for a picture that the workflow loads, and with a drawing for every output. /object_info lists
+/// the node classes of the recorded workflows.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
-    /// Folders of one recording each (meta.json, ws.jsonl, http.jsonl)
+    /// Folders of one recording each (meta.json, ws.jsonl, http.jsonl, perhaps inputs.json)
     #[arg(required = true, value_name = "DIR")]
     recordings: Vec<PathBuf>,
 

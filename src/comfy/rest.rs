@@ -1,5 +1,8 @@
 //! The calls of ComfyUI's HTTP API.
 
+mod image_size;
+
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +14,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::history::HistoryEntry;
+use super::object_info::OutputClasses;
 use super::python_json;
 use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
@@ -203,6 +207,15 @@ impl Rest {
         let stats: Value = json_of(call, &answer)?;
         let version = stats.pointer("/system/comfyui_version");
         Ok(version.and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// The classes of output nodes: those whose outputs ComfyUI executes a prompt for.
+    pub async fn output_classes(&self) -> Result<HashSet<String>, RestError> {
+        let call = "GET /object_info";
+        let answer = self.get(call, self.at("object_info")).await?;
+        let length = answer.len();
+        let read = move || python_json::read(&answer).map(|OutputClasses(classes)| classes);
+        parse_blocking(length, call, read).await
     }
 
     /// Interrupts a running prompt, or removes a waiting one from the queue.

@@ -102,9 +102,7 @@ pub(super) fn events(recording: &Recording) -> Vec<TimedEvent> {
         match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
             Message::PromptEnded { prompt_id } => {
-                let recorded = prompt_id
-                    .as_ref()
-                    .and_then(|id| recording.meta.outcome.get(id));
+                let recorded = prompt_id.as_ref().and_then(|id| recording.outcome(id));
                 let outcome = match recorded {
                     Some(RecordedOutcome::Completed) => Outcome::Completed,
                     _ => Outcome::Cancelled,

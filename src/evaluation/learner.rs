@@ -19,7 +19,7 @@ const MIN_DURATION: f64 = 0.3;
 pub(super) type WorkflowKey = (String, Vec<String>);
 
 /// What has been learned from jobs that ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Learner {
     model: CostModel,
     /// The durations of each workflow so far, in seconds.

@@ -41,6 +41,17 @@ impl Exchange {
     /// The prompt id, decoded, if this is a `GET /history/{id}`.
     pub fn history_id(&self) -> Option<String> {
         let id = self.path.strip_prefix("/history/")?;
-        (self.method == "GET").then(|| percent_decode_str(id).decode_utf8_lossy().into_owned())
+        (self.method == "GET").then(|| decode(id))
     }
+
+    /// The prompt id, decoded, if this is a `POST /api/jobs/{id}/cancel`.
+    pub fn cancelled_id(&self) -> Option<String> {
+        let id = self.path.strip_prefix("/api/jobs/")?;
+        let id = id.strip_suffix("/cancel")?;
+        (self.method == "POST").then(|| decode(id))
+    }
+}
+
+fn decode(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

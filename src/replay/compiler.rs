@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::timeline::{ReceivedFrame, RecordedPrompt, Step, Timeline};
+use crate::job::ImageFile;
 use crate::recording::{Exchange, RecordedFrame, Recording};
 use participants::{prompt, release, sockets};
 
@@ -83,6 +84,8 @@ impl<'a> Compiler<'a> {
             .exchanges
             .iter()
             .find(|exchange| exchange.is("GET", "/system_stats"));
+        let inputs = recording.inputs.iter();
+        let inputs = inputs.filter_map(|(name, input)| Some((ImageFile::parse(name)?, *input)));
         Compiler {
             recording,
             evidence: vec![PromptEvidence::default(); prompts.len()],
@@ -92,6 +95,7 @@ impl<'a> Compiler<'a> {
                 system_stats: stats.map_or(Value::Null, |exchange| exchange.response.clone()),
                 uses_client_ids: version.is_some_and(|version| version >= CLIENT_IDS_SINCE),
                 has_timestamps: version.is_some(),
+                inputs: inputs.collect(),
                 ..Timeline::default()
             },
             greeting: None,

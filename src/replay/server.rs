@@ -4,9 +4,11 @@ mod handlers;
 mod history;
 mod http;
 mod interruption;
+mod response;
 pub(super) mod sockets;
 pub(super) mod state;
 mod submission;
+mod view;
 mod websocket;
 
 use std::sync::Arc;

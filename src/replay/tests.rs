@@ -24,7 +24,7 @@ fn every_accepted_prompt_starts_and_ends() {
                 position(Step::End(k)),
                 position(Step::Removed(k)),
             );
-            let is_right = match recording.meta.outcome[id] {
+            let is_right = match recording.outcome(id).unwrap() {
                 RecordedOutcome::Lost => killed && end.is_none() && removed.is_none(),
                 RecordedOutcome::Cancelled if removed.is_some() => {
                     start.is_none() && end.is_none() && post < removed

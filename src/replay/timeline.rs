@@ -4,8 +4,13 @@
 //! replay has done the same, or that is done to the client; what the server did becomes a step that affects whichever
 //! clients are connected.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde_json::Value;
+
+use crate::job::ImageFile;
+use crate::recording::RecordedInput;
 
 /// Everything that is played of a recording, and what the server responds besides.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub(super) struct Timeline {
     pub(super) uses_client_ids: bool,
     /// Whether execution events carry a timestamp: not in 2023.
     pub(super) has_timestamps: bool,
+    /// The pictures that its graphs load.
+    pub(super) inputs: HashMap<ImageFile, RecordedInput>,
 }
 
 /// One step of a timeline. A prompt is named by its index in [`Timeline::prompts`], a socket by its index in

@@ -3,7 +3,10 @@
 mod answers;
 mod choices;
 mod client;
+mod object_info;
 mod outages;
+mod pictures;
+mod recorded;
 mod removals;
 mod sockets;
 mod sweep;

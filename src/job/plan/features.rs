@@ -83,6 +83,11 @@ impl<'a> GraphReader<'a> {
         reader
     }
 
+    /// What is known of the images that leave a node.
+    pub(super) fn size(&self, id: &str) -> Option<Size<'a>> {
+        self.sizes.get(id).copied()
+    }
+
     /// The files that nodes load, with the ids of the nodes.
     pub(super) fn into_files(self) -> Vec<(&'a str, ImageFile)> {
         self.files
@@ -93,7 +98,7 @@ impl<'a> GraphReader<'a> {
         let class = class(node);
         let role = Role::of(class);
         let steps = self.steps(node).filter(|_| role == Role::Sampler);
-        let size = self.sizes.get(id);
+        let size = self.size(id);
         let pixels = size
             .and_then(|size| size.dimensions)
             .map(Dimensions::pixels);

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -33,6 +34,20 @@ pub struct ImageFile {
     pub subfolder: String,
     /// `input`, `output` or `temp`.
     pub folder: String,
+}
+
+/// Its name as it is in a graph.
+impl fmt::Display for ImageFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.subfolder.is_empty() {
+            write!(formatter, "{}/", self.subfolder)?;
+        }
+        formatter.write_str(&self.name)?;
+        if self.folder != "input" {
+            write!(formatter, " [{}]", self.folder)?;
+        }
+        Ok(())
+    }
 }
 
 /// The size of an image, or of a video.
@@ -78,5 +93,51 @@ impl ImageFile {
         named
             .filter_map(|(input, _)| graph.long_text(node, input))
             .find_map(|text| Some((text, Self::parse(text)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<(String, String, String)> {
+        let file = ImageFile::parse(text)?;
+        Some((file.subfolder, file.name, file.folder))
+    }
+
+    fn file(subfolder: &str, name: &str, folder: &str) -> Option<(String, String, String)> {
+        Some((subfolder.to_owned(), name.to_owned(), folder.to_owned()))
+    }
+
+    #[test]
+    fn a_name_may_hold_a_subfolder_and_a_folder() {
+        assert_eq!(parsed("a.png"), file("", "a.png", "input"));
+        assert_eq!(parsed("x/y/a.JPG"), file("x/y", "a.JPG", "input"));
+        assert_eq!(parsed("x/a.webp [output]"), file("x", "a.webp", "output"));
+        assert_eq!(parsed("a.mp4 [temp]"), file("", "a.mp4", "temp"));
+        assert_eq!(parsed("a [b].png"), file("", "a [b].png", "input"));
+    }
+
+    #[test]
+    fn other_texts_are_no_files() {
+        let long = format!("{}.png", "a".repeat(MAX_NAME));
+        for text in ["", "a", "model.safetensors", "png", "a.png.txt", &long] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_read_and_written_alike() {
+        for name in [
+            "photo.png",
+            "a/b/photo.PNG",
+            "photo.webp [output]",
+            "a/clip.mp4 [temp]",
+        ] {
+            let file = ImageFile::parse(name).map(|file| file.to_string());
+            assert_eq!(file.as_deref(), Some(name));
+        }
+        let file = ImageFile::parse("photo.png [input]").map(|file| file.to_string());
+        assert_eq!(file.as_deref(), Some("photo.png"));
     }
 }

@@ -262,3 +262,6 @@ impl<'a> Numbers<'_, 'a> {
         class(self.node).to_ascii_lowercase().contains(word)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::state::SharedState;
+use crate::job::ImageFile;
+use crate::recording::RecordedInput;
 use crate::replay::playback::{PostedPrompt, PromptState};
 
 impl SharedState {
@@ -91,6 +93,11 @@ impl SharedState {
         if self.lock().interrupt(body["prompt_id"].as_str()) {
             self.changed.notify_one();
         }
+    }
+
+    /// The picture that `GET /view` asks for, if graphs load it.
+    pub(super) fn input(&self, file: &ImageFile) -> Option<RecordedInput> {
+        self.lock().input(file)
     }
 
     /// `GET /system_stats`.

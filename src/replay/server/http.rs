@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
@@ -16,15 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::form_urlencoded;
 
+use super::response::{json_response, text};
 use super::state::SharedState;
-use super::websocket;
-use crate::replay::python_json::dumps;
+use super::{view, websocket};
 
 /// The largest request body, in bytes: graphs with embedded images are large.
 const MAX_BODY: usize = websocket::MAX_MESSAGE;
-
-/// What `GET /view` returns for every file, because recordings hold no images: a disc on a chequered ground.
-const IMAGE: &[u8] = include_bytes!("image.png");
 
 /// What is needed to serve one connection.
 #[derive(Clone)]
@@ -71,7 +67,8 @@ impl ConnectionContext {
             .strip_prefix("/api")
             .filter(|rest| rest.starts_with('/'))
             .unwrap_or(&path);
-        if request.method() == Method::GET {
+        // aiohttp responds to HEAD wherever it does to GET; hyper leaves out the body.
+        if [Method::GET, Method::HEAD].contains(request.method()) {
             let query = request.uri().query().unwrap_or_default().to_owned();
             return self.get(path, &query, &mut request);
         }
@@ -112,14 +109,14 @@ impl ConnectionContext {
                 json_response(200, &history)
             }
             "/system_stats" => json_response(200, &self.state.system_stats()),
-            "/object_info" => json_response(200, &json!({})),
-            "/view" if parameter("filename").is_some() => image(),
-            "/view" => text(StatusCode::NOT_FOUND, ""),
-            _ if is_route(path) => match history_id(path) {
-                Some(id) => json_response(200, &self.state.history(&id)),
-                None => method_not_allowed(),
+            "/object_info" => json_response(200, &self.state.classes.all()),
+            "/view" => view::view(&self.state, parameter, request.headers()),
+            _ => match (history_id(path), class(path)) {
+                (Some(id), _) => json_response(200, &self.state.history(&id)),
+                (None, Some(class)) => json_response(200, &self.state.classes.one(&class)),
+                (None, None) if is_route(path) => method_not_allowed(),
+                (None, None) => not_found(),
             },
-            _ => not_found(),
         }
     }
 
@@ -178,26 +175,24 @@ fn is_route(path: &str) -> bool {
             | "/view"
             | "/interrupt"
     ) || history_id(path).is_some()
+        || class(path).is_some()
 }
 
 /// The prompt id, decoded, of `/history/{id}`.
 fn history_id(path: &str) -> Option<String> {
-    let id = path.strip_prefix("/history/")?;
-    let is_one_segment = !id.is_empty() && !id.contains('/');
-    is_one_segment.then(|| percent_decode_str(id).decode_utf8_lossy().into_owned())
+    last_segment(path, "/history/")
 }
 
-fn json_response(status: u16, value: &Value) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-    response(
-        status,
-        "application/json; charset=utf-8",
-        dumps(value).into(),
-    )
+/// The node class, decoded, of `/object_info/{class}`.
+fn class(path: &str) -> Option<String> {
+    last_segment(path, "/object_info/")
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    response(status, "text/plain; charset=utf-8", text.into())
+/// What follows `prefix`, decoded, if that is one segment of a path.
+fn last_segment(path: &str, prefix: &str) -> Option<String> {
+    let segment = path.strip_prefix(prefix)?;
+    let is_one = !segment.is_empty() && !segment.contains('/');
+    is_one.then(|| percent_decode_str(segment).decode_utf8_lossy().into_owned())
 }
 
 fn not_found() -> Response<Full<Bytes>> {
@@ -206,17 +201,4 @@ fn not_found() -> Response<Full<Bytes>> {
 
 fn method_not_allowed() -> Response<Full<Bytes>> {
     text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
-}
-
-fn image() -> Response<Full<Bytes>> {
-    response(StatusCode::OK, "image/png", Bytes::from_static(IMAGE))
-}
-
-fn response(status: StatusCode, mime: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(mime));
-    response
 }

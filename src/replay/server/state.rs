@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use super::history::PromptHistory;
 use super::sockets::{Outgoing, Sockets};
+use crate::job::ImageFile;
+use crate::recording::RecordedInput;
+use crate::replay::object_info::ObjectInfo;
 use crate::replay::playback::{Playback, PostedPrompt, PromptState};
 use crate::replay::python_json::dumps;
 use crate::replay::timeline::{Payload, ReceivedFrame, Step, Timeline};
@@ -24,6 +27,8 @@ const EARLY_READ_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(in crate::replay) struct SharedState {
     state: Mutex<State>,
+    /// The server's node classes.
+    pub(super) classes: ObjectInfo,
     /// Wakes the player after a client did something.
     pub(in crate::replay) changed: Notify,
 }
@@ -63,9 +68,10 @@ pub(in crate::replay) enum Readiness {
 }
 
 impl SharedState {
-    /// A server that will play `playlist`. It waits for its clients for `client_timeout` at each step that needs one.
+    /// A server that has the node classes `classes`, and will play `playlist`. It waits for its clients for `client_timeout` at each step that needs one.
     pub(in crate::replay) fn new(
         playlist: Vec<Arc<Timeline>>,
+        classes: ObjectInfo,
         repeat: bool,
         client_timeout: Duration,
     ) -> SharedState {
@@ -83,6 +89,7 @@ impl SharedState {
                 is_down: false,
                 incarnation: CancellationToken::new(),
             }),
+            classes,
             changed: Notify::new(),
         }
     }
@@ -239,6 +246,18 @@ impl State {
             None => self.playlist.get(next)?,
         };
         Some(timeline)
+    }
+
+    /// A picture that graphs load. Recordings can have different ones of the same name: that of the prompts in the queue
+    /// comes first, or of the prompt that is expected next.
+    pub(super) fn input(&self, file: &ImageFile) -> Option<RecordedInput> {
+        let posted = self.playbacks.back();
+        let posted = posted.filter(|one| !one.is_idle() || one.next_prompt().is_some());
+        let posted = posted.map(|playback| &playback.timeline);
+        let count = self.playlist.len();
+        let in_turn = (0..count).map(|k| &self.playlist[(self.next_timeline + k) % count]);
+        let mut timelines = posted.into_iter().chain(in_turn);
+        timelines.find_map(|timeline| timeline.inputs.get(file).copied())
     }
 
     /// All prompts that have been posted.

@@ -73,7 +73,7 @@ struct OpenPrompt {
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_see_what_happened() {
     let names = names();
-    assert!(names.len() >= 150, "only {} recordings", names.len());
+    assert!(names.len() >= 200, "only {} recordings", names.len());
     let plays = names.into_iter().map(|name| async move {
         let played = timeout(PATIENCE, play(name.clone(), summary));
         match tokio::spawn(played).await {
@@ -207,7 +207,7 @@ fn wrong_end(
     job: &Value,
 ) -> Option<String> {
     let id = prompt.response["prompt_id"].as_str().unwrap();
-    let (status, code) = match recording.meta.outcome[id] {
+    let (status, code) = match recording.outcome(id).unwrap() {
         RecordedOutcome::Completed => ("completed", Value::Null),
         RecordedOutcome::Cancelled => ("cancelled", Value::Null),
         RecordedOutcome::Failed => ("failed", "execution_error".into()),

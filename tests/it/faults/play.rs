@@ -228,7 +228,7 @@ fn allowed_ends(
     prompt_id: &str,
 ) -> Vec<End> {
     let recorded = prompt.response["prompt_id"].as_str().unwrap_or_default();
-    let outcome = match recording.meta.outcome.get(recorded) {
+    let outcome = match recording.outcome(recorded) {
         Some(RecordedOutcome::Completed) => ("completed", None),
         Some(RecordedOutcome::Cancelled) => ("cancelled", None),
         Some(RecordedOutcome::Failed) => ("failed", Some("execution_error")),

@@ -116,7 +116,7 @@ async fn drive(recording: Arc<Recording>) -> Vec<String> {
     driver.settle(&mut open, &mut ends, |_| true).await;
     for (k, id) in &ids {
         let recorded = posts[*k].response["prompt_id"].as_str().unwrap();
-        let outcome = recording.meta.outcome[recorded];
+        let outcome = recording.outcome(recorded).unwrap();
         if !agrees(outcome, &ends[k], &recording.meta.comfyui_version) {
             faults.push(format!("#{k} {id} should be {outcome:?}: {:?}", ends[k]));
         }
