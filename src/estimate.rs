@@ -87,9 +87,24 @@ impl Estimate {
             return Self::exact(if is_done { MAX_FRACTION } else { 0.0 }, 0.0);
         }
         if job.plan().is_empty() {
-            return Self::projected(job, elapsed);
+            let share = job.resumed_fraction();
+            let share = share.unwrap_or_else(|| job.nodes().share(job.plan()));
+            return Self::projected(share, elapsed);
         }
-        Self::of_running(Forecast::of(job, model, now), elapsed)
+        let forecast = Self::of_running(Forecast::of(job, model, now, elapsed), elapsed);
+        // After a restart it is not known which nodes run, but how far the job was.
+        let projected = job
+            .resumed_fraction()
+            .map(|share| Self::projected(share, elapsed));
+        match (projected, forecast.remaining) {
+            (Some(projected), None) => projected,
+            (Some(projected), left)
+                if projected.remaining.is_some() && projected.remaining < left =>
+            {
+                projected
+            }
+            _ => forecast,
+        }
     }
 
     /// How long a prompt will run, from its start to its end. `cached` are the ids of the nodes that
@@ -171,13 +186,13 @@ impl Estimate {
         }
     }
 
-    /// The estimate of a job without a graph: with the share `p` of the work done, as its bars show it,
-    /// `elapsed · (1 − p)/p` remain.
+    /// The estimate of a job of which only the share `p` of the work is known that is done, as its bars show
+    /// it, or as it was before a restart: `elapsed · (1 − p)/p` remain.
     ///
     /// The graph may arrive a moment later, and published progress never falls: one node that ends at
     /// once must not count as all of them.
-    fn projected(job: &Job, elapsed: f64) -> Self {
-        let fraction = job.nodes().share(job.plan()).min(MAX_FRACTION);
+    fn projected(share: f64, elapsed: f64) -> Self {
+        let fraction = share.min(MAX_FRACTION);
         let is_enough = elapsed >= MIN_PROJECTED_SECONDS && fraction >= MIN_PROJECTED_SHARE;
         let remaining = is_enough.then(|| elapsed * (1.0 - fraction) / fraction);
         Self {

@@ -25,7 +25,7 @@ pub use event::{Event, History, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
-pub use plan::{ImageFile, ImageSize, ImageSizes, Plan, PlannedNode, Role, outputs};
+pub use plan::{ImageFile, ImageSize, ImageSizes, Plan, PlannedNode, PromptGraph, Role, outputs};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
 pub use status::Status;
@@ -189,6 +189,12 @@ impl Job {
             last.ended_at = Some(work_done_at);
         }
         runs
+    }
+
+    /// The share of its time that had passed before a restart, 0 to 1, as long as nothing has shown which of
+    /// its nodes run.
+    pub fn resumed_fraction(&self) -> Option<f64> {
+        self.nodes.is_resuming().then_some(self.highest_fraction)
     }
 
     /// Its graph.

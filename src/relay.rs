@@ -12,6 +12,8 @@ mod estimates;
 mod ingest;
 mod maintenance;
 mod metrics;
+mod pending_plan;
+mod planning;
 mod publish;
 mod registry;
 mod requests;

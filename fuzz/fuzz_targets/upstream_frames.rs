@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use comfy_relay::comfy::{HistoryEntry, Message, PreviewImage};
 use comfy_relay::estimate::{CostModel, Estimate};
-use comfy_relay::job::{Event, Job, JobId, Plan, Progress, Reason, Status};
+use comfy_relay::job::{Event, ImageSizes, Job, JobId, Plan, Progress, Reason, Status};
 use comfy_relay::workflow;
 use comfy_relay_fuzz::STEP;
 use jiff::{SignedDuration, Timestamp};
@@ -79,7 +79,9 @@ fn events(step: &str) -> Vec<Event> {
             let value = serde_json::from_str(rest).ok();
             let entry = value.and_then(|value| HistoryEntry::read(value, VIEW));
             return entry.map_or_else(Vec::new, |entry| {
-                vec![Event::Planned(entry.plan), Event::History(entry.history)]
+                let plan = entry.graph.map(|graph| graph.plan(&ImageSizes::default()));
+                let plan = plan.map(Event::Planned).into_iter();
+                plan.chain([Event::History(entry.history)]).collect()
             });
         }
         'q' => {

@@ -5,15 +5,15 @@ use serde_json::{Map, Value};
 
 use super::error::ExecutionError;
 use super::output;
-use crate::job::{History, JobError, Outcome, Plan};
+use crate::job::{History, JobError, Outcome, PromptGraph};
 
 /// A prompt's entry in the server's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryEntry {
     /// How the prompt ended.
     pub history: History,
-    /// Its graph.
-    pub plan: Plan,
+    /// Its graph; `None` if the entry has none.
+    pub graph: Option<PromptGraph>,
 }
 
 impl HistoryEntry {
@@ -21,12 +21,13 @@ impl HistoryEntry {
     ///
     /// Returns `None` if the value is not an entry. A part of an unknown shape counts as missing: that there
     /// is an entry at all means that the prompt has ended.
-    pub fn read(entry: Value, view: &str) -> Option<Self> {
-        let entry = entry.as_object()?;
+    pub fn read(mut entry: Value, view: &str) -> Option<Self> {
+        let entry = entry.as_object_mut()?;
         let has = |field: &str| entry.contains_key(field);
         if !["prompt", "outputs", "status"].into_iter().any(has) {
             return None;
         }
+        let graph = entry.get_mut("prompt").map(Value::take).and_then(graph);
         let empty = Map::new();
         let outputs = entry.get("outputs").and_then(Value::as_object);
         let outputs = outputs.unwrap_or(&empty);
@@ -43,22 +44,25 @@ impl HistoryEntry {
                 outputs: files,
                 produced: !outputs.is_empty(),
             },
-            plan: entry.get("prompt").map(plan).unwrap_or_default(),
+            graph,
         })
     }
 }
 
-/// The plan of a prompt, which the queue and the history hold as
+/// The graph of a prompt, which the queue and the history hold as
 /// `[number, id, graph, extra_data, output node ids]`.
-pub(super) fn plan(prompt: &Value) -> Plan {
-    let Some(graph) = prompt.get(2).and_then(Value::as_object) else {
-        return Plan::default();
-    };
-    let outputs: Option<Vec<String>> = prompt.get(4).and_then(Value::as_array).map(|ids| {
-        let ids = ids.iter().filter_map(Value::as_str);
-        ids.map(str::to_owned).collect()
-    });
-    Plan::from_graph(graph, outputs.as_deref())
+pub(super) fn graph(mut prompt: Value) -> Option<PromptGraph> {
+    let outputs = prompt
+        .get(4)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let outputs = outputs.filter_map(Value::as_str).map(str::to_owned);
+    let outputs = outputs.collect();
+    match prompt.get_mut(2)?.take() {
+        Value::Object(nodes) => PromptGraph::new(nodes, outputs),
+        _ => None,
+    }
 }
 
 /// The outcome in the last message that has one; a blocked execution has none.
@@ -128,7 +132,7 @@ mod tests {
         assert_eq!((entry.history.messages, entry.history.word), (None, None));
         assert!(entry.history.produced);
         assert_eq!(entry.history.outputs.len(), 1);
-        assert_eq!(entry.plan.needed().count(), 1);
+        assert!(entry.graph.is_some_and(|graph| graph.has_outputs()));
     }
 
     #[test]

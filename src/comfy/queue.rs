@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{history, python_json};
-use crate::job::Plan;
+use crate::job::PromptGraph;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
 ///
@@ -29,15 +30,18 @@ pub struct QueueEntry {
     /// The client that submitted it: its events go to the socket with this id. `None` for a prompt without
     /// one.
     pub client_id: Option<String>,
+    /// When it was submitted, by the server's clock; `None` from servers before the end of 2025.
+    pub submitted_at: Option<Timestamp>,
     /// Its JSON in the answer.
     item: Bytes,
 }
 
 impl QueueEntry {
-    /// The prompt's plan, parsed now. Empty if the entry has no graph.
-    pub fn plan(&self) -> Plan {
+    /// The prompt's graph with the outputs that the server executes, parsed now. `None` if the entry has
+    /// no graph.
+    pub fn graph(&self) -> Option<PromptGraph> {
         let prompt: Option<Value> = python_json::read(&self.item).ok();
-        prompt.as_ref().map(history::plan).unwrap_or_default()
+        prompt.and_then(history::graph)
     }
 
     /// The size of the entry in bytes; parsing its graph takes time in proportion to it.
@@ -70,6 +74,8 @@ struct QueueBody<'a> {
 struct ExtraData<'a> {
     #[serde(borrow)]
     client_id: Option<Cow<'a, str>>,
+    /// Milliseconds since 1970.
+    create_time: Option<Value>,
 }
 
 impl Queue {
@@ -143,11 +149,6 @@ impl Queue {
         let mut entries = self.running.iter().chain(&self.pending);
         entries.find(|entry| entry.prompt_id == prompt_id)
     }
-
-    /// A prompt's plan, parsed now; `None` if it is not in the queue.
-    pub fn plan(&self, prompt_id: &str) -> Option<Plan> {
-        Some(self.entry(prompt_id)?.plan())
-    }
 }
 
 fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
@@ -160,6 +161,10 @@ fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
         Some(QueueEntry {
             number: number.unwrap_or(f64::MAX),
             prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
+            submitted_at: extra.as_ref().and_then(|extra| {
+                let milliseconds = extra.create_time.as_ref()?.as_i64()?;
+                Timestamp::from_millisecond(milliseconds).ok()
+            }),
             client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
             item: body.slice_ref(item.get().as_bytes()),
         })
@@ -170,6 +175,10 @@ fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn graph(queue: &Queue, prompt_id: &str) -> Option<PromptGraph> {
+        queue.entry(prompt_id)?.graph()
+    }
 
     fn queue(text: &'static str) -> Queue {
         Queue::parse(Bytes::from_static(text.as_bytes())).unwrap()
@@ -231,7 +240,7 @@ mod tests {
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}, "is_changed": [NaN]}}, {}, ["9"]]],
                 "queue_pending": []}"#,
         );
-        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
+        assert!(graph(&queue, "r").unwrap().has_outputs());
     }
 
     #[test]
@@ -240,7 +249,7 @@ mod tests {
             r#"{"queue_running": [[0, "r", {"9": {"class_type": "SaveImage", "inputs": {}}}, {}, ["9"]], "no item"],
                 "queue_pending": []}"#,
         );
-        assert_eq!(queue.plan("r").unwrap().needed().count(), 1);
-        assert_eq!(queue.plan("x"), None);
+        assert!(graph(&queue, "r").unwrap().has_outputs());
+        assert_eq!(graph(&queue, "x"), None);
     }
 }

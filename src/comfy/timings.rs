@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{history, python_json};
-use crate::job::Plan;
+use crate::job::PromptGraph;
 
 /// Longer times are not believed, in seconds: a week. They come from a clock that was set meanwhile.
 const MAX_SECONDS: f64 = 7.0 * 86_400.0;
@@ -17,7 +17,7 @@ const MAX_SECONDS: f64 = 7.0 * 86_400.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptTiming {
     /// Its graph.
-    pub plan: Plan,
+    pub graph: PromptGraph,
     /// The nodes that did not need to run.
     pub cached: Vec<String>,
     /// Seconds from its start to its end.
@@ -83,12 +83,12 @@ fn read_strict(body: &[u8], count: usize) -> serde_json::Result<Vec<PromptTiming
     let prompts = newest.into_iter().filter_map(|timed| {
         let prompt: Value = python_json::read(timed.prompt.get().as_bytes()).ok()?;
         Some(PromptTiming {
-            plan: history::plan(&prompt),
+            graph: history::graph(prompt)?,
             cached: timed.cached,
             seconds: timed.seconds,
         })
     });
-    Ok(prompts.filter(|prompt| !prompt.plan.is_empty()).collect())
+    Ok(prompts.collect())
 }
 
 fn time(entry: &RawValue) -> Option<Timed<'_>> {
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(seconds(&history, 0), [] as [f64; 0]);
         let prompts = read(history.to_string().as_bytes(), 1).unwrap();
         assert_eq!(prompts[0].cached, ["4", "5"]);
-        assert_eq!(prompts[0].plan.needed().count(), 1);
+        assert!(prompts[0].graph.has_outputs());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::conditions::Conditions;
 use super::evidence::SpeedEvidence;
 use super::model::CostModel;
-use super::open_node::{OpenNode, Pace};
+use super::open_node::{OVERTIME, OpenNode, Pace};
 use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use super::sum::DurationSum;
@@ -130,10 +130,19 @@ impl<'a> Observation<'a> {
 }
 
 impl Forecast {
-    /// The forecast for a job that runs.
-    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
+    /// The forecast for a job that has run for `elapsed` seconds.
+    pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp, elapsed: f64) -> Self {
         let observed = Observation::of(job, now, |_, node| Some(model.predict_in(job, node)));
-        observed.forecast(&model.conditions(job.backend().unwrap_or_default()), now)
+        let conditions = model.conditions(job.backend().unwrap_or_default());
+        let forecast = observed.forecast(&conditions, now);
+        if job.nodes().has_begun() {
+            return forecast;
+        }
+        // Nothing is received of a prompt of another client: it counts as one node without a bar.
+        Self {
+            remaining: (forecast.remaining - elapsed).max(OVERTIME * elapsed),
+            ..forecast
+        }
     }
 
     /// The forecast for a prompt that has not begun. `cached` are the nodes that are known not to run.
@@ -218,7 +227,7 @@ fn is_settled(id: &str, node: &PlannedNode, nodes: &Nodes, settled: &HashSet<&st
     };
     match nodes.timing(id) {
         Some(timing) => timing.ended_at.is_some(),
-        None => nodes.is_cached(id) || is_unused(),
+        None => nodes.has_passed(id) || is_unused(),
     }
 }
 

@@ -12,7 +12,7 @@ const TICK_PRIOR_WEIGHT: f64 = 1.0;
 const MAX_TICK_SHARE: f64 = 0.9;
 
 /// The remaining time of a node that is silent for longer than expected, as a share of its silence.
-const OVERTIME: f64 = 0.4;
+pub(super) const OVERTIME: f64 = 0.4;
 
 /// The smallest standard deviation of a node, in seconds, beside what it is expected to have.
 const JITTER: f64 = 0.02;
@@ -23,7 +23,8 @@ const TICKS_OF_HALF_VARIANCE: f64 = 4.0;
 /// The largest share of an unusual slowness that is expected to end before the node does.
 const MAX_RELIEF: f64 = 0.5;
 
-/// With so many seconds left, half of that share is.
+/// With so many seconds left, half of that share is, if the slowness has just begun: what has lasted
+/// longer lasts longer.
 const RELIEF_SECONDS: f64 = 5.0;
 
 /// A node that has not ended.
@@ -48,6 +49,10 @@ impl Prediction {
     /// The seconds that a node at work has taken for a part of its work, and those that were predicted
     /// for it. `None` while it shows nothing: it is silent, but not for longer than expected.
     pub(super) fn compared_with(&self, timing: &NodeTiming, now: Timestamp) -> Option<(f64, f64)> {
+        if timing.was_missed {
+            let (ticks, seconds) = timing.pace()?;
+            return Some((seconds, self.tick? * ticks));
+        }
         let seconds = timing.seconds(now);
         match (timing.pace(), self.tick, timing.ticked_at()) {
             (Some((ticks, seconds)), Some(tick), _) => Some((seconds, tick * ticks)),
@@ -114,7 +119,7 @@ impl OpenNode<'_> {
         now: Timestamp,
     ) -> (f64, Spread) {
         let expected = self.prediction.seconds * pace.factor;
-        let left = (expected - timing.seconds(now)).max(OVERTIME * silent);
+        let left = (expected - timing.longest(now)).max(OVERTIME * silent);
         // Near the expected end, the deviation shrinks less than the remaining time.
         let late = (expected / left.max(1e-3)).sqrt().clamp(1.0, 10.0);
         let share = (left / expected.max(1e-3)).min(1.0);
@@ -143,7 +148,8 @@ impl OpenNode<'_> {
                     slowness = (shrunk / (tick * pace.usual_factor)).ln().max(0.0);
                 }
                 let lasts = remaining * shrunk;
-                slowness *= MAX_RELIEF * lasts / (lasts + RELIEF_SECONDS);
+                let lasted = timing.pace().map_or(0.0, |(_, seconds)| seconds);
+                slowness *= MAX_RELIEF * lasts / (lasts + lasted + RELIEF_SECONDS);
                 (seen, shrunk * (-slowness).exp(), pace.width.deviation())
             }
             (Some((seen, seconds)), None) => (seen, seconds / seen, pace.width.deviation()),
@@ -151,7 +157,7 @@ impl OpenNode<'_> {
             // Silence since the tick is weak evidence of the next ones.
             (None, None) => (
                 0.0,
-                (timing.seconds(now) - silent) / timing.ticks(),
+                (timing.longest(now) - silent) / timing.ticks(),
                 predicted,
             ),
         };

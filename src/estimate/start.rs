@@ -41,7 +41,7 @@ pub struct StartForecast {
     familiarity: Familiarity,
     /// How many nodes were known to be cached.
     cached: usize,
-    /// When it was made: at the start, or when the graph became known.
+    /// When it was made: at the start, or when more became known of it.
     pub(super) at: Timestamp,
     pub(super) estimate: Estimate,
     /// Whether at least half of the estimate comes from the built-in table.
@@ -61,7 +61,6 @@ impl StartForecast {
             Some(prediction)
         });
         let conditions = model.conditions(job.backend().unwrap_or_default());
-        let forecast = observed.forecast(&conditions, now);
         let is_exact =
             |(_, prediction): &(_, Prediction)| prediction.match_level == MatchLevel::Signature;
         let familiarity = if job.plan().is_empty() {
@@ -80,12 +79,8 @@ impl StartForecast {
             familiarity,
             cached: job.nodes().cached_ids().count(),
             at: now,
-            estimate: if job.plan().is_empty() {
-                Estimate::default()
-            } else {
-                Estimate::from(forecast)
-            },
-            is_guess: forecast.is_guess,
+            estimate: Estimate::of(job, model, now),
+            is_guess: observed.forecast(&conditions, now).is_guess,
             conditions,
             predictions,
         }
@@ -101,7 +96,7 @@ impl StartForecast {
     pub(super) fn is_outdated(&self, job: &Job) -> bool {
         let has_graph = self.familiarity == Familiarity::NoGraph && !job.plan().is_empty();
         let nodes = job.nodes();
-        has_graph || (nodes.current().is_none() && nodes.cached_ids().count() != self.cached)
+        has_graph || (!nodes.has_begun() && nodes.cached_ids().count() != self.cached)
     }
 
     /// The predictions by the ids of the nodes.

@@ -22,6 +22,7 @@ impl Job {
                 let changed = self.plan != plan && !plan.is_empty();
                 if changed {
                     self.plan = plan;
+                    self.nodes.infer_passed_again(&self.plan);
                 }
                 changed
             }
@@ -34,16 +35,25 @@ impl Job {
                 changed
             }
             Event::Started => self.start(now),
+            Event::StartedAt(at) => self.start(at.min(now)),
             Event::Cached { nodes } => self.start(now) | self.nodes.cached(nodes),
             Event::NodeStarted { node, display } => {
                 self.retract_work_done();
-                self.start(now) | self.nodes.started(node, display, &self.plan, now)
+                self.start(now)
+                    | self.nodes.started(node, display, &self.plan, now)
+                    | self.nodes.infer_passed(&self.plan)
             }
             Event::Bar { node, value, max } => {
                 self.retract_work_done();
-                self.start(now) | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
+                self.start(now)
+                    | self.nodes.bar(node, Bar { value, max }, &self.plan, now)
+                    | self.nodes.infer_passed(&self.plan)
             }
-            Event::Nodes(reports) => self.start(now) | self.nodes.report(reports, &self.plan, now),
+            Event::Nodes(reports) => {
+                self.start(now)
+                    | self.nodes.report(reports, &self.plan, now)
+                    | self.nodes.infer_passed(&self.plan)
+            }
             Event::Outputs(outputs) => self.add_outputs(outputs),
             Event::WorkDone => {
                 self.work_done_at.get_or_insert(now);

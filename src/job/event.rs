@@ -1,5 +1,7 @@
 //! What can happen to a job, independent of ComfyUI's protocol.
 
+use jiff::Timestamp;
+
 use super::{JobError, NodeReport, Output, Plan, Status};
 
 /// One thing that happened to a job.
@@ -16,6 +18,8 @@ pub enum Event {
     },
     /// Execution began.
     Started,
+    /// Execution began at an earlier time.
+    StartedAt(Timestamp),
     /// These nodes need not run: ComfyUI has their results from earlier prompts.
     Cached {
         /// Node ids; some may be of nodes that no output needs.

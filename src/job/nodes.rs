@@ -2,6 +2,8 @@
 
 mod bar;
 mod counts;
+mod inference;
+mod resumption;
 mod run;
 mod timing;
 
@@ -12,6 +14,7 @@ use jiff::Timestamp;
 use super::{NodeReport, NodeState, Plan};
 pub use bar::Bar;
 pub use counts::NodeCounts;
+use resumption::Resumption;
 pub use run::NodeRun;
 pub use timing::NodeTiming;
 
@@ -33,6 +36,8 @@ pub struct Nodes {
     /// Whether the server reports the state of each node, so that nothing is inferred from the order
     /// of their starts.
     reported: bool,
+    /// Set if the job goes on after a restart.
+    resumption: Option<Resumption>,
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +163,7 @@ impl Nodes {
             let display = self.display_of(&report.node, report.display, plan);
             self.begin(report.node.clone(), display, now);
             if let Some(run) = self.runs.get_mut(&report.node) {
-                run.timing.was_missed = report.state != NodeState::Running;
+                run.timing.was_missed |= report.state != NodeState::Running;
             }
         }
         let bar = Bar {
@@ -189,6 +194,11 @@ impl Nodes {
         for id in std::mem::take(&mut self.active) {
             self.end(&id, state, now);
         }
+    }
+
+    /// Whether a run has begun.
+    pub fn has_begun(&self) -> bool {
+        !self.runs.is_empty()
     }
 
     /// The active run with the newest message; between two runs, the one that ended last.
@@ -263,12 +273,13 @@ impl Nodes {
             self.displays.entry(display.clone()).or_default();
         }
         self.touch(&node);
+        let earliest_start = self.earliest_start();
         let run = self.runs.entry(node).or_insert(RunState {
             display,
             state: NodeState::Running,
             bar: None,
             loading: false,
-            timing: NodeTiming::new(now),
+            timing: NodeTiming::new(earliest_start, now),
         });
         run.state = NodeState::Running;
         run.timing.ended_at = None;

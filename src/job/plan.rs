@@ -5,6 +5,7 @@ mod graph;
 mod image;
 mod loaders;
 mod outputs;
+mod prompt_graph;
 mod role;
 mod signature;
 mod size;
@@ -18,6 +19,7 @@ use features::GraphReader;
 use graph::{Graph, links};
 pub use image::{ImageFile, ImageSize, ImageSizes};
 pub use outputs::outputs;
+pub use prompt_graph::PromptGraph;
 pub use role::Role;
 
 /// The nodes of a prompt, read from its graph in ComfyUI's API format

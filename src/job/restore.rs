@@ -76,6 +76,9 @@ impl Job {
         });
         job.end_source = stored.end_source.as_deref().and_then(EndSource::from_word);
         job.started_at = stored.started_at;
+        if let (Status::Processing, Some(started_at)) = (stored.status, stored.started_at) {
+            job.nodes.resume(started_at);
+        }
         job.ended_at = stored.ended_at;
         job.work_done_at = stored.ended_at;
         job

@@ -5,19 +5,25 @@ mod decide;
 mod early_events;
 mod follow;
 pub(super) mod follower;
+mod images;
 mod lease;
 mod queries;
+mod queue_view;
+mod queued_plans;
 mod reconcile;
 mod socket_health;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::comfy::{ComfyClient, Queue};
+use crate::comfy::ComfyClient;
+use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
+use images::BackendImages;
+use queue_view::QueueView;
 use socket_health::SocketHealth;
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
@@ -38,6 +44,8 @@ pub(super) struct Backend {
     /// Held while a prompt is looked up that no job follows: one request for the queue answers every
     /// caller that waits meanwhile.
     pub(super) lookup_lock: tokio::sync::Mutex<Option<QueueIds>>,
+    pub(super) images: BackendImages,
+    plan_lock: Mutex<()>,
     state: Mutex<BackendState>,
 }
 
@@ -77,6 +85,8 @@ pub(super) struct ApiState {
     pub(super) version: Option<String>,
     /// The version is to be fetched: the backend is new, or has come back.
     pub(super) version_due: bool,
+    /// The classes of output nodes; `None` as long as they are not known.
+    pub(super) output_classes: Option<OutputNodeClasses>,
     /// The timings in its history are to be learned: the store has none of its node runs.
     pub(super) history_due: bool,
     /// A prompt whose entry was in the history: while it is there, the server was not restarted.
@@ -85,15 +95,12 @@ pub(super) struct ApiState {
     pub(super) failure_logged: bool,
 }
 
-/// A backend's queue as it was last seen, the prompts of all clients counted.
-#[derive(Debug, Default)]
-pub(super) struct QueueView {
-    /// How many prompts run or wait.
-    pub(super) remaining: Option<u64>,
-    pub(super) running: usize,
-    pub(super) pending: usize,
-    /// The prompt that runs: messages without a prompt id are about it.
-    pub(super) current: Option<String>,
+/// The classes of output nodes of a server.
+#[derive(Debug)]
+pub(super) struct OutputNodeClasses {
+    /// The version of the server.
+    pub(super) version: Option<String>,
+    pub(super) classes: Arc<HashSet<String>>,
 }
 
 impl Backend {
@@ -107,6 +114,8 @@ impl Backend {
             connected: watch::Sender::new(false),
             lease: watch::Sender::new(Lease::Unknown),
             lookup_lock: tokio::sync::Mutex::default(),
+            images: BackendImages::new(),
+            plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
                     version_due: true,
@@ -129,29 +138,33 @@ impl Backend {
         *self.lease.borrow() == Lease::HeldByPeer
     }
 
+    /// Held while a plan is read and applied: one that was read earlier must not replace one that was read
+    /// later. Taken before the lock of the jobs, and never over an `await`.
+    pub(super) fn lock_plans(&self) -> MutexGuard<'_, ()> {
+        self.plan_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the plan of a graph at the sizes of images that are known.
+    pub(super) fn plan(&self, graph: &PromptGraph) -> Plan {
+        let plan = graph.plan(&ImageSizes::default());
+        let sizes = self.images.sizes(plan.files());
+        if sizes.is_empty() {
+            return plan;
+        }
+        graph.plan(&sizes)
+    }
+
+    /// The classes of output nodes, if they are known.
+    pub(super) fn output_classes(&self) -> Option<Arc<HashSet<String>>> {
+        let state = self.state();
+        let known = state.api.output_classes.as_ref();
+        known.map(|known| known.classes.clone())
+    }
+
     /// Locks its state. Never held over an `await`.
     pub(super) fn state(&self) -> MutexGuard<'_, BackendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl QueueView {
-    /// Records the length of the queue. A ComfyUI server runs one prompt at a time.
-    pub(super) fn set_length(&mut self, remaining: Option<u64>) {
-        self.remaining = remaining;
-        if let Some(remaining) = remaining.and_then(|count| usize::try_from(count).ok()) {
-            self.running = remaining.min(1);
-            self.pending = remaining - self.running;
-        }
-    }
-
-    /// Records the queue itself.
-    pub(super) fn set(&mut self, queue: &Queue) {
-        self.running = queue.running().len();
-        self.pending = queue.pending_count();
-        self.remaining = Some((self.running + self.pending) as u64);
-        if let [running] = queue.running() {
-            self.current = Some(running.prompt_id.clone());
-        }
     }
 }

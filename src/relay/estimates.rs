@@ -14,10 +14,10 @@ use super::backend::Backend;
 use super::registry::Entry;
 use crate::comfy::Queue;
 use crate::estimate::{Estimate, EstimateLog, Explanation};
-use crate::job::{Job, Plan, Progress, Status};
+use crate::job::{Job, Progress, Status};
 use learning::Learning;
 use queue_forecast::{QueueForecast, QueuePrediction};
-use queue_plans::Plans;
+use queue_plans::{Plans, QueuedPlans};
 
 /// Estimates when jobs will end. Its locks are taken after that of the jobs, never before.
 #[derive(Debug)]
@@ -91,8 +91,7 @@ impl Estimator {
         }
     }
 
-    /// Predicts how long the prompts of a queue take. `plan_of` returns the plan that a job has of a
-    /// prompt.
+    /// Predicts how long the prompts of a queue take. `source` has their plans.
     ///
     /// The model is locked for one plan at a time: graphs can be megabytes, and the reader of the socket
     /// must not wait.
@@ -101,24 +100,26 @@ impl Estimator {
         backend: &Backend,
         plans: &mut Plans,
         queue: &Queue,
-        plan_of: impl Fn(&str) -> Option<Plan>,
+        source: &impl QueuedPlans,
     ) -> QueuePrediction {
-        plans.predict(queue, plan_of, |plan, cached| {
+        plans.predict(queue, source, |plan, cached| {
             Estimate::of_prompt(backend.name(), plan, cached, &self.learning.model())
         })
     }
 
-    /// Records a backend's queue. `live` are the estimates of running prompts by their own events.
+    /// Records a backend's queue. `live` are the estimates of running prompts by their own events; `began_at`
+    /// is when a running prompt began, if that is known.
     pub(super) fn update_queue(
         &self,
         backend: &Backend,
         predicted: QueuePrediction,
         live: &HashMap<String, Estimate>,
+        began_at: impl Fn(&str) -> Option<Timestamp>,
         now: Timestamp,
     ) {
         let mut queues = self.queues();
         let forecast = queues.entry(backend.index).or_default();
-        forecast.update(predicted, |prompt| live.get(prompt).copied(), now);
+        forecast.update(predicted, |prompt| live.get(prompt).copied(), began_at, now);
     }
 
     /// Records that a backend's queue is not known any more.

@@ -40,6 +40,9 @@ impl Tracker {
         let Some(entry) = registry.get_mut(id) else {
             return;
         };
+        if status.is_final() {
+            entry.pending_plan.end();
+        }
         if status == status_before {
             self.publish_throttled(entry);
         } else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backend::Backend;
+use super::pending_plan::PendingPlan;
 use crate::estimate::EstimateLog;
 use crate::job::{Job, JobId, Progress, Status};
 use crate::store::NodeCostRecord;
@@ -34,6 +35,7 @@ pub(super) struct Entry {
     pub(super) costs: Option<HashMap<String, NodeCostRecord>>,
     pub(super) publishing: Publishing,
     pub(super) comparison: Comparison,
+    pub(super) pending_plan: PendingPlan,
     number: u64,
 }
 
@@ -100,6 +102,7 @@ impl Entry {
                 missing_since: None,
                 failure_logged: false,
             },
+            pending_plan: PendingPlan::default(),
             number,
         }
     }

@@ -14,7 +14,7 @@ use super::estimates::Estimator;
 use super::metrics::Metrics;
 use super::registry::Registry;
 use crate::hub::Hub;
-use crate::job::{Event, Job, JobId, Plan};
+use crate::job::{Event, Job, JobId, Plan, PromptGraph};
 use crate::store::Recorder;
 
 /// How long a caller waits until what it is promised is written. If the database is away, it is promised
@@ -46,6 +46,13 @@ pub(super) struct FoundPrompt {
     pub(super) disconnects: u64,
 }
 
+/// A prompt that the relay has submitted, as far as its answer shows what will run.
+#[derive(Debug)]
+pub(super) struct SubmittedGraph {
+    pub(super) graph: PromptGraph,
+    pub(super) plan: Plan,
+}
+
 impl Tracker {
     /// Locks the jobs. They are consistent at any moment, also after a panic elsewhere: an event is
     /// applied in full or not at all.
@@ -64,13 +71,13 @@ impl Tracker {
     }
 
     /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt
-    /// that came before. A job that the relay submitted itself comes with its `plan`.
+    /// that came before. A job that the relay submitted itself comes with its graph.
     pub(super) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,
         job_id: &JobId,
         prompt: &FoundPrompt,
-        plan: Option<Plan>,
+        submitted: Option<SubmittedGraph>,
     ) {
         let (backend, prompt_id) = (&prompt.backend, prompt.prompt_id.as_str());
         let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
@@ -82,8 +89,9 @@ impl Tracker {
         registry.insert(job, Some(backend.clone()), prompt.disconnects);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(entry) = registry.get_mut(job_id) {
-            if let Some(plan) = plan {
+            if let Some(SubmittedGraph { graph, plan }) = submitted {
                 entry.comparison.own_client = true;
+                entry.pending_plan.submit(graph);
                 entry.job.apply(Event::Planned(plan), self.now());
             }
             entry.job.apply(Event::Reachable(reachable), self.now());

@@ -5,6 +5,7 @@ mod access;
 mod architecture;
 mod documents;
 mod downstream;
+mod estimates;
 mod faults;
 mod replay;
 mod storage;

@@ -34,7 +34,8 @@ fn live_steps_outweigh_what_was_learned() {
     let (job, end) = run(graph(20, 512), 20, 2.0, 22.1);
     let left = remaining(&job, &trained(3), 22.1);
     let truth = end - 22.1;
-    assert!((left - truth).abs() < 0.2 * truth, "{left} {truth}");
+    // A part of the slowness is expected to end.
+    assert!((0.65 * truth..truth).contains(&left), "{left} {truth}");
 }
 
 #[test]

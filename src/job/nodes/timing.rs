@@ -27,8 +27,10 @@ pub struct NodeTiming {
     pub started_at: Timestamp,
     /// When the message of its end was received.
     pub ended_at: Option<Timestamp>,
-    /// Whether its first message was the one of its end: how long it took is not known.
+    /// Whether its start was missed: how long it took is not known.
     pub was_missed: bool,
+    /// When it began at the earliest.
+    earliest_start: Timestamp,
     /// The ticks of the bars before the current one.
     before: f64,
     /// The ticks of the current bar when it is full.
@@ -44,11 +46,14 @@ pub struct NodeTiming {
 }
 
 impl NodeTiming {
-    pub(super) fn new(now: Timestamp) -> Self {
+    /// Of a run whose first message is received now. It may have begun before, but not before
+    /// `earliest_start`.
+    pub(super) fn new(earliest_start: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             started_at: now,
             ended_at: None,
-            was_missed: false,
+            was_missed: earliest_start.is_some(),
+            earliest_start: earliest_start.unwrap_or(now),
             before: 0.0,
             length: 0.0,
             first: None,
@@ -152,6 +157,13 @@ impl NodeTiming {
         self.pace().and(Some(self.recent))
     }
 
+    /// Seconds that it has run at most, until `now`.
+    pub fn longest(&self, now: Timestamp) -> f64 {
+        now.duration_since(self.earliest_start)
+            .as_secs_f64()
+            .max(0.0)
+    }
+
     /// Seconds from its start to its end, or to `until` if that is earlier.
     pub fn seconds(&self, until: Timestamp) -> f64 {
         let end = self.ended_at.map_or(until, |end| end.min(until));
@@ -168,7 +180,7 @@ mod tests {
     /// The timing of a node whose bar of 20 ticks moved at these seconds.
     fn timing(moved: impl IntoIterator<Item = f64>) -> NodeTiming {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(seconds);
-        let mut timing = NodeTiming::new(at(0.0));
+        let mut timing = NodeTiming::new(None, at(0.0));
         let mut old = None;
         for (ticks, seconds) in moved.into_iter().enumerate() {
             let (value, max) = (ticks as f64 + 1.0, 20.0);

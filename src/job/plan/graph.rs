@@ -78,11 +78,18 @@ impl<'a> Graph<'a> {
         (text.len() <= MAX_TEXT).then_some(text)
     }
 
-    /// The text that an input is set to, however long.
+    /// The text that an input is set to, however long: as a literal, or by a node that makes texts. The
+    /// one input of a node that loads an image is a text as well, but not what it makes.
     pub(super) fn long_text(self, node: &'a Value, name: &str) -> Option<&'a str> {
         match input(node, name)? {
             Value::String(text) => Some(text),
-            linked => self.held(link(linked)?.0)?.1.as_str(),
+            linked => {
+                let (id, _) = link(linked)?;
+                let class = class(self.node(id)?).to_ascii_lowercase();
+                let makes_text = ["primitive", "string", "text"];
+                let makes_text = makes_text.iter().any(|word| class.contains(word));
+                self.held(id).filter(|_| makes_text)?.1.as_str()
+            }
         }
     }
 

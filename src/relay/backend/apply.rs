@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::comfy::{HistoryEntry, Queue, QueuePosition};
+use crate::comfy::{HistoryEntry, Queue, QueueEntry, QueuePosition};
 use crate::job::{Event, JobId};
 use crate::relay::backend::decide::{Answers, PromptAnswer};
 use crate::relay::backend::follower::Follower;
@@ -44,18 +44,26 @@ impl Follower {
             entry.comparison.disconnects_when_seen = answer.disconnects;
             entry.comparison.missing_since = None;
         }
-        if self.lacks_plan(job)
-            && let Some(plan) = queue.plan(&job.prompt_id)
-        {
-            self.tracker.ingest(&job.id, Event::Planned(plan));
-        }
         let event = match position {
-            QueuePosition::Running => Event::Started,
+            QueuePosition::Running => self
+                .began_at(queue, &job.prompt_id)
+                .map_or(Event::Started, Event::StartedAt),
             QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
         let mut registry = self.tracker.registry();
         self.tracker.ingest_locked(&mut registry, &job.id, event);
         self.tracker.republish_waiting(&mut registry, &job.id);
+    }
+
+    /// Reads the plans of jobs that the queue shows for the first time: it names the outputs that the
+    /// server executes.
+    pub(in crate::relay) fn confirm_graphs(&self, jobs: &[OpenJob], queue: &Queue) {
+        for job in jobs.iter().filter(|job| self.is_unconfirmed(job)) {
+            let entry = queue.entry(&job.prompt_id);
+            if let Some(graph) = entry.and_then(QueueEntry::graph) {
+                self.tracker.confirm_graph(&job.id, graph);
+            }
+        }
     }
 
     /// The prompt has ended. If its socket was open all the time and `events_missed`, the socket receives
@@ -76,8 +84,8 @@ impl Follower {
                 self.backend.redial.notify_one();
             }
         }
-        if self.lacks_plan(job) {
-            self.tracker.ingest(&job.id, Event::Planned(entry.plan));
+        if let Some(graph) = entry.graph.filter(|_| self.is_unconfirmed(job)) {
+            self.tracker.confirm_graph(&job.id, graph);
         }
         self.tracker.ingest(&job.id, Event::History(entry.history));
     }
@@ -119,13 +127,7 @@ impl Follower {
         let Some(queue) = queue else {
             return estimator.clear_queue(backend);
         };
-        let plan_of = |prompt: &str| {
-            let registry = self.tracker.registry();
-            let mut jobs = registry.entries_of_prompt(backend, prompt);
-            let planned = jobs.find(|entry| !entry.job.plan().is_empty());
-            planned.map(|entry| entry.job.plan().clone())
-        };
-        let predicted = estimator.predict_queue(backend, plans, queue, plan_of);
+        let predicted = estimator.predict_queue(backend, plans, queue, self);
         let registry = self.tracker.registry();
         let now = self.tracker.now();
         let live = |prompt: &String| {
@@ -134,13 +136,23 @@ impl Follower {
             Some((prompt.clone(), estimator.estimate(entry, now)))
         };
         let live = predicted.running.keys().filter_map(live).collect();
-        estimator.update_queue(backend, predicted, &live, now);
+        let began_at = |prompt: &str| self.began_at(queue, prompt);
+        estimator.update_queue(backend, predicted, &live, began_at, now);
     }
 
-    fn lacks_plan(&self, job: &OpenJob) -> bool {
+    /// When a prompt of another client began that runs, if that is known. Of our own, events are received.
+    fn began_at(&self, queue: &Queue, prompt_id: &str) -> Option<Timestamp> {
+        let mut running = queue.running().iter();
+        let entry = running.find(|entry| entry.prompt_id == prompt_id)?;
+        let now = self.tracker.now();
+        let is_own = entry.client_id.as_deref() == Some(self.backend.comfy.client_id());
+        (!is_own).then(|| self.backend.state().queue.began_at(entry, now))?
+    }
+
+    fn is_unconfirmed(&self, job: &OpenJob) -> bool {
         let registry = self.tracker.registry();
         let entry = registry.get(&job.id);
-        entry.is_some_and(|entry| entry.job.plan().is_empty())
+        entry.is_some_and(|entry| !entry.pending_plan.is_confirmed())
     }
 }
 

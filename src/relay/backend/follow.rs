@@ -80,6 +80,8 @@ impl Follower {
 
     fn on_connect(&self) {
         tracing::info!("connected to ComfyUI");
+        // Its server may have been restarted, on other files.
+        self.backend.images.clear();
         {
             let mut state = self.backend.state();
             state.socket.on_connect();
@@ -102,7 +104,7 @@ impl Follower {
             if was_connected {
                 state.socket.on_disconnect();
             }
-            state.queue.current = None;
+            state.queue.lose_sight();
             std::mem::replace(&mut state.api.reachable, was_connected)
         };
         match (was_connected, was_reachable) {
@@ -121,7 +123,9 @@ impl Follower {
     fn on_message(&self, message: Message) {
         match message {
             Message::Status { queue_remaining } => {
-                self.backend.state().queue.set_length(queue_remaining);
+                let now = self.tracker.now();
+                let queue = &mut self.backend.state().queue;
+                queue.set_length(queue_remaining, now);
                 self.tracker.notify_monitors();
                 self.backend.reconcile_soon.notify_one();
             }

@@ -1,12 +1,13 @@
 //! Follows one backend: owns its two tasks and its lease.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ComfyConfig;
-use crate::relay::backend::Backend;
+use crate::relay::backend::{Backend, OutputNodeClasses};
 use crate::relay::estimates::Estimator;
 use crate::relay::tracker::Tracker;
 use crate::store::{LeaseOwner, Recorder};
@@ -31,6 +32,45 @@ impl Follower {
     pub(in crate::relay) fn start(self: &Arc<Self>) {
         self.tasks.spawn(self.clone().follow());
         self.tasks.spawn(self.clone().reconcile());
+    }
+
+    /// Fetches the classes of output nodes in a task of its own: the answer can be many megabytes. Those of
+    /// the same version are the same.
+    pub(in crate::relay) fn start_output_classes(&self) {
+        let version = {
+            let state = self.backend.state();
+            let known = state.api.output_classes.as_ref();
+            if known
+                .is_some_and(|known| known.version.is_some() && known.version == state.api.version)
+            {
+                return;
+            }
+            state.api.version.clone()
+        };
+        let (stop, backend) = (self.stop.clone(), self.backend.clone());
+        self.tasks.spawn(async move {
+            let fetched = tokio::select! {
+                () = stop.cancelled() => return,
+                fetched = backend.comfy.rest().output_classes() => fetched,
+            };
+            match fetched {
+                // A server without any output node could not run a prompt.
+                Ok(classes) if !classes.is_empty() => {
+                    let classes = Arc::new(classes);
+                    let known = OutputNodeClasses { version, classes };
+                    backend.state().api.output_classes = Some(known);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let error = &error as &dyn Error;
+                    tracing::debug!(
+                        backend = backend.name(),
+                        error,
+                        "cannot read which nodes are outputs, continuing without it"
+                    );
+                }
+            }
+        });
     }
 
     /// Learns from the backend's history in a task of its own, if that is due.

@@ -24,6 +24,7 @@ impl Follower {
             let api = &mut self.backend.state().api;
             (api.version, api.version_due) = (version, false);
         }
+        self.start_output_classes();
         self.tracker.notify_monitors();
         Ok(())
     }
@@ -32,9 +33,10 @@ impl Follower {
     pub(in crate::relay) async fn fetch_queue(&self) -> Result<Option<Queue>, RestError> {
         match self.backend.comfy.rest().queue().await {
             Ok(queue) => {
+                let now = self.tracker.now();
                 let mut state = self.backend.state();
                 state.api.failure_logged = false;
-                state.queue.set(&queue);
+                state.queue.set(&queue, now);
                 Ok(Some(queue))
             }
             Err(error) => {

@@ -98,6 +98,9 @@ impl Follower {
         // stale.
         let disconnects = self.backend.state().socket.disconnects;
         let queue = self.fetch_queue().await?;
+        if let Some(queue) = &queue {
+            self.confirm_graphs(&running, queue);
+        }
         self.forecast_queue(plans, queue.as_ref());
         let answer = QueueAnswer { queue, disconnects };
         let mut confirmed = HashSet::new();

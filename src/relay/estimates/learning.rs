@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::comfy::PromptTiming;
+use crate::comfy::{PromptTiming, RestError};
 use crate::estimate::CostModel;
 use crate::job::Job;
 use crate::relay::backend::Backend;
@@ -17,6 +17,9 @@ use crate::store::{NodeCostRecord, Store};
 
 /// How many prompts of a backend's history are learned: each is a graph that the server has to send.
 const MAX_PROMPTS: usize = 100;
+
+/// Of how many images that they have loaded the sizes are fetched.
+const MAX_IMAGES: usize = 100;
 
 /// How many jobs that ended before everything older was learned are kept, to be learned again.
 const MAX_PENDING_JOBS: usize = 64;
@@ -136,8 +139,8 @@ impl Learning {
         true
     }
 
-    /// Learns from a backend's history.
-    pub(in crate::relay) async fn replay_history(&self, backend: &Backend) {
+    /// Learns from a backend's history, at the sizes of images that it still has.
+    pub(in crate::relay) async fn replay_history(&self, backend: &Arc<Backend>) {
         let name = backend.name().to_owned();
         let prompts = match backend.comfy.rest().timings(MAX_PROMPTS).await {
             Ok(prompts) => prompts,
@@ -152,21 +155,17 @@ impl Learning {
                 Vec::new()
             }
         };
-        let count = prompts.len();
         tracing::debug!(
             backend = name,
-            prompts = count,
+            prompts = prompts.len(),
             "learning from ComfyUI's history"
         );
-        let known = name.clone();
+        fetch_sizes(backend, &prompts).await;
+        let (known, backend) = (name.clone(), backend.clone());
         let teach = move |model: &mut CostModel| {
-            for PromptTiming {
-                plan,
-                cached,
-                seconds,
-            } in &prompts
-            {
-                model.learn_prompt(&name, plan, cached, *seconds);
+            for prompt in &prompts {
+                let plan = backend.plan(&prompt.graph);
+                model.learn_prompt(&name, &plan, &prompt.cached, prompt.seconds);
             }
         };
         self.replay([&known], teach).await;
@@ -214,6 +213,25 @@ impl Learning {
     /// Locks it. Consistent at any moment, as the jobs are.
     fn pending(&self) -> MutexGuard<'_, PendingTraining> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fetches the sizes of images that prompts have loaded, one after the other, as long as the backend
+/// answers.
+async fn fetch_sizes(backend: &Backend, prompts: &[PromptTiming]) {
+    let mut files = HashSet::new();
+    for prompt in prompts {
+        files.extend(backend.plan(&prompt.graph).files().iter().cloned());
+        // A graph takes a while to read.
+        tokio::task::yield_now().await;
+    }
+    for file in files.iter().take(MAX_IMAGES) {
+        let fetched = backend.images.fetch(backend.comfy.rest(), file).await;
+        let has_answered = !fetched.as_ref().is_err_and(RestError::is_unreachable);
+        backend.images.record(file, fetched);
+        if !has_answered {
+            return;
+        }
     }
 }
 

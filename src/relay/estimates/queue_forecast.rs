@@ -27,7 +27,7 @@ pub(in crate::relay) struct QueuePrediction {
 #[derive(Debug, Clone, Copy)]
 struct RunningEstimate {
     /// What it had left at that moment. A prompt of another client has its whole prediction left when it
-    /// is first seen running.
+    /// began, or is first seen running.
     estimate: Estimate,
     at: Timestamp,
 }
@@ -40,11 +40,13 @@ impl RunningEstimate {
 }
 
 impl QueueForecast {
-    /// Records a queue. `live` is what a running prompt has left by its own events, if they are received.
+    /// Records a queue. `live` is what a running prompt has left by its own events, if they are received, and
+    /// `began_at` when it began, if that is known.
     pub(in crate::relay) fn update(
         &mut self,
         predicted: QueuePrediction,
         live: impl Fn(&str) -> Option<Estimate>,
+        began_at: impl Fn(&str) -> Option<Timestamp>,
         now: Timestamp,
     ) {
         let before = std::mem::take(&mut self.running);
@@ -55,7 +57,7 @@ impl QueueForecast {
                 (None, Some(seen)) if seen.estimate.remaining.is_some() => seen,
                 (None, seen) => RunningEstimate {
                     estimate: whole,
-                    at: seen.map_or(now, |seen| seen.at),
+                    at: seen.map_or_else(|| began_at(&prompt).unwrap_or(now), |seen| seen.at),
                 },
             };
             (prompt, running)
@@ -130,27 +132,36 @@ mod tests {
     #[test]
     fn a_prompt_of_another_client_has_left_what_it_had_when_first_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(Some(10.0)), |_| None, at(0));
+        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 0), Some(15.0));
         assert_eq!(waits(&forecast, 4), Some(11.0));
-        forecast.update(predicted(Some(20.0)), |_| None, at(6));
+        forecast.update(predicted(Some(20.0)), |_| None, |_| None, at(6));
         assert_eq!(waits(&forecast, 6), Some(9.0));
         assert_eq!(waits(&forecast, 60), Some(5.0), "never below zero");
     }
 
     #[test]
+    fn a_prompt_of_another_client_counts_from_when_it_began() {
+        let mut forecast = QueueForecast::default();
+        forecast.update(predicted(Some(10.0)), |_| None, |_| Some(at(1)), at(4));
+        assert_eq!(waits(&forecast, 4), Some(12.0));
+        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(5));
+        assert_eq!(waits(&forecast, 5), Some(11.0));
+    }
+
+    #[test]
     fn a_late_prediction_counts_from_when_the_prompt_was_first_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(None), |_| None, at(0));
+        forecast.update(predicted(None), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 1), None);
-        forecast.update(predicted(Some(10.0)), |_| None, at(2));
+        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(2));
         assert_eq!(waits(&forecast, 2), Some(13.0));
     }
 
     #[test]
     fn live_estimates_of_the_running_prompt_move_those_that_wait() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), at(0));
+        forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), |_| None, at(0));
         assert_eq!(waits(&forecast, 1), Some(12.0));
         forecast.update_running("r", takes(30.0), at(1));
         assert_eq!(waits(&forecast, 1), Some(35.0));

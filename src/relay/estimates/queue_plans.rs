@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::comfy::{Queue, QueueEntry};
 use crate::estimate::Estimate;
-use crate::job::{Plan, PlannedNode, Role};
+use crate::job::{ImageFile, Plan, PlannedNode, Role};
 use crate::relay::estimates::queue_forecast::QueuePrediction;
 
 /// How many bytes of graphs one prediction reads: some 10 ms of work. A longer graph is read alone.
@@ -22,13 +22,39 @@ const MAX_PREDICTED: usize = 20_000;
 /// Identifies a plan.
 type PlanId = u64;
 
+/// Where the plans of the prompts in a queue come from.
+pub(in crate::relay) trait QueuedPlans {
+    /// The number of the plan that a job has of a prompt; `None` if no job has one.
+    fn version(&self, prompt_id: &str) -> Option<u64>;
+
+    /// The plan that a job has of a prompt.
+    fn of_job(&self, prompt_id: &str) -> Option<Plan>;
+
+    /// Reads the plan of a prompt from its graph, and fetches the sizes of its images that are not known.
+    /// Returns it with the files whose sizes are to come.
+    fn read(&self, entry: &QueueEntry) -> (Plan, Vec<ImageFile>);
+
+    /// Whether the size of one of these files has become known.
+    fn knows_any(&self, files: &[ImageFile]) -> bool;
+}
+
 /// The plans of prompts, as long as they are in the queue. Prompts that differ only in what costs no
 /// time, such as seeds, share one.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Plans {
-    by_prompt: HashMap<String, PlanId>,
+    by_prompt: HashMap<String, QueuedPlan>,
     plans: HashMap<PlanId, Plan>,
     next_id: PlanId,
+}
+
+/// The plan of a prompt, and what it depends on.
+#[derive(Debug)]
+struct QueuedPlan {
+    id: PlanId,
+    /// The number of the plan that a job has.
+    version: Option<u64>,
+    /// The files whose sizes are to come.
+    awaited: Vec<ImageFile>,
 }
 
 /// What one prediction has done and found out so far.
@@ -47,12 +73,12 @@ impl Plans {
     /// which nothing is known: those behind it cannot be predicted, and need not be read. If the limits of
     /// one prediction are reached, the rest is unknown until a later one.
     ///
-    /// `plan_of` returns the plan that a job has of a prompt. `predict` returns how long a prompt with a
+    /// `source` has the plans of prompts. `predict` returns how long a prompt with a
     /// plan and these cached nodes runs.
     pub(in crate::relay) fn predict(
         &mut self,
         queue: &Queue,
-        plan_of: impl Fn(&str) -> Option<Plan>,
+        source: &impl QueuedPlans,
         predict: impl Fn(&Plan, &[String]) -> Estimate,
     ) -> QueuePrediction {
         self.retain(queue);
@@ -60,7 +86,7 @@ impl Plans {
         let mut prediction = QueuePrediction::default();
         let mut before = None;
         for entry in queue.running() {
-            let plan = self.plan(entry, &plan_of, &mut pass);
+            let plan = self.plan(entry, source, &mut pass);
             let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut pass));
             let whole = whole.unwrap_or_default();
             prediction.running.insert(entry.prompt_id.clone(), whole);
@@ -68,7 +94,7 @@ impl Plans {
         }
         let mut ahead = None;
         for entry in queue.pending() {
-            let Some(plan) = self.plan(entry, &plan_of, &mut pass) else {
+            let Some(plan) = self.plan(entry, source, &mut pass) else {
                 break;
             };
             let alone = self.estimate(plan, before, &predict, &mut pass);
@@ -89,30 +115,36 @@ impl Plans {
         let queued: HashSet<&str> = queue.prompt_ids().collect();
         self.by_prompt
             .retain(|prompt, _| queued.contains(prompt.as_str()));
-        let used: HashSet<PlanId> = self.by_prompt.values().copied().collect();
+        let used: HashSet<PlanId> = self.by_prompt.values().map(|plan| plan.id).collect();
         self.plans.retain(|id, _| used.contains(id));
     }
 
-    /// The plan of a prompt, read once. `None` if it is not known and a limit is reached.
+    /// The plan of a prompt, read again only if something has changed. `None` if it is not known and a limit is
+    /// reached.
     fn plan(
         &mut self,
         entry: &QueueEntry,
-        plan_of: &impl Fn(&str) -> Option<Plan>,
+        source: &impl QueuedPlans,
         pass: &mut Pass,
     ) -> Option<PlanId> {
-        if let Some(known) = self.by_prompt.get(&entry.prompt_id) {
-            return Some(*known);
-        }
+        let version = source.version(&entry.prompt_id);
+        let before = self.by_prompt.get(&entry.prompt_id);
+        let before = match before {
+            Some(plan) if plan.version == version && !source.knows_any(&plan.awaited) => {
+                return Some(plan.id);
+            }
+            before => before.map(|plan| plan.id),
+        };
         let nodes: usize = self.plans.values().map(|plan| plan.nodes().count()).sum();
         if self.plans.len() >= MAX_PLANS || nodes >= MAX_NODES {
-            return None;
+            return before;
         }
-        let plan = match plan_of(&entry.prompt_id) {
-            Some(plan) => plan,
-            None if pass.read > 0 && pass.read + entry.size() > MAX_READ => return None,
+        let (plan, awaited) = match source.of_job(&entry.prompt_id) {
+            Some(plan) => (plan, Vec::new()),
+            None if pass.read > 0 && pass.read + entry.size() > MAX_READ => return before,
             None => {
                 pass.read += entry.size();
-                entry.plan()
+                source.read(entry)
             }
         };
         let same = self.plans.iter().find(|(_, kept)| **kept == plan);
@@ -124,7 +156,12 @@ impl Plans {
                 self.next_id
             }
         };
-        self.by_prompt.insert(entry.prompt_id.clone(), id);
+        let plan = QueuedPlan {
+            id,
+            version,
+            awaited,
+        };
+        self.by_prompt.insert(entry.prompt_id.clone(), plan);
         Some(id)
     }
 
@@ -184,6 +221,37 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::job::ImageSizes;
+
+    /// Reads every graph; no job has a plan.
+    #[derive(Default)]
+    struct Graphs {
+        read: Cell<usize>,
+        version: Cell<Option<u64>>,
+        awaited: Vec<ImageFile>,
+        knows: Cell<bool>,
+    }
+
+    impl QueuedPlans for Graphs {
+        fn version(&self, _: &str) -> Option<u64> {
+            self.version.get()
+        }
+
+        fn of_job(&self, _: &str) -> Option<Plan> {
+            None
+        }
+
+        fn read(&self, entry: &QueueEntry) -> (Plan, Vec<ImageFile>) {
+            self.read.set(self.read.get() + 1);
+            let graph = entry.graph();
+            let plan = graph.map(|graph| graph.plan(&ImageSizes::default()));
+            (plan.unwrap_or_default(), self.awaited.clone())
+        }
+
+        fn knows_any(&self, files: &[ImageFile]) -> bool {
+            self.knows.get() && !files.is_empty()
+        }
+    }
 
     fn graph(model: &str, steps: u32) -> Value {
         json!({
@@ -231,7 +299,7 @@ mod tests {
                 (-1.0, "second", graph("other", 4)),
             ],
         );
-        let prediction = Plans::default().predict(&queue, |_| None, seconds);
+        let prediction = Plans::default().predict(&queue, &Graphs::default(), seconds);
         assert_eq!(prediction.running["r"].remaining, Some(101.0));
         assert_eq!(remaining(&prediction, "front"), Some(30.0));
         assert_eq!(
@@ -253,7 +321,7 @@ mod tests {
                     (3.0, "c", graph("m", 1)),
                 ],
             );
-            let prediction = Plans::default().predict(&queue, |_| None, seconds);
+            let prediction = Plans::default().predict(&queue, &Graphs::default(), seconds);
             assert_eq!(remaining(&prediction, "a"), Some(101.0));
             assert_eq!(remaining(&prediction, "b"), None);
             assert_eq!(remaining(&prediction, "c"), None);
@@ -262,11 +330,7 @@ mod tests {
 
     #[test]
     fn each_prompt_is_read_once_and_forgotten_with_the_queue() {
-        let asked = Cell::new(0);
-        let own = |_: &str| {
-            asked.set(asked.get() + 1);
-            None
-        };
+        let own = &Graphs::default();
         let many: Vec<(f64, String)> = (0..50).map(|n| (f64::from(n), format!("p{n}"))).collect();
         let pending: Vec<(f64, &str, Value)> = many
             .iter()
@@ -277,7 +341,7 @@ mod tests {
             let prediction = plans.predict(&full, own, seconds);
             assert_eq!(prediction.waiting.len(), 50);
         }
-        assert_eq!(asked.get(), 50);
+        assert_eq!(own.read.get(), 50);
         assert_eq!(
             plans.plans.len(),
             1,
@@ -285,6 +349,26 @@ mod tests {
         );
         plans.predict(&queue(&[], &[]), own, seconds);
         assert!(plans.by_prompt.is_empty() && plans.plans.is_empty());
+    }
+
+    #[test]
+    fn a_prompt_is_read_again_when_a_size_or_a_jobs_plan_has_changed() {
+        let queue = queue(&[], &[(1.0, "a", graph("m", 2))]);
+        let graphs = Graphs {
+            awaited: vec![ImageFile::parse("photo.png").unwrap()],
+            ..Graphs::default()
+        };
+        let mut plans = Plans::default();
+        let read = |plans: &mut Plans| {
+            plans.predict(&queue, &graphs, seconds);
+            graphs.read.get()
+        };
+        assert_eq!((read(&mut plans), read(&mut plans)), (1, 1));
+        graphs.knows.set(true);
+        assert_eq!(read(&mut plans), 2);
+        graphs.knows.set(false);
+        graphs.version.set(Some(1));
+        assert_eq!((read(&mut plans), read(&mut plans)), (3, 3));
     }
 
     #[test]
@@ -301,7 +385,12 @@ mod tests {
         );
         let mut plans = Plans::default();
         let known: Vec<usize> = (0..4)
-            .map(|_| plans.predict(&queue, |_| None, seconds).waiting.len())
+            .map(|_| {
+                plans
+                    .predict(&queue, &Graphs::default(), seconds)
+                    .waiting
+                    .len()
+            })
             .collect();
         assert_eq!(known, [1, 2, 3, 3]);
     }
@@ -325,7 +414,12 @@ mod tests {
         );
         let mut plans = Plans::default();
         let known: Vec<usize> = (0..4)
-            .map(|_| plans.predict(&queue, |_| None, seconds).waiting.len())
+            .map(|_| {
+                plans
+                    .predict(&queue, &Graphs::default(), seconds)
+                    .waiting
+                    .len()
+            })
             .collect();
         assert_eq!(known.last(), Some(&1));
     }

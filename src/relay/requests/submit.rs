@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::comfy::{Rest, RestError, SubmitError, Submitted};
-use crate::job::{JobId, Plan};
+use crate::comfy::{Rest, RestError, SubmitError, Submitted, refused_outputs};
+use crate::job::{self, JobId, PromptGraph};
 use crate::relay::backend::Backend;
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
-use crate::relay::tracker::FoundPrompt;
+use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
 use crate::workflow;
 
@@ -70,7 +70,7 @@ impl Relay {
         let submitting = self.0.tasks.spawn(async move {
             tokio::select! {
                 () = relay.0.stop.cancelled() => Err(RelayError::Stopping),
-                accepted = relay.submit_graph(reservation, index, &graph) => accepted,
+                accepted = relay.submit_graph(reservation, index, graph) => accepted,
             }
         });
         match submitting.await {
@@ -86,26 +86,32 @@ impl Relay {
         &self,
         reservation: Reservation,
         index: usize,
-        graph: &Map<String, Value>,
+        graph: Map<String, Value>,
     ) -> Result<Accepted, RelayError> {
         let tracker = &self.0.tracker;
         let backend = &tracker.backends[index];
         await_socket(backend).await?;
         let disconnects = backend.state().socket.disconnects;
-        let submitted = post_prompt(backend, graph).await?;
+        let submitted = post_prompt(backend, &graph).await?;
         let ignored = submitted.ignored();
+        let submitted_graph = plan(backend, graph, &submitted);
+        let plan = submitted_graph.as_ref().map(|submitted| &submitted.plan);
+        let loads_images = plan.is_some_and(|plan| !plan.files().is_empty());
         let prompt = FoundPrompt {
             backend: backend.clone(),
             prompt_id: submitted.prompt_id,
             disconnects,
         };
-        let plan = Plan::from_graph(graph, None);
         tracker.register(
             &mut tracker.registry(),
             &reservation.id,
             &prompt,
-            Some(plan),
+            submitted_graph,
         );
+        if loads_images {
+            // Fetches their sizes.
+            tracker.read_plan(&reservation.id);
+        }
         tracker.await_written(&reservation.id).await;
         Ok(Accepted {
             job_id: reservation.id.clone(),
@@ -140,6 +146,19 @@ impl Relay {
             }),
         }
     }
+}
+
+/// What will run of a graph, as far as the answer to its submission shows.
+fn plan(
+    backend: &Backend,
+    graph: Map<String, Value>,
+    submitted: &Submitted,
+) -> Option<SubmittedGraph> {
+    let refused = refused_outputs(&submitted.node_errors);
+    let outputs = job::outputs(&graph, backend.output_classes().as_deref(), &refused);
+    let graph = PromptGraph::new(graph, outputs)?;
+    let plan = backend.plan(&graph);
+    Some(SubmittedGraph { graph, plan })
 }
 
 /// Posts a graph under a new prompt id. If the answer is lost, the prompt is looked for.

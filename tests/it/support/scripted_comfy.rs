@@ -50,6 +50,8 @@ struct Script {
 pub(crate) enum Reply {
     /// A status and a body.
     Text(u16, String),
+    /// A file.
+    File(Vec<u8>),
     /// Nothing, until the reply is changed.
     Hang,
     /// The connection is closed without an answer.
@@ -115,6 +117,18 @@ impl ScriptedComfy {
         self.answer("GET /queue", 200, &queue);
     }
 
+    /// Sets the one prompt that runs, with its graph and the outputs that are executed.
+    pub(crate) fn run_prompt(&self, prompt: &str, graph: &Value, outputs: &[&str]) {
+        let item = json!([0, prompt, graph, {}, outputs]);
+        let queue = json!({"queue_running": [item], "queue_pending": []});
+        self.answer("GET /queue", 200, &queue);
+    }
+
+    /// Has an image of this size in the input folder.
+    pub(crate) fn set_image(&self, name: &str, width: u32, height: u32) {
+        self.reply(&view(name), Reply::File(png(width, height)));
+    }
+
     /// Adds a prompt to the history as completed; the queue stays as it is.
     pub(crate) fn complete(&self, prompt: &str) {
         let entry = json!({"prompt": [0, prompt, {}, {}, []], "outputs": {},
@@ -172,6 +186,22 @@ impl Script {
     }
 }
 
+/// The call for a file of the input folder.
+pub(crate) fn view(name: &str) -> String {
+    format!("GET /view?filename={name}&subfolder=&type=input")
+}
+
+/// The head of a PNG file.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    [
+        &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..],
+        &size,
+        &[8, 2, 0, 0, 0],
+    ]
+    .concat()
+}
+
 async fn serve(listener: TcpListener, script: Arc<Script>) {
     let mut connections = JoinSet::new();
     loop {
@@ -191,7 +221,10 @@ async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Disconnected> {
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
-    let call = format!("{} {path}", request.method());
+    // Files are told apart by their names.
+    let query = request.uri().query().filter(|_| path == "/view");
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let call = format!("{} {path}{query}", request.method());
     let reply = script.reply_to(&call);
     if call == "GET /ws" && !*script.refuses_sockets.borrow() {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
@@ -229,6 +262,7 @@ async fn answer(
             .status(status)
             .body(Full::new(text.into()))
             .unwrap()),
+        Reply::File(bytes) => Ok(Response::new(Full::new(bytes.into()))),
         Reply::Hang => unreachable!("waited for another reply"),
         Reply::Disconnect => Err(Disconnected),
     }

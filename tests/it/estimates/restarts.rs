@@ -1,0 +1,66 @@
+//! Jobs that run while the relay restarts.
+
+use serde_json::Value;
+
+use super::server::{case, has_run, progress, relay_at, remaining, start, state};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::scripted_comfy::ScriptedComfy;
+
+/// A sampler of 60 steps.
+const LONG: &str = include_str!("cases/long.json");
+
+/// Of ten seconds, five have passed when the relay restarts.
+async fn a_job_goes_on_from_where_it_was(db: TestDatabase) {
+    let comfyui = ScriptedComfy::start().await;
+    let workflow = case(LONG);
+    has_run(&comfyui, &workflow, &["9"], 10);
+    comfyui.accept_prompts_as("prompt");
+    comfyui.run_prompt("prompt", &workflow, &["9"]);
+    let relay = relay_at(&comfyui, db.config()).await;
+    let mut subscriber = relay.subscribe("long").await;
+    relay.submit_workflow("long", &workflow).await;
+    start(&comfyui, "prompt");
+    progress(
+        &comfyui,
+        "prompt",
+        &[("4", 1, 1, true), ("3", 29, 60, false)],
+    );
+    state(&mut subscriber, "has done 29 steps", |state| {
+        state["node"]["step"] == 29
+    })
+    .await;
+    relay.stop().await;
+    let (began, metadata) = if db.is_postgres() {
+        let metadata = "jsonb_set(metadata, '{progress}', '48')";
+        ("now() - interval '5 seconds'", metadata)
+    } else {
+        let began = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-5 seconds')";
+        (began, "json_set(metadata, '$.progress', 48)")
+    };
+    let sql = format!("UPDATE jobs SET started_at = {began}, metadata = {metadata}");
+    db.execute(&sql).await;
+
+    let relay = relay_at(&comfyui, db.config()).await;
+    let mut subscriber = relay.subscribe("long").await;
+    // Nothing was received yet of what runs.
+    let has_estimate = |state: &Value| remaining(state) > 0 && state["nodes"]["total"] == 7;
+    let first = state(&mut subscriber, "has an estimate", has_estimate).await;
+    assert!((4..=6).contains(&remaining(&first)), "{first}");
+    // The server sends only what still runs.
+    progress(&comfyui, "prompt", &[("3", 30, 60, false)]);
+    let next = state(&mut subscriber, "has done 30 steps", |state| {
+        state["node"]["step"] == 30
+    })
+    .await;
+    assert!((3..=7).contains(&remaining(&next)), "{next}");
+    assert_eq!(
+        next["nodes"]["done"], 4,
+        "what the sampler needs has run: {next}"
+    );
+    let percent = next["progress"].as_u64().unwrap();
+    assert!((48..=65).contains(&percent), "{next}");
+    assert!(next["elapsed"].as_f64().unwrap() >= 5.0, "{next}");
+    relay.stop().await;
+}
+
+on_both!(a_job_goes_on_from_where_it_was);
