@@ -30,7 +30,7 @@ fn ids(explanation: &Explanation) -> Vec<&str> {
 #[test]
 fn a_running_job_is_explained_as_it_is_estimated() {
     let model = trained(3);
-    let log = begun(&run(graph(20, 512), 20, 0.5, -1.0).0, &model);
+    let log = begun(&run(graph(20, 512), 20, 0.5, 0.0).0, &model);
     let (job, _) = run(graph(20, 512), 20, 1.0, 12.1);
     let why = explain(&job, Some(&log), &model, 12.1);
     assert_eq!(why.remaining, Some(remaining(&job, &model, 12.1)));
@@ -73,7 +73,7 @@ fn a_running_job_is_explained_as_it_is_estimated() {
 #[test]
 fn a_job_that_ended_is_explained_by_what_was_predicted_at_its_start() {
     let mut model = trained(3);
-    let log = begun(&run(graph(20, 512), 20, 0.5, -1.0).0, &model);
+    let log = begun(&run(graph(20, 512), 20, 0.5, 0.0).0, &model);
     let (job, end) = run(graph(20, 512), 20, 2.0, 100.0);
     let before = node(&explain(&job, Some(&log), &model, end), "3").clone();
     for _ in 0..5 {
