@@ -13,10 +13,10 @@ use crate::job::{Job, NodeTiming, Nodes, Plan, PlannedNode};
 
 /// The weight of the machine's speed so far beside what the job's own nodes show, as a share of the
 /// job's expected seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 0.6;
+const SPEED_PRIOR_WEIGHT: f64 = 0.45;
 
 /// The share of the machine's log speed factor that is expected of the next job.
-const SPEED_CARRY_OVER: f64 = 0.5;
+const SPEED_CARRY_OVER: f64 = 0.65;
 
 /// The share of the expected seconds that a job's nodes have to show before it is evidence: nodes that
 /// do nothing end at once.

@@ -11,11 +11,11 @@ use super::speed::{PersistentShift, SpeedFactor};
 use crate::job::{Job, PlannedNode, Role};
 
 /// The weight of the machine's speed so far beside what the nodes of one job show, in seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 1.0;
+const SPEED_PRIOR_WEIGHT: f64 = 2.0;
 
 /// The weight of a residual is multiplied by this for each level that its match is away from an exact
 /// one: the farther away, the more of the residual is the node's own.
-const MATCH_DISCOUNT: f64 = 0.5;
+const MATCH_DISCOUNT: f64 = 0.4;
 
 /// The share of a job's log speed factor that is taken out of its costs; the rest is the nodes' own.
 const SPEED_TRUST: f64 = 0.9;
