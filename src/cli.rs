@@ -7,6 +7,7 @@ mod open_files;
 mod options;
 mod progress_bar;
 mod record;
+mod relay_clock;
 mod replay;
 mod report;
 mod serve;

@@ -10,9 +10,11 @@
 
 mod accuracy;
 mod call_costs;
+mod conditions;
 mod costs;
 mod cusum;
 mod evidence;
+mod explanation;
 mod forecast;
 mod interval;
 mod model;
@@ -22,16 +24,19 @@ mod prediction;
 mod samples;
 mod speed;
 mod spread;
+mod start;
 mod sum;
 mod training;
 
 use jiff::Timestamp;
 
 use crate::job::{Job, Outcome, Plan, Remaining, Status};
-pub use accuracy::{EstimateLog, Familiarity, MARKS, Score};
+pub use accuracy::{EstimateLog, MARKS, Score};
+pub use explanation::{Explanation, NodeExplanation, SpeedExplanation, StartExplanation};
 use forecast::Forecast;
 pub use model::CostModel;
 pub use past_run::PastRun;
+pub use start::{Familiarity, StartForecast};
 
 /// The largest fraction of a job that has not ended.
 const MAX_FRACTION: f64 = 0.999;

@@ -40,6 +40,7 @@ use backend::follower::Follower;
 use tracker::Tracker;
 
 pub use error::RelayError;
+pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
@@ -75,7 +76,12 @@ pub(super) struct JobMessage {
     #[serde(default)]
     pub(super) message: String,
     #[serde(default)]
+    pub(super) timestamp: Option<Timestamp>,
+    #[serde(default)]
     pub(super) estimated_remaining: Option<u64>,
+    /// The moment in which `estimated_remaining` ends, by the relay's clock.
+    #[serde(default)]
+    pub(super) estimated_completion: Option<Timestamp>,
     #[serde(default)]
     pub(super) error: Option<String>,
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use super::api_client::JobMessage;
 
@@ -14,7 +15,17 @@ const SPIN_INTERVAL: Duration = Duration::from_millis(120);
 pub(super) struct JobBar {
     bar: ProgressBar,
     name: String,
-    last_line: String,
+    /// The newest message for people.
+    message: String,
+    ends: Option<Ends>,
+}
+
+/// When a job is expected to end.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    At(Instant),
+    /// As of the newest message.
+    InSeconds(u64),
 }
 
 impl JobBar {
@@ -31,25 +42,41 @@ impl JobBar {
         Self {
             bar,
             name: name.to_owned(),
-            last_line: String::new(),
+            message: String::new(),
+            ends: None,
         }
     }
 
-    /// Draws a `progress` message.
-    pub(super) fn update(&mut self, message: &JobMessage) {
-        let line = match message.estimated_remaining {
-            Some(seconds) if message.status == "processing" => {
-                format!("{}, about {} left", message.message, duration(seconds))
-            }
-            _ => message.message.clone(),
-        };
+    /// Draws a `progress` message. `ends_at` is its `estimated_completion` by the clock of this machine.
+    pub(super) fn update(&mut self, message: &JobMessage, ends_at: Option<Instant>) {
+        let in_seconds = message.estimated_remaining.map(Ends::InSeconds);
+        let ends = ends_at.map(Ends::At).or(in_seconds);
+        self.ends = ends.filter(|_| message.status == "processing");
+        let is_new = self.message != message.message;
+        self.message.clone_from(&message.message);
         if !self.bar.is_hidden() {
             self.bar.set_position(message.progress);
-            self.bar.set_message(line);
-        } else if self.last_line != message.message {
+            self.count_down();
+        } else if is_new {
+            let line = self.line(Instant::now());
             println!("{:<16} {:>3} %  {line}", self.name, message.progress);
         }
-        self.last_line = message.message.clone();
+    }
+
+    /// Draws the time that is left now.
+    pub(super) fn count_down(&self) {
+        if !self.bar.is_hidden() {
+            self.bar.set_message(self.line(Instant::now()));
+        }
+    }
+
+    fn line(&self, now: Instant) -> String {
+        let left = match self.ends {
+            None => return self.message.clone(),
+            Some(Ends::At(end)) => end.saturating_duration_since(now).as_secs_f64().round() as u64,
+            Some(Ends::InSeconds(seconds)) => seconds,
+        };
+        format!("{}, about {} left", self.message, duration(left))
     }
 
     /// Draws the job's final message, which stays on the screen.
@@ -81,6 +108,23 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_running_job_counts_down_to_zero() {
+        let text = r#"{"type": "progress", "status": "processing", "message": "Step 2", "estimated_remaining": 4}"#;
+        let message: JobMessage = serde_json::from_str(text).unwrap();
+        let mut bar = JobBar::new("job", ProgressBar::hidden());
+        let now = Instant::now();
+        bar.update(&message, Some(now + Duration::from_millis(3_600)));
+        let lines = [0, 2_000, 9_000].map(|ms| bar.line(now + Duration::from_millis(ms)));
+        assert_eq!(
+            lines,
+            ["4", "2", "0"].map(|left| format!("Step 2, about {left} s left"))
+        );
+        // A relay of an older version sends whole seconds only.
+        bar.update(&message, None);
+        assert_eq!(bar.line(now), "Step 2, about 4 s left");
+    }
 
     #[test]
     fn durations_are_shown_in_hours_minutes_and_seconds() {

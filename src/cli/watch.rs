@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use tokio::time::{Instant, sleep};
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio::time::{Instant, interval, sleep};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions};
 use super::exit_code::{CANCELLED, UNREACHABLE, WrongSetting};
 use super::progress_bar::JobBar;
-use crate::connector;
+use super::relay_clock::RelayClock;
+use crate::connector::{self, WebSocket};
 use crate::job::{JobId, Status};
 
 /// How long the command tries to reconnect to a relay that went away.
@@ -20,6 +21,9 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts to reconnect.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often the remaining time is drawn between two messages.
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The close codes after which reconnecting is useless: try again later (1013), not authenticated (4401), not allowed
 /// (4403).
@@ -123,15 +127,20 @@ pub(super) async fn follow(
     };
     // The reason that the relay sends before it closes the socket.
     let mut last_error = None;
+    let mut clock = RelayClock::default();
+    let mut count = interval(COUNT_INTERVAL);
     loop {
-        let text = match socket.next().await {
-            Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
-                return WatchResult::Refused(last_error.unwrap_or_else(|| close.to_string()));
+        let text = tokio::select! {
+            text = receive(&mut socket, &mut last_error) => match text {
+                Ok(text) => text,
+                Err(end) => return end,
+            },
+            _ = count.tick() => {
+                if let Some(bar) = &bar {
+                    bar.count_down();
+                }
+                continue;
             }
-            Some(Ok(_)) => continue,
-            Some(Err(error)) => return WatchResult::Lost(error.to_string()),
-            None => return WatchResult::Lost("the connection ended".to_owned()),
         };
         *received = true;
         if bar.is_none() && writeln!(std::io::stdout(), "{text}").is_err() {
@@ -153,12 +162,35 @@ pub(super) async fn follow(
         }
         let ended = Status::from_word(&message.status).filter(|status| status.is_final());
         match (&mut bar, ended) {
-            (Some(bar), None) => bar.update(&message),
+            (Some(bar), None) => bar.update(&message, clock.ends_at(&message)),
             (Some(bar), Some(_)) => bar.finish(&message),
             (None, _) => {}
         }
         if let Some(status) = ended {
             return WatchResult::Ended(status);
+        }
+    }
+}
+
+/// Receives the next text message. `last_error` is the reason that the relay sent before, if any.
+///
+/// Cancel safe: no message is lost.
+async fn receive(
+    socket: &mut WebSocket,
+    last_error: &mut Option<String>,
+) -> Result<Utf8Bytes, WatchResult> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => return Ok(text),
+            Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
+                let reason = last_error.take();
+                return Err(WatchResult::Refused(
+                    reason.unwrap_or_else(|| close.to_string()),
+                ));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(WatchResult::Lost(error.to_string())),
+            None => return Err(WatchResult::Lost("the connection ended".to_owned())),
         }
     }
 }

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 
 use super::Estimate;
 use super::model::CostModel;
-use super::prediction::MatchLevel;
+use super::start::{Familiarity, StartForecast};
 use crate::job::Job;
 
 /// How many estimates of a job are kept. They are then at most 1/128 of the elapsed time apart.
@@ -11,22 +11,11 @@ const MAX_POINTS: usize = 256;
 /// The shares of a job's true duration at which its estimates are scored, in percent.
 pub const MARKS: [u8; 5] = [10, 25, 50, 75, 90];
 
-/// Whether the workflow of a job had run before on its backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Familiarity {
-    /// All its nodes had, with the same signatures.
-    Known,
-    /// Some had not.
-    FirstTime,
-    /// Its graph is not known.
-    NoGraph,
-}
-
 /// The estimates of one job while it ran, to be scored when it has ended. It is thinned out: its memory
 /// is bounded, however long the job runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct EstimateLog {
-    familiarity: Familiarity,
+    start: Option<StartForecast>,
     points: Vec<Point>,
     /// The least time between two points, in seconds.
     gap: f64,
@@ -55,40 +44,33 @@ pub struct Score {
     pub progress_error: f64,
 }
 
-impl Familiarity {
-    /// The familiarity of a job that has just begun.
-    fn of(job: &Job, model: &CostModel) -> Self {
-        let (backend, plan) = (job.backend().unwrap_or_default(), job.plan());
-        if plan.is_empty() {
-            return Self::NoGraph;
-        }
-        let is_cached = |id: &str| job.nodes().is_cached(id);
-        let mut ran = plan.needed().filter(|(id, _)| !is_cached(id));
-        let is_known = ran.all(|(_, node)| {
-            let is_cold = model.is_cold(backend, node, is_cached);
-            model.predict(backend, node, is_cold).match_level == MatchLevel::Signature
-        });
-        if is_known {
-            Self::Known
-        } else {
-            Self::FirstTime
-        }
-    }
-}
-
 impl EstimateLog {
-    /// The empty log of a job that begins. The model decides whether its workflow is known.
-    pub fn new(job: &Job, model: &CostModel) -> Self {
-        Self {
-            familiarity: Familiarity::of(job, model),
-            points: Vec::new(),
-            gap: 0.0,
-        }
+    /// Whether the predictions of the job's start are still to be made, or to be made again because more
+    /// is known of it.
+    pub fn awaits_start(&self, job: &Job) -> bool {
+        let start = self.start.as_ref();
+        start.is_none_or(|start| start.is_outdated(job))
+    }
+
+    /// Records what the model predicts of a job that begins.
+    pub fn begin(&mut self, job: &Job, model: &CostModel, now: Timestamp) {
+        self.start = Some(StartForecast::of(job, model, now));
+    }
+
+    /// What was predicted when the job began.
+    pub fn start(&self) -> Option<&StartForecast> {
+        self.start.as_ref()
+    }
+
+    /// Forgets the estimates, once they are scored. What was predicted at the start stays.
+    pub fn forget_estimates(&mut self) {
+        self.points = Vec::new();
     }
 
     /// Whether the workflow was known when the job began.
     pub fn familiarity(&self) -> Familiarity {
-        self.familiarity
+        let start = self.start.as_ref();
+        start.map_or(Familiarity::NoGraph, StartForecast::familiarity)
     }
 
     /// Records a published estimate, with the progress from 0 to 100.
@@ -175,7 +157,9 @@ mod tests {
 
     fn log() -> EstimateLog {
         let job = Job::new(JobId::parse("j").unwrap(), at(0.0));
-        EstimateLog::new(&job, &CostModel::default())
+        let mut log = EstimateLog::default();
+        log.begin(&job, &CostModel::default(), at(0.0));
+        log
     }
 
     fn estimate(seconds: f64) -> Estimate {
@@ -209,6 +193,8 @@ mod tests {
         );
         assert_eq!(scores[3].error, Some(0.15));
         assert!(log.scores(at(1.0), at(1.0)).is_empty());
+        log.forget_estimates();
+        assert!(log.scores(at(0.0), at(100.0)).is_empty());
     }
 
     #[test]

@@ -103,6 +103,10 @@ impl CallCosts {
         };
         // These runs differ by their sizes, not by chance.
         let spread = Spread::default();
-        Some(ExpectedCost { cost, spread })
+        Some(ExpectedCost {
+            cost,
+            spread,
+            runs: self.0.len(),
+        })
     }
 }

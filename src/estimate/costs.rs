@@ -173,6 +173,7 @@ fn for_units(unit: ExpectedCost, node: &PlannedNode, units: f64) -> ExpectedCost
         },
         // These runs differ by their work, not by chance.
         spread: Spread::default(),
+        runs: unit.runs,
     }
 }
 

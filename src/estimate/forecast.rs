@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
+use super::conditions::Conditions;
 use super::evidence::SpeedEvidence;
 use super::model::CostModel;
 use super::open_node::{OVERTIME, OpenNode, Pace};
@@ -38,9 +39,9 @@ pub(super) struct Forecast {
     pub(super) is_guess: bool,
 }
 
-/// What the nodes of a running job show.
+/// What the nodes of a job show.
 #[derive(Default)]
-struct Observation<'a> {
+pub(super) struct Observation<'a> {
     /// The nodes that have not ended.
     open: Vec<OpenNode<'a>>,
     speed: SpeedEvidence,
@@ -49,8 +50,14 @@ struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    fn of(job: &'a Job, model: &CostModel, now: Timestamp) -> Self {
-        let (backend, nodes) = (job.backend().unwrap_or_default(), job.nodes());
+    /// Observes the nodes of a job that have begun or will run. `predict` returns what is expected of a
+    /// node, or `None` to leave it out.
+    pub(super) fn of(
+        job: &'a Job,
+        now: Timestamp,
+        mut predict: impl FnMut(&'a str, &PlannedNode) -> Option<Prediction>,
+    ) -> Self {
+        let nodes = job.nodes();
         let mut observed = Self::default();
         let mut settled: HashSet<&str> = HashSet::new();
         for (id, node) in job.plan().nodes().rev() {
@@ -61,9 +68,9 @@ impl<'a> Observation<'a> {
             if timing.is_none() && (!node.needed || settled.contains(id)) {
                 continue;
             }
-            let is_cold = model.is_cold(backend, node, |id| nodes.is_cached(id));
-            let prediction = model.predict(backend, node, is_cold);
-            observed.add(node, prediction, timing, now);
+            if let Some(prediction) = predict(id, node) {
+                observed.add(node, prediction, timing, now);
+            }
         }
         // A node that a loop or a subgraph made has a bar of its own; nothing else is known of it.
         let made = nodes
@@ -104,28 +111,30 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// How many times as long as predicted this job's nodes take: what they show, shrunk to the speed
-    /// of the machine so far.
-    fn speed_factor(&self, machine_log_factor: f64) -> f64 {
-        let prior = machine_log_factor * SPEED_CARRY_OVER;
+    /// How fast this job's nodes run: what they show, shrunk to the speed of the machine so far.
+    pub(super) fn pace(&self, conditions: &Conditions) -> Pace {
+        let prior = conditions.log_speed_factor * SPEED_CARRY_OVER;
         let prior_weight = SPEED_PRIOR_WEIGHT * self.expected * trust(&self.open);
-        self.speed.shrunk_to(prior, prior_weight).exp()
+        Pace {
+            factor: self.speed.shrunk_to(prior, prior_weight).exp(),
+            usual_factor: prior.exp(),
+            width: conditions.width,
+        }
+    }
+
+    /// The forecast for the nodes that have not ended.
+    pub(super) fn forecast(&self, conditions: &Conditions, now: Timestamp) -> Forecast {
+        let is_live = self.speed.weight() > MIN_EVIDENCE * self.expected;
+        Forecast::sum(&self.open, self.pace(conditions), is_live, now)
     }
 }
 
 impl Forecast {
     /// The forecast for a job that has run for `elapsed` seconds.
     pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp, elapsed: f64) -> Self {
-        let backend = job.backend().unwrap_or_default();
-        let observed = Observation::of(job, model, now);
-        let is_live = observed.speed.weight() > MIN_EVIDENCE * observed.expected;
-        let machine = model.log_speed_factor(backend);
-        let pace = Pace {
-            factor: observed.speed_factor(machine),
-            usual_factor: (machine * SPEED_CARRY_OVER).exp(),
-            width: model.interval_width(backend),
-        };
-        let forecast = Self::sum(&observed.open, pace, is_live, now);
+        let observed = Observation::of(job, now, |_, node| Some(model.predict_in(job, node)));
+        let conditions = model.conditions(job.backend().unwrap_or_default());
+        let forecast = observed.forecast(&conditions, now);
         if job.nodes().has_begun() {
             return forecast;
         }
@@ -161,11 +170,12 @@ impl Forecast {
             timing: None,
         };
         let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
-        let factor = (model.log_speed_factor(backend) * SPEED_CARRY_OVER).exp();
+        let conditions = model.conditions(backend);
+        let factor = (conditions.log_speed_factor * SPEED_CARRY_OVER).exp();
         let pace = Pace {
             factor,
             usual_factor: factor,
-            width: model.interval_width(backend),
+            width: conditions.width,
         };
         Self::sum(&open, pace, false, Timestamp::UNIX_EPOCH)
     }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use super::conditions::Conditions;
 use super::costs::Costs;
 use super::evidence::SpeedEvidence;
 use super::interval::IntervalWidth;
@@ -7,7 +8,7 @@ use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
 use super::speed::{PersistentShift, SpeedFactor};
-use crate::job::{PlannedNode, Role};
+use crate::job::{Job, PlannedNode, Role};
 
 /// The weight of the machine's speed so far beside what the nodes of one job show, in seconds.
 const SPEED_PRIOR_WEIGHT: f64 = 1.0;
@@ -178,18 +179,27 @@ impl CostModel {
     /// What a node is expected to cost on a backend, from the runs that match it most closely.
     pub(super) fn predict(&self, backend: &str, node: &PlannedNode, is_cold: bool) -> Prediction {
         let Some(closest) = self.closest_runs(backend, node, is_cold) else {
-            return Prediction::from_table(node);
+            return Prediction::from_table(node, is_cold);
         };
         let shift = self.persistent_shift(backend).exp();
-        let ExpectedCost { cost, spread } = closest.expected.scaled(shift);
+        let ExpectedCost { cost, spread, runs } = closest.expected.scaled(shift);
         Prediction {
             seconds: cost.seconds,
             tick: cost.tick,
             ticks: cost.ticks,
             spread,
             match_level: closest.match_level,
+            runs,
+            is_cold,
             shows_speed: closest.is_sized,
         }
+    }
+
+    /// What a node of a job is expected to cost.
+    pub(super) fn predict_in(&self, job: &Job, node: &PlannedNode) -> Prediction {
+        let backend = job.backend().unwrap_or_default();
+        let is_cold = self.is_cold(backend, node, |id| job.nodes().is_cached(id));
+        self.predict(backend, node, is_cold)
     }
 
     fn closest_runs(
@@ -252,8 +262,17 @@ impl CostModel {
         neighbours.map_or(own, |neighbours| own.shrunk_to(neighbours, share))
     }
 
+    /// What holds for all nodes of a job on the backend.
+    pub(super) fn conditions(&self, backend: &str) -> Conditions {
+        Conditions {
+            log_speed_factor: self.log_speed_factor(backend),
+            persistent_shift: self.persistent_shift(backend),
+            width: self.interval_width(backend),
+        }
+    }
+
     /// How far jobs of known workflows are off on the backend's machine.
-    pub(super) fn interval_width(&self, backend: &str) -> IntervalWidth {
+    fn interval_width(&self, backend: &str) -> IntervalWidth {
         self.machines
             .get(host(backend))
             .map_or_else(IntervalWidth::default, |machine| machine.interval_width)

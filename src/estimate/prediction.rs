@@ -23,6 +23,17 @@ impl MatchLevel {
         self as u8
     }
 
+    /// Its word in the API.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::Class => "class",
+            Self::OtherBackend => "other_backend",
+            Self::Role => "role",
+            Self::Default => "table",
+        }
+    }
+
     /// The standard deviation of a prediction from such runs, as a share of its seconds.
     pub(super) fn deviation(self, width: IntervalWidth) -> f64 {
         match self {
@@ -47,6 +58,10 @@ pub(super) struct Prediction {
     /// The spread of the seconds; zero where no runs of this signature show it.
     pub(super) spread: Spread,
     pub(super) match_level: MatchLevel,
+    /// How many runs it rests on.
+    pub(super) runs: usize,
+    /// Whether the node has to wait for its models to be read from the disk.
+    pub(super) is_cold: bool,
     /// Whether a run of the node shows how fast the machine is: not if nothing alike has run, nor if
     /// the size of its images is a guess.
     pub(super) shows_speed: bool,
@@ -63,13 +78,16 @@ impl Prediction {
             variance: 0.0,
         },
         match_level: MatchLevel::Default,
+        runs: 0,
+        is_cold: false,
         shows_speed: true,
     };
 
     /// The prediction for a node that is unlike all runs so far.
-    pub(super) fn from_table(node: &PlannedNode) -> Self {
+    pub(super) fn from_table(node: &PlannedNode, is_cold: bool) -> Self {
         Self {
             seconds: default_seconds(node.role) * node.units_or_calls(),
+            is_cold,
             ..Self::UNKNOWN
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct ExpectedCost {
     pub(super) cost: Cost,
     /// The spread of the seconds around `cost.seconds`.
     pub(super) spread: Spread,
+    /// How many runs it rests on.
+    pub(super) runs: usize,
 }
 
 impl ExpectedCost {
@@ -40,14 +42,17 @@ impl ExpectedCost {
         Self {
             cost: self.cost.scaled(factor),
             spread: self.spread.scaled(factor),
+            ..self
         }
     }
 
-    /// A mean of this cost and a prior, which counts the share `share`, 0 to 1. Its ticks stay.
+    /// A mean of this cost and a prior, which counts the share `share`, 0 to 1. Its ticks and its number
+    /// of runs stay.
     pub(super) fn shrunk_to(self, prior: Self, share: f64) -> Self {
         Self {
             cost: self.cost.shrunk_to(prior.cost, share),
             spread: self.spread.shrunk_to(prior.spread, share),
+            ..self
         }
     }
 }
@@ -100,7 +105,11 @@ impl Samples {
             ticks: quantile(&mut self.weighted(|run| run.ticks), QUANTILE),
         };
         let spread = Spread::around(cost.seconds, &seconds);
-        self.expected = Some(ExpectedCost { cost, spread });
+        self.expected = Some(ExpectedCost {
+            cost,
+            spread,
+            runs: self.runs.len(),
+        });
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,5 +1,6 @@
 //! What the tests share: a graph, its jobs, and models trained on them.
 
+mod explanations;
 mod forecasts;
 mod properties;
 mod queue;

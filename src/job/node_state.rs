@@ -29,3 +29,16 @@ pub enum NodeState {
     /// It ran when the job was cancelled.
     Interrupted,
 }
+
+impl NodeState {
+    /// Its word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Cached => "cached",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The published state of a job.
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{JobId, Status};
 
@@ -25,6 +25,13 @@ pub struct Progress {
     /// The 90th percentile of `estimated_remaining`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_high: Option<u64>,
+    /// The moment in which `estimated_remaining` ends, in whole milliseconds by the clock of `timestamp`;
+    /// `None` without evidence, and once the job has ended.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "with_milliseconds"
+    )]
+    pub estimated_completion: Option<Timestamp>,
     /// One short sentence for people.
     pub message: String,
     /// The first final output, relative to ComfyUI's output folder.
@@ -74,11 +81,30 @@ impl Remaining {
     pub fn whole_seconds(&self) -> u64 {
         whole_seconds(self.seconds)
     }
+
+    /// The moment in which the median ends, in whole milliseconds; `None` if no calendar has it.
+    pub(super) fn completion(&self, now: Timestamp) -> Option<Timestamp> {
+        let seconds = SignedDuration::try_from_secs_f64(self.seconds.max(0.0)).ok()?;
+        now.checked_add(seconds).ok().map(in_milliseconds)
+    }
 }
 
 /// Seconds as they are published: rounded, and at least 0.
 pub(super) fn whole_seconds(seconds: f64) -> u64 {
     seconds.max(0.0).round() as u64
+}
+
+/// The millisecond in which a moment lies.
+pub(super) fn in_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// RFC 3339 in UTC with three decimals, also where they are zeros.
+fn with_milliseconds<S: Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(|time| format!("{time:.3}")).serialize(serializer)
 }
 
 /// The node that runs.

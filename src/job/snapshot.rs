@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, NodeCounts};
-use super::progress::whole_seconds;
+use super::progress::{in_milliseconds, whole_seconds};
 use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
 
 /// The longest message of a producer, in characters.
@@ -44,6 +44,9 @@ impl Job {
             estimated_remaining: remaining.map(|remaining| remaining.whole_seconds()),
             estimated_low: interval.map(|(low, _)| whole_seconds(low)),
             estimated_high: interval.map(|(_, high)| whole_seconds(high)),
+            estimated_completion: remaining
+                .filter(|_| !self.status.is_final())
+                .and_then(|remaining| remaining.completion(now)),
             message: self.message(),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
@@ -133,8 +136,4 @@ impl Job {
             Status::Completed | Status::Failed | Status::Cancelled => None,
         }
     }
-}
-
-fn in_milliseconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }

@@ -284,6 +284,37 @@ proptest! {
 }
 
 #[test]
+fn the_moment_of_completion_is_exact_until_the_job_ends() {
+    let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+    let seconds = |seconds| {
+        Some(Remaining {
+            seconds,
+            interval: None,
+        })
+    };
+    let mut job = job();
+    job.apply(started("3"), at(0));
+    let state = job.publish(0.1, seconds(2.4), at(1_600));
+    assert_eq!(state.estimated_remaining, Some(2));
+    let text = serde_json::to_value(&state).unwrap();
+    assert_eq!(text["estimated_completion"], "1970-01-01T00:00:04.000Z");
+    for (left, completion) in [
+        (None, None),
+        (seconds(-3.0), Some(at(1_600))),
+        (seconds(f64::MAX), None),
+        (seconds(f64::NAN), Some(at(1_600))),
+    ] {
+        let state = job.publish(0.1, left, at(1_600));
+        assert_eq!(state.estimated_completion, completion, "{left:?}");
+    }
+    job.apply(Event::Vanished(Reason::Forgotten), at(1_700));
+    let state = job.publish(0.1, seconds(0.0), at(1_700));
+    assert_eq!(state.estimated_remaining, Some(0));
+    let text = serde_json::to_value(&state).unwrap();
+    assert_eq!(text.get("estimated_completion"), None);
+}
+
+#[test]
 fn an_output_that_was_reported_stays() {
     let mut job = job();
     let report = |output_path: Option<&str>| Report {

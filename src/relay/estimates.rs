@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::backend::Backend;
 use super::registry::Entry;
 use crate::comfy::Queue;
-use crate::estimate::{Estimate, EstimateLog};
+use crate::estimate::{Estimate, EstimateLog, Explanation};
 use crate::job::{Job, Progress, Status};
 use learning::Learning;
 use queue_forecast::{QueueForecast, QueuePrediction};
@@ -55,6 +55,14 @@ impl Estimator {
         Estimate::of(job, &self.learning.model(), now)
     }
 
+    /// Why the estimate of a job is what it is at a moment.
+    pub(super) fn explain(&self, entry: &Entry, now: Timestamp) -> Explanation {
+        let estimate = self.estimate(entry, now);
+        let estimate_log = entry.publishing.estimate_log.as_deref();
+        let start = estimate_log.and_then(EstimateLog::start);
+        Explanation::of(&entry.job, estimate, start, &self.learning.model(), now)
+    }
+
     /// Records an estimate that was published: what a running job has left moves those that wait behind
     /// it, and is scored at its end. Estimates of other producers are not ours.
     pub(super) fn on_published(
@@ -75,8 +83,10 @@ impl Estimator {
             forecast.update_running(prompt, estimate, now);
         }
         if job.status() == Status::Processing {
-            let new_log = || Box::new(EstimateLog::new(job, &self.learning.model()));
-            let estimate_log = entry.publishing.estimate_log.get_or_insert_with(new_log);
+            let estimate_log = entry.publishing.estimate_log.get_or_insert_default();
+            if estimate_log.awaits_start(job) {
+                estimate_log.begin(job, &self.learning.model(), now);
+            }
             estimate_log.record(estimate, progress.progress, now);
         }
     }

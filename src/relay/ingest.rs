@@ -66,8 +66,11 @@ impl Tracker {
     /// prompt, however many jobs follow it.
     fn learn_from(&self, registry: &mut Registry, id: &JobId) {
         if let Some(entry) = registry.get_mut(id) {
-            let estimate_log = entry.publishing.estimate_log.take();
+            let estimate_log = entry.publishing.estimate_log.as_deref_mut();
             self.metrics.count(&entry.job, estimate_log.as_deref());
+            if let Some(estimate_log) = estimate_log {
+                estimate_log.forget_estimates();
+            }
         }
         if let Some(entry) = registry.unlearned(id) {
             entry.costs = Some(self.estimator.learning.learn(&entry.job));

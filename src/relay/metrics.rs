@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::estimate::{EstimateLog, Familiarity};
+use crate::estimate::EstimateLog;
 use crate::job::{Job, Status};
 
 /// The upper bounds of the buckets for errors of a remaining time, as shares of the job's duration.
@@ -100,7 +100,7 @@ impl Metrics {
         if job.status() != Status::Completed {
             return;
         }
-        let workflow = familiarity(estimate_log.familiarity());
+        let workflow = estimate_log.familiarity().as_str();
         for score in estimate_log.scores(started_at, over_at) {
             let mark = [
                 ("at", score.mark.to_string()),
@@ -126,12 +126,4 @@ impl Metrics {
 
 fn ended(status: Status) -> StatusLabel {
     [("status", status.as_str())]
-}
-
-fn familiarity(familiarity: Familiarity) -> &'static str {
-    match familiarity {
-        Familiarity::Known => "known",
-        Familiarity::FirstTime => "first_time",
-        Familiarity::NoGraph => "no_graph",
-    }
 }

@@ -51,7 +51,7 @@ pub(super) struct Publishing {
     pub(super) recorded: u64,
     /// How many previews were published.
     pub(super) previews: u64,
-    /// The estimates that were published while it ran.
+    /// What was predicted when it began, and the estimates that were published while it ran.
     pub(super) estimate_log: Option<Box<EstimateLog>>,
 }
 

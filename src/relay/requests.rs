@@ -1,6 +1,7 @@
 //! What callers ask of the relay, one file a verb.
 
 mod cancel;
+pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
 pub(super) mod register;

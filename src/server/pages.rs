@@ -12,7 +12,7 @@ pub(super) struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: [Asset; 7] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -27,6 +27,21 @@ const ASSETS: [Asset; 4] = [
         path: "/web/page.js",
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("pages/home/page.js"),
+    },
+    Asset {
+        path: "/web/elements.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("pages/home/elements.js"),
+    },
+    Asset {
+        path: "/web/explanation.css",
+        content_type: "text/css; charset=utf-8",
+        text: include_str!("pages/home/explanation.css"),
+    },
+    Asset {
+        path: "/web/explanation.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("pages/home/explanation.js"),
     },
     Asset {
         path: "/web/relay.js",

@@ -29,6 +29,7 @@ enum Route<'a> {
     Progress(&'a str),
     Events(&'a str),
     Preview(&'a str),
+    Estimate(&'a str),
     Asset(Asset),
 }
 
@@ -47,6 +48,7 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
             ["api", "anime", "jobs", id, "events"] => Self::Events(id),
             ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
+            ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
             _ => Self::Asset(Asset::find(path)?),
         })
     }
@@ -164,6 +166,9 @@ async fn dispatch(
             Ok(events::stream(state, job, &request, address, admission))
         }
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
+        Route::Estimate(id) => {
+            jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
+        }
         Route::Asset(asset) => Ok(asset.response()),
     }
 }

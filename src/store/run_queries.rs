@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::rows::{NodeCostRecord, NodeRunRecord, timestamp};
+use crate::job::JobId;
 
 /// A stored run of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,24 @@ struct StoredRunRow {
     ticks: Option<f64>,
 }
 
+/// The SQL in which the two databases differ.
+struct RunDialect {
+    /// The type as which timestamps are compared.
+    timestamp: &'static str,
+    /// The start in milliseconds since 1970.
+    started_ms: &'static str,
+}
+
+const POSTGRES: RunDialect = RunDialect {
+    timestamp: "timestamptz",
+    started_ms: "round(extract(epoch FROM newest.started_at) * 1000)::bigint",
+};
+
+const SQLITE: RunDialect = RunDialect {
+    timestamp: "text",
+    started_ms: "CAST(round(unixepoch(newest.started_at, 'subsec') * 1000) AS BIGINT)",
+};
+
 impl Store {
     /// The newest node runs of a backend that began before a time: at most `limit`, cached ones included, in the order
     /// of their start.
@@ -65,28 +84,13 @@ impl Store {
         before: Timestamp,
         limit: usize,
     ) -> Result<Vec<StoredRun>, StoreError> {
-        let (ts, started_ms) = match self.pools {
-            Pools::Postgres(_) => (
-                "timestamptz",
-                "round(extract(epoch FROM newest.started_at) * 1000)::bigint",
-            ),
-            Pools::Sqlite(_) => (
-                "text",
-                "CAST(round(unixepoch(newest.started_at, 'subsec') * 1000) AS BIGINT)",
-            ),
-        };
+        let ts = self.run_dialect().timestamp;
         // The inner query reads no more than `limit` rows of the index.
-        let sql = format!(
-            "SELECT newest.job_key, EXISTS (SELECT 1 FROM jobs WHERE jobs.job_key = newest.job_key \
-             AND jobs.status = 'completed') AS is_completed, newest.node, newest.class, \
-             newest.signature, {started_ms} AS started_ms, newest.seconds, newest.steps, \
-             newest.cached, newest.units, newest.calls, newest.models, newest.planned_steps, newest.cold, \
-             newest.tick, newest.ticks \
-             FROM (SELECT * FROM node_runs WHERE backend = $1 \
+        let sql = self.select_runs(&format!(
+            "SELECT * FROM node_runs WHERE backend = $1 \
              AND started_at < CAST(CAST($2 AS text) AS {ts}) \
-             ORDER BY started_at DESC, id DESC LIMIT $3) AS newest \
-             ORDER BY newest.started_at, newest.id"
-        );
+             ORDER BY started_at DESC, id DESC LIMIT $3"
+        ));
         let query = sql_query(sql)
             .bind::<Text, _>(backend)
             .bind::<Text, _>(timestamp(before))
@@ -96,6 +100,45 @@ impl Store {
         })
         .await?;
         Ok(rows.into_iter().map(StoredRunRow::read).collect())
+    }
+
+    /// The node runs of a job, cached ones included, in the order of their start: at most `limit`.
+    pub async fn node_runs_of(
+        &self,
+        job: &JobId,
+        limit: usize,
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        let sql = self
+            .select_runs("SELECT * FROM node_runs WHERE job_key = $1 ORDER BY started_at LIMIT $2");
+        let query = sql_query(sql)
+            .bind::<Text, _>(job.as_str())
+            .bind::<BigInt, _>(limit as i64);
+        let rows: Vec<StoredRunRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+        })
+        .await?;
+        Ok(rows.into_iter().map(StoredRunRow::read).collect())
+    }
+
+    fn run_dialect(&self) -> RunDialect {
+        match self.pools {
+            Pools::Postgres(_) => POSTGRES,
+            Pools::Sqlite(_) => SQLITE,
+        }
+    }
+
+    /// The query for the rows of a [`StoredRunRow`]: the rows of `node_runs` that `newest` selects, in the order of
+    /// their start.
+    fn select_runs(&self, newest: &str) -> String {
+        let started_ms = self.run_dialect().started_ms;
+        format!(
+            "SELECT newest.job_key, EXISTS (SELECT 1 FROM jobs WHERE jobs.job_key = newest.job_key \
+             AND jobs.status = 'completed') AS is_completed, newest.node, newest.class, \
+             newest.signature, {started_ms} AS started_ms, newest.seconds, newest.steps, \
+             newest.cached, newest.units, newest.calls, newest.models, newest.planned_steps, newest.cold, \
+             newest.tick, newest.ticks \
+             FROM ({newest}) AS newest ORDER BY newest.started_at, newest.id"
+        )
     }
 }
 

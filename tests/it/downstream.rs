@@ -1,6 +1,7 @@
 //! The relay over real sockets: from recorded traffic of ComfyUI to what subscribers receive.
 
 mod commands;
+mod explanations;
 mod fan_out;
 mod faults;
 mod floods;

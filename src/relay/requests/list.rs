@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::estimate::Estimate;
-use crate::job::{Bar, Job, JobId, NodeRun, NodeState, Progress};
+use crate::job::{Bar, Job, JobId, NodeRun, Progress};
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
 
@@ -144,13 +144,7 @@ fn node_run(job: &Job, run: NodeRun<'_>, now: Timestamp) -> NodeRunView {
         display_node: run.display.to_owned(),
         class_type: planned.map(|node| node.class_type.clone()),
         title: planned.and_then(|node| node.title.clone()),
-        state: match run.state {
-            NodeState::Running => "running",
-            NodeState::Finished => "finished",
-            NodeState::Cached => "cached",
-            NodeState::Failed => "failed",
-            NodeState::Interrupted => "interrupted",
-        },
+        state: run.state.as_str(),
         steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
         started_at: run.started_at,
         seconds: run.seconds(now),

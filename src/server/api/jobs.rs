@@ -1,4 +1,4 @@
-//! `/api/anime/jobs`: create, list, show, cancel and report on jobs.
+//! `/api/anime/jobs`: create, list, show, explain, cancel and report on jobs.
 
 mod create;
 mod list;
@@ -33,6 +33,15 @@ pub(in crate::server) async fn show(
         .relay
         .job(job)
         .ok_or_else(|| ApiError::job_not_found(job))?;
+    Ok(response::json(StatusCode::OK, &view))
+}
+
+/// `GET /api/anime/jobs/{job_id}/estimate`.
+pub(in crate::server) async fn explain(
+    state: &ServerState,
+    job: &JobId,
+) -> Result<Response<Body>, ApiError> {
+    let view = state.relay.explain(job).await?;
     Ok(response::json(StatusCode::OK, &view))
 }
 

@@ -2,6 +2,7 @@
 //
 //   const job = new JobSocket("my-job", { previews: true });      // or { server: "https://host/" }
 //   job.addEventListener("progress", ({ detail }) => bar.value = detail.progress);
+//   setInterval(() => label.textContent = remaining(newest, job.secondsLeft(newest)), 250);     // counts down
 //   job.addEventListener("problem", ({ detail }) => console.warn(detail.code, detail.error));
 //   job.addEventListener("preview", ({ detail }) => show(detail.blob));     // node, mime, seq, blob
 //   job.addEventListener("state", ({ detail }) => label.textContent = detail.text);
@@ -28,6 +29,8 @@ const RESET_AFTER = 5_000;
 /** The relay sends something every 30 s; after this much silence it is pinged. */
 const SILENCE_TIMEOUT = 45_000;
 const CHECK_INTERVAL = 15_000;
+/** The relay's clock may be slower than this one by this share: it is slewed if its wall clock was set. */
+const MAX_SLEW = 0.1;
 
 /** Close codes after which to reconnect: restarts, lost connections, failing proxies. */
 const RETRY = new Set([1001, 1005, 1006, 1011, 1012, 1014]);
@@ -72,8 +75,11 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
-/** The remaining time of a job as text; empty while it is unknown. */
-export function remaining({ status, estimated_remaining: seconds }) {
+/**
+ * The remaining time of a job as text; empty while it is unknown. `seconds` is what is left now: see
+ * JobSocket.secondsLeft().
+ */
+export function remaining({ status, estimated_remaining }, seconds = estimated_remaining) {
   if (seconds == null || FINAL.has(status)) return "";
   return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
 }
@@ -89,6 +95,9 @@ class RelaySocket extends EventTarget {
   #retryTimer;
   #checkTimer;
   #ended = false;
+  /** The relay's clock less the monotonic one of the page, in milliseconds, and when it was compared. */
+  #offset = -Infinity;
+  #comparedAt = 0;
 
   /** `path` is relative to `server`, a URL of http, https, ws or wss with a final slash. */
   constructor(path, server = `${location.origin}/`, token) {
@@ -101,6 +110,7 @@ class RelaySocket extends EventTarget {
   connect() {
     this.#drop();
     this.#ended = false;
+    this.#offset = -Infinity;
     this.#changeState("connecting", "Connecting…");
     // Pages can set no other header, and proxies log URLs.
     const socket = new WebSocket(this.#url, this.#token ? ["bearer", this.#token] : []);
@@ -155,12 +165,27 @@ class RelaySocket extends EventTarget {
     switch (message?.type) {
       case "progress":
         this.#ended = FINAL.has(message.status);
+        this.#compareClocks(message.timestamp);
         return this.#emit("progress", message);
       case "error":
         return this.#emit("problem", message);
       case "system_status":
         return this.#emit("status", message);
     }
+  }
+
+  /** The clock of the page may be set to any time. Messages are late, never early: the fastest one counts. */
+  #compareClocks(timestamp) {
+    const now = performance.now();
+    const slewed = this.#offset - MAX_SLEW * (now - this.#comparedAt);
+    this.#offset = Math.max(Date.parse(timestamp) - now, slewed);
+    this.#comparedAt = now;
+  }
+
+  /** The seconds until a job's `estimated_completion`, at least 0; undefined or null while it is unknown. */
+  secondsLeft({ estimated_completion: moment, estimated_remaining }) {
+    const left = Date.parse(moment) - this.#offset - performance.now();
+    return Number.isFinite(left) ? Math.max(0, left / 1000) : estimated_remaining;
   }
 
   /** The length of the header (4 bytes, big-endian), the header as JSON, the image as ComfyUI sent it. */

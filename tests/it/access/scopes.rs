@@ -28,6 +28,12 @@ fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
         ),
         (
             Method::GET,
+            "/api/anime/jobs/mine/estimate",
+            Value::Null,
+            "subscribe",
+        ),
+        (
+            Method::GET,
             "/api/anime/jobs/mine/events",
             Value::Null,
             "subscribe",

@@ -145,6 +145,12 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
         (get("/ws/%00"), 400, "bad_job_id"),
         (get("/api/anime/jobs/unknown"), 404, "job_not_found"),
         (get("/api/anime/jobs/unknown/preview"), 404, "no_preview"),
+        (
+            get("/api/anime/jobs/unknown/estimate"),
+            404,
+            "job_not_found",
+        ),
+        (get("/api/anime/jobs/%00/estimate"), 400, "bad_job_id"),
         (get("/api/anime/jobs?limit=x"), 400, "bad_query"),
         (get("/api/anime/jobs?status=odd"), 400, "bad_status"),
         (delete(jobs), 405, "method_not_allowed"),
@@ -263,6 +269,9 @@ async fn pages_are_served() {
         ("/", "text/html; charset=utf-8"),
         ("/web/page.css", "text/css; charset=utf-8"),
         ("/web/page.js", "text/javascript; charset=utf-8"),
+        ("/web/elements.js", "text/javascript; charset=utf-8"),
+        ("/web/explanation.css", "text/css; charset=utf-8"),
+        ("/web/explanation.js", "text/javascript; charset=utf-8"),
         ("/web/relay.js", "text/javascript; charset=utf-8"),
     ] {
         let response = relay.request(Method::GET, path).send().await.unwrap();

@@ -34,10 +34,11 @@ const KINDS: [(&str, &str); 7] = [
 ];
 
 /// Fields of a message that differ from run to run.
-const VOLATILE: [&str; 9] = [
+const VOLATILE: [&str; 10] = [
     "backend",
     "elapsed",
     "epoch",
+    "estimated_completion",
     "estimated_high",
     "estimated_low",
     "estimated_remaining",

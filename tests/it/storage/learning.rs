@@ -16,6 +16,7 @@ use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
 
 on_both!(
+    a_job_that_only_the_database_knows_is_explained_by_what_its_nodes_took,
     costs_are_known_after_a_restart,
     costs_are_learned_from_servers_of_2023_too,
 );
@@ -58,6 +59,41 @@ fn has_estimate(state: &Value) -> bool {
 
 fn has_no_estimate(state: &Value) -> bool {
     state["estimated_remaining"].is_null()
+}
+
+async fn a_job_that_only_the_database_knows_is_explained_by_what_its_nodes_took(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    run(&relay, "job", TXT2IMG).await;
+    let (_, before) = relay.get("/api/anime/jobs/job/estimate").await;
+    relay.stop().await;
+
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let (status, after) = relay.get("/api/anime/jobs/job/estimate").await;
+    assert_eq!(status, 200, "{after}");
+    for field in ["familiarity", "at_start", "speed"] {
+        assert_eq!(after[field], Value::Null, "{after}");
+    }
+    let nodes = |answer: &Value, fields: &[&str]| -> Vec<Value> {
+        let nodes = answer["nodes"].as_array().unwrap().iter();
+        let kept = |node: &Value| fields.iter().map(|field| node[*field].clone()).collect();
+        nodes.map(kept).collect()
+    };
+    let kept = ["id", "class_type", "state", "units"];
+    assert_eq!(nodes(&after, &kept), nodes(&before, &kept));
+    for (after, before) in nodes(&after, &["took"])
+        .iter()
+        .zip(nodes(&before, &["took"]))
+    {
+        let (after, before) = (after[0].as_f64().unwrap(), before[0].as_f64().unwrap());
+        assert!((after - before).abs() < 0.002, "{after} {before}");
+    }
+    assert!(
+        nodes(&after, &["predicted"])
+            .iter()
+            .all(|it| it[0].is_null())
+    );
+    relay.stop().await;
 }
 
 async fn costs_are_known_after_a_restart(db: TestDatabase) {

@@ -139,11 +139,13 @@ async fn jobs_continue_on_the_relay_that_takes_over(db: TestDatabase) {
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
     // The relay that stands by does not know the state of the job, and does not write it.
-    let (status, answer) = second.get("/api/anime/jobs/job").await;
-    assert_eq!(
-        (status, &answer["error"]["code"]),
-        (503, &json!("backend_held_elsewhere"))
-    );
+    for path in ["/api/anime/jobs/job", "/api/anime/jobs/job/estimate"] {
+        let (status, answer) = second.get(path).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (503, &json!("backend_held_elsewhere"))
+        );
+    }
     first.stop().await;
     second.connected().await;
     let mut subscriber = second.subscribe("job").await;

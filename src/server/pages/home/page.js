@@ -1,6 +1,11 @@
 // Shows the events of relay.js in the document. Text from messages is inserted as text, never as HTML.
 
+import { make, setText } from "./elements.js";
+import { Explanation } from "./explanation.js";
 import { FINAL, JobSocket, MonitorSocket, duration, jobIdProblem, remaining } from "./relay.js";
+
+/** How often the remaining time is drawn between two messages. */
+const COUNT_INTERVAL = 250;
 
 const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
@@ -16,17 +21,6 @@ function takeToken() {
     history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname + location.search);
   }
   return sessionStorage.getItem("token") ?? undefined;
-}
-
-/** Creates an element. `content` is text, an element, or a list of both. */
-function make(name, content = [], properties = {}) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...[content].flat());
-  return element;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function showConnection(element, { state, text, code, reason }) {
@@ -86,8 +80,11 @@ $("log-clear").addEventListener("click", () => {
 // --- The job ----------------------------------------------------------------------------------
 
 let job = null;
+/** The newest state of the job; null while the page does not follow it. */
+let newest = null;
 let previewUrl = null;
 let shownOutputs = "";
+const explanation = new Explanation($("why"), { server, token });
 
 function connectJob(id) {
   job?.close();
@@ -116,7 +113,8 @@ function openJob(id) {
 }
 
 function clearJob() {
-  job = null;
+  job = newest = null;
+  explanation.clear();
   showProblem("");
   showPreview(null);
   $("progress").hidden = true;
@@ -127,6 +125,9 @@ function clearJob() {
 function showJobConnection(connection) {
   const { state, text, code, reason } = connection;
   const open = state === "open";
+  // No estimate is shown that is not live.
+  if (!open) newest = null;
+  countDown();
   showConnection($("connection"), { ...connection, text: open ? `Connected to ${job.id}` : text });
   const closed = code ? ` (${code}${reason ? `: ${reason}` : ""})` : "";
   log(job.id, "·", text + closed);
@@ -151,7 +152,9 @@ function showProgress(progress) {
   $("bar").value = progress.progress;
   setText($("status"), status);
   setText($("percent"), `${progress.progress} %`);
-  setText($("eta"), remaining(progress));
+  newest = progress;
+  countDown();
+  explanation.update(progress);
   setText($("message"), progress.message);
   $("cancel").hidden = FINAL.has(status);
   if (progress.error) showProblem(progress.error);
@@ -166,6 +169,12 @@ function showProgress(progress) {
   }, FINAL.has(status));
   showOutputs(progress.outputs ?? []);
 }
+
+function countDown() {
+  setText($("eta"), newest ? remaining(newest, job.secondsLeft(newest)) : "");
+}
+
+setInterval(countDown, COUNT_INTERVAL);
 
 function nodeName({ id, class_type, title }) {
   const name = title ?? class_type;
