@@ -15,7 +15,7 @@ const SPEED_PRIOR_WEIGHT: f64 = 2.0;
 
 /// The weight of a residual is multiplied by this for each level that its match is away from an exact
 /// one: the farther away, the more of the residual is the node's own.
-const MATCH_DISCOUNT: f64 = 0.4;
+const MATCH_DISCOUNT: f64 = 0.3;
 
 /// The share of a job's log speed factor that is taken out of its costs; the rest is the nodes' own.
 const SPEED_TRUST: f64 = 0.9;

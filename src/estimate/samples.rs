@@ -10,7 +10,7 @@ const HALF_LIFE: f64 = 8.0;
 
 /// The quantile that is expected. Slightly below the median: times are skewed, and an estimate that
 /// expects the long ones is far off when they do not come.
-const QUANTILE: f64 = 0.4;
+const QUANTILE: f64 = 0.39;
 
 /// The shortest time that counts, in seconds: below it the delays of frames dominate.
 const MIN_SECONDS: f64 = 1e-3;
