@@ -21,14 +21,6 @@ fn estimates_hold_with_each_recording_left_out() {
     assert_within(&evaluation, false, FIRST_LEFT_OUT);
 }
 
-/// Each job is estimated from all the others.
-#[test]
-fn estimates_hold_with_each_job_left_out() {
-    let evaluation = Evaluation::leave_out(LeftOut::Job, &recordings());
-    assert_within(&evaluation, true, KNOWN);
-    assert_within(&evaluation, false, FIRST_LEFT_OUT);
-}
-
 /// First-time workflows without every recording of their scenario.
 #[test]
 fn estimates_hold_with_families_left_out() {
