@@ -197,7 +197,6 @@ class ConnectionManager:
         self._pending: "OrderedDict[str, _Report]" = OrderedDict()
         self._sending: Set[str] = set()
         self._ended: "OrderedDict[str, None]" = OrderedDict()
-        self._progress: "OrderedDict[str, float]" = OrderedDict()
         self._logged: "OrderedDict[str, None]" = OrderedDict()
         self._workers = 0
         self._failures = 0
@@ -263,7 +262,8 @@ class ConnectionManager:
 
         Takes the message (a dict, or its JSON) and the job id in any order; the id may be in the message.
         """
-        message, job_id = None, named.get("job_id")
+        message: Dict[str, Any] = {}
+        job_id = named.get("job_id")
         for value in (*arguments, *named.values()):
             if isinstance(value, (str, bytes)) and value[:1] in ("{", b"{"):
                 try:
@@ -274,17 +274,14 @@ class ConnectionManager:
                 message = value
             elif job_id is None and isinstance(value, (str, int)):
                 job_id = value
-        if message is None:
-            return False
-        named = dict(message)
-        kind = named.pop("type", "progress")
-        own_id = named.pop("job_id", None)
-        job_id = own_id if job_id is None else job_id
-        if job_id is None or kind not in ("progress", "progress_update", "error"):
+        job_id = message.get("job_id") if job_id is None else job_id
+        kind = message.get("type", "progress")
+        if not message or job_id is None or kind not in ("progress", "error"):
             return False
         if kind == "error":
-            return await self.send_error(job_id, str(named.get("error", "")))
-        return await self.send_progress_update(job_id=job_id, **named)
+            return await self.send_error(job_id, str(message.get("error", "")))
+        fields = ("progress", "status", "estimated_remaining", "message", "output_path", "error")
+        return await self.send_progress_update(job_id, **{name: message[name] for name in fields if name in message})
 
     broadcast_to_job = broadcast
     broadcast_progress = broadcast
@@ -302,13 +299,9 @@ class ConnectionManager:
             if job_id in self._ended:
                 log.debug("job %s has ended: its state %s is not sent", job_id, fields["status"])
                 return None
-            if fields["progress"] is None:
-                fields["progress"] = self._progress.get(job_id, 0)
-            _remember(self._progress, job_id, fields["progress"])
             report = _Report(job_id, fields)
             if report.final:
                 _remember(self._ended, job_id, None)
-                self._progress.pop(job_id, None)
             older = self._pending.pop(job_id, None)
             if older is not None:
                 older.resolve(False)
@@ -316,16 +309,19 @@ class ConnectionManager:
             if self._failures and not report.final:
                 report.resolve(False)  # The relay is away: the pipeline need not wait for the next try.
             if self._workers < min(MAX_WORKERS, len(self._pending) + len(self._sending)):
-                self._workers += 1
                 threading.Thread(target=self._work, name="websocket_manager", daemon=True).start()
+                self._workers += 1
             self._changed.notify_all()
         return report
 
     def _work(self) -> None:
         while True:
             report = self._next()
+            report.attempts += 1
             try:
-                answer = self._try(report)
+                if self._server is None:
+                    self._server = _Server.read(self._url, self._token)
+                answer = self._server.post(report.job_id, report.body, self._timeout)
             except (OSError, http.client.HTTPException) as error:
                 late = "no answer within {:g} s".format(self._timeout)
                 self._settle(report, None, late if isinstance(error, socket.timeout) else repr(error))
@@ -346,21 +342,14 @@ class ConnectionManager:
                     return self._pending.pop(job_id)
                 self._changed.wait(pause if job_id is not None else None)
 
-    def _try(self, report: _Report) -> _Answer:
-        report.attempts += 1
-        if self._server is None:
-            self._server = _Server.read(self._url, self._token)
-        return self._server.post(report.job_id, report.body, self._timeout)
-
     def _settle(self, report: _Report, answer: Optional[_Answer], problem: Optional[str]) -> None:
         """Ends or repeats a try. `problem` is None where a further try cannot succeed."""
         with self._changed:
             self._sending.discard(report.job_id)
-            if answer is None or answer.worth_a_retry:
-                if problem is None:
-                    self._give_up(report)
-                else:
-                    self._failed(report, problem)
+            if problem is None:
+                self._give_up(report)
+            elif answer is None or answer.worth_a_retry:
+                self._failed(report, problem)
             else:
                 if self._failures:
                     log.info("the relay answers again")
@@ -402,15 +391,14 @@ class ConnectionManager:
     def _refused(self, report: _Report, answer: _Answer) -> None:
         if report.final:
             self._ended.pop(report.job_id, None)
+        level, key = logging.ERROR, "{} {}".format(answer.status, report.job_id)
         if answer.status == 409:
-            self._log_once(logging.INFO, "409 " + report.job_id,
-                           "the relay follows job %s itself and needs no reports", report.job_id)
+            self._log_once(logging.INFO, key, "the relay follows job %s itself and needs no reports", report.job_id)
         elif answer.status in (401, 403):
-            self._log_once(logging.ERROR, str(answer.status),
-                           "the relay refuses reports, %s (token: RELAY_TOKEN, with scope progress)", answer.explain())
+            why = answer.explain()
+            self._log_once(level, why, "the relay refuses reports, %s (token: RELAY_TOKEN, with scope progress)", why)
         else:
-            self._log_once(logging.ERROR, "{} {}".format(answer.status, report.job_id),
-                           "the relay refuses a report on job %s, %s", report.job_id, answer.explain())
+            self._log_once(level, key, "the relay refuses a report on job %s, %s", report.job_id, answer.explain())
 
     def _log_once(self, level: int, key: str, text: str, *arguments: Any, exc_info: bool = False) -> None:
         if key not in self._logged:
@@ -433,10 +421,9 @@ def _fields(
     status = ALIASES.get(status, status)
     if status not in FINAL and status != "queued":
         status = "processing"
-    share = _number(progress)
-    fields: Dict[str, Any] = {"status": status, "progress": share if share is None else min(share, 100)}
-    if status == "completed":
-        fields["progress"] = 100
+    # What subscribers see never falls: 0 is right where it is not known.
+    share = 100 if status == "completed" else min(100, _number(progress) or 0)
+    fields: Dict[str, Any] = {"status": status, "progress": share}
     remaining = _number(estimated_remaining)
     if remaining is not None:
         fields["estimated_remaining"] = remaining
@@ -452,7 +439,7 @@ def _number(value: Any) -> Optional[float]:
     """A finite number that is not negative; None for what is no number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, number) if math.isfinite(number) else None
 
