@@ -71,7 +71,7 @@ log = logging.getLogger(__name__)
 
 
 class _Server(NamedTuple):
-    """Where the relay is, and how to be let in."""
+    """The relay's address and credentials."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""A relay for the tests: a real HTTP server that keeps every report, and answers as it is told to."""
+"""A relay for the tests: a real HTTP server that keeps every report, and gives the answers that a test asks for."""
 
 from __future__ import annotations
 
