@@ -8,18 +8,21 @@
 mod baseline;
 mod chart;
 mod events;
+mod kind;
 mod learner;
 mod recordings;
 mod score;
+mod socket_view;
 mod table;
 
 use crate::recording::Recording;
 pub use baseline::{Algorithm, Answer};
 pub use chart::draw;
+pub use kind::JobKind;
 use learner::{FinishedPrompt, Learner};
 pub use recordings::read_recordings;
 pub use score::{MOMENTS, ScoredJob};
-pub use table::{LEGEND, ScoreRow, ScoreTable};
+pub use table::{KindTable, LEGEND, ScoreRow, ScoreTable};
 
 /// The scored jobs of a set of recordings.
 #[derive(Debug)]
@@ -35,44 +38,102 @@ pub enum LeftOut {
     Recording,
     /// Only the job itself
     Job,
+    /// First-time workflows: every recording of the same scenario number, on any version. Known ones:
+    /// everything but the earlier runs of the same workflow on the same server
+    Family,
+}
+
+/// What else is learned before the earlier runs of a known workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schooling {
+    /// Nothing.
+    Alone,
+    /// Every run of every other workflow, on all servers.
+    AfterAllOthers,
 }
 
 impl Evaluation {
     /// Learns while it replays: each job is estimated from all jobs before it.
     pub fn in_order(recordings: &[Recording]) -> Self {
         let mut learner = Learner::default();
-        Self::of(recordings.iter().flat_map(|one| learner.replay(one, true)))
+        Self::of(recordings.iter().flat_map(|one| learner.replay(one, |_| true)))
     }
 
-    /// Scores each recording, or each job, by what all the others teach.
+    /// Scores each job without what is left out.
     ///
-    /// The later ones are learned first, then the earlier ones. So the newest evidence, above all of
+    /// What came later is learned first, then what came earlier. So the newest evidence, above all of
     /// the machine's speed, is from just before the job, as it is in production.
-    pub fn leave_one_out(what: LeftOut, recordings: &[Recording]) -> Self {
-        let replayed = recordings
-            .iter()
-            .map(|one| Learner::default().replay(one, false));
-        let replayed: Vec<Vec<FinishedPrompt>> = replayed.collect();
+    pub fn leave_out(what: LeftOut, recordings: &[Recording]) -> Self {
+        match what {
+            LeftOut::Recording => Self::without_recording(recordings),
+            LeftOut::Job => Self::without_job(recordings),
+            LeftOut::Family => {
+                let first = Self::without_family(recordings).jobs.into_iter();
+                let mut jobs: Vec<ScoredJob> = first.filter(|job| !job.is_known).collect();
+                jobs.extend(Self::of_known(recordings, Schooling::Alone).jobs);
+                Self { jobs }
+            }
+        }
+    }
+
+    fn without_recording(recordings: &[Recording]) -> Self {
+        let replayed = replay_all(recordings);
+        let finished = recordings.iter().enumerate().flat_map(|(index, recording)| {
+            let others = replayed[index + 1..].iter().chain(&replayed[..index]);
+            taught_by(others.flatten()).replay(recording, |_| false)
+        });
+        Self::of(finished)
+    }
+
+    fn without_job(recordings: &[Recording]) -> Self {
+        let replayed = replay_all(recordings);
         let mut finished = Vec::new();
         for (index, recording) in recordings.iter().enumerate() {
             let (earlier, later) = (&replayed[..index], &replayed[index + 1..]);
-            let learned = |own: &[FinishedPrompt]| {
-                let mut learner = Learner::default();
+            finished.extend((0..replayed[index].len()).filter_map(|job| {
+                let own = &replayed[index][job + 1..];
                 let others = later.iter().flatten().chain(own);
-                others
-                    .chain(earlier.iter().flatten())
-                    .for_each(|other| learner.learn(other));
-                learner
-            };
-            match what {
-                LeftOut::Recording => finished.extend(learned(&[]).replay(recording, false)),
-                LeftOut::Job => finished.extend((0..replayed[index].len()).filter_map(|job| {
-                    let mut learner = learned(&replayed[index][job + 1..]);
-                    learner.replay(recording, true).into_iter().nth(job)
-                })),
-            }
+                let mut learner = taught_by(others.chain(earlier.iter().flatten()));
+                learner.replay(recording, |_| true).into_iter().nth(job)
+            }));
         }
         Self::of(finished)
+    }
+
+    fn without_family(recordings: &[Recording]) -> Self {
+        let replayed = replay_all(recordings);
+        let finished = recordings.iter().enumerate().flat_map(|(index, recording)| {
+            let order = (index + 1..recordings.len()).chain(0..index);
+            let is_other = |other: &usize| family(&recordings[*other]) != family(recording);
+            let others = order.filter(is_other).flat_map(|other| &replayed[other]);
+            taught_by(others).replay(recording, |_| false)
+        });
+        Self::of(finished)
+    }
+
+    /// Scores the jobs whose workflow has run before on the same server, from these runs and what else
+    /// is learned before them.
+    pub fn of_known(recordings: &[Recording], schooling: Schooling) -> Self {
+        let replayed = replay_all(recordings);
+        let mut finished = Vec::new();
+        for (index, recording) in recordings.iter().enumerate() {
+            for (job, prompt) in replayed[index].iter().enumerate() {
+                let workflow = &prompt.workflow;
+                let is_same = |other: &&FinishedPrompt| other.workflow == *workflow;
+                let earlier = || replayed[..index].iter().flatten().filter(is_same);
+                if earlier().chain(replayed[index][..job].iter().filter(is_same)).next().is_none() {
+                    continue;
+                }
+                let others = replayed.iter().flatten().filter(|other| !is_same(other));
+                let others = others.filter(|_| schooling == Schooling::AfterAllOthers);
+                let mut learner = taught_by(others.chain(earlier()));
+                let own = learner.replay(recording, |other| is_same(&other));
+                finished.extend(own.into_iter().nth(job));
+            }
+        }
+        let mut known = Self::of(finished);
+        known.jobs.retain(|job| job.is_known);
+        known
     }
 
     fn of(finished: impl IntoIterator<Item = FinishedPrompt>) -> Self {
@@ -81,6 +142,26 @@ impl Evaluation {
             jobs: scored.collect(),
         }
     }
+}
+
+/// The prompts of each recording, which have learned from nothing.
+fn replay_all(recordings: &[Recording]) -> Vec<Vec<FinishedPrompt>> {
+    let replayed = recordings.iter();
+    let replayed = replayed.map(|one| Learner::default().replay(one, |_| false));
+    replayed.collect()
+}
+
+fn taught_by<'a>(prompts: impl Iterator<Item = &'a FinishedPrompt>) -> Learner {
+    let mut learner = Learner::default();
+    prompts.for_each(|prompt| learner.learn(prompt));
+    learner
+}
+
+/// The number that a scenario's name begins with: its versions and repetitions share it.
+fn family(recording: &Recording) -> &str {
+    let name = &recording.meta.scenario;
+    let end = name.find(|letter: char| !letter.is_ascii_digit());
+    end.map_or(name, |end| &name[..end])
 }
 
 #[cfg(test)]

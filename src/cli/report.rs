@@ -3,12 +3,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::evaluation::{Evaluation, LEGEND, LeftOut, ScoreTable, draw, read_recordings};
+use crate::evaluation::{
+    Evaluation, KindTable, LEGEND, LeftOut, ScoreTable, draw, read_recordings,
+};
 
 /// Measure progress and remaining time on recordings
 ///
 /// Replays recordings in the order in which they were made and learns from each job for the next; with
-/// --leave-one-out each is estimated from all the others, so that no job is estimated from itself.
+/// --leave-out each is estimated from all the others, so that no job is estimated from itself.
 /// Prints the errors of the relay's estimates and of the methods that other ComfyUI clients use. Only
 /// jobs that completed, with their start and their end in the recording, are scored. A workflow is
 /// known if one with the same nodes was learned before on the same version of ComfyUI.
@@ -18,18 +20,19 @@ pub(super) struct ReportArgs {
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
 
-    /// Estimate each recording, or each job, from all the others
+    /// Estimate each recording, job, or family of recordings from all the others
     ///
     /// The later ones are learned first, then the earlier ones, so that the newest evidence of the
     /// machine's speed is from just before the job.
     #[arg(
         long,
+        alias = "leave-one-out",
         value_name = "WHAT",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "recording"
     )]
-    leave_one_out: Option<LeftOut>,
+    leave_out: Option<LeftOut>,
 
     /// Plot predicted against true remaining time into this file
     #[arg(long, value_name = "FILE")]
@@ -53,8 +56,8 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
             .iter_mut()
             .for_each(|recording| recording.inputs.clear());
     }
-    let evaluation = match args.leave_one_out {
-        Some(what) => Evaluation::leave_one_out(what, &recordings),
+    let evaluation = match args.leave_out {
+        Some(what) => Evaluation::leave_out(what, &recordings),
         None => Evaluation::in_order(&recordings),
     };
     if args.jobs {
@@ -72,6 +75,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         println!("{title}: {} jobs", jobs.len());
         println!("{}", ScoreTable::of(&jobs));
     }
+    println!("{}", KindTable::of(&evaluation.jobs));
     println!("{LEGEND}");
     if let Some(file) = &args.svg {
         std::fs::write(file, draw(&evaluation.jobs))

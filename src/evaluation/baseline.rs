@@ -17,12 +17,13 @@ pub struct Answer {
 /// A method to estimate progress and remaining time: the relay's own, then those of other ComfyUI
 /// clients.
 ///
-/// All but [`Algorithm::Ours`], [`Algorithm::Constant`] and [`Algorithm::MeanDuration`] estimate a
-/// share `p` of the work, and project the elapsed time over it, as `tqdm` does: `elapsed · (1 − p)/p`.
+/// All but the relay's own, [`Algorithm::Constant`] and [`Algorithm::MeanDuration`] estimate a share `p` of the work, and project the elapsed time over it, as `tqdm` does: `elapsed · (1 − p)/p`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// The relay's estimate.
     Ours,
+    /// The relay's estimate as a subscriber sees it: whole seconds, at most ten messages a second.
+    AtSocket,
     /// Always 50 % and 30 s.
     Constant,
     /// The finished nodes over all that are not cached.
@@ -54,8 +55,9 @@ struct View<'a> {
 
 impl Algorithm {
     /// All of them, the relay's first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ours,
+        Self::AtSocket,
         Self::Constant,
         Self::NodesDone,
         Self::BarOfNode,
@@ -70,6 +72,7 @@ impl Algorithm {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "comfy-relay",
+            Self::AtSocket => "comfy-relay, on socket",
             Self::Constant => "50 %, 30 s",
             Self::NodesDone => "nodes done",
             Self::BarOfNode => "bar of node",
@@ -81,18 +84,25 @@ impl Algorithm {
         }
     }
 
-    /// The answer for a job at `now`, `elapsed` seconds after its start. `mean` is the mean duration
-    /// of the same workflow so far, in seconds.
+    /// Whether it is the relay's own.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::AtSocket)
+    }
+
+    /// The answer for a job at `now`, `elapsed` seconds after its start. `seen` is what a subscriber
+    /// sees; `mean` is the mean duration of the same workflow so far, in seconds.
     pub(super) fn answer(
         self,
         job: &mut Job,
         model: &CostModel,
         now: Timestamp,
         elapsed: f64,
+        seen: Answer,
         mean: Option<f64>,
     ) -> Answer {
         match self {
             Self::Ours => relay_answer(job, model, now),
+            Self::AtSocket => seen,
             Self::Constant => Answer {
                 progress: 0.5,
                 remaining: Some(30.0),
@@ -127,7 +137,7 @@ impl Algorithm {
                 0.2 * share(done, total - cached) + 0.8 * view.share_of_steps()
             }
             Self::ClassWeights => view.share_of_weights(),
-            Self::Ours | Self::Constant | Self::MeanDuration => 0.0,
+            Self::Ours | Self::AtSocket | Self::Constant | Self::MeanDuration => 0.0,
         }
     }
 }

@@ -4,8 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::baseline::Algorithm;
 use super::events::{Prompts, completion, events};
+use super::kind::JobKind;
 use super::score::{MOMENTS, ScoredJob, time_share};
-use crate::estimate::CostModel;
+use super::socket_view::SocketView;
+use crate::estimate::{CostModel, Estimate};
 use crate::job::{Event, History, Job, JobId, Outcome, Plan};
 use crate::recording::{Meta, Recording};
 
@@ -14,7 +16,7 @@ use crate::recording::{Meta, Recording};
 const MIN_DURATION: f64 = 0.3;
 
 /// A backend, and the sorted signatures of the nodes that run there.
-type WorkflowKey = (String, Vec<String>);
+pub(super) type WorkflowKey = (String, Vec<String>);
 
 /// What has been learned from jobs that ended.
 #[derive(Debug, Default)]
@@ -28,8 +30,8 @@ pub(super) struct Learner {
 pub(super) struct FinishedPrompt {
     /// `None` if it did not complete, or if it was too short.
     pub(super) scored: Option<ScoredJob>,
+    pub(super) workflow: WorkflowKey,
     job: Job,
-    workflow: WorkflowKey,
     /// Seconds; `None` unless it completed with both its start and its end recorded.
     duration: Option<f64>,
 }
@@ -45,12 +47,17 @@ struct RunningPrompt {
     end: Option<f64>,
     /// `None` if it is not to be scored.
     scored: Option<ScoredJob>,
+    view: SocketView,
 }
 
 impl Learner {
-    /// Replays a recording, scores its prompts, and returns them in the order of their ends. If
-    /// `learns`, each prompt teaches those after it.
-    pub(super) fn replay(&mut self, recording: &Recording, learns: bool) -> Vec<FinishedPrompt> {
+    /// Replays a recording, scores its prompts, and returns them in the order of their ends. Each
+    /// prompt that `teaches` teaches those after it.
+    pub(super) fn replay(
+        &mut self,
+        recording: &Recording,
+        teaches: impl Fn(&FinishedPrompt) -> bool,
+    ) -> Vec<FinishedPrompt> {
         let mut finished = Vec::new();
         let mut submitted = Prompts::of(recording);
         let mut events = events(recording).into_iter();
@@ -79,12 +86,14 @@ impl Learner {
                 Event::Ended(outcome) => Some(outcome.clone()),
                 _ => None,
             };
-            prompt.job.apply(event, at(t));
+            if prompt.job.apply(event, at(t)) {
+                prompt.view.changed(t);
+            }
             if let Some(outcome) = outcome
                 && let Some(prompt) = prompts.remove(&id)
             {
-                let prompt = self.finish(prompt, outcome, t);
-                if learns {
+                let prompt = self.finish(prompt, &recording.meta, outcome, t);
+                if teaches(&prompt) {
                     self.learn(&prompt);
                 }
                 finished.push(prompt);
@@ -107,6 +116,7 @@ impl Learner {
             .map(|end| ScoredJob {
                 version: meta.comfyui_version.clone(),
                 scenario: meta.scenario.clone(),
+                kind: JobKind::Other,
                 is_known: false,
                 duration: end - start,
                 answers: Vec::with_capacity(MOMENTS),
@@ -114,41 +124,57 @@ impl Learner {
         let mut job =
             Job::new(JobId::parse("scored").ok()?, at(start)).on_backend(&backend(meta), id);
         job.apply(Event::Planned(plan), at(start));
+        let mut view = SocketView::default();
+        view.changed(start);
         Some(RunningPrompt {
             job,
             replan,
             start,
             end,
             scored,
+            view,
         })
     }
 
-    /// Asks every algorithm at each moment up to `until`.
+    /// Asks every algorithm at each moment up to `until`, and sends what subscribers get up to then.
     fn ask(&self, prompt: &mut RunningPrompt, until: f64) {
         if let Some((t, plan)) = prompt.replan.take_if(|(t, _)| *t <= until) {
             self.ask(prompt, t);
             prompt.job.apply(Event::Planned(plan), at(t));
+            prompt.view.changed(t);
         }
         let Some(scored) = &mut prompt.scored else {
             return;
         };
         let mean = self.durations.get(&workflow(&prompt.job));
         let mean = mean.map(|durations| durations.iter().sum::<f64>() / durations.len() as f64);
-        while scored.answers.len() < MOMENTS {
+        let job = &mut prompt.job;
+        loop {
             let elapsed = time_share(scored.answers.len()) * scored.duration;
             let now = prompt.start + elapsed;
-            if now > until {
-                break;
+            if let Some(due) = prompt.view.take_due(now.min(until)) {
+                let estimate = Estimate::of(job, &self.model, at(due));
+                prompt.view.send(estimate, due);
+                continue;
             }
-            let job = &mut prompt.job;
-            let ask =
-                |algorithm: Algorithm| algorithm.answer(job, &self.model, at(now), elapsed, mean);
-            let answers = Algorithm::ALL.map(ask);
-            scored.answers.push(answers.to_vec());
+            if now > until || scored.answers.len() == MOMENTS {
+                return;
+            }
+            let seen = prompt.view.answer();
+            let ask = |algorithm: Algorithm| {
+                algorithm.answer(job, &self.model, at(now), elapsed, seen, mean)
+            };
+            scored.answers.push(Algorithm::ALL.map(ask).to_vec());
         }
     }
 
-    fn finish(&self, mut prompt: RunningPrompt, outcome: Outcome, t: f64) -> FinishedPrompt {
+    fn finish(
+        &self,
+        mut prompt: RunningPrompt,
+        meta: &Meta,
+        outcome: Outcome,
+        t: f64,
+    ) -> FinishedPrompt {
         let end = prompt.end.filter(|_| outcome == Outcome::Completed);
         let history = History {
             messages: Some(outcome),
@@ -157,11 +183,16 @@ impl Learner {
         prompt.job.apply(Event::History(history), at(t));
         let workflow = workflow(&prompt.job);
         let is_known = self.durations.contains_key(&workflow);
+        let kind = JobKind::of(&prompt.job, meta);
         let scored = prompt.scored.filter(|_| end.is_some());
         FinishedPrompt {
-            scored: scored.map(|scored| ScoredJob { is_known, ..scored }),
-            job: prompt.job,
+            scored: scored.map(|scored| ScoredJob {
+                kind,
+                is_known,
+                ..scored
+            }),
             workflow,
+            job: prompt.job,
             duration: end.map(|end| end - prompt.start),
         }
     }

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::baseline::{Algorithm, Answer};
+use super::kind::JobKind;
 
 /// At how many moments of a job, evenly spread over its duration, each algorithm is asked.
 pub const MOMENTS: usize = 100;
@@ -12,6 +13,8 @@ pub struct ScoredJob {
     pub version: String,
     /// The name of its recording.
     pub scenario: String,
+    /// What makes it easy or hard.
+    pub kind: JobKind,
     /// Whether the same workflow had completed on the same version before.
     pub is_known: bool,
     /// Seconds from its start to its end.

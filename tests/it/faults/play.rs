@@ -45,8 +45,8 @@ pub(crate) fn settings() -> Settings {
     settings.comfy.poll_interval = Duration::from_millis(50);
     settings.comfy.max_silence = Duration::from_millis(600);
     settings.comfy.event_grace = Duration::from_millis(600);
-    // Three faults can withhold an entry from 21 answers: longer than these take, also on a busy machine.
-    settings.comfy.history_grace = Duration::from_secs(15);
+    // Three faults can withhold an entry from six answers: longer than these take, also on a busy machine.
+    settings.comfy.history_grace = Duration::from_secs(5);
     settings
 }
 

@@ -124,7 +124,8 @@ impl Fault {
             6 => Self::Answers {
                 frame: 0,
                 call: Call::History,
-                times: rng.random_range(1..8),
+                // Withheld for longer than `history_grace`, the prompt would rightly count as lost.
+                times: rng.random_range(1..3),
                 how: BadAnswer::Late,
             },
             7 => Self::Restart {
