@@ -47,11 +47,11 @@ pub enum LeftOut {
 
 /// What else is learned before the earlier runs of a known workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schooling {
+pub enum PriorTraining {
     /// Nothing.
-    Alone,
+    Nothing,
     /// Every run of every other workflow, on all servers.
-    AfterAllOthers,
+    OtherWorkflows,
 }
 
 impl Evaluation {
@@ -76,7 +76,7 @@ impl Evaluation {
             LeftOut::Family => {
                 let first = Self::without_family(recordings).jobs.into_iter();
                 let mut jobs: Vec<ScoredJob> = first.filter(|job| !job.is_known).collect();
-                jobs.extend(Self::of_known(recordings, Schooling::Alone).jobs);
+                jobs.extend(Self::of_known(recordings, PriorTraining::Nothing).jobs);
                 Self { jobs }
             }
         }
@@ -125,7 +125,7 @@ impl Evaluation {
 
     /// Scores the jobs whose workflow has run before on the same server, from these runs and what else
     /// is learned before them.
-    pub fn of_known(recordings: &[Recording], schooling: Schooling) -> Self {
+    pub fn of_known(recordings: &[Recording], prior_training: PriorTraining) -> Self {
         let replayed = replay_all(recordings);
         let mut recorded: BTreeMap<&WorkflowKey, BTreeSet<usize>> = BTreeMap::new();
         for (index, prompts) in replayed.iter().enumerate() {
@@ -137,7 +137,8 @@ impl Evaluation {
         for (workflow, indices) in recorded {
             let is_same = |prompt: &FinishedPrompt| prompt.workflow == *workflow;
             let others = replayed.iter().flatten().filter(|other| !is_same(other));
-            let mut learner = taught_by(others.filter(|_| schooling == Schooling::AfterAllOthers));
+            let mut learner =
+                taught_by(others.filter(|_| prior_training == PriorTraining::OtherWorkflows));
             for index in indices {
                 let own = learner.clone().replay(&recordings[index], is_same);
                 finished.extend(own.into_iter().filter(is_same));

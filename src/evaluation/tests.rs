@@ -43,8 +43,8 @@ fn estimates_hold_without_the_sizes_of_images() {
 #[test]
 fn other_workflows_teach_more_than_they_spoil() {
     let recordings = recordings();
-    let [alone, after] = [Schooling::Alone, Schooling::AfterAllOthers]
-        .map(|schooling| Evaluation::of_known(&recordings, schooling).jobs);
+    let [alone, after] = [PriorTraining::Nothing, PriorTraining::OtherWorkflows]
+        .map(|prior_training| Evaluation::of_known(&recordings, prior_training).jobs);
     assert_eq!(alone.len(), after.len());
     assert!(alone.len() > 100, "{}", alone.len());
     let mut errors: BTreeMap<(&str, &str), Vec<(f64, f64)>> = BTreeMap::new();
