@@ -3,15 +3,17 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-use super::client_error::ClientError;
 use super::close_code as close;
 use super::disconnect::Disconnect;
+use super::message::ServerMessage;
 use crate::job::JobId;
 use crate::relay::{Relay, RelayError};
 
 /// That a job without a state was looked for in vain.
 #[derive(Debug)]
 pub(crate) enum NotFound {
+    /// Nobody has registered it. It may still come within this time.
+    Unregistered(Duration),
     /// No ComfyUI server could be asked; the job may still come.
     Unanswered(RelayError),
     /// The job has not come in time.
@@ -25,7 +27,10 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
         match relay.lookup(&job).await {
-            Ok(()) | Err(RelayError::JobNotFound(_)) => None,
+            Ok(()) => None,
+            Err(RelayError::JobNotFound(_)) => Some(NotFound::Unregistered(
+                deadline.saturating_duration_since(Instant::now()),
+            )),
             Err(error) => Some(NotFound::Unanswered(error)),
         }
     };
@@ -39,20 +44,34 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
 }
 
 impl NotFound {
-    /// The error for the client, and how its session ends if it has no other subscription; `None` while
-    /// the job may still come.
-    pub(crate) fn into_error(self) -> (ClientError, Option<Disconnect>) {
+    /// The message for the client, as JSON.
+    pub(crate) fn message(&self, job: &JobId) -> String {
+        let error = match self {
+            Self::Unregistered(left) => {
+                // Rounded: most of the first second has not passed when the first servers have answered.
+                let seconds = left.as_secs_f64().round() as u64;
+                let message =
+                    format!("Nobody has registered this job yet; waiting {seconds} s more");
+                let message = ServerMessage::unregistered(job.as_str(), &message, seconds);
+                return message.encode();
+            }
+            Self::Unanswered(error) | Self::Absent(error) => error,
+        };
+        ServerMessage::error(job.as_str(), error.code(), &error.to_string()).encode()
+    }
+
+    /// How the client's session ends if it has no other subscription; `None` while the job may still come.
+    pub(crate) fn disconnect(&self) -> Option<Disconnect> {
         match self {
-            Self::Unanswered(error) => (error.into(), None),
-            Self::Absent(error @ RelayError::JobNotFound(_)) => {
-                let reason = Disconnect::Close(close::JOB_NOT_FOUND, "there is no such job");
-                (error.into(), Some(reason))
-            }
-            Self::Absent(error) => {
-                let reason =
-                    Disconnect::Close(close::TRY_LATER, "ComfyUI cannot be asked for the job");
-                (error.into(), Some(reason))
-            }
+            Self::Unregistered(_) | Self::Unanswered(_) => None,
+            Self::Absent(RelayError::JobNotFound(_)) => Some(Disconnect::Close(
+                close::JOB_NOT_FOUND,
+                "there is no such job",
+            )),
+            Self::Absent(_) => Some(Disconnect::Close(
+                close::TRY_LATER,
+                "ComfyUI cannot be asked for the job",
+            )),
         }
     }
 }

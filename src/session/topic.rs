@@ -101,19 +101,27 @@ impl ShardTopic {
         self.cursor -= 1;
     }
 
-    /// The frame of an update for a client that was subscribed when it was published. Before the final
-    /// state of a failed job comes the reason of the failure.
+    /// The frame of an update.
     pub(super) fn frame(
         &mut self,
         update: &Update,
         deflates: bool,
         deflater: &mut Deflater,
     ) -> Bytes {
-        let publication = match update {
-            Update::Preview(preview) => return self.frames.preview(preview),
-            Update::State(publication) => publication,
-        };
-        let frame = self.snapshot(publication, deflates, deflater);
+        match update {
+            Update::Preview(preview) => self.frames.preview(preview),
+            Update::State(publication) => self.state_frame(publication, deflates, deflater),
+        }
+    }
+
+    /// The frame of a state. Before the final state of a failed job comes the reason of the failure.
+    pub(super) fn state_frame(
+        &mut self,
+        publication: &Publication,
+        deflates: bool,
+        deflater: &mut Deflater,
+    ) -> Bytes {
+        let frame = self.frames.state(publication, deflates, deflater);
         let Some(error) = publication.failure() else {
             return frame;
         };
@@ -121,16 +129,6 @@ impl ShardTopic {
             text_frame(&ServerMessage::job_failed(self.subscription.job(), error).encode())
         });
         [&failure[..], &frame[..]].concat().into()
-    }
-
-    /// The frame of a state for a client that has just subscribed. That the job has failed is in it.
-    pub(super) fn snapshot(
-        &mut self,
-        publication: &Publication,
-        deflates: bool,
-        deflater: &mut Deflater,
-    ) -> Bytes {
-        self.frames.state(publication, deflates, deflater)
     }
 }
 

@@ -51,8 +51,10 @@ impl Follower {
     /// Counts a socket that is replaced as lost: the server may be restarted before the next one is open.
     fn drop_socket(&self) {
         let was_connected = self.backend.connected.send_replace(false);
-        if was_connected {
-            self.backend.state().socket.disconnects += 1;
+        {
+            let mut state = self.backend.state();
+            state.socket.disconnects += u64::from(was_connected);
+            state.api.away_since.get_or_insert(self.tracker.now());
         }
         self.tracker.notify_monitors();
     }
@@ -85,6 +87,7 @@ impl Follower {
         {
             let mut state = self.backend.state();
             state.socket.on_connect();
+            state.api.away_since = None;
             state.api.reachable = true;
             state.api.version_due = true;
         }
@@ -105,6 +108,7 @@ impl Follower {
                 state.socket.on_disconnect();
             }
             state.queue.lose_sight();
+            state.api.away_since.get_or_insert(self.tracker.now());
             std::mem::replace(&mut state.api.reachable, was_connected)
         };
         match (was_connected, was_reachable) {
