@@ -147,6 +147,9 @@ async fn serve(
         return Ok(response);
     }
     let path = request.uri().path().to_owned();
+    if let Some(location) = caller.public_address.with_slash(&path) {
+        return Ok(response::redirect(&location));
+    }
     let path = caller.public_address.strip_prefix(&path).to_owned();
     let route = Route::find(&path).ok_or_else(|| ApiError::no_route(&path))?;
     if *request.method() == Method::OPTIONS {

@@ -12,10 +12,9 @@ use crate::relay::{Relay, RelayError};
 /// That a job without a state was looked for in vain.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// Nobody has registered it. It may still come within this time.
-    Unregistered(Duration),
-    /// No ComfyUI server could be asked; the job may still come.
-    Unanswered(RelayError),
+    /// Nobody has registered it. It may still come within this time. With the reason if ComfyUI could not be
+    /// asked for it.
+    Unregistered(Duration, Option<RelayError>),
     /// The job has not come in time.
     Absent(RelayError),
 }
@@ -26,13 +25,13 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
     let deadline = Instant::now() + wait;
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
-        match relay.lookup(&job).await {
-            Ok(()) => None,
-            Err(RelayError::JobNotFound(_)) => Some(NotFound::Unregistered(
-                deadline.saturating_duration_since(Instant::now()),
-            )),
-            Err(error) => Some(NotFound::Unanswered(error)),
-        }
+        let error = match relay.lookup(&job).await {
+            Ok(()) => return None,
+            Err(RelayError::JobNotFound(_)) => None,
+            Err(error) => Some(error),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        Some(NotFound::Unregistered(left, error))
     };
     let last = async move {
         sleep_until(deadline).await;
@@ -44,26 +43,29 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
 }
 
 impl NotFound {
-    /// The message for the client, as JSON.
+    /// The message for the client, as JSON. It is no error while the job may still come.
     pub(crate) fn message(&self, job: &JobId) -> String {
-        let error = match self {
-            Self::Unregistered(left) => {
-                // Rounded: most of the first second has not passed when the first servers have answered.
+        match self {
+            Self::Unregistered(left, error) => {
+                // Rounded: the servers were asked in less than a second.
                 let seconds = left.as_secs_f64().round() as u64;
-                let message =
+                let mut message =
                     format!("Nobody has registered this job yet; waiting {seconds} s more");
-                let message = ServerMessage::unregistered(job.as_str(), &message, seconds);
-                return message.encode();
+                if let Some(error) = error {
+                    message += &format!(". {error}");
+                }
+                ServerMessage::unregistered(job.as_str(), &message, seconds).encode()
             }
-            Self::Unanswered(error) | Self::Absent(error) => error,
-        };
-        ServerMessage::error(job.as_str(), error.code(), &error.to_string()).encode()
+            Self::Absent(error) => {
+                ServerMessage::error(job.as_str(), error.code(), &error.to_string()).encode()
+            }
+        }
     }
 
     /// How the client's session ends if it has no other subscription; `None` while the job may still come.
     pub(crate) fn disconnect(&self) -> Option<Disconnect> {
         match self {
-            Self::Unregistered(_) | Self::Unanswered(_) => None,
+            Self::Unregistered(..) => None,
             Self::Absent(RelayError::JobNotFound(_)) => Some(Disconnect::Close(
                 close::JOB_NOT_FOUND,
                 "there is no such job",

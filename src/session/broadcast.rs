@@ -47,7 +47,7 @@ impl Shard {
             match self.fill_batch(topic, &mut batch) {
                 Turn::Done => {
                     if let Some(it) = self.topics.get_mut(topic) {
-                        it.is_queued = false;
+                        it.finish_turn();
                     }
                 }
                 Turn::Unfinished => self.queued_topics.push_back(topic),

@@ -22,6 +22,8 @@ pub(super) struct ShardTopic {
     current: Option<Update>,
     cursor: usize,
     pending: PendingUpdates,
+    /// The final state was among the updates.
+    has_ended: bool,
     /// It is in the queue of topics that have something to send.
     pub(super) is_queued: bool,
     frames: FrameCache,
@@ -37,6 +39,7 @@ impl ShardTopic {
             current: None,
             cursor: 0,
             pending: PendingUpdates::default(),
+            has_ended: false,
             is_queued: false,
             frames: FrameCache::default(),
             failure_frame: OnceCell::new(),
@@ -88,11 +91,22 @@ impl ShardTopic {
                 self.cursor = 0;
             }
             let update = self.current.as_ref()?;
+            self.has_ended |= update.is_final();
             if let Some(&key) = self.subscribers.get(self.cursor) {
                 self.cursor += 1;
                 return Some((key, update.clone()));
             }
             self.current = None;
+        }
+    }
+
+    /// Records that every update was offered to every subscriber. After the end nothing more comes, while
+    /// sockets may stay open: the frames, of images above all, are built again for a subscriber that still needs one.
+    pub(super) fn finish_turn(&mut self) {
+        self.is_queued = false;
+        if self.has_ended {
+            self.frames = FrameCache::default();
+            self.failure_frame.take();
         }
     }
 
@@ -143,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Hub, Mailbox};
-    use crate::job::JobId;
+    use crate::job::{JobId, Outcome};
 
     fn topic() -> ShardTopic {
         let mailbox = Arc::new(Mailbox::new(Waker::noop().clone(), MAX_PENDING));
@@ -189,6 +203,29 @@ mod tests {
                 prop_assert!(once.contains(&key));
                 prop_assert_eq!(topic.subscribers[index], key);
             }
+        }
+    }
+
+    #[test]
+    fn an_ended_job_keeps_no_frames() {
+        let mut topic = topic();
+        let mut keys: SlotMap<SubscriberKey, ()> = SlotMap::with_key();
+        topic.add(keys.insert(()));
+        for (seq, outcome) in [(1, None), (2, Some(Outcome::Cancelled))] {
+            let publication = Arc::new(Publication {
+                job: JobId::parse("job").unwrap(),
+                seq,
+                payload: Bytes::from("state"),
+                outcome,
+            });
+            let mut pending = PendingUpdates::default();
+            pending.push(Update::State(publication.clone()), 1);
+            topic.enqueue(pending);
+            let (_, update) = topic.next().unwrap();
+            topic.frame(&update, false, &mut Deflater::default());
+            assert!(topic.next().is_none());
+            topic.finish_turn();
+            assert_eq!(topic.frames.is_empty(), publication.is_final());
         }
     }
 

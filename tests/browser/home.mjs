@@ -35,7 +35,7 @@ const SCENARIOS = {
     print("asked", { why: await page.locator("#token-why").textContent() });
     await page.fill("#token", "no.such.token");
     await page.getByRole("button", { name: "Use token" }).click();
-    await page.locator("#token-why", { hasText: "RELAY_TOKEN" }).waitFor();
+    await page.locator("#token-why", { hasText: "malformed" }).waitFor();
     print("refused", { why: await page.locator("#token-why").textContent() });
     await page.fill("#token", token);
     await page.getByRole("button", { name: "Use token" }).click();

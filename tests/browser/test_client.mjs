@@ -16,7 +16,7 @@ await withPage(async (page) => {
   await server.fill(relay.replace("http", "ws"));
   await page.fill("#job-id", job);
   await page.getByRole("button", { name: "Connect to Job" }).click();
-  await page.getByText("Connected", { exact: true }).waitFor();
+  await page.locator("#job-state[data-state=open]").waitFor();
   print("connected");
   await page.locator("#status", { hasText: "completed" }).waitFor();
   print("completed", { percent: await page.locator("#percent").textContent(), path: await page.locator("#output-path").textContent() });

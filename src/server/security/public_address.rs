@@ -111,6 +111,12 @@ impl PublicAddress {
         format!("{scheme}://{}{}{path}", self.host, self.prefix)
     }
 
+    /// Where a request for the prefix itself belongs: the links of the page are relative to its slash.
+    pub(in crate::server) fn with_slash(&self, path: &str) -> Option<String> {
+        let is_prefix = !self.prefix.is_empty() && path == self.prefix;
+        is_prefix.then(|| format!("{path}/"))
+    }
+
     /// The path of a request without the prefix: some proxies remove it, and others pass it on.
     pub(in crate::server) fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
         let below = path.strip_prefix(&self.prefix);
@@ -232,5 +238,7 @@ mod tests {
         ] {
             assert_eq!(address.strip_prefix(path), stripped);
         }
+        assert_eq!(address.with_slash("/relay").as_deref(), Some("/relay/"));
+        assert_eq!(address.with_slash("/relay/"), None);
     }
 }

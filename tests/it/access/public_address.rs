@@ -61,4 +61,11 @@ async fn ws_url_is_the_address_that_the_client_has_used() {
     let relay = TestRelay::replaying_with(TXT2IMG, server).await;
     let url = ws_url(&relay, "/x/api/anime/jobs", &FORWARDED).await;
     assert_eq!(url, "wss://other.example/x");
+    let page = relay.request(Method::GET, "/x").send().await.unwrap();
+    assert_eq!(
+        page.url().path(),
+        "/x/",
+        "links of the page are relative to its slash"
+    );
+    assert_eq!(page.status(), 200);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::recordings::{ERROR, TXT2IMG};
 use crate::support::test_relay::TestRelay;
-use crate::support::tool::{Events, node};
+use crate::support::tool::{Events, node_with_websocket};
 use crate::support::wait::wait_until;
 
 /// A relay that pings often: a socket that is pinged after the end of its job is open.
@@ -21,7 +21,7 @@ async fn relay(recording: &str) -> TestRelay {
 
 /// Runs a client that follows the job `shot`; `None` on a machine without node.
 fn run(client: &str, relay: &TestRelay) -> Option<Events> {
-    let mut command = node("tests/clients/run.mjs")?;
+    let mut command = node_with_websocket("tests/clients/run.mjs")?;
     command.args([client, &relay.socket_url(""), "shot"]);
     Some(Events::of(command))
 }

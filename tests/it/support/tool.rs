@@ -46,13 +46,30 @@ pub(crate) fn skip(program: &str, package: &str) {
     println!("skipped: {program} is not installed: {package}");
 }
 
-/// A command of node, which has a WebSocket from version 20 on; `None` on a machine without it.
+/// A command of node; `None` on a machine without it.
 pub(crate) fn node(script: &str) -> Option<Command> {
-    if !is_installed("node", "apt-get install nodejs (version 20 or newer)") {
+    if !is_installed("node", "apt-get install nodejs") {
         return None;
     }
     let mut command = Command::new("node");
-    command.args(["--experimental-websocket", "--no-warnings", script]);
+    command.args(["--no-warnings", script]);
+    Some(command)
+}
+
+/// A command of node with a WebSocket like those of browsers; `None` on a machine without that.
+pub(crate) fn node_with_websocket(script: &str) -> Option<Command> {
+    const FLAG: &str = "--experimental-websocket";
+    let mut command = node(script)?;
+    // Versions before 20 know no such flag.
+    let tried = Command::new("node")
+        .args([FLAG, "--eval", "0"])
+        .output()
+        .unwrap();
+    if !tried.status.success() {
+        skip("node with WebSocket", "install nodejs 20 or newer");
+        return None;
+    }
+    command.env("NODE_OPTIONS", FLAG);
     Some(command)
 }
 

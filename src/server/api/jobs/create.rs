@@ -18,6 +18,13 @@ use crate::server::state::ServerState;
 /// The longest prompt id that is followed, in bytes. ComfyUI's own have 36.
 const MAX_PROMPT_ID: usize = 200;
 
+/// The fields of the body.
+const NAMES: [&str; 5] = ["job_id", "prompt_id", "workflow", "params", "backend"];
+
+/// The answer to a body that is something else, such as that of ComfyUI's `POST /prompt`.
+const WHAT_TO_SEND: &str = "the body is no job: send {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with \
+                            Export (API), or {\"prompt_id\": ID} to follow a prompt";
+
 /// The body of the request.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -63,7 +70,7 @@ pub(in crate::server) async fn create(
 
 impl NewJob {
     /// A body that is itself a graph, as ComfyUI exports it, is submitted as one. ComfyUI's own request is
-    /// not: it has options that the relay would leave out.
+    /// answered with what to send: it has options that the relay would leave out.
     fn of(body: Map<String, Value>) -> Result<Self, ApiError> {
         if is_graph(&body) {
             return Ok(Self {
@@ -71,11 +78,10 @@ impl NewJob {
                 ..Self::default()
             });
         }
-        if body.contains_key("prompt") {
-            return Err(ApiError::bad_request(
-                "bad_job",
-                "this is the body of ComfyUI's POST /prompt: send its graph as {\"workflow\": GRAPH}",
-            ));
+        let says_what = ["prompt_id", "workflow"];
+        let is_known = |name: &String| NAMES.contains(&name.as_str());
+        if !says_what.iter().any(|name| body.contains_key(*name)) && !body.keys().all(is_known) {
+            return Err(ApiError::bad_request("bad_job", WHAT_TO_SEND));
         }
         serde_json::from_value(Value::Object(body)).map_err(|error| {
             ApiError::bad_request(
@@ -110,8 +116,7 @@ fn submission(prompt_id: Option<String>, workflow: Option<Value>) -> Result<Subm
         )),
         _ => Err(ApiError::bad_request(
             "bad_job",
-            "give either prompt_id, to follow a prompt, or workflow, to submit one: {\"prompt_id\": ID} or \
-             {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with Export (API), or a name",
+            "give either prompt_id, to follow a prompt, or workflow, to submit one",
         )),
     }
 }

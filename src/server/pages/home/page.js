@@ -104,7 +104,8 @@ function openJob(id) {
   on("unregistered", ({ message, job_wait }) => waitForJob(message, job_wait));
   on("problem", ({ error, code }) => {
     waitForJob("");
-    showProblem(`${error} (${code})`);
+    if (code === "unauthenticated") askForToken(error);
+    else showProblem(`${error} (${code})`);
     showCancel(true, "Cancel job");
   });
   job = socket;
@@ -129,7 +130,7 @@ function showJobConnection(connection) {
   clearInterval(waiting);
   waiting = undefined;
   countDown();
-  if (code === UNAUTHENTICATED) askForToken($("problem").textContent);
+  if (code === UNAUTHENTICATED) askForToken();
   remark = note ? `. ${note}` : "";
   const shown = open ? `Connected to ${job.id}${remark}` : text;
   showConnection($("connection"), { ...connection, text: shown });
@@ -281,15 +282,15 @@ window.addEventListener("hashchange", connectFromUrl);
 // --- The monitor ------------------------------------------------------------------------------
 
 const rows = new Map();
-/** The relay's reason for closing the monitor's socket. */
-let monitorProblem = "";
 const monitor = new MonitorSocket({ server, token });
 
 monitor.addEventListener("state", ({ detail }) => {
   showConnection($("monitor-connection"), detail);
-  if (detail.code === UNAUTHENTICATED) askForToken(monitorProblem);
+  if (detail.code === UNAUTHENTICATED) askForToken();
 });
-monitor.addEventListener("problem", ({ detail }) => { monitorProblem = detail.error; });
+monitor.addEventListener("problem", ({ detail: { code, error } }) => {
+  if (code === "unauthenticated") askForToken(error);
+});
 monitor.addEventListener("raw", ({ detail }) => logRaw("monitor", detail));
 monitor.addEventListener("status", ({ detail }) => {
   const { backends, jobs, websockets, recent_jobs } = detail;

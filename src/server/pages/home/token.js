@@ -39,14 +39,16 @@ export function showToken(token) {
   setText($("token-owner"), owner + until);
 }
 
-/** Asks for a token. `why` is the relay's reason, if it has given one. */
+/** Asks for a token. `why` is the relay's reason, if it has given one, and after it where other clients put theirs. */
 export function askForToken(why) {
   const form = $("token-form");
   if (form.hidden) {
     form.hidden = false;
     $("token").focus();
   }
-  if (why) setText($("token-why"), why);
+  if (!why) return;
+  const [reason] = why.split(": ");
+  setText($("token-why"), `${reason[0].toUpperCase()}${reason.slice(1)}.`);
 }
 
 function moment(date) {
