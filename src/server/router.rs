@@ -93,7 +93,7 @@ pub(super) async fn answer(
     let address = state.security.public_address(&peer, &request);
     let cors = state.security.cors_headers(&request, &address);
     let accepts_gzip = gzip::is_accepted(request.headers());
-    let peer_address = peer.address;
+    let client = state.security.client_ip(&peer, &request);
     let response = match serve(state, &peer, address, request).await {
         Ok(response) => response,
         Err(error) => error.response(),
@@ -101,7 +101,7 @@ pub(super) async fn answer(
     let mut response = gzip::compress(response, accepts_gzip).await;
     cors.add(response.headers_mut());
     // Without the query, which may hold a token.
-    tracing::debug!(%method, path, status = response.status().as_u16(), peer = %peer_address, took = ?began.elapsed(), "request");
+    tracing::debug!(%method, path, status = response.status().as_u16(), %client, took = ?began.elapsed(), "request");
     response
 }
 

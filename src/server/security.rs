@@ -84,6 +84,11 @@ impl Security {
         self.addresses.find(&self.proxies, peer.address, headers)
     }
 
+    /// The address of the sender of a request, not of its proxy.
+    pub(super) fn client_ip<B>(&self, peer: &Peer, request: &Request<B>) -> IpAddr {
+        self.proxies.client_ip(peer.address, request.headers())
+    }
+
     /// Checks a request before its route is looked up: rate, host, and origin.
     pub(super) fn admit<B>(
         &self,
@@ -92,7 +97,7 @@ impl Security {
         public_address: PublicAddress,
         opens_socket: bool,
     ) -> Result<Caller, ApiError> {
-        let client = self.proxies.client_ip(peer.address, request.headers());
+        let client = self.client_ip(peer, request);
         if let Err(exceeded) = self.checks.limits.count_request(client, None) {
             return Err(self.checks.over_limit(client, exceeded));
         }
