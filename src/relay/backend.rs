@@ -7,6 +7,7 @@ mod follow;
 pub(super) mod follower;
 mod images;
 mod lease;
+mod outage;
 mod queries;
 mod queue_view;
 mod queued_plans;
@@ -23,6 +24,7 @@ use crate::comfy::ComfyClient;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
 use images::BackendImages;
+use outage::Outage;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
 
@@ -73,6 +75,7 @@ pub(super) struct QueueIds {
 pub(super) struct BackendState {
     pub(super) api: ApiState,
     pub(super) socket: SocketHealth,
+    pub(super) outage: Outage,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
 }
@@ -122,6 +125,7 @@ impl Backend {
                     ..ApiState::default()
                 },
                 socket: SocketHealth::new(),
+                outage: Outage::default(),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
             }),
