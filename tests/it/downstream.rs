@@ -14,3 +14,4 @@ mod queue;
 mod recordings;
 mod sessions;
 mod shutdown;
+mod terminal;

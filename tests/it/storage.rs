@@ -7,4 +7,5 @@ mod kills;
 mod learning;
 mod leases;
 mod lifecycle;
+mod refusals;
 mod shutdown;
