@@ -165,15 +165,20 @@ impl JobBar {
             return;
         }
         let columns = usize::from(Term::stderr().size().1);
-        let fits = measure_text_width(&whole) + SPINNER_WIDTH < columns;
-        let apart = [output.as_ref().filter(|_| !fits), error.as_ref()];
+        let fits = |text: &str| measure_text_width(text) + SPINNER_WIDTH < columns;
+        let apart = [output.as_ref().filter(|_| !fits(&whole)), error.as_ref()];
         for text in apart.into_iter().flatten() {
             self.bar.println(format!("{}  {text}", self.name));
         }
-        let line = if fits { whole } else { end };
-        self.bar.set_style(style("  {wide_msg}"));
-        self.bar
-            .abandon_with_message(color(status).apply_to(line).to_string());
+        let line = if fits(&whole) { whole } else { end };
+        let colored = color(status).apply_to(&line).to_string();
+        if fits(&line) {
+            self.bar.set_style(style("  {wide_msg}"));
+            self.bar.abandon_with_message(colored);
+        } else {
+            self.bar.println(colored);
+            self.bar.finish_and_clear();
+        }
     }
 }
 

@@ -41,7 +41,7 @@ fn lines(drawn: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bar_fits_the_width_and_the_error_stands_in_full() {
     let error = format!("{JOB}  {ERROR}");
-    for (columns, has_bar) in [(120, true), (80, false), (50, false)] {
+    for (columns, has_bar) in [(120, true), (80, false), (56, false)] {
         let drawn = watch(columns, JOB, &[]).await;
         let columns = usize::from(columns);
         let mut bars = Vec::new();
@@ -67,6 +67,15 @@ async fn the_bar_fits_the_width_and_the_error_stands_in_full() {
         assert_eq!(running.contains("=>"), has_bar, "{running:?}");
         let last = bars.last().unwrap();
         assert!(last.trim_end().ends_with("48 %  Failed"), "{last:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_too_narrow_shows_the_end_in_full() {
+    let drawn = watch(46, JOB, &[]).await;
+    let plain = strip_ansi_codes(&drawn);
+    for text in [format!("{JOB}   48 %  Failed"), format!("{JOB}  {ERROR}")] {
+        assert!(plain.contains(&text), "{text:?}: {drawn:?}");
     }
 }
 
