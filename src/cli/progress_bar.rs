@@ -48,8 +48,16 @@ struct BarState {
     /// The newest message for people.
     message: String,
     ends: Option<Ends>,
-    /// Until when the relay waits for the job, which nobody has registered.
-    waits_until: Option<Instant>,
+    /// Nobody has registered the job yet, for which the relay waits.
+    wait: Option<Wait>,
+}
+
+/// How long the relay waits for a job that nobody has registered.
+#[derive(Debug)]
+struct Wait {
+    until: Instant,
+    /// What the relay adds to that, such as that ComfyUI does not answer.
+    note: String,
 }
 
 /// When a job is expected to end.
@@ -80,7 +88,11 @@ impl JobBar {
         match message.r#type.as_str() {
             "connection" => {
                 if let Some(seconds) = message.job_wait {
-                    self.wait_until(Instant::now() + Duration::from_secs(seconds));
+                    let (_, note) = message.message.split_once(" s more").unwrap_or_default();
+                    self.wait(Wait {
+                        until: Instant::now() + Duration::from_secs(seconds),
+                        note: note.to_owned(),
+                    });
                 }
                 None
             }
@@ -97,8 +109,8 @@ impl JobBar {
     }
 
     /// Shows that nobody has registered the job yet.
-    fn wait_until(&mut self, until: Instant) {
-        self.state.waits_until = Some(until);
+    fn wait(&mut self, wait: Wait) {
+        self.state.wait = Some(wait);
         if self.bar.is_hidden() {
             println!("{}  {}", self.name, self.state.sentence(Instant::now()));
         } else {
@@ -115,7 +127,7 @@ impl JobBar {
             percent: message.progress,
             message: message.message.clone(),
             ends: ends.filter(|_| message.status == Status::Processing.as_str()),
-            waits_until: None,
+            wait: None,
         };
         if !self.bar.is_hidden() {
             self.bar.set_position(message.progress);
@@ -185,11 +197,11 @@ impl JobBar {
 impl BarState {
     /// The message, or for how long the relay waits for the job.
     fn sentence(&self, now: Instant) -> String {
-        let Some(until) = self.waits_until else {
+        let Some(Wait { until, note }) = &self.wait else {
             return self.message.clone();
         };
-        let seconds = seconds_between(now, until);
-        format!("Nobody has registered this job yet; waiting {seconds} s more")
+        let seconds = seconds_between(now, *until);
+        format!("Nobody has registered this job yet; waiting {seconds} s more{note}")
     }
 
     /// The remaining time; empty if it is not known.
@@ -216,7 +228,7 @@ impl BarState {
     /// The text before the bar, in columns that stay where they are.
     fn columns(&self, name: &str, now: Instant) -> String {
         let (percent, time, sentence) = (self.percent, self.time(now), self.sentence(now));
-        if self.waits_until.is_some() {
+        if self.wait.is_some() {
             return format!("{name}  {sentence}");
         }
         format!("{name}  {percent:>3} %  {time:<TIME_WIDTH$}  {sentence}")
@@ -273,7 +285,7 @@ mod tests {
             percent: 48,
             message: "Step 2".to_owned(),
             ends: Some(ends),
-            waits_until: None,
+            wait: None,
         }
     }
 
@@ -294,13 +306,16 @@ mod tests {
     fn the_wait_for_a_job_counts_down() {
         let now = Instant::now();
         let state = BarState {
-            waits_until: Some(now + Duration::from_secs(30)),
+            wait: Some(Wait {
+                until: now + Duration::from_secs(30),
+                note: ". ComfyUI does not answer".to_owned(),
+            }),
             ..BarState::default()
         };
         let text = state.columns("job", now + Duration::from_secs(6));
         assert_eq!(
             text,
-            "job  Nobody has registered this job yet; waiting 24 s more"
+            "job  Nobody has registered this job yet; waiting 24 s more. ComfyUI does not answer"
         );
     }
 
