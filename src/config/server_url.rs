@@ -94,9 +94,9 @@ pub fn parse_relay_url(text: &str) -> Result<ServerUrl, String> {
         .parse()
         .map_err(|why: ServerUrlError| format!("{why}; {expected}"))?;
     if url.credentials().is_some() {
-        return Err(
-            "the relay takes no user and password, but a token (--token, RELAY_TOKEN)".to_owned(),
-        );
+        return Err(format!(
+            "the relay takes no user and password, but a token (--token, RELAY_TOKEN); {expected}"
+        ));
     }
     Ok(url)
 }
