@@ -4,12 +4,15 @@
 
 mod claims;
 mod error;
+mod grant;
 mod key_set;
 mod permissions;
 mod token;
 mod verifier;
 
+pub(crate) use claims::Claims;
 pub(crate) use error::AuthError;
+pub(crate) use grant::{Grant, IssueError};
 pub use key_set::KeysError;
 pub(crate) use permissions::{Permissions, Scope};
 pub use token::Token;

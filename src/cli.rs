@@ -2,6 +2,7 @@
 
 mod api_client;
 mod demo;
+mod environment;
 mod exit_code;
 mod open_files;
 mod options;
@@ -11,15 +12,18 @@ mod relay_clock;
 mod replay;
 mod report;
 mod serve;
+mod setting_error;
 mod shutdown_signal;
 mod submit;
+mod token;
 mod watch;
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
@@ -47,17 +51,26 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum CliCommand {
     Serve(Box<serve::ServeArgs>),
-    Demo(demo::DemoArgs),
+    Demo(Box<demo::DemoArgs>),
     Submit(submit::SubmitArgs),
     Watch(watch::WatchArgs),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Report(report::ReportArgs),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
-/// Runs the program.
+/// Runs the program. Call it before the program has a second thread.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut command = environment::read_into(Cli::command());
+    let given: Vec<OsString> = std::env::args_os().collect();
+    if given.len() <= 1 {
+        // Fails only if the output is closed.
+        let _ = command.print_help();
+        return ExitCode::SUCCESS;
+    }
+    let cli = match parse(&mut command, &given) {
         Ok(cli) => cli,
         Err(error) => {
             // Fails only if the output is closed.
@@ -68,10 +81,11 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match execute(cli) {
+    match execute(cli, &command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let text = environment::name_variables(&format!("{error:#}"), &command);
+            eprintln!("error: {text}");
             if error.is::<WrongSetting>() {
                 ExitCode::from(USAGE)
             } else {
@@ -81,31 +95,43 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+fn parse(command: &mut Command, given: &[OsString]) -> clap::error::Result<Cli> {
+    let parsed = command
+        .try_get_matches_from_mut(given)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| setting_error::explain(error, command, given))
+}
+
+fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
     let level = match cli.command {
         CliCommand::Serve(_) | CliCommand::Replay(_) => "info",
         _ => "warn",
     };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
-        .map_err(|error| anyhow::anyhow!("--log (LOG) is not a filter: {error}"))?;
+        .context("--log (LOG) is not a filter")
+        .map_err(WrongSetting)?;
     let output = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(console::colors_enabled_stderr())
         .with_writer(std::io::stderr);
     tracing_subscriber::registry()
         .with(output)
         .with(filter)
         .with(filter_fn(is_printable))
         .init();
+    if matches!(cli.command, CliCommand::Serve(_)) {
+        environment::log_notes(command);
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         match cli.command {
             CliCommand::Serve(args) => serve::run(*args).await,
-            CliCommand::Demo(args) => demo::run(args).await,
+            CliCommand::Demo(args) => demo::run(*args).await,
             CliCommand::Submit(args) => submit::run(args).await,
             CliCommand::Watch(args) => watch::run(args).await,
             CliCommand::Record(args) => record::run(args).await,
             CliCommand::Replay(args) => replay::run(args).await,
             CliCommand::Report(args) => report::run(&args),
+            CliCommand::Token(command) => token::run(command),
         }
     })
 }
@@ -117,8 +143,6 @@ fn is_printable(metadata: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

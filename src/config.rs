@@ -7,6 +7,7 @@ mod access;
 mod comfy;
 mod duration;
 mod limits;
+mod listen_address;
 mod relay;
 mod secret;
 mod server;
@@ -16,10 +17,11 @@ mod store;
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use comfy::{ComfyConfig, ComfyConnection};
 pub use limits::LimitConfig;
+pub use listen_address::parse_listen_address;
 pub use relay::RelayConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
-pub use server_url::{ServerUrl, ServerUrlError, ServerUrlParser};
+pub use server_url::{ServerUrl, ServerUrlError, parse_comfyui_url, parse_relay_url};
 pub use store::{Database, StoreConfig};
 
 /// All settings of a relay.

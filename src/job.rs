@@ -47,7 +47,8 @@ pub struct Job {
     nodes: Nodes,
     outputs: Vec<Output>,
     ahead: Option<usize>,
-    reachable: bool,
+    /// Since when its backend does not answer; `None` while it does.
+    unreachable_since: Option<Timestamp>,
     socket_outcome: Option<Outcome>,
     work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
@@ -73,7 +74,7 @@ impl Job {
             nodes: Nodes::default(),
             outputs: Vec::new(),
             ahead: None,
-            reachable: true,
+            unreachable_since: None,
             socket_outcome: None,
             work_done_at: None,
             report: None,

@@ -47,6 +47,7 @@ pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::Submission;
+pub use start::RelayStartError;
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///

@@ -11,6 +11,7 @@ mod job_queries;
 mod lease;
 mod lease_owner;
 mod recorder;
+mod refusal;
 mod rows;
 mod run_queries;
 mod schema;
@@ -27,6 +28,7 @@ pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter};
 pub use lease_owner::LeaseOwner;
 pub use recorder::{Recorder, RecorderHealth};
+pub use refusal::Refusal;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 

@@ -1,7 +1,6 @@
 //! Notices when files change.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Metadata};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,7 +12,7 @@ pub(crate) struct WatchedFile {
     seen: Mutex<Vec<Option<Version>>>,
 }
 
-/// What changes with every write of a file, and with every replacement: modification time, size, inode.
+/// What changes with every write of a file, and with every replacement: modification time, size, identity.
 type Version = (SystemTime, u64, u64);
 
 impl WatchedFile {
@@ -38,7 +37,20 @@ impl WatchedFile {
 fn versions(paths: &[PathBuf]) -> Vec<Option<Version>> {
     let versions = paths.iter().map(|path| {
         let found = fs::metadata(path).ok()?;
-        Some((found.modified().ok()?, found.len(), found.ino()))
+        Some((found.modified().ok()?, found.len(), identity(&found)?))
     });
     versions.collect()
+}
+
+/// What tells a file from one that has replaced it: its inode.
+#[cfg(unix)]
+fn identity(file: &Metadata) -> Option<u64> {
+    Some(std::os::unix::fs::MetadataExt::ino(file))
+}
+
+/// What tells a file from one that has replaced it: when it was made, in milliseconds since 1970.
+#[cfg(not(unix))]
+fn identity(file: &Metadata) -> Option<u64> {
+    let made_at = file.created().ok()?.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(made_at.ok()?.as_millis()).ok()
 }

@@ -1,21 +1,32 @@
 //! What a token contains.
 
 use jiff::Timestamp;
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use serde::{Deserialize, Deserializer};
+
+use super::token::Token;
 
 /// The claims of a token that the relay reads (RFC 7519), and its own: `jobs` and `scope`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// Whom the token was issued to.
-    pub(super) sub: Option<String>,
+    pub(crate) sub: Option<String>,
     /// The job ids that it is for; `*` for all.
     #[serde(default, deserialize_with = "words")]
-    pub(super) jobs: Vec<String>,
+    pub(crate) jobs: Vec<String>,
     /// The names of its scopes.
     #[serde(default, deserialize_with = "words")]
-    pub(super) scope: Vec<String>,
+    pub(crate) scope: Vec<String>,
+    /// When it expires.
     #[serde(rename = "exp", deserialize_with = "numeric_date")]
-    pub(super) expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Claims {
+    /// What a token says of itself, whoever has signed it. `None` if it cannot be read.
+    pub(crate) fn unverified(token: &Token) -> Option<Self> {
+        insecure_decode_claims(token.as_str()).ok()
+    }
 }
 
 /// A list of words, or one string with spaces between them, as OAuth 2.0 writes scopes (RFC 8693).

@@ -56,15 +56,20 @@ pub(super) fn read(source: &KeySource) -> Result<Arc<[Key]>, KeysError> {
 }
 
 fn from_secret(secret: &Secret) -> Result<Arc<[Key]>, KeysError> {
+    Ok(Arc::new([Key {
+        id: None,
+        algorithm: Algorithm::HS256,
+        key: DecodingKey::from_secret(bytes_of(secret)?),
+    }]))
+}
+
+/// The key that a secret is, if it is long enough.
+pub(super) fn bytes_of(secret: &Secret) -> Result<&[u8], KeysError> {
     let secret = secret.expose().as_bytes();
     if secret.len() < KeySource::MIN_SECRET {
         return Err(KeysError::ShortSecret(secret.len()));
     }
-    Ok(Arc::new([Key {
-        id: None,
-        algorithm: Algorithm::HS256,
-        key: DecodingKey::from_secret(secret),
-    }]))
+    Ok(secret)
 }
 
 fn from_file(path: &Path) -> Result<Arc<[Key]>, KeysError> {

@@ -57,7 +57,8 @@ struct Grants {
 }
 
 impl Scope {
-    const ALL: [Self; 5] = [
+    /// Every scope that there is.
+    pub(crate) const ALL: [Self; 5] = [
         Self::Subscribe,
         Self::Submit,
         Self::Progress,

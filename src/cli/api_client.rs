@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use jiff::Timestamp;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
@@ -11,11 +12,15 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
 use super::exit_code::WrongSetting;
-use crate::config::{Secret, ServerUrl, ServerUrlParser};
+use crate::config::{Secret, ServerUrl, parse_relay_url};
 use crate::connector::{self, Connector, WebSocket};
+use crate::job::Status;
 
 /// The setting that helps if a relay's certificate is refused.
 pub(super) const CA_OPTION: &str = "--ca-file, RELAY_CA_FILE";
+
+/// The setting that helps if a relay asks for a token.
+const TOKEN_OPTION: &str = "--token, RELAY_TOKEN";
 
 /// How to reach a relay.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,7 +31,7 @@ pub(super) struct RelayOptions {
         env = "RELAY_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8328",
-        value_parser = ServerUrlParser::RELAY,
+        value_parser = parse_relay_url,
         value_name = "URL"
     )]
     relay: ServerUrl,
@@ -88,10 +93,29 @@ pub(super) struct JobMessage {
     pub(super) output_path: Option<String>,
     #[serde(default)]
     pub(super) code: Option<String>,
+    /// For how many seconds the relay waits for a job that nobody has registered.
+    #[serde(default)]
+    pub(super) job_wait: Option<u64>,
+}
+
+/// The relay refuses a request.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} ({code})")]
+pub(super) struct ApiRefusal {
+    /// A stable word.
+    pub(super) code: String,
+    message: String,
+}
+
+impl JobMessage {
+    /// How the job has ended, if it has.
+    pub(super) fn outcome(&self) -> Option<Status> {
+        Status::from_word(&self.status).filter(|status| status.is_final())
+    }
 }
 
 impl RelayOptions {
-    /// A client of the relay. An unusable CA file is a [`WrongSetting`].
+    /// A client of the relay. An unusable CA file or token is a [`WrongSetting`].
     pub(super) fn client(&self) -> anyhow::Result<ApiClient> {
         let url = self.relay.url();
         let connector = Connector::new(self.ca_file.as_deref(), url.scheme() == "https")
@@ -103,7 +127,8 @@ impl RelayOptions {
             .map(|token| connector::bearer(token.expose()));
         let token = token
             .transpose()
-            .context("the token cannot be sent in a header (--token, RELAY_TOKEN)")?;
+            .with_context(|| format!("the token cannot be sent in a header ({TOKEN_OPTION})"))
+            .map_err(WrongSetting)?;
         Ok(ApiClient::new(
             url.clone(),
             connector.with_authorization(token),
@@ -114,6 +139,11 @@ impl RelayOptions {
 impl ApiClient {
     pub(super) fn new(base: Url, connector: Connector) -> Self {
         Self { base, connector }
+    }
+
+    /// The relay's address.
+    pub(super) fn address(&self) -> &Url {
+        &self.base
     }
 
     /// Opens a job's socket.
@@ -138,16 +168,22 @@ impl ApiClient {
             }
         })?;
         let status = response.status();
-        let body: Value = response
-            .json()
-            .await
-            .context("the response is not from a comfy-relay")?;
-        if !status.is_success() {
-            let error = &body["error"];
-            let text = |key| error[key].as_str().unwrap_or_default();
-            bail!("{} ({})", text("message"), text("code"));
+        let body: Value = response.json().await.unwrap_or_default();
+        if let (Some(code), Some(message)) = (
+            body["error"]["code"].as_str(),
+            body["error"]["message"].as_str(),
+        ) {
+            let code = code.to_owned();
+            let message = explain_status(message, status);
+            return Err(ApiRefusal { code, message }.into());
         }
-        serde_json::from_value(body).context("the response is not from a comfy-relay")
+        serde_json::from_value(body).map_err(|_| {
+            let answer = format!(
+                "the server at {} answers {status}, and is not a comfy-relay",
+                self.base
+            );
+            anyhow!(explain_status(&answer, status)).context("cannot submit the job")
+        })
     }
 
     /// The URL of `path` on the relay, which may itself be served under a path.
@@ -156,5 +192,14 @@ impl ApiClient {
         let folder = self.base.path().trim_end_matches('/');
         url.set_path(&format!("{folder}/{path}"));
         url
+    }
+}
+
+/// Why a request is refused, with the setting that helps if a token is needed.
+pub(super) fn explain_status(why: &str, status: StatusCode) -> String {
+    if status == StatusCode::UNAUTHORIZED && !why.contains("RELAY_TOKEN") {
+        format!("{why} ({TOKEN_OPTION})")
+    } else {
+        why.to_owned()
     }
 }

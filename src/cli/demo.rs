@@ -1,28 +1,30 @@
 //! `comfy-relay demo`: a relay before a replayed ComfyUI, with jobs of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::StreamExt;
 use indicatif::{MultiProgress, ProgressBar};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
-use super::api_client::ApiClient;
 use super::exit_code::WrongSetting;
-use super::options::access::require_loopback;
+use super::options::access::AccessOptions;
 use super::progress_bar::JobBar;
+use super::relay_clock::RelayClock;
 use super::shutdown_signal::shutdown_signal;
-use super::watch::{WatchResult, follow};
+use super::watch::COUNT_INTERVAL;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
-use crate::connector::Connector;
+use crate::hub::Connection;
 use crate::job::JobId;
 use crate::recording::Recording;
 use crate::relay::{Relay, Submission};
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
-use crate::server::Server;
+use crate::server::{self, Server};
 
 /// How many jobs are open at a time: one running and one queued.
 const OPEN_JOBS: usize = 2;
@@ -30,7 +32,8 @@ const OPEN_JOBS: usize = 2;
 /// Try the relay without ComfyUI, database or network
 ///
 /// Plays recordings of a real ComfyUI server on loopback, submits jobs to it through a relay, again
-/// and again, and shows their progress here and on a page.
+/// and again, and shows their progress here and on a page. Listens on any free port if that of --listen
+/// is taken.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
     /// End after the first job
@@ -41,14 +44,11 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value = "1", value_parser = super::replay::parse_speed, value_name = "FACTOR")]
     speed: f64,
 
-    /// The address to listen on; any free port if this one is taken
-    #[arg(
-        long,
-        env = "LISTEN",
-        default_value = "127.0.0.1:8328",
-        value_name = "HOST:PORT"
-    )]
-    listen: SocketAddr,
+    #[command(flatten)]
+    access: AccessOptions,
+
+    #[command(flatten, next_help_heading = None::<&str>)]
+    server: ServerConfig,
 }
 
 /// The recordings that are compiled into the program: name, `meta.json`, `ws.jsonl`, `http.jsonl`.
@@ -79,14 +79,18 @@ struct Sample {
 }
 
 pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    require_loopback(args.listen, "the demo only listens on loopback").map_err(WrongSetting)?;
+    let mut config = args.server;
+    let set = args.access.apply_to(&mut config);
+    set.and_then(|()| Ok(server::check(&config)?))
+        .map_err(WrongSetting)?;
+    let needs_token = config.access.keys.is_some();
+    let listener = listen(config.listen).await?;
     let recordings = read_recordings()?;
     let samples: Vec<Sample> = recordings
         .iter()
         .filter_map(|recording| sample(recording))
         .collect();
-    let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let comfyui = TcpListener::bind(free_port)
+    let comfyui = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .context("cannot listen on loopback")?;
     let options = ReplayOptions {
@@ -104,26 +108,22 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         ],
         ..ComfyConfig::default()
     };
-    let listener = match TcpListener::bind(args.listen).await {
-        Ok(listener) => listener,
-        Err(_) => TcpListener::bind(free_port)
-            .await
-            .context("cannot listen on loopback")?,
-    };
     let relay = Relay::start(RelayConfig::default(), comfy, &StoreConfig::default()).await?;
-    let server = Server::start(listener, relay.clone(), ServerConfig::default())?;
-    let page = format!("http://{}/", server.address());
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let server = Server::start(listener, relay.clone(), config)?;
     println!("ComfyUI, replayed:  {}", comfyui.url());
+    let page = format!("{scheme}://{}/", server.address());
     println!("The relay's page:   {page}");
     if !args.once {
-        println!(
-            "In another terminal: comfy-relay watch demo-1 --relay {page}   (Ctrl-C ends the demo)"
-        );
+        print_hints(&page, needs_token);
     }
     relay.connected().await;
-    let client = ApiClient::new(page.parse()?, Connector::new(None, false)?);
     let result = tokio::select! {
-        result = run_jobs(&relay, &client, &samples, args.once) => result,
+        result = run_jobs(&relay, &samples, args.once) => result,
         () = shutdown_signal() => Ok(ExitCode::SUCCESS),
     };
     server.shutdown().await;
@@ -132,29 +132,47 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     result
 }
 
+/// Listens on an address, or on a free port of the same host if its port is taken.
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    if let Ok(listener) = TcpListener::bind(address).await {
+        return Ok(listener);
+    }
+    let free_port = SocketAddr::new(address.ip(), 0);
+    let bound = TcpListener::bind(free_port).await;
+    bound.with_context(|| format!("cannot listen on {address} (--listen, LISTEN)"))
+}
+
+/// Prints how to follow a job from another terminal, under the name by which this program was started.
+fn print_hints(page: &str, needs_token: bool) {
+    let program = std::env::args().next();
+    let program = program.as_deref().unwrap_or(env!("CARGO_PKG_NAME"));
+    let quoted = if program.contains(char::is_whitespace) {
+        format!("{program:?}")
+    } else {
+        program.to_owned()
+    };
+    if needs_token {
+        println!("A token, in RELAY_TOKEN: {quoted} token make --sub me --jobs '*'");
+    }
+    println!("In another terminal: {quoted} watch demo-1 --relay {page}   (Ctrl-C ends the demo)");
+}
+
 /// Submits the samples in turn, and shows each job until its end.
-async fn run_jobs(
-    relay: &Relay,
-    client: &ApiClient,
-    samples: &[Sample],
-    once: bool,
-) -> anyhow::Result<ExitCode> {
+async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Result<ExitCode> {
     let bars = MultiProgress::new();
     let mut open = JoinSet::new();
     for (number, sample) in (1..).zip(samples.iter().cycle()) {
         let job_id = JobId::parse(&format!("demo-{number}")).context("cannot make a job id")?;
-        let mut bar = JobBar::new(&sample.name, bars.add(ProgressBar::new(100)));
+        let name = format!("{job_id} {}", sample.name);
+        let bar = JobBar::new(&name, bars.add(ProgressBar::new(100)));
         let work = Submission::Graph(sample.graph.clone());
         relay
             .submit(Some(job_id.clone()), work, &Map::new(), None)
             .await?;
-        let client = client.clone();
-        open.spawn(async move { follow(&client, &job_id, Some(&mut bar), &mut false).await });
+        open.spawn(show(relay.clone(), job_id, bar));
         while open.len() >= OPEN_JOBS || (once && !open.is_empty()) {
-            if let Some(followed) = open.join_next().await
-                && let WatchResult::Refused(reason) | WatchResult::Lost(reason) = followed?
-            {
-                anyhow::bail!("cannot follow a job of the demo: {reason}");
+            if let Some(shown) = open.join_next().await {
+                shown?;
             }
         }
         if once {
@@ -162,6 +180,28 @@ async fn run_jobs(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a job until its end, as a subscriber does, but without a socket: it needs no token.
+async fn show(relay: Relay, job: JobId, mut bar: JobBar) {
+    let connection = Connection::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut states = relay.subscribe(&job, connection);
+    let mut clock = RelayClock::default();
+    let mut count = interval(COUNT_INTERVAL);
+    loop {
+        let delivery = tokio::select! {
+            Some(delivery) = states.next() => delivery,
+            _ = count.tick() => {
+                bar.count_down();
+                continue;
+            }
+        };
+        if let Ok(message) = serde_json::from_slice(&delivery.publication.payload)
+            && bar.show(&message, &mut clock).is_some()
+        {
+            return;
+        }
+    }
 }
 
 fn read_recordings() -> anyhow::Result<Vec<Arc<Recording>>> {

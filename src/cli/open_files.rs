@@ -15,12 +15,23 @@ pub(super) fn raise_limit() -> Option<u64> {
         Ok(limit) => limit,
         Err(error) => {
             tracing::warn!(%error, "cannot raise the limit of open files");
-            let (soft, _hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).ok()?;
-            soft
+            present_limit()?
         }
     };
     tracing::info!("at most {limit} files can be open; every connection is one");
     Some(limit)
+}
+
+#[cfg(unix)]
+fn present_limit() -> Option<u64> {
+    let (soft, _hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).ok()?;
+    Some(soft)
+}
+
+/// Handles of sockets are not limited there.
+#[cfg(not(unix))]
+fn present_limit() -> Option<u64> {
+    None
 }
 
 /// Logs a warning whenever nine tenths of the limit are in use.

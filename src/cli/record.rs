@@ -23,7 +23,7 @@ use url::Url;
 
 use super::exit_code::WrongSetting;
 use crate::comfy::{ComfyClient, HistoryEntry, Message};
-use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, ServerUrlParser};
+use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_comfyui_url};
 use crate::connector::{Connector, WebSocket};
 use crate::job::{Event, Outcome};
 use crate::recording::{Exchange, FrameKind, Meta, RecordedFrame, RecordedOutcome, Recording};
@@ -62,7 +62,7 @@ pub(super) struct RecordArgs {
         env = "COMFYUI_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
-        value_parser = ServerUrlParser::COMFYUI,
+        value_parser = parse_comfyui_url,
         value_name = "URL"
     )]
     comfyui_url: ServerUrl,

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use super::shutdown_signal::shutdown_signal;
+use crate::config::parse_listen_address;
 use crate::recording::Recording;
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 
@@ -35,11 +36,12 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     fastest: bool,
 
-    /// The address to listen on
+    /// The address to listen on; a PORT alone is one of this machine, at 127.0.0.1
     #[arg(
         long,
         env = "REPLAY_LISTEN",
         default_value = "127.0.0.1:8188",
+        value_parser = parse_listen_address,
         value_name = "HOST:PORT"
     )]
     listen: SocketAddr,

@@ -1,9 +1,11 @@
 //! `comfy-relay serve`: runs the relay until it is asked to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::exit_code::WrongSetting;
@@ -12,7 +14,7 @@ use super::options::access::AccessOptions;
 use super::options::database::DatabaseOptions;
 use super::shutdown_signal::shutdown_signal;
 use crate::config::{ComfyConfig, Config, RelayConfig, ServerConfig, StoreConfig};
-use crate::relay::Relay;
+use crate::relay::{Relay, RelayStartError};
 use crate::server::{self, Server};
 
 /// How many connections may wait to be accepted. If the queue is full, a client retries only after a second.
@@ -37,6 +39,16 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     relay: RelayConfig,
 
+    /// The folder of workflows (API format) that can be submitted by name; comfy_workflows by default, which
+    /// need not exist
+    #[arg(
+        long,
+        env = "WORKFLOWS",
+        value_parser = PathBufValueParser::new().try_map(existing_folder),
+        value_name = "DIR"
+    )]
+    workflows: Option<PathBuf>,
+
     #[command(flatten)]
     database: DatabaseOptions,
 
@@ -46,9 +58,11 @@ pub(super) struct ServeArgs {
 
 impl ServeArgs {
     fn into_config(mut self) -> anyhow::Result<Config> {
-        self.server.access.keys = self.access.keys(self.server.listen)?;
-        self.server.access.origins = self.access.origins();
+        self.access.apply_to(&mut self.server)?;
         self.store.database = self.database.database()?;
+        if let Some(folder) = self.workflows {
+            self.relay.workflows = folder;
+        }
         Ok(Config {
             comfy: self.comfy,
             server: self.server,
@@ -59,6 +73,7 @@ impl ServeArgs {
 }
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let database_settings = args.database.settings();
     let config = args.into_config().map_err(WrongSetting)?;
     if let Err(error) = server::check(&config.server) {
         return Err(WrongSetting(error.into()).into());
@@ -69,7 +84,13 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("storing jobs in {}", config.store.database);
     let relay = Relay::start(config.relay, config.comfy, &config.store);
-    let relay = relay.await.map_err(|error| WrongSetting(error.into()))?;
+    let relay = relay.await.map_err(|error| {
+        let settings = match &error {
+            RelayStartError::Database { .. } => format!(" ({database_settings})"),
+            RelayStartError::Comfy(_) => String::new(),
+        };
+        WrongSetting(anyhow!("{:#}{settings}", anyhow!(error)))
+    })?;
     let has_tls = config.server.tls.is_some();
     let server = Server::start(listener, relay.clone(), config.server)?;
     let scheme = if has_tls { "https" } else { "http" };
@@ -82,6 +103,15 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     server.shutdown().await;
     relay.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Accepts a folder that exists: one that was named and is not there is a mistake.
+fn existing_folder(path: PathBuf) -> Result<PathBuf, &'static str> {
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err("there is no such folder")
+    }
 }
 
 /// Binds a listener with a long queue. Must be called within a runtime.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::api_client::RelayOptions;
+use super::api_client::{ApiRefusal, RelayOptions};
 use super::watch::{parse_job_id, watch};
 use crate::job::JobId;
 use crate::workflow;
@@ -49,7 +49,16 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         "backend": args.backend,
     });
     let relay = args.relay.client()?;
-    let submitted = relay.submit(&job).await?;
+    let submitted = match relay.submit(&job).await {
+        Err(error) if job["workflow"].is_string() && may_be_file(&args.workflow, &error) => {
+            let no_file = format!(
+                "there is no file {:?}, and as a name it cannot be submitted",
+                args.workflow
+            );
+            return Err(error.context(no_file));
+        }
+        submitted => submitted?,
+    };
     for ignored in &submitted.ignored {
         eprintln!("warning: ComfyUI ignores an output: {ignored}");
     }
@@ -62,9 +71,16 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a name that could not be submitted may have been meant as that of a file.
+fn may_be_file(name: &str, error: &anyhow::Error) -> bool {
+    let refusal = error.downcast_ref::<ApiRefusal>();
+    name.ends_with(".json") || refusal.is_some_and(|refusal| refusal.code == "workflow_not_found")
+}
+
 /// The graph in a file, or the name of a workflow in the relay's folder.
 async fn read(workflow: &str) -> anyhow::Result<Value> {
-    let looks_like_a_path = workflow.contains('/') || Path::new(workflow).exists();
+    let looks_like_a_path =
+        workflow.contains(std::path::is_separator) || Path::new(workflow).exists();
     if !looks_like_a_path {
         return Ok(Value::String(workflow.to_owned()));
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
+use reqwest::StatusCode;
 use tokio::time::{Instant, interval, sleep};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions};
-use super::exit_code::{CANCELLED, UNREACHABLE, WrongSetting};
+use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions, explain_status};
+use super::exit_code::{CANCELLED, UNREACHABLE};
 use super::progress_bar::JobBar;
 use super::relay_clock::RelayClock;
 use crate::connector::{self, WebSocket};
@@ -23,11 +24,13 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often the remaining time is drawn between two messages.
-const COUNT_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The close codes after which reconnecting is useless: try again later (1013), not authenticated (4401), not allowed
-/// (4403).
-const REFUSALS: [u16; 3] = [1013, 4401, 4403];
+/// The close code of a relay that needs another token.
+const UNAUTHENTICATED: u16 = 4401;
+
+/// The close codes after which reconnecting is useless: try again later (1013), not authenticated, not allowed (4403).
+const REFUSALS: [u16; 3] = [1013, UNAUTHENTICATED, 4403];
 
 /// Show the progress of a job until it ends
 ///
@@ -47,7 +50,7 @@ pub(super) struct WatchArgs {
 }
 
 /// How watching a job over one connection ended.
-pub(super) enum WatchResult {
+enum WatchResult {
     /// The job ended.
     Ended(Status),
     /// The relay refuses the connection, or knows no such job.
@@ -59,20 +62,12 @@ pub(super) enum WatchResult {
 }
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    let relay = match args.relay.client() {
-        Err(error) if !error.is::<WrongSetting>() => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(UNREACHABLE));
-        }
-        client => client?,
-    };
-    watch(&relay, &args.job, args.json).await
+    watch(&args.relay.client()?, &args.job, args.json).await
 }
 
 /// Shows a job's progress until the job ends. Reconnects to a relay that went away after its first message.
 pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
-    let name: String = job.as_str().chars().take(16).collect();
-    let mut bar = (!json).then(|| JobBar::new(&name, ProgressBar::new(100)));
+    let mut bar = (!json).then(|| JobBar::new(job.as_str(), ProgressBar::new(100)));
     let mut lost_at: Option<Instant> = None;
     let mut was_reached = false;
     loop {
@@ -81,6 +76,13 @@ pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow:
         if received {
             (was_reached, lost_at) = (true, None);
         }
+        let give_up = |why: String| {
+            if let Some(bar) = &bar {
+                bar.clear();
+            }
+            eprintln!("error: {why}");
+            Ok(ExitCode::from(UNREACHABLE))
+        };
         match result {
             WatchResult::Ended(status) => {
                 return Ok(match status {
@@ -89,16 +91,15 @@ pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow:
                     _ => ExitCode::FAILURE,
                 });
             }
-            WatchResult::Refused(reason) => {
-                eprintln!("error: {reason}");
-                return Ok(ExitCode::from(UNREACHABLE));
-            }
+            WatchResult::Refused(reason) => return give_up(reason),
             WatchResult::OutputClosed => return Ok(ExitCode::SUCCESS),
             WatchResult::Lost(reason) => {
                 let lost_for = lost_at.get_or_insert_with(Instant::now).elapsed();
                 if !was_reached || lost_for >= RECONNECT_TIMEOUT {
-                    eprintln!("error: the relay cannot be reached: {reason} (--relay, RELAY_URL)");
-                    return Ok(ExitCode::from(UNREACHABLE));
+                    let address = relay.address();
+                    return give_up(format!(
+                        "the relay at {address} cannot be reached: {reason} (--relay, RELAY_URL)"
+                    ));
                 }
                 sleep(RETRY_PAUSE).await;
             }
@@ -107,7 +108,7 @@ pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow:
 }
 
 /// Shows a job's progress over one connection. Sets `received` once the relay has sent a message.
-pub(super) async fn follow(
+async fn follow(
     relay: &ApiClient,
     job: &JobId,
     mut bar: Option<&mut JobBar>,
@@ -116,7 +117,11 @@ pub(super) async fn follow(
     let mut socket = match relay.socket(job.as_str()).await {
         Ok(socket) => socket,
         Err(tungstenite::Error::Http(response)) => {
-            return WatchResult::Refused(format!("the relay responds {}", response.status()));
+            let status = response.status();
+            return WatchResult::Refused(explain_status(
+                &format!("the relay answers {status}"),
+                status,
+            ));
         }
         Err(error) => {
             return match connector::explain_certificate(&error, CA_OPTION) {
@@ -136,7 +141,7 @@ pub(super) async fn follow(
                 Err(end) => return end,
             },
             _ = count.tick() => {
-                if let Some(bar) = &bar {
+                if let Some(bar) = &mut bar {
                     bar.count_down();
                 }
                 continue;
@@ -149,23 +154,17 @@ pub(super) async fn follow(
         let Ok(message) = serde_json::from_str::<JobMessage>(&text) else {
             continue;
         };
-        match message.r#type.as_str() {
-            "progress" => {}
-            "error" if message.code.as_deref() == Some("job_not_found") => {
+        if message.r#type == "error" {
+            if message.code.as_deref() == Some("job_not_found") {
                 return WatchResult::Refused(message.error.unwrap_or_default());
             }
-            "error" => {
-                last_error = message.error;
-                continue;
-            }
-            _ => continue,
+            last_error = message.error;
+            continue;
         }
-        let ended = Status::from_word(&message.status).filter(|status| status.is_final());
-        match (&mut bar, ended) {
-            (Some(bar), None) => bar.update(&message, clock.ends_at(&message)),
-            (Some(bar), Some(_)) => bar.finish(&message),
-            (None, _) => {}
-        }
+        let ended = match &mut bar {
+            Some(bar) => bar.show(&message, &mut clock),
+            None => message.outcome(),
+        };
         if let Some(status) = ended {
             return WatchResult::Ended(status);
         }
@@ -183,10 +182,12 @@ async fn receive(
         match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text),
             Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
-                let reason = last_error.take();
-                return Err(WatchResult::Refused(
-                    reason.unwrap_or_else(|| close.to_string()),
-                ));
+                let reason = last_error.take().unwrap_or_else(|| close.to_string());
+                let status = match close.code.into() {
+                    UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
+                    _ => StatusCode::FORBIDDEN,
+                };
+                return Err(WatchResult::Refused(explain_status(&reason, status)));
             }
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(WatchResult::Lost(error.to_string())),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
-use super::server_url::{ServerUrl, ServerUrlParser};
+use super::server_url::{ServerUrl, parse_comfyui_url};
 
 /// How ComfyUI servers are connected and followed.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,7 +17,7 @@ pub struct ComfyConfig {
         hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
         value_delimiter = ',',
-        value_parser = ServerUrlParser::COMFYUI,
+        value_parser = parse_comfyui_url,
         value_name = "URL"
     )]
     pub urls: Vec<ServerUrl>,

@@ -11,13 +11,8 @@ use super::duration::{parse_rate, parse_seconds, rate, seconds};
 /// publishes the state after every event.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RelayConfig {
-    /// The folder of workflows (API format) that can be submitted by name
-    #[arg(
-        long,
-        env = "WORKFLOWS",
-        default_value = RelayConfig::default().workflows.into_os_string(),
-        value_name = "DIR"
-    )]
+    /// The folder of workflows (API format) that can be submitted by name. Need not exist.
+    #[arg(skip = RelayConfig::default().workflows)]
     pub workflows: PathBuf,
 
     /// ComfyUI's output folder as the pipeline sees it: output_path is then a path that can be opened, and

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::access::{AccessConfig, TlsConfig};
 use super::duration::{parse_seconds, seconds};
 use super::limits::LimitConfig;
+use super::listen_address::parse_listen_address;
 
 /// More fan-out threads than this are no use on any machine.
 const MAX_FAN_OUT_THREADS: u16 = 256;
@@ -16,12 +17,13 @@ const MAX_FAN_OUT_THREADS: u16 = 256;
 /// How clients are served.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServerConfig {
-    /// The address to listen on
+    /// The address to listen on; a PORT alone is one of this machine, at 127.0.0.1
     #[arg(
         long,
         env = "LISTEN",
         default_value_t = ServerConfig::default().listen,
         display_order = 0,
+        value_parser = parse_listen_address,
         value_name = "HOST:PORT"
     )]
     pub listen: SocketAddr,

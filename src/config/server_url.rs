@@ -1,18 +1,17 @@
 //! [`ServerUrl`]: the address of a server, with credentials that are never printed.
 
-use std::ffi::OsStr;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::secret::Secret;
 
 /// The address of an HTTP server: `http` or `https`, with a path or without, and with the credentials for a
-/// proxy in front of it, which are never printed.
+/// proxy in front of it, which are never printed. Read from a URL; without a scheme it is `http`, and a port
+/// alone, as `PORT` or `:PORT`, is one of this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     url: Url,
@@ -52,7 +51,7 @@ impl FromStr for ServerUrl {
     type Err = ServerUrlError;
 
     fn from_str(text: &str) -> Result<Self, ServerUrlError> {
-        let mut url = Url::parse(text.trim())?;
+        let mut url = Url::parse(&with_scheme(text.trim()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ServerUrlError::Scheme);
         }
@@ -80,58 +79,41 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// Reads a [`ServerUrl`] from the command line. Its errors do not repeat the text, as those of clap do.
-#[derive(Debug, Clone, Copy)]
-pub struct ServerUrlParser {
-    expected: &'static str,
-    credentials: Result<(), &'static str>,
+/// Reads the address of a ComfyUI server. The error does not repeat the text.
+pub fn parse_comfyui_url(text: &str) -> Result<ServerUrl, String> {
+    let expected = "expected ComfyUI's address, such as http://127.0.0.1:8188 or https://USER:PASSWORD@HOST/PATH";
+    text.parse()
+        .map_err(|why: ServerUrlError| format!("{why}; {expected}"))
 }
 
-impl ServerUrlParser {
-    /// For ComfyUI's address.
-    pub const COMFYUI: Self = Self {
-        expected: "ComfyUI's address, such as http://127.0.0.1:8188 or https://USER:PASSWORD@HOST/PATH",
-        credentials: Ok(()),
-    };
-
-    /// For the relay's address.
-    pub const RELAY: Self = Self {
-        expected: "the relay's address, such as http://127.0.0.1:8328 or https://HOST/PATH",
-        credentials: Err(
-            "the relay takes no user and password, but a token (--token, RELAY_TOKEN)",
-        ),
-    };
-
-    fn read(self, text: &OsStr) -> Result<ServerUrl, String> {
-        let text = text.to_str().ok_or("not UTF-8")?;
-        let url: ServerUrl = text
-            .parse()
-            .map_err(|error: ServerUrlError| error.to_string())?;
-        if url.credentials().is_some() {
-            self.credentials?;
-        }
-        Ok(url)
+/// Reads the address of a relay. The error does not repeat the text.
+pub fn parse_relay_url(text: &str) -> Result<ServerUrl, String> {
+    let expected =
+        "expected the relay's address, such as http://127.0.0.1:8328 or https://HOST/PATH";
+    let url: ServerUrl = text
+        .parse()
+        .map_err(|why: ServerUrlError| format!("{why}; {expected}"))?;
+    if url.credentials().is_some() {
+        return Err(format!(
+            "the relay takes no user and password, but a token (--token, RELAY_TOKEN); {expected}"
+        ));
     }
+    Ok(url)
 }
 
-impl TypedValueParser for ServerUrlParser {
-    type Value = ServerUrl;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<ServerUrl, clap::Error> {
-        self.read(value).map_err(|why| {
-            let arg = arg.map(ToString::to_string).unwrap_or_default();
-            let text = format!(
-                "invalid value for '{arg}': {why}; expected {}\n",
-                self.expected
-            );
-            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
-        })
+/// The text with a scheme: `http` if it has none, and on this machine if it is a port alone.
+fn with_scheme(text: &str) -> Cow<'_, str> {
+    let has_scheme = ["http:", "https:", "/"]
+        .iter()
+        .any(|begin| text.starts_with(begin));
+    if text.is_empty() || has_scheme || text.contains("://") {
+        return text.into();
     }
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("http://127.0.0.1:{port}").into();
+    }
+    format!("http://{text}").into()
 }
 
 fn credentials(url: &Url) -> Result<Option<Secret>, ServerUrlError> {
@@ -174,7 +156,7 @@ mod tests {
     fn other_urls_are_refused_without_being_repeated() {
         for (text, error) in [
             ("ftp://me:secret@host", ServerUrlError::Scheme),
-            ("me:secret@host", ServerUrlError::Scheme),
+            ("ftp://secret", ServerUrlError::Scheme),
             ("http://me:secret@host/?a", ServerUrlError::Query),
             ("http://me:secret@host/#a", ServerUrlError::Query),
             ("http://m%3Ae:secret@host", ServerUrlError::Credentials),
@@ -184,8 +166,35 @@ mod tests {
             assert_eq!(refused, error, "{text}");
             assert!(!refused.to_string().contains("secret"), "{refused}");
         }
-        for text in ["", "host:8188", "http://", "https://me:secret@", "//host"] {
+        for text in [
+            "",
+            "http://",
+            "http:",
+            "https://me:secret@",
+            "//host",
+            "host:port",
+            "ftp:host",
+            "99999",
+            "two words",
+        ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn scheme_and_host_can_be_left_out() {
+        for (text, url) in [
+            ("localhost:8188", "http://localhost:8188/"),
+            ("gpu.example", "http://gpu.example/"),
+            ("gpu.example:8188/comfy", "http://gpu.example:8188/comfy"),
+            ("[::1]:8188", "http://[::1]:8188/"),
+            ("me:secret@host", "http://host/"),
+            (":8188", "http://127.0.0.1:8188/"),
+            ("8188", "http://127.0.0.1:8188/"),
+            ("HTTPS://host", "https://host/"),
+        ] {
+            let read: ServerUrl = text.parse().unwrap();
+            assert_eq!(read.url().as_str(), url, "{text}");
         }
     }
 }

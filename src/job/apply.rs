@@ -68,8 +68,10 @@ impl Job {
             Event::History(history) => self.apply_history(history, now),
             Event::Vanished(reason) => self.vanish(reason, now),
             Event::Reachable(reachable) => {
-                let changed = self.reachable != reachable;
-                self.reachable = reachable;
+                let changed = self.unreachable_since.is_none() != reachable;
+                if changed {
+                    self.unreachable_since = (!reachable).then_some(now);
+                }
                 changed
             }
             Event::Reported(report) => self.apply_report(report, now),

@@ -70,10 +70,12 @@ impl Job {
         {
             return text::short(message, MAX_MESSAGE);
         }
+        if let Some(since) = self.unreachable_since
+            && !self.status.is_final()
+        {
+            return text::unreachable(since);
+        }
         match self.status {
-            Status::Queued | Status::Processing if !self.reachable => {
-                "Waiting for ComfyUI to answer".to_owned()
-            }
             Status::Queued => text::queued(self.ahead),
             Status::Processing if self.socket_outcome == Some(Outcome::Cancelled) => {
                 "Stopping".to_owned()

@@ -1,3 +1,4 @@
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
@@ -148,7 +149,15 @@ fn an_unreachable_backend_ends_nothing() {
     assert!(job.apply(Event::Reachable(false), NOW));
     let progress = publish(&mut job);
     assert_eq!(progress.status, Status::Processing);
-    assert_eq!(progress.message, "Waiting for ComfyUI to answer");
+    let since = NOW.strftime("%H:%M:%S");
+    let message = format!("Waiting for ComfyUI to answer, since {since} UTC");
+    assert_eq!(progress.message, message);
+    assert!(!job.apply(Event::Reachable(false), NOW + SignedDuration::from_secs(9)));
+    assert_eq!(
+        publish(&mut job).message,
+        message,
+        "since the first failure"
+    );
 }
 
 fn node_id() -> impl Strategy<Value = String> {

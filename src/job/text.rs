@@ -2,6 +2,8 @@
 
 mod paths;
 
+use jiff::Timestamp;
+
 use super::nodes::{Bar, Current};
 use super::{Plan, PlannedNode};
 
@@ -23,6 +25,14 @@ pub(super) fn queued(ahead: Option<usize>) -> String {
         Some(0) => "Queued, next in line".to_owned(),
         Some(ahead) => format!("Queued, {ahead} ahead"),
     }
+}
+
+/// The message of a job whose backend does not answer.
+pub(super) fn unreachable(since: Timestamp) -> String {
+    format!(
+        "Waiting for ComfyUI to answer, since {} UTC",
+        since.strftime("%H:%M:%S")
+    )
 }
 
 /// The message of a running job.

@@ -7,6 +7,7 @@ mod follow;
 pub(super) mod follower;
 mod images;
 mod lease;
+mod outage;
 mod queries;
 mod queue_view;
 mod queued_plans;
@@ -24,6 +25,7 @@ use crate::comfy::ComfyClient;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
 use images::BackendImages;
+use outage::Outage;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
 
@@ -74,6 +76,7 @@ pub(super) struct QueueIds {
 pub(super) struct BackendState {
     pub(super) api: ApiState,
     pub(super) socket: SocketHealth,
+    pub(super) outage: Outage,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
 }
@@ -81,8 +84,6 @@ pub(super) struct BackendState {
 /// What a backend's HTTP API has answered, and what it is still to be asked.
 #[derive(Debug, Default)]
 pub(super) struct ApiState {
-    /// Since when its socket is not open; `None` while it is.
-    pub(super) away_since: Option<Timestamp>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -121,11 +122,11 @@ impl Backend {
             plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
-                    away_since: Some(Timestamp::now()),
                     version_due: true,
                     ..ApiState::default()
                 },
                 socket: SocketHealth::new(),
+                outage: Outage::starting(Timestamp::now()),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
             }),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,9 +17,9 @@ use super::output_root::OutputRoot;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
 use crate::comfy::{ComfyClient, SetupError};
-use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
+use crate::config::{ComfyConfig, Database, RelayConfig, StoreConfig};
 use crate::hub::Hub;
-use crate::store::{LeaseOwner, Recorder, Store};
+use crate::store::{LeaseOwner, Recorder, Refusal, Store};
 use crate::workflow::Workflows;
 
 /// How long a start waits for the database, which has the open jobs, and the client id for each backend.
@@ -28,22 +28,46 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the open jobs are requested again.
 const RESTORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayStartError {
+    /// The settings of the connections to ComfyUI cannot be used.
+    #[error(transparent)]
+    Comfy(#[from] SetupError),
+    /// The database refuses the relay for a reason that waiting does not heal.
+    #[error("cannot use the database {database}: {refusal}")]
+    Database {
+        /// Its address, without the password.
+        database: Database,
+        /// Its own reason.
+        refusal: Refusal,
+    },
+}
+
 impl Relay {
     /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
     /// the database nor any backend need be reachable yet.
     ///
-    /// Fails if the settings of the connections to ComfyUI cannot be used.
+    /// Fails if the settings of the connections to ComfyUI cannot be used, and if the database refuses the relay
+    /// for a reason that waiting does not heal.
     pub async fn start(
         config: RelayConfig,
         comfy: ComfyConfig,
         store: &StoreConfig,
-    ) -> Result<Self, SetupError> {
+    ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
+        let deadline = Instant::now() + DATABASE_TIMEOUT;
+        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(&store.database)).await {
+            return Err(RelayStartError::Database {
+                database: store.database.clone(),
+                refusal,
+            });
+        }
         let recorder = Recorder::new(Store::open(store));
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
-        let is_ready = timeout(DATABASE_TIMEOUT, recorder.ready()).await.is_ok();
+        let is_ready = timeout_at(deadline, recorder.ready()).await.is_ok();
         let backends = backends(clients, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));

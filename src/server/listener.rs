@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,12 +84,10 @@ impl ServerState {
     }
 
     async fn open(self, stream: TcpStream, peer: Peer, exceeded: Option<LimitExceeded>) {
-        // Messages are small and must not wait for each other (TCP_NODELAY). If the peer acknowledges
-        // nothing for `connection_timeout`, the kernel drops the connection (TCP_USER_TIMEOUT).
-        let configured = stream.set_nodelay(true).and_then(|()| {
-            let limit = Some(self.config.connection_timeout);
-            SockRef::from(&stream).set_tcp_user_timeout(limit)
-        });
+        // Messages are small and must not wait for each other (TCP_NODELAY).
+        let configured = stream
+            .set_nodelay(true)
+            .and_then(|()| limit_silence(&stream, self.config.connection_timeout));
         if let Err(error) = configured {
             return tracing::debug!(peer = %peer.address, %error, "the connection was closed at once");
         }
@@ -172,5 +171,17 @@ async fn answer_head_timeout(mut stream: impl AsyncWrite + Unpin) -> anyhow::Res
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
+    Ok(())
+}
+
+/// If the peer acknowledges nothing for `longest`, the kernel drops the connection (TCP_USER_TIMEOUT).
+#[cfg(target_os = "linux")]
+fn limit_silence(stream: &TcpStream, longest: Duration) -> std::io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(longest))
+}
+
+/// Other systems have no such limit: pings find a peer that is gone.
+#[cfg(not(target_os = "linux"))]
+fn limit_silence(_stream: &TcpStream, _longest: Duration) -> std::io::Result<()> {
     Ok(())
 }

@@ -132,7 +132,7 @@ impl<E: std::error::Error + 'static> ErrorSink<E> for ConnectErrorLog {
     }
 }
 
-async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
+pub(super) async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
     let mut connection = SqliteConnection::establish(path).await?;
     let prepared = connection.batch_execute(SQLITE_SETUP).await;
     prepared.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
@@ -142,7 +142,7 @@ async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
 /// The URL with the settings that each session needs: timestamps in UTC, a statement timeout, and a TCP user timeout
 /// for a server that has vanished. Other settings in the URL take
 /// precedence.
-fn postgres_url(url: &url::Url) -> String {
+pub(super) fn postgres_url(url: &url::Url) -> String {
     let mut settings = format!(
         "-c timezone=UTC -c statement_timeout={}",
         STATEMENT_TIMEOUT.as_millis()

@@ -17,3 +17,4 @@ mod queue;
 mod recordings;
 mod sessions;
 mod shutdown;
+mod terminal;

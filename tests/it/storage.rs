@@ -7,5 +7,6 @@ mod kills;
 mod learning;
 mod leases;
 mod lifecycle;
+mod refusals;
 mod restart;
 mod shutdown;

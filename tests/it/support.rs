@@ -11,6 +11,7 @@ pub(crate) mod scripted_comfy;
 pub(crate) mod signer;
 pub(crate) mod subscriber;
 pub(crate) mod tcp_proxy;
+pub(crate) mod terminal;
 pub(crate) mod test_relay;
 pub(crate) mod tls_proxy;
 pub(crate) mod tokens;

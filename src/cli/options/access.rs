@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::builder::BoolishValueParser;
 use url::Url;
 
-use crate::config::{KeySource, Origins, PageOrigin, Secret};
+use crate::config::{KeySource, Origins, PageOrigin, Secret, ServerConfig};
 
 /// Which clients may use the relay.
 #[derive(Debug, clap::Args)]
@@ -57,8 +57,15 @@ enum AllowedOrigin {
 }
 
 impl AccessOptions {
+    /// Sets what these options decide. Fails if clients need no token and could come from other machines.
+    pub(in crate::cli) fn apply_to(self, server: &mut ServerConfig) -> anyhow::Result<()> {
+        server.access.keys = self.keys(server.listen)?;
+        server.access.origins = self.origins();
+        Ok(())
+    }
+
     /// What tokens are verified with. Fails if clients need no token and could come from other machines.
-    pub(in crate::cli) fn keys(&self, listen: SocketAddr) -> anyhow::Result<Option<KeySource>> {
+    fn keys(&self, listen: SocketAddr) -> anyhow::Result<Option<KeySource>> {
         let keys = match (&self.auth_jwt_secret, &self.auth_jwks_file) {
             (Some(secret), _) => Some(KeySource::Secret(secret.clone())),
             (None, Some(file)) => Some(KeySource::File(file.clone())),
@@ -75,7 +82,7 @@ impl AccessOptions {
     }
 
     /// Which web pages may use the relay.
-    pub(in crate::cli) fn origins(self) -> Origins {
+    fn origins(self) -> Origins {
         let mut listed = Vec::new();
         for origin in self.allowed_origins {
             match origin {
@@ -92,7 +99,7 @@ impl AccessOptions {
 }
 
 /// Refuses an address that other machines can reach; `remedy` tells the user what to do about it.
-pub(in crate::cli) fn require_loopback(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
+fn require_loopback(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
     if !listen.ip().to_canonical().is_loopback() {
         bail!("on {listen} (--listen, LISTEN) every client could do everything: {remedy}");
     }

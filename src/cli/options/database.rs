@@ -43,6 +43,15 @@ pub(in crate::cli) struct DatabaseOptions {
 }
 
 impl DatabaseOptions {
+    /// The settings that name the database, for an error about it.
+    pub(in crate::cli) fn settings(&self) -> &'static str {
+        if self.database_url.is_none() && self.db_name.is_some() {
+            "--db-host, DB_HOST; --db-port, DB_PORT; --db-name, DB_NAME; --db-user, DB_USER; DB_PASSWORD"
+        } else {
+            "--database-url, DATABASE_URL"
+        }
+    }
+
     /// The database that the settings name. Creates the folder of an SQLite file.
     pub(in crate::cli) fn database(self) -> anyhow::Result<Database> {
         let database =
@@ -58,7 +67,7 @@ impl DatabaseOptions {
         {
             std::fs::create_dir_all(folder).with_context(|| {
                 format!(
-                    "cannot create the folder {} for the database",
+                    "cannot create the folder {} for the database (--database-url, DATABASE_URL)",
                     folder.display()
                 )
             })?;

@@ -54,14 +54,18 @@ impl Follower {
         {
             let mut state = self.backend.state();
             state.socket.disconnects += u64::from(was_connected);
-            state.api.away_since.get_or_insert(self.tracker.now());
+            state.outage.on_disconnect(self.tracker.now());
         }
         self.tracker.notify_monitors();
     }
 
     /// Another relay follows the backend: it publishes its jobs, and this one only serves their states.
     fn stand_by(&self) {
-        self.backend.state().api.reachable = false;
+        {
+            let mut state = self.backend.state();
+            state.api.reachable = false;
+            state.outage.end();
+        }
         self.tracker
             .ingest_all(&self.backend, &Event::Reachable(false));
         self.drop_socket();
@@ -81,15 +85,20 @@ impl Follower {
     }
 
     fn on_connect(&self) {
-        tracing::info!("connected to ComfyUI");
         // Its server may have been restarted, on other files.
         self.backend.images.clear();
-        {
+        let unreachable_since = {
             let mut state = self.backend.state();
             state.socket.on_connect();
-            state.api.away_since = None;
             state.api.reachable = true;
             state.api.version_due = true;
+            state.outage.end()
+        };
+        match unreachable_since {
+            None => tracing::info!("connected to ComfyUI"),
+            Some(since) => {
+                tracing::info!(%since, "connected to ComfyUI, which did not answer before")
+            }
         }
         self.backend.connected.send_replace(true);
         self.tracker
@@ -102,19 +111,31 @@ impl Follower {
     /// opened means that the server does not answer.
     fn on_disconnect(&self, reason: &str) {
         let was_connected = self.backend.connected.send_replace(false);
-        let was_reachable = {
+        let now = self.tracker.now();
+        let unreachable_since = {
             let mut state = self.backend.state();
             if was_connected {
                 state.socket.on_disconnect();
             }
             state.queue.lose_sight();
-            state.api.away_since.get_or_insert(self.tracker.now());
-            std::mem::replace(&mut state.api.reachable, was_connected)
+            state.api.reachable = was_connected;
+            if was_connected {
+                state.outage.on_disconnect(now);
+                None
+            } else {
+                state.outage.on_failure(now)
+            }
         };
-        match (was_connected, was_reachable) {
-            (true, _) => tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting"),
-            (false, true) => tracing::warn!(reason, "cannot connect to ComfyUI, retrying"),
-            (false, false) => tracing::debug!(reason, "cannot connect to ComfyUI yet"),
+        if was_connected {
+            tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting");
+        } else if let Some(since) = unreachable_since {
+            let address = self.backend.comfy.address();
+            tracing::warn!(
+                address, reason, %since,
+                "cannot connect to ComfyUI, retrying; if it runs, check its address (--comfyui-url, COMFYUI_URL)"
+            );
+        } else {
+            tracing::debug!(reason, "cannot connect to ComfyUI yet");
         }
         if !was_connected {
             self.estimator.clear_queue(&self.backend);

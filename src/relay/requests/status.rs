@@ -185,8 +185,8 @@ fn backend_health(backend: &Backend) -> BackendHealth {
         queue_running: state.queue.running,
         queue_pending: state.queue.pending,
         unreachable_since: state
-            .api
-            .away_since
+            .outage
+            .since()
             .filter(|_| status == "unreachable")
             .map(in_seconds),
     }
@@ -201,7 +201,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         connected,
         queue_remaining: state.queue.remaining,
         version: state.api.version.clone(),
-        unreachable_since: state.api.away_since.map(seconds),
+        unreachable_since: state.outage.since().map(seconds),
     }
 }
 

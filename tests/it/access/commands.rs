@@ -28,9 +28,11 @@ async fn commands_send_their_token() {
     for (token, code, expected) in [
         (Some(good.as_str()), 0, ""),
         (None, 3, "a token is needed"),
+        (None, 3, "RELAY_TOKEN"),
         (Some("nonsense"), 3, "the token is malformed"),
+        (Some("nonsense"), 3, "RELAY_TOKEN"),
         (Some(other.as_str()), 3, "the token is not for the job"),
-        (Some("no\nheader"), 3, "RELAY_TOKEN"),
+        (Some("no\nheader"), 64, "RELAY_TOKEN"),
     ] {
         let output = run(&relay, &["watch", "job", "--json"], token).await;
         let message = String::from_utf8(output.stderr).unwrap();
@@ -45,6 +47,7 @@ async fn commands_send_their_token() {
     for (token, expected) in [
         (Some(good.as_str()), "backend_unreachable"),
         (None, "unauthenticated"),
+        (None, "RELAY_TOKEN"),
     ] {
         let output = run(&relay, &submit, token).await;
         let message = String::from_utf8(output.stderr).unwrap();

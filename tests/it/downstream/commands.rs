@@ -1,5 +1,6 @@
 //! The commands of the program: their output and exit codes.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output};
 
 use comfy_relay::config::ServerConfig;
@@ -8,7 +9,8 @@ use serde_json::json;
 
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
+use crate::support::tokens::SECRET;
 
 /// Runs the program to its end.
 async fn run(arguments: &[&str]) -> Output {
@@ -35,16 +37,75 @@ async fn the_demo_completes_a_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_demo_names_its_job_and_asks_for_tokens_where_it_is_told_to() {
+    let arguments = ["demo", "--once", "--speed", "50", "--listen", "127.0.0.1:0"];
+    let variables = [
+        ("AUTH_JWT_SECRET", SECRET),
+        ("ALLOWED_ORIGINS", "https://app.example"),
+    ];
+    let output = Program::run(&arguments, &variables).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let shown = stdout(&output);
+    assert!(
+        shown.contains("demo-1 txt2img-basic  100 %  Completed"),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_shows_the_command_that_follows_its_job() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+    demo.args(["demo", "--listen", "127.0.0.1:0"]);
+    let mut demo = demo.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let shown = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut shown = shown.map_while(Result::ok);
+    let line = shown.find_map(|line| {
+        let (_, command) = line.split_once("In another terminal: ")?;
+        Some(command.split("   ").next()?.to_owned())
+    });
+    let command = line.unwrap();
+    assert!(
+        command.contains("watch demo-1 --relay http://127.0.0.1:"),
+        "{command}"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]);
+    let output = Program::output(shell).await;
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{command}: {}",
+        stderr(&output)
+    );
+    assert!(
+        stdout(&output).contains("demo-1  100 %  Completed"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn watch_exits_with_the_outcome_of_its_job() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let url = relay.url();
+    let error = "mat1 and mat2 shapes cannot be multiplied";
     for (status, code) in [("completed", 0), ("failed", 1), ("cancelled", 2)] {
         let path = format!("/api/anime/jobs/{status}/progress");
         relay
-            .post(&path, &json!({"progress": 50, "status": status}))
+            .post(
+                &path,
+                &json!({"progress": 50, "status": status, "error": error}),
+            )
             .await;
         let output = run(&["watch", status, "--relay", &url]).await;
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert_eq!(
+            stdout(&output).contains(error),
+            status == "failed",
+            "{output:?}"
+        );
         let output = run(&["watch", status, "--json", "--relay", &url]).await;
         assert_eq!(output.status.code(), Some(code));
         let last = stdout(&output).lines().last().unwrap().to_owned();
@@ -90,6 +151,8 @@ async fn errors_name_the_wrong_file_or_setting() {
     let editor = folder.path().join("editor.json");
     std::fs::write(&editor, r#"{"nodes": [], "links": []}"#).unwrap();
     let editor = editor.to_str().unwrap();
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let url = relay.url();
     for (arguments, code, told) in [
         (&["serve", "--listen", "nowhere"][..], 64, "--listen"),
         (&["serve", "--comfyui-url", "ftp://x"], 64, "--comfyui-url"),
@@ -119,8 +182,26 @@ async fn errors_name_the_wrong_file_or_setting() {
         (&["replay", "no-such-folder"], 1, "no-such-folder"),
         (&["submit", "no/such/file.json"], 1, "no/such/file.json"),
         (&["submit", editor], 1, "Export (API)"),
-        (&["--log", "a=b=c", "demo"], 1, "LOG"),
-        (&[], 64, "Usage"),
+        (
+            &["submit", "no-such-file.json", "--relay", &url],
+            1,
+            "there is no file \"no-such-file.json\"",
+        ),
+        (
+            &["submit", "no-such-file.json", "--relay", UNREACHABLE],
+            1,
+            "there is no file",
+        ),
+        (
+            &["submit", "no-such-file.json", "--relay", UNREACHABLE],
+            1,
+            "RELAY_URL",
+        ),
+        (
+            &["submit", "no-such-file.json", "--relay", &url],
+            1,
+            "there are: txt2img",
+        ),
     ] {
         let output = run(arguments).await;
         assert_eq!(

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
+use crate::support::subscriber::waits_for_comfyui;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -59,8 +60,7 @@ async fn the_history_is_read_once_and_its_newest_prompts_count() {
     assert!((50..=60).contains(&remaining), "{state}");
     // After a reconnect, the version is requested again, but not the history.
     proxy.cut();
-    let is_away = |state: &Value| state["message"] == "Waiting for ComfyUI to answer";
-    subscriber.receive_until(is_away).await;
+    subscriber.receive_until(waits_for_comfyui).await;
     proxy.restore();
     comfyui.wait_for_calls("GET /system_stats", 2).await;
     comfyui.set_queue(&[], &[]);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::json;
 
+use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, one_node_workflow, recording, replay};
 use crate::support::scripted_comfy::ScriptedComfy;
-use crate::support::subscriber::is_final;
+use crate::support::subscriber::{is_final, waits_for_comfyui};
 use crate::support::tcp_proxy::TcpProxy;
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 
 async fn comfyui(name: &str, speed: PlaybackSpeed) -> Replay {
     replay(vec![recording(name).await], speed).await
@@ -30,6 +31,42 @@ async fn a_comfyui_that_starts_later_is_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_address_of_comfyui_is_logged_with_its_cause() {
+    // Nothing listens there.
+    let program = Program::start(&[], &[("COMFYUI_URL", UNREACHABLE)]);
+    program.logs("cannot connect to ComfyUI").await;
+    let log = program.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("cannot connect"))
+        .unwrap();
+    for text in ["WARN", UNREACHABLE, "onnection refused", "COMFYUI_URL"] {
+        assert!(line.contains(text), "{text:?}: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comfyui_that_answers_again_is_logged_once() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.refuse_sockets(true);
+    let program = Program::start(&[], &[("COMFYUI_URL", &comfyui.url())]);
+    // Another server at the address answers, but opens no socket.
+    comfyui.wait_for_calls("GET /ws", 2).await;
+    comfyui.refuse_sockets(false);
+    program
+        .logs("connected to ComfyUI, which did not answer before")
+        .await;
+    let log = program.log();
+    let refused = "the server answered the WebSocket handshake with 200 OK";
+    assert_eq!(
+        log.matches(refused).count(),
+        1,
+        "two attempts are one outage: {log}"
+    );
+    assert!(log.contains("since="), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_waits_for_an_unreachable_comfyui_and_goes_on() {
     let comfyui = comfyui(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
     let proxy = TcpProxy::start(comfyui.address()).await;
@@ -40,9 +77,7 @@ async fn a_job_waits_for_an_unreachable_comfyui_and_goes_on() {
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
     proxy.cut();
-    let away = subscriber
-        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
-        .await;
+    let away = subscriber.receive_until(waits_for_comfyui).await;
     assert_eq!(away["status"], "processing");
     assert!(away["progress"].as_u64() >= before["progress"].as_u64());
     proxy.restore();
@@ -75,9 +110,7 @@ async fn a_restart_behind_a_silent_socket_is_not_a_cancellation() {
     let running = json!([0, "a", {}, {"client_id": client}, []]);
     let queue = json!({"queue_running": [running], "queue_pending": [[1, "b", {}, {}, []]]});
     comfyui.answer("GET /queue", 200, &queue);
-    waiting
-        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
-        .await;
+    waiting.receive_until(waits_for_comfyui).await;
     comfyui.set_queue(&[], &[]);
     comfyui.refuse_sockets(false);
     assert_eq!(waiting.close_code().await, 1000);

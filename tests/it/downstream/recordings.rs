@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::support::recordings::{ERROR, FIXTURES, TXT2IMG, names, recording};
-use crate::support::subscriber::{Subscriber, is_final};
+use crate::support::subscriber::{Subscriber, is_final, waits_for_comfyui};
 use crate::support::test_relay::{Settings, TestRelay};
 
 /// How long one recording may take, played as fast as possible, on a busy machine.
@@ -272,9 +272,7 @@ fn stable_states(subscriber: &Subscriber, is_ours: bool) -> Vec<&Value> {
 
 /// Whether a state depends on when the queue is read, and when a connection is made.
 fn depends_on_timing(state: &Value) -> bool {
-    state["status"] == "queued"
-        || state["message"] == "Starting"
-        || state["message"] == "Waiting for ComfyUI to answer"
+    state["status"] == "queued" || state["message"] == "Starting" || waits_for_comfyui(state)
 }
 
 /// A summary of what a subscriber has seen, without times and without the progress, which is a share of time.

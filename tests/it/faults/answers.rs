@@ -9,7 +9,7 @@ use super::play::{play, settings};
 use crate::support::chaos_proxy::fault::{BadAnswer, Call, Fault};
 use crate::support::recordings::{TXT2IMG, one_node_workflow, recording};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
-use crate::support::subscriber::Subscriber;
+use crate::support::subscriber::{Subscriber, waits_for_comfyui};
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -156,9 +156,7 @@ async fn a_comfyui_that_accepts_connections_and_hangs_is_unreachable() {
     let mut subscriber = job(&relay, &comfyui).await;
     proxy.hold(true);
     proxy.freeze();
-    subscriber
-        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
-        .await;
+    subscriber.receive_until(waits_for_comfyui).await;
     let (_, health) = relay.get("/api/anime/health").await;
     assert_eq!(health["status"], "degraded", "{health}");
     let workflow = one_node_workflow();

@@ -8,7 +8,7 @@ use super::play::{play, settings};
 use crate::support::chaos_proxy::fault::Fault;
 use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, recording};
-use crate::support::subscriber::Subscriber;
+use crate::support::subscriber::{Subscriber, waits_for_comfyui};
 use crate::support::test_relay::{Settings, TestRelay};
 
 const QUEUE: &str = "0.8.0/10c-queue-order";
@@ -91,9 +91,7 @@ async fn a_prompt_of_a_killed_server_is_lost_once_the_server_is_back() {
         .receive_until(|state| state["progress"].as_u64() >= Some(10))
         .await;
     comfyui.kill().await;
-    let away = subscriber
-        .receive_until(|state| state["message"] == "Waiting for ComfyUI to answer")
-        .await;
+    let away = subscriber.receive_until(waits_for_comfyui).await;
     assert_eq!(away["status"], "processing");
     let _comfyui = Program::replay(TXT2IMG, &address);
     subscriber.ends_as("failed").await;

@@ -54,6 +54,11 @@ impl Program {
         Self::spawn(&arguments, variables, open_files)
     }
 
+    /// Starts any command, with the defaults of `serve`.
+    pub(crate) fn start_command(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawn(arguments, variables, OPEN_FILES)
+    }
+
     /// Starts `serve` with a database and a ComfyUI, and waits until it serves.
     pub(crate) async fn with_database(database_url: &str, comfyui_url: &str) -> Self {
         let variables = [("DATABASE_URL", database_url), ("COMFYUI_URL", comfyui_url)];

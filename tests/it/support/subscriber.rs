@@ -172,3 +172,9 @@ pub(crate) fn is_final(state: &Value) -> bool {
     let statuses = ["completed", "failed", "cancelled"];
     statuses.iter().any(|status| state["status"] == *status)
 }
+
+/// Whether a `progress` message shows that ComfyUI does not answer, and since when.
+pub(crate) fn waits_for_comfyui(state: &Value) -> bool {
+    let message = state["message"].as_str().unwrap_or_default();
+    message.starts_with("Waiting for ComfyUI to answer, since ") && message.ends_with(" UTC")
+}

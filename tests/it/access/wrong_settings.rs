@@ -1,0 +1,387 @@
+//! What the program says to settings that cannot be right: exit code 64, and a text that names the setting.
+
+use crate::support::program::Program;
+use crate::support::tokens::SECRET;
+
+/// Part of every password here. No text may repeat it.
+const PASSWORD: &str = "hunter2";
+
+/// Arguments, variables, and what the text contains.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
+/// Runs the program to its end, which it must reach by itself.
+async fn refuses(case: &Case<'_>) {
+    let (arguments, variables, expected) = case;
+    let mut program = Program::start_command(arguments, variables);
+    let code = program.exit_status().await.code();
+    let text = program.log();
+    let case = format!("{arguments:?} {variables:?}");
+    assert_eq!(code, Some(64), "{case}: {text}");
+    for word in *expected {
+        assert!(text.contains(word), "{word:?} is missing: {case}: {text}");
+    }
+    for secret in [PASSWORD, SECRET] {
+        assert!(
+            !text.contains(secret),
+            "a secret is repeated: {case}: {text}"
+        );
+    }
+    assert!(!text.contains("serving "), "{case}: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_addresses_and_numbers_name_the_setting() {
+    let cases: &[Case<'_>] = &[
+        (
+            &["serve", "--listen", "nowhere"],
+            &[],
+            &["'nowhere' for '--listen <HOST:PORT>'", "0.0.0.0:8328"],
+        ),
+        (
+            &["serve"],
+            &[("LISTEN", "nowhere")],
+            &["LISTEN (--listen <HOST:PORT>)"],
+        ),
+        (
+            &["serve"],
+            &[("COMFY_RELAY_LISTEN", "nowhere")],
+            &["'COMFY_RELAY_LISTEN (--listen <HOST:PORT>)'"],
+        ),
+        (
+            &["serve"],
+            &[("LISTEN", "gpu.example:9001")],
+            &["LISTEN", "IP address"],
+        ),
+        (&["serve"], &[("LISTEN", "99999")], &["LISTEN"]),
+        (
+            &["serve", "--listen", "0.0.0.0:0"],
+            &[],
+            &["(--listen, LISTEN)", "AUTH_JWT_SECRET", "--insecure"],
+        ),
+        (
+            &["serve"],
+            &[("COMFY_RELAY_LISTEN", "0.0.0.0:0")],
+            &["(--listen, COMFY_RELAY_LISTEN)"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_PING_INTERVAL", "30s")],
+            &["'30s'", "WEBSOCKET_PING_INTERVAL (--websocket-ping"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_PING_INTERVAL", "0 # never")],
+            &["'0'", "WEBSOCKET_PING_INTERVAL", "at least 1"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_PING_INTERVAL", "30#seconds")],
+            &["'30#seconds'", "WEBSOCKET_PING_INTERVAL"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_CONNECTION_TIMEOUT", "-1")],
+            &["WEBSOCKET_CONNECTION_TIMEOUT"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_CLEANUP_INTERVAL", "a minute")],
+            &["WEBSOCKET_CLEANUP_INTERVAL"],
+        ),
+        (
+            &["serve"],
+            &[("WEBSOCKET_JOB_WAIT", "0.5")],
+            &["WEBSOCKET_JOB_WAIT"],
+        ),
+        (
+            &["serve"],
+            &[("REMEMBER", "18446744073709551615")],
+            &["REMEMBER", "ten years"],
+        ),
+        (
+            &["serve"],
+            &[("PUBLISH_RATE", "1001")],
+            &["PUBLISH_RATE", "from 0 to 1000"],
+        ),
+        (
+            &["serve"],
+            &[("FAN_OUT_THREADS", "0")],
+            &["FAN_OUT_THREADS"],
+        ),
+        (
+            &["serve"],
+            &[("IO_URING", "on")],
+            &["IO_URING", "auto, off"],
+        ),
+        (
+            &["serve"],
+            &[("MAX_CONNECTIONS", "many")],
+            &["MAX_CONNECTIONS"],
+        ),
+        (
+            &["serve"],
+            &[("RATE_LIMIT_REQUESTS", "-5")],
+            &["RATE_LIMIT_REQUESTS"],
+        ),
+        (
+            &["serve"],
+            &[("LIMIT_LOOPBACK", "maybe")],
+            &["LIMIT_LOOPBACK (--limit-loopback)"],
+        ),
+        (
+            &["serve"],
+            &[("INSECURE", "perhaps")],
+            &["INSECURE (--insecure)"],
+        ),
+        (&["serve"], &[("LOG", "a=b=c")], &["LOG"]),
+        (&["serve", "--no-such-flag"], &[], &["--no-such-flag"]),
+    ];
+    for case in cases {
+        refuses(case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_servers_and_files_name_the_setting_and_no_secret() {
+    let url = format!("mysql://me:{PASSWORD}@db/x");
+    let no_name = format!("postgres://me:{PASSWORD}@db");
+    let ftp = format!("ftp://me:{PASSWORD}@host");
+    let query = format!("http://good,http://me:{PASSWORD}@host/?q");
+    let cases: &[Case<'_>] = &[
+        (
+            &["serve"],
+            &[("DATABASE_URL", &url)],
+            &[
+                "'***' for 'DATABASE_URL (--database-url <URL>)'",
+                "postgres://",
+            ],
+        ),
+        (
+            &["serve"],
+            &[("COMFY_RELAY_DATABASE_URL", &no_name)],
+            &["COMFY_RELAY_DATABASE_URL (--database-url"],
+        ),
+        (
+            &["serve", "--database-url", &url],
+            &[],
+            &["'***' for '--database-url <URL>'"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", ""), ("DB_HOST", "db")],
+            &["DB_NAME"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", ""), ("DB_PORT", "many")],
+            &["DB_PORT (--db-port <PORT>)"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", "sqlite:/proc/none/relay.db")],
+            &["/proc/none", "(--database-url, DATABASE_URL)"],
+        ),
+        (&["serve"], &[("RETENTION_DAYS", "0")], &["RETENTION_DAYS"]),
+        (
+            &["serve"],
+            &[("COMFYUI_URL", &ftp)],
+            &[
+                "'***' for 'COMFYUI_URL (--comfyui-url <URL>)'",
+                "http://127.0.0.1:8188",
+            ],
+        ),
+        (
+            &["serve"],
+            &[("COMFYUI_URL", &query)],
+            &["COMFYUI_URL", "a query"],
+        ),
+        (
+            &["serve", "--comfyui-url", &ftp],
+            &[],
+            &["--comfyui-url", "neither http nor https"],
+        ),
+        (
+            &["serve"],
+            &[("COMFYUI_TOKEN", "hunter2\nhunter2")],
+            &["COMFYUI_TOKEN"],
+        ),
+        (
+            &["serve"],
+            &[("COMFYUI_CA_FILE", "/no/such")],
+            &["COMFYUI_CA_FILE", "/no/such"],
+        ),
+        (
+            &["serve"],
+            &[("WORKFLOWS", "/no/such")],
+            &[
+                "WORKFLOWS (--workflows <DIR>)",
+                "/no/such",
+                "no such folder",
+            ],
+        ),
+        (
+            &["serve", "--workflows", "Cargo.toml"],
+            &[],
+            &["--workflows <DIR>", "no such folder"],
+        ),
+        (
+            &["serve"],
+            &[("AUTH_JWT_SECRET", PASSWORD)],
+            &["AUTH_JWT_SECRET", "needs 32", "openssl"],
+        ),
+        (
+            &["serve"],
+            &[("AUTH_JWT_SECRET", "")],
+            &["AUTH_JWT_SECRET", "has 0 bytes"],
+        ),
+        (
+            &["serve"],
+            &[("COMFY_RELAY_AUTH_JWT_SECRET", "")],
+            &["(COMFY_RELAY_AUTH_JWT_SECRET)", "has 0 bytes"],
+        ),
+        (
+            &["serve"],
+            &[("AUTH_JWKS_FILE", "/no/such")],
+            &["AUTH_JWKS_FILE", "/no/such"],
+        ),
+        (
+            &["serve"],
+            &[("AUTH_JWKS_FILE", "/no/such"), ("AUTH_JWT_SECRET", SECRET)],
+            &[
+                "AUTH_JWKS_FILE (--auth-jwks-file",
+                "AUTH_JWT_SECRET (--auth-jwt-secret",
+            ],
+        ),
+        (&["serve"], &[("AUTH_AUDIENCE", "")], &["AUTH_AUDIENCE"]),
+        (
+            &["serve"],
+            &[("ALLOWED_ORIGINS", "app.example")],
+            &["ALLOWED_ORIGINS", "https://HOST"],
+        ),
+        (
+            &["serve"],
+            &[("TRUSTED_PROXIES", "nginx")],
+            &["TRUSTED_PROXIES", "10.0.0.0/8"],
+        ),
+        (
+            &["serve"],
+            &[("TLS_CERT", "/no/such")],
+            &["--tls-key <FILE> (TLS_KEY)"],
+        ),
+        (
+            &["serve"],
+            &[("TLS_CERT", "/no/such"), ("TLS_KEY", "/no/such")],
+            &["TLS_CERT", "/no/such"],
+        ),
+    ];
+    for case in cases {
+        refuses(case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_commands_name_their_settings_too() {
+    let relay = format!("http://me:{PASSWORD}@host");
+    let make = ["token", "make", "--sub", "ada", "--jobs", "job"];
+    let make_with = |more: &[&'static str]| [&make[..], more].concat();
+    let secret = &[("AUTH_JWT_SECRET", SECRET)][..];
+    let cases: &[Case<'_>] = &[
+        (&["demo", "--speed", "0"], &[], &["--speed"]),
+        (
+            &["demo", "--listen", "0.0.0.0:0"],
+            &[],
+            &["LISTEN", "AUTH_JWT_SECRET"],
+        ),
+        (
+            &["demo"],
+            &[("AUTH_JWT_SECRET", PASSWORD)],
+            &["AUTH_JWT_SECRET"],
+        ),
+        (
+            &["replay", "fixtures"],
+            &[("REPLAY_LISTEN", "nowhere")],
+            &["REPLAY_LISTEN (--listen <HOST:PORT>)"],
+        ),
+        (&["watch", "a/b"], &[], &["job id"]),
+        (
+            &["watch", "job"],
+            &[("RELAY_URL", "ftp://host")],
+            &["RELAY_URL (--relay <URL>)"],
+        ),
+        (
+            &["watch", "job", "--relay", &relay],
+            &[],
+            &["'***' for '--relay <URL>'", "RELAY_TOKEN"],
+        ),
+        (
+            &["watch", "job"],
+            &[("RELAY_CA_FILE", "/no/such")],
+            &["RELAY_CA_FILE", "/no/such"],
+        ),
+        (
+            &["watch", "job"],
+            &[("RELAY_TOKEN", "hunter2\nhunter2")],
+            &["RELAY_TOKEN"],
+        ),
+        (
+            &["submit", "txt2img", "-p", "seed"],
+            &[],
+            &["NODE.INPUT=VALUE"],
+        ),
+        (
+            &make,
+            &[],
+            &["--auth-jwt-secret <SECRET> (AUTH_JWT_SECRET)"],
+        ),
+        (
+            &make,
+            &[("AUTH_JWT_SECRET", PASSWORD)],
+            &["AUTH_JWT_SECRET", "needs 32"],
+        ),
+        (&make_with(&["--jobs", "a/b"]), secret, &["--jobs <IDS>"]),
+        (
+            &make_with(&["--scope", "everything"]),
+            secret,
+            &["--scope <SCOPES>", "monitor"],
+        ),
+        (
+            &make_with(&["--for", "2"]),
+            secret,
+            &["--for <DURATION>", "2h"],
+        ),
+        (&["token", "check"], &[], &["RELAY_TOKEN", "standard input"]),
+        (&["token"], &[], &["make", "check"]),
+    ];
+    for case in cases {
+        refuses(case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_sqlite_cannot_use_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
+    std::fs::write(
+        folder.path().join("text"),
+        "not a database, but longer than a page header".repeat(40),
+    )
+    .unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let (text, directory, read_only) = (path("text"), path("folder"), "sqlite:/proc/version");
+    for (database, reason) in [
+        (text.as_str(), "file is not a database"),
+        (&directory, "unable to open database file"),
+        (read_only, ""),
+        ("sqlite:/proc/relay.db", "unable to open database file"),
+    ] {
+        let words = [
+            "cannot use the database",
+            database,
+            reason,
+            "(--database-url, DATABASE_URL)",
+        ];
+        refuses(&(&["serve"], &[("DATABASE_URL", database)], &words)).await;
+    }
+    let words = ["(--database-url, COMFY_RELAY_DATABASE_URL)"];
+    refuses(&(&["serve"], &[("COMFY_RELAY_DATABASE_URL", &text)], &words)).await;
+}

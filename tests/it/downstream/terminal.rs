@@ -1,0 +1,118 @@
+//! What `watch` draws in a terminal.
+
+use console::{measure_text_width, strip_ansi_codes};
+use serde_json::json;
+
+use crate::support::terminal::Terminal;
+use crate::support::test_relay::{Settings, TestRelay};
+
+/// As long as a UUID: the ids that the relay makes.
+const JOB: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+const ERROR: &str =
+    "RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320), as of node 20";
+
+/// Watches a job that fails in a terminal of a width. Returns everything that was drawn.
+async fn watch(columns: u16, job: &str, variables: &[(&str, &str)]) -> String {
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let running = json!({"progress": 48, "status": "processing", "message": "KSampler: step 12 of 20",
+        "estimated_remaining": 3_599});
+    relay.report(job, &running).await;
+    let mut terminal =
+        Terminal::start(columns, &["watch", job, "--relay", &relay.url()], variables);
+    terminal.draws("48 %").await;
+    let failed = json!({"progress": 48, "status": "failed", "error": ERROR});
+    relay.report(job, &failed).await;
+    let (code, drawn) = terminal.end().await;
+    assert_eq!(code, Some(1), "{drawn:?}");
+    drawn
+}
+
+/// The lines that were drawn, without colours and movements of the cursor.
+fn lines(drawn: &str) -> Vec<String> {
+    let plain = strip_ansi_codes(drawn).into_owned();
+    let lines = plain.split(['\r', '\n']);
+    lines
+        .filter(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bar_fits_the_width_and_the_error_stands_in_full() {
+    let error = format!("{JOB}  {ERROR}");
+    for (columns, has_bar) in [(120, true), (80, false), (56, false)] {
+        let drawn = watch(columns, JOB, &[]).await;
+        let columns = usize::from(columns);
+        let mut bars = Vec::new();
+        let mut errors = 0;
+        for line in lines(&drawn) {
+            // The error fills whole rows, so that the bar begins in the first column.
+            let bar = if line.starts_with(&error) {
+                errors += 1;
+                let rows = error.len().div_ceil(columns);
+                line.chars().skip(rows * columns).collect()
+            } else {
+                line
+            };
+            let width = measure_text_width(&bar);
+            assert!(width <= columns, "{width} of {columns} columns: {bar:?}");
+            bars.push(bar);
+        }
+        assert_eq!(errors, 1, "{drawn:?}");
+        bars.retain(|bar| !bar.is_empty());
+        let cut = bars.iter().find(|bar| !bar.contains(JOB));
+        assert_eq!(cut, None, "the id is whole in every line");
+        let running = bars.iter().find(|line| line.contains("48 %")).unwrap();
+        assert_eq!(running.contains("=>"), has_bar, "{running:?}");
+        let last = bars.last().unwrap();
+        assert!(last.trim_end().ends_with("48 %  Failed"), "{last:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_too_narrow_shows_the_end_in_full() {
+    let drawn = watch(46, JOB, &[]).await;
+    let plain = strip_ansi_codes(&drawn);
+    for text in [format!("{JOB}   48 %  Failed"), format!("{JOB}  {ERROR}")] {
+        assert!(plain.contains(&text), "{text:?}: {drawn:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_name_leaves_room_for_the_bar() {
+    let drawn = watch(80, "shot-12", &[]).await;
+    let lines = lines(&drawn);
+    let running = lines.iter().find(|line| line.contains("48 %")).unwrap();
+    for text in [
+        "shot-12   48 %  59 min 5",
+        " s left  KSampler: step 12 of 20",
+        "=>",
+    ] {
+        assert!(running.contains(text), "{text:?}: {running:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_those_that_the_environment_asks_for() {
+    let red = "\u{1b}[31m";
+    for (variables, is_coloured) in [
+        (&[][..], true),
+        (&[("NO_COLOR", "1")], false),
+        (&[("CLICOLOR", "0")], false),
+        (&[("CLICOLOR", "0"), ("CLICOLOR_FORCE", "1")], true),
+    ] {
+        let drawn = watch(80, "shot-12", variables).await;
+        assert_eq!(drawn.contains(red), is_coloured, "{variables:?}: {drawn:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_shows_why_a_job_cannot_be_watched() {
+    let mut terminal = Terminal::start(80, &["watch", "job", "--relay", "http://127.0.0.1:1"], &[]);
+    terminal
+        .draws("error: the relay at http://127.0.0.1:1/ cannot be reached")
+        .await;
+    let (code, drawn) = terminal.end().await;
+    assert_eq!(code, Some(3), "{drawn:?}");
+}
