@@ -172,6 +172,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
         started_at: Some(now),
         completed_at: status.is_final().then_some(now),
         error_code: None,
+        message: None,
         learned_from: None,
         node_runs: Vec::new(),
     }

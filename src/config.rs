@@ -14,7 +14,7 @@ mod server;
 mod server_url;
 mod store;
 
-pub use access::{AccessConfig, KeySource, Origins, TlsConfig};
+pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use comfy::{ComfyConfig, ComfyConnection};
 pub use limits::LimitConfig;
 pub use listen_address::parse_listen_address;

@@ -25,7 +25,7 @@ pub use connection::{Connection, ConnectionCount};
 pub use mailbox::{Mailbox, PendingUpdates, Update};
 pub use publication::{Preview, Publication};
 pub use shared_subscription::SharedSubscription;
-pub use subscription::{Delivery, Subscription};
+pub use subscription::Subscription;
 
 use crate::job::JobId;
 use topics::Topics;

@@ -3,6 +3,7 @@
 
 mod api;
 mod error;
+mod gzip;
 mod listener;
 mod pages;
 mod request;

@@ -38,6 +38,7 @@ pub mod fuzzing;
 mod handshake;
 #[cfg(target_os = "linux")]
 mod io_uring;
+mod job_end;
 mod keepalive;
 mod keys;
 mod message;

@@ -154,7 +154,9 @@ impl Floor {
             let found = all.find(|header| header.name.eq_ignore_ascii_case(name));
             found.map(|header| header.value).unwrap_or_default()
         };
-        let parts: Vec<&str> = request.path.unwrap_or_default().split('/').collect();
+        let path = request.path.unwrap_or_default();
+        let (path, _) = path.split_once('?').unwrap_or((path, ""));
+        let parts: Vec<&str> = path.split('/').collect();
         match parts[..] {
             ["", "ws", job] => {
                 let response = format!(

@@ -2,17 +2,21 @@
 
 use std::borrow::Cow;
 
+/// Where clients put a token.
+const WHERE: &str = "send it as \"Authorization: Bearer TOKEN\", set RELAY_TOKEN for comfy-relay's own commands, or \
+                     enter it on the page";
+
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
     /// The request carries no token.
-    #[error("a token is needed: send it as \"Authorization: Bearer TOKEN\"")]
+    #[error("a token is needed: {place}", place = WHERE)]
     MissingToken,
     /// The token cannot be verified.
-    #[error("{0}")]
+    #[error("{0}: {place}", place = WHERE)]
     InvalidToken(&'static str),
     /// The token was valid when the session began, and has expired since.
-    #[error("the token has expired; connect again with a new one")]
+    #[error("the token has expired; connect again with a new one: {place}", place = WHERE)]
     Expired,
     /// The token is valid, but does not permit this.
     #[error("{0}")]

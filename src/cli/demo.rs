@@ -189,14 +189,14 @@ async fn show(relay: Relay, job: JobId, mut bar: JobBar) {
     let mut clock = RelayClock::default();
     let mut count = interval(COUNT_INTERVAL);
     loop {
-        let delivery = tokio::select! {
-            Some(delivery) = states.next() => delivery,
+        let publication = tokio::select! {
+            Some(publication) = states.next() => publication,
             _ = count.tick() => {
                 bar.count_down();
                 continue;
             }
         };
-        if let Ok(message) = serde_json::from_slice(&delivery.publication.payload)
+        if let Ok(message) = serde_json::from_slice(&publication.payload)
             && bar.show(&message, &mut clock).is_some()
         {
             return;

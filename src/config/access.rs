@@ -39,8 +39,8 @@ pub struct AccessConfig {
     #[arg(skip)]
     pub origins: Origins,
 
-    /// Proxies whose Forwarded and X-Forwarded-For headers are trusted to name the client: addresses
-    /// or networks, with commas between them
+    /// Proxies whose Forwarded and X-Forwarded- headers are trusted to name the client, and the address
+    /// that it has used: addresses or networks, with commas between them
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -49,6 +49,11 @@ pub struct AccessConfig {
         value_name = "ADDRESS"
     )]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The address under which clients reach the relay, such as https://HOST/relay/, for links in answers. Without
+    /// it they are made of what a trusted proxy says, or of the address that the client has used
+    #[arg(long, env = "PUBLIC_URL", value_parser = parse_public_url, value_name = "URL")]
+    pub public_url: Option<Url>,
 }
 
 /// What tokens are verified with.
@@ -71,10 +76,19 @@ pub enum Origins {
     /// Only pages that the relay serves itself, under whatever name it was reached.
     #[default]
     Same,
-    /// Those pages and pages of these origins, such as `https://app.example.org`, without a path.
-    Listed(Vec<Url>),
+    /// Those pages and pages of these origins.
+    Listed(Vec<PageOrigin>),
     /// All web pages.
     Any,
+}
+
+/// The origin of web pages that may use the relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageOrigin {
+    /// Pages of this host, such as `https://app.example.org`, without a path.
+    Site(Url),
+    /// Pages without an origin of their own, whose browsers send `Origin: null`: files, and sandboxed frames.
+    Null,
 }
 
 /// The files that TLS needs, both in PEM. They are read again when they change.
@@ -114,9 +128,48 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "expected an address or a network, such as 10.0.0.1 or 10.0.0.0/8".to_owned())
 }
 
+/// Reads the address under which clients reach the relay. Its path ends with a slash.
+fn parse_public_url(text: &str) -> Result<Url, String> {
+    let expected = "expected http://HOST or https://HOST, with or without a path";
+    let mut url = Url::parse(text.trim()).map_err(|_| expected.to_owned())?;
+    let is_web = matches!(url.scheme(), "http" | "https");
+    let is_bare = url.query().is_none() && url.fragment().is_none();
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if !is_web || !is_bare || has_user {
+        return Err(expected.to_owned());
+    }
+    let path = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Ok(url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_url_has_a_path_and_nothing_after_it() {
+        for (text, url) in [
+            ("https://relay.example", "https://relay.example/"),
+            (
+                "https://relay.example/relay",
+                "https://relay.example/relay/",
+            ),
+            (" http://10.0.0.1:8080/a/b// ", "http://10.0.0.1:8080/a/b/"),
+        ] {
+            assert_eq!(parse_public_url(text).unwrap().as_str(), url);
+        }
+        for wrong in [
+            "",
+            "relay.example",
+            "ws://relay.example",
+            "https://a@b/",
+            "https://a/?b",
+            "https://a/#b",
+        ] {
+            assert!(parse_public_url(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn proxies_are_addresses_and_networks() {

@@ -15,6 +15,11 @@ pub struct RelayConfig {
     #[arg(skip = RelayConfig::default().workflows)]
     pub workflows: PathBuf,
 
+    /// ComfyUI's output folder as the pipeline sees it: output_path is then a path that can be opened, and
+    /// otherwise one below that folder
+    #[arg(long, env = "OUTPUT_ROOT", value_name = "DIR")]
+    pub output_root: Option<PathBuf>,
+
     /// How often the relay looks for ended jobs to forget
     #[arg(
         long = "websocket-cleanup-interval",
@@ -60,6 +65,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             workflows: PathBuf::from("comfy_workflows"),
+            output_root: None,
             cleanup_interval: Duration::from_secs(60),
             remember: Duration::from_secs(3_600),
             heartbeat: Duration::from_secs(1),

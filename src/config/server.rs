@@ -48,7 +48,8 @@ pub struct ServerConfig {
     )]
     pub ping_interval: Duration,
 
-    /// How long a subscriber may send nothing, or read nothing, before it is disconnected
+    /// How long a subscriber may send nothing, or read nothing, before it is disconnected; and how long its
+    /// socket stays open after the end of its job
     #[arg(
         long = "websocket-connection-timeout",
         env = "WEBSOCKET_CONNECTION_TIMEOUT",

@@ -9,27 +9,7 @@ use super::connection::Connection;
 use super::publication::Publication;
 use super::topic::Topic;
 use super::topics::Topics;
-use crate::job::{JobError, JobId};
-
-/// A state for one subscriber.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Delivery {
-    /// The state.
-    pub publication: Arc<Publication>,
-    /// Whether it is the state that the job had when the client subscribed.
-    pub is_snapshot: bool,
-}
-
-impl Delivery {
-    /// Why the job has just failed, which an `error` message says before the final state is sent. A
-    /// client that subscribes later gets the final state alone.
-    pub fn failure(&self) -> Option<&JobError> {
-        if self.is_snapshot {
-            return None;
-        }
-        self.publication.failure()
-    }
-}
+use crate::job::JobId;
 
 /// One client's subscription to one job: a stream of its newest state and every later one.
 ///
@@ -77,13 +57,11 @@ impl Subscription {
 }
 
 impl Stream for Subscription {
-    type Item = Delivery;
+    type Item = Arc<Publication>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let snapshot = self.snapshot.take();
-            let is_snapshot = snapshot.is_some();
-            let next = match snapshot {
+            let next = match self.snapshot.take() {
                 Some(newest) => Some(newest),
                 None => match ready!(Pin::new(&mut self.states).poll_next(cx)) {
                     Some(Ok(next)) => Some(next),
@@ -97,10 +75,7 @@ impl Stream for Subscription {
                 && next.seq > self.last_seq
             {
                 self.last_seq = next.seq;
-                return Poll::Ready(Some(Delivery {
-                    publication: next,
-                    is_snapshot,
-                }));
+                return Poll::Ready(Some(next));
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct StoredJob {
     pub progress: u8,
     /// The number of its last state.
     pub seq: u64,
+    /// The message of its producer.
+    pub message: Option<String>,
     /// Every file that it had made.
     pub outputs: Vec<Output>,
     /// The first final output.
@@ -49,7 +51,7 @@ impl Job {
                 status: stored.status,
                 progress: stored.progress,
                 estimated_remaining: None,
-                message: None,
+                message: stored.message,
                 output_path: stored.output_path,
                 error: None,
             };
@@ -99,6 +101,7 @@ mod tests {
             status: Status::Processing,
             progress: 57,
             seq: 12,
+            message: None,
             outputs: Vec::new(),
             output_path: None,
             error: None,

@@ -17,6 +17,7 @@ mod socket_health;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -83,6 +84,8 @@ pub(super) struct BackendState {
 /// What a backend's HTTP API has answered, and what it is still to be asked.
 #[derive(Debug, Default)]
 pub(super) struct ApiState {
+    /// Since when its socket is not open; `None` while it is.
+    pub(super) away_since: Option<Timestamp>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -121,6 +124,7 @@ impl Backend {
             plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
+                    away_since: Some(Timestamp::now()),
                     version_due: true,
                     ..ApiState::default()
                 },

@@ -48,8 +48,8 @@ impl Relay {
         }
     }
 
-    /// Forgets jobs that ended long ago, which the store still has, and deletes from the store what is
-    /// older than the retention.
+    /// Forgets jobs that ended long ago, which the store still has, deletes from the store what is older
+    /// than the retention, and counts what it has.
     pub(super) async fn cleanup(self) {
         let mut tick = interval(self.0.config.cleanup_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,6 +63,8 @@ impl Relay {
                 let error = &error as &dyn Error;
                 tracing::warn!(error, "cannot delete old jobs, retrying");
             }
+            // Rows were deleted, or other relays have ended jobs.
+            self.0.tracker.count_stored().await;
         }
     }
 

@@ -26,9 +26,18 @@ impl Tracker {
     pub(super) fn publish_unrecorded(&self, entry: &mut Entry) -> Progress {
         let now = self.now();
         let estimate = self.estimator.estimate(entry, now);
-        let progress = entry
+        let mut progress = entry
             .job
             .publish(estimate.fraction, estimate.remaining_time(), now);
+        self.output_root.place(&entry.job, &mut progress);
+        tracing::debug!(
+            job_id = %progress.job_id,
+            seq = progress.seq,
+            status = progress.status.as_str(),
+            progress = progress.progress,
+            text = progress.message,
+            "published"
+        );
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
         match Publication::encode(&progress, entry.job.outcome()) {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::pending_plan::PendingPlan;
+use super::stored_counts::StoredCounts;
 use crate::estimate::EstimateLog;
 use crate::job::{Job, JobId, Progress, Status};
 use crate::store::NodeCostRecord;
@@ -22,6 +23,8 @@ pub(super) struct Registry {
     next_number: u64,
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
+    /// The ended jobs that are not here.
+    pub(super) stored: StoredCounts,
 }
 
 /// A job, and the relay's records of it.
@@ -151,6 +154,10 @@ impl Registry {
         if let Some(key) = entry.prompt_key() {
             self.by_prompt.entry(key).or_default().push(id.clone());
         }
+        let status = entry.job.status();
+        if status.is_final() {
+            self.stored.remove(status);
+        }
         self.by_id.insert(id, entry);
     }
 
@@ -235,15 +242,13 @@ impl Registry {
             .count()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
+    /// Forgets a job that has ended, which the database remembers.
     pub(super) fn remove(&mut self, id: &JobId) {
         let Some(entry) = self.by_id.remove(id) else {
             return;
         };
         self.order.remove(&entry.number);
+        self.stored.add(entry.job.status());
         if let Some(key) = entry.prompt_key()
             && let Some(jobs) = self.by_prompt.get_mut(&key)
         {

@@ -1,10 +1,11 @@
 //! Jobs continue after a restart, and after the relay that followed their backend is gone.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use super::tracker::Tracker;
-use crate::job::{Event, Job, JobId, StoredJob};
+use crate::job::{Event, Job, JobId, Status, StoredJob};
 
 /// The disconnect counter of a job from before the start: whether its server was restarted since then is
 /// unknown.
@@ -14,6 +15,7 @@ impl Tracker {
     /// Learns what nodes have cost, and restores every job that has not ended. Returns whether the
     /// database answered all that.
     pub(super) async fn restore(self: &Arc<Self>) -> bool {
+        self.count_stored().await;
         let store = self.recorder.store();
         let learning = &self.estimator.learning;
         let has_learned = learning.replay_stored_runs(store, &self.backends).await;
@@ -38,6 +40,32 @@ impl Tracker {
             self.await_written(last).await;
         }
         has_learned
+    }
+
+    /// Counts the ended jobs in the database that are not in memory.
+    pub(super) async fn count_stored(&self) {
+        let counted = match self.recorder.store().count_ended().await {
+            Ok(counted) => counted,
+            Err(error) => {
+                let error = &error as &dyn Error;
+                return tracing::debug!(error, "cannot count the jobs in the database");
+            }
+        };
+        let mut registry = self.registry();
+        let mut in_memory: HashMap<Status, usize> = HashMap::new();
+        for entry in registry.iter() {
+            let recorded = entry.publishing.recorded;
+            if self.recorder.is_written(entry.job.id(), recorded) {
+                *in_memory.entry(entry.job.status()).or_default() += 1;
+            }
+        }
+        let others = counted.into_iter().map(|(status, count)| {
+            let known = in_memory.get(&status).copied().unwrap_or_default();
+            (status, count.saturating_sub(known))
+        });
+        registry.stored = others.collect();
+        drop(registry);
+        self.notify_monitors();
     }
 
     /// Restores a job, unless it is known. Returns whether it is known now.

@@ -13,6 +13,7 @@ use super::backend::follower::Follower;
 use super::clock::JobClock;
 use super::estimates::Estimator;
 use super::metrics::Metrics;
+use super::output_root::OutputRoot;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
 use crate::comfy::{ComfyClient, SetupError};
@@ -78,6 +79,7 @@ impl Relay {
             recorder: recorder.clone(),
             metrics: Metrics::default(),
             clock: JobClock::new(),
+            output_root: OutputRoot::new(config.output_root.clone()),
             publish_interval: config.publish_interval,
             stop: stop.clone(),
             tasks: tasks.clone(),

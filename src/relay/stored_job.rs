@@ -18,6 +18,10 @@ pub(super) fn record(
         started_at: job.started_at(),
         completed_at: job.ended_at(),
         error_code: job.error().map(|error| error.code.as_str()),
+        message: job
+            .report()
+            .and_then(|(report, _)| report.message.as_ref())
+            .map(|_| progress.message.clone()),
         learned_from: job.end_source().map(|source| source.as_str()),
         node_runs: if is_final {
             node_runs(job, costs)

@@ -12,6 +12,7 @@ use super::backend::Backend;
 use super::clock::JobClock;
 use super::estimates::Estimator;
 use super::metrics::Metrics;
+use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
 use crate::job::{Event, Job, JobId, Plan, PromptGraph};
@@ -31,6 +32,7 @@ pub(super) struct Tracker {
     pub(super) recorder: Recorder,
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
+    pub(super) output_root: OutputRoot,
     /// The least time between two publications of a job whose status stays the same.
     pub(super) publish_interval: Duration,
     pub(super) stop: CancellationToken,

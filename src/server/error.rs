@@ -132,6 +132,11 @@ impl ApiError {
         }
     }
 
+    /// The sentence for a person.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error as sockets send it.
     pub(super) fn into_client_error(self) -> ClientError {
         ClientError::new(self.code, self.message)

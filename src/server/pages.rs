@@ -12,7 +12,7 @@ pub(super) struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 10] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -42,6 +42,21 @@ const ASSETS: [Asset; 7] = [
         path: "/web/explanation.js",
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("pages/home/explanation.js"),
+    },
+    Asset {
+        path: "/web/token.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("pages/home/token.js"),
+    },
+    Asset {
+        path: "/favicon.ico",
+        content_type: "image/svg+xml",
+        text: include_str!("pages/favicon.svg"),
+    },
+    Asset {
+        path: "/websocket_test_client.html",
+        content_type: "text/html; charset=utf-8",
+        text: include_str!("pages/websocket_test_client.html"),
     },
     Asset {
         path: "/web/relay.js",

@@ -14,13 +14,64 @@ use crate::job::Status;
 /// The largest body that is read, in bytes. A workflow of thousands of nodes has a few megabytes.
 const MAX_BODY: usize = 16 << 20;
 
-/// The value of a query parameter.
-pub(super) fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
-    let query = request.uri().query().unwrap_or_default();
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+/// How many characters of an unknown parameter an error repeats.
+const MAX_SHOWN: usize = 100;
+
+/// The parameter that carries a token, which every route takes.
+const TOKEN: &str = "token";
+
+/// The parameters of a request's query.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Parses the query. Fails if it has a parameter that the route does not know: a misspelled filter would
+    /// otherwise be no filter.
+    pub(super) fn parse<B>(request: &Request<B>, known: &[&str]) -> Result<Self, ApiError> {
+        let query = request.uri().query().unwrap_or_default();
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        let pairs: Vec<(String, String)> = pairs.into_owned().collect();
+        let is_known = |name: &str| name == TOKEN || name.is_empty() || known.contains(&name);
+        let Some((unknown, _)) = pairs.iter().find(|(name, _)| !is_known(name)) else {
+            return Ok(Self(pairs));
+        };
+        let shown: String = unknown.chars().take(MAX_SHOWN).collect();
+        let takes = match known {
+            [] => "no parameters".to_owned(),
+            known => known.join(", "),
+        };
+        Err(ApiError::bad_request(
+            "unknown_parameter",
+            format!("unknown parameter {shown:?}; this route takes {takes}"),
+        ))
+    }
+
+    /// The first value of a parameter that is not empty.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// The values of a parameter that are not empty.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(key, _)| key == name);
+        named
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Whether a parameter is switched on.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.value(name) {
+            Some("1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(bad_query(format!("{name} is 1 or 0"))),
+        }
+    }
+}
+
+/// A parameter has a value that it cannot have.
+pub(super) fn bad_query(message: impl Into<String>) -> ApiError {
+    ApiError::bad_request("bad_query", message)
 }
 
 /// Reads a request's body as JSON. All of it must come within `limit`.

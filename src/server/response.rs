@@ -47,6 +47,16 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// A response that sends a client to another path for good.
+pub(super) fn redirect(path: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::PERMANENT_REDIRECT);
+    // A path of a request is a valid header.
+    if let Ok(location) = header::HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
 /// A response in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {

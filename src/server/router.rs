@@ -1,17 +1,20 @@
 //! The table of routes: which request goes where, by which method, and with which scope.
 
+use std::time::Instant;
+
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::{events, health, jobs, metrics, preview};
 use super::error::ApiError;
 use super::pages::Asset;
-use super::response::Body;
-use super::security::{Caller, LimitExceeded, Peer};
+use super::request::Query;
+use super::response::{self, Body};
+use super::security::{Caller, LimitExceeded, Peer, PublicAddress};
 use super::state::ServerState;
-use super::upgrade;
+use super::{gzip, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 
@@ -34,7 +37,12 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// Slashes at the end make no difference.
     fn find(path: &'a str) -> Option<Self> {
+        let path = match path.trim_end_matches('/') {
+            "" => "/",
+            trimmed => trimmed,
+        };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         Some(match segments.as_slice() {
             ["ws", "monitor"] => Self::MonitorSocket,
@@ -56,10 +64,21 @@ impl<'a> Route<'a> {
     /// The methods that it takes, as the header `Allow` lists them.
     fn methods(self) -> &'static str {
         match self {
-            Self::Jobs => "GET, POST",
-            Self::Cancel(_) | Self::Progress(_) => "POST",
-            _ => "GET",
+            Self::Jobs => "GET, HEAD, POST, OPTIONS",
+            Self::Cancel(_) | Self::Progress(_) => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
+    }
+
+    /// Refuses parameters that it does not know. Sockets check theirs once they can answer a browser, and
+    /// pages leave theirs to their scripts.
+    fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
+        let known = match self {
+            Self::JobSocket(_) | Self::MonitorSocket | Self::Asset(_) => return Ok(()),
+            Self::Jobs if request.method() != Method::POST => jobs::LIST_PARAMETERS,
+            _ => &[],
+        };
+        Query::parse(request, known).map(drop)
     }
 }
 
@@ -69,12 +88,20 @@ pub(super) async fn answer(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let cors = state.security.cors_headers(&request);
-    let mut response = match serve(state, &peer, request).await {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let address = state.security.public_address(&peer, &request);
+    let cors = state.security.cors_headers(&request, &address);
+    let accepts_gzip = gzip::is_accepted(request.headers());
+    let client = state.security.client_ip(&peer, &request);
+    let response = match serve(state, &peer, address, request).await {
         Ok(response) => response,
         Err(error) => error.response(),
     };
+    let mut response = gzip::compress(response, accepts_gzip).await;
     cors.add(response.headers_mut());
+    // Without the query, which may hold a token.
+    tracing::debug!(%method, path, status = response.status().as_u16(), %client, took = ?began.elapsed(), "request");
     response
 }
 
@@ -89,7 +116,8 @@ pub(super) async fn reject(
 ) -> Response<Body> {
     let error = ApiError::from(exceeded);
     let opens_socket = upgrade::is_requested(&request);
-    let caller = state.security.admit(&peer, &request, opens_socket);
+    let address = state.security.public_address(&peer, &request);
+    let caller = state.security.admit(&peer, &request, address, opens_socket);
     if matches!(exceeded, LimitExceeded::Connections(_))
         && opens_socket
         && let Ok(caller) = caller
@@ -108,46 +136,55 @@ pub(super) async fn reject(
 async fn serve(
     state: ServerState,
     peer: &Peer,
+    address: PublicAddress,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let opens_socket = upgrade::is_requested(&request);
-    let caller = state.security.admit(peer, &request, opens_socket)?;
-    match state.security.preflight(&request) {
-        Some(response) => Ok(response),
-        None => dispatch(&state, caller, request).await,
+    let caller = state
+        .security
+        .admit(peer, &request, address, opens_socket)?;
+    if let Some(response) = state.security.preflight(&request) {
+        return Ok(response);
     }
+    let path = request.uri().path().to_owned();
+    if let Some(location) = caller.public_address.with_slash(&path) {
+        return Ok(response::redirect(&location));
+    }
+    let path = caller.public_address.strip_prefix(&path).to_owned();
+    let route = Route::find(&path).ok_or_else(|| ApiError::no_route(&path))?;
+    if *request.method() == Method::OPTIONS {
+        let mut response = response::empty(StatusCode::NO_CONTENT);
+        let methods = HeaderValue::from_static(route.methods());
+        response.headers_mut().insert(header::ALLOW, methods);
+        return Ok(response);
+    }
+    dispatch(&state, caller, route, request).await
 }
 
 async fn dispatch(
     state: &ServerState,
     caller: Caller,
+    route: Route<'_>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let path = request.uri().path().to_owned();
-    let route = Route::find(&path).ok_or_else(|| ApiError::no_route(&path))?;
     let method = request.method().clone();
     let mut allowed = route.methods().split(", ");
     if !allowed.any(|allowed| allowed == method.as_str()) {
         return Err(ApiError::wrong_method(route.methods()));
     }
+    route.check_parameters(&request)?;
     match route {
         Route::JobSocket(id) => upgrade::job(state, caller, request, job_id(id)?),
         Route::MonitorSocket => upgrade::monitor(state, caller, request),
-        Route::WebsocketStatus => {
-            let is_trusted = caller.authorize(Scope::Monitor, None).is_ok();
-            Ok(health::websocket_status(state, is_trusted))
-        }
-        Route::Health => {
-            let is_trusted = caller.authorize(Scope::Monitor, None).is_ok();
-            Ok(health::health(state, is_trusted))
-        }
+        Route::WebsocketStatus => Ok(health::websocket_status(state, caller.may_monitor())),
+        Route::Health => Ok(health::health(state, caller.may_monitor())),
         Route::Metrics => {
             caller.authorize(Scope::Monitor, None)?;
             metrics::metrics(state)
         }
         Route::Jobs if method == Method::POST => {
             let permissions = caller.authorize_scope(Scope::Submit)?;
-            jobs::create(state, request, &permissions).await
+            jobs::create(state, request, &caller.public_address, &permissions).await
         }
         Route::Jobs => {
             let permissions = caller.authorize_scope(Scope::Subscribe)?;
@@ -158,6 +195,10 @@ async fn dispatch(
         Route::Progress(id) => {
             let job = authorized(&caller, Scope::Progress, id)?;
             jobs::report(state, &job, request).await
+        }
+        Route::Events(id) if method == Method::HEAD => {
+            authorized(&caller, Scope::Subscribe, id)?;
+            Ok(events::head())
         }
         Route::Events(id) => {
             let job = job_id(id)?;

@@ -2,63 +2,91 @@
 
 mod bearer;
 mod caller;
-mod client_ip;
+mod forwarded;
 mod limits;
 mod origin;
+mod public_address;
+mod refusals;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hyper::{Request, Response};
+use hyper::{Request, Response, header};
+use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
 use super::response::Body;
 use crate::auth::Verifier;
 use crate::config::ServerConfig;
 use crate::session::ConnectionPermit;
-use client_ip::TrustedProxies;
+use caller::CallerChecks;
+use forwarded::TrustedProxies;
 use limits::ClientLimits;
 use origin::OriginPolicy;
+use public_address::AddressFinder;
+use refusals::{RefusalKind, Refusals};
 
 pub(super) use bearer::{SCHEME, is_offered};
 pub(super) use caller::{Caller, Peer};
 pub(super) use limits::LimitExceeded;
 pub(super) use origin::CorsHeaders;
+pub(super) use public_address::PublicAddress;
 
 /// Decides which connections and requests are served. One for all connections.
 #[derive(Debug)]
 pub(super) struct Security {
-    verifier: Arc<Verifier>,
+    checks: Arc<CallerChecks>,
     origins: OriginPolicy,
     proxies: TrustedProxies,
-    limits: Arc<ClientLimits>,
+    addresses: AddressFinder,
 }
 
 impl Security {
     /// `listen` is the address that the relay listens on.
     pub(super) fn new(config: &ServerConfig, verifier: Arc<Verifier>, listen: SocketAddr) -> Self {
         let access = &config.access;
+        let (public_url, has_tls) = (access.public_url.as_ref(), config.tls.is_some());
         Self {
-            verifier,
-            origins: OriginPolicy::new(access.origins.clone(), listen),
+            checks: Arc::new(CallerChecks {
+                verifier,
+                limits: ClientLimits::new(config.limits),
+                refusals: Refusals::default(),
+            }),
+            origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some()),
             proxies: TrustedProxies::new(access.trusted_proxies.clone()),
-            limits: Arc::new(ClientLimits::new(config.limits)),
+            addresses: AddressFinder::new(public_url, has_tls, listen.to_string()),
         }
     }
 
     /// A permit for a connection that has just been accepted. The clients of a trusted proxy are counted
     /// when they send requests.
     pub(super) fn connect(&self, peer: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
-        if self.proxies.is_trusted(peer) {
-            return self.limits.acquire(None);
-        }
-        self.limits.count_attempt(peer, None)?;
-        self.limits.acquire(Some(peer))
+        let limits = &self.checks.limits;
+        let permit = if self.proxies.is_trusted(peer) {
+            limits.acquire(None)
+        } else {
+            let counted = limits.count_attempt(peer, None);
+            counted.and_then(|()| limits.acquire(Some(peer)))
+        };
+        permit.inspect_err(|&exceeded| {
+            self.checks.over_limit(peer, exceeded);
+        })
     }
 
     /// Stands for the permit of a connection that is over a limit and only gets an answer.
     pub(super) fn no_permit(&self) -> ConnectionPermit {
-        self.limits.no_permit()
+        self.checks.limits.no_permit()
+    }
+
+    /// The address under which the sender of a request has reached the relay.
+    pub(super) fn public_address<B>(&self, peer: &Peer, request: &Request<B>) -> PublicAddress {
+        let headers = request.headers();
+        self.addresses.find(&self.proxies, peer.address, headers)
+    }
+
+    /// The address of the sender of a request, not of its proxy.
+    pub(super) fn client_ip<B>(&self, peer: &Peer, request: &Request<B>) -> IpAddr {
+        self.proxies.client_ip(peer.address, request.headers())
     }
 
     /// Checks a request before its route is looked up: rate, host, and origin.
@@ -66,16 +94,32 @@ impl Security {
         &self,
         peer: &Peer,
         request: &Request<B>,
+        public_address: PublicAddress,
         opens_socket: bool,
     ) -> Result<Caller, ApiError> {
-        let address = self.proxies.client_ip(peer.address, request.headers());
-        self.limits.count_request(address, None)?;
-        self.origins.check_host(request)?;
-        self.origins.check_origin(request, opens_socket)?;
+        let client = self.client_ip(peer, request);
+        if let Err(exceeded) = self.checks.limits.count_request(client, None) {
+            return Err(self.checks.over_limit(client, exceeded));
+        }
+        let refused = |kind, name, error: ApiError| {
+            let source = request.headers().get(name);
+            let source = source.map_or_else(Default::default, |it| {
+                String::from_utf8_lossy(it.as_bytes())
+            });
+            let refusals = &self.checks.refusals;
+            refusals.record(kind, &source, client, error.message());
+            error
+        };
+        self.origins
+            .check_host(request, self.addresses.configured())
+            .map_err(|error| refused(RefusalKind::Host, header::HOST, error))?;
+        self.origins
+            .check_origin(request, &public_address, opens_socket)
+            .map_err(|error| refused(RefusalKind::Origin, header::ORIGIN, error))?;
         Ok(Caller::new(
-            self.verifier.clone(),
-            self.limits.clone(),
-            address,
+            self.checks.clone(),
+            client,
+            public_address,
             peer.clone(),
             bearer::token(request),
         ))
@@ -87,12 +131,21 @@ impl Security {
     }
 
     /// The CORS headers of the response to this request.
-    pub(super) fn cors_headers<B>(&self, request: &Request<B>) -> CorsHeaders {
-        self.origins.cors_headers(request)
+    pub(super) fn cors_headers<B>(
+        &self,
+        request: &Request<B>,
+        public_address: &PublicAddress,
+    ) -> CorsHeaders {
+        self.origins.cors_headers(request, public_address)
+    }
+
+    /// Adds the counters of what was refused to a registry.
+    pub(super) fn register_metrics(&self, registry: &mut Registry) {
+        self.checks.refusals.register(registry);
     }
 
     /// Forgets the rates of clients that have sent nothing for a while.
     pub(super) fn forget_idle(&self) {
-        self.limits.forget_idle();
+        self.checks.limits.forget_idle();
     }
 }

@@ -7,7 +7,7 @@ use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
 
 use super::error::ApiError;
-use super::request::query;
+use super::request::{Query, bad_query};
 use super::response::Body;
 use super::security::{self, Caller};
 use super::state::ServerState;
@@ -19,6 +19,30 @@ use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, negotiation};
 /// clients send short messages only.
 const READ_BUFFER: usize = 4 << 10;
 
+/// The parameters of a job's socket.
+const JOB_PARAMETERS: &[&str] = &["previews", "close"];
+
+/// What a client asks for when it opens a job's socket.
+struct SocketOptions {
+    wants_previews: bool,
+    closes_at_end: bool,
+}
+
+impl SocketOptions {
+    fn parse<B>(request: &Request<B>) -> Result<Self, ApiError> {
+        let query = Query::parse(request, JOB_PARAMETERS)?;
+        let closes_at_end = match query.value("close") {
+            None => false,
+            Some("end") => true,
+            Some(_) => return Err(bad_query("close is end, or left out")),
+        };
+        Ok(Self {
+            wants_previews: query.flag("previews")?,
+            closes_at_end,
+        })
+    }
+}
+
 /// `GET /ws/{job_id}`: opens a socket that follows a job.
 pub(super) fn job(
     state: &ServerState,
@@ -26,11 +50,15 @@ pub(super) fn job(
     mut request: Request<Incoming>,
     job: JobId,
 ) -> Result<Response<Body>, ApiError> {
-    let wants_previews = query(&request, "previews").is_some_and(|value| value == "1");
+    let options = SocketOptions::parse(&request);
     let deflates = negotiation::is_offered(request.headers());
-    let (mut response, socket) = accept(state, &mut request)?;
-    let admission = match caller.authorize_session(Scope::Subscribe, Some(&job)) {
-        Ok(admission) => admission,
+    let (mut response, socket) = accept_from(state, &caller, &mut request)?;
+    let opening = options.and_then(|options| {
+        let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
+        Ok((options, admission))
+    });
+    let (options, admission) = match opening {
+        Ok(opening) => opening,
         Err(error) => {
             refuse(state, socket, job.as_str(), error, caller);
             return Ok(response);
@@ -42,7 +70,8 @@ pub(super) fn job(
     }
     let subscriber = NewSubscriber {
         job,
-        wants_previews,
+        wants_previews: options.wants_previews,
+        closes_at_end: options.closes_at_end,
         deflates,
         address: caller.address,
         admission,
@@ -58,15 +87,38 @@ pub(super) fn monitor(
     caller: Caller,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let (response, socket) = accept(state, &mut request)?;
-    match caller.authorize_session(Scope::Monitor, None) {
+    let parameters = Query::parse(&request, &[]);
+    let (response, socket) = accept_from(state, &caller, &mut request)?;
+    let admission = parameters.and_then(|_| caller.authorize_session(Scope::Monitor, None));
+    match admission {
         Ok(admission) => {
+            tracing::debug!(peer = %caller.address, "monitor connected");
             let monitor = state.monitor.clone();
             state.tasks.spawn(monitor.serve(socket, admission));
         }
         Err(error) => refuse(state, socket, "monitor", error, caller),
     }
     Ok(response)
+}
+
+/// Accepts the handshake of a client that was admitted. A handshake without `Upgrade` has lost it on its way.
+fn accept_from(
+    state: &ServerState,
+    caller: &Caller,
+    request: &mut Request<Incoming>,
+) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
+    let is_handshake = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);
+    if is_handshake && !is_requested(request) && *request.method() == Method::GET {
+        let error = ApiError::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "websocket_required",
+            "a proxy on the way has removed the header Upgrade or Connection of this WebSocket handshake: \
+             have it pass them on (docs/install.md), or use /api/anime/jobs/{job_id}/events",
+        );
+        caller.handshake_broken(&error);
+        return Err(error);
+    }
+    accept(state, request)
 }
 
 /// Sends an error on a socket and closes it. Keeps the caller, and with it its connection permit, until
@@ -98,9 +150,6 @@ pub(super) fn accept(
     state: &ServerState,
     request: &mut Request<Incoming>,
 ) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
-    if *request.method() != Method::GET {
-        return Err(ApiError::wrong_method("GET"));
-    }
     if !is_requested(request) {
         return Err(ApiError::new(
             StatusCode::UPGRADE_REQUIRED,

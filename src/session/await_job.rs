@@ -3,17 +3,18 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-use super::client_error::ClientError;
 use super::close_code as close;
 use super::disconnect::Disconnect;
+use super::message::ServerMessage;
 use crate::job::JobId;
 use crate::relay::{Relay, RelayError};
 
 /// That a job without a state was looked for in vain.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// No ComfyUI server could be asked; the job may still come.
-    Unanswered(RelayError),
+    /// Nobody has registered it. It may still come within this time. With the reason if ComfyUI could not be
+    /// asked for it.
+    Unregistered(Duration, Option<RelayError>),
     /// The job has not come in time.
     Absent(RelayError),
 }
@@ -24,10 +25,13 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
     let deadline = Instant::now() + wait;
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
-        match relay.lookup(&job).await {
-            Ok(()) | Err(RelayError::JobNotFound(_)) => None,
-            Err(error) => Some(NotFound::Unanswered(error)),
-        }
+        let error = match relay.lookup(&job).await {
+            Ok(()) => return None,
+            Err(RelayError::JobNotFound(_)) => None,
+            Err(error) => Some(error),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        Some(NotFound::Unregistered(left, error))
     };
     let last = async move {
         sleep_until(deadline).await;
@@ -39,20 +43,37 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
 }
 
 impl NotFound {
-    /// The error for the client, and how its session ends if it has no other subscription; `None` while
-    /// the job may still come.
-    pub(crate) fn into_error(self) -> (ClientError, Option<Disconnect>) {
+    /// The message for the client, as JSON. It is no error while the job may still come.
+    pub(crate) fn message(&self, job: &JobId) -> String {
         match self {
-            Self::Unanswered(error) => (error.into(), None),
-            Self::Absent(error @ RelayError::JobNotFound(_)) => {
-                let reason = Disconnect::Close(close::JOB_NOT_FOUND, "there is no such job");
-                (error.into(), Some(reason))
+            Self::Unregistered(left, error) => {
+                // Rounded: the servers were asked in less than a second.
+                let seconds = left.as_secs_f64().round() as u64;
+                let mut message =
+                    format!("Nobody has registered this job yet; waiting {seconds} s more");
+                if let Some(error) = error {
+                    message += &format!(". {error}");
+                }
+                ServerMessage::unregistered(job.as_str(), &message, seconds).encode()
             }
             Self::Absent(error) => {
-                let reason =
-                    Disconnect::Close(close::TRY_LATER, "ComfyUI cannot be asked for the job");
-                (error.into(), Some(reason))
+                ServerMessage::error(job.as_str(), error.code(), &error.to_string()).encode()
             }
+        }
+    }
+
+    /// How the client's session ends if it has no other subscription; `None` while the job may still come.
+    pub(crate) fn disconnect(&self) -> Option<Disconnect> {
+        match self {
+            Self::Unregistered(..) => None,
+            Self::Absent(RelayError::JobNotFound(_)) => Some(Disconnect::Close(
+                close::JOB_NOT_FOUND,
+                "there is no such job",
+            )),
+            Self::Absent(_) => Some(Disconnect::Close(
+                close::TRY_LATER,
+                "ComfyUI cannot be asked for the job",
+            )),
         }
     }
 }

@@ -3,7 +3,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::close_code as close;
 use super::event_loop::Shard;
 use super::keys::{SubscriberKey, TopicKey};
 use super::subscriber::{SocketState, WriteProgress};
@@ -48,7 +47,7 @@ impl Shard {
             match self.fill_batch(topic, &mut batch) {
                 Turn::Done => {
                     if let Some(it) = self.topics.get_mut(topic) {
-                        it.is_queued = false;
+                        it.finish_turn();
                     }
                 }
                 Turn::Unfinished => self.queued_topics.push_back(topic),
@@ -179,8 +178,7 @@ impl Shard {
         }
     }
 
-    /// Records that a subscriber was sent an update. After the final state of its last job its socket is
-    /// closed.
+    /// Records that a subscriber was sent an update.
     pub(super) fn record_sent(
         &mut self,
         key: SubscriberKey,
@@ -206,8 +204,7 @@ impl Shard {
             lookup.abort();
         }
         if update.is_final() {
-            self.unsubscribe(key, topic);
-            self.close_if_idle(key, close::NORMAL, "the job has ended");
+            self.end_subscription(key, topic);
         }
     }
 }

@@ -39,14 +39,6 @@ impl Shard {
         }
     }
 
-    /// Closes the socket of a subscriber that has no subscriptions left.
-    pub(super) fn close_if_idle(&mut self, key: SubscriberKey, code: u16, reason: &'static str) {
-        let subscriber = self.subscribers.get(key);
-        if subscriber.is_some_and(|it| it.subscriptions.is_empty()) {
-            self.begin_close(key, code, reason);
-        }
-    }
-
     /// Sends the close frame of a subscriber whose close is pending.
     pub(super) fn send_close(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key];

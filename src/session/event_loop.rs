@@ -44,6 +44,9 @@ pub(super) struct Shard {
     pub(super) unfinished_reads: VecDeque<SubscriberKey>,
     pub(super) pings: Timeouts,
     pub(super) closes: Timeouts,
+    /// When to close the socket of which subscriber, because its jobs ended long before. The subscriber may
+    /// have left since, or have subscribed to another job.
+    pub(super) ends: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     /// When to check the expiry of which subscriber's token. The subscriber may have left since, or have
     /// renewed the token.
     pub(super) token_checks: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
@@ -91,6 +94,7 @@ impl Shard {
             unfinished_reads: VecDeque::new(),
             pings: Timeouts::new(context.config.ping_interval),
             closes: Timeouts::new(CLOSE_TIMEOUT),
+            ends: BinaryHeap::new(),
             token_checks: BinaryHeap::new(),
             writer: BatchWriter::Loop,
             deflater: Deflater::default(),
@@ -133,7 +137,8 @@ impl Shard {
             return Some(Duration::ZERO);
         }
         let token_check = self.token_checks.peek().map(|Reverse((due, _))| *due);
-        let next = [self.pings.next(), self.closes.next(), token_check];
+        let end = self.ends.peek().map(|Reverse((due, _))| *due);
+        let next = [self.pings.next(), self.closes.next(), token_check, end];
         next.into_iter()
             .flatten()
             .min()
@@ -180,11 +185,12 @@ impl Shard {
         }
     }
 
-    /// Pings the subscribers whose turn it is, and removes those that are silent, do not read, or do not
-    /// answer a close.
+    /// Pings the subscribers whose turn it is, closes the sockets of those whose jobs ended long ago, and
+    /// removes those that are silent, do not read, or do not answer a close.
     fn handle_timeouts(&mut self) {
         let now = Instant::now();
         self.close_expired(now);
+        self.close_ended(now);
         while let Some(key) = self.pings.pop(now) {
             self.ping(key, now);
         }

@@ -58,6 +58,14 @@ impl FrameCache {
     }
 }
 
+#[cfg(test)]
+impl FrameCache {
+    /// Whether it holds no frame.
+    pub(super) fn is_empty(&self) -> bool {
+        self.states.0.iter().all(Option::is_none) && self.previews.0.iter().all(Option::is_none)
+    }
+}
+
 impl<T> LastTwo<T> {
     fn get_or_insert(&mut self, seq: u64, build: impl FnOnce() -> T) -> &T {
         let is_other = |slot: &Option<(u64, T)>| slot.as_ref().is_none_or(|it| it.0 != seq);

@@ -12,7 +12,7 @@ pub(crate) const MAX_CLIENT_MESSAGE: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerMessage<'a> {
-    /// The first message on every socket.
+    /// The first message on every socket; sent again while nobody has registered the job.
     Connection {
         /// Always `connected`.
         status: &'static str,
@@ -20,6 +20,9 @@ pub enum ServerMessage<'a> {
         job_id: &'a str,
         /// A sentence for a person.
         message: &'a str,
+        /// For how many seconds the relay waits for a job that nobody has registered yet.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_wait: Option<u64>,
         /// When it was sent.
         timestamp: Timestamp,
     },
@@ -102,6 +105,18 @@ impl<'a> ServerMessage<'a> {
             status: "connected",
             job_id,
             message,
+            job_wait: None,
+            timestamp: now(),
+        }
+    }
+
+    /// That nobody has registered a job yet, for which the relay waits `seconds` more.
+    pub fn unregistered(job_id: &'a str, message: &'a str, seconds: u64) -> Self {
+        Self::Connection {
+            status: "connected",
+            job_id,
+            message,
+            job_wait: Some(seconds),
             timestamp: now(),
         }
     }

@@ -161,6 +161,7 @@ impl Shard {
     }
 
     fn handle_subscribe(&mut self, key: SubscriberKey, job: &JobId) -> Result<(), Disconnect> {
+        self.drop_ended_subscription(key);
         let subscriptions = &self.subscribers[key].subscriptions;
         let topic = self.by_job.get(job);
         if topic.is_some_and(|&topic| subscriptions.iter().any(|it| it.topic == topic)) {

@@ -140,7 +140,7 @@ impl Shard {
         });
         newest.map(|state| Snapshot {
             topic,
-            frame: it.snapshot(&state, subscriber.deflates, &mut self.deflater),
+            frame: it.state_frame(&state, subscriber.deflates, &mut self.deflater),
             state,
         })
     }
@@ -202,11 +202,13 @@ impl Shard {
         if is_known || !is_subscribed {
             return;
         }
-        let (error, reason) = result.into_error();
-        if let Err(reason) = self.send_error(key, job, &error) {
+        let message = text_frame(&result.message(job));
+        if self.is_open(key)
+            && let Err(reason) = self.subscribers[key].send_all(message)
+        {
             return self.disconnect(key, reason);
         }
-        if let Some(reason) = reason {
+        if let Some(reason) = result.disconnect() {
             self.unsubscribe(key, topic);
             if self.subscribers[key].subscriptions.is_empty() {
                 self.disconnect(key, reason);

@@ -18,6 +18,8 @@ use crate::job::JobId;
 pub(crate) struct NewSubscriber {
     pub(crate) job: JobId,
     pub(crate) wants_previews: bool,
+    /// It asks to be disconnected as soon as its jobs have ended.
+    pub(crate) closes_at_end: bool,
     /// It has negotiated `permessage-deflate`.
     pub(crate) deflates: bool,
     pub(crate) address: IpAddr,
@@ -44,6 +46,8 @@ pub(super) struct Subscriber {
     pub(super) received_since_ping: u32,
     pub(super) bad_messages: u32,
     pub(super) wants_previews: bool,
+    /// Its socket is closed as soon as its jobs have ended.
+    pub(super) closes_at_end: bool,
     pub(super) deflates: bool,
     /// The batch that is being written has a frame for it.
     pub(super) is_in_batch: bool,
@@ -53,6 +57,10 @@ pub(super) struct Subscriber {
     pub(super) is_queued_for_reading: bool,
     /// When the expiry of its token is checked next.
     pub(super) token_check_at: Option<Instant>,
+    /// When all its jobs had ended.
+    pub(super) ended_at: Option<Instant>,
+    /// It is in the queue of those whose sockets are closed a while after the end.
+    pub(super) is_queued_for_end: bool,
     pub(super) state: SocketState,
 }
 
@@ -76,12 +84,27 @@ pub(super) struct JobSubscription {
     pub(super) index: usize,
     /// The id of its connection in the hub.
     pub(super) connection_id: u64,
-    /// The number of the newest state that was sent.
+    /// The number of the newest state that was sent; [`ENDED`] after the final one.
     pub(super) last_seq: u64,
     /// The number of the newest preview that was sent.
     pub(super) last_preview_seq: u64,
     /// The task that looks for the job; `None` once the job has a state.
     pub(super) lookup: Option<AbortHandle>,
+}
+
+/// The number that no state reaches: a subscription with it wants nothing more.
+const ENDED: u64 = u64::MAX;
+
+impl JobSubscription {
+    /// Records that the final state was sent.
+    pub(super) fn end(&mut self) {
+        (self.last_seq, self.last_preview_seq) = (ENDED, ENDED);
+    }
+
+    /// Whether the final state was sent.
+    pub(super) fn has_ended(&self) -> bool {
+        self.last_seq == ENDED
+    }
 }
 
 /// How much of a frame a socket has accepted.
@@ -114,11 +137,14 @@ impl Subscriber {
             received_since_ping: 0,
             bad_messages: 0,
             wants_previews: client.wants_previews,
+            closes_at_end: client.closes_at_end,
             deflates: client.deflates,
             is_in_batch: false,
             awaits_answer: false,
             is_queued_for_reading: false,
             token_check_at: None,
+            ended_at: None,
+            is_queued_for_end: false,
             state: SocketState::Open,
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct ShardTopic {
     current: Option<Update>,
     cursor: usize,
     pending: PendingUpdates,
+    /// The final state was among the updates.
+    has_ended: bool,
     /// It is in the queue of topics that have something to send.
     pub(super) is_queued: bool,
     frames: FrameCache,
@@ -37,6 +39,7 @@ impl ShardTopic {
             current: None,
             cursor: 0,
             pending: PendingUpdates::default(),
+            has_ended: false,
             is_queued: false,
             frames: FrameCache::default(),
             failure_frame: OnceCell::new(),
@@ -88,6 +91,7 @@ impl ShardTopic {
                 self.cursor = 0;
             }
             let update = self.current.as_ref()?;
+            self.has_ended |= update.is_final();
             if let Some(&key) = self.subscribers.get(self.cursor) {
                 self.cursor += 1;
                 return Some((key, update.clone()));
@@ -96,24 +100,42 @@ impl ShardTopic {
         }
     }
 
+    /// Records that every update was offered to every subscriber. After the end nothing more comes, while
+    /// sockets may stay open: the frames, of images above all, are built again for a subscriber that still needs one.
+    pub(super) fn finish_turn(&mut self) {
+        self.is_queued = false;
+        if self.has_ended {
+            self.frames = FrameCache::default();
+            self.failure_frame.take();
+        }
+    }
+
     /// Lets [`ShardTopic::next`] return the same subscriber once more.
     pub(super) fn step_back(&mut self) {
         self.cursor -= 1;
     }
 
-    /// The frame of an update for a client that was subscribed when it was published. Before the final
-    /// state of a failed job comes the reason of the failure.
+    /// The frame of an update.
     pub(super) fn frame(
         &mut self,
         update: &Update,
         deflates: bool,
         deflater: &mut Deflater,
     ) -> Bytes {
-        let publication = match update {
-            Update::Preview(preview) => return self.frames.preview(preview),
-            Update::State(publication) => publication,
-        };
-        let frame = self.snapshot(publication, deflates, deflater);
+        match update {
+            Update::Preview(preview) => self.frames.preview(preview),
+            Update::State(publication) => self.state_frame(publication, deflates, deflater),
+        }
+    }
+
+    /// The frame of a state. Before the final state of a failed job comes the reason of the failure.
+    pub(super) fn state_frame(
+        &mut self,
+        publication: &Publication,
+        deflates: bool,
+        deflater: &mut Deflater,
+    ) -> Bytes {
+        let frame = self.frames.state(publication, deflates, deflater);
         let Some(error) = publication.failure() else {
             return frame;
         };
@@ -121,16 +143,6 @@ impl ShardTopic {
             text_frame(&ServerMessage::job_failed(self.subscription.job(), error).encode())
         });
         [&failure[..], &frame[..]].concat().into()
-    }
-
-    /// The frame of a state for a client that has just subscribed. That the job has failed is in it.
-    pub(super) fn snapshot(
-        &mut self,
-        publication: &Publication,
-        deflates: bool,
-        deflater: &mut Deflater,
-    ) -> Bytes {
-        self.frames.state(publication, deflates, deflater)
     }
 }
 
@@ -145,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Hub, Mailbox};
-    use crate::job::JobId;
+    use crate::job::{JobId, Outcome};
 
     fn topic() -> ShardTopic {
         let mailbox = Arc::new(Mailbox::new(Waker::noop().clone(), MAX_PENDING));
@@ -191,6 +203,29 @@ mod tests {
                 prop_assert!(once.contains(&key));
                 prop_assert_eq!(topic.subscribers[index], key);
             }
+        }
+    }
+
+    #[test]
+    fn an_ended_job_keeps_no_frames() {
+        let mut topic = topic();
+        let mut keys: SlotMap<SubscriberKey, ()> = SlotMap::with_key();
+        topic.add(keys.insert(()));
+        for (seq, outcome) in [(1, None), (2, Some(Outcome::Cancelled))] {
+            let publication = Arc::new(Publication {
+                job: JobId::parse("job").unwrap(),
+                seq,
+                payload: Bytes::from("state"),
+                outcome,
+            });
+            let mut pending = PendingUpdates::default();
+            pending.push(Update::State(publication.clone()), 1);
+            topic.enqueue(pending);
+            let (_, update) = topic.next().unwrap();
+            topic.frame(&update, false, &mut Deflater::default());
+            assert!(topic.next().is_none());
+            topic.finish_turn();
+            assert_eq!(topic.frames.is_empty(), publication.is_final());
         }
     }
 

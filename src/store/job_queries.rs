@@ -13,8 +13,8 @@ use crate::job::{JobId, Status, StoredJob};
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
-    /// Only those in this status.
-    pub status: Option<Status>,
+    /// Only those in one of these statuses; empty for all.
+    pub statuses: Vec<Status>,
     /// Only those of this backend.
     pub backend: Option<String>,
     /// Only those registered at this time or later.
@@ -60,13 +60,21 @@ struct StoredJobRow {
     completed_ms: Option<i64>,
 }
 
+#[derive(Debug, QueryableByName)]
+struct StatusCountRow {
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
 /// The SQL in which the two databases differ.
 struct Dialect {
     /// The columns of a [`StoredJobRow`].
     columns: &'static str,
     /// The type as which timestamps are compared.
     timestamp: &'static str,
-    /// The condition that a key is one of the comma-separated ids in `$5`.
+    /// The condition that a key is one of the comma-separated ids in `$4`.
     one_of: &'static str,
 }
 
@@ -77,7 +85,7 @@ const POSTGRES: Dialect = Dialect {
               round(extract(epoch FROM started_at) * 1000)::bigint AS started_ms, \
               round(extract(epoch FROM completed_at) * 1000)::bigint AS completed_ms",
     timestamp: "timestamptz",
-    one_of: "= ANY (string_to_array(CAST($5 AS text), ','))",
+    one_of: "= ANY (string_to_array(CAST($4 AS text), ','))",
 };
 
 const SQLITE: Dialect = Dialect {
@@ -86,7 +94,7 @@ const SQLITE: Dialect = Dialect {
               CAST(round(unixepoch(started_at, 'subsec') * 1000) AS BIGINT) AS started_ms, \
               CAST(round(unixepoch(completed_at, 'subsec') * 1000) AS BIGINT) AS completed_ms",
     timestamp: "text",
-    one_of: r#"IN (SELECT value FROM json_each('["' || replace($5, ',', '","') || '"]'))"#,
+    one_of: r#"IN (SELECT value FROM json_each('["' || replace($4, ',', '","') || '"]'))"#,
 };
 
 impl Store {
@@ -138,32 +146,37 @@ impl Store {
         // Timestamps that the pipeline wrote may be finer than the milliseconds of a cursor: those of the row
         // itself are compared, as long as it exists.
         let position = format!(
-            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $7), CAST($6 AS {ts}))"
+            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $6), CAST($5 AS {ts}))"
         );
-        let statuses = Status::ALL.map(|status| format!("'{}'", status.as_str()));
+        let statuses = match &*filter.statuses {
+            [] => &Status::ALL,
+            statuses => statuses,
+        };
+        let statuses: Vec<String> = statuses
+            .iter()
+            .map(|status| format!("'{}'", status.as_str()))
+            .collect();
         let statuses = statuses.join(", ");
         // SQLite numbers parameters in the order of their first use.
         let sql = format!(
             "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ({statuses}) \
-             AND (CAST($1 AS text) IS NULL OR status = $1) \
-             AND (CAST($2 AS text) IS NULL OR backend = $2) \
-             AND (CAST($3 AS {ts}) IS NULL OR created_at >= CAST($3 AS {ts})) \
-             AND (CAST($4 AS {ts}) IS NULL OR created_at < CAST($4 AS {ts})) \
-             AND (CAST($5 AS text) IS NULL OR job_key {one_of}) \
-             AND (CAST($6 AS {ts}) IS NULL OR created_at < {position} \
-                  OR (created_at = {position} AND job_key < $7)) \
-             ORDER BY created_at DESC, job_key DESC LIMIT $8"
+             AND (CAST($1 AS text) IS NULL OR backend = $1) \
+             AND (CAST($2 AS {ts}) IS NULL OR created_at >= CAST($2 AS {ts})) \
+             AND (CAST($3 AS {ts}) IS NULL OR created_at < CAST($3 AS {ts})) \
+             AND (CAST($4 AS text) IS NULL OR job_key {one_of}) \
+             AND (CAST($5 AS {ts}) IS NULL OR created_at < {position} \
+                  OR (created_at = {position} AND job_key < $6)) \
+             ORDER BY created_at DESC, job_key DESC LIMIT $7"
         )
+        .replace("$2", "CAST($2 AS text)")
         .replace("$3", "CAST($3 AS text)")
-        .replace("$4", "CAST($4 AS text)")
-        .replace("$6", "CAST($6 AS text)");
+        .replace("$5", "CAST($5 AS text)");
         let only = filter.only.as_ref().map(|ids| {
             let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
             ids.join(",")
         });
         let after = filter.after.as_ref();
         let query = sql_query(sql)
-            .bind::<Nullable<Text>, _>(filter.status.map(Status::as_str))
             .bind::<Nullable<Text>, _>(filter.backend.as_deref())
             .bind::<Nullable<Text>, _>(filter.since.map(timestamp))
             .bind::<Nullable<Text>, _>(filter.until.map(timestamp))
@@ -176,6 +189,23 @@ impl Store {
         })
         .await?;
         Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
+    }
+
+    /// How many jobs have ended, by status.
+    pub async fn count_ended(&self) -> Result<Vec<(Status, usize)>, StoreError> {
+        let query = sql_query(
+            "SELECT CAST(status AS text) AS status, count(*) AS count FROM jobs WHERE job_key IS NOT NULL \
+             AND status IN ('completed', 'failed', 'cancelled') GROUP BY status",
+        );
+        let rows: Vec<StatusCountRow> = in_time(async {
+            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+        })
+        .await?;
+        let counts = rows.into_iter().filter_map(|row| {
+            let count = usize::try_from(row.count).ok()?;
+            Some((Status::from_word(&row.status)?, count))
+        });
+        Ok(counts.collect())
     }
 
     /// Deletes the jobs that ended and the node runs that began before a time, but never rows that the pipeline made.
@@ -215,6 +245,7 @@ impl StoredJobRow {
             status: Status::from_word(&self.status)?,
             progress: metadata.progress.min(100),
             seq: relay.seq,
+            message: relay.message,
             outputs: metadata.outputs,
             output_path: self.output_path,
             error: self

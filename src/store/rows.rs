@@ -23,6 +23,8 @@ pub struct JobRecord {
     pub completed_at: Option<Timestamp>,
     /// The error code of a failed job.
     pub error_code: Option<&'static str>,
+    /// The message of its producer.
+    pub message: Option<String>,
     /// From which source the relay learned of its end.
     pub learned_from: Option<&'static str>,
     /// The runs of its nodes; only with its final state.
@@ -92,6 +94,9 @@ pub(super) struct RelayMetadata {
     pub(super) seq: u64,
     /// The error code of a failed job.
     pub(super) error_code: Option<String>,
+    /// The message of its producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<String>,
     /// From which source the relay learned of its end.
     pub(super) learned_from: Option<String>,
 }
@@ -159,6 +164,7 @@ impl JobRecord {
                 relay: RelayMetadata {
                     seq: progress.seq,
                     error_code: self.error_code.map(str::to_owned),
+                    message: self.message.clone(),
                     learned_from: self.learned_from.map(str::to_owned),
                 },
             },

@@ -1,14 +1,17 @@
 //! The relay over real sockets: from recorded traffic of ComfyUI to what subscribers receive.
 
 mod commands;
+mod ends;
 mod explanations;
 mod fan_out;
 mod faults;
 mod floods;
 mod histories;
 mod http;
+mod methods;
 mod metrics;
 mod outages;
+mod output_root;
 mod protocol_errors;
 mod queue;
 mod recordings;

@@ -8,4 +8,5 @@ mod learning;
 mod leases;
 mod lifecycle;
 mod refusals;
+mod restart;
 mod shutdown;

@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
+pub(crate) mod nginx;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod raw_client;
@@ -14,4 +15,5 @@ pub(crate) mod terminal;
 pub(crate) mod test_relay;
 pub(crate) mod tls_proxy;
 pub(crate) mod tokens;
+pub(crate) mod tool;
 pub(crate) mod wait;

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::builder::BoolishValueParser;
 use url::Url;
 
-use crate::config::{KeySource, Origins, Secret, ServerConfig};
+use crate::config::{KeySource, Origins, PageOrigin, Secret, ServerConfig};
 
 /// Which clients may use the relay.
 #[derive(Debug, clap::Args)]
@@ -37,8 +37,8 @@ pub(in crate::cli) struct AccessOptions {
     #[arg(long, env = "INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
 
-    /// Origins (https://HOST) of other web pages that may use the relay, with commas between them; * for
-    /// all
+    /// Origins (https://HOST) of other web pages that may use the relay, with commas between them; null for
+    /// files and sandboxed frames, * for all. Without tokens, pages of this machine may use a relay on loopback
     #[arg(
         long,
         env = "ALLOWED_ORIGINS",
@@ -53,7 +53,7 @@ pub(in crate::cli) struct AccessOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AllowedOrigin {
     Any,
-    One(Url),
+    One(PageOrigin),
 }
 
 impl AccessOptions {
@@ -83,17 +83,17 @@ impl AccessOptions {
 
     /// Which web pages may use the relay.
     fn origins(self) -> Origins {
-        let mut urls = Vec::new();
+        let mut listed = Vec::new();
         for origin in self.allowed_origins {
             match origin {
                 AllowedOrigin::Any => return Origins::Any,
-                AllowedOrigin::One(url) => urls.push(url),
+                AllowedOrigin::One(origin) => listed.push(origin),
             }
         }
-        if urls.is_empty() {
+        if listed.is_empty() {
             Origins::Same
         } else {
-            Origins::Listed(urls)
+            Origins::Listed(listed)
         }
     }
 }
@@ -106,18 +106,20 @@ fn require_loopback(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads an origin, or `*`.
+/// Reads an origin, `null`, or `*`.
 fn parse_origin(text: &str) -> Result<AllowedOrigin, String> {
-    let expected = "expected https://HOST or https://HOST:PORT without path, or *";
+    let expected = "expected https://HOST or https://HOST:PORT without path, null, or *";
     let text = text.trim();
-    if text == "*" {
-        return Ok(AllowedOrigin::Any);
+    match text {
+        "*" => return Ok(AllowedOrigin::Any),
+        "null" => return Ok(AllowedOrigin::One(PageOrigin::Null)),
+        _ => {}
     }
     let url = Url::parse(text).map_err(|_| expected.to_owned())?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let has_user = !url.username().is_empty() || url.password().is_some();
     if url.origin().is_tuple() && is_bare && !has_user {
-        Ok(AllowedOrigin::One(url))
+        Ok(AllowedOrigin::One(PageOrigin::Site(url)))
     } else {
         Err(expected.to_owned())
     }
@@ -130,6 +132,10 @@ mod tests {
     #[test]
     fn origins_have_no_path() {
         assert_eq!(parse_origin(" * "), Ok(AllowedOrigin::Any));
+        assert_eq!(
+            parse_origin("null"),
+            Ok(AllowedOrigin::One(PageOrigin::Null))
+        );
         assert!(matches!(
             parse_origin("https://app.example"),
             Ok(AllowedOrigin::One(_))
@@ -145,7 +151,6 @@ mod tests {
             "https://*.example/x",
             "https://me@app.example",
             "file:///x",
-            "null",
         ] {
             assert!(parse_origin(wrong).is_err(), "{wrong}");
         }

@@ -59,6 +59,7 @@ fn restored() -> Job {
         status: Status::Processing,
         progress: 53,
         seq: 1,
+        message: None,
         outputs: Vec::new(),
         output_path: None,
         error: None,

@@ -115,6 +115,7 @@ mod tests {
             status: crate::job::Status::Processing,
             progress: 50,
             seq: 1,
+            message: None,
             outputs: Vec::new(),
             output_path: None,
             error: None,

@@ -51,8 +51,10 @@ impl Follower {
     /// Counts a socket that is replaced as lost: the server may be restarted before the next one is open.
     fn drop_socket(&self) {
         let was_connected = self.backend.connected.send_replace(false);
-        if was_connected {
-            self.backend.state().socket.disconnects += 1;
+        {
+            let mut state = self.backend.state();
+            state.socket.disconnects += u64::from(was_connected);
+            state.api.away_since.get_or_insert(self.tracker.now());
         }
         self.tracker.notify_monitors();
     }
@@ -85,14 +87,14 @@ impl Follower {
     fn on_connect(&self) {
         // Its server may have been restarted, on other files.
         self.backend.images.clear();
-        let unreachable_since = {
+        let (away_since, was_away) = {
             let mut state = self.backend.state();
             state.socket.on_connect();
             state.api.reachable = true;
             state.api.version_due = true;
-            state.outage.end()
+            (state.api.away_since.take(), state.outage.end())
         };
-        match unreachable_since {
+        match away_since.filter(|_| was_away) {
             None => tracing::info!("connected to ComfyUI"),
             Some(since) => {
                 tracing::info!(%since, "connected to ComfyUI, which did not answer before")
@@ -110,22 +112,20 @@ impl Follower {
     fn on_disconnect(&self, reason: &str) {
         let was_connected = self.backend.connected.send_replace(false);
         let now = self.tracker.now();
-        let unreachable_since = {
+        let logged_since = {
             let mut state = self.backend.state();
             if was_connected {
                 state.socket.on_disconnect();
             }
             state.queue.lose_sight();
             state.api.reachable = was_connected;
-            if was_connected {
-                None
-            } else {
-                state.outage.on_failure(now)
-            }
+            let since = *state.api.away_since.get_or_insert(now);
+            let is_due = !was_connected && state.outage.on_failure(now);
+            is_due.then_some(since)
         };
         if was_connected {
             tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting");
-        } else if let Some(since) = unreachable_since {
+        } else if let Some(since) = logged_since {
             let address = self.backend.comfy.address();
             tracing::warn!(
                 address, reason, %since,

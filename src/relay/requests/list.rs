@@ -79,7 +79,7 @@ impl Relay {
         let timeline = runs.map(|run| node_run(job, run, now)).collect();
         Some(JobView {
             timeline: Some(timeline),
-            ..job_view(job, self.0.tracker.estimator.estimate(entry, now), now)
+            ..self.job_view(job, self.0.tracker.estimator.estimate(entry, now), now)
         })
     }
 
@@ -107,33 +107,34 @@ impl Relay {
         let views = stored
             .into_iter()
             .map(|stored| match registry.get(&stored.id) {
-                Some(entry) => job_view(&entry.job, estimator.estimate(entry, now), now),
+                Some(entry) => self.job_view(&entry.job, estimator.estimate(entry, now), now),
                 None => {
                     let job = Job::restored(stored);
-                    job_view(&job, estimator.estimate_stored(&job, now), now)
+                    self.job_view(&job, estimator.estimate_stored(&job, now), now)
                 }
             });
         // The status of a job may have changed since it was written.
         let matches = |view: &JobView| {
-            let wanted = filter.status;
-            wanted.is_none_or(|status| view.progress.status == status)
+            filter.statuses.is_empty() || filter.statuses.contains(&view.progress.status)
         };
         Ok(JobPage {
             jobs: views.filter(matches).collect(),
             next_cursor,
         })
     }
-}
 
-fn job_view(job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
-    JobView {
-        progress: job.progress(estimate.remaining_time(), now),
-        created_at: job.created_at(),
-        started_at: job.started_at(),
-        completed_at: job.ended_at(),
-        learned_from: job.end_source().map(|source| source.as_str()),
-        error_code: job.error().map(|error| error.code.as_str()),
-        timeline: None,
+    fn job_view(&self, job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
+        let mut progress = job.progress(estimate.remaining_time(), now);
+        self.0.tracker.output_root.place(job, &mut progress);
+        JobView {
+            progress,
+            created_at: job.created_at(),
+            started_at: job.started_at(),
+            completed_at: job.ended_at(),
+            learned_from: job.end_source().map(|source| source.as_str()),
+            error_code: job.error().map(|error| error.code.as_str()),
+            timeline: None,
+        }
     }
 }
 

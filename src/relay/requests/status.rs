@@ -16,7 +16,7 @@ const RECENT_JOBS: usize = 10;
 pub struct SystemStatus {
     /// When it was made.
     pub timestamp: f64,
-    /// How many jobs the relay remembers.
+    /// How many jobs there are.
     pub jobs: JobCounts,
     /// How many subscribers there are.
     pub websockets: Websockets,
@@ -26,7 +26,7 @@ pub struct SystemStatus {
     pub recent_jobs: Vec<RecentJob>,
 }
 
-/// How many jobs the relay remembers, by status.
+/// How many jobs there are in memory and in the database, by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct JobCounts {
     /// In any status.
@@ -53,7 +53,7 @@ pub struct Websockets {
 }
 
 /// One ComfyUI server, for monitors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackendStatus {
     /// What it is called in messages.
     pub name: String,
@@ -65,6 +65,9 @@ pub struct BackendStatus {
     pub queue_remaining: Option<u64>,
     /// Its version.
     pub version: Option<String>,
+    /// Since when its socket is not open, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable_since: Option<f64>,
 }
 
 /// One ComfyUI server, for health checks.
@@ -80,6 +83,9 @@ pub struct BackendHealth {
     pub queue_running: usize,
     /// How many prompts waited then.
     pub queue_pending: usize,
+    /// Since when it is `unreachable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable_since: Option<Timestamp>,
 }
 
 /// One job, for monitors.
@@ -120,16 +126,20 @@ impl Relay {
         backends.map(|backend| backend_status(backend)).collect()
     }
 
-    /// How many jobs the relay remembers.
+    /// How many jobs there are: those in memory, and those that only the database remembers.
     pub fn job_counts(&self) -> JobCounts {
         let jobs = self.0.tracker.registry();
+        let count = |status| jobs.count(status) + jobs.stored.get(status);
+        let (active, queued) = (count(Status::Processing), count(Status::Queued));
+        let completed = count(Status::Completed);
+        let (failed, cancelled) = (count(Status::Failed), count(Status::Cancelled));
         JobCounts {
-            total: jobs.len(),
-            active: jobs.count(Status::Processing),
-            queued: jobs.count(Status::Queued),
-            completed: jobs.count(Status::Completed),
-            failed: jobs.count(Status::Failed),
-            cancelled: jobs.count(Status::Cancelled),
+            total: active + queued + completed + failed + cancelled,
+            active,
+            queued,
+            completed,
+            failed,
+            cancelled,
         }
     }
 
@@ -174,6 +184,11 @@ fn backend_health(backend: &Backend) -> BackendHealth {
         status,
         queue_running: state.queue.running,
         queue_pending: state.queue.pending,
+        unreachable_since: state
+            .api
+            .away_since
+            .filter(|_| status == "unreachable")
+            .map(in_seconds),
     }
 }
 
@@ -186,7 +201,13 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         connected,
         queue_remaining: state.queue.remaining,
         version: state.api.version.clone(),
+        unreachable_since: state.api.away_since.map(seconds),
     }
+}
+
+/// The second in which a moment lies.
+fn in_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn seconds(time: Timestamp) -> f64 {

@@ -14,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::auth::AuthError;
-use crate::hub::{Connection, Delivery, Subscription};
+use crate::hub::{Connection, Publication, Subscription};
 use crate::job::JobId;
 use crate::server::response::{Body, full};
 use crate::server::state::ServerState;
@@ -40,6 +40,11 @@ struct EventStream {
 
 /// The client has disconnected, or reads nothing.
 struct ClientGone;
+
+/// The answer to a `HEAD` request, which opens no stream.
+pub(in crate::server) fn head() -> Response<Body> {
+    full(StatusCode::OK, EVENT_STREAM, Bytes::new())
+}
 
 /// Opens a job's event stream.
 ///
@@ -106,11 +111,10 @@ impl EventStream {
                 () = self.admission.permissions.expired() => {
                     return self.send_error(&AuthError::Expired.into()).await;
                 }
-                Some(delivery) = self.subscription.next() => {
+                Some(publication) = self.subscription.next() => {
                     is_waiting = false;
-                    let is_final = delivery.publication.is_final();
-                    self.send_delivery(&delivery).await?;
-                    if is_final {
+                    self.send_state(&publication).await?;
+                    if publication.is_final() {
                         return Ok(());
                     }
                 }
@@ -119,9 +123,8 @@ impl EventStream {
                     if self.subscription.is_known() {
                         continue;
                     }
-                    let (error, end) = missed.into_error();
-                    self.send_error(&error).await?;
-                    if end.is_some() {
+                    self.send_text(&missed.message(&self.job)).await?;
+                    if missed.disconnect().is_some() {
                         return Ok(());
                     }
                 }
@@ -137,10 +140,10 @@ impl EventStream {
         ping
     }
 
-    /// Sends a state, unless the client has it already. A final state is always sent.
-    async fn send_delivery(&self, delivery: &Delivery) -> Result<(), ClientGone> {
-        let publication = &delivery.publication;
-        if let Some(error) = delivery.failure() {
+    /// Sends a state, unless the client has it already. A final state is always sent, and before it why the
+    /// job failed.
+    async fn send_state(&self, publication: &Publication) -> Result<(), ClientGone> {
+        if let Some(error) = publication.failure() {
             self.send_message(&ServerMessage::job_failed(&self.job, error))
                 .await?;
         }
@@ -160,8 +163,11 @@ impl EventStream {
     }
 
     async fn send_message(&self, message: &ServerMessage<'_>) -> Result<(), ClientGone> {
-        self.send(format!("data: {}\n\n", message.encode()).into())
-            .await
+        self.send_text(&message.encode()).await
+    }
+
+    async fn send_text(&self, text: &str) -> Result<(), ClientGone> {
+        self.send(format!("data: {text}\n\n").into()).await
     }
 
     /// Waits until the client has read the event before. A client that reads nothing for

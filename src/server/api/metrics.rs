@@ -18,6 +18,7 @@ type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
 pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {
     let mut registry = Registry::with_prefix("comfy_relay");
     state.relay.register_metrics(&mut registry);
+    state.security.register_metrics(&mut registry);
     register_gauges(state, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {

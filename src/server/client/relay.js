@@ -11,13 +11,15 @@
 // If the relay requires tokens: new JobSocket("my-job", { token }), and job.renew(newer) before it expires.
 //
 // Events, with their `detail`:
-//   state     {state: "connecting" | "open" | "waiting" | "closed", text, code?, reason?, delay?}
+//   state     {state: "connecting" | "open" | "waiting" | "closed", text, note?, code?, reason?, delay?}
+//   unregistered  {job_id, message, job_wait}: nobody has registered the job; the relay waits so many seconds
 //   progress  a job's state      problem  an `error` message      status  the monitor's message
 //   preview   {job_id, node, mime, seq, blob}
 //   raw       {out: boolean, text} or {out: false, header, size}: every message sent or received
 //
-// Reconnects after a lost connection, until the job has ended or the relay closes with a code that rules it
-// out. The relay sends the newest state first on every connection: nothing has to be requested again.
+// Reconnects after a lost connection, until the job has ended, when it leaves, or the relay closes with a code
+// that rules it out. The relay sends the newest state first on every connection: nothing has to be requested
+// again. Where a proxy passes no WebSockets on, a job is followed by Server-Sent Events instead.
 
 /** The statuses that never change again. */
 export const FINAL = new Set(["completed", "failed", "cancelled"]);
@@ -50,6 +52,8 @@ const CLOSE_TEXT = {
   4403: "The token does not permit this",
   4404: "There is no such job",
 };
+
+const NO_SOCKETS = "A proxy on the way to the relay passes no WebSockets on (its headers Upgrade and Connection)";
 
 /** What a close code means. */
 export function closeText(code) {
@@ -84,9 +88,31 @@ export function remaining({ status, estimated_remaining }, seconds = estimated_r
   return seconds < 1 ? "less than 1 s left" : `about ${duration(seconds)} left`;
 }
 
+/** The texts of the events of a stream. The relay sends each on one line. */
+async function* events(body) {
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+  }
+}
+
 class RelaySocket extends EventTarget {
   #url;
+  #base;
+  #streamPath;
   #token;
+  /** Counts the connections: what belongs to an earlier one comes too late. */
+  #generation = 0;
+  #active = false;
+  #stream = null;
+  /** How many sockets in a row were never open, although the relay answers over HTTP. */
+  #blocked = 0;
   #socket = null;
   #attempt = 0;
   #openedAt = 0;
@@ -99,16 +125,23 @@ class RelaySocket extends EventTarget {
   #offset = -Infinity;
   #comparedAt = 0;
 
-  /** `path` is relative to `server`, a URL of http, https, ws or wss with a final slash. */
-  constructor(path, server = `${location.origin}/`, token) {
+  /**
+   * `path` is relative to `server`, a URL of http, https, ws or wss with a final slash; so is `streamPath`, that of
+   * the same messages as Server-Sent Events.
+   */
+  constructor(path, server = `${location.origin}/`, token, streamPath) {
     super();
     this.#token = token;
+    this.#streamPath = streamPath;
     this.#url = new URL(path, server);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#base = new URL(server);
+    this.#base.protocol = this.#base.protocol.replace("ws", "http");
   }
 
   connect() {
     this.#drop();
+    this.#active = true;
     this.#ended = false;
     this.#offset = -Infinity;
     this.#changeState("connecting", "Connecting…");
@@ -117,7 +150,7 @@ class RelaySocket extends EventTarget {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.#openedAt = this.#receivedAt = Date.now();
-      this.#pingedAt = 0;
+      this.#pingedAt = this.#blocked = 0;
       this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL);
       this.#changeState("open", "Connected");
     };
@@ -128,9 +161,7 @@ class RelaySocket extends EventTarget {
 
   /** Disconnects, and does not reconnect. */
   close() {
-    if (!this.#socket && !this.#retryTimer) return;
-    this.#drop();
-    this.#changeState("closed", "Disconnected", { code: 1000 });
+    if (this.#active) this.#end("Disconnected", { code: 1000 });
   }
 
   /** Sends a message; false while there is no connection. */
@@ -163,10 +194,16 @@ class RelaySocket extends EventTarget {
     }
     // Other versions of the relay may send other types: ignore them.
     switch (message?.type) {
+      case "connection":
+        if (message.job_wait != null) this.#emit("unregistered", message);
+        return;
       case "progress":
         this.#ended = FINAL.has(message.status);
         this.#compareClocks(message.timestamp);
-        return this.#emit("progress", message);
+        this.#emit("progress", message);
+        // The relay keeps the socket open for clients that connect again after every close.
+        if (this.#ended && this.#active) this.#end(CLOSE_TEXT[1000], { code: 1000 });
+        return;
       case "error":
         return this.#emit("problem", message);
       case "system_status":
@@ -206,17 +243,67 @@ class RelaySocket extends EventTarget {
 
   #closed(code, reason) {
     const lasted = this.#openedAt ? Date.now() - this.#openedAt : 0;
+    const wasSocket = this.#socket !== null;
     this.#drop();
-    if (this.#ended || !RETRY.has(code)) {
-      const text = this.#ended ? CLOSE_TEXT[1000] : closeText(code);
-      return this.#changeState("closed", text, { code, reason });
-    }
+    if (!RETRY.has(code)) return this.#end(closeText(code), { code, reason });
     if (lasted > RESET_AFTER) this.#attempt = 0;
+    if (wasSocket && !lasted && code === 1006) this.#findBlock();
+    else this.#reconnect(code, reason, closeText(code));
+  }
+
+  /** A socket was never open, of which browsers report no cause. Twice in a row is no restart of the relay. */
+  async #findBlock() {
+    const generation = this.#generation;
+    const answers = await this.#request("api/anime/health").then(({ ok }) => ok, () => false);
+    if (generation !== this.#generation) return;
+    this.#blocked = answers ? this.#blocked + 1 : 0;
+    if (this.#blocked === 1) this.connect();
+    else if (this.#blocked && this.#streamPath) this.#followStream();
+    else this.#reconnect(1006, "", this.#blocked ? NO_SOCKETS : closeText(1006));
+  }
+
+  /** Follows the job by Server-Sent Events. Not with EventSource, which can send a token only in the address. */
+  async #followStream() {
+    const generation = this.#generation;
+    const abort = this.#stream = new AbortController();
+    let code = 1006;
+    try {
+      const response = await this.#request(this.#streamPath, { signal: abort.signal });
+      if (generation !== this.#generation) return;
+      if (response.ok) {
+        this.#openedAt = Date.now();
+        this.#changeState("open", "Connected", { note: `${NO_SOCKETS}; Server-Sent Events are used instead` });
+        for await (const text of events(response.body)) {
+          if (generation !== this.#generation) return;
+          this.#receive(text);
+        }
+      } else if (response.status !== 503) {
+        code = 4000 + response.status;
+      }
+    } catch {
+      // The connection was lost.
+    }
+    if (generation === this.#generation) this.#closed(code, "");
+  }
+
+  #request(path, options = {}) {
+    const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
+    return fetch(new URL(path, this.#base), { cache: "no-store", headers, ...options });
+  }
+
+  /** Asks for something that needs no answer. False while nothing is followed by Server-Sent Events. */
+  post(path) {
+    if (!this.#stream) return false;
+    this.#request(path, { method: "POST" }).catch(() => {});
+    return true;
+  }
+
+  #reconnect(code, reason, why) {
     // Exponential backoff with jitter: the clients of a restarted relay do not all reconnect at once.
     const ceiling = Math.min(MAX_DELAY, MIN_DELAY * 2 ** ++this.#attempt);
     const delay = MIN_DELAY + Math.random() * (ceiling - MIN_DELAY);
     this.#retryTimer = setTimeout(() => this.connect(), delay);
-    const text = `${closeText(code)}; reconnecting in ${(delay / 1000).toFixed(1)} s`;
+    const text = `${why}; reconnecting in ${(delay / 1000).toFixed(1)} s`;
     this.#changeState("waiting", text, { code, reason, delay });
   }
 
@@ -233,7 +320,16 @@ class RelaySocket extends EventTarget {
     }
   }
 
+  #end(text, more) {
+    this.#drop();
+    this.#active = false;
+    this.#changeState("closed", text, more);
+  }
+
   #drop() {
+    this.#generation += 1;
+    this.#stream?.abort();
+    this.#stream = null;
     clearTimeout(this.#retryTimer);
     clearInterval(this.#checkTimer);
     this.#retryTimer = undefined;
@@ -255,16 +351,20 @@ class RelaySocket extends EventTarget {
 
 /** Follows one job to its end. Throws a RangeError if `id` cannot be a job id. */
 export class JobSocket extends RelaySocket {
+  #path;
+
   constructor(id, { previews = false, server, token } = {}) {
     const problem = jobIdProblem(id);
     if (problem) throw new RangeError(problem);
-    super(`ws/${encodeURIComponent(id)}${previews ? "?previews=1" : ""}`, server, token);
+    const path = `api/anime/jobs/${encodeURIComponent(id)}`;
+    super(`ws/${encodeURIComponent(id)}${previews ? "?previews=1" : ""}`, server, token, `${path}/events`);
     this.id = id;
+    this.#path = path;
   }
 
   /** Cancels the job. False while there is no connection. */
   cancel() {
-    return this.send({ type: "cancel" });
+    return this.send({ type: "cancel" }) || this.post(`${this.#path}/cancel`);
   }
 }
 

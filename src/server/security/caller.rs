@@ -5,19 +5,30 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::limits::ClientLimits;
-use crate::auth::{Permissions, Scope, Token, Verifier};
+use super::limits::{ClientLimits, LimitExceeded, network};
+use super::public_address::PublicAddress;
+use super::refusals::{RefusalKind, Refusals};
+use crate::auth::{AuthError, Permissions, Scope, Token, Verifier};
 use crate::job::JobId;
 use crate::server::error::ApiError;
 use crate::session::{Admission, ConnectionPermit};
 
+/// What callers are checked by. One for all of them.
+#[derive(Debug)]
+pub(super) struct CallerChecks {
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) limits: ClientLimits,
+    pub(super) refusals: Refusals,
+}
+
 /// The sender of a request. Its token is verified only when a route asks for permissions.
 #[derive(Debug)]
 pub(in crate::server) struct Caller {
-    verifier: Arc<Verifier>,
-    limits: Arc<ClientLimits>,
+    checks: Arc<CallerChecks>,
     /// The address of the client, not of its proxy.
     pub(in crate::server) address: IpAddr,
+    /// The address under which the client has reached the relay.
+    pub(in crate::server) public_address: PublicAddress,
     peer: Peer,
     token: Option<Token>,
 }
@@ -54,18 +65,37 @@ impl Peer {
     }
 }
 
+impl CallerChecks {
+    /// Counts and logs that a client is over a limit.
+    pub(super) fn over_limit(&self, client: IpAddr, exceeded: LimitExceeded) -> ApiError {
+        let error = ApiError::from(exceeded);
+        match exceeded.kind() {
+            // Logged where the permits are counted: once for as long as the relay is full.
+            kind @ RefusalKind::Connections => self.refusals.count(kind),
+            kind => self.refused(kind, client, &error),
+        }
+        error
+    }
+
+    /// Counts and logs that a client is refused for what it is itself.
+    pub(super) fn refused(&self, kind: RefusalKind, client: IpAddr, error: &ApiError) {
+        let source = network(client).to_string();
+        self.refusals.record(kind, &source, client, error.message());
+    }
+}
+
 impl Caller {
     pub(super) fn new(
-        verifier: Arc<Verifier>,
-        limits: Arc<ClientLimits>,
+        checks: Arc<CallerChecks>,
         address: IpAddr,
+        public_address: PublicAddress,
         peer: Peer,
         token: Option<Token>,
     ) -> Self {
         Self {
-            verifier,
-            limits,
+            checks,
             address,
+            public_address,
             peer,
             token,
         }
@@ -78,18 +108,25 @@ impl Caller {
         job: Option<&JobId>,
     ) -> Result<Permissions, ApiError> {
         let permissions = self.authorize_scope(scope)?;
-        permissions.check(scope, job)?;
+        self.permitted(permissions.check(scope, job))?;
         Ok(permissions)
     }
 
     /// The caller's permissions, if they include the scope for at least some jobs.
     pub(in crate::server) fn authorize_scope(&self, scope: Scope) -> Result<Permissions, ApiError> {
-        let permissions = self.verifier.verify(self.token.as_ref())?;
+        let permissions = self.permitted(self.checks.verifier.verify(self.token.as_ref()))?;
         if let Some(sub) = permissions.sub() {
-            self.limits.count_request(self.address, Some(sub))?;
+            let counted = self.checks.limits.count_request(self.address, Some(sub));
+            self.within_limit(counted)?;
         }
-        permissions.check_scope(scope)?;
+        self.permitted(permissions.check_scope(scope))?;
         Ok(permissions)
+    }
+
+    /// Whether the caller may watch the relay as a whole. It is not refused anything if not.
+    pub(in crate::server) fn may_monitor(&self) -> bool {
+        let permissions = self.checks.verifier.verify(self.token.as_ref());
+        permissions.is_ok_and(|permissions| permissions.check(Scope::Monitor, None).is_ok())
     }
 
     /// As [`Caller::authorize`], for a socket or an event stream, which holds a permit while it is open.
@@ -99,18 +136,43 @@ impl Caller {
         job: Option<&JobId>,
     ) -> Result<Admission, ApiError> {
         let permissions = self.authorize(scope, job)?;
+        let limits = &self.checks.limits;
         if let Some(sub) = permissions.sub() {
-            self.limits.count_attempt(self.address, Some(sub))?;
+            self.within_limit(limits.count_attempt(self.address, Some(sub)))?;
         }
         // A client without a proxy was counted when it connected.
         let mut own = None;
         if self.address != self.peer.address {
-            self.limits.count_attempt(self.address, None)?;
-            own = Some(self.limits.acquire_shared(self.address)?);
+            self.within_limit(limits.count_attempt(self.address, None))?;
+            own = Some(self.within_limit(limits.acquire_shared(self.address))?);
         }
         Ok(Admission {
             permissions,
             _permits: [Some(self.peer.permit.clone()), own],
+        })
+    }
+
+    /// Records that a proxy has taken the headers of a WebSocket handshake out.
+    pub(in crate::server) fn handshake_broken(&self, error: &ApiError) {
+        let peer = self.peer.address;
+        self.checks.refused(RefusalKind::Handshake, peer, error);
+    }
+
+    fn within_limit<T>(&self, result: Result<T, LimitExceeded>) -> Result<T, ApiError> {
+        result.map_err(|exceeded| self.checks.over_limit(self.address, exceeded))
+    }
+
+    fn permitted<T>(&self, result: Result<T, AuthError>) -> Result<T, ApiError> {
+        result.map_err(|error| {
+            let kind = match error {
+                AuthError::Forbidden(_) => RefusalKind::Scope,
+                AuthError::MissingToken | AuthError::InvalidToken(_) | AuthError::Expired => {
+                    RefusalKind::Token
+                }
+            };
+            let error = ApiError::from(error);
+            self.checks.refused(kind, self.address, &error);
+            error
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::refusals::RefusalKind;
 use crate::config::LimitConfig;
 use crate::server::error::ApiError;
 use crate::session::{ConnectionPermit, NoPermit, Permits};
@@ -43,10 +44,24 @@ struct Rate {
 /// Why a connection or a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum LimitExceeded {
-    /// The rate is exceeded; the next request is possible after this time.
-    Rate(Duration),
+    /// The rate of requests is exceeded; the next one is possible after this time.
+    Requests(Duration),
+    /// The rate of connections is exceeded; the next one is possible after this time.
+    Attempts(Duration),
     /// Too many connections are open, in all or from this address.
     Connections(NoPermit),
+}
+
+impl LimitExceeded {
+    /// What it counts as in metrics and in the log.
+    pub(super) fn kind(self) -> RefusalKind {
+        match self {
+            Self::Requests(_) => RefusalKind::RequestRate,
+            Self::Attempts(_) => RefusalKind::ConnectionRate,
+            Self::Connections(NoPermit::Address) => RefusalKind::AddressConnections,
+            Self::Connections(NoPermit::Total) => RefusalKind::Connections,
+        }
+    }
 }
 
 impl From<NoPermit> for LimitExceeded {
@@ -58,7 +73,9 @@ impl From<NoPermit> for LimitExceeded {
 impl From<LimitExceeded> for ApiError {
     fn from(exceeded: LimitExceeded) -> Self {
         match exceeded {
-            LimitExceeded::Rate(wait) => Self::too_many_requests(wait),
+            LimitExceeded::Requests(wait) | LimitExceeded::Attempts(wait) => {
+                Self::too_many_requests(wait)
+            }
             LimitExceeded::Connections(NoPermit::Total) => {
                 Self::too_many_connections("too many open connections; try again in a moment")
             }
@@ -86,6 +103,7 @@ impl ClientLimits {
         sub: Option<&Arc<str>>,
     ) -> Result<(), LimitExceeded> {
         self.count(self.requests.as_ref(), address, sub)
+            .map_err(LimitExceeded::Requests)
     }
 
     /// Counts an attempt to connect, or to open a socket.
@@ -95,6 +113,7 @@ impl ClientLimits {
         sub: Option<&Arc<str>>,
     ) -> Result<(), LimitExceeded> {
         self.count(self.attempts.as_ref(), address, sub)
+            .map_err(LimitExceeded::Attempts)
     }
 
     fn count(
@@ -102,7 +121,7 @@ impl ClientLimits {
         rate: Option<&Rate>,
         address: IpAddr,
         sub: Option<&Arc<str>>,
-    ) -> Result<(), LimitExceeded> {
+    ) -> Result<(), Duration> {
         let Some(rate) = rate.filter(|_| self.is_limited(address)) else {
             return Ok(());
         };
@@ -161,17 +180,18 @@ impl Rate {
         })
     }
 
-    fn count(&self, key: RateKey) -> Result<(), LimitExceeded> {
+    /// Fails with the time after which the next request is possible.
+    fn count(&self, key: RateKey) -> Result<(), Duration> {
         if self.limiter.len() > MAX_REMEMBERED {
             self.limiter.retain_recent();
         }
         let counted = self.limiter.check_key(&key);
-        counted.map_err(|refused| LimitExceeded::Rate(refused.wait_time_from(self.clock.now())))
+        counted.map_err(|refused| refused.wait_time_from(self.clock.now()))
     }
 }
 
 /// What an address is counted as.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     /// The first 64 bits of an IPv6 address.
     const NETWORK: u128 = !(u64::MAX as u128);
     match address.to_canonical() {

@@ -6,14 +6,15 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::{Host, Url};
 
-use crate::config::Origins;
+use super::public_address::PublicAddress;
+use crate::config::{Origins, PageOrigin};
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 
 /// How long a browser caches the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 
 /// The request headers that pages may set.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, last-event-id");
@@ -27,6 +28,9 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenti
 pub(super) struct OriginPolicy {
     origins: Origins,
     listen: SocketAddr,
+    /// Pages of this machine may use the relay, whatever their port: nothing else keeps its user's other
+    /// programs out either.
+    allows_loopback: bool,
 }
 
 /// The CORS headers of one response. Holds the origin that may read it.
@@ -34,38 +38,51 @@ pub(super) struct OriginPolicy {
 pub(in crate::server) struct CorsHeaders(Option<HeaderValue>);
 
 impl OriginPolicy {
-    /// `listen` is the address that the relay listens on.
-    pub(super) fn new(origins: Origins, listen: SocketAddr) -> Self {
-        Self { origins, listen }
+    /// `listen` is the address that the relay listens on; `needs_token` whether clients need a token.
+    pub(super) fn new(origins: Origins, listen: SocketAddr, needs_token: bool) -> Self {
+        Self {
+            origins,
+            listen,
+            allows_loopback: !needs_token && listen.ip().to_canonical().is_loopback(),
+        }
     }
 
     /// Refuses a `Host` that is not ours, if the relay listens on loopback only: otherwise a page whose
     /// domain resolves to 127.0.0.1 would count as same-origin (DNS rebinding). On other addresses the
     /// relay does not know its own names.
-    pub(super) fn check_host<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
+    pub(super) fn check_host<B>(
+        &self,
+        request: &Request<B>,
+        configured: Option<&PublicAddress>,
+    ) -> Result<(), ApiError> {
         let is_checked = self.listen.ip().is_loopback() && self.origins == Origins::Same;
         let Some(host) = host(request).filter(|_| is_checked) else {
             return Ok(());
         };
-        let is_ours = |url: &Url| match url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => self.is_local(address.into()),
-            Some(Host::Ipv6(address)) => self.is_local(address.into()),
-            None => false,
-        };
-        if url_of("http", host).is_some_and(|url| is_ours(&url)) {
+        let is_configured =
+            configured.is_some_and(|address| address.host().eq_ignore_ascii_case(host));
+        if is_configured || url_of("http", host).is_some_and(|url| self.is_local(&url)) {
             return Ok(());
         }
         Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "host_not_allowed",
             "this relay serves its own machine only, and the Host header is not one of its names; \
-             use http://localhost, or list the pages that may use the relay in ALLOWED_ORIGINS",
+             use http://localhost, list the pages that may use the relay in ALLOWED_ORIGINS, or name \
+             the relay's own address in PUBLIC_URL",
         ))
     }
 
-    fn is_local(&self, address: IpAddr) -> bool {
-        address.to_canonical().is_loopback() || address == self.listen.ip()
+    /// Whether a URL leads to this machine by every resolver.
+    fn is_local(&self, url: &Url) -> bool {
+        let is_own =
+            |address: IpAddr| address.to_canonical().is_loopback() || address == self.listen.ip();
+        match url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => is_own(address.into()),
+            Some(Host::Ipv6(address)) => is_own(address.into()),
+            None => false,
+        }
     }
 
     /// Refuses requests of other pages that change something or open a socket: browsers send some of them
@@ -73,10 +90,11 @@ impl OriginPolicy {
     pub(super) fn check_origin<B>(
         &self,
         request: &Request<B>,
+        address: &PublicAddress,
         opens_socket: bool,
     ) -> Result<(), ApiError> {
         let is_safe = !opens_socket && matches!(*request.method(), Method::GET | Method::HEAD);
-        if is_safe || self.allows(request) {
+        if is_safe || self.allows(request, address) {
             return Ok(());
         }
         Err(ApiError::new(
@@ -86,30 +104,49 @@ impl OriginPolicy {
         ))
     }
 
-    fn allows<B>(&self, request: &Request<B>) -> bool {
+    /// `address` is the one under which the client has reached the relay.
+    fn allows<B>(&self, request: &Request<B>, address: &PublicAddress) -> bool {
         let Some(origin) = request.headers().get(header::ORIGIN) else {
             return true;
         };
+        if self.origins == Origins::Any {
+            return true;
+        }
+        if origin == "null" {
+            return self.lists(&PageOrigin::Null);
+        }
         let Some(page) = origin.to_str().ok().and_then(|text| Url::parse(text).ok()) else {
             return false;
         };
-        let is_own = || {
-            let own = host(request).and_then(|host| url_of(page.scheme(), host));
+        let is_at = |host: &str| {
+            let own = url_of(page.scheme(), host);
             own.is_some_and(|own| own.origin() == page.origin())
         };
-        match &self.origins {
-            Origins::Any => true,
-            Origins::Same => is_own(),
-            Origins::Listed(listed) => {
-                listed.iter().any(|url| url.origin() == page.origin()) || is_own()
-            }
-        }
+        let is_web = matches!(page.scheme(), "http" | "https");
+        is_at(address.host())
+            || host(request).is_some_and(is_at)
+            || (self.allows_loopback && is_web && self.is_local(&page))
+            || self.lists(&PageOrigin::Site(page))
+    }
+
+    fn lists(&self, page: &PageOrigin) -> bool {
+        let Origins::Listed(listed) = &self.origins else {
+            return false;
+        };
+        listed.iter().any(|listed| match (listed, page) {
+            (PageOrigin::Site(listed), PageOrigin::Site(page)) => listed.origin() == page.origin(),
+            (listed, page) => listed == page,
+        })
     }
 
     /// The CORS headers of the response to this request.
-    pub(super) fn cors_headers<B>(&self, request: &Request<B>) -> CorsHeaders {
+    pub(super) fn cors_headers<B>(
+        &self,
+        request: &Request<B>,
+        address: &PublicAddress,
+    ) -> CorsHeaders {
         let origin = request.headers().get(header::ORIGIN);
-        CorsHeaders(origin.filter(|_| self.allows(request)).cloned())
+        CorsHeaders(origin.filter(|_| self.allows(request, address)).cloned())
     }
 
     /// The response to a CORS preflight; `None` if the request is not one.
@@ -167,7 +204,17 @@ mod tests {
     }
 
     fn policy(origins: Origins, listen: &str) -> OriginPolicy {
-        OriginPolicy::new(origins, listen.parse().unwrap())
+        OriginPolicy::new(origins, listen.parse().unwrap(), true)
+    }
+
+    /// The address of a relay whose clients know it by this host.
+    fn address(host: &str) -> PublicAddress {
+        let url = Url::parse(&format!("http://{host}/")).unwrap();
+        PublicAddress::of_url(&url).unwrap()
+    }
+
+    fn allows(policy: &OriginPolicy, origin: Option<&str>, host: &str) -> bool {
+        policy.allows(&request(origin, host), &address("elsewhere.example"))
     }
 
     #[test]
@@ -206,14 +253,14 @@ mod tests {
             (Some(""), "relay.example", false),
             (Some("http://relay.example"), "", false),
         ] {
-            let request = request(origin, host);
-            assert_eq!(policy.allows(&request), is_allowed, "{origin:?} at {host}");
+            let found = allows(&policy, origin, host);
+            assert_eq!(found, is_allowed, "{origin:?} at {host}");
         }
     }
 
     #[test]
     fn a_listed_page_is_recognised_by_its_origin() {
-        let listed = vec![Url::parse("https://app.example").unwrap()];
+        let listed = vec![PageOrigin::Site(Url::parse("https://app.example").unwrap())];
         let listed = policy(Origins::Listed(listed), "127.0.0.1:1");
         for (origin, is_allowed) in [
             ("https://app.example", true),
@@ -221,12 +268,55 @@ mod tests {
             ("http://app.example", false),
             ("https://x.app.example", false),
             ("http://localhost:1", true),
+            ("null", false),
         ] {
-            let request = request(Some(origin), "localhost:1");
-            assert_eq!(listed.allows(&request), is_allowed, "{origin}");
+            let found = allows(&listed, Some(origin), "localhost:1");
+            assert_eq!(found, is_allowed, "{origin}");
         }
         let any = policy(Origins::Any, "127.0.0.1:1");
-        assert!(any.allows(&request(Some("https://evil.example"), "localhost:1")));
+        assert!(allows(&any, Some("https://evil.example"), "localhost:1"));
+        let null = policy(Origins::Listed(vec![PageOrigin::Null]), "127.0.0.1:1");
+        assert!(allows(&null, Some("null"), "localhost:1"));
+        assert!(!allows(&null, Some("https://evil.example"), "localhost:1"));
+    }
+
+    #[test]
+    fn pages_of_this_machine_are_let_in_on_loopback_without_tokens() {
+        for (listen, needs_token, origin, is_allowed) in [
+            ("127.0.0.1:8328", false, "http://localhost:5173", true),
+            ("127.0.0.1:8328", false, "http://127.0.0.1:8080", true),
+            ("[::1]:8328", false, "http://[::1]:5173", true),
+            ("127.0.0.1:8328", false, "https://app.localhost:5173", true),
+            ("127.0.0.1:8328", false, "http://evil.example:5173", false),
+            (
+                "127.0.0.1:8328",
+                false,
+                "http://localhost.evil.example",
+                false,
+            ),
+            ("127.0.0.1:8328", false, "ftp://localhost", false),
+            ("127.0.0.1:8328", false, "null", false),
+            ("127.0.0.1:8328", true, "http://localhost:5173", false),
+            ("0.0.0.0:8328", false, "http://localhost:5173", false),
+        ] {
+            let listen = listen.parse().unwrap();
+            let policy = OriginPolicy::new(Origins::Same, listen, needs_token);
+            let found = allows(&policy, Some(origin), "127.0.0.1:8328");
+            assert_eq!(found, is_allowed, "{origin} at {listen}, {needs_token}");
+        }
+    }
+
+    #[test]
+    fn a_page_behind_a_proxy_is_recognised_by_the_relays_public_address() {
+        let policy = policy(Origins::Same, "127.0.0.1:8328");
+        for (origin, is_allowed) in [
+            ("https://studio.example", true),
+            ("https://evil.example", false),
+        ] {
+            let request = request(Some(origin), "127.0.0.1:8328");
+            let found = policy.allows(&request, &address("studio.example"));
+            assert_eq!(found, is_allowed, "{origin}");
+        }
     }
 
     #[test]
@@ -245,8 +335,15 @@ mod tests {
             ("0.0.0.0:8328", "relay.example:8328", true),
         ] {
             let policy = policy(Origins::Same, listen);
-            let found = policy.check_host(&request(None, host)).is_ok();
+            let found = policy.check_host(&request(None, host), None).is_ok();
             assert_eq!(found, is_ours, "{host} at {listen}");
         }
+        let policy = policy(Origins::Same, "127.0.0.1:8328");
+        let named = request(None, "Studio.Example");
+        assert!(
+            policy
+                .check_host(&named, Some(&address("studio.example")))
+                .is_ok()
+        );
     }
 }

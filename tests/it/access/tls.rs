@@ -196,7 +196,7 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
 async fn a_long_message_is_sent_whole_over_tls() {
     let (relay, _folder, certificate) = encrypted().await;
     let stream = connect(&relay, &certificate).await.unwrap();
-    let (mut socket, _) = client_async("wss://localhost/ws/job", stream)
+    let (mut socket, _) = client_async("wss://localhost/ws/job?close=end", stream)
         .await
         .unwrap();
     let id = JobId::parse("job").unwrap();

@@ -88,7 +88,7 @@ async fn compressed_messages_of_clients_are_understood() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_subscriber_skips_states_but_receives_the_newest_and_the_end() {
     for relay in relays().await {
-        let mut slow = RawClient::with_small_buffer(&relay.address(), "/ws/job").await;
+        let mut slow = RawClient::with_small_buffer(&relay.address(), "/ws/job?close=end").await;
         let mut quick = relay.subscribe("job").await;
         let huge = "x".repeat(1 << 20);
         for progress in 1..=20 {
@@ -152,8 +152,8 @@ async fn many_subscribers_of_many_jobs_receive_every_state_in_order() {
     for relay in relays().await {
         let mut subscribers = Vec::new();
         for number in 0..JOBS * EACH {
-            let path = format!("/ws/job-{}", number % JOBS);
-            subscribers.push(relay.connect(&path).await);
+            let path = format!("job-{}", number % JOBS);
+            subscribers.push(relay.subscribe(&path).await);
         }
         for progress in 1..=5 {
             for job in 0..JOBS {

@@ -170,13 +170,24 @@ async fn an_unreachable_comfyui_does_not_make_a_job_unknown() {
     };
     let relay = TestRelay::without_backend(server).await;
     let mut subscriber = relay.subscribe("some-prompt").await;
+    let waiting = subscriber.receive_type("connection").await;
+    let message = waiting["message"].as_str().unwrap();
+    assert!(
+        message.contains("Nobody has registered this job yet"),
+        "{message}"
+    );
+    assert!(message.contains("does not answer"), "{message}");
     assert_eq!(subscriber.close_code().await, 1013);
     let codes: Vec<&Value> = subscriber
         .errors
         .iter()
         .map(|error| &error["code"])
         .collect();
-    assert_eq!(codes, ["backend_unreachable", "backend_unreachable"]);
+    assert_eq!(
+        codes,
+        ["backend_unreachable"],
+        "the job may come until then"
+    );
     let job = "/api/anime/jobs/some-prompt";
     for (status, answer) in [
         relay.get(job).await,

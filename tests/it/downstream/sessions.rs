@@ -50,10 +50,11 @@ async fn a_subscriber_after_the_end_receives_the_final_state_and_the_close() {
     assert_eq!(subscriber.close_code().await, 1000);
     assert_eq!(subscriber.states.len(), 1);
     assert_eq!(subscriber.last()["error"], "out of paint");
-    assert!(
-        subscriber.errors.is_empty(),
-        "the failure is not sent as an error again"
-    );
+    assert_eq!(subscriber.errors.len(), 1);
+    assert_eq!(subscriber.errors[0]["error"], "out of paint");
+    let events = relay.request(Method::GET, "/api/anime/jobs/render/events");
+    let events = events.send().await.unwrap().text().await.unwrap();
+    assert!(events.contains(r#""code":"reported""#), "{events}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

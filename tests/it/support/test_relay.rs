@@ -166,9 +166,12 @@ impl TestRelay {
         self.comfyui.as_ref().unwrap().url()
     }
 
-    /// A subscriber of a job, after its greeting.
+    /// A subscriber of a job, after its greeting. Its socket is closed at the end of the job, so that a test
+    /// sees that nothing comes after the final state.
     pub(crate) async fn subscribe(&self, job: &str) -> Subscriber {
-        self.connect(&format!("/ws/{job}")).await
+        let separator = if job.contains('?') { '&' } else { '?' };
+        self.connect(&format!("/ws/{job}{separator}close=end"))
+            .await
     }
 
     /// A subscriber of the monitor, after its greeting.

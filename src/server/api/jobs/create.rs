@@ -1,7 +1,7 @@
 //! `POST /api/anime/jobs`: submits a workflow, or follows a prompt that ComfyUI has already.
 
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode, header};
+use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,20 +12,28 @@ use crate::relay::{Accepted, Submission};
 use crate::server::error::ApiError;
 use crate::server::request::read_json;
 use crate::server::response::{self, Body};
+use crate::server::security::PublicAddress;
 use crate::server::state::ServerState;
 
 /// The longest prompt id that is followed, in bytes. ComfyUI's own have 36.
 const MAX_PROMPT_ID: usize = 200;
 
+/// The fields of the body.
+const NAMES: [&str; 5] = ["job_id", "prompt_id", "workflow", "params", "backend"];
+
+/// The answer to a body that is something else, such as that of ComfyUI's `POST /prompt`.
+const WHAT_TO_SEND: &str = "the body is no job: send {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with \
+                            Export (API), or {\"prompt_id\": ID} to follow a prompt";
+
 /// The body of the request.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct NewJob {
     job_id: Option<String>,
     /// The prompt to follow.
     prompt_id: Option<String>,
     /// The workflow to submit: a graph in API format, or a name.
     workflow: Option<Value>,
-    #[serde(default)]
     params: Map<String, Value>,
     backend: Option<String>,
 }
@@ -43,10 +51,12 @@ struct CreateAnswer<'a> {
 pub(in crate::server) async fn create(
     state: &ServerState,
     request: Request<Incoming>,
+    address: &PublicAddress,
     permissions: &Permissions,
 ) -> Result<Response<Body>, ApiError> {
-    let base = socket_base(state, &request);
-    let new: NewJob = read_json(request.into_body(), state.config.body_timeout).await?;
+    let body: Map<String, Value> =
+        read_json(request.into_body(), state.config.body_timeout).await?;
+    let new = NewJob::of(body)?;
     let job_id = new.job_id.as_deref().map(JobId::parse).transpose()?;
     permissions.check(Scope::Submit, job_id.as_ref())?;
     let submission = submission(new.prompt_id, new.workflow)?;
@@ -54,21 +64,39 @@ pub(in crate::server) async fn create(
         .relay
         .submit(job_id, submission, &new.params, new.backend.as_deref())
         .await?;
-    let answer = CreateAnswer::new(&accepted, &base);
+    let answer = CreateAnswer::new(&accepted, address);
     Ok(response::json(StatusCode::CREATED, &answer))
 }
 
-/// The address below which the client finds sockets: the one that it has used itself.
-fn socket_base<B>(state: &ServerState, request: &Request<B>) -> String {
-    let host = request.headers().get(header::HOST);
-    let host = host.and_then(|host| host.to_str().ok());
-    let host = host.map_or_else(|| state.config.listen.to_string(), str::to_owned);
-    let scheme = if state.config.tls.is_some() {
-        "wss"
-    } else {
-        "ws"
-    };
-    format!("{scheme}://{host}")
+impl NewJob {
+    /// A body that is itself a graph, as ComfyUI exports it, is submitted as one. ComfyUI's own request is
+    /// answered with what to send: it has options that the relay would leave out.
+    fn of(body: Map<String, Value>) -> Result<Self, ApiError> {
+        if is_graph(&body) {
+            return Ok(Self {
+                workflow: Some(Value::Object(body)),
+                ..Self::default()
+            });
+        }
+        let says_what = ["prompt_id", "workflow"];
+        let is_known = |name: &String| NAMES.contains(&name.as_str());
+        if !says_what.iter().any(|name| body.contains_key(*name)) && !body.keys().all(is_known) {
+            return Err(ApiError::bad_request("bad_job", WHAT_TO_SEND));
+        }
+        serde_json::from_value(Value::Object(body)).map_err(|error| {
+            ApiError::bad_request(
+                "bad_json",
+                format!("the body is not the expected JSON: {error}"),
+            )
+        })
+    }
+}
+
+/// Whether a body is a graph, in API format or in that of ComfyUI's editor.
+fn is_graph(body: &Map<String, Value>) -> bool {
+    let is_node = |node: &Value| node.get("class_type").is_some();
+    let is_api_format = !body.is_empty() && body.values().all(is_node);
+    is_api_format || (body.contains_key("nodes") && body.contains_key("links"))
 }
 
 fn submission(prompt_id: Option<String>, workflow: Option<Value>) -> Result<Submission, ApiError> {
@@ -94,12 +122,12 @@ fn submission(prompt_id: Option<String>, workflow: Option<Value>) -> Result<Subm
 }
 
 impl<'a> CreateAnswer<'a> {
-    fn new(accepted: &'a Accepted, base: &str) -> Self {
+    fn new(accepted: &'a Accepted, address: &PublicAddress) -> Self {
         Self {
             job_id: &accepted.job_id,
             prompt_id: &accepted.prompt_id,
             backend: &accepted.backend,
-            ws_url: format!("{base}/ws/{}", accepted.job_id),
+            ws_url: address.socket_url(&format!("/ws/{}", accepted.job_id)),
             ignored: &accepted.ignored,
         }
     }

@@ -5,9 +5,9 @@ use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
 
 use crate::auth::Permissions;
-use crate::job::JobId;
+use crate::job::{JobId, Status};
 use crate::server::error::ApiError;
-use crate::server::request::{parse_status, query};
+use crate::server::request::{Query, bad_query, parse_status};
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 use crate::store::{Cursor, JobFilter};
@@ -18,32 +18,41 @@ const DEFAULT_LIMIT: usize = 50;
 /// How many jobs a page holds at most.
 const MAX_LIMIT: usize = 500;
 
+/// The parameters of the list.
+pub(in crate::server) const LIST_PARAMETERS: &[&str] =
+    &["status", "backend", "since", "until", "limit", "cursor"];
+
 pub(in crate::server) async fn list(
     state: &ServerState,
     request: &Request<Incoming>,
     permissions: &Permissions,
 ) -> Result<Response<Body>, ApiError> {
-    let value = |name: &str| query(request, name).filter(|text| !text.is_empty());
+    let query = Query::parse(request, LIST_PARAMETERS)?;
     let moment = |name| {
-        value(name)
-            .map(|text| parse_moment(name, &text))
-            .transpose()
+        let text = query.value(name);
+        text.map(|text| parse_moment(name, text)).transpose()
     };
     let filter = JobFilter {
-        status: value("status")
-            .map(|word| parse_status(&word))
-            .transpose()?,
-        backend: value("backend"),
+        statuses: parse_statuses(&query)?,
+        backend: query.value("backend").map(str::to_owned),
         since: moment("since")?,
         until: moment("until")?,
         only: permissions.restricted_to(),
-        after: value("cursor")
-            .map(|text| parse_cursor(&text))
-            .transpose()?,
+        after: query.value("cursor").map(parse_cursor).transpose()?,
     };
-    let limit = value("limit").map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))?;
+    let limit = query
+        .value("limit")
+        .map_or(Ok(DEFAULT_LIMIT), parse_limit)?;
     let page = state.relay.list(&filter, limit).await?;
     Ok(response::json(StatusCode::OK, &page))
+}
+
+/// Several statuses have commas between them, or the parameter is repeated. None of them means all.
+fn parse_statuses(query: &Query) -> Result<Vec<Status>, ApiError> {
+    let lists = query.values("status");
+    let words = lists.flat_map(|list| list.split(',')).map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    words.map(parse_status).collect()
 }
 
 fn parse_moment(name: &str, text: &str) -> Result<Timestamp, ApiError> {
@@ -69,8 +78,4 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
         })
     });
     cursor.ok_or_else(|| bad_query("cursor is the next_cursor of the page before"))
-}
-
-fn bad_query(message: impl Into<String>) -> ApiError {
-    ApiError::bad_request("bad_query", message)
 }

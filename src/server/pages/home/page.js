@@ -3,6 +3,7 @@
 import { make, setText } from "./elements.js";
 import { Explanation } from "./explanation.js";
 import { FINAL, JobSocket, MonitorSocket, duration, jobIdProblem, remaining } from "./relay.js";
+import { askForToken, showToken, takeToken } from "./token.js";
 
 /** How often the remaining time is drawn between two messages. */
 const COUNT_INTERVAL = 250;
@@ -10,18 +11,10 @@ const COUNT_INTERVAL = 250;
 const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
 const token = takeToken();
+showToken(token);
 
-/** Takes a token out of the fragment, which browsers send to no server: #token=… or #job=…&token=… */
-function takeToken() {
-  const parameters = new URLSearchParams(location.hash.slice(1));
-  const given = parameters.get("token");
-  if (given) {
-    sessionStorage.setItem("token", given);
-    parameters.delete("token");
-    history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname + location.search);
-  }
-  return sessionStorage.getItem("token") ?? undefined;
-}
+/** The close code of a socket whose token is missing, wrong, or has expired. */
+const UNAUTHENTICATED = 4401;
 
 function showConnection(element, { state, text, code, reason }) {
   element.dataset.state = state;
@@ -82,6 +75,10 @@ $("log-clear").addEventListener("click", () => {
 let job = null;
 /** The newest state of the job; null while the page does not follow it. */
 let newest = null;
+/** What is said of the open connection, beside that it is open. */
+let remark = "";
+/** The timer that counts down how long the relay waits for the job. */
+let waiting;
 let previewUrl = null;
 let shownOutputs = "";
 const explanation = new Explanation($("why"), { server, token });
@@ -104,8 +101,11 @@ function openJob(id) {
   on("raw", (raw) => logRaw(id, raw));
   on("progress", showProgress);
   on("preview", showPreview);
+  on("unregistered", ({ message, job_wait }) => waitForJob(message, job_wait));
   on("problem", ({ error, code }) => {
-    showProblem(`${error} (${code})`);
+    waitForJob("");
+    if (code === "unauthenticated") askForToken(error);
+    else showProblem(`${error} (${code})`);
     showCancel(true, "Cancel job");
   });
   job = socket;
@@ -123,12 +123,17 @@ function clearJob() {
 }
 
 function showJobConnection(connection) {
-  const { state, text, code, reason } = connection;
+  const { state, text, note, code, reason } = connection;
   const open = state === "open";
   // No estimate is shown that is not live.
   if (!open) newest = null;
+  clearInterval(waiting);
+  waiting = undefined;
   countDown();
-  showConnection($("connection"), { ...connection, text: open ? `Connected to ${job.id}` : text });
+  if (code === UNAUTHENTICATED) askForToken();
+  remark = note ? `. ${note}` : "";
+  const shown = open ? `Connected to ${job.id}${remark}` : text;
+  showConnection($("connection"), { ...connection, text: shown });
   const closed = code ? ` (${code}${reason ? `: ${reason}` : ""})` : "";
   log(job.id, "·", text + closed);
   $("disconnect").disabled = state === "closed";
@@ -145,8 +150,24 @@ function showProblem(text) {
   setText($("problem"), text);
 }
 
+/** Counts down how long the relay waits for a job that nobody has registered; an empty message ends that. */
+function waitForJob(message, seconds) {
+  clearInterval(waiting);
+  if (waiting && !message) setText($("connection"), `Connected to ${job.id}${remark}`);
+  waiting = undefined;
+  if (!message) return;
+  const until = performance.now() + seconds * 1000;
+  const show = () => {
+    const left = Math.max(0, Math.round((until - performance.now()) / 1000));
+    setText($("connection"), message.replace(/\d+ s/, `${left} s`) + remark);
+  };
+  show();
+  waiting = setInterval(show, 1000);
+}
+
 function showProgress(progress) {
   const { status, node, nodes } = progress;
+  waitForJob("");
   $("progress").hidden = false;
   $("progress").dataset.status = status;
   $("bar").value = progress.progress;
@@ -263,7 +284,13 @@ window.addEventListener("hashchange", connectFromUrl);
 const rows = new Map();
 const monitor = new MonitorSocket({ server, token });
 
-monitor.addEventListener("state", ({ detail }) => showConnection($("monitor-connection"), detail));
+monitor.addEventListener("state", ({ detail }) => {
+  showConnection($("monitor-connection"), detail);
+  if (detail.code === UNAUTHENTICATED) askForToken();
+});
+monitor.addEventListener("problem", ({ detail: { code, error } }) => {
+  if (code === "unauthenticated") askForToken(error);
+});
 monitor.addEventListener("raw", ({ detail }) => logRaw("monitor", detail));
 monitor.addEventListener("status", ({ detail }) => {
   const { backends, jobs, websockets, recent_jobs } = detail;
@@ -276,13 +303,21 @@ monitor.addEventListener("status", ({ detail }) => {
   showRecent(recent_jobs);
 });
 
-function backendItem({ name, url, connected, queue_remaining, version }) {
-  const facts = [connected ? "connected" : "not connected"];
+function backendItem({ name, url, connected, queue_remaining, version, unreachable_since: since }) {
+  const away = since ? `not connected since ${clock(since)}` : "not connected";
+  const facts = [connected ? "connected" : away];
   if (queue_remaining != null) facts.push(`queue ${queue_remaining}`);
   if (version) facts.push(`ComfyUI ${version}`);
   const state = make("span", facts.join(", "), { className: "state", title: url });
   state.dataset.state = connected ? "open" : "waiting";
   return make("li", [make("span", name, { className: "name" }), state]);
+}
+
+/** A moment in seconds since 1970, with its day if that is not today. */
+function clock(seconds) {
+  const date = new Date(seconds * 1000);
+  const time = date.toLocaleTimeString("en-GB");
+  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en-GB")}, ${time}`;
 }
 
 /** A job keeps its row element while it is listed, so that the keyboard focus stays on it. */

@@ -1,4 +1,4 @@
-//! The address of a client behind trusted proxies.
+//! What trusted proxies say of a client: its address, and the one that it has used.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose `Forwarded` and `X-Forwarded-For` headers are believed.
+/// The proxies whose `Forwarded` and `X-Forwarded-` headers are believed.
 #[derive(Debug)]
 pub(super) struct TrustedProxies(Vec<IpNet>);
 
@@ -27,8 +27,10 @@ impl TrustedProxies {
         if !self.is_trusted(peer) {
             return peer;
         }
-        let forwarded = self.last_untrusted(peer, forwarded(headers));
-        let x_forwarded = self.last_untrusted(peer, list(headers, &X_FORWARDED_FOR));
+        let forwarded = self.last_untrusted(peer, &forwarded(headers)).0;
+        let x_forwarded = self
+            .last_untrusted(peer, &list(headers, &X_FORWARDED_FOR))
+            .0;
         match (
             headers.contains_key(FORWARDED),
             headers.contains_key(X_FORWARDED_FOR),
@@ -41,25 +43,33 @@ impl TrustedProxies {
         }
     }
 
-    /// `hops` are in the order in which the proxies added them.
-    fn last_untrusted(&self, peer: IpAddr, hops: Vec<String>) -> IpAddr {
+    /// The element of `Forwarded` that names the client: the proxy that has added it was the first that the
+    /// client reached.
+    pub(super) fn client_element(&self, peer: IpAddr, headers: &HeaderMap) -> Option<String> {
+        let index = self.last_untrusted(peer, &forwarded(headers)).1;
+        list(headers, &FORWARDED).into_iter().nth(index)
+    }
+
+    /// The address of the client, and which hop names it. `hops` are in the order in which the proxies added
+    /// them.
+    fn last_untrusted(&self, peer: IpAddr, hops: &[String]) -> (IpAddr, usize) {
         let mut known = peer;
-        for hop in hops.iter().rev() {
+        for (index, hop) in hops.iter().enumerate().rev() {
             match address(hop) {
                 Some(address) => known = address,
                 // Obfuscated or unknown (RFC 7239, section 6): the proxy that named it counts in its place.
-                None => return known,
+                None => return (known, index),
             }
             if !self.is_trusted(known) {
-                return known;
+                return (known, index);
             }
         }
-        known
+        (known, 0)
     }
 }
 
 /// The values of a list header, over all its lines.
-fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).into_iter();
     // A line that is not text counts as one unknown hop.
     let texts = lines.map(|line| line.to_str().unwrap_or_default());
@@ -70,13 +80,17 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 /// The `for` parameter of every element (RFC 7239); empty if it has none.
 fn forwarded(headers: &HeaderMap) -> Vec<String> {
     let elements = list(headers, &FORWARDED);
-    let hops = elements.iter().map(|element| {
-        let mut pairs = split(element, ';').filter_map(|pair| pair.trim().split_once('='));
-        let node = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
-        let node = node.map_or("", |(_, value)| value.trim());
-        node.trim_matches('"').to_owned()
-    });
+    let hops = elements
+        .iter()
+        .map(|element| parameter(element, "for").unwrap_or_default());
     hops.collect()
+}
+
+/// A parameter of an element of `Forwarded`.
+pub(super) fn parameter(element: &str, name: &str) -> Option<String> {
+    let mut pairs = split(element, ';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches('"').to_owned())
 }
 
 /// Splits at separators outside quotes.

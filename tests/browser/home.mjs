@@ -1,0 +1,59 @@
+// The relay's own page:
+//   node tests/browser/home.mjs follow http://127.0.0.1:8328/ JOB_ID        until it has completed
+//   node tests/browser/home.mjs unregistered http://127.0.0.1:8328/ JOB_ID  what it says of a job that nobody has registered
+//   node tests/browser/home.mjs token http://127.0.0.1:8328/ JOB_ID TOKEN   asks for the token, then follows
+//   node tests/browser/home.mjs away http://127.0.0.1:8328/                 what it says of a ComfyUI that does not answer
+
+import { print, withPage } from "./chromium.mjs";
+
+const [scenario, address, job, token] = process.argv.slice(2);
+
+async function completed(page) {
+  await page.locator("#status", { hasText: "completed" }).waitFor();
+  print("completed", { connection: await page.locator("#connection").textContent() });
+}
+
+const SCENARIOS = {
+  async follow(page) {
+    await page.goto(`${address}#job=${job}`);
+    await page.locator("#connection[data-state=open]").waitFor();
+    print("connected", { connection: await page.locator("#connection").textContent() });
+    await completed(page);
+  },
+  async unregistered(page) {
+    await page.goto(`${address}#job=${job}`);
+    const connection = page.locator("#connection", { hasText: "Nobody has registered" });
+    await connection.waitFor();
+    const first = await connection.textContent();
+    await page.waitForFunction((first) => document.querySelector("#connection").textContent !== first, first);
+    print("unregistered", { first, next: await page.locator("#connection").textContent() });
+    await completed(page);
+  },
+  async token(page) {
+    await page.goto(`${address}#job=${job}`);
+    await page.locator("#token-form").waitFor();
+    print("asked", { why: await page.locator("#token-why").textContent() });
+    await page.fill("#token", "no.such.token");
+    await page.getByRole("button", { name: "Use token" }).click();
+    await page.locator("#token-why", { hasText: "malformed" }).waitFor();
+    print("refused", { why: await page.locator("#token-why").textContent() });
+    await page.fill("#token", token);
+    await page.getByRole("button", { name: "Use token" }).click();
+    await completed(page);
+    print("shown", {
+      owner: await page.locator("#token-owner").textContent(),
+      url: page.url(),
+      is_asked: await page.locator("#token-form").isVisible(),
+    });
+    await page.getByRole("button", { name: "Forget" }).click();
+    await page.locator("#token-form").waitFor();
+  },
+  async away(page) {
+    await page.goto(address);
+    const backend = page.locator("#backends li");
+    await backend.waitFor();
+    print("away", { text: await backend.textContent() });
+  },
+};
+
+await withPage(SCENARIOS[scenario]);

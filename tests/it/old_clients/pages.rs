@@ -1,0 +1,180 @@
+//! The test page and the relay's own page in Chromium.
+
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_relay::config::ServerConfig;
+use serde_json::{Value, json};
+
+use crate::support::nginx::{Nginx, free_port};
+use crate::support::recordings::TXT2IMG;
+use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
+use crate::support::tokens::{guarded, in_seconds, token};
+use crate::support::tool::{Events, installed, is_installed, node};
+
+/// Runs a script of `tests/browser`; `None` on a machine without node, Chromium or playwright-core.
+fn run(script: &str, arguments: &[&str]) -> Option<Events> {
+    if std::env::var_os("CHROMIUM").is_none()
+        && !is_installed("chromium", "apt-get install chromium")
+    {
+        return None;
+    }
+    installed("node_modules/playwright-core")?;
+    let script = Path::new("tests/browser").join(script);
+    let mut command = node(script.to_str().unwrap())?;
+    command.args(arguments);
+    Some(Events::of(command))
+}
+
+/// The events up to the end of a script, none of which may be an error of the page.
+async fn done(mut events: Events) -> Vec<Value> {
+    let all = events.until("done").await;
+    let is_error = |event: &&Value| event["event"] == "page_error";
+    assert_eq!(all.iter().find(is_error), None);
+    assert!(events.end().await);
+    all
+}
+
+/// Follows a job with the test page from a place, with no setting of the relay.
+async fn follow_with_the_test_page(place: &str) -> Vec<Value> {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let Some(mut page) = run("test_client.mjs", &[place, &relay.url(), "shot"]) else {
+        return Vec::new();
+    };
+    let mut events = page.until("connected").await;
+    relay.submit("shot", TXT2IMG).await;
+    events.extend(done(page).await);
+    let find = |name: &str| events.iter().find(|event| event["event"] == name).unwrap();
+    assert_eq!(find("completed")["percent"], "100");
+    assert!(
+        find("completed")["path"]
+            .as_str()
+            .unwrap()
+            .ends_with(".png")
+    );
+    let monitor = find("monitor")["text"].as_str().unwrap();
+    assert!(monitor.contains("shot"), "{monitor}");
+    let proposed = if place == "own" {
+        relay.socket_url("")
+    } else {
+        "ws://127.0.0.1:8328".to_owned()
+    };
+    assert_eq!(find("server")["text"], proposed);
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_test_page_of_the_relay_follows_a_job_and_the_monitor() {
+    follow_with_the_test_page("own").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_test_page_of_another_loopback_port_needs_no_setting() {
+    follow_with_the_test_page("elsewhere").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_leaves_by_itself_at_the_end() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let Some(mut page) = run(
+        "home.mjs",
+        &["follow", &format!("{}/", relay.url()), "shot"],
+    ) else {
+        return;
+    };
+    page.until("connected").await;
+    relay.submit("shot", TXT2IMG).await;
+    let events = done(page).await;
+    assert_eq!(events[0]["connection"], "The job has ended");
+}
+
+/// nginx passes no `Upgrade` on unless it is told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_behind_a_proxy_without_sockets_follows_by_events() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let port = free_port();
+    let server = format!(
+        "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {}; proxy_buffering off; }} }}",
+        relay.url()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_nginx) = Nginx::start(folder, port, &server).await else {
+        return;
+    };
+    let address = format!("http://127.0.0.1:{port}/");
+    let Some(mut page) = run("home.mjs", &["follow", &address, "shot"]) else {
+        return;
+    };
+    let events = page.until("connected").await;
+    let connection = events.last().unwrap()["connection"].as_str().unwrap();
+    assert!(
+        connection.contains("passes no WebSockets on") && connection.contains("Server-Sent Events"),
+        "{connection}"
+    );
+    relay.submit("shot", TXT2IMG).await;
+    done(page).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_that_nobody_has_registered_a_job_and_how_long_it_waits() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let address = format!("{}/", relay.url());
+    let Some(mut page) = run("home.mjs", &["unregistered", &address, "shot"]) else {
+        return;
+    };
+    let events = page.until("unregistered").await;
+    let waiting = events.last().unwrap();
+    let seconds = |key: &str| -> u32 {
+        let text = waiting[key].as_str().unwrap();
+        let text = text.strip_prefix("Nobody has registered this job yet; waiting ");
+        let text = text.and_then(|text| text.strip_suffix(" s more"));
+        text.unwrap_or_else(|| panic!("{waiting}")).parse().unwrap()
+    };
+    assert!(seconds("first") <= 30 && seconds("next") < seconds("first"));
+    relay.submit("shot", TXT2IMG).await;
+    done(page).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
+    let server = ServerConfig {
+        // The page is open for longer than a test takes, and its own pings come seldom.
+        connection_timeout: Duration::from_secs(60),
+        ..guarded()
+    };
+    let relay = TestRelay::without_backend(server).await;
+    let claims = json!({"sub": "mika", "jobs": "*", "scope": "subscribe monitor progress", "exp": in_seconds(3_600)});
+    let token = token(&claims);
+    let report = json!({"progress": 100, "status": "completed"});
+    let path = "/api/anime/jobs/shot/progress";
+    let reported = relay
+        .request_as(&token, reqwest::Method::POST, path)
+        .json(&report);
+    assert_eq!(reported.send().await.unwrap().status(), 202);
+    let address = format!("{}/", relay.url());
+    let Some(page) = run("home.mjs", &["token", &address, "shot", &token]) else {
+        return;
+    };
+    let events = done(page).await;
+    let find = |name: &str| events.iter().find(|event| event["event"] == name).unwrap();
+    assert_eq!(find("asked")["why"], "A token is needed.");
+    let shown = find("shown");
+    let owner = shown["owner"].as_str().unwrap();
+    assert!(owner.starts_with("Token of mika, until "), "{owner}");
+    assert_eq!(shown["is_asked"], false);
+    assert!(!shown["url"].as_str().unwrap().contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_and_health_say_since_when_comfyui_is_away() {
+    let relay = TestRelay::start(UNREACHABLE, Settings::default()).await;
+    let (_, health) = relay.get("/api/anime/health").await;
+    let backend = &health["components"]["comfyui"][0];
+    assert!(backend["unreachable_since"].is_string(), "{backend}");
+    let Some(page) = run("home.mjs", &["away", &format!("{}/", relay.url())]) else {
+        return;
+    };
+    let events = done(page).await;
+    let text = events[0]["text"].as_str().unwrap();
+    assert!(text.contains("not connected since "), "{text}");
+}

@@ -1,0 +1,78 @@
+//! What the relay says of jobs after a restart.
+
+use std::time::Duration;
+
+use comfy_relay::config::RelayConfig;
+use serde_json::json;
+
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::wait_until;
+
+on_both!(
+    totals_agree_after_a_restart,
+    a_producers_message_survives_a_restart,
+);
+
+async fn end(relay: &TestRelay, job: &str, status: &str) {
+    relay
+        .report(job, &json!({"progress": 50, "status": status}))
+        .await;
+}
+
+async fn totals_agree_after_a_restart(db: TestDatabase) {
+    let relay = TestRelay::without_backend(db.config()).await;
+    for (job, status) in [
+        ("a", "completed"),
+        ("b", "completed"),
+        ("c", "failed"),
+        ("d", "cancelled"),
+        ("e", "processing"),
+    ] {
+        end(&relay, job, status).await;
+    }
+    relay.stop().await;
+
+    let settings = Settings {
+        relay: RelayConfig {
+            // Jobs are forgotten as soon as they are written.
+            remember: Duration::ZERO,
+            cleanup_interval: Duration::from_millis(50),
+            ..Settings::default().relay
+        },
+        ..db.config().into()
+    };
+    let relay = TestRelay::without_backend(settings).await;
+    let mut monitor = relay.monitor().await;
+    let status = monitor.receive_type("system_status").await;
+    let counts = |completed: u64, active: u64| json!({"total": 5, "active": active, "queued": 0, "completed": completed, "failed": 1, "cancelled": 1});
+    assert_eq!(status["jobs"], counts(2, 1));
+    let (_, health) = relay.get("/api/anime/health").await;
+    assert_eq!(health["components"]["jobs"]["total_tracked"], 5);
+    let (_, page) = relay.get("/api/anime/jobs").await;
+    assert_eq!(page["jobs"].as_array().unwrap().len(), 5);
+
+    // A job that ends, one that is read from the database, and those that are forgotten count once.
+    end(&relay, "e", "completed").await;
+    relay.job("c").await;
+    let is_right = async || {
+        let (_, health) = relay.get("/api/anime/health").await;
+        health["components"]["jobs"] == json!({"active_count": 0, "total_tracked": 5})
+    };
+    wait_until("the job has ended", is_right).await;
+    for _ in 0..20 {
+        relay.job("a").await;
+        assert!(is_right().await);
+    }
+}
+
+async fn a_producers_message_survives_a_restart(db: TestDatabase) {
+    let relay = TestRelay::without_backend(db.config()).await;
+    let report = json!({"progress": 40, "status": "processing", "message": "Frame 40 of 100"});
+    relay.report("render", &report).await;
+    relay.stop().await;
+    let relay = TestRelay::without_backend(db.config()).await;
+    let mut subscriber = relay.connect("/ws/render").await;
+    let state = subscriber.receive_type("progress").await;
+    assert_eq!(state["message"], "Frame 40 of 100");
+}
