@@ -67,7 +67,7 @@ impl DatabaseOptions {
         {
             std::fs::create_dir_all(folder).with_context(|| {
                 format!(
-                    "cannot create the folder {} for the database",
+                    "cannot create the folder {} for the database (--database-url, DATABASE_URL)",
                     folder.display()
                 )
             })?;

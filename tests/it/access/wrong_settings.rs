@@ -179,7 +179,7 @@ async fn wrong_servers_and_files_name_the_setting_and_no_secret() {
         (
             &["serve"],
             &[("DATABASE_URL", "sqlite:/proc/none/relay.db")],
-            &["/proc/none"],
+            &["/proc/none", "(--database-url, DATABASE_URL)"],
         ),
         (&["serve"], &[("RETENTION_DAYS", "0")], &["RETENTION_DAYS"]),
         (
