@@ -1,6 +1,7 @@
 // The relay's own page:
 //   node tests/browser/home.mjs follow http://127.0.0.1:8328/ JOB_ID        until it has completed
 //   node tests/browser/home.mjs unregistered http://127.0.0.1:8328/ JOB_ID  what it says of a job that nobody has registered
+//   node tests/browser/home.mjs missing http://127.0.0.1:8328/ JOB_ID       until the relay waits for the job no longer
 //   node tests/browser/home.mjs token http://127.0.0.1:8328/ JOB_ID TOKEN   asks for the token, then follows
 //   node tests/browser/home.mjs away http://127.0.0.1:8328/                 what it says of a ComfyUI that does not answer
 
@@ -28,6 +29,12 @@ const SCENARIOS = {
     await page.waitForFunction((first) => document.querySelector("#connection").textContent !== first, first);
     print("unregistered", { first, next: await page.locator("#connection").textContent() });
     await completed(page);
+  },
+  async missing(page) {
+    await page.goto(`${address}#job=${job}`);
+    const connection = page.locator("#connection", { hasText: "no such job" });
+    await connection.waitFor();
+    print("closed", { connection: await connection.textContent() });
   },
   async token(page) {
     await page.goto(`${address}#job=${job}`);

@@ -53,6 +53,9 @@ const CLOSE_TEXT = {
   4404: "There is no such job",
 };
 
+/** The close code that a socket would have had, by the error that ends an event stream. */
+const STREAM_END = { job_not_found: 4404, unauthenticated: 4401 };
+
 const NO_SOCKETS = "A proxy on the way to the relay passes no WebSockets on (its headers Upgrade and Connection)";
 
 /** What a close code means. */
@@ -111,6 +114,7 @@ class RelaySocket extends EventTarget {
   #generation = 0;
   #active = false;
   #stream = null;
+  #lastError;
   /** How many sockets in a row were never open, although the relay answers over HTTP. */
   #blocked = 0;
   #socket = null;
@@ -120,7 +124,6 @@ class RelaySocket extends EventTarget {
   #pingedAt = 0;
   #retryTimer;
   #checkTimer;
-  #ended = false;
   /** The relay's clock less the monotonic one of the page, in milliseconds, and when it was compared. */
   #offset = -Infinity;
   #comparedAt = 0;
@@ -142,7 +145,6 @@ class RelaySocket extends EventTarget {
   connect() {
     this.#drop();
     this.#active = true;
-    this.#ended = false;
     this.#offset = -Infinity;
     this.#changeState("connecting", "Connecting…");
     // Pages can set no other header, and proxies log URLs.
@@ -198,13 +200,13 @@ class RelaySocket extends EventTarget {
         if (message.job_wait != null) this.#emit("unregistered", message);
         return;
       case "progress":
-        this.#ended = FINAL.has(message.status);
         this.#compareClocks(message.timestamp);
         this.#emit("progress", message);
         // The relay keeps the socket open for clients that connect again after every close.
-        if (this.#ended && this.#active) this.#end(CLOSE_TEXT[1000], { code: 1000 });
+        if (FINAL.has(message.status) && this.#active) this.#end(CLOSE_TEXT[1000], { code: 1000 });
         return;
       case "error":
+        this.#lastError = message.code;
         return this.#emit("problem", message);
       case "system_status":
         return this.#emit("status", message);
@@ -242,12 +244,13 @@ class RelaySocket extends EventTarget {
   }
 
   #closed(code, reason) {
-    const lasted = this.#openedAt ? Date.now() - this.#openedAt : 0;
+    const opened = this.#openedAt > 0;
+    const lasted = opened ? Date.now() - this.#openedAt : 0;
     const wasSocket = this.#socket !== null;
     this.#drop();
     if (!RETRY.has(code)) return this.#end(closeText(code), { code, reason });
     if (lasted > RESET_AFTER) this.#attempt = 0;
-    if (wasSocket && !lasted && code === 1006) this.#findBlock();
+    if (wasSocket && !opened && code === 1006) this.#findBlock();
     else this.#reconnect(code, reason, closeText(code));
   }
 
@@ -267,6 +270,7 @@ class RelaySocket extends EventTarget {
     const generation = this.#generation;
     const abort = this.#stream = new AbortController();
     let code = 1006;
+    this.#lastError = undefined;
     try {
       const response = await this.#request(this.#streamPath, { signal: abort.signal });
       if (generation !== this.#generation) return;
@@ -277,6 +281,7 @@ class RelaySocket extends EventTarget {
           if (generation !== this.#generation) return;
           this.#receive(text);
         }
+        code = STREAM_END[this.#lastError] ?? code;
       } else if (response.status !== 503) {
         code = 4000 + response.status;
       }

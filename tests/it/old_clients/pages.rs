@@ -88,20 +88,23 @@ async fn the_page_leaves_by_itself_at_the_end() {
     assert_eq!(events[0]["connection"], "The job has ended");
 }
 
-/// nginx passes no `Upgrade` on unless it is told to.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_behind_a_proxy_without_sockets_follows_by_events() {
-    let relay = TestRelay::replaying(TXT2IMG).await;
+/// An nginx before a relay, with its port. It passes no `Upgrade` on, as it does unless it is configured to.
+async fn proxy_without_sockets(relay: &TestRelay) -> Option<(Nginx, String)> {
     let port = free_port();
     let server = format!(
         "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {}; proxy_buffering off; }} }}",
         relay.url()
     );
-    let folder = tempfile::tempdir().unwrap();
-    let Some(_nginx) = Nginx::start(folder, port, &server).await else {
+    let nginx = Nginx::start(tempfile::tempdir().unwrap(), port, &server).await?;
+    Some((nginx, format!("http://127.0.0.1:{port}/")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_behind_a_proxy_without_sockets_follows_by_events() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let Some((_nginx, address)) = proxy_without_sockets(&relay).await else {
         return;
     };
-    let address = format!("http://127.0.0.1:{port}/");
     let Some(mut page) = run("home.mjs", &["follow", &address, "shot"]) else {
         return;
     };
@@ -113,6 +116,27 @@ async fn a_page_behind_a_proxy_without_sockets_follows_by_events() {
     );
     relay.submit("shot", TXT2IMG).await;
     done(page).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_follows_by_events_stops_where_there_is_no_job() {
+    let server = ServerConfig {
+        job_wait: Duration::from_secs(1),
+        ..ServerConfig::default()
+    };
+    let relay = TestRelay::replaying_with(TXT2IMG, server).await;
+    let Some((_nginx, address)) = proxy_without_sockets(&relay).await else {
+        return;
+    };
+    let Some(page) = run("home.mjs", &["missing", &address, "shot"]) else {
+        return;
+    };
+    let events = done(page).await;
+    let closed = events
+        .iter()
+        .find(|event| event["event"] == "closed")
+        .unwrap();
+    assert_eq!(closed["connection"], "There is no such job");
 }
 
 #[tokio::test(flavor = "multi_thread")]

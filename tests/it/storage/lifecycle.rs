@@ -226,10 +226,12 @@ async fn forgotten_jobs_are_read_from_the_database(db: TestDatabase) {
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
     assert_eq!(subscriber.close_code().await, 1000);
+    let id = JobId::parse("job").unwrap();
     wait_until("the job is forgotten", async || {
-        relay.handle.job_counts().total == 0
+        relay.handle.final_seq(&id).is_none()
     })
     .await;
+    assert_eq!(relay.handle.job_counts().total, 1, "the database counts it");
     let (_, view) = relay.job("job").await;
     for field in [
         "status",
