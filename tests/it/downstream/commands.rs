@@ -135,6 +135,21 @@ async fn watch_reports_a_missing_job_and_an_unreachable_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watch_says_how_long_the_relay_waits_for_a_job() {
+    let server = ServerConfig {
+        job_wait: std::time::Duration::from_secs(3),
+        ..ServerConfig::default()
+    };
+    // Whether ComfyUI has the prompt cannot be known.
+    let relay = TestRelay::without_backend(server).await;
+    let output = run(&["watch", "unknown", "--relay", &relay.url()]).await;
+    assert_eq!(output.status.code(), Some(3));
+    let shown = stdout(&output);
+    let waits = "unknown  Nobody has registered this job yet; waiting 3 s more. ComfyUI at 127.0.0.1:1 does not answer";
+    assert!(shown.contains(waits), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_file_is_submitted_and_watched() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let url = relay.url();
