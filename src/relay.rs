@@ -18,6 +18,7 @@ mod publish;
 mod registry;
 mod requests;
 mod restore;
+mod saved_images;
 mod start;
 mod stored_job;
 mod throttle;

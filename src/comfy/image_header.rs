@@ -17,6 +17,7 @@ pub(super) fn read(head: &[u8]) -> Option<ImageSize> {
         width: side(size.width)?,
         height: side(size.height)?,
         frames: frames(head).filter(|frames| *frames > 0).unwrap_or(1),
+        milliseconds: 0,
     })
 }
 
@@ -115,6 +116,7 @@ mod tests {
             width,
             height,
             frames,
+            milliseconds: 0,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the relay estimates: from what runs, at the size of its images.
 
+mod corrections;
 mod images;
 mod outputs;
 mod restarts;

@@ -129,6 +129,11 @@ impl ScriptedComfy {
         self.reply(&view(name), Reply::File(png(width, height)));
     }
 
+    /// Has an image of this size in the output folder.
+    pub(crate) fn set_saved_image(&self, name: &str, width: u32, height: u32) {
+        self.reply(&saved_view(name), Reply::File(png(width, height)));
+    }
+
     /// Adds a prompt to the history as completed; the queue stays as it is.
     pub(crate) fn complete(&self, prompt: &str) {
         let entry = json!({"prompt": [0, prompt, {}, {}, []], "outputs": {},
@@ -189,6 +194,11 @@ impl Script {
 /// The call for a file of the input folder.
 pub(crate) fn view(name: &str) -> String {
     format!("GET /view?filename={name}&subfolder=&type=input")
+}
+
+/// The call for a file of the output folder.
+pub(crate) fn saved_view(name: &str) -> String {
+    format!("GET /view?filename={name}&subfolder=&type=output")
 }
 
 /// The head of a PNG file.

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::job::plan::dimensions::Dimensions;
 use crate::job::plan::image::ImageSize;
 
 fn features(graph: Value, id: &str) -> Features {
@@ -129,6 +130,7 @@ fn of_loaded(name: &str, sizes: &[(&str, u32)]) -> Features {
             width: *width,
             height: 512,
             frames: 1,
+            milliseconds: 0,
         };
         (ImageFile::parse(name).unwrap(), size)
     });
@@ -154,7 +156,7 @@ fn of_a_file_of_unknown_size_only_the_same_file_costs_the_same() {
     assert_eq!(a.signature, of_loaded("a.png", &[]).signature);
     let sized = of_loaded("a.png", &[("a.png", 512)]);
     assert_ne!(sized.signature, a.signature);
-    assert_eq!(sized.unsized_signature, Some(a.signature));
+    assert_eq!(sized.former_signature, Some(a.signature));
 }
 
 /// A sampler that consists of several nodes.
