@@ -17,6 +17,7 @@ mod evidence;
 mod explanation;
 mod forecast;
 mod interval;
+mod message_cost;
 mod model;
 mod open_node;
 mod past_run;

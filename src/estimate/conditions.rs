@@ -1,4 +1,5 @@
 use super::interval::IntervalWidth;
+use super::message_cost::MessageCost;
 
 /// What the model knows of a backend that holds for all nodes of a job.
 #[derive(Debug, Clone, Copy, Default)]
@@ -9,4 +10,6 @@ pub(super) struct Conditions {
     pub(super) persistent_shift: f64,
     /// How far predictions are off.
     pub(super) width: IntervalWidth,
+    /// What the messages about the nodes of a job cost.
+    pub(super) message_cost: MessageCost,
 }

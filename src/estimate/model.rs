@@ -4,6 +4,7 @@ use super::conditions::Conditions;
 use super::costs::Costs;
 use super::evidence::SpeedEvidence;
 use super::interval::IntervalWidth;
+use super::message_cost::MessageCost;
 use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
@@ -46,6 +47,7 @@ struct Machine {
     costs: Costs,
     speed: SpeedFactor,
     interval_width: IntervalWidth,
+    message_cost: MessageCost,
 }
 
 /// What is known of one backend.
@@ -268,7 +270,20 @@ impl CostModel {
             log_speed_factor: self.log_speed_factor(backend),
             persistent_shift: self.persistent_shift(backend),
             width: self.interval_width(backend),
+            message_cost: self.message_cost(backend),
         }
+    }
+
+    /// What the messages about the nodes of a job cost on the backend's machine.
+    pub(super) fn message_cost(&self, backend: &str) -> MessageCost {
+        let machine = self.machines.get(host(backend));
+        machine.map_or_else(MessageCost::default, |machine| machine.message_cost)
+    }
+
+    /// Learns what the messages cost from the seconds of a job's nodes, in the order of their starts.
+    pub(super) fn learn_message_cost(&mut self, backend: &str, seconds: &[f64]) {
+        let machine = self.machines.entry(host(backend).to_owned()).or_default();
+        machine.message_cost.learn(seconds);
     }
 
     /// How far jobs of known workflows are off on the backend's machine.

@@ -10,6 +10,7 @@ mod loaders;
 mod numbers;
 mod outputs;
 mod prompt_graph;
+mod repetition;
 mod role;
 mod signature;
 mod size;

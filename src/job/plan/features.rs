@@ -10,6 +10,7 @@ use super::graph::{Graph, MAX_FEATURE, class, inputs, link};
 use super::image::{self, ImageFile};
 use super::loaders::Loaders;
 use super::numbers::GraphNumbers;
+use super::repetition::Repetition;
 use super::role::Role;
 use super::signature::{Signature, words};
 use super::size::{Size, SizeContext};
@@ -43,6 +44,9 @@ const SAVING: [&str; 8] = [
 /// How many nodes that change sigmas are followed, one after the other: in a cycle they never end.
 const MAX_SCHEDULERS: usize = 16;
 
+/// How many loops of a graph are read: each takes time in proportion to the graph.
+const MAX_LOOPS: usize = 16;
+
 /// Samplers that evaluate the model more than once a step, and how many times they do.
 const CALLS: [(&str, f64); 8] = [
     ("heun", 2.0),
@@ -69,6 +73,18 @@ pub(super) struct GraphReader<'a> {
     loaders: HashMap<&'a str, Loaders<'a>>,
     /// The model of each loader, as a hash of its inputs.
     models: HashMap<&'a str, Signature>,
+    /// What the nodes that close loops repeat.
+    repeated: HashMap<&'a str, RepeatedWork>,
+}
+
+/// The work that the end of a loop repeats.
+struct RepeatedWork {
+    /// That of most of it.
+    role: Role,
+    calls: f64,
+    units: Option<f64>,
+    /// A hash of everything that it depends on.
+    signature: Signature,
 }
 
 impl<'a> GraphReader<'a> {
@@ -84,8 +100,10 @@ impl<'a> GraphReader<'a> {
             files: Vec::new(),
             loaders: HashMap::new(),
             models: HashMap::new(),
+            repeated: HashMap::new(),
         };
-        let nodes = graph.topological().into_iter();
+        let order = graph.topological();
+        let nodes = order.iter().copied();
         for (id, node) in nodes.filter_map(|id| Some((id, graph.node(id)?))) {
             reader.read_size(id, node, images);
             let loaders = Loaders::of(id, node, &reader.loaders);
@@ -95,8 +113,35 @@ impl<'a> GraphReader<'a> {
                 reader.models.insert(id, model);
             }
             reader.loaders.insert(id, loaders);
+            if reader.repeated.len() < MAX_LOOPS {
+                let closed = Repetition::closed_by(id, node, graph, &reader.numbers, &order);
+                let repeated = closed.map(|closed| reader.repeated_work(&closed));
+                reader
+                    .repeated
+                    .extend(repeated.map(|repeated| (id, repeated)));
+            }
         }
         reader
+    }
+
+    /// The work of a loop behind its first round, which is that of its nodes themselves.
+    fn repeated_work(&self, closed: &Repetition<'a>) -> RepeatedWork {
+        let nodes = closed.nodes.iter();
+        let nodes = nodes.filter_map(|id| Some(self.features(id, self.graph.node(id)?)));
+        let nodes: Vec<Features> = nodes.collect();
+        let role = nodes.iter().max_by(|a, b| a.calls.total_cmp(&b.calls));
+        let repeats = closed.repeats.unwrap_or(1.0);
+        let units = nodes.iter().map(|node| node.units).sum::<Option<f64>>();
+        let start = self.graph.node(closed.start);
+        let start = start.map(|start| words(start, self.graph, &self.numbers));
+        let start = start.unwrap_or_default();
+        let signatures = nodes.iter().map(|node| node.signature.as_str());
+        RepeatedWork {
+            role: role.map_or(Role::Other, |node| node.role),
+            calls: repeats * nodes.iter().map(|node| node.calls).sum::<f64>(),
+            units: units.map(|units| units * repeats),
+            signature: Signature::of(start.iter().map(String::as_str).chain(signatures)),
+        }
     }
 
     /// Reads the size of the images that leave a node, and the numbers.
@@ -186,7 +231,16 @@ impl<'a> GraphReader<'a> {
             None => None,
         };
         let models = self.models(id, &loaders);
-        let words = words(node, self.graph, &self.numbers);
+        let mut words = words(node, self.graph, &self.numbers);
+        let repeated = self
+            .repeated
+            .get(id)
+            .filter(|repeated| repeated.calls > 0.0);
+        words.extend(repeated.map(|repeated| repeated.signature.text()));
+        let (role, calls, units) = match repeated {
+            Some(repeated) => (repeated.role, repeated.calls, repeated.units),
+            None => (role, calls, units),
+        };
         let signature = |pixels: Option<f64>, file: Option<&str>| {
             let size = format!("{pixels:?} {steps:?} {:?}", self.sampler(node));
             let words = words.iter().chain([&size]).chain(&models);
@@ -199,7 +253,11 @@ impl<'a> GraphReader<'a> {
             steps,
             calls: calls.min(MAX_FEATURE),
             units: units.map(|units| units.min(MAX_FEATURE)),
-            loaders: loaders.iter().map(|&loader| loader.to_owned()).collect(),
+            // The first round has waited for the models.
+            loaders: match repeated {
+                Some(_) => Vec::new(),
+                None => loaders.iter().map(|&loader| loader.to_owned()).collect(),
+            },
             models: Signature::of(models.iter().map(String::as_str)).number(),
             signature: signature(pixels, file.filter(|_| pixels.is_none())),
             former_signature: file
