@@ -24,6 +24,7 @@ mod past_run;
 mod prediction;
 mod samples;
 mod speed;
+mod speed_weights;
 mod spread;
 mod start;
 mod sum;
@@ -37,6 +38,7 @@ pub use explanation::{Explanation, NodeExplanation, SpeedExplanation, StartExpla
 use forecast::Forecast;
 pub use model::CostModel;
 pub use past_run::PastRun;
+pub use speed_weights::SpeedWeights;
 pub use start::{Familiarity, StartForecast};
 
 /// The largest fraction of a job that has not ended.

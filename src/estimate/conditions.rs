@@ -1,5 +1,6 @@
 use super::interval::IntervalWidth;
 use super::message_cost::MessageCost;
+use super::speed_weights::SpeedWeights;
 
 /// What the model knows of a backend that holds for all nodes of a job.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,4 +13,5 @@ pub(super) struct Conditions {
     pub(super) width: IntervalWidth,
     /// What the messages about the nodes of a job cost.
     pub(super) message_cost: MessageCost,
+    pub(super) weights: SpeedWeights,
 }

@@ -12,13 +12,6 @@ use super::spread::Spread;
 use super::sum::DurationSum;
 use crate::job::{Job, Nodes, Plan, PlannedNode};
 
-/// The weight of the machine's speed so far beside what the job's own nodes show, as a share of the
-/// job's expected seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 0.45;
-
-/// The share of the machine's log speed factor that is expected of the next job.
-const SPEED_CARRY_OVER: f64 = 0.65;
-
 /// The share of the expected seconds that a job's nodes have to show before it is evidence: nodes that
 /// do nothing end at once.
 const MIN_EVIDENCE: f64 = 0.02;
@@ -127,8 +120,8 @@ impl<'a> Observation<'a> {
 
     /// How fast this job's nodes run: what they show, shrunk to the speed of the machine so far.
     pub(super) fn pace(&self, conditions: &Conditions) -> Pace {
-        let prior = conditions.log_speed_factor * SPEED_CARRY_OVER;
-        let prior_weight = SPEED_PRIOR_WEIGHT * self.expected * trust(&self.open);
+        let prior = conditions.log_speed_factor * conditions.weights.carry_over;
+        let prior_weight = conditions.weights.running_prior * self.expected * trust(&self.open);
         Pace {
             factor: self.speed.shrunk_to(prior, prior_weight).exp(),
             usual_factor: prior.exp(),
@@ -205,7 +198,7 @@ impl Forecast {
         };
         let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
         let conditions = model.conditions(backend);
-        let factor = (conditions.log_speed_factor * SPEED_CARRY_OVER).exp();
+        let factor = (conditions.log_speed_factor * conditions.weights.carry_over).exp();
         let pace = Pace {
             factor,
             usual_factor: factor,

@@ -9,17 +9,8 @@ use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
 use super::speed::{PersistentShift, SpeedFactor};
+use super::speed_weights::SpeedWeights;
 use crate::job::{Job, PlannedNode, Role};
-
-/// The weight of the machine's speed so far beside what the nodes of one job show, in seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 2.0;
-
-/// The weight of a residual is multiplied by this for each level that its match is away from an exact
-/// one: the farther away, the more of the residual is the node's own.
-const MATCH_DISCOUNT: f64 = 0.3;
-
-/// The share of a job's log speed factor that is taken out of its costs; the rest is the nodes' own.
-const SPEED_TRUST: f64 = 0.9;
 
 /// The weight of the runs on other backends of the same machine beside a backend's own, in runs.
 const NEIGHBOUR_PRIOR_WEIGHT: f64 = 1.0;
@@ -38,6 +29,7 @@ pub struct CostModel {
     backends: HashMap<String, BackendCosts>,
     machines: HashMap<String, Machine>,
     everywhere: Costs,
+    weights: SpeedWeights,
 }
 
 /// What is known of a host.
@@ -93,10 +85,18 @@ impl ObservedRun<'_> {
 }
 
 impl CostModel {
+    /// A model with other weights than those in use.
+    pub fn with_weights(weights: SpeedWeights) -> Self {
+        Self {
+            weights,
+            ..Self::default()
+        }
+    }
+
     /// Learns from a job that ended.
     pub(super) fn update(&mut self, backend: &str, job: JobEvidence<'_>) {
         let prior = self.log_speed_factor(backend);
-        let mut evidence = SpeedEvidence::prior(SPEED_PRIOR_WEIGHT, prior);
+        let mut evidence = SpeedEvidence::prior(self.weights.prior, prior);
         for ObservedRun {
             node,
             run,
@@ -104,11 +104,11 @@ impl CostModel {
         } in job.runs.iter().filter(|run| run.shows_speed())
         {
             let distance = prediction.match_level.distance();
-            let discount = MATCH_DISCOUNT.powi(i32::from(distance));
+            let discount = self.weights.match_discount.powi(i32::from(distance));
             evidence.add(node.role, run.seconds, prediction.seconds, discount);
         }
         let log_factor = evidence.log_factor();
-        let factor = (log_factor * SPEED_TRUST + self.persistent_shift(backend)).exp();
+        let factor = (log_factor * self.weights.trust + self.persistent_shift(backend)).exp();
         for ObservedRun { node, run, .. } in &job.runs {
             let cost = Cost {
                 seconds: run.seconds,
@@ -271,6 +271,7 @@ impl CostModel {
             persistent_shift: self.persistent_shift(backend),
             width: self.interval_width(backend),
             message_cost: self.message_cost(backend),
+            weights: self.weights,
         }
     }
 

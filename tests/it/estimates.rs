@@ -2,6 +2,7 @@
 
 mod corrections;
 mod images;
+mod others;
 mod outputs;
 mod restarts;
 mod server;
