@@ -19,6 +19,7 @@ mod forecast;
 mod interval;
 mod message_cost;
 mod model;
+mod neighbours;
 mod open_node;
 mod past_run;
 mod prediction;

@@ -5,15 +5,13 @@ use super::costs::Costs;
 use super::evidence::SpeedEvidence;
 use super::interval::IntervalWidth;
 use super::message_cost::MessageCost;
+use super::neighbours::NeighbourVariances;
 use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
 use super::speed::{PersistentShift, SpeedFactor};
 use super::speed_weights::SpeedWeights;
 use crate::job::{Job, PlannedNode, Role};
-
-/// The weight of the runs on other backends of the same machine beside a backend's own, in runs.
-const NEIGHBOUR_PRIOR_WEIGHT: f64 = 1.0;
 
 /// What finished nodes cost, by backend. Deterministic: the same runs in the same order give the same
 /// model.
@@ -40,6 +38,7 @@ struct Machine {
     speed: SpeedFactor,
     interval_width: IntervalWidth,
     message_cost: MessageCost,
+    variances: NeighbourVariances,
 }
 
 /// What is known of one backend.
@@ -116,6 +115,7 @@ impl CostModel {
                 ticks: run.ticks,
             };
             let usual = cost.scaled(1.0 / factor);
+            self.learn_variances(backend, node, run.is_cold, usual.seconds);
             for costs in self.costs_mut(backend) {
                 match run.calls {
                     Some(_) => costs.add(node, run.is_cold, usual),
@@ -154,6 +154,23 @@ impl CostModel {
         }
         let own = self.backends.entry(backend.to_owned()).or_default();
         own.loaded = loaded;
+    }
+
+    /// Learns how well a backend's own runs, and those of its machine, predict a run.
+    fn learn_variances(&mut self, backend: &str, node: &PlannedNode, is_cold: bool, seconds: f64) {
+        let own = self.backends.get(backend);
+        let own = own.and_then(|own| own.costs.by_signature(node, is_cold));
+        let Some(machine) = self.machines.get_mut(host(backend)) else {
+            return;
+        };
+        let all = machine.costs.by_signature(node, is_cold);
+        if let (Some(own), Some(all)) = (own, all)
+            && own.runs != all.runs
+        {
+            machine
+                .variances
+                .learn(seconds, own.cost.seconds, all.cost.seconds);
+        }
     }
 
     /// Where a run on a backend is added: its own costs, its machine's, and those of all backends.
@@ -258,8 +275,9 @@ impl CostModel {
     ) -> ExpectedCost {
         let runs = self.backends.get(backend);
         let runs = runs.map_or(0, |known| known.costs.runs(node, is_cold)) as f64;
-        let share = NEIGHBOUR_PRIOR_WEIGHT / (runs + NEIGHBOUR_PRIOR_WEIGHT);
         let machine = self.machines.get(host(backend));
+        let weight = machine.map_or(1.0, |machine| machine.variances.weight());
+        let share = weight / (runs + weight);
         let neighbours = machine.and_then(|machine| machine.costs.by_signature(node, is_cold));
         neighbours.map_or(own, |neighbours| own.shrunk_to(neighbours, share))
     }
