@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(cost.seconds, PRIOR);
         // One node in ten does something.
         let seconds = |at: u32| {
-            if at % 10 == 0 {
+            if at.is_multiple_of(10) {
                 0.5
             } else {
                 0.001 + 2e-5 * f64::from(at)

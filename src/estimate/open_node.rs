@@ -86,7 +86,10 @@ impl OpenNode<'_> {
         };
         let Some(ticked_at) = timing.ticked_at() else {
             let silent = timing.seconds(now);
-            let silent = self.expanded_at.map_or(silent, |at| {
+            // How many more runs will follow is not known of a class that has never run: the time that it has taken is
+            // the better guide then.
+            let is_known = self.prediction.match_level != MatchLevel::Default;
+            let silent = self.expanded_at.filter(|_| is_known).map_or(silent, |at| {
                 silent.min(now.duration_since(at).as_secs_f64().max(0.0))
             });
             return self.by_time(timing, silent, pace, now);

@@ -55,9 +55,10 @@ pub(in crate::comfy) fn video(is_at_end: bool) -> Vec<u8> {
     ]
     .concat();
     let description = description(&times());
-    match is_at_end {
-        true => [kind, frames, description].concat(),
-        false => [kind, description, frames].concat(),
+    if is_at_end {
+        [kind, frames, description].concat()
+    } else {
+        [kind, description, frames].concat()
     }
 }
 

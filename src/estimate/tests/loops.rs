@@ -99,6 +99,29 @@ fn more_rounds_take_as_much_longer() {
     assert!((0.85..1.15).contains(&(left / end)), "{left} {end}");
 }
 
+/// It is expanded to more and more runs, of which nothing is known.
+#[test]
+fn a_class_that_never_ran_goes_on_for_a_while_when_it_is_expanded() {
+    let graph = json!({"4": {"class_type": "Expand", "inputs": {}}});
+    let mut job = job(Plan::from_graph(graph.as_object().unwrap(), None));
+    job.apply(Event::Started, at(0.0));
+    job.apply(report("4", "4", 0, 1, NodeState::Running), at(0.0));
+    for second in 0..10_u32 {
+        let id = format!("4.0.0.{second}");
+        job.apply(
+            report(&id, "4", 0, 1, NodeState::Running),
+            at(second.into()),
+        );
+        job.apply(
+            report(&id, "4", 1, 1, NodeState::Finished),
+            at(second.into()),
+        );
+    }
+    let estimate = Estimate::of(&job, &CostModel::default(), at(9.1));
+    assert!(estimate.remaining.unwrap() > 3.0, "{estimate:?}");
+    assert!(estimate.fraction < 0.8, "{estimate:?}");
+}
+
 /// Nothing has run but the sampler of another graph.
 #[test]
 fn the_first_loop_takes_as_long_as_its_rounds() {
