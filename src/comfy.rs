@@ -16,6 +16,7 @@ mod rejection;
 mod rest;
 mod socket;
 mod timings;
+mod video_header;
 
 pub use history::HistoryEntry;
 pub use message::Message;

@@ -17,12 +17,15 @@ mod evidence;
 mod explanation;
 mod forecast;
 mod interval;
+mod message_cost;
 mod model;
+mod neighbours;
 mod open_node;
 mod past_run;
 mod prediction;
 mod samples;
 mod speed;
+mod speed_weights;
 mod spread;
 mod start;
 mod sum;
@@ -36,6 +39,7 @@ pub use explanation::{Explanation, NodeExplanation, SpeedExplanation, StartExpla
 use forecast::Forecast;
 pub use model::CostModel;
 pub use past_run::PastRun;
+pub use speed_weights::SpeedWeights;
 pub use start::{Familiarity, StartForecast};
 
 /// The largest fraction of a job that has not ended.

@@ -8,8 +8,10 @@
 mod baseline;
 mod chart;
 mod events;
+mod family;
 mod kind;
 mod learner;
+mod nested;
 mod recordings;
 mod score;
 mod socket_view;
@@ -20,8 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::recording::Recording;
 pub use baseline::{Algorithm, Answer};
 pub use chart::draw;
+use family::family;
 pub use kind::JobKind;
 use learner::{FinishedPrompt, Learner, WorkflowKey};
+pub use nested::NestedScore;
 pub use recordings::read_recordings;
 pub use score::{MOMENTS, ScoredJob};
 pub use table::{KindTable, LEGEND, ScoreRow, ScoreTable};
@@ -116,7 +120,9 @@ impl Evaluation {
             .enumerate()
             .flat_map(|(index, recording)| {
                 let order = (index + 1..recordings.len()).chain(0..index);
-                let is_other = |other: &usize| family(&recordings[*other]) != family(recording);
+                let family_of = |index: usize| family(&recordings[index].meta.scenario);
+                let is_other =
+                    |other: &usize| family_of(*other) != family(&recording.meta.scenario);
                 let others = order.filter(is_other).flat_map(|other| &replayed[other]);
                 taught_by(others).replay(recording, |_| false)
             });
@@ -170,13 +176,6 @@ fn taught_by<'a>(prompts: impl Iterator<Item = &'a FinishedPrompt>) -> Learner {
     let mut learner = Learner::default();
     prompts.for_each(|prompt| learner.learn(prompt));
     learner
-}
-
-/// The number that a scenario's name begins with: its versions and repetitions share it.
-fn family(recording: &Recording) -> &str {
-    let name = &recording.meta.scenario;
-    let end = name.find(|letter: char| !letter.is_ascii_digit());
-    end.map_or(name, |end| &name[..end])
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@ pub use event::{Event, History, Outcome, Reason, Report};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
-pub use plan::{ImageFile, ImageSize, ImageSizes, Plan, PlannedNode, PromptGraph, Role, outputs};
+pub use plan::{
+    ImageFile, ImageSize, ImageSizes, ObservedSize, ObservedSizes, Plan, PlannedNode, PromptGraph,
+    Role, SavedImages, SizeFinding, SizeKey, outputs,
+};
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
 pub use status::Status;
@@ -206,6 +209,11 @@ impl Job {
     /// The state of its nodes.
     pub fn nodes(&self) -> &Nodes {
         &self.nodes
+    }
+
+    /// Every file that it has made so far.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
     /// Whether the socket has reported its end, while its outputs are still unread.

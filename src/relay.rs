@@ -19,6 +19,7 @@ mod publish;
 mod registry;
 mod requests;
 mod restore;
+mod saved_images;
 mod start;
 mod stored_counts;
 mod stored_job;

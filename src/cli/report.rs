@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::evaluation::{
-    Evaluation, KindTable, LEGEND, LeftOut, ScoreTable, draw, read_recordings,
+    Evaluation, KindTable, LEGEND, LeftOut, NestedScore, ScoreTable, draw, read_recordings,
 };
 
 /// Measure progress and remaining time on recordings
@@ -44,6 +44,12 @@ pub(super) struct ReportArgs {
     #[arg(long)]
     no_image_sizes: bool,
 
+    /// Try so many settings of the weights of the machine's speed, by nested cross-validation over families
+    ///
+    /// Each family of recordings is estimated with the weights that are best for all others.
+    #[arg(long, value_name = "SETTINGS", hide = true, conflicts_with_all = ["leave_out", "svg", "jobs"])]
+    nested: Option<usize>,
+
     /// Also print a line for each job
     #[arg(long)]
     jobs: bool,
@@ -55,6 +61,10 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         recordings
             .iter_mut()
             .for_each(|recording| recording.inputs.clear());
+    }
+    if let Some(settings) = args.nested {
+        println!("{}", NestedScore::of(&recordings, settings));
+        return Ok(ExitCode::SUCCESS);
     }
     let evaluation = match args.leave_out {
         Some(what) => Evaluation::leave_out(what, &recordings),

@@ -5,25 +5,44 @@ use crate::job::ImageSize;
 /// The first bytes of a PNG file.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// The size of the image in a file that begins with `head`; `None` if that does not show it, as for
-/// videos. It does not matter here whether a camera held the picture upright: its area is the same.
+/// The frames that the head of a file shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    /// All that there are.
+    All(u32),
+    /// Those that begin in the head.
+    Begun(u32),
+}
+
+/// The size of the image in a file that begins with `head` and has `whole` bytes; `None` if the head does not show
+/// it, as for videos. It does not matter here whether a camera held the picture upright: its area is the same.
 ///
-/// ComfyUI loads every frame of an animated image. If `head` does not show how many there are, there is
-/// one.
-pub(super) fn read(head: &[u8]) -> Option<ImageSize> {
+/// ComfyUI loads every frame of an animated image. If not all of them begin in `head`, the others are taken to be
+/// as long; if it is not known how long the file is, there is one.
+pub(super) fn read(head: &[u8], whole: Option<u64>) -> Option<ImageSize> {
     let size = imagesize::blob_size(head).ok()?;
     let side = |pixels: usize| u32::try_from(pixels).ok().filter(|pixels| *pixels > 0);
+    let frames = match (frames(head), whole) {
+        (Some(Frames::All(frames)), _) => frames,
+        // Of the last one only a part is in the head.
+        (Some(Frames::Begun(frames @ 2..)), Some(whole)) => {
+            let frames = f64::from(frames) - 0.5;
+            (frames * whole as f64 / head.len() as f64).round() as u32
+        }
+        _ => 1,
+    };
     Some(ImageSize {
         width: side(size.width)?,
         height: side(size.height)?,
-        frames: frames(head).filter(|frames| *frames > 0).unwrap_or(1),
+        frames: frames.max(1),
+        milliseconds: 0,
     })
 }
 
-fn frames(head: &[u8]) -> Option<u32> {
+fn frames(head: &[u8]) -> Option<Frames> {
     match head {
-        _ if head.starts_with(PNG) => png_frames(head),
-        [b'G', b'I', b'F', b'8', ..] => gif_frames(head),
+        _ if head.starts_with(PNG) => png_frames(head).map(Frames::All),
+        [b'G', b'I', b'F', b'8', ..] => Some(gif_frames(head)),
         _ if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") => webp_frames(head),
         _ => None,
     }
@@ -44,24 +63,31 @@ fn png_frames(head: &[u8]) -> Option<u32> {
     }
 }
 
-/// The images up to the trailer, if all of the file is in `head`.
-fn gif_frames(head: &[u8]) -> Option<u32> {
+/// The images up to the trailer, or to the end of the head.
+fn gif_frames(head: &[u8]) -> Frames {
     const SCREEN: usize = 13;
     const DESCRIPTOR: usize = 10;
-    let mut rest = head.get(SCREEN + colours(*head.get(10)?)..)?;
+    let colours_at = |bytes: &[u8], at: usize| bytes.get(at).map_or(0, |flags| colours(*flags));
+    let mut rest = head
+        .get(SCREEN + colours_at(head, 10)..)
+        .unwrap_or_default();
     let mut frames = 0;
     loop {
-        rest = match rest {
-            [0x3b, ..] => return Some(frames),
-            [0x21, _, blocks @ ..] => after_blocks(blocks)?,
+        let next = match rest {
+            [0x3b, ..] => return Frames::All(frames),
+            [0x21, _, blocks @ ..] => after_blocks(blocks),
             [0x2c, ..] => {
                 frames += 1;
-                let image = DESCRIPTOR + colours(*rest.get(9)?);
                 // One byte before the blocks is the size of a code.
-                after_blocks(rest.get(image + 1..)?)?
+                let image = DESCRIPTOR + colours_at(rest, 9);
+                rest.get(image + 1..).and_then(after_blocks)
             }
-            _ => return None,
+            _ => None,
         };
+        match next {
+            Some(next) => rest = next,
+            None => return Frames::Begun(frames),
+        }
     }
 }
 
@@ -84,19 +110,30 @@ fn after_blocks(mut rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The chunks `ANMF`, if all of the file is in `head`.
+/// The chunks `ANMF` up to the end of the file, or of the head.
 ///
 /// A chunk is its type, its length, and its data, padded to an even length.
-fn webp_frames(head: &[u8]) -> Option<u32> {
+fn webp_frames(head: &[u8]) -> Option<Frames> {
     let length = usize::try_from(number(head.get(4..)?, u32::from_le_bytes)?).ok()?;
-    let mut rest = head.get(12..length.checked_add(8)?)?;
+    let end = length.checked_add(8)?;
+    let mut rest = head.get(12..end.min(head.len()))?;
     let mut frames = 0;
-    while !rest.is_empty() {
-        frames += u32::from(rest.get(..4)? == b"ANMF");
-        let length = usize::try_from(number(rest.get(4..)?, u32::from_le_bytes)?).ok()?;
-        rest = rest.get(length.checked_add(length % 2)?.checked_add(8)?..)?;
+    while let Some(kind) = rest.get(..4) {
+        frames += u32::from(kind == b"ANMF");
+        let length = rest
+            .get(4..)
+            .and_then(|rest| number(rest, u32::from_le_bytes));
+        let padded =
+            length.and_then(|length| usize::try_from(length).ok()?.checked_next_multiple_of(2));
+        rest = padded
+            .and_then(|padded| rest.get(padded.checked_add(8)?..))
+            .unwrap_or_default();
     }
-    Some(frames)
+    if end <= head.len() {
+        Some(Frames::All(frames))
+    } else {
+        Some(Frames::Begun(frames))
+    }
 }
 
 /// The number at the start of `bytes`.
@@ -110,11 +147,16 @@ mod tests {
 
     use super::*;
 
+    fn read(head: &[u8]) -> Option<ImageSize> {
+        super::read(head, None)
+    }
+
     fn size(width: u32, height: u32, frames: u32) -> Option<ImageSize> {
         Some(ImageSize {
             width,
             height,
             frames,
+            milliseconds: 0,
         })
     }
 
@@ -157,10 +199,22 @@ mod tests {
         assert_eq!(read(&png(&control)), size(640, 400, 5));
         assert_eq!(read(&gif(4)), size(3, 2, 4));
         assert_eq!(read(&webp(3)), size(256, 512, 3));
-        // The rest of the file is not in the head.
-        let (gif, webp) = (gif(4), webp(3));
-        assert_eq!(read(&gif[..gif.len() - 4]), size(3, 2, 1));
-        assert_eq!(read(&webp[..webp.len() - 4]), size(256, 512, 1));
+    }
+
+    #[test]
+    fn the_frames_behind_the_head_are_taken_to_be_as_long() {
+        for (file, size) in [(gif(40), size(3, 2, 40)), (webp(40), size(256, 512, 40))] {
+            let head = &file[..file.len() / 3];
+            let whole = Some(file.len() as u64);
+            let (found, size) = (super::read(head, whole).unwrap(), size.unwrap());
+            assert!((34..=46).contains(&found.frames), "{found:?}");
+            assert_eq!((found.width, found.height), (size.width, size.height));
+            assert_eq!(
+                read(head).unwrap().frames,
+                1,
+                "it is not known how long the file is"
+            );
+        }
     }
 
     #[test]
@@ -186,7 +240,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..60),
         ) {
             let kept = start.len().min(keep.max(12));
-            let _ = read(&[&start[..kept], &bytes].concat());
+            let _ = super::read(&[&start[..kept], &bytes].concat(), Some(1 << 40));
         }
     }
 }

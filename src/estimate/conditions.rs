@@ -1,4 +1,6 @@
 use super::interval::IntervalWidth;
+use super::message_cost::MessageCost;
+use super::speed_weights::SpeedWeights;
 
 /// What the model knows of a backend that holds for all nodes of a job.
 #[derive(Debug, Clone, Copy, Default)]
@@ -9,4 +11,7 @@ pub(super) struct Conditions {
     pub(super) persistent_shift: f64,
     /// How far predictions are off.
     pub(super) width: IntervalWidth,
+    /// What the messages about the nodes of a job cost.
+    pub(super) message_cost: MessageCost,
+    pub(super) weights: SpeedWeights,
 }

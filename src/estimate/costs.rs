@@ -116,10 +116,10 @@ impl Costs {
         self.signature_runs(node)?.expected(is_cold)
     }
 
-    /// The runs of the node's signature; else those from before the size of its file was known.
+    /// The runs of the node's signature; else those from before its size was known or corrected.
     fn signature_runs(&self, node: &PlannedNode) -> Option<&ColdWarm> {
         let known = |signature: &String| self.signatures.get(signature);
-        let before = || node.unsized_signature.as_ref().and_then(known);
+        let before = || node.former_signature.as_ref().and_then(known);
         known(&node.signature)
             .or_else(before)
             .map(|known| &known.runs)
@@ -193,12 +193,13 @@ mod tests {
             steps: None,
             needed: true,
             signature: signature.to_string(),
-            unsized_signature: None,
+            former_signature: None,
             role: Role::Text,
             calls: 1.0,
             units: Some(1.0),
             loaders: Vec::new(),
             models: 0,
+            saved: None,
             consumers: Vec::new(),
         }
     }

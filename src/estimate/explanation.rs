@@ -7,7 +7,6 @@ use super::Estimate;
 use super::conditions::Conditions;
 use super::forecast::Observation;
 use super::model::CostModel;
-use super::open_node::OpenNode;
 use super::prediction::{MatchLevel, Prediction};
 use super::start::StartForecast;
 use crate::job::{Job, NodeRun, NodeState, PlannedNode};
@@ -147,7 +146,13 @@ impl Explanation {
         let has_ended = job.status().is_final();
         let at_start = start.map(StartForecast::predictions).unwrap_or_default();
         let mut predictions: HashMap<&str, Prediction> = HashMap::new();
-        let observed = Observation::of(job, now, |id, node| {
+        let conditions = if has_ended {
+            start.map(|start| start.conditions)
+        } else {
+            Some(model.conditions(job.backend().unwrap_or_default()))
+        };
+        let assumed = conditions.unwrap_or_default();
+        let observed = Observation::of(job, now, &assumed, |id, node| {
             let prediction = if has_ended {
                 at_start.get(id).copied()?
             } else {
@@ -156,18 +161,13 @@ impl Explanation {
             predictions.insert(id, prediction);
             Some(prediction)
         });
-        let conditions = if has_ended {
-            start.map(|start| start.conditions)
-        } else {
-            Some(model.conditions(job.backend().unwrap_or_default()))
-        };
         let conditions = conditions.filter(|_| !job.plan().is_empty());
         let is_guess = match start {
             Some(start) if has_ended => Some(start.is_guess),
             _ => conditions.map(|conditions| observed.forecast(&conditions, now).is_guess),
         };
         let left = match conditions {
-            Some(conditions) if !has_ended => left(job, &observed, &predictions, &conditions, now),
+            Some(conditions) if !has_ended => observed.left(&conditions, now).collect(),
             _ => HashMap::new(),
         };
         let runs = job.runs().into_iter().map(|run| (run.id, run)).collect();
@@ -190,30 +190,6 @@ impl Explanation {
             nodes: sources.nodes(),
         }
     }
-}
-
-/// What each node that has not ended has left, in seconds.
-fn left<'a>(
-    job: &'a Job,
-    observed: &Observation<'_>,
-    predictions: &HashMap<&'a str, Prediction>,
-    conditions: &Conditions,
-    now: Timestamp,
-) -> HashMap<&'a str, f64> {
-    let pace = observed.pace(conditions);
-    let planned = predictions.iter().filter_map(|(id, prediction)| {
-        let timing = job.nodes().timing(id);
-        let is_open = timing.is_none_or(|timing| timing.ended_at.is_none());
-        is_open.then_some((*id, *prediction, timing))
-    });
-    let made = job.nodes().active();
-    let made = made.filter(|(id, ..)| !predictions.contains_key(id));
-    let made = made.map(|(id, _, timing)| (id, Prediction::UNKNOWN, Some(timing)));
-    let open = planned.chain(made).map(|(id, prediction, timing)| {
-        let node = OpenNode { prediction, timing };
-        (id, node.remaining(pace, now).0)
-    });
-    open.collect()
 }
 
 impl StartExplanation {

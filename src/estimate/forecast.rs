@@ -4,19 +4,13 @@ use jiff::Timestamp;
 
 use super::conditions::Conditions;
 use super::evidence::SpeedEvidence;
+use super::message_cost::MessageCost;
 use super::model::CostModel;
 use super::open_node::{OVERTIME, OpenNode, Pace};
 use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use super::sum::DurationSum;
-use crate::job::{Job, NodeTiming, Nodes, Plan, PlannedNode};
-
-/// The weight of the machine's speed so far beside what the job's own nodes show, as a share of the
-/// job's expected seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 0.45;
-
-/// The share of the machine's log speed factor that is expected of the next job.
-const SPEED_CARRY_OVER: f64 = 0.65;
+use crate::job::{Job, Nodes, Plan, PlannedNode};
 
 /// The share of the expected seconds that a job's nodes have to show before it is evidence: nodes that
 /// do nothing end at once.
@@ -47,6 +41,8 @@ pub(super) struct Observation<'a> {
     speed: SpeedEvidence,
     /// The predicted seconds of all nodes that run in this job, those that ended included.
     expected: f64,
+    /// How many nodes are in the messages about the next one; `None` if the server sends no such messages.
+    begun: Option<usize>,
 }
 
 impl<'a> Observation<'a> {
@@ -55,10 +51,18 @@ impl<'a> Observation<'a> {
     pub(super) fn of(
         job: &'a Job,
         now: Timestamp,
+        conditions: &Conditions,
         mut predict: impl FnMut(&'a str, &PlannedNode) -> Option<Prediction>,
     ) -> Self {
         let nodes = job.nodes();
-        let mut observed = Self::default();
+        let begun = (!nodes.has_begun() || nodes.are_reported()).then(|| nodes.begun());
+        let mut observed = Self {
+            begun,
+            ..Self::default()
+        };
+        let message = begun.map_or(0.0, |begun| {
+            conditions.message_cost.mean_while_running(begun)
+        });
         let mut settled: HashSet<&str> = HashSet::new();
         for (id, node) in job.plan().nodes().rev() {
             let timing = nodes.timing(id);
@@ -69,34 +73,37 @@ impl<'a> Observation<'a> {
                 continue;
             }
             if let Some(prediction) = predict(id, node) {
-                observed.add(node, prediction, timing, now);
+                let open = OpenNode {
+                    id,
+                    prediction,
+                    timing,
+                    expanded_at: nodes.expanded_at(id),
+                };
+                observed.add(node, open, message, now);
             }
         }
         // A node that a loop or a subgraph made has a bar of its own; nothing else is known of it.
         let made = nodes
             .active()
             .filter(|(run, ..)| job.plan().node(run).is_none());
-        observed.open.extend(made.map(|(.., timing)| OpenNode {
+        observed.open.extend(made.map(|(id, _, timing)| OpenNode {
+            id,
             prediction: Prediction::UNKNOWN,
             timing: Some(timing),
+            expanded_at: None,
         }));
         observed
     }
 
-    fn add(
-        &mut self,
-        node: &PlannedNode,
-        prediction: Prediction,
-        timing: Option<&'a NodeTiming>,
-        now: Timestamp,
-    ) {
+    /// Adds a node; `message` are the seconds in which messages about others are made while one runs.
+    fn add(&mut self, node: &PlannedNode, open: OpenNode<'a>, message: f64, now: Timestamp) {
+        let (prediction, timing) = (open.prediction, open.timing);
         self.expected += prediction.seconds;
-        let open = OpenNode { prediction, timing };
         match timing {
             Some(timing) if timing.ended_at.is_some() => {
                 if !timing.was_missed && prediction.shows_speed {
-                    let seconds = timing.seconds(now);
-                    self.speed.add(node.role, seconds, prediction.seconds, 1.0);
+                    let (seconds, expected) = (timing.seconds(now), prediction.seconds + message);
+                    self.speed.add(node.role, seconds, expected, 1.0);
                 }
             }
             Some(timing) => {
@@ -113,8 +120,8 @@ impl<'a> Observation<'a> {
 
     /// How fast this job's nodes run: what they show, shrunk to the speed of the machine so far.
     pub(super) fn pace(&self, conditions: &Conditions) -> Pace {
-        let prior = conditions.log_speed_factor * SPEED_CARRY_OVER;
-        let prior_weight = SPEED_PRIOR_WEIGHT * self.expected * trust(&self.open);
+        let prior = conditions.log_speed_factor * conditions.weights.carry_over;
+        let prior_weight = conditions.weights.running_prior * self.expected * trust(&self.open);
         Pace {
             factor: self.speed.shrunk_to(prior, prior_weight).exp(),
             usual_factor: prior.exp(),
@@ -125,15 +132,33 @@ impl<'a> Observation<'a> {
     /// The forecast for the nodes that have not ended.
     pub(super) fn forecast(&self, conditions: &Conditions, now: Timestamp) -> Forecast {
         let is_live = self.speed.weight() > MIN_EVIDENCE * self.expected;
-        Forecast::sum(&self.open, self.pace(conditions), is_live, now)
+        let message_cost = match self.begun {
+            Some(_) => conditions.message_cost,
+            None => MessageCost::NONE,
+        };
+        let messages = messages(&self.open, message_cost, self.begun.unwrap_or(0));
+        Forecast::sum(&self.open, self.pace(conditions), messages, is_live, now)
+    }
+
+    /// The ids of the nodes that have not ended, and what each has left, in seconds.
+    pub(super) fn left(
+        &self,
+        conditions: &Conditions,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&'a str, f64)> {
+        let pace = self.pace(conditions);
+        let open = self.open.iter();
+        open.map(move |node| (node.id, node.remaining(pace, now).0))
     }
 }
 
 impl Forecast {
     /// The forecast for a job that has run for `elapsed` seconds.
     pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp, elapsed: f64) -> Self {
-        let observed = Observation::of(job, now, |_, node| Some(model.predict_in(job, node)));
         let conditions = model.conditions(job.backend().unwrap_or_default());
+        let observed = Observation::of(job, now, &conditions, |_, node| {
+            Some(model.predict_in(job, node))
+        });
         let forecast = observed.forecast(&conditions, now);
         if job.nodes().has_begun() {
             return forecast;
@@ -166,18 +191,21 @@ impl Forecast {
         model: &CostModel,
     ) -> Self {
         let waits = |prediction| OpenNode {
+            id: "",
             prediction,
             timing: None,
+            expanded_at: None,
         };
         let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
         let conditions = model.conditions(backend);
-        let factor = (conditions.log_speed_factor * SPEED_CARRY_OVER).exp();
+        let factor = (conditions.log_speed_factor * conditions.weights.carry_over).exp();
         let pace = Pace {
             factor,
             usual_factor: factor,
             width: conditions.width,
         };
-        Self::sum(&open, pace, false, Timestamp::UNIX_EPOCH)
+        let messages = messages(&open, conditions.message_cost, 0);
+        Self::sum(&open, pace, messages, false, Timestamp::UNIX_EPOCH)
     }
 
     /// The 10th and the 90th percentile, in seconds: `remaining ± 1.28·deviation`.
@@ -186,8 +214,15 @@ impl Forecast {
         ((self.remaining - width).max(0.0), self.remaining + width)
     }
 
-    /// Nodes that wait run one after the other; those that run, run at the same time.
-    fn sum(open: &[OpenNode<'_>], pace: Pace, is_live: bool, now: Timestamp) -> Self {
+    /// Nodes that wait run one after the other; those that run, run at the same time. `messages` are the seconds
+    /// in which the messages about them are made.
+    fn sum(
+        open: &[OpenNode<'_>],
+        pace: Pace,
+        messages: f64,
+        is_live: bool,
+        now: Timestamp,
+    ) -> Self {
         let mut sum = DurationSum::default();
         let mut longest: Option<(f64, Spread)> = None;
         let mut from_table = 0.0;
@@ -205,6 +240,7 @@ impl Forecast {
         if let Some((left, spread)) = longest {
             sum.add(left, spread);
         }
+        sum.add(messages * pace.factor, Spread::default());
         // The machine's speed is the same for all nodes.
         sum.add_common_variance(pace.width.deviation());
         let remaining = sum.median();
@@ -216,6 +252,12 @@ impl Forecast {
             is_guess,
         }
     }
+}
+
+/// The seconds in which the messages about nodes that wait are made, behind so many that have begun.
+fn messages(open: &[OpenNode<'_>], cost: MessageCost, begun: usize) -> f64 {
+    let waiting = open.iter().filter(|node| node.timing.is_none()).count();
+    cost.of_waiting(waiting, begun)
 }
 
 /// Whether a node has run or never will: it is cached, or all its consumers have ended without it, as

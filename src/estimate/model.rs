@@ -4,24 +4,14 @@ use super::conditions::Conditions;
 use super::costs::Costs;
 use super::evidence::SpeedEvidence;
 use super::interval::IntervalWidth;
+use super::message_cost::MessageCost;
+use super::neighbours::NeighbourVariances;
 use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
 use super::speed::{PersistentShift, SpeedFactor};
+use super::speed_weights::SpeedWeights;
 use crate::job::{Job, PlannedNode, Role};
-
-/// The weight of the machine's speed so far beside what the nodes of one job show, in seconds.
-const SPEED_PRIOR_WEIGHT: f64 = 2.0;
-
-/// The weight of a residual is multiplied by this for each level that its match is away from an exact
-/// one: the farther away, the more of the residual is the node's own.
-const MATCH_DISCOUNT: f64 = 0.3;
-
-/// The share of a job's log speed factor that is taken out of its costs; the rest is the nodes' own.
-const SPEED_TRUST: f64 = 0.9;
-
-/// The weight of the runs on other backends of the same machine beside a backend's own, in runs.
-const NEIGHBOUR_PRIOR_WEIGHT: f64 = 1.0;
 
 /// What finished nodes cost, by backend. Deterministic: the same runs in the same order give the same
 /// model.
@@ -37,6 +27,7 @@ pub struct CostModel {
     backends: HashMap<String, BackendCosts>,
     machines: HashMap<String, Machine>,
     everywhere: Costs,
+    weights: SpeedWeights,
 }
 
 /// What is known of a host.
@@ -46,6 +37,8 @@ struct Machine {
     costs: Costs,
     speed: SpeedFactor,
     interval_width: IntervalWidth,
+    message_cost: MessageCost,
+    variances: NeighbourVariances,
 }
 
 /// What is known of one backend.
@@ -91,10 +84,18 @@ impl ObservedRun<'_> {
 }
 
 impl CostModel {
+    /// A model with other weights than those in use.
+    pub fn with_weights(weights: SpeedWeights) -> Self {
+        Self {
+            weights,
+            ..Self::default()
+        }
+    }
+
     /// Learns from a job that ended.
     pub(super) fn update(&mut self, backend: &str, job: JobEvidence<'_>) {
         let prior = self.log_speed_factor(backend);
-        let mut evidence = SpeedEvidence::prior(SPEED_PRIOR_WEIGHT, prior);
+        let mut evidence = SpeedEvidence::prior(self.weights.prior, prior);
         for ObservedRun {
             node,
             run,
@@ -102,11 +103,11 @@ impl CostModel {
         } in job.runs.iter().filter(|run| run.shows_speed())
         {
             let distance = prediction.match_level.distance();
-            let discount = MATCH_DISCOUNT.powi(i32::from(distance));
+            let discount = self.weights.match_discount.powi(i32::from(distance));
             evidence.add(node.role, run.seconds, prediction.seconds, discount);
         }
         let log_factor = evidence.log_factor();
-        let factor = (log_factor * SPEED_TRUST + self.persistent_shift(backend)).exp();
+        let factor = (log_factor * self.weights.trust + self.persistent_shift(backend)).exp();
         for ObservedRun { node, run, .. } in &job.runs {
             let cost = Cost {
                 seconds: run.seconds,
@@ -114,6 +115,7 @@ impl CostModel {
                 ticks: run.ticks,
             };
             let usual = cost.scaled(1.0 / factor);
+            self.learn_variances(backend, node, run.is_cold, usual.seconds);
             for costs in self.costs_mut(backend) {
                 match run.calls {
                     Some(_) => costs.add(node, run.is_cold, usual),
@@ -152,6 +154,23 @@ impl CostModel {
         }
         let own = self.backends.entry(backend.to_owned()).or_default();
         own.loaded = loaded;
+    }
+
+    /// Learns how well a backend's own runs, and those of its machine, predict a run.
+    fn learn_variances(&mut self, backend: &str, node: &PlannedNode, is_cold: bool, seconds: f64) {
+        let own = self.backends.get(backend);
+        let own = own.and_then(|own| own.costs.by_signature(node, is_cold));
+        let Some(machine) = self.machines.get_mut(host(backend)) else {
+            return;
+        };
+        let all = machine.costs.by_signature(node, is_cold);
+        if let (Some(own), Some(all)) = (own, all)
+            && own.runs != all.runs
+        {
+            machine
+                .variances
+                .learn(seconds, own.cost.seconds, all.cost.seconds);
+        }
     }
 
     /// Where a run on a backend is added: its own costs, its machine's, and those of all backends.
@@ -256,8 +275,9 @@ impl CostModel {
     ) -> ExpectedCost {
         let runs = self.backends.get(backend);
         let runs = runs.map_or(0, |known| known.costs.runs(node, is_cold)) as f64;
-        let share = NEIGHBOUR_PRIOR_WEIGHT / (runs + NEIGHBOUR_PRIOR_WEIGHT);
         let machine = self.machines.get(host(backend));
+        let weight = machine.map_or(1.0, |machine| machine.variances.weight());
+        let share = weight / (runs + weight);
         let neighbours = machine.and_then(|machine| machine.costs.by_signature(node, is_cold));
         neighbours.map_or(own, |neighbours| own.shrunk_to(neighbours, share))
     }
@@ -268,7 +288,21 @@ impl CostModel {
             log_speed_factor: self.log_speed_factor(backend),
             persistent_shift: self.persistent_shift(backend),
             width: self.interval_width(backend),
+            message_cost: self.message_cost(backend),
+            weights: self.weights,
         }
+    }
+
+    /// What the messages about the nodes of a job cost on the backend's machine.
+    pub(super) fn message_cost(&self, backend: &str) -> MessageCost {
+        let machine = self.machines.get(host(backend));
+        machine.map_or_else(MessageCost::default, |machine| machine.message_cost)
+    }
+
+    /// Learns what the messages cost from the seconds of a job's nodes, in the order of their starts.
+    pub(super) fn learn_message_cost(&mut self, backend: &str, seconds: &[f64]) {
+        let machine = self.machines.entry(host(backend).to_owned()).or_default();
+        machine.message_cost.learn(seconds);
     }
 
     /// How far jobs of known workflows are off on the backend's machine.

@@ -29,9 +29,12 @@ const RELIEF_SECONDS: f64 = 5.0;
 
 /// A node that has not ended.
 pub(super) struct OpenNode<'a> {
+    pub(super) id: &'a str,
     pub(super) prediction: Prediction,
     /// `None` while it has not begun.
     pub(super) timing: Option<&'a NodeTiming>,
+    /// The newest sign of progress of the runs that it was expanded to.
+    pub(super) expanded_at: Option<Timestamp>,
 }
 
 /// How fast a job's nodes run.
@@ -82,7 +85,14 @@ impl OpenNode<'_> {
             return self.whole(pace);
         };
         let Some(ticked_at) = timing.ticked_at() else {
-            return self.by_time(timing, timing.seconds(now), pace, now);
+            let silent = timing.seconds(now);
+            // How many more runs will follow is not known of a class that has never run: the time that it has taken is
+            // the better guide then.
+            let is_known = self.prediction.match_level != MatchLevel::Default;
+            let silent = self.expanded_at.filter(|_| is_known).map_or(silent, |at| {
+                silent.min(now.duration_since(at).as_secs_f64().max(0.0))
+            });
+            return self.by_time(timing, silent, pace, now);
         };
         let ticks = self.prediction.ticks;
         let expected = ticks.unwrap_or(0.0).max(timing.expected_ticks());

@@ -49,12 +49,13 @@ impl PastRun<'_> {
             steps: self.steps,
             needed: true,
             signature: self.signature.to_owned(),
-            unsized_signature: None,
+            former_signature: None,
             role: Role::of(self.class),
             calls: self.calls.unwrap_or(1.0),
             units: self.units,
             loaders: Vec::new(),
             models: self.models,
+            saved: None,
             consumers: Vec::new(),
         }
     }

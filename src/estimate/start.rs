@@ -55,12 +55,12 @@ impl StartForecast {
     /// What the model predicts of a job that begins.
     pub(super) fn of(job: &Job, model: &CostModel, now: Timestamp) -> Self {
         let mut predictions: Vec<(Box<str>, Prediction)> = Vec::new();
-        let observed = Observation::of(job, now, |id, node| {
+        let conditions = model.conditions(job.backend().unwrap_or_default());
+        let observed = Observation::of(job, now, &conditions, |id, node| {
             let prediction = model.predict_in(job, node);
             predictions.push((id.into(), prediction));
             Some(prediction)
         });
-        let conditions = model.conditions(job.backend().unwrap_or_default());
         let is_exact =
             |(_, prediction): &(_, Prediction)| prediction.match_level == MatchLevel::Signature;
         let familiarity = if job.plan().is_empty() {

@@ -2,6 +2,8 @@
 
 mod explanations;
 mod forecasts;
+mod large_graphs;
+mod loops;
 mod properties;
 mod queue;
 mod training;

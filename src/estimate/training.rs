@@ -117,20 +117,29 @@ impl CostModel {
     }
 
     fn learn_sound_runs(&mut self, backend: &str, runs: &[PastRun<'_>], loaded: Vec<String>) {
-        let observed = |run| {
-            let node = PastRun::node(run);
+        let sound = runs.iter().filter(|run| run.is_sound());
+        let seconds: Vec<f64> = sound.map(|run| run.seconds).collect();
+        self.learn_message_cost(backend, &seconds);
+        // What the messages about the others cost is not the node's own.
+        let message_cost = self.message_cost(backend);
+        let own = runs.iter().enumerate().map(|(before, run)| PastRun {
+            seconds: message_cost.own_seconds(run.seconds, before),
+            ..*run
+        });
+        let own: Vec<PastRun<'_>> = own.filter(PastRun::is_sound).collect();
+        let observed = own.iter().map(|run| {
+            let node = run.node();
             let prediction = self.predict(backend, &node, run.is_cold);
             ObservedRun {
                 node,
                 run,
                 prediction,
             }
-        };
-        let runs = runs.iter().filter(|run| run.is_sound()).map(observed);
-        let runs: Vec<ObservedRun<'_>> = runs.collect();
+        });
+        let observed: Vec<ObservedRun<'_>> = observed.collect();
         let job = JobEvidence {
-            was_inside: self.was_inside(backend, &runs),
-            runs,
+            was_inside: self.was_inside(backend, &observed),
+            runs: observed,
             loaded,
         };
         self.update(backend, job);
@@ -144,7 +153,8 @@ impl CostModel {
         let is_known = |prediction: Prediction| prediction.match_level == MatchLevel::Signature;
         (seconds >= MIN_CALIBRATING_SECONDS && predictions().all(is_known)).then(|| {
             let (low, high) = Forecast::of_waiting(backend, predictions(), self).interval();
-            (low..=high).contains(&seconds)
+            let messages = self.message_cost(backend).of_waiting(runs.len(), 0);
+            (low..=high).contains(&(seconds + messages))
         })
     }
 }

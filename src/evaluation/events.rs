@@ -47,6 +47,7 @@ impl<'a> Prompts<'a> {
                 width: input.width,
                 height: input.height,
                 frames: input.frames,
+                milliseconds: 0,
             };
             Some((ImageFile::parse(name)?, size))
         });

@@ -7,7 +7,7 @@ use super::events::{Prompts, completion, events};
 use super::kind::JobKind;
 use super::score::{MOMENTS, ScoredJob, time_share};
 use super::socket_view::SocketView;
-use crate::estimate::{CostModel, Estimate};
+use crate::estimate::{CostModel, Estimate, SpeedWeights};
 use crate::job::{Event, History, Job, JobId, Outcome, Plan};
 use crate::recording::{Meta, Recording};
 
@@ -51,6 +51,14 @@ struct RunningPrompt {
 }
 
 impl Learner {
+    /// One that has learned nothing, with other weights than those in use.
+    pub(super) fn with_weights(weights: SpeedWeights) -> Self {
+        Self {
+            model: CostModel::with_weights(weights),
+            durations: HashMap::new(),
+        }
+    }
+
     /// Replays a recording, scores its prompts, and returns them in the order of their ends. Each
     /// prompt that `teaches` teaches those after it.
     pub(super) fn replay(

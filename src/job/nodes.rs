@@ -201,6 +201,29 @@ impl Nodes {
         !self.runs.is_empty()
     }
 
+    /// Whether the server reports the state of each node that has begun.
+    pub fn are_reported(&self) -> bool {
+        self.reported
+    }
+
+    /// How many nodes and runs have begun, or need not run.
+    pub fn begun(&self) -> usize {
+        self.runs.len() + self.cached_ids().count()
+    }
+
+    /// When a run last showed progress that a loop or a subgraph made of a node; `None` if none is active.
+    pub fn expanded_at(&self, id: &str) -> Option<Timestamp> {
+        let is_made = |run: &str| {
+            run.strip_prefix(id)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let newest = self.active.iter().chain(&self.last);
+        let made = newest.filter(|run| is_made(run));
+        made.filter_map(|run| self.runs.get(run))
+            .map(|run| run.timing.newest_sign())
+            .max()
+    }
+
     /// The active run with the newest message; between two runs, the one that ended last.
     pub fn current(&self) -> Option<Current<'_>> {
         let id = self.active.last().or(self.last.as_ref())?;

@@ -1,23 +1,30 @@
 //! What a graph asks for.
 
+mod correction;
+mod dimensions;
+mod expression;
 mod features;
 mod graph;
 mod image;
 mod loaders;
+mod numbers;
 mod outputs;
 mod prompt_graph;
+mod repetition;
 mod role;
 mod signature;
 mod size;
+mod size_rules;
 
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+pub use correction::{ImageSizes, ObservedSize, ObservedSizes, SavedImages, SizeFinding, SizeKey};
 use features::GraphReader;
 use graph::{Graph, links};
-pub use image::{ImageFile, ImageSize, ImageSizes};
+pub use image::{ImageFile, ImageSize};
 pub use outputs::outputs;
 pub use prompt_graph::PromptGraph;
 pub use role::Role;
@@ -47,9 +54,9 @@ pub struct PlannedNode {
     pub needed: bool,
     /// A hash of its class and everything else that its cost may depend on: 16 hexadecimal digits.
     pub signature: String,
-    /// The same hash as long as the size of its images was not known; `None` if it did not change when
-    /// the size of a file became known.
-    pub unsized_signature: Option<String>,
+    /// The same hash as it was before the size of its images was known, or was corrected; `None` if it is the
+    /// same.
+    pub former_signature: Option<String>,
     /// What it does.
     pub role: Role,
     /// How often it calls its model: its steps times the calls of a step; 1 without steps.
@@ -61,6 +68,8 @@ pub struct PlannedNode {
     pub loaders: Vec<String>,
     /// A hash of these models, without the node's own.
     pub models: u64,
+    /// The images that it saves; `None` if their files show nothing about the plan.
+    pub saved: Option<SavedImages>,
     /// The ids of the needed nodes that read its outputs.
     pub consumers: Vec<String>,
 }
@@ -92,8 +101,18 @@ impl Plan {
             }
         }
         let reader = GraphReader::new(graph, images);
+        // What was learned before a size was observed still counts.
+        let before = reader
+            .is_corrected()
+            .then(|| GraphReader::new(graph, &images.without_observed()));
         let nodes = Graph(graph).topological().into_iter().filter_map(|id| {
             let mut planned = PlannedNode::read(id, graph.get(id)?, &reader)?;
+            if let Some(before) = &before {
+                let former = before.features(id, graph.get(id)?).signature;
+                if former != planned.signature {
+                    planned.former_signature = Some(former);
+                }
+            }
             planned.needed = needed.contains(id);
             planned.consumers = consumers.remove(id).unwrap_or_default();
             Some((id.to_owned(), planned))
@@ -154,12 +173,13 @@ impl PlannedNode {
             steps: features.steps,
             needed: false,
             signature: features.signature,
-            unsized_signature: features.unsized_signature,
+            former_signature: features.former_signature,
             role: features.role,
             calls: features.calls,
             units: features.units,
             loaders: features.loaders,
             models: features.models,
+            saved: features.saved,
             consumers: Vec::new(),
         })
     }

@@ -151,14 +151,15 @@ impl Backend {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the plan of a graph at the sizes of images that are known.
+    /// Reads the plan of a graph at the sizes of images that are known, and as they were observed.
     pub(super) fn plan(&self, graph: &PromptGraph) -> Plan {
-        let plan = graph.plan(&ImageSizes::default());
+        let observed = self.images.observed();
+        let plan = graph.plan(&ImageSizes::default().with_observed(observed.clone()));
         let sizes = self.images.sizes(plan.files());
-        if sizes.is_empty() {
+        if sizes.has_no_files() {
             return plan;
         }
-        graph.plan(&sizes)
+        graph.plan(&sizes.with_observed(observed))
     }
 
     /// The classes of output nodes, if they are known.

@@ -27,8 +27,12 @@ impl Tracker {
             return;
         };
         let status_before = entry.job.status();
+        let outputs_before = entry.job.outputs().len();
         if !entry.job.apply(event, self.now()) {
             return;
+        }
+        if entry.job.outputs().len() > outputs_before {
+            self.check_saved_images(entry, outputs_before);
         }
         let status = entry.job.status();
         if status != status_before {

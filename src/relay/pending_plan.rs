@@ -65,6 +65,12 @@ impl PendingPlan {
         self.drop_final_graph();
     }
 
+    /// Records that a size has become known that the plan depends on: it is read again when the server shows the
+    /// graph again, if it was dropped.
+    pub(super) fn reopen(&mut self) {
+        self.is_confirmed = false;
+    }
+
     /// Records that the job has ended.
     pub(super) fn end(&mut self) {
         self.graph = None;

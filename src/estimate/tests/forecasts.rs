@@ -229,9 +229,10 @@ fn a_node_first_reported_as_finished_shows_no_speed_and_no_cost() {
     job.apply(Event::Ended(Outcome::Completed), at(13.2));
     job.apply(Event::History(History::default()), at(13.2));
     let usual = |model: &CostModel| Estimate::of_prompt("b", job.plan(), &[], model).remaining;
-    let before = usual(&model);
+    let before = usual(&model).unwrap();
     (0..20).for_each(|_| model.learn(&job));
-    assert_eq!(usual(&model), before);
+    let after = usual(&model).unwrap();
+    assert!((after - before).abs() < 1e-3, "{before} {after}");
 }
 
 #[test]

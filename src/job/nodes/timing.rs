@@ -144,6 +144,13 @@ impl NodeTiming {
             .map(|(at, _)| at)
     }
 
+    /// When it last showed progress: by its start, a tick, or its end.
+    pub fn newest_sign(&self) -> Timestamp {
+        let ticked_at = self.last.map(|(at, _)| at);
+        let signs = [Some(self.started_at), ticked_at, self.ended_at];
+        signs.into_iter().flatten().max().unwrap_or(self.started_at)
+    }
+
     /// The ticks after the first one, and their seconds. The first is often a warm-up.
     pub fn pace(&self) -> Option<(f64, f64)> {
         let ((first_at, first), (last_at, last)) = (self.first?, self.last?);

@@ -61,17 +61,6 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The positive number that an input is set to.
-    pub(super) fn number(self, node: &'a Value, name: &str) -> Option<f64> {
-        let number = self.value(node, name)?.as_f64()?;
-        (number > 0.0).then_some(number)
-    }
-
-    /// The integer that an input is set to.
-    pub(super) fn whole(self, node: &'a Value, name: &str) -> Option<u64> {
-        self.value(node, name)?.as_u64()
-    }
-
     /// The short text that an input is set to.
     pub(super) fn text(self, node: &'a Value, name: &str) -> Option<&'a str> {
         let text = self.value(node, name)?.as_str()?;

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::fmt;
 
 use serde_json::Value;
@@ -59,10 +58,9 @@ pub struct ImageSize {
     pub height: u32,
     /// 1 for an image.
     pub frames: u32,
+    /// How long a video plays, in milliseconds; 0 if that is not known.
+    pub milliseconds: u32,
 }
-
-/// The sizes of files that are known.
-pub type ImageSizes = HashMap<ImageFile, ImageSize>;
 
 impl ImageFile {
     /// Reads a name as it is in a graph: `folder/photo.png`, or `photo.png [output]` for a file in
@@ -94,6 +92,12 @@ impl ImageFile {
             .filter_map(|(input, _)| graph.long_text(node, input))
             .find_map(|text| Some((text, Self::parse(text)?)))
     }
+}
+
+/// The name of the file that a node loads, or what it has in its place, such as the file itself.
+pub(super) fn text(node: &Value) -> Option<&str> {
+    let mut named = inputs(node).filter(|(input, _)| FILE_INPUTS.contains(input));
+    named.find_map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]

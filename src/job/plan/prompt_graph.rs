@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use super::Plan;
-use super::image::ImageSizes;
+use super::correction::ImageSizes;
 
 /// The graph of a prompt, and which of its nodes a server executes as outputs.
 #[derive(Debug, Clone, PartialEq)]

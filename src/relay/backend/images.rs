@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use crate::comfy::{Rest, RestError};
-use crate::job::{ImageFile, ImageSize, ImageSizes};
+use crate::job::{ImageFile, ImageSize, ImageSizes, ObservedSize, ObservedSizes, SizeKey};
 
 /// How many files are remembered; the oldest make room for others.
 const MAX_FILES: usize = 10_000;
@@ -18,11 +18,16 @@ const MAX_REQUESTS: usize = 4;
 /// How many files may wait to be asked for. What comes on top of them has no size.
 const MAX_AWAITED: usize = 256;
 
-/// The sizes of the images in a backend's folders, as far as they are known, and the files that it is
-/// being asked for.
+/// Of how many nodes the sizes that were observed are remembered: some 50 bytes each.
+const MAX_OBSERVED: usize = 10_000;
+
+/// The sizes of the images in a backend's folders, as far as they are known, the files that it is
+/// being asked for, and which sizes its jobs have shown.
 #[derive(Debug)]
 pub(in crate::relay) struct BackendImages {
     files: Mutex<KnownFiles>,
+    /// Shared with plans that are being read.
+    observed: Mutex<Arc<ObservedSizes>>,
     requests: Semaphore,
 }
 
@@ -39,14 +44,38 @@ impl BackendImages {
     pub(in crate::relay) fn new() -> Self {
         Self {
             files: Mutex::default(),
+            observed: Mutex::default(),
             requests: Semaphore::new(MAX_REQUESTS),
         }
     }
 
+    /// The sizes of images that jobs have shown, by the nodes that made them.
+    pub(in crate::relay) fn observed(&self) -> Arc<ObservedSizes> {
+        self.lock_observed().clone()
+    }
+
+    /// Records the size of the images that leave a node. Returns whether that is news.
+    pub(in crate::relay) fn observe(&self, key: SizeKey, size: ObservedSize) -> bool {
+        let mut observed = self.lock_observed();
+        if observed.get(&key) == Some(&size) {
+            return false;
+        }
+        let sizes = Arc::make_mut(&mut observed);
+        if sizes.len() >= MAX_OBSERVED {
+            // The next jobs show again what is still of use.
+            sizes.clear();
+        }
+        sizes.insert(key, size);
+        true
+    }
+
     /// The sizes of these files that are known.
-    pub(in crate::relay) fn sizes(&self, files: &[ImageFile]) -> ImageSizes {
+    pub(in crate::relay) fn sizes<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a ImageFile>,
+    ) -> ImageSizes {
         let known = self.files();
-        let sizes = files.iter().filter_map(|file| {
+        let sizes = files.into_iter().filter_map(|file| {
             let size = (*known.sizes.get(file)?)?;
             Some((file.clone(), size))
         });
@@ -111,6 +140,11 @@ impl BackendImages {
         let mut known = self.files();
         known.sizes.clear();
         known.order.clear();
+    }
+
+    /// Locks what was observed. Consistent at any moment.
+    fn lock_observed(&self) -> MutexGuard<'_, Arc<ObservedSizes>> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks what is known. Consistent at any moment.

@@ -118,6 +118,61 @@ async fn a_size_that_arrives_late_reaches_the_prompts_that_wait() {
     relay.stop().await;
 }
 
+/// A box of an MP4 file.
+fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 8).unwrap().to_be_bytes();
+    [&length, &kind[..], body].concat()
+}
+
+/// An MP4 file of 512 by 512 pixels that describes itself at its end, as ffmpeg writes it.
+fn video(frames: u32) -> Vec<u8> {
+    let words =
+        |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|word| word.to_be_bytes()).collect() };
+    let sides = [words(&[0; 19]), words(&[512 << 16, 512 << 16])].concat();
+    let times = atom(b"stts", &words(&[0, 1, frames, 1]));
+    let handler = [&[0; 8][..], b"vide", &[0; 12]].concat();
+    let media = [
+        atom(b"mdhd", &words(&[0, 0, 0, 16, frames, 0])),
+        atom(b"hdlr", &handler),
+        atom(b"minf", &atom(b"stbl", &times)),
+    ];
+    let track = [atom(b"tkhd", &sides), atom(b"mdia", &media.concat())].concat();
+    let description = atom(b"moov", &atom(b"trak", &track));
+    [
+        atom(b"ftyp", b"isom"),
+        atom(b"mdat", &[7; 100_000]),
+        description,
+    ]
+    .concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_takes_the_time_of_the_frames_that_are_taken_of_it() {
+    let (comfyui, relay) = experienced().await;
+    comfyui.reply(&view("clip.mp4"), Reply::File(video(64)));
+    for (id, most, seconds) in [("all", 0, 300..=1_200), ("eight", 8, 40..=160)] {
+        let mut workflow = workflow("small.png");
+        workflow["4"] = json!({"class_type": "VHS_LoadVideo", "inputs": {
+            "video": "clip.mp4", "force_rate": 0, "custom_width": 0, "custom_height": 0,
+            "frame_load_cap": most, "skip_first_frames": 0, "select_every_nth": 1}});
+        let prompt = prompt_of(id);
+        let mut subscriber = relay.subscribe(id).await;
+        comfyui.accept_prompts_as(&prompt);
+        comfyui.run_prompt(&prompt, &workflow, &["8"]);
+        relay.submit_workflow(id, &workflow).await;
+        start(&comfyui, &prompt);
+        let what = format!("takes {seconds:?} seconds");
+        state(&mut subscriber, &what, |state| {
+            seconds.contains(&remaining(state))
+        })
+        .await;
+        comfyui.set_queue(&[], &[]);
+        comfyui.complete(&prompt);
+        subscriber.ends_as("completed").await;
+    }
+    relay.stop().await;
+}
+
 /// Neither a submission nor an event waits for a server that does not answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_without_the_sizes_of_its_images() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_RANGE, RANGE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -129,6 +130,11 @@ impl ScriptedComfy {
         self.reply(&view(name), Reply::File(png(width, height)));
     }
 
+    /// Has an image of this size in the output folder.
+    pub(crate) fn set_saved_image(&self, name: &str, width: u32, height: u32) {
+        self.reply(&saved_view(name), Reply::File(png(width, height)));
+    }
+
     /// Adds a prompt to the history as completed; the queue stays as it is.
     pub(crate) fn complete(&self, prompt: &str) {
         let entry = json!({"prompt": [0, prompt, {}, {}, []], "outputs": {},
@@ -191,6 +197,11 @@ pub(crate) fn view(name: &str) -> String {
     format!("GET /view?filename={name}&subfolder=&type=input")
 }
 
+/// The call for a file of the output folder.
+pub(crate) fn saved_view(name: &str) -> String {
+    format!("GET /view?filename={name}&subfolder=&type=output")
+}
+
 /// The head of a PNG file.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
@@ -247,6 +258,8 @@ async fn answer(
             .send_modify(|calls| *calls.entry(call).or_default() += 1);
         return Ok(response);
     }
+    let range = request.headers().get(RANGE);
+    let range = range.map(|range| range.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if call == "POST /prompt" {
         *script.posted.lock().unwrap() = serde_json::from_slice(&body).unwrap();
@@ -262,10 +275,32 @@ async fn answer(
             .status(status)
             .body(Full::new(text.into()))
             .unwrap()),
-        Reply::File(bytes) => Ok(Response::new(Full::new(bytes.into()))),
+        Reply::File(bytes) => Ok(part(&bytes, range.as_deref())),
         Reply::Hang => unreachable!("waited for another reply"),
         Reply::Disconnect => Err(Disconnected),
     }
+}
+
+/// The bytes of a file that are asked for, such as `bytes=0-65535`.
+fn part(file: &[u8], range: Option<&str>) -> Response<Full<Bytes>> {
+    let ends = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let Some((start, end)) = ends else {
+        return Response::new(Full::new(file.to_vec().into()));
+    };
+    let start: usize = start.parse().unwrap();
+    let end = file.len().min(end.parse::<usize>().unwrap() + 1);
+    let (status, bytes) = match file.get(start..end).filter(|part| !part.is_empty()) {
+        Some(part) => (206, part.to_vec()),
+        None => (416, Vec::new()),
+    };
+    Response::builder()
+        .status(status)
+        .header(
+            CONTENT_RANGE,
+            format!("bytes {start}-{}/{}", end.saturating_sub(1), file.len()),
+        )
+        .body(Full::new(bytes.into()))
+        .unwrap()
 }
 
 /// Makes hyper close the connection.

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::job::plan::dimensions::Dimensions;
 use crate::job::plan::image::ImageSize;
 
 fn features(graph: Value, id: &str) -> Features {
@@ -129,6 +130,7 @@ fn of_loaded(name: &str, sizes: &[(&str, u32)]) -> Features {
             width: *width,
             height: 512,
             frames: 1,
+            milliseconds: 0,
         };
         (ImageFile::parse(name).unwrap(), size)
     });
@@ -154,7 +156,7 @@ fn of_a_file_of_unknown_size_only_the_same_file_costs_the_same() {
     assert_eq!(a.signature, of_loaded("a.png", &[]).signature);
     let sized = of_loaded("a.png", &[("a.png", 512)]);
     assert_ne!(sized.signature, a.signature);
-    assert_eq!(sized.unsized_signature, Some(a.signature));
+    assert_eq!(sized.former_signature, Some(a.signature));
 }
 
 /// A sampler that consists of several nodes.
@@ -349,4 +351,71 @@ fn a_signature_does_not_depend_on_ids() {
         features(graph("1", "2"), "end").signature,
         features(graph("2", "1"), "end").signature
     );
+}
+
+/// A loop around a sampler of so many steps, with so many rounds.
+fn repeated(rounds: u32, steps: u32) -> Value {
+    json!({
+        "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": 1}},
+        "2": {"class_type": "TestForLoopOpen", "inputs": {"remaining": rounds, "initial_value1": ["1", 0]}},
+        "3": {"class_type": "KSampler", "inputs": {"steps": steps, "seed": 1, "latent_image": ["2", 2]}},
+        "4": {"class_type": "TestForLoopClose", "inputs": {"flow_control": ["2", 0], "initial_value1": ["3", 0]}},
+        "5": {"class_type": "VAEDecode", "inputs": {"samples": ["4", 0]}}
+    })
+}
+
+#[test]
+fn the_end_of_a_loop_has_the_work_of_all_rounds_but_the_first() {
+    let body = features(repeated(4, 20), "3");
+    let end = features(repeated(4, 20), "4");
+    assert_eq!(end.role, Role::Sampler);
+    assert_eq!(end.steps, None, "it has no bar of its own");
+    assert_eq!(
+        (end.calls, end.units),
+        (3.0 * body.calls, body.units.map(|units| 3.0 * units))
+    );
+    // There is nothing to repeat.
+    assert_eq!(features(repeated(1, 20), "4").role, Role::Other);
+}
+
+#[test]
+fn a_loop_with_other_rounds_or_other_nodes_costs_something_else() {
+    let end = |graph: Value| features(graph, "4").signature;
+    let plain = end(repeated(4, 20));
+    assert_ne!(plain, end(repeated(8, 20)));
+    assert_ne!(plain, end(repeated(4, 30)));
+    assert_eq!(plain, end(with(repeated(4, 20), "3", "seed", json!(2))));
+    assert_eq!(
+        features(repeated(4, 20), "5"),
+        features(repeated(8, 20), "5")
+    );
+}
+
+#[test]
+fn loops_within_loops_multiply() {
+    let mut graph = repeated(3, 10);
+    graph["6"] = json!({"class_type": "TestForLoopOpen", "inputs": {"remaining": 5, "initial_value1": ["1", 0]}});
+    graph["2"]["inputs"]["initial_value1"] = json!(["6", 0]);
+    graph["7"] = json!({"class_type": "TestForLoopClose", "inputs": {"flow_control": ["6", 0], "initial_value1": ["4", 0]}});
+    let of = |id| features(graph.clone(), id).calls;
+    assert_eq!(of("4"), 20.0);
+    // The sampler, the rest of the inner loop, and its start.
+    assert_eq!(of("7"), 4.0 * (10.0 + 20.0 + 1.0));
+}
+
+#[test]
+fn loops_that_are_linked_in_odd_ways_are_read_in_bounded_time() {
+    let own = with(repeated(3, 10), "4", "flow_control", json!(["4", 0]));
+    assert!(features(own, "4").calls.is_finite());
+    let nodes = (0..2_000).map(|at: usize| {
+        let before = at.saturating_sub(1).to_string();
+        let inputs =
+            json!({"flow": [before, 0], "loop": ["0", 0], "total": 1e300, "value": [before, 1]});
+        (
+            at.to_string(),
+            json!({"class_type": "forLoop", "inputs": inputs}),
+        )
+    });
+    let graph = Value::Object(nodes.collect());
+    assert!(features(graph, "1999").calls.is_finite());
 }

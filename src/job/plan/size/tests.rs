@@ -2,13 +2,14 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::job::plan::features::GraphReader;
-use crate::job::plan::image::{ImageFile, ImageSizes};
+use crate::job::plan::image::ImageFile;
 
 /// A photo of 1,000 by 500 pixels.
 const PHOTO: ImageSize = ImageSize {
     width: 1_000,
     height: 500,
     frames: 1,
+    milliseconds: 0,
 };
 
 /// The width, height and number of the images that leave a node behind a loaded photo.
@@ -145,4 +146,111 @@ fn conditioning_of_unknown_size_does_not_hide_the_size_of_the_latent() {
         "4": {"class_type": "KSampler", "inputs": {"positive": ["2", 0], "latent_image": ["3", 0]}}
     });
     assert_eq!(of(&graph, "4", false), Some((512.0, 512.0, 1.0)));
+}
+
+#[test]
+fn sizes_are_calculated_from_numbers_and_images() {
+    let graph = json!({
+        "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}},
+        "2": {"class_type": "Reroute", "inputs": {"": ["1", 0]}},
+        "3": {"class_type": "GetImageSizeAndCount", "inputs": {"image": ["2", 0]}},
+        "7:1": {"class_type": "PrimitiveInt", "inputs": {"value": 64}},
+        "7:2": {"class_type": "MathExpression|pysssss", "inputs": {"expression": "a * 1.5 // b * b", "a": ["3", 1], "b": ["7:1", 0]}},
+        "7:3": {"class_type": "SimpleMath+", "inputs": {"value": "min(a, 256)", "a": ["3", 2]}},
+        "5": {"class_type": "EmptyImage", "inputs": {"width": ["7:2", 0], "height": ["7:3", 0], "batch_size": 2}},
+        "6": {"class_type": "Reroute", "inputs": {"": ["5", 0]}}
+    });
+    assert_eq!(of(&graph, "6", true), Some((1_472.0, 256.0, 2.0)));
+    assert_eq!(of(&graph, "6", false), None);
+    let unknown = ImageSizes::default();
+    let reader = GraphReader::new(graph.as_object().unwrap(), &unknown);
+    let file = reader.size("6").and_then(|size| size.file);
+    assert_eq!(file, Some("photo.png"), "the size of the file decides");
+}
+
+#[test]
+fn inputs_of_a_choice_and_kept_ratios_count() {
+    let table = [
+        (
+            "ResizeImageMaskNode",
+            json!({"resize_type": "scale dimensions", "resize_type.width": 640, "resize_type.height": 480}),
+            (640.0, 480.0),
+        ),
+        (
+            "ResizeImageMaskNode",
+            json!({"resize_type": "scale by multiplier", "resize_type.multiplier": 2.0}),
+            (2_000.0, 1_000.0),
+        ),
+        (
+            "ResizeImageMaskNode",
+            json!({"resize_type": "scale longer dimension", "resize_type.longer_size": 500}),
+            (500.0, 250.0),
+        ),
+        (
+            "ImageResize+",
+            json!({"width": 500, "height": 500, "method": "keep proportion"}),
+            (500.0, 250.0),
+        ),
+        (
+            "ImageResizeKJv2",
+            json!({"width": 500, "height": 500, "keep_proportion": "resize"}),
+            (500.0, 250.0),
+        ),
+        (
+            "ImageResizeKJv2",
+            json!({"width": 500, "height": 500, "keep_proportion": "stretch"}),
+            (500.0, 500.0),
+        ),
+    ];
+    for (class, inputs, (width, height)) in table {
+        let found = behind_photo(class, inputs.clone());
+        assert_eq!(found, (width, height, 1.0), "{class} {inputs}");
+    }
+}
+
+#[test]
+fn a_video_has_the_frames_that_are_taken_of_it() {
+    let clip = ImageSize {
+        width: 640,
+        height: 480,
+        frames: 120,
+        milliseconds: 5_000,
+    };
+    let sizes = ImageSizes::from_iter([(ImageFile::parse("clip.mp4").unwrap(), clip)]);
+    for (class, mut inputs, size) in [
+        ("LoadVideo", json!({}), (640.0, 480.0, 120.0)),
+        (
+            "VHS_LoadVideo",
+            json!({"frame_load_cap": 16}),
+            (640.0, 480.0, 16.0),
+        ),
+        (
+            "VHS_LoadVideo",
+            json!({"frame_load_cap": 0, "skip_first_frames": 21, "select_every_nth": 2}),
+            (640.0, 480.0, 50.0),
+        ),
+        (
+            "VHS_LoadVideo",
+            json!({"force_rate": 8, "custom_width": 320, "custom_height": 0}),
+            (320.0, 240.0, 40.0),
+        ),
+        (
+            "VHS_LoadVideo",
+            json!({"skip_first_frames": 500}),
+            (640.0, 480.0, 1.0),
+        ),
+    ] {
+        inputs[if class == "LoadVideo" {
+            "file"
+        } else {
+            "video"
+        }] = "clip.mp4".into();
+        let graph = json!({
+            "1": {"class_type": class, "inputs": inputs},
+            "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}}
+        });
+        let reader = GraphReader::new(graph.as_object().unwrap(), &sizes);
+        let found = reader.size("2").and_then(|size| size.dimensions).unwrap();
+        assert_eq!((found.width, found.height, found.images), size, "{graph}");
+    }
 }
