@@ -70,7 +70,7 @@ async fn refused_tokens_are_logged_once_without_the_token() {
     let health = format!("http://{}/api/anime/health", program.address());
     client.get(health).send().await.unwrap();
     let log = program.kill().await;
-    let logged = lines(&log, "refused");
+    let logged = lines(&log, "security::refusals");
     assert_eq!(logged.len(), 1, "{log}");
     assert!(logged[0].contains("RELAY_TOKEN"), "{log}");
     assert!(!log.contains("not.a.token"), "{log}");
