@@ -40,6 +40,8 @@ use crate::job::JobId;
 use crate::store::{Recorder, RecorderHealth};
 use crate::workflow::Workflows;
 use backend::follower::Follower;
+use backend::select::Turns;
+use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use error::RelayError;
@@ -64,6 +66,8 @@ struct Organs {
     workflows: Workflows,
     tracker: Arc<Tracker>,
     followers: Vec<Arc<Follower>>,
+    turns: Turns,
+    unknown_jobs: UnknownJobs,
     /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -104,6 +108,11 @@ impl Relay {
     /// Follows a job, known or not, for many clients: its publications come to the mailbox.
     pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
         self.0.tracker.hub.subscribe_shared(job, mailbox)
+    }
+
+    /// Whether a job is in memory: nobody has to be asked for it.
+    pub fn knows(&self, job: &JobId) -> bool {
+        self.0.tracker.registry().get(job).is_some()
     }
 
     /// The newest preview image of a job.

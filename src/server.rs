@@ -29,7 +29,7 @@ pub use tls::TlsError;
 use crate::auth::{KeysError, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{Monitor, SessionContext, ShardPool};
+use crate::session::{Monitor, Rate, SessionContext, ShardPool};
 use security::Security;
 use state::ServerState;
 use tls::Tls;
@@ -78,12 +78,14 @@ impl Server {
     ) -> Result<Self, StartError> {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let verifier = Arc::new(Verifier::load(&config.access)?);
-        let security = Security::new(&config, verifier.clone(), address);
+        let requests = Rate::new(config.limits.requests);
+        let security = Security::new(&config, verifier.clone(), requests.clone(), address);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let session = SessionContext {
             relay: relay.clone(),
             config: Arc::new(config),
             verifier: verifier.clone(),
+            requests,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

@@ -8,10 +8,12 @@ pub(super) mod follower;
 mod images;
 mod lease;
 mod outage;
+mod prompt_lookup;
 mod queries;
 mod queue_view;
 mod queued_plans;
 mod reconcile;
+pub(super) mod select;
 mod socket_health;
 
 use std::collections::HashSet;
@@ -19,13 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use crate::comfy::ComfyClient;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use early_events::EarlyEvents;
 use images::BackendImages;
 use outage::Outage;
+use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
 
@@ -44,9 +46,7 @@ pub(super) struct Backend {
     /// Whether the socket is open.
     pub(super) connected: watch::Sender<bool>,
     pub(super) lease: watch::Sender<Lease>,
-    /// Held while a prompt is looked up that no job follows: one request for the queue answers every
-    /// caller that waits meanwhile.
-    pub(super) lookup_lock: tokio::sync::Mutex<Option<QueueIds>>,
+    pub(super) lookup: PromptLookup,
     pub(super) images: BackendImages,
     plan_lock: Mutex<()>,
     state: Mutex<BackendState>,
@@ -61,14 +61,6 @@ pub(super) enum Lease {
     Held,
     /// Another relay on the same database is.
     HeldByPeer,
-}
-
-/// The prompts that a queue held.
-#[derive(Debug)]
-pub(super) struct QueueIds {
-    /// When the queue was requested.
-    pub(super) asked_at: Instant,
-    pub(super) prompts: HashSet<String>,
 }
 
 /// What is known of a backend at the moment.
@@ -117,7 +109,7 @@ impl Backend {
             redial: Notify::new(),
             connected: watch::Sender::new(false),
             lease: watch::Sender::new(Lease::Unknown),
-            lookup_lock: tokio::sync::Mutex::default(),
+            lookup: PromptLookup::new(),
             images: BackendImages::new(),
             plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {

@@ -1,5 +1,7 @@
 //! Why the relay refused a request.
 
+use std::sync::Arc;
+
 use crate::comfy::{RestError, SubmitError, WrongInput};
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -42,7 +44,7 @@ pub enum RelayError {
         /// The name of the backend.
         backend: String,
         /// Its answer.
-        source: RestError,
+        source: Arc<RestError>,
     },
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
@@ -91,11 +93,11 @@ impl RelayError {
     }
 
     /// A request to a backend that failed.
-    pub(super) fn request_failed(backend: &str, source: RestError) -> Self {
-        let backend = backend.to_owned();
-        match source {
-            RestError::Unreachable { .. } => Self::BackendUnreachable(backend),
-            source => Self::Backend { backend, source },
+    pub(super) fn request_failed(backend: &str, source: impl Into<Arc<RestError>>) -> Self {
+        let (backend, source) = (backend.to_owned(), source.into());
+        if source.is_unreachable() {
+            return Self::BackendUnreachable(backend);
         }
+        Self::Backend { backend, source }
     }
 }

@@ -8,3 +8,4 @@ pub(super) mod register;
 mod report;
 pub(super) mod status;
 pub(super) mod submit;
+pub(super) mod unknown_jobs;

@@ -10,10 +10,12 @@ use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
 use super::backend::follower::Follower;
+use super::backend::select::Turns;
 use super::clock::JobClock;
 use super::estimates::Estimator;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
 use crate::comfy::{ComfyClient, SetupError};
@@ -99,6 +101,8 @@ impl Relay {
         });
         let relay = Self(Arc::new(Organs {
             followers: followers.collect(),
+            turns: Turns::default(),
+            unknown_jobs: UnknownJobs::default(),
             workflows: Workflows::new(&config.workflows),
             config,
             comfy,

@@ -102,7 +102,8 @@ impl Tracker {
         for event in early_events {
             self.ingest_locked(registry, job_id, event);
         }
-        backend.reconcile_now.notify_one();
+        // Not at once: registrations can come faster than the backend can be asked.
+        backend.reconcile_soon.notify_one();
     }
 
     /// Waits until the newest state of a job is written, but at most [`WRITE_TIMEOUT`].

@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::response::Body;
 use crate::auth::Verifier;
 use crate::config::ServerConfig;
-use crate::session::ConnectionPermit;
+use crate::session::{ConnectionPermit, Rate};
 use caller::CallerChecks;
 use forwarded::TrustedProxies;
 use limits::ClientLimits;
@@ -43,13 +43,18 @@ pub(super) struct Security {
 
 impl Security {
     /// `listen` is the address that the relay listens on.
-    pub(super) fn new(config: &ServerConfig, verifier: Arc<Verifier>, listen: SocketAddr) -> Self {
+    pub(super) fn new(
+        config: &ServerConfig,
+        verifier: Arc<Verifier>,
+        requests: Rate,
+        listen: SocketAddr,
+    ) -> Self {
         let access = &config.access;
         let (public_url, has_tls) = (access.public_url.as_ref(), config.tls.is_some());
         Self {
             checks: Arc::new(CallerChecks {
                 verifier,
-                limits: ClientLimits::new(config.limits),
+                limits: ClientLimits::new(config.limits, requests),
                 refusals: Refusals::default(),
             }),
             origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some()),

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::permits::ConnectionPermit;
+use super::rate::Rate;
 use crate::auth::{Permissions, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
@@ -14,6 +15,8 @@ pub(crate) struct SessionContext {
     pub(crate) relay: Relay,
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) verifier: Arc<Verifier>,
+    /// The limit of requests, which counts the jobs that a socket has looked for, too.
+    pub(crate) requests: Rate,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// What the server waits for when it stops.

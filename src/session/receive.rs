@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper_tungstenite::tungstenite::Message;
 
@@ -182,7 +182,25 @@ impl Shard {
         if let Err(error) = permissions.check(Scope::Subscribe, Some(job)) {
             return self.send_error(key, job, &error.into());
         }
+        if let Err(wait) = self.count_lookup(key, job) {
+            let seconds = wait.as_secs_f64().ceil().max(1.0);
+            let error = format!("too many jobs that are not known; try again in {seconds} s");
+            return self.send_error(key, job, &ClientError::new("too_many_requests", error));
+        }
         self.add_subscription(key, job)
+    }
+
+    /// Counts a job that is not known against the limit of requests, because the database and the ComfyUI servers
+    /// are asked for it. Fails with the time after which the next is possible.
+    fn count_lookup(&self, key: SubscriberKey, job: &JobId) -> Result<(), Duration> {
+        let (context, subscriber) = (&self.context, &self.subscribers[key]);
+        let address = subscriber.connection.address();
+        let is_exempt = address.is_loopback() && !context.config.limits.loopback;
+        if is_exempt || context.relay.knows(job) {
+            return Ok(());
+        }
+        let sub = subscriber.admission.permissions.sub();
+        context.requests.count(address, sub)
     }
 
     fn handle_cancel(&mut self, key: SubscriberKey, job: JobId) -> Result<(), Disconnect> {

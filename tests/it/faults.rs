@@ -7,4 +7,5 @@ mod malformed_frames;
 mod play;
 mod random;
 mod removals;
+mod sick_servers;
 mod silence;

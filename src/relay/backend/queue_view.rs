@@ -9,6 +9,10 @@ use crate::comfy::{Queue, QueueEntry};
 pub(in crate::relay) struct QueueView {
     /// How many prompts run or wait.
     pub(in crate::relay) remaining: Option<u64>,
+    /// How many prompts are on their way to it.
+    pub(in crate::relay) in_flight: u64,
+    /// How often its length was seen.
+    pub(in crate::relay) updates: u64,
     pub(in crate::relay) running: usize,
     pub(in crate::relay) pending: usize,
     /// The prompt that runs: messages without a prompt id are about it.
@@ -30,6 +34,7 @@ impl QueueView {
     /// time.
     pub(in crate::relay) fn set_length(&mut self, remaining: Option<u64>, now: Timestamp) {
         self.remaining = remaining;
+        self.updates += 1;
         if let Some(remaining) = remaining.and_then(|count| usize::try_from(count).ok()) {
             self.running = remaining.min(1);
             self.pending = remaining - self.running;
@@ -45,10 +50,19 @@ impl QueueView {
         self.running = queue.running().len();
         self.pending = queue.pending_count();
         self.remaining = Some((self.running + self.pending) as u64);
+        self.updates += 1;
         if let [running] = queue.running() {
             self.current = Some(running.prompt_id.clone());
         }
         self.record_idle(now);
+    }
+
+    /// Records that a prompt was accepted, unless the queue was seen since that prompt was sent; `updates` is how often
+    /// it had been seen then.
+    pub(in crate::relay) fn add_arrived(&mut self, updates: u64) {
+        if self.updates == updates {
+            self.remaining = self.remaining.map(|remaining| remaining + 1);
+        }
     }
 
     /// Records that the socket was lost: what comes into the queue is not received any more.

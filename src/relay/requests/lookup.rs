@@ -1,18 +1,32 @@
 //! Finds jobs in the store, and prompts on the backends.
 
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
 
-use crate::comfy::RestError;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+
 use crate::job::JobId;
-use crate::relay::backend::{Backend, QueueIds};
+use crate::relay::backend::Backend;
 use crate::relay::tracker::FoundPrompt;
 use crate::relay::{Relay, RelayError};
+
+/// How long a caller waits for a backend to say whether it has a prompt. A ComfyUI that loads a model can take
+/// seconds to answer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Relay {
     /// Makes a job known: restores it from the store, or registers the prompt that its id names, if a
     /// backend has one, because a job id may be a bare prompt id. Fails if neither succeeds.
     pub async fn lookup(&self, job_id: &JobId) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
+        let not_found = || RelayError::JobNotFound(job_id.clone());
+        if tracker.registry().get(job_id).is_some() {
+            return Ok(());
+        }
+        if self.0.unknown_jobs.contains(job_id) {
+            return Err(not_found());
+        }
         if tracker.restore_from_store(job_id).await {
             return Ok(());
         }
@@ -24,72 +38,75 @@ impl Relay {
         }
         match found {
             // A job with this id is being submitted, which may fail yet.
-            Ok(_) if !registry.reserve(job_id) => Err(RelayError::JobNotFound(job_id.clone())),
+            Ok(_) if !registry.reserve(job_id) => Err(not_found()),
             Ok(prompt) => {
                 tracker.register(&mut registry, job_id, &prompt, None);
                 Ok(())
             }
-            Err(RelayError::PromptNotFound(_)) => Err(RelayError::JobNotFound(job_id.clone())),
+            Err(RelayError::PromptNotFound(_)) => {
+                self.0.unknown_jobs.add(job_id.clone());
+                Err(not_found())
+            }
             Err(error) => Err(error),
         }
     }
 
     /// Finds the backend that has a prompt in its queue or its history: the one with the index `only`, or
-    /// any. The queue is read first: a prompt goes from there to the history, never back.
+    /// any. All are asked at the same time, those that are known not to answer only if no other is left; the first
+    /// that has the prompt is the answer.
     pub(in crate::relay) async fn locate(
         &self,
         prompt_id: &str,
         only: Option<usize>,
     ) -> Result<FoundPrompt, RelayError> {
-        let mut unreachable = None;
+        let mut unknown = None;
+        let mut asked = Vec::new();
         for backend in self.0.tracker.backends.iter() {
             if only.is_some_and(|only| only != backend.index) {
                 continue;
             }
             if backend.is_held_by_peer() {
-                unreachable = Some(RelayError::HeldByPeer(backend.name().to_owned()));
-                continue;
-            }
-            let disconnects = backend.state().socket.disconnects;
-            match self.has_prompt(backend, prompt_id).await {
-                Ok(true) => {
-                    return Ok(FoundPrompt {
-                        backend: backend.clone(),
-                        prompt_id: prompt_id.to_owned(),
-                        disconnects,
-                    });
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    unreachable = Some(RelayError::request_failed(backend.name(), error));
-                }
+                unknown = Some(RelayError::HeldByPeer(backend.name().to_owned()));
+            } else {
+                asked.push(backend);
             }
         }
-        Err(unreachable.unwrap_or_else(|| RelayError::PromptNotFound(prompt_id.to_owned())))
+        let is_reachable = |backend: &Backend| backend.state().api.reachable;
+        if asked.iter().any(|backend| is_reachable(backend)) {
+            asked.retain(|backend| {
+                let keeps = is_reachable(backend);
+                if !keeps {
+                    unknown = Some(RelayError::BackendUnreachable(backend.name().to_owned()));
+                }
+                keeps
+            });
+        }
+        let answers = asked.into_iter().map(|backend| async move {
+            let disconnects = backend.state().socket.disconnects;
+            let has_prompt = self.has_prompt(backend, prompt_id).await?;
+            Ok::<_, RelayError>(has_prompt.then(|| FoundPrompt {
+                backend: backend.clone(),
+                prompt_id: prompt_id.to_owned(),
+                disconnects,
+            }))
+        });
+        let mut answers: FuturesUnordered<_> = answers.collect();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(error) => unknown = Some(error),
+            }
+        }
+        Err(unknown.unwrap_or_else(|| RelayError::PromptNotFound(prompt_id.to_owned())))
     }
 
-    async fn has_prompt(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RestError> {
-        let called_at = Instant::now();
-        let rest = backend.comfy.rest();
-        let mut last_queue = backend.lookup_lock.lock().await;
-        // A queue that was requested before this call may be too old to hold the prompt, but if it holds it,
-        // the backend has it.
-        let usable = last_queue
-            .as_ref()
-            .filter(|queue| queue.asked_at >= called_at || queue.prompts.contains(prompt_id));
-        let is_queued = match usable {
-            Some(queue) => queue.prompts.contains(prompt_id),
-            None => {
-                if let Some(queue) = &*last_queue {
-                    sleep_until(queue.asked_at + self.0.comfy.min_poll_pause).await;
-                }
-                let asked_at = Instant::now();
-                let queue = rest.queue().await?;
-                let prompts = queue.prompt_ids().map(str::to_owned).collect();
-                let queue = last_queue.insert(QueueIds { asked_at, prompts });
-                queue.prompts.contains(prompt_id)
-            }
-        };
-        Ok(is_queued || rest.history(prompt_id).await?.is_some())
+    async fn has_prompt(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RelayError> {
+        let pause = self.0.comfy.min_poll_pause;
+        let (lookup, rest) = (&backend.lookup, backend.comfy.rest());
+        match timeout(LOOKUP_TIMEOUT, lookup.has_prompt(rest, prompt_id, pause)).await {
+            Ok(answer) => answer.map_err(|error| RelayError::request_failed(backend.name(), error)),
+            Err(_) => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
+        }
     }
 }

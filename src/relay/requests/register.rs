@@ -56,7 +56,7 @@ impl Relay {
         }
         let _reservation = self.reserve(&job_id)?;
         let only = match backend {
-            Some(_) => Some(self.choose_backend(backend)?.index),
+            Some(name) => Some(self.backend_named(name)?.index),
             None => None,
         };
         let prompt = self.locate(&prompt_id, only).await?;

@@ -1,5 +1,6 @@
 //! Submits a workflow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use crate::comfy::{Rest, RestError, SubmitError, Submitted, refused_outputs};
 use crate::job::{self, JobId, PromptGraph};
 use crate::relay::backend::Backend;
+use crate::relay::backend::select::InFlight;
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
@@ -66,13 +68,15 @@ impl Relay {
             None => new_job_id(),
         };
         let reservation = self.reserve(&job_id)?;
-        let index = self.choose_backend(backend)?.index;
+        let named = backend
+            .map(|name| self.backend_named(name).cloned())
+            .transpose()?;
         // The caller may leave in the middle; a prompt that ComfyUI has accepted is followed all the same.
         let relay = self.clone();
         let submitting = self.0.tasks.spawn(async move {
             tokio::select! {
                 () = relay.0.stop.cancelled() => Err(RelayError::Stopping),
-                accepted = relay.submit_graph(reservation, index, graph) => accepted,
+                accepted = relay.place(reservation, named, graph) => accepted,
             }
         });
         match submitting.await {
@@ -84,23 +88,59 @@ impl Relay {
         }
     }
 
-    async fn submit_graph(
+    /// Submits a graph to the backend that was asked for, or to the best one. One that turns out not to be reachable
+    /// before anything was sent is passed over for the next best.
+    async fn place(
         &self,
         reservation: Reservation,
-        index: usize,
+        named: Option<Arc<Backend>>,
         graph: Map<String, Value>,
     ) -> Result<Accepted, RelayError> {
+        let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
+        let mut tried = Vec::new();
+        let mut failure = RelayError::BackendUnreachable("no address".to_owned());
+        loop {
+            let chosen = match &named {
+                Some(backend) if tried.is_empty() => Some(InFlight::new(backend.clone())),
+                Some(_) => None,
+                None => turns.choose(backends, &tried),
+            };
+            let Some(in_flight) = chosen else {
+                return Err(failure);
+            };
+            let index = in_flight.backend().index;
+            match self.submit_graph(&reservation, in_flight, &graph).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(NotPlaced::Sent(error)) => return Err(error),
+                Err(NotPlaced::NotSent(error)) => {
+                    // Of several that cannot be reached, the best one is named.
+                    if tried.is_empty() {
+                        failure = error;
+                    }
+                    tried.push(index);
+                }
+            }
+        }
+    }
+
+    async fn submit_graph(
+        &self,
+        reservation: &Reservation,
+        in_flight: InFlight,
+        graph: &Map<String, Value>,
+    ) -> Result<Accepted, NotPlaced> {
         let tracker = &self.0.tracker;
-        let backend = &tracker.backends[index];
-        await_socket(backend).await?;
+        let backend = in_flight.backend().clone();
+        await_socket(&backend).await.map_err(NotPlaced::NotSent)?;
         let disconnects = backend.state().socket.disconnects;
-        let submitted = post_prompt(backend, &graph).await?;
+        let submitted = post_prompt(&backend, graph).await?;
+        in_flight.arrived();
         let ignored = submitted.ignored();
-        let submitted_graph = plan(backend, graph, &submitted);
+        let submitted_graph = plan(&backend, graph.clone(), &submitted);
         let plan = submitted_graph.as_ref().map(|submitted| &submitted.plan);
         let loads_images = plan.is_some_and(|plan| !plan.files().is_empty());
         let prompt = FoundPrompt {
-            backend: backend.clone(),
+            backend,
             prompt_id: submitted.prompt_id,
             disconnects,
         };
@@ -118,36 +158,31 @@ impl Relay {
         Ok(Accepted {
             job_id: reservation.id.clone(),
             prompt_id: prompt.prompt_id,
-            backend: backend.name().to_owned(),
+            backend: prompt.backend.name().to_owned(),
             ignored,
         })
     }
 
-    /// The backend with this name; without one, that with the shortest queue among those that answer.
-    pub(in crate::relay) fn choose_backend(
-        &self,
-        name: Option<&str>,
-    ) -> Result<&Backend, RelayError> {
+    /// The backend with this name.
+    pub(in crate::relay) fn backend_named(&self, name: &str) -> Result<&Arc<Backend>, RelayError> {
         let backends = &self.0.tracker.backends;
-        let found = match name {
-            Some(name) => backends.iter().find(|backend| backend.name() == name),
-            None => backends.iter().min_by_key(|backend| {
-                let state = backend.state();
-                (!state.api.reachable, state.queue.remaining)
-            }),
-        };
-        match (found, name) {
-            (Some(backend), _) => Ok(backend),
-            (None, None) => Err(RelayError::BackendUnreachable("no address".to_owned())),
-            (None, Some(name)) => Err(RelayError::BackendUnknown {
-                name: name.to_owned(),
-                known: backends
-                    .iter()
-                    .map(|backend| backend.name().to_owned())
-                    .collect(),
-            }),
-        }
+        let found = backends.iter().find(|backend| backend.name() == name);
+        found.ok_or_else(|| RelayError::BackendUnknown {
+            name: name.to_owned(),
+            known: backends
+                .iter()
+                .map(|backend| backend.name().to_owned())
+                .collect(),
+        })
     }
+}
+
+/// Why a backend has not taken a graph.
+enum NotPlaced {
+    /// It cannot be reached: nothing was sent to it.
+    NotSent(RelayError),
+    /// It has refused the graph, or may have got it.
+    Sent(RelayError),
 }
 
 /// What will run of a graph, as far as the answer to its submission shows.
@@ -167,7 +202,7 @@ fn plan(
 async fn post_prompt(
     backend: &Backend,
     graph: &Map<String, Value>,
-) -> Result<Submitted, RelayError> {
+) -> Result<Submitted, NotPlaced> {
     let prompt_id = Uuid::new_v4().to_string();
     let comfy = &backend.comfy;
     let rest = comfy.rest();
@@ -183,8 +218,16 @@ async fn post_prompt(
                 node_errors: Value::Null,
             })
         }
-        Err(SubmitError::Rest(source)) => Err(RelayError::request_failed(backend.name(), source)),
-        Err(error @ SubmitError::Rejected(_)) => Err(RelayError::rejected(error)),
+        Err(SubmitError::Rest(source)) => {
+            let was_sent = !source.is_unreachable() || source.may_be_done();
+            let error = RelayError::request_failed(backend.name(), source);
+            Err(if was_sent {
+                NotPlaced::Sent(error)
+            } else {
+                NotPlaced::NotSent(error)
+            })
+        }
+        Err(error @ SubmitError::Rejected(_)) => Err(NotPlaced::Sent(RelayError::rejected(error))),
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::limits::{ClientLimits, LimitExceeded, network};
+use super::limits::{ClientLimits, LimitExceeded};
 use super::public_address::PublicAddress;
 use super::refusals::{RefusalKind, Refusals};
 use crate::auth::{AuthError, Permissions, Scope, Token, Verifier};
 use crate::job::JobId;
 use crate::server::error::ApiError;
-use crate::session::{Admission, ConnectionPermit};
+use crate::session::{Admission, ConnectionPermit, network};
 
 /// What callers are checked by. One for all of them.
 #[derive(Debug)]

@@ -128,10 +128,10 @@ impl TestRelay {
         Self::start(UNREACHABLE, settings).await
     }
 
-    /// Follows a ComfyUI at an address, which need not answer yet.
+    /// Follows a ComfyUI at an address, or several with commas between them, which need not answer yet.
     pub(crate) async fn start(url: &str, settings: impl Into<Settings>) -> Self {
         let mut settings = settings.into();
-        settings.comfy.urls = vec![url.parse().unwrap()];
+        settings.comfy.urls = url.split(',').map(|url| url.parse().unwrap()).collect();
         let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
         let relay = relay.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
