@@ -166,6 +166,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             queue_position: None,
             elapsed: Some(3.5),
             outputs: Vec::new(),
+            outputs_total: None,
             backend: Some("127.0.0.1:8188".to_owned()),
         },
         created_at: now,

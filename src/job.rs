@@ -17,6 +17,7 @@ mod snapshot;
 mod status;
 mod text;
 
+use indexmap::IndexSet;
 use jiff::Timestamp;
 
 pub use end_source::EndSource;
@@ -48,7 +49,7 @@ pub struct Job {
     end_source: Option<EndSource>,
     plan: Plan,
     nodes: Nodes,
-    outputs: Vec<Output>,
+    outputs: IndexSet<Output>,
     ahead: Option<usize>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
@@ -75,7 +76,7 @@ impl Job {
             end_source: None,
             plan: Plan::default(),
             nodes: Nodes::default(),
-            outputs: Vec::new(),
+            outputs: IndexSet::new(),
             ahead: None,
             unreachable_since: None,
             socket_outcome: None,
@@ -212,7 +213,7 @@ impl Job {
     }
 
     /// Every file that it has made so far.
-    pub fn outputs(&self) -> &[Output] {
+    pub fn outputs(&self) -> &IndexSet<Output> {
         &self.outputs
     }
 

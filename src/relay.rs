@@ -115,6 +115,14 @@ impl Relay {
         self.0.tracker.registry().get(job).is_some()
     }
 
+    /// The jobs in memory that follow a prompt, on whichever backend.
+    pub fn jobs_of_prompt(&self, prompt_id: &str) -> Vec<JobId> {
+        let registry = self.0.tracker.registry();
+        let backends = self.0.tracker.backends.iter();
+        let jobs = backends.flat_map(|backend| registry.of_prompt(backend, prompt_id));
+        jobs.cloned().collect()
+    }
+
     /// The newest preview image of a job.
     pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
         self.0.tracker.hub.preview(job)

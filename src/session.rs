@@ -19,6 +19,7 @@
 //! What has to wait for ComfyUI or the database is a task, which reports its result to the shard as a
 //! command (`commands`).
 
+mod allowance;
 mod await_job;
 mod broadcast;
 mod client_error;

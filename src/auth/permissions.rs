@@ -19,8 +19,10 @@ const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) enum Scope {
     /// Follow its jobs.
     Subscribe,
-    /// Submit or register jobs under its job ids.
+    /// Submit workflows under its job ids.
     Submit,
+    /// Follow prompts that other clients have submitted, under its job ids.
+    Register,
     /// Report the progress of its jobs.
     Progress,
     /// Cancel its jobs.
@@ -58,9 +60,10 @@ struct Grants {
 
 impl Scope {
     /// Every scope that there is.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Subscribe,
         Self::Submit,
+        Self::Register,
         Self::Progress,
         Self::Cancel,
         Self::Monitor,
@@ -75,6 +78,7 @@ impl Scope {
         match self {
             Self::Subscribe => "subscribe",
             Self::Submit => "submit",
+            Self::Register => "register",
             Self::Progress => "progress",
             Self::Cancel => "cancel",
             Self::Monitor => "monitor",
@@ -178,6 +182,25 @@ impl Permissions {
             (JobGrant::Listed(_), None) => Err(AuthError::forbidden(
                 "the token is for certain jobs only; name one of them as job_id",
             )),
+        }
+    }
+
+    /// Refuses to follow a prompt of another client, of which nobody knows whose it is: a token for certain jobs
+    /// needs the scope `register` for that, one for all jobs `submit`.
+    pub(crate) fn check_register(&self, job: Option<&JobId>) -> Result<(), AuthError> {
+        match self.grants.jobs {
+            JobGrant::All if self.check_scope(Scope::Register).is_err() => {
+                self.check(Scope::Submit, job)
+            }
+            _ => self.check(Scope::Register, job),
+        }
+    }
+
+    /// Whether the token is for a job.
+    pub(crate) fn is_for(&self, job: &JobId) -> bool {
+        match &self.grants.jobs {
+            JobGrant::All => true,
+            JobGrant::Listed(jobs) => jobs.contains(job),
         }
     }
 

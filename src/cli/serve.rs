@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -59,6 +59,23 @@ pub(super) struct ServeArgs {
 impl ServeArgs {
     fn into_config(mut self) -> anyhow::Result<Config> {
         self.access.apply_to(&mut self.server)?;
+        if let Some([one, other]) = self.comfy.repeated() {
+            bail!("{one} and {other} are one server: name it once (--comfyui-url, COMFYUI_URL)");
+        }
+        let ServerConfig {
+            ping_interval,
+            connection_timeout,
+            ..
+        } = &self.server;
+        if ping_interval > connection_timeout {
+            bail!(
+                "clients are pinged every {} s (--websocket-ping-interval, WEBSOCKET_PING_INTERVAL), but disconnected \
+                 if they are silent for {} s (--websocket-connection-timeout, WEBSOCKET_CONNECTION_TIMEOUT): ping them \
+                 more often",
+                ping_interval.as_secs(),
+                connection_timeout.as_secs()
+            );
+        }
         self.store.database = self.database.database()?;
         if let Some(folder) = self.workflows {
             self.relay.workflows = folder;

@@ -80,6 +80,17 @@ pub struct ComfyConfig {
     pub response_timeout: Duration,
 }
 
+impl ComfyConfig {
+    /// A server that is named twice, by both names. Two sockets under one client id take each other's place.
+    pub fn repeated(&self) -> Option<[&ServerUrl; 2]> {
+        let urls = &self.urls;
+        let pairs =
+            (1..urls.len()).flat_map(|later| (0..later).map(move |at| [&urls[at], &urls[later]]));
+        let mut repeated = pairs.filter(|[one, other]| one.is_same_server(other));
+        repeated.next()
+    }
+}
+
 impl Default for ComfyConfig {
     fn default() -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{Host, Url};
 
 use super::secret::Secret;
 
@@ -39,6 +39,21 @@ impl ServerUrl {
     /// The URL without the credentials.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Whether both name the same server, as far as their text shows. All names of the own machine are one.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        let place = |url: &Url| {
+            let host = match url.host() {
+                Some(Host::Domain("localhost")) => None,
+                Some(Host::Ipv4(address)) if address.is_loopback() => None,
+                Some(Host::Ipv6(address)) if address.to_canonical().is_loopback() => None,
+                host => host.map(|host| host.to_owned()),
+            };
+            let path = url.path().trim_end_matches('/').to_owned();
+            (host, url.port_or_known_default(), path)
+        };
+        place(&self.url) == place(&other.url)
     }
 
     /// `USER:PASSWORD` for HTTP Basic authentication (RFC 7617), if the URL names a user or a password.

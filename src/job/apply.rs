@@ -7,8 +7,8 @@ use super::{
     Status,
 };
 
-/// How many files of a job are kept; those after them are dropped.
-const MAX_OUTPUTS: usize = 1_000;
+/// How many files of a job are kept, so that no server can fill the memory: an hour of video in single frames.
+const MAX_OUTPUTS: usize = 100_000;
 
 impl Job {
     /// Applies an event, and returns whether subscribers would see a difference. A final state never
@@ -99,8 +99,8 @@ impl Job {
     fn add_outputs(&mut self, outputs: Vec<Output>) -> bool {
         let before = self.outputs.len();
         for output in outputs {
-            if self.outputs.len() < MAX_OUTPUTS && !self.outputs.contains(&output) {
-                self.outputs.push(output);
+            if self.outputs.len() < MAX_OUTPUTS {
+                self.outputs.insert(output);
             }
         }
         self.outputs.len() > before

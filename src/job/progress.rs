@@ -59,9 +59,12 @@ pub struct Progress {
     /// Seconds since execution began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed: Option<f64>,
-    /// Every file that was made.
+    /// Every file that was made, once the job has ended; while it runs, the newest 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,
+    /// How many files were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs_total: Option<usize>,
     /// The name of the ComfyUI server that runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -134,7 +137,7 @@ pub struct NodesView {
 }
 
 /// A file that a prompt made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Output {
     /// The node that made it.
     pub node: String,

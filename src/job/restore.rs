@@ -67,7 +67,7 @@ impl Job {
         } else {
             stored.seq.saturating_add(SEQ_JUMP)
         };
-        job.outputs = stored.outputs;
+        job.outputs = stored.outputs.into_iter().collect();
         job.error = stored.error.map(|(code, message)| JobError {
             code: code
                 .as_deref()

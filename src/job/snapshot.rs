@@ -9,6 +9,9 @@ use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Stat
 /// The longest message of a producer, in characters.
 const MAX_MESSAGE: usize = 200;
 
+/// How many files the states of a job that runs hold at most.
+const RUNNING_OUTPUTS: usize = 20;
+
 impl Job {
     /// The next state for subscribers, with the next number. Its progress is at least that of the
     /// state before.
@@ -57,9 +60,20 @@ impl Job {
             nodes: self.nodes_view(),
             queue_position: self.queue_position(),
             elapsed: self.elapsed(now),
-            outputs: self.outputs.clone(),
+            outputs: self.newest_outputs(),
+            outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
             backend: self.backend.clone(),
         }
+    }
+
+    /// Of a job that runs only the newest, because they are in each of its states.
+    fn newest_outputs(&self) -> Vec<Output> {
+        let older = if self.status.is_final() {
+            0
+        } else {
+            self.outputs.len().saturating_sub(RUNNING_OUTPUTS)
+        };
+        self.outputs.iter().skip(older).cloned().collect()
     }
 
     fn message(&self) -> String {

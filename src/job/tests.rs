@@ -143,6 +143,36 @@ fn previews_are_not_results() {
 }
 
 #[test]
+fn a_final_state_holds_all_outputs_and_a_running_one_the_newest() {
+    let mut job = job();
+    job.apply(Event::Started, NOW);
+    for number in 0..1_440 {
+        let name = format!("frame-{number:05}.png");
+        // The history repeats what the socket has shown.
+        for _ in 0..2 {
+            job.apply(Event::Outputs(vec![file(&name, "output")]), NOW);
+        }
+    }
+    let running = publish(&mut job);
+    assert_eq!(
+        (running.outputs.len(), running.outputs_total),
+        (20, Some(1_440))
+    );
+    assert_eq!(running.outputs[19].filename, "frame-01439.png");
+    assert_eq!(running.output_path.as_deref(), Some("frame-00000.png"));
+    let history = History {
+        messages: Some(Outcome::Completed),
+        ..History::default()
+    };
+    job.apply(Event::History(history), NOW);
+    let ended = publish(&mut job);
+    assert_eq!(
+        (ended.outputs.len(), ended.outputs_total),
+        (1_440, Some(1_440))
+    );
+}
+
+#[test]
 fn an_unreachable_backend_ends_nothing() {
     let mut job = job();
     job.apply(Event::Started, NOW);

@@ -22,6 +22,9 @@ pub enum RelayError {
     /// The job follows a prompt of ComfyUI.
     #[error("the job \"{0}\" follows a prompt of ComfyUI; no other producer can report on it")]
     NotReportable(JobId),
+    /// The job has ended.
+    #[error("the job \"{0}\" has ended ({1}); start another one under a new id")]
+    JobEnded(JobId, &'static str),
     /// No backend of this name is configured.
     #[error("there is no backend {name:?}; the backends are: {}", known.join(", "))]
     BackendUnknown {
@@ -71,6 +74,7 @@ impl RelayError {
             Self::JobNotFound(_) => "job_not_found",
             Self::NotCancellable(..) => "not_cancellable",
             Self::NotReportable(_) => "not_reportable",
+            Self::JobEnded(..) => "job_ended",
             Self::BackendUnknown { .. } => "backend_unknown",
             Self::BackendUnreachable(_) => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",

@@ -198,7 +198,8 @@ impl From<RelayError> for ApiError {
         let status = match &error {
             RelayError::JobExists(_)
             | RelayError::NotCancellable(..)
-            | RelayError::NotReportable(_) => StatusCode::CONFLICT,
+            | RelayError::NotReportable(_)
+            | RelayError::JobEnded(..) => StatusCode::CONFLICT,
             RelayError::JobNotFound(_) | RelayError::PromptNotFound(_) => StatusCode::NOT_FOUND,
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)

@@ -183,11 +183,11 @@ async fn dispatch(
             metrics::metrics(state)
         }
         Route::Jobs if method == Method::POST => {
-            let permissions = caller.authorize_scope(Scope::Submit)?;
+            let permissions = caller.authorize_scopes(&[Scope::Submit, Scope::Register])?;
             jobs::create(state, request, &caller.public_address, &permissions).await
         }
         Route::Jobs => {
-            let permissions = caller.authorize_scope(Scope::Subscribe)?;
+            let permissions = caller.authorize_scopes(&[Scope::Subscribe])?;
             jobs::list(state, &request, &permissions).await
         }
         Route::Job(id) => jobs::show(state, &authorized(&caller, Scope::Subscribe, id)?).await,

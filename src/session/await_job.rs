@@ -62,6 +62,11 @@ impl NotFound {
         }
     }
 
+    /// Whether there certainly is no such job.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Absent(RelayError::JobNotFound(_)))
+    }
+
     /// How the client's session ends if it has no other subscription; `None` while the job may still come.
     pub(crate) fn disconnect(&self) -> Option<Disconnect> {
         match self {

@@ -6,16 +6,13 @@ use hyper_tungstenite::tungstenite::protocol::{
     CloseFrame, Role, WebSocketConfig, WebSocketContext,
 };
 
+use super::allowance::MAX_BYTES;
 use super::compression::inflate::Inflater;
 use super::disconnect::Disconnect;
 use super::message::MAX_CLIENT_MESSAGE;
 
 /// How many bytes are read at a time. `tungstenite` zeroes its buffer at every read: a large one costs.
 const READ_BUFFER: usize = 1 << 10;
-
-/// How many bytes a client may send between two of our pings: far more than a client of this protocol
-/// needs.
-pub(super) const MAX_BYTES_PER_PING: u32 = 512 << 10;
 
 /// `tungstenite`'s state of a socket, for as long as something on it is unfinished: a frame that has not
 /// arrived whole, a reply that was not accepted, a close that is not answered.
@@ -86,7 +83,7 @@ impl WsCodec {
     }
 
     /// Reads the next message. Adds the bytes that arrive to `received`, which may reach
-    /// [`MAX_BYTES_PER_PING`].
+    /// [`MAX_BYTES`].
     pub(super) fn read(
         &mut self,
         transport: &mut (impl Read + Write),
@@ -184,7 +181,7 @@ impl<T: Read> Read for CodecStream<'_, T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (transport, received) = (&mut *self.transport, &mut *self.received);
         let mut read_counted = |buffer: &mut [u8]| {
-            if *received >= MAX_BYTES_PER_PING {
+            if *received >= MAX_BYTES {
                 return Err(ErrorKind::QuotaExceeded.into());
             }
             let count = transport.read(buffer)?;

@@ -27,6 +27,9 @@ pub(super) enum ShardCommand {
     },
     /// Close all sockets, and end.
     Stop,
+    /// End as by a bug.
+    #[cfg(test)]
+    Panic,
 }
 
 /// How other threads reach a shard. Cheap to clone.
@@ -74,6 +77,12 @@ impl ShardHandle {
     /// Drops all commands from now on.
     pub(super) fn close(&self) {
         *self.lock() = None;
+    }
+
+    /// Whether the shard has ended.
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<ShardCommand>>> {

@@ -52,6 +52,8 @@ pub(super) struct Shard {
     pub(super) token_checks: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     pub(super) writer: BatchWriter,
     pub(super) deflater: Deflater,
+    /// What the allowances of subscribers count from.
+    pub(super) started_at: Instant,
     pub(super) is_stopping: bool,
 }
 
@@ -98,6 +100,7 @@ impl Shard {
             token_checks: BinaryHeap::new(),
             writer: BatchWriter::Loop,
             deflater: Deflater::default(),
+            started_at: Instant::now(),
             is_stopping: false,
             context,
         })
@@ -166,6 +169,8 @@ impl Shard {
                 ShardCommand::Cancelled { key, job, result } => {
                     self.on_cancelled(key, &job, result)
                 }
+                #[cfg(test)]
+                ShardCommand::Panic => panic!("a test ends the thread"),
                 ShardCommand::Stop => self.stop(),
             }
         }

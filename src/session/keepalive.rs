@@ -31,7 +31,6 @@ impl Shard {
             _ => {}
         }
         self.pings.add(key, now);
-        subscriber.received_since_ping = 0;
         if subscriber.state == SocketState::Open
             && subscriber.can_send()
             && let Err(reason) = subscriber.send(&ping_frames())

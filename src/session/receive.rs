@@ -30,6 +30,7 @@ impl Shard {
     /// Reads and handles what a client has sent. A client that does not accept the replies is not read
     /// from.
     pub(super) fn read(&mut self, key: SubscriberKey) {
+        let now = self.started_at.elapsed();
         for _ in 0..MAX_READS {
             let Some(subscriber) = self.subscribers.get_mut(key) else {
                 return;
@@ -52,7 +53,8 @@ impl Shard {
             let codec = subscriber
                 .codec
                 .get_or_insert_with(|| Box::new(WsCodec::new(deflates, Vec::new())));
-            let received = &mut subscriber.received_since_ping;
+            subscriber.allowance.refill(now);
+            let received = &mut subscriber.allowance.used;
             match codec.read(&mut subscriber.transport, received) {
                 ReadOutcome::Blocked => {
                     let is_paused = subscriber.transport.take_paused();

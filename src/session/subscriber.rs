@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::task::AbortHandle;
 
+use super::allowance::Allowance;
 use super::codec::WsCodec;
 use super::context::Admission;
 use super::disconnect::Disconnect;
@@ -42,8 +43,7 @@ pub(super) struct Subscriber {
     pub(super) connection: Connection,
     pub(super) admission: Admission,
     pub(super) received_at: Instant,
-    /// Bytes that the client has sent since the last ping.
-    pub(super) received_since_ping: u32,
+    pub(super) allowance: Allowance,
     pub(super) bad_messages: u32,
     pub(super) wants_previews: bool,
     /// Its socket is closed as soon as its jobs have ended.
@@ -134,7 +134,7 @@ impl Subscriber {
             connection: Connection::new(client.address),
             admission: client.admission,
             received_at: now,
-            received_since_ping: 0,
+            allowance: Allowance::default(),
             bad_messages: 0,
             wants_previews: client.wants_previews,
             closes_at_end: client.closes_at_end,

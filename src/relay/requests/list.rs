@@ -77,10 +77,10 @@ impl Relay {
         let job = &entry.job;
         let runs = job.nodes().timeline().into_iter();
         let timeline = runs.map(|run| node_run(job, run, now)).collect();
-        Some(JobView {
-            timeline: Some(timeline),
-            ..self.job_view(job, self.0.tracker.estimator.estimate(entry, now), now)
-        })
+        let mut view = self.job_view(job, self.0.tracker.estimator.estimate(entry, now), now);
+        view.progress.outputs = job.outputs().iter().cloned().collect();
+        view.timeline = Some(timeline);
+        Some(view)
     }
 
     /// The number of a job's final state; `None` while it has not ended.

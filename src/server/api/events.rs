@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
@@ -22,6 +22,9 @@ use crate::session::{Admission, ClientError, ServerMessage, await_job};
 
 /// The media type of Server-Sent Events.
 const EVENT_STREAM: &str = "text/event-stream";
+
+/// The event id of the message that there is no such job: a browser that connects again sends it along.
+const NOT_FOUND: &str = "not-found";
 
 /// How many encoded events wait for a client that reads slowly. Later states wait in the subscription,
 /// which keeps only the newest ones.
@@ -48,8 +51,8 @@ pub(in crate::server) fn head() -> Response<Body> {
 
 /// Opens a job's event stream.
 ///
-/// A client that has received the final state already is answered 204, after which browsers do not
-/// reconnect.
+/// A client that has received the final state already, or that there is no such job, is answered 204, after which
+/// browsers do not reconnect.
 pub(in crate::server) fn stream<B>(
     state: &ServerState,
     job: JobId,
@@ -57,9 +60,14 @@ pub(in crate::server) fn stream<B>(
     address: IpAddr,
     admission: Admission,
 ) -> Response<Body> {
-    let last_event_id = last_event_id(request.headers());
+    let last_event = request.headers().get("last-event-id");
+    let last_event = last_event
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim);
+    let was_not_found = last_event == Some(NOT_FOUND) && !state.relay.knows(&job);
+    let last_event_id = last_event.and_then(|value| value.parse().ok());
     let final_seq = state.relay.final_seq(&job);
-    if final_seq.is_some() && final_seq == last_event_id {
+    if was_not_found || (final_seq.is_some() && final_seq == last_event_id) {
         return full(StatusCode::NO_CONTENT, EVENT_STREAM, Bytes::new());
     }
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
@@ -86,11 +94,6 @@ pub(in crate::server) fn stream<B>(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-fn last_event_id(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get("last-event-id")?.to_str().ok()?;
-    value.trim().parse().ok()
 }
 
 impl EventStream {
@@ -123,7 +126,12 @@ impl EventStream {
                     if self.subscription.is_known() {
                         continue;
                     }
-                    self.send_text(&missed.message(&self.job)).await?;
+                    let message = missed.message(&self.job);
+                    if missed.is_not_found() {
+                        let event = format!("id: {NOT_FOUND}\ndata: {message}\n\n");
+                        return self.send(event.into()).await;
+                    }
+                    self.send_text(&message).await?;
                     if missed.disconnect().is_some() {
                         return Ok(());
                     }

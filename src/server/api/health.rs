@@ -33,6 +33,8 @@ struct Components {
     comfyui: Vec<BackendComponent>,
     database: DatabaseComponent,
     redis: RedisComponent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fan_out: Option<FanOutComponent>,
     jobs: JobsComponent,
 }
 
@@ -62,6 +64,13 @@ struct DatabaseDetails {
 #[derive(Debug, Serialize)]
 struct RedisComponent {
     status: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct FanOutComponent {
+    threads: usize,
+    /// Those that have ended before their time since the start.
+    replaced: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +139,10 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
             redis: RedisComponent {
                 status: "not_configured",
             },
+            fan_out: is_trusted.then(|| FanOutComponent {
+                threads: state.shards.threads(),
+                replaced: state.shards.replaced(),
+            }),
             jobs: JobsComponent {
                 active_count: jobs.active + jobs.queued,
                 total_tracked: jobs.total,

@@ -2,6 +2,7 @@
 
 use hyper::{Response, StatusCode};
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
@@ -64,6 +65,11 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
     );
     let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
+    registry.register(
+        "fan_out_threads_replaced",
+        "Threads that send states to subscribers and have ended before their time",
+        ConstCounter::new(state.shards.replaced() as u64),
+    );
     let database = state.relay.database_health();
     registry.register(
         "recorder_backlog",

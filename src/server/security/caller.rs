@@ -107,19 +107,26 @@ impl Caller {
         scope: Scope,
         job: Option<&JobId>,
     ) -> Result<Permissions, ApiError> {
-        let permissions = self.authorize_scope(scope)?;
+        let permissions = self.authorize_scopes(&[scope])?;
         self.permitted(permissions.check(scope, job))?;
         Ok(permissions)
     }
 
-    /// The caller's permissions, if they include the scope for at least some jobs.
-    pub(in crate::server) fn authorize_scope(&self, scope: Scope) -> Result<Permissions, ApiError> {
+    /// The caller's permissions, if they include one of the scopes for at least some jobs.
+    pub(in crate::server) fn authorize_scopes(
+        &self,
+        scopes: &[Scope],
+    ) -> Result<Permissions, ApiError> {
         let permissions = self.permitted(self.checks.verifier.verify(self.token.as_ref()))?;
         if let Some(sub) = permissions.sub() {
             let counted = self.checks.limits.count_request(self.address, Some(sub));
             self.within_limit(counted)?;
         }
-        self.permitted(permissions.check_scope(scope))?;
+        let mut checks = scopes.iter().map(|scope| permissions.check_scope(*scope));
+        let first = checks.next().unwrap_or(Ok(()));
+        if first.is_err() && !checks.any(|check| check.is_ok()) {
+            self.permitted(first)?;
+        }
         Ok(permissions)
     }
 

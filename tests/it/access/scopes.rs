@@ -3,11 +3,19 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::{Received, Subscriber};
 use crate::support::test_relay::{TestRelay, response};
 use crate::support::tokens::{guarded, refusal, token, upgrade};
 
-const SCOPES: [&str; 5] = ["subscribe", "submit", "progress", "cancel", "monitor"];
+const SCOPES: [&str; 6] = [
+    "subscribe",
+    "submit",
+    "register",
+    "progress",
+    "cancel",
+    "monitor",
+];
 
 /// Every route that requires a scope: method, path, body and scope.
 fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
@@ -41,8 +49,14 @@ fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
         (
             Method::POST,
             "/api/anime/jobs",
-            json!({"job_id": "mine", "prompt_id": "p"}),
+            json!({"job_id": "mine", "workflow": {"1": {"class_type": "A", "inputs": {}}}}),
             "submit",
+        ),
+        (
+            Method::POST,
+            "/api/anime/jobs",
+            json!({"job_id": "mine", "prompt_id": "p"}),
+            "register",
         ),
         (
             Method::POST,
@@ -90,9 +104,11 @@ async fn each_route_requires_its_scope() {
                 let token = token(&json!({"scope": scope, "jobs": jobs}));
                 let (status, answer) = code(&relay, &token, &method, path, &body).await;
                 let is_refused = (status, &answer) == (403, &json!("forbidden"));
+                // Whoever may submit all jobs may follow all prompts.
+                let is_enough =
+                    scope == needed || (needed == "register" && scope == "submit" && jobs == "*");
                 assert_eq!(
-                    is_refused,
-                    scope != needed,
+                    is_refused, !is_enough,
                     "{scope}: {method} {path}: {status} {answer}"
                 );
                 assert_ne!(status, 401, "{method} {path}");
@@ -111,7 +127,7 @@ async fn a_token_is_for_its_jobs_only() {
             continue;
         }
         let path = path.replace("mine", "theirs");
-        if scope == "submit" {
+        if path == "/api/anime/jobs" {
             body["job_id"] = json!("theirs");
         }
         for jobs in [
@@ -280,4 +296,33 @@ async fn callers_without_a_token_see_the_health_and_no_details() {
     assert_eq!(health["components"]["comfyui"][0]["name"], "127.0.0.1:1");
     let (_, sockets) = asked("/api/anime/websocket/status").await;
     assert!(sockets["connections"]["connection_details"]["secret-job"].is_object());
+}
+
+/// A prompt that another client has submitted, and one that a job of somebody else follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_no_prompt_of_others() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["prompt", "followed"], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), guarded()).await;
+    let register = async |claims: Value, job: &str, prompt: &str| {
+        let body = json!({"job_id": job, "prompt_id": prompt});
+        let path = "/api/anime/jobs";
+        let token = token(&claims);
+        let (status, code) = code(&relay, &token, &Method::POST, path, &body).await;
+        (status, code.as_str().unwrap_or_default().to_owned())
+    };
+    let all = json!({"jobs": "*", "scope": "submit"});
+    assert_eq!(register(all.clone(), "theirs", "followed").await.0, 201);
+    let forbidden = (403, "forbidden".to_owned());
+    let submits = json!({"jobs": ["mine"], "scope": SCOPES.join(" ").replace("register", "")});
+    assert_eq!(register(submits, "mine", "prompt").await, forbidden);
+    let registers = json!({"jobs": ["mine"], "scope": "register"});
+    let unknown = register(registers.clone(), "mine", "nothing").await;
+    assert_eq!(unknown, (404, "prompt_not_found".to_owned()));
+    assert_eq!(
+        register(registers.clone(), "mine", "followed").await,
+        unknown
+    );
+    assert_eq!(register(registers, "mine", "prompt").await.0, 201);
+    assert_eq!(register(all, "also-mine", "prompt").await.0, 201);
 }

@@ -54,6 +54,28 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
         ),
         (&["serve"], &[("LISTEN", "99999")], &["LISTEN"]),
         (
+            &["serve"],
+            &[(
+                "COMFYUI_URL",
+                "http://127.0.0.1:8188,http://127.0.0.1:8188/",
+            )],
+            &["one server", "COMFYUI_URL"],
+        ),
+        (
+            &["serve"],
+            &[("COMFYUI_URL", "localhost:8188,https://gpu:8188,[::1]:8188")],
+            &[
+                "http://localhost:8188",
+                "http://[::1]:8188",
+                "--comfyui-url",
+            ],
+        ),
+        (
+            &["serve", "--websocket-ping-interval", "301"],
+            &[],
+            &["WEBSOCKET_PING_INTERVAL", "every 301 s", "for 300 s"],
+        ),
+        (
             &["serve", "--listen", "0.0.0.0:0"],
             &[],
             &["(--listen, LISTEN)", "AUTH_JWT_SECRET", "--insecure"],

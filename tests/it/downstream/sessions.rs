@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::recordings::{ERROR, TXT2IMG, recording};
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::{Received, Subscriber};
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -226,6 +227,63 @@ async fn events_carry_the_same_messages_and_resume() {
             .unwrap()
             .contains(r#""status":"completed""#)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_does_not_ask_for_a_missing_job_for_ever() {
+    let comfyui = ScriptedComfy::start().await;
+    let server = ServerConfig {
+        job_wait: Duration::ZERO,
+        ..ServerConfig::default()
+    };
+    let relay = TestRelay::connected_to(&comfyui.url(), server).await;
+    let events = async |id: Option<&str>| {
+        let mut request = relay.request(Method::GET, "/api/anime/jobs/job/events");
+        if let Some(id) = id {
+            request = request.header("last-event-id", id);
+        }
+        request.send().await.unwrap()
+    };
+    let text = events(None).await.text().await.unwrap();
+    let last = text.trim_end().split("\n\n").last().unwrap();
+    assert!(last.contains(r#""code":"job_not_found""#), "{text}");
+    let id = last
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap();
+    assert_eq!(events(Some(id)).await.status(), 204);
+    relay
+        .report("job", &json!({"progress": 100, "status": "completed"}))
+        .await;
+    let text = events(Some(id)).await.text().await.unwrap();
+    assert!(text.contains(r#""status":"completed""#), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_after_the_end_is_refused_unless_it_repeats_the_end() {
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let report = async |status: &str| {
+        let body = json!({"progress": 50, "status": status});
+        let (code, answer) = relay.post("/api/anime/jobs/job/progress", &body).await;
+        (
+            code,
+            answer["error"]["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
+    assert_eq!(report("processing").await.0, 202);
+    assert_eq!(report("failed").await.0, 202);
+    assert_eq!(report("failed").await.0, 202);
+    for status in ["completed", "processing", "queued", "cancelled"] {
+        assert_eq!(
+            report(status).await,
+            (409, "job_ended".to_owned()),
+            "{status}"
+        );
+    }
+    assert_eq!(relay.job("job").await.1["status"], "failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::auth::{Permissions, Scope};
 use crate::comfy::WrongInput;
 use crate::job::JobId;
-use crate::relay::{Accepted, Submission};
+use crate::relay::{Accepted, RelayError, Submission};
 use crate::server::error::ApiError;
 use crate::server::request::read_json;
 use crate::server::response::{self, Body};
@@ -58,8 +58,20 @@ pub(in crate::server) async fn create(
         read_json(request.into_body(), state.config.body_timeout).await?;
     let new = NewJob::of(body)?;
     let job_id = new.job_id.as_deref().map(JobId::parse).transpose()?;
-    permissions.check(Scope::Submit, job_id.as_ref())?;
     let submission = submission(new.prompt_id, new.workflow)?;
+    match &submission {
+        Submission::Prompt(prompt_id) => {
+            permissions.check_register(job_id.as_ref())?;
+            // The same answer as for a prompt that does not exist.
+            let jobs = state.relay.jobs_of_prompt(prompt_id);
+            if !jobs.iter().all(|job| permissions.is_for(job)) {
+                return Err(RelayError::PromptNotFound(prompt_id.clone()).into());
+            }
+        }
+        Submission::Graph(_) | Submission::Named(_) => {
+            permissions.check(Scope::Submit, job_id.as_ref())?;
+        }
+    }
     let accepted = state
         .relay
         .submit(job_id, submission, &new.params, new.backend.as_deref())
