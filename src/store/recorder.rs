@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
@@ -139,6 +139,18 @@ impl Recorder {
         let mut ready = self.0.ready.subscribe();
         // Fails only without a sender, and `self` holds it.
         let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Waits for that until a deadline, or as long as rows of an earlier release are copied. Returns whether it is so.
+    pub async fn ready_by(&self, deadline: Instant) -> bool {
+        let mut until = deadline;
+        while timeout_at(until, self.ready()).await.is_err() {
+            if !self.0.store.is_copying() {
+                return false;
+            }
+            until = Instant::now() + BATCH_INTERVAL;
+        }
+        true
     }
 
     /// Its health.

@@ -1,146 +1,107 @@
 //! Writes a batch in one transaction: one statement for all jobs, one for all node runs.
+//!
+//! These statements are SQL text, because diesel cannot say them: their only parameter is the whole batch as JSON, so
+//! that a thousand rows cost no more than one to plan.
 
 use diesel::sql_query;
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::adoption::IdKind;
-use super::database::{Pools, StoreError, in_time, with_connection};
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::names::Names;
 use super::rows::{JobRecord, batch};
 
-/// The statements for one database and one type of ids. Each takes one parameter: the rows, as JSON.
-#[derive(Debug, Clone)]
+/// The statements for one database. Each takes one parameter: the rows, as JSON.
+#[derive(Debug)]
 pub(super) struct Statements {
-    /// Turns rows that the pipeline made into the rows of the jobs that are registered under their ids.
-    take_over: String,
     upsert: String,
-    node_runs: &'static str,
+    /// As `upsert`, but rows that exist stay as they are.
+    pub(super) insert: String,
+    node_runs: String,
 }
 
-const POSTGRES_ROWS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, row_id text, \
-    prompt_id text, backend text, status text, output_path text, error_message text, metadata jsonb, \
-    created_at timestamptz, started_at timestamptz, completed_at timestamptz)";
+const JOB_COLUMNS: &str = "job_key, prompt_id, backend, status, progress, estimated_remaining, message, \
+    output_path, error_message, error_code, learned_from, seq, outputs, created_at, started_at, completed_at, \
+    last_updated, mirror_due";
 
-const SQLITE_ROWS: &str = "(SELECT value->>'job_key' AS job_key, value->>'row_id' AS row_id, \
-    value->>'prompt_id' AS prompt_id, value->>'backend' AS backend, value->>'status' AS status, \
+const POSTGRES_JOBS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, prompt_id text, backend text, \
+    status text, progress bigint, estimated_remaining bigint, message text, output_path text, error_message text, \
+    error_code text, learned_from text, seq bigint, outputs json, created_at timestamptz, started_at timestamptz, \
+    completed_at timestamptz, last_updated timestamptz, mirror_due boolean)";
+
+const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt_id' AS prompt_id, \
+    value->>'backend' AS backend, value->>'status' AS status, value->>'progress' AS progress, \
+    value->>'estimated_remaining' AS estimated_remaining, value->>'message' AS message, \
     value->>'output_path' AS output_path, value->>'error_message' AS error_message, \
-    value->'metadata' AS metadata, value->>'created_at' AS created_at, \
-    value->>'started_at' AS started_at, value->>'completed_at' AS completed_at \
-    FROM json_each($1)) AS r";
+    value->>'error_code' AS error_code, value->>'learned_from' AS learned_from, value->>'seq' AS seq, \
+    value->'outputs' AS outputs, value->>'created_at' AS created_at, value->>'started_at' AS started_at, \
+    value->>'completed_at' AS completed_at, value->>'last_updated' AS last_updated, \
+    value->>'mirror_due' AS mirror_due FROM json_each($1)) AS r";
 
-/// Merges `metadata` with `||`, which replaces the given keys and keeps the others.
-const POSTGRES_MERGE: &str = "COALESCE(NULLIF(jobs.metadata, 'null'), '{}') || EXCLUDED.metadata";
+/// A final state is never overwritten by another status, whichever relay writes it.
+const UPDATE: &str = "UPDATE SET prompt_id = EXCLUDED.prompt_id, backend = EXCLUDED.backend, \
+    status = EXCLUDED.status, progress = EXCLUDED.progress, estimated_remaining = EXCLUDED.estimated_remaining, \
+    message = EXCLUDED.message, output_path = COALESCE(EXCLUDED.output_path, target.output_path), \
+    error_message = EXCLUDED.error_message, error_code = EXCLUDED.error_code, \
+    learned_from = EXCLUDED.learned_from, seq = EXCLUDED.seq, outputs = EXCLUDED.outputs, \
+    started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, \
+    last_updated = EXCLUDED.last_updated, mirror_due = EXCLUDED.mirror_due \
+    WHERE target.status NOT IN ('completed', 'failed', 'cancelled') OR target.status = EXCLUDED.status";
 
-/// The same key by key: SQLite's `json_patch` would remove a key whose new value is `null`.
-const SQLITE_MERGE: &str = "json_set(CASE WHEN json_valid(jobs.metadata) \
-        AND json_type(jobs.metadata) = 'object' THEN jobs.metadata ELSE '{}' END, \
-    '$.progress', json(EXCLUDED.metadata->'progress'), \
-    '$.estimated_remaining', json(EXCLUDED.metadata->'estimated_remaining'), \
-    '$.last_updated', EXCLUDED.metadata->>'last_updated', \
-    '$.outputs', json(EXCLUDED.metadata->'outputs'), \
-    '$.relay', json(EXCLUDED.metadata->'relay'))";
+const RUN_COLUMNS: &str = "job_key, backend, node, class, signature, started_at, seconds, steps, cached, units, \
+    calls, models, planned_steps, cold, tick, ticks";
 
-const POSTGRES_NODE_RUNS: &str = "INSERT INTO node_runs \
-    (job_key, backend, node, class, signature, started_at, seconds, steps, cached, \
-    units, calls, models, planned_steps, cold, tick, ticks) \
-    SELECT * FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, backend text, node text, \
-    class text, signature text, started_at timestamptz, seconds double precision, steps bigint, \
-    cached boolean, units double precision, calls double precision, models bigint, \
-    planned_steps bigint, cold boolean, \
-    tick double precision, ticks double precision) ON CONFLICT (job_key, node) DO NOTHING";
+const POSTGRES_RUNS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, backend text, node text, \
+    class text, signature text, started_at timestamptz, seconds double precision, steps bigint, cached boolean, \
+    units double precision, calls double precision, models bigint, planned_steps bigint, cold boolean, \
+    tick double precision, ticks double precision)";
 
-const SQLITE_NODE_RUNS: &str = "INSERT INTO node_runs \
-    (job_key, backend, node, class, signature, started_at, seconds, steps, cached, \
-    units, calls, models, planned_steps, cold, tick, ticks) \
-    SELECT value->>'job_key', value->>'backend', value->>'node', value->>'class', value->>'signature', \
-    value->>'started_at', value->>'seconds', value->>'steps', value->>'cached', value->>'units', \
-    value->>'calls', value->>'models', \
-    value->>'planned_steps', value->>'cold', value->>'tick', value->>'ticks' FROM json_each($1) \
-    WHERE true ON CONFLICT (job_key, node) DO NOTHING";
+const SQLITE_RUNS: &str = "(SELECT value->>'job_key' AS job_key, value->>'backend' AS backend, \
+    value->>'node' AS node, value->>'class' AS class, value->>'signature' AS signature, \
+    value->>'started_at' AS started_at, value->>'seconds' AS seconds, value->>'steps' AS steps, \
+    value->>'cached' AS cached, value->>'units' AS units, value->>'calls' AS calls, value->>'models' AS models, \
+    value->>'planned_steps' AS planned_steps, value->>'cold' AS cold, value->>'tick' AS tick, \
+    value->>'ticks' AS ticks FROM json_each($1)) AS r";
 
 impl Statements {
-    pub(super) fn new(pools: &Pools, ids: IdKind) -> Self {
-        let is_postgres = matches!(pools, Pools::Postgres(_));
-        let (rows, merge, node_runs) = if is_postgres {
-            (POSTGRES_ROWS, POSTGRES_MERGE, POSTGRES_NODE_RUNS)
-        } else {
-            (SQLITE_ROWS, SQLITE_MERGE, SQLITE_NODE_RUNS)
+    pub(super) fn new(names: &Names) -> Self {
+        let (jobs, runs) = match names {
+            Names::Postgres(_) => (POSTGRES_JOBS, POSTGRES_RUNS),
+            Names::Sqlite => (SQLITE_JOBS, SQLITE_RUNS),
         };
-        let (id, row_id) = match ids {
-            IdKind::Integer => ("", ""),
-            IdKind::Uuid => ("id, ", "CAST(r.row_id AS uuid), "),
-            IdKind::Text => ("id, ", "r.job_key, "),
-        };
-        // A final state is never overwritten by another status, whichever relay writes it.
-        let upsert = format!(
-            "INSERT INTO jobs ({id}job_key, prompt_id, backend, job_type, status, output_path, \
-             error_message, metadata, created_at, started_at, completed_at, relay_made) \
-             SELECT {row_id}r.job_key, r.prompt_id, r.backend, 'comfyui', r.status, r.output_path, \
-             r.error_message, r.metadata, r.created_at, r.started_at, r.completed_at, true \
-             FROM {rows} WHERE true \
-             ON CONFLICT (job_key) DO UPDATE SET prompt_id = EXCLUDED.prompt_id, \
-             backend = EXCLUDED.backend, status = EXCLUDED.status, \
-             output_path = COALESCE(EXCLUDED.output_path, jobs.output_path), \
-             error_message = EXCLUDED.error_message, metadata = {merge}, \
-             started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at \
-             WHERE jobs.status NOT IN ('completed', 'failed', 'cancelled') \
-             OR jobs.status = EXCLUDED.status"
+        let insert = format!(
+            "INSERT INTO comfy_relay.jobs AS target ({JOB_COLUMNS}) SELECT {JOB_COLUMNS} FROM {jobs} \
+             WHERE true ON CONFLICT (job_key) DO"
+        );
+        let node_runs = format!(
+            "INSERT INTO comfy_relay.node_runs ({RUN_COLUMNS}) SELECT {RUN_COLUMNS} FROM {runs} \
+             WHERE true ON CONFLICT (job_key, node) DO NOTHING"
         );
         Self {
-            take_over: take_over(rows, ids, is_postgres),
-            upsert,
-            node_runs,
+            upsert: names.text(&format!("{insert} {UPDATE}")),
+            insert: names.text(&format!("{insert} NOTHING")),
+            node_runs: names.text(&node_runs),
         }
     }
 }
 
-/// A row that is taken over starts afresh with the status of the job. If it has no `created_at`, it gets the job's,
-/// because lists are sorted by it.
-fn take_over(rows: &str, ids: IdKind, is_postgres: bool) -> String {
-    let (id, fits) = match (ids, is_postgres) {
-        (IdKind::Integer, true) => (
-            "CAST(r.job_key AS bigint)",
-            "r.job_key ~ '^(0|[1-9][0-9]{0,17})$'",
-        ),
-        (IdKind::Integer, false) => (
-            "CAST(r.job_key AS integer)",
-            "CAST(CAST(r.job_key AS integer) AS text) = r.job_key",
-        ),
-        (IdKind::Uuid, _) => (
-            "CAST(r.job_key AS uuid)",
-            "r.job_key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'",
-        ),
-        (IdKind::Text, _) => ("r.job_key", "true"),
-    };
-    format!(
-        "UPDATE jobs SET job_key = r.job_key, status = r.status, \
-         created_at = COALESCE(jobs.created_at, r.created_at), started_at = NULL, completed_at = NULL \
-         FROM (SELECT CASE WHEN {fits} THEN {id} END AS id, r.job_key, r.status, r.created_at \
-         FROM {rows}) AS r \
-         WHERE jobs.job_key IS NULL AND jobs.id = r.id"
-    )
-}
-
-impl Statements {
+impl Store {
     /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
-    pub(super) async fn execute(
-        &self,
-        pools: &Pools,
-        records: &[JobRecord],
-    ) -> Result<(), StoreError> {
-        let rows: Vec<_> = records.iter().map(JobRecord::row).collect();
+    pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
+        let mirror_due = self.is_mirrored();
+        let rows: Vec<_> = records.iter().map(|record| record.row(mirror_due)).collect();
         let jobs = batch(&rows)?;
         let rows: Vec<_> = records.iter().flat_map(JobRecord::node_run_rows).collect();
         let node_runs = (!rows.is_empty()).then(|| batch(&rows)).transpose()?;
+        let statements = &self.statements;
         in_time(async {
-            with_connection!(pools, connection => {
+            with_connection!(self, writes, |connection, _names| {
                 connection.transaction(async |connection| {
-                    let take_over = sql_query(&self.take_over).bind::<Text, _>(&jobs);
-                    take_over.execute(connection).await?;
-                    let upsert = sql_query(&self.upsert).bind::<Text, _>(&jobs);
+                    let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
                     upsert.execute(connection).await?;
                     if let Some(node_runs) = &node_runs {
-                        let insert = sql_query(self.node_runs).bind::<Text, _>(node_runs);
+                        let insert = sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
                         insert.execute(connection).await?;
                     }
                     Ok::<(), StoreError>(())

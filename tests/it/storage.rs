@@ -1,6 +1,5 @@
 //! Jobs in PostgreSQL and SQLite, and what can go wrong with a database.
 
-mod adoption;
 mod disk;
 mod faults;
 mod kills;
