@@ -2,8 +2,8 @@
 //! backend, in tables of the relay's own.
 //!
 //! Each query is a method of [`Store`], written once for both databases with diesel's query builder on one declared
-//! schema. SQL text is only what diesel cannot say: the batches ([`upsert`]), the migrations ([`migrations`]), and the
-//! tables of others: those of an earlier release ([`released`]). [`Recorder`] writes the states of jobs in batches.
+//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), the migrations ([`migrations`]), and the
+//! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod backends;
 mod database;
@@ -11,6 +11,8 @@ mod job_queries;
 mod lease;
 mod lease_owner;
 mod migrations;
+mod mirror;
+mod mirror_queries;
 mod moment;
 mod names;
 mod recorder;
@@ -19,6 +21,7 @@ mod released;
 mod rows;
 mod run_queries;
 mod schema;
+mod statements;
 mod upsert;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter};
 pub use lease_owner::LeaseOwner;
+pub use mirror::MirrorHealth;
 pub use recorder::{Recorder, RecorderHealth};
 pub use refusal::Refusal;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
@@ -34,8 +38,9 @@ pub use run_queries::StoredRun;
 
 use crate::config::StoreConfig;
 use database::{Pools, StorePools};
+use mirror::Mirror;
 use names::Names;
-use upsert::Statements;
+use statements::Statements;
 
 /// A database, which need not be reachable. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,6 +48,7 @@ pub struct Store {
     pools: StorePools,
     names: Names,
     statements: Arc<Statements>,
+    mirror: Mirror,
     /// Whether rows of an earlier release are being copied.
     copying: Arc<AtomicBool>,
 }
@@ -54,6 +60,7 @@ impl Store {
         Self {
             pools: StorePools::open(config),
             statements: Arc::new(Statements::new(&names)),
+            mirror: Mirror::new(config),
             names,
             copying: Arc::default(),
         }
@@ -80,8 +87,8 @@ impl Store {
         self.copying.load(Ordering::Relaxed)
     }
 
-    /// Whether states are mirrored to a table of the pipeline.
-    fn is_mirrored(&self) -> bool {
-        false
+    /// How the mirror in the pipeline's table is doing.
+    pub fn mirror_health(&self) -> MirrorHealth {
+        self.mirror.health()
     }
 }

@@ -28,7 +28,8 @@ pub(super) struct Moment(pub(super) Timestamp);
 
 impl ToSql<MomentSql, Pg> for Moment {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        let micros = self.0.as_microsecond() - POSTGRES_EPOCH;
+        // In milliseconds, as batches store them: a job is not older than itself.
+        let micros = self.0.as_millisecond() * 1_000 - POSTGRES_EPOCH;
         out.write_all(&micros.to_be_bytes())?;
         Ok(IsNull::No)
     }

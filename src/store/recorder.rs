@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::database::{Fault, StoreError};
+use super::mirror::MirrorTask;
 use super::rows::JobRecord;
 use crate::job::JobId;
 
@@ -173,6 +174,12 @@ impl Recorder {
         if !self.migrate(&mut backoff, &stop).await {
             return self.log_loss();
         }
+        let written = CancellationToken::new();
+        let mirror = MirrorTask {
+            mirror: self.0.store.mirror.clone(),
+            store: self.0.store.clone(),
+        };
+        let mirroring = tokio::spawn(mirror.run(written.clone()));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -189,6 +196,9 @@ impl Recorder {
             }
         }
         self.drain().await;
+        written.cancel();
+        // A panic was logged.
+        let _ = mirroring.await;
     }
 
     /// Tries until the schema is up to date. Returns `false` if it is time to stop first.
