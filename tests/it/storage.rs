@@ -6,6 +6,7 @@ mod kills;
 mod learning;
 mod leases;
 mod lifecycle;
+mod pipeline_tables;
 mod refusals;
 mod restart;
 mod shutdown;
