@@ -147,8 +147,8 @@ tables! {
          completed_at TIMESTAMPTZ NOT NULL); INSERT INTO jobs VALUES (1, 5, 'new', '', '', '{}', '2020-01-01')";
     domains: "1" DONE, false,
         "CREATE DOMAIN state AS TEXT CHECK (VALUE IN ('queued', 'processing', 'completed', 'failed', 'cancelled')); \
-         CREATE DOMAIN key AS INTEGER; CREATE DOMAIN path AS VARCHAR(500); CREATE DOMAIN bag AS JSONB; \
-         CREATE TABLE jobs (id key PRIMARY KEY, status state, output_path path, error_message path, metadata bag, \
+         CREATE DOMAIN key AS INTEGER; CREATE DOMAIN file_path AS VARCHAR(500); CREATE DOMAIN bag AS JSONB; \
+         CREATE TABLE jobs (id key PRIMARY KEY, status state, output_path file_path, error_message file_path, metadata bag, \
          completed_at TIMESTAMPTZ); INSERT INTO jobs (id, metadata) VALUES (1, '{\"a\": 1}')";
     partitions: "1" DONE, false,
         "CREATE TABLE jobs (id BIGINT, status TEXT, output_path TEXT, error_message TEXT, metadata JSONB, \
