@@ -23,7 +23,12 @@ pub struct StoreConfig {
     pub connections: u32,
 
     /// The PostgreSQL schema of the relay's own tables; SQLite has no schemas, and its tables start with comfy_relay_
-    #[arg(long = "db-schema", env = "DB_SCHEMA", default_value_t, value_name = "NAME")]
+    #[arg(
+        long = "db-schema",
+        env = "DB_SCHEMA",
+        default_value_t,
+        value_name = "NAME"
+    )]
     pub schema: SchemaName,
 
     /// The pipeline's table of jobs, where the state of each job is written whose id is that of a row: TABLE (found by

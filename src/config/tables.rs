@@ -120,7 +120,9 @@ mod tests {
             assert!(name.parse::<SchemaName>().is_ok(), "{name}");
         }
         let long = "a".repeat(64);
-        for name in ["", "2r", "Relay", "a.b", "a b", "a\"b", "public", "pg_x", &long] {
+        for name in [
+            "", "2r", "Relay", "a.b", "a b", "a\"b", "public", "pg_x", &long,
+        ] {
             assert!(name.parse::<SchemaName>().is_err(), "{name}");
         }
     }

@@ -66,11 +66,13 @@ struct StoredJobRow {
 impl Store {
     /// The job with this id; `None` if there is none.
     pub async fn job(&self, id: &JobId) -> Result<Option<StoredJob>, StoreError> {
-        let job = jobs::table
-            .filter(jobs::job_key.eq(id.as_str()));
+        let job = jobs::table.filter(jobs::job_key.eq(id.as_str()));
         let rows: Vec<StoredJobRow> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
-                names.query(job.select(StoredJobRow::as_select()))?.load(connection).await?
+                names
+                    .query(job.select(StoredJobRow::as_select()))?
+                    .load(connection)
+                    .await?
             }))
         })
         .await?;
@@ -80,11 +82,13 @@ impl Store {
     /// All jobs that have not ended.
     pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         let open = [Status::Queued, Status::Processing].map(Status::as_str);
-        let open = jobs::table
-            .filter(jobs::status.eq_any(open));
+        let open = jobs::table.filter(jobs::status.eq_any(open));
         let rows: Vec<StoredJobRow> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
-                names.query(open.select(StoredJobRow::as_select()))?.load(connection).await?
+                names
+                    .query(open.select(StoredJobRow::as_select()))?
+                    .load(connection)
+                    .await?
             }))
         })
         .await?;
@@ -235,9 +239,7 @@ impl StoredJobRow {
             message: self.message,
             outputs: serde_json::from_value(self.outputs).unwrap_or_default(),
             output_path: self.output_path,
-            error: self
-                .error_message
-                .map(|message| (self.error_code, message)),
+            error: self.error_message.map(|message| (self.error_code, message)),
             end_source: self.learned_from,
             created_at: self.created_at.0,
             started_at: self.started_at.map(|at| at.0),

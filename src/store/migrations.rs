@@ -26,7 +26,7 @@ const CREATE_COUNT: &str =
     "CREATE TABLE IF NOT EXISTS comfy_relay.migrations (version BIGINT PRIMARY KEY NOT NULL)";
 
 #[derive(Debug, QueryableByName)]
-struct Version {
+struct LastMigration {
     #[diesel(sql_type = Nullable<BigInt>)]
     version: Option<i64>,
 }
@@ -57,7 +57,8 @@ impl Store {
                     connection.immediate_transaction(|connection| {
                         connection.batch_execute(&names.text(CREATE_COUNT))?;
                         let query = sql_query(names.text(COUNT_APPLIED));
-                        let applied: Version = diesel::RunQueryDsl::get_result(query, connection)?;
+                        let applied: LastMigration =
+                            diesel::RunQueryDsl::get_result(query, connection)?;
                         for sql in pending(&SQLITE, applied.count(), &names) {
                             connection.batch_execute(&sql)?;
                         }
@@ -94,7 +95,7 @@ async fn applied_in_postgres(
         return Ok(0);
     }
     let query = sql_query(names.text(COUNT_APPLIED));
-    let applied: Version = query.get_result(connection).await?;
+    let applied: LastMigration = query.get_result(connection).await?;
     Ok(applied.count())
 }
 
@@ -142,7 +143,7 @@ async fn migrate_postgres(
         .await
 }
 
-impl Version {
+impl LastMigration {
     fn count(&self) -> usize {
         let version = self.version.unwrap_or_default();
         version.try_into().unwrap_or_default()

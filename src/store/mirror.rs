@@ -105,8 +105,7 @@ impl Mirror {
     pub(super) fn covers(&self, job_key: &str) -> bool {
         let queue = self.queue();
         let can_be_shown = |pipeline: &Arc<Pipeline>| pipeline.can_name_a_row(job_key);
-        queue.is_active
-            && (self.0.inserts || queue.pipeline.as_ref().is_none_or(can_be_shown))
+        queue.is_active && (self.0.inserts || queue.pipeline.as_ref().is_none_or(can_be_shown))
     }
 
     /// Mirrors a state that is durable, in place of an earlier one of its job that waits. Never waits.
@@ -145,7 +144,10 @@ impl Mirror {
         let queue = self.queue();
         let oldest = queue.waiting.values().map(|waiting| waiting.since).min();
         MirrorHealth {
-            table: queue.pipeline.as_ref().map(|pipeline| pipeline.name.clone()),
+            table: queue
+                .pipeline
+                .as_ref()
+                .map(|pipeline| pipeline.name.clone()),
             pending: queue.waiting.len(),
             lag: oldest.map(|since| since.elapsed()).unwrap_or_default(),
             refused: queue.refused,
@@ -186,7 +188,11 @@ impl Mirror {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.queue().waiting.values().map(|waiting| waiting.due).min()
+        self.queue()
+            .waiting
+            .values()
+            .map(|waiting| waiting.due)
+            .min()
     }
 
     fn hurry(&self) {
@@ -220,7 +226,11 @@ impl Mirror {
 
     fn on_failure(&self, state: &MirroredState, error: &StoreError) {
         let error = error as &dyn Error;
-        tracing::debug!(job_id = state.job_key, error, "cannot mirror a job now, retrying");
+        tracing::debug!(
+            job_id = state.job_key,
+            error,
+            "cannot mirror a job now, retrying"
+        );
         if let Some(waiting) = self.queue().waiting.get_mut(&state.job_key) {
             let pause = MIN_PAUSE * 2_u32.saturating_pow(waiting.failures.min(16));
             waiting.due = Instant::now() + pause.min(MAX_PAUSE);

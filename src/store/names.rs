@@ -143,7 +143,8 @@ impl NamedBackend for Pg {
 }
 
 impl NamedBackend for Sqlite {
-    type Binds = <<Self as Backend>::BindCollector<'static> as MoveableBindCollector<Self>>::BindData;
+    type Binds =
+        <<Self as Backend>::BindCollector<'static> as MoveableBindCollector<Self>>::BindData;
 
     fn sql(query: &impl QueryFragment<Self>) -> QueryResult<String> {
         let mut builder = diesel::sqlite::SqliteQueryBuilder::default();
@@ -176,7 +177,9 @@ mod tests {
 
     #[test]
     fn tables_have_their_real_names() {
-        let query = jobs::table.select(jobs::seq).filter(jobs::status.eq("comfy_relay"));
+        let query = jobs::table
+            .select(jobs::seq)
+            .filter(jobs::status.eq("comfy_relay"));
         let postgres = Names::Postgres("other".to_owned());
         let named = postgres.of::<Pg>().query(query).unwrap();
         assert_eq!(
@@ -188,6 +191,9 @@ mod tests {
             Sqlite::sql(&named).unwrap(),
             "SELECT `comfy_relay_jobs`.`seq` FROM `comfy_relay_jobs` WHERE (`comfy_relay_jobs`.`status` = ?)"
         );
-        assert_eq!(postgres.text("DELETE FROM comfy_relay.jobs"), "DELETE FROM \"other\".jobs");
+        assert_eq!(
+            postgres.text("DELETE FROM comfy_relay.jobs"),
+            "DELETE FROM \"other\".jobs"
+        );
     }
 }

@@ -3,7 +3,8 @@
 //! Guarantees: the newest state of each job is kept until it is written, however long the database is unreachable;
 //! memory is bounded by the number of jobs, not of states.
 
-use std::collections::HashMap;
+mod pending;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::database::{Fault, StoreError};
 use super::mirror::MirrorTask;
 use super::rows::JobRecord;
 use crate::job::JobId;
+use pending::Pending;
 
 /// How long states are collected before they are written together.
 const BATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -37,6 +39,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// accepts it, but a disk that is nearly full looks the same.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// How many states of a batch in a row must fail one by one before the fault is the database's.
+const MAX_FAILURES: usize = 3;
+
 /// How long writing the last states may take when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,22 +58,6 @@ struct RecorderState {
     written: watch::Sender<u64>,
     /// Whether the last attempt to reach the database succeeded, with its schema up to date.
     ready: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    /// The newest unwritten state of each job.
-    records: HashMap<JobId, JobRecord>,
-    /// The states that the database refuses while it accepts others.
-    refused: HashMap<JobId, JobRecord>,
-    /// When the refused states are written again.
-    retry_at: Option<Instant>,
-    /// How many states have been recorded.
-    recorded: u64,
-    /// Whether the next batch is written at once: it has a final state, or a caller waits for it.
-    urgent: bool,
-    /// The jobs whose states are being written.
-    in_flight: Vec<JobId>,
 }
 
 /// The health of a recorder.
@@ -268,7 +257,7 @@ impl Recorder {
 
     /// Writes a batch. If the database refuses it but accepts some of its jobs one by one, the others are set aside, so
     /// that they do not block the rest. Returns the jobs that could not be written because of the database.
-    async fn write(&self, batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
+    async fn write(&self, mut batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
         let error = match self.0.store.upsert(&batch).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -283,16 +272,21 @@ impl Recorder {
         }
         let (mut refused, mut is_the_data) = (Vec::new(), true);
         let total = batch.len();
+        // Ends are written first: what holds the batch up may hold the others up too.
+        batch.sort_by_key(|record| !record.is_final());
         let mut left = batch.into_iter();
         while let Some(record) = left.next() {
             let saved = self.0.store.upsert(std::slice::from_ref(&record)).await;
             let Err(error) = saved else { continue };
             refused.push(record);
-            if error.fault() == Fault::Database {
+            is_the_data &= error.fault() == Fault::Data;
+            let tried = total - left.len();
+            // Nothing can be written, such as while somebody locks the table: each attempt takes as long as the lock.
+            let all_fail = refused.len() == tried && tried >= MAX_FAILURES && !is_the_data;
+            if all_fail || error.fault() == Fault::Database {
                 refused.extend(left);
                 return Err((error, refused));
             }
-            is_the_data &= error.fault() == Fault::Data;
         }
         if refused.len() == total && !is_the_data {
             return Err((error, refused));
@@ -379,16 +373,6 @@ impl Recorder {
             .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pending {
-    /// Adds the refused states to the next batch, except those with a newer state.
-    fn retry_refused(&mut self) {
-        self.retry_at = None;
-        for (id, record) in self.refused.drain() {
-            self.records.entry(id).or_insert(record);
-        }
     }
 }
 

@@ -26,10 +26,24 @@ const BATCH: i64 = 5_000;
 
 /// The columns of `node_runs` in the first release, and those that later ones added.
 const RUN_COLUMNS: [&str; 9] = [
-    "job_key", "backend", "node", "class", "signature", "started_at", "seconds", "steps", "cached",
+    "job_key",
+    "backend",
+    "node",
+    "class",
+    "signature",
+    "started_at",
+    "seconds",
+    "steps",
+    "cached",
 ];
 const LATER_RUN_COLUMNS: [&str; 7] = [
-    "units", "planned_steps", "cold", "tick", "ticks", "calls", "models",
+    "units",
+    "planned_steps",
+    "cold",
+    "tick",
+    "ticks",
+    "calls",
+    "models",
 ];
 
 /// The released tables that the session finds, and their columns. A table `jobs` without the mark of the relay's own

@@ -2,17 +2,22 @@
 
 use diesel::sql_query;
 use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::Store;
-use super::database::{StoreError, in_time, with_connection};
+use super::database::{Pools, StoreError, in_time, with_connection};
 use super::mirror::MirroredState;
 use super::rows::{JobRecord, batch};
+
+/// A batch waits no longer for a row that somebody locks: it is split, and the other rows are written. The setting ends
+/// with the transaction, because a pooler gives the session to others.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
 impl Store {
     /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
     pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
-        let row = |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
+        let row =
+            |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
         let rows: Vec<_> = records.iter().map(row).collect();
         let jobs = batch(&rows)?;
         let rows: Vec<_> = records.iter().flat_map(JobRecord::node_run_rows).collect();
@@ -20,16 +25,21 @@ impl Store {
         let statements = &self.statements;
         in_time(async {
             with_connection!(self, writes, |connection, _names| {
-                connection.transaction(async |connection| {
-                    let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
-                    upsert.execute(connection).await?;
-                    if let Some(node_runs) = &node_runs {
-                        let insert = sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
-                        insert.execute(connection).await?;
-                    }
-                    Ok::<(), StoreError>(())
-                })
-                .await
+                connection
+                    .transaction(async |connection| {
+                        if let Pools::Postgres(_) = self.pools.writes {
+                            connection.batch_execute(LOCK_TIMEOUT).await?;
+                        }
+                        let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
+                        upsert.execute(connection).await?;
+                        if let Some(node_runs) = &node_runs {
+                            let insert =
+                                sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
+                            insert.execute(connection).await?;
+                        }
+                        Ok::<(), StoreError>(())
+                    })
+                    .await
             })
         })
         .await?;

@@ -76,7 +76,11 @@ impl MirroredKeys {
     /// values. `None` if the text is not an object.
     pub(super) fn merged_into(&self, text: Option<&str>) -> Option<String> {
         let text = text.map_or("{}", str::trim);
-        let text = if text == "null" || text.is_empty() { "{}" } else { text };
+        let text = if text == "null" || text.is_empty() {
+            "{}"
+        } else {
+            text
+        };
         let mut keys: IndexMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
         let own: IndexMap<String, Box<RawValue>> = serde_json::from_str(&self.json().ok()?).ok()?;
         keys.extend(own);
@@ -101,13 +105,18 @@ mod tests {
             last_updated: "t".to_owned(),
             outputs: Vec::new(),
         };
-        let text = r#" { "b": [1.50,  2], "progress": 3, "a": "\u00e4", "n": 12345678901234567890 } "#;
+        let text =
+            r#" { "b": [1.50,  2], "progress": 3, "a": "\u00e4", "n": 12345678901234567890 } "#;
         assert_eq!(
             keys.merged_into(Some(text)).unwrap(),
             r#"{"b":[1.50,  2],"progress":75,"a":"\u00e4","n":12345678901234567890,"estimated_remaining":30,"last_updated":"t","outputs":[]}"#
         );
         for nothing in [None, Some("null"), Some("")] {
-            assert!(keys.merged_into(nothing).unwrap().starts_with(r#"{"progress":75"#));
+            assert!(
+                keys.merged_into(nothing)
+                    .unwrap()
+                    .starts_with(r#"{"progress":75"#)
+            );
         }
         for other in ["[1]", "7", "a note", "{"] {
             assert_eq!(keys.merged_into(Some(other)), None, "{other}");

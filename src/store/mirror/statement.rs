@@ -39,12 +39,18 @@ pub(super) fn lock(pipeline: &Pipeline) -> String {
 
 /// The id of any row.
 pub(super) fn any_id(pipeline: &Pipeline) -> String {
-    format!("SELECT CAST(\"id\" AS text) AS v FROM {} LIMIT 1", pipeline.name)
+    format!(
+        "SELECT CAST(\"id\" AS text) AS v FROM {} LIMIT 1",
+        pipeline.name
+    )
 }
 
 /// Whether a text is a value of a column's type: a status of its enum.
 pub(super) fn check(pipeline: &Pipeline, column: &PipelineColumn) -> String {
-    format!("SELECT 'x' AS v WHERE {} IS NOT NULL", pipeline.cast(1, column))
+    format!(
+        "SELECT 'x' AS v WHERE {} IS NOT NULL",
+        pipeline.cast(1, column)
+    )
 }
 
 /// What is written of a state, the status last: a check may ask for the other columns of an ended job. `metadata` is
@@ -116,7 +122,9 @@ pub(super) fn update(
         sets.join(", "),
         pipeline.cast(assignments.len() + 1, &pipeline.id)
     );
-    let values = assignments.iter().map(|assignment| assignment.value.clone());
+    let values = assignments
+        .iter()
+        .map(|assignment| assignment.value.clone());
     (sql, values.chain([Some(id.to_owned())]).collect())
 }
 

@@ -61,7 +61,11 @@ impl MirrorTask {
         if let Some(pipeline) = self.mirror.pipeline() {
             let drained = timeout(DRAIN_TIMEOUT, async {
                 self.mirror.hurry();
-                while self.mirror.next_due().is_some_and(|due| due <= Instant::now()) {
+                while self
+                    .mirror
+                    .next_due()
+                    .is_some_and(|due| due <= Instant::now())
+                {
                     self.write_due(&pipeline).await;
                 }
             });
@@ -131,9 +135,11 @@ impl MirrorTask {
             .bind::<Nullable<Text>, _>(schema.as_deref())
             .bind::<Text, _>(table);
         let columns: Vec<PipelineColumn> = in_time(async {
-            Ok(with_connection!(self.store, mirror, |connection, _names| {
-                query.load(connection).await?
-            }))
+            Ok(with_connection!(
+                self.store,
+                mirror,
+                |connection, _names| query.load(connection).await?
+            ))
         })
         .await?;
         Ok(Pipeline::of(columns, names))
@@ -171,7 +177,10 @@ impl MirrorTask {
             }
             Err(error) => {
                 let error = &error as &dyn Error;
-                tracing::debug!(error, "cannot read the ends that are not mirrored, retrying");
+                tracing::debug!(
+                    error,
+                    "cannot read the ends that are not mirrored, retrying"
+                );
             }
         }
         sleep(MAX_PAUSE).await;

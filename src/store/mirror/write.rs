@@ -95,7 +95,10 @@ impl<S: Session> Writer<'_, S> {
                 }
             }
         }
-        let rows = self.session.rows(&any_id(self.pipeline), Vec::new()).await?;
+        let rows = self
+            .session
+            .rows(&any_id(self.pipeline), Vec::new())
+            .await?;
         let Some(id) = rows.into_iter().next().flatten() else {
             return Ok(refused);
         };

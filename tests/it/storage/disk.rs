@@ -98,5 +98,8 @@ async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
         relay.is("healthy").await
     })
     .await;
-    assert_eq!(db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await, "4");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "4"
+    );
 }

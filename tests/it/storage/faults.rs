@@ -193,7 +193,9 @@ async fn a_database_that_is_reachable_later_is_used() {
         .report("render", &json!({"progress": 40, "status": "processing"}))
         .await;
     relay.stop().await;
-    let client_id = db.value("SELECT client_id AS v FROM comfy_relay.backends").await;
+    let client_id = db
+        .value("SELECT client_id AS v FROM comfy_relay.backends")
+        .await;
 
     proxy.cut();
     let relay = relay_at(&comfyui.url(), store).await;
@@ -210,7 +212,8 @@ async fn a_database_that_is_reachable_later_is_used() {
         "a job from before the restart is restored"
     );
     assert_eq!(
-        db.value("SELECT client_id AS v FROM comfy_relay.backends").await,
+        db.value("SELECT client_id AS v FROM comfy_relay.backends")
+            .await,
         client_id
     );
     wait_until("the database is reachable again", async || {
@@ -234,7 +237,8 @@ async fn a_first_start_without_a_database_is_stored_later() {
     })
     .await;
     db.wait_for(JOB, "completed").await;
-    db.wait_for("SELECT count(*) AS v FROM comfy_relay.backends", "1").await;
+    db.wait_for("SELECT count(*) AS v FROM comfy_relay.backends", "1")
+        .await;
     relay.stop().await;
 }
 
@@ -316,7 +320,10 @@ impl Lock {
 
 async fn relays_that_start_at_once_create_one_schema(db: TestDatabase) {
     relays_that_start_at_once(&db).await;
-    assert_eq!(db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await, "0");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "0"
+    );
 }
 
 async fn relays_that_start_at_once(db: &TestDatabase) {
@@ -358,7 +365,8 @@ async fn a_row_that_the_database_refuses_delays_no_other() {
         health(&relay).await == (json!("degraded"), json!("unreachable"), 1)
     })
     .await;
-    db.execute("ALTER TABLE comfy_relay.jobs DROP CONSTRAINT theirs").await;
+    db.execute("ALTER TABLE comfy_relay.jobs DROP CONSTRAINT theirs")
+        .await;
     relay.stop().await;
     let bad = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'bad'";
     assert_eq!(

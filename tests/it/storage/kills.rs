@@ -72,8 +72,7 @@ async fn every_job_ends_once_as_its_prompt_although_the_relay_is_killed(db: Test
     for expected in &expected_jobs[taken..] {
         again += usize::from(submit(&relay, expected).await);
     }
-    let ended =
-        "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status IN ('completed', 'failed', 'cancelled')";
+    let ended = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status IN ('completed', 'failed', 'cancelled')";
     db.wait_for(ended, &JOBS.to_string()).await;
     relay.kill().await;
 

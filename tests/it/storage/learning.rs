@@ -112,8 +112,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     clear_history(&comfyui).await;
 
     // Each learned run has all its features.
-    let whole =
-        "SELECT count(*) AS v FROM comfy_relay.node_runs WHERE NOT cached AND units > 0 AND cold IS NOT NULL";
+    let whole = "SELECT count(*) AS v FROM comfy_relay.node_runs WHERE NOT cached AND units > 0 AND cold IS NOT NULL";
     let all = "SELECT count(*) AS v FROM comfy_relay.node_runs WHERE NOT cached";
     assert_eq!(db.value(whole).await, db.value(all).await);
     let sampler = "SELECT planned_steps AS v FROM comfy_relay.node_runs WHERE class = 'KSampler' \
@@ -144,7 +143,8 @@ async fn costs_are_learned_from_servers_of_2023_too(db: TestDatabase) {
         let state = run(&relay, &format!("second-{number}"), name).await;
         assert!(has_estimate(&state), "{name}: {state}");
         relay.stop().await;
-        let of = format!("FROM comfy_relay.node_runs WHERE job_key = 'second-{number}' AND NOT cached");
+        let of =
+            format!("FROM comfy_relay.node_runs WHERE job_key = 'second-{number}' AND NOT cached");
         let learned = format!("SELECT count(*) AS v {of} AND cold IS NOT NULL AND units > 0");
         assert_eq!(db.value(&learned).await, "7", "{name}");
         let sampler = format!("SELECT ticks AS v {of} AND class = 'KSampler' AND tick > 0");

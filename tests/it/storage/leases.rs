@@ -158,8 +158,10 @@ async fn a_relay_that_has_lost_its_lease_disconnects(db: TestDatabase) {
     let comfyui = ScriptedComfy::start().await;
     let relay = standing_by(&comfyui.url(), db.config()).await;
     relay.connected().await;
-    db.execute("UPDATE comfy_relay.leases SET holder = 'another', held_until = held_until + 100000")
-        .await;
+    db.execute(
+        "UPDATE comfy_relay.leases SET holder = 'another', held_until = held_until + 100000",
+    )
+    .await;
     wait_until("the loss is noticed", async || {
         comfyui_status(&relay).await.1 == "held_elsewhere"
     })
@@ -180,11 +182,8 @@ async fn without_a_database_comfyui_is_followed_and_its_lease_taken_later() {
     let relay = relay_at(&comfyui.url(), store).await;
     assert_eq!(comfyui_status(&relay).await.1, "connected");
     proxy.restore();
-    db.wait_for(
-        "SELECT count(*) AS v FROM comfy_relay.leases",
-        "1",
-    )
-    .await;
+    db.wait_for("SELECT count(*) AS v FROM comfy_relay.leases", "1")
+        .await;
     assert_eq!(comfyui_status(&relay).await.1, "connected");
 }
 

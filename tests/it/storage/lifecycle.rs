@@ -86,7 +86,9 @@ async fn a_job_is_stored_with_all_its_fields(db: TestDatabase) {
             "1",
         ),
     ] {
-        let found = db.value(&format!("SELECT {column} AS v FROM comfy_relay.jobs")).await;
+        let found = db
+            .value(&format!("SELECT {column} AS v FROM comfy_relay.jobs"))
+            .await;
         assert_eq!(found.replace("true", "1"), wanted, "{column}");
     }
     let outputs = db.value("SELECT outputs AS v FROM comfy_relay.jobs").await;
@@ -98,7 +100,8 @@ async fn a_job_is_stored_with_all_its_fields(db: TestDatabase) {
         .await;
     let timeline = view["timeline"].as_array().unwrap();
     assert_eq!(runs, timeline.len().to_string());
-    let sampler = "SELECT steps AS v FROM comfy_relay.node_runs WHERE class = 'KSampler' AND seconds >= 0";
+    let sampler =
+        "SELECT steps AS v FROM comfy_relay.node_runs WHERE class = 'KSampler' AND seconds >= 0";
     assert_eq!(db.value(sampler).await, "20");
     relay.stop().await;
 }
@@ -264,7 +267,9 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
         .await;
     let half_way = |state: &Value| state["progress"].as_u64() >= Some(40);
     subscriber.receive_until(half_way).await;
-    let client_id = db.value("SELECT client_id AS v FROM comfy_relay.backends").await;
+    let client_id = db
+        .value("SELECT client_id AS v FROM comfy_relay.backends")
+        .await;
     relay.start_shutdown();
     assert_eq!(subscriber.close_code().await, 1001);
     relay.handle.shutdown().await;
@@ -283,7 +288,8 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
     };
     again.receive_until(live).await;
     assert_eq!(
-        db.value("SELECT client_id AS v FROM comfy_relay.backends").await,
+        db.value("SELECT client_id AS v FROM comfy_relay.backends")
+            .await,
         client_id
     );
     again.ends_as("completed").await;
@@ -296,7 +302,10 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
     relay.stop().await;
     let sql = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
     assert_eq!(db.value(sql).await, "completed");
-    assert_eq!(db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await, "2");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "2"
+    );
 }
 
 async fn a_job_of_an_unreachable_server_is_not_changed(db: TestDatabase) {
@@ -345,15 +354,15 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
     settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
     let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
     let relay = relay.await.unwrap();
-    db.wait_for("SELECT count(*) AS v FROM comfy_relay.jobs WHERE job_key = 'old'", "0")
-        .await;
+    db.wait_for(
+        "SELECT count(*) AS v FROM comfy_relay.jobs WHERE job_key = 'old'",
+        "0",
+    )
+    .await;
     let left = db
         .values("SELECT job_key AS v FROM comfy_relay.jobs ORDER BY job_key")
         .await;
-    assert_eq!(
-        left,
-        ["new", "open"].map(|job| Some(job.to_owned()))
-    );
+    assert_eq!(left, ["new", "open"].map(|job| Some(job.to_owned())));
     let runs = db
         .values("SELECT DISTINCT job_key AS v FROM comfy_relay.node_runs")
         .await;

@@ -45,7 +45,8 @@ async fn a_row_shows_the_job_that_is_registered_under_its_id(db: TestDatabase) {
         ]
     })
     .await;
-    let keys = "SELECT (metadata->>'scene') || ' ' || (metadata->>'progress') AS v FROM jobs WHERE id = 1";
+    let keys =
+        "SELECT (metadata->>'scene') || ' ' || (metadata->>'progress') AS v FROM jobs WHERE id = 1";
     assert_eq!(db.value(keys).await, "3 100");
     let (_, page) = relay.get("/api/anime/jobs").await;
     assert_eq!(page["jobs"].as_array().unwrap().len(), 3);
@@ -185,7 +186,7 @@ async fn a_trial_at_the_start_names_what_is_refused() {
     .await;
     let before = db.value("SELECT jobs::text || xmin AS v FROM jobs").await;
     let relay = Program::with_database(&db.url(), UNREACHABLE).await;
-    relay.logs("violates check constraint \"known\"").await;
+    relay.logs("violates check constraint").await;
     assert_eq!(
         db.value("SELECT jobs::text || xmin AS v FROM jobs").await,
         before

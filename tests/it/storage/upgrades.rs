@@ -42,7 +42,8 @@ async fn release(db: &TestDatabase, steps: usize) {
     let migrations = if db.is_postgres() { POSTGRES } else { SQLITE };
     for (sql, version) in migrations.iter().zip(VERSIONS).take(steps) {
         db.execute(sql).await;
-        let version = format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')");
+        let version =
+            format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')");
         db.execute(&version).await;
     }
 }
@@ -93,11 +94,17 @@ async fn each_released_schema_is_brought_up_to_date(db: TestDatabase) {
         assert_eq!(a["outputs"][0]["filename"], "a.png");
         assert_eq!(a["created_at"], "2026-01-01T00:00:00Z");
         let (_, c) = relay.job("c").await;
-        assert_eq!((&c["progress"], &c["message"]), (&json!(30), &json!("Rendering")));
+        assert_eq!(
+            (&c["progress"], &c["message"]),
+            (&json!(30), &json!("Rendering"))
+        );
         relay.stop().await;
         let copied: Vec<String> = db.values(COPIED).await.into_iter().flatten().collect();
         assert_eq!(copied[0], "a completed 100 41 - - ws");
-        assert_eq!(copied[1], "b failed 100 9223372036854775807 a execution_error -");
+        assert_eq!(
+            copied[1],
+            "b failed 100 9223372036854775807 a execution_error -"
+        );
         assert_eq!(copied.len(), before.len());
         let runs = "SELECT node || ' ' || class || ' ' || seconds || ' ' || steps AS v FROM comfy_relay.node_runs";
         assert_eq!(db.value(runs).await, "3 KSampler 1.5 20");
@@ -156,7 +163,8 @@ async fn an_adopted_table_becomes_the_pipelines_again(db: TestDatabase) {
     relay
         .report("1", &json!({"progress": 100, "status": "completed"}))
         .await;
-    let shown = "SELECT id || ' ' || status AS v FROM jobs WHERE status = 'completed' AND prompt = 'a fox'";
+    let shown =
+        "SELECT id || ' ' || status AS v FROM jobs WHERE status = 'completed' AND prompt = 'a fox'";
     db.wait_for(shown, "1 completed").await;
     let own = "SELECT job_key || ' ' || status AS v FROM comfy_relay.jobs";
     assert_eq!(db.value(own).await, "1 completed");
