@@ -178,7 +178,7 @@ fn mirror_component(mirror: MirrorHealth, is_trusted: bool) -> MirrorComponent {
         } else {
             "behind"
         },
-        details: is_trusted.then(|| MirrorDetails {
+        details: is_trusted.then_some(MirrorDetails {
             table,
             pending: mirror.pending,
             lag_seconds: mirror.lag.as_secs_f64(),
