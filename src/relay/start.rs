@@ -69,7 +69,7 @@ impl Relay {
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
-        let is_ready = timeout_at(deadline, recorder.ready()).await.is_ok();
+        let is_ready = recorder.ready_by(deadline).await;
         let backends = backends(clients, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));

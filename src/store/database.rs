@@ -33,6 +33,46 @@ pub(super) enum Pools {
     Sqlite(Pool<SqliteConnection>),
 }
 
+/// The pools of a store. Each kind of work has connections of its own, so that none waits for another: requests that take
+/// all connections take no lease.
+#[derive(Debug, Clone)]
+pub(super) struct StorePools {
+    /// For what callers and subscribers ask for.
+    pub(super) reads: Pools,
+    /// For the recorder.
+    pub(super) writes: Pools,
+    /// For leases and client ids.
+    pub(super) leases: Pools,
+    /// For the mirror.
+    pub(super) mirror: Pools,
+}
+
+impl StorePools {
+    /// Pools for the configured database. Nothing is connected yet.
+    pub(super) fn open(config: &StoreConfig) -> Self {
+        let reads = Pools::open(config);
+        // Each connection to `:memory:` would have a database of its own.
+        if config.database.is_in_memory() {
+            return Self {
+                writes: reads.clone(),
+                leases: reads.clone(),
+                mirror: reads.clone(),
+                reads,
+            };
+        }
+        let single = StoreConfig {
+            connections: 1,
+            ..config.clone()
+        };
+        Self {
+            reads,
+            writes: Pools::open(&single),
+            leases: Pools::open(&single),
+            mirror: Pools::open(&single),
+        }
+    }
+}
+
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -45,9 +85,6 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error("the database did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
     Slow,
-    /// The schema cannot be migrated.
-    #[error("cannot migrate the schema: {0}")]
-    Migration(String),
     /// The state of a job cannot be encoded.
     #[error("cannot encode the state of a job")]
     Encoding(#[from] serde_json::Error),
@@ -78,7 +115,7 @@ impl StoreError {
             },
             Self::Query(_) => Fault::Either,
             Self::Encoding(_) => Fault::Data,
-            Self::Unreachable(_) | Self::Slow | Self::Migration(_) => Fault::Database,
+            Self::Unreachable(_) | Self::Slow => Fault::Database,
         }
     }
 }
@@ -168,28 +205,27 @@ pub(super) fn postgres_url(url: &url::Url) -> String {
     url.into()
 }
 
-/// A connection outside the pool.
-pub(super) async fn dedicated(
-    pool: &Pool<AsyncPgConnection>,
-) -> Result<AsyncPgConnection, StoreError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, pool.dedicated_connection()).await {
-        Ok(connected) => Ok(connected.map_err(RunError::User)?),
-        Err(_) => Err(RunError::TimedOut.into()),
-    }
-}
-
-/// Runs a query with a pooled connection. The code is compiled once for each kind of database.
+/// Runs a query with a connection of one of a store's pools. The code is compiled once for each kind of database.
 macro_rules! with_connection {
-    ($pools:expr, $connection:ident => $query:expr) => {
-        match $pools {
+    ($store:expr, $pool:ident, |$connection:ident, $names:ident| $query:expr) => {
+        with_connection!($store, $pool, |$connection, $names, Kind| $query)
+    };
+    ($store:expr, $pool:ident, |$connection:ident, $names:ident, $kind:ident| $query:expr) => {
+        match &$store.pools.$pool {
             $crate::store::database::Pools::Postgres(pool) => {
+                #[allow(dead_code, reason = "most queries leave their kind to inference")]
+                type $kind = diesel::pg::Pg;
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
+                let $names = $store.names.of::<diesel::pg::Pg>();
                 $query
             }
             $crate::store::database::Pools::Sqlite(pool) => {
+                #[allow(dead_code, reason = "most queries leave their kind to inference")]
+                type $kind = diesel::sqlite::Sqlite;
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
+                let $names = $store.names.of::<diesel::sqlite::Sqlite>();
                 $query
             }
         }

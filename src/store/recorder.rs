@@ -3,19 +3,22 @@
 //! Guarantees: the newest state of each job is kept until it is written, however long the database is unreachable;
 //! memory is bounded by the number of jobs, not of states.
 
-use std::collections::HashMap;
+mod pending;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::database::{Fault, StoreError};
+use super::mirror::MirrorTask;
 use super::rows::JobRecord;
 use crate::job::JobId;
+use pending::Pending;
 
 /// How long states are collected before they are written together.
 const BATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +39,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// accepts it, but a disk that is nearly full looks the same.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// How many states of a batch in a row must fail one by one before the fault is the database's.
+const MAX_FAILURES: usize = 3;
+
 /// How long writing the last states may take when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,22 +58,6 @@ struct RecorderState {
     written: watch::Sender<u64>,
     /// Whether the last attempt to reach the database succeeded, with its schema up to date.
     ready: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    /// The newest unwritten state of each job.
-    records: HashMap<JobId, JobRecord>,
-    /// The states that the database refuses while it accepts others.
-    refused: HashMap<JobId, JobRecord>,
-    /// When the refused states are written again.
-    retry_at: Option<Instant>,
-    /// How many states have been recorded.
-    recorded: u64,
-    /// Whether the next batch is written at once: it has a final state, or a caller waits for it.
-    urgent: bool,
-    /// The jobs whose states are being written.
-    in_flight: Vec<JobId>,
 }
 
 /// The health of a recorder.
@@ -141,6 +131,18 @@ impl Recorder {
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
+    /// Waits for that until a deadline, or as long as rows of an earlier release are copied. Returns whether it is so.
+    pub async fn ready_by(&self, deadline: Instant) -> bool {
+        let mut until = deadline;
+        while timeout_at(until, self.ready()).await.is_err() {
+            if !self.0.store.is_copying() {
+                return false;
+            }
+            until = Instant::now() + BATCH_INTERVAL;
+        }
+        true
+    }
+
     /// Its health.
     pub fn health(&self) -> RecorderHealth {
         let pending = self.pending();
@@ -161,6 +163,12 @@ impl Recorder {
         if !self.migrate(&mut backoff, &stop).await {
             return self.log_loss();
         }
+        let written = CancellationToken::new();
+        let mirror = MirrorTask {
+            mirror: self.0.store.mirror.clone(),
+            store: self.0.store.clone(),
+        };
+        let mirroring = tokio::spawn(mirror.run(written.clone()));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -177,6 +185,9 @@ impl Recorder {
             }
         }
         self.drain().await;
+        written.cancel();
+        // A panic was logged.
+        let _ = mirroring.await;
     }
 
     /// Tries until the schema is up to date. Returns `false` if it is time to stop first.
@@ -246,7 +257,7 @@ impl Recorder {
 
     /// Writes a batch. If the database refuses it but accepts some of its jobs one by one, the others are set aside, so
     /// that they do not block the rest. Returns the jobs that could not be written because of the database.
-    async fn write(&self, batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
+    async fn write(&self, mut batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
         let error = match self.0.store.upsert(&batch).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -261,16 +272,21 @@ impl Recorder {
         }
         let (mut refused, mut is_the_data) = (Vec::new(), true);
         let total = batch.len();
+        // Ends are written first: what holds the batch up may hold the others up too.
+        batch.sort_by_key(|record| !record.is_final());
         let mut left = batch.into_iter();
         while let Some(record) = left.next() {
             let saved = self.0.store.upsert(std::slice::from_ref(&record)).await;
             let Err(error) = saved else { continue };
             refused.push(record);
-            if error.fault() == Fault::Database {
+            is_the_data &= error.fault() == Fault::Data;
+            let tried = total - left.len();
+            // Nothing can be written, such as while somebody locks the table: each attempt takes as long as the lock.
+            let all_fail = refused.len() == tried && tried >= MAX_FAILURES && !is_the_data;
+            if all_fail || error.fault() == Fault::Database {
                 refused.extend(left);
                 return Err((error, refused));
             }
-            is_the_data &= error.fault() == Fault::Data;
         }
         if refused.len() == total && !is_the_data {
             return Err((error, refused));
@@ -357,16 +373,6 @@ impl Recorder {
             .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pending {
-    /// Adds the refused states to the next batch, except those with a newer state.
-    fn retry_refused(&mut self) {
-        self.retry_at = None;
-        for (id, record) in self.refused.drain() {
-            self.records.entry(id).or_insert(record);
-        }
     }
 }
 

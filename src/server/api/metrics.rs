@@ -81,6 +81,26 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "1 if the last attempt to write succeeded",
         ConstGauge::new(u64::from(database.is_connected)),
     );
+    register_mirror(state, registry);
+}
+
+fn register_mirror(state: &ServerState, registry: &mut Registry) {
+    let mirror = state.relay.mirror_health();
+    registry.register(
+        "mirror_lag_seconds",
+        "How long the oldest state that the pipeline's table does not show yet has waited",
+        ConstGauge::new(mirror.lag.as_secs_f64()),
+    );
+    registry.register(
+        "mirror_backlog",
+        "Jobs whose newest state the pipeline's table does not show yet",
+        ConstGauge::new(mirror.pending as u64),
+    );
+    registry.register(
+        "mirror_refused",
+        "States that the pipeline's table has refused, wholly or in part",
+        ConstCounter::new(mirror.refused),
+    );
 }
 
 fn set(family: &LabelledGauge, label: (&'static str, String), value: u64) {

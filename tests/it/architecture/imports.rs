@@ -174,7 +174,8 @@ impl Modules {
                 "crate" => module.clear(),
                 "super" => drop(module.pop()),
                 "self" => {}
-                LIBRARY if !is_anchored => module.clear(),
+                // Alone it is another name, such as that of a database schema.
+                LIBRARY if !is_anchored && !others.is_empty() => module.clear(),
                 _ => break,
             }
             is_anchored = true;
