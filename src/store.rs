@@ -6,6 +6,7 @@
 
 mod adoption;
 mod backends;
+mod connect;
 mod database;
 mod job_queries;
 mod lease;
@@ -33,7 +34,8 @@ pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 
 use crate::config::StoreConfig;
-use database::{Pools, dedicated};
+use connect::dedicated;
+use database::Pools;
 use upsert::Statements;
 
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -54,7 +56,7 @@ impl Store {
     /// Opens the configured database. The first query connects.
     pub fn open(config: &StoreConfig) -> Self {
         Self {
-            pools: Pools::open(config),
+            pools: connect::open(config),
             statements: Arc::default(),
         }
     }

@@ -6,7 +6,7 @@ use diesel_async::SimpleAsyncConnection;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
-use super::database::{open_sqlite, postgres_url};
+use super::connect::{open_sqlite, postgres_url};
 use crate::config::Database;
 
 /// What SQLite says of a file that waiting does not make a database that can be written: it is another kind of
