@@ -11,6 +11,7 @@ mod database;
 mod job_queries;
 mod lease;
 mod lease_owner;
+mod pending;
 mod recorder;
 mod refusal;
 mod rows;
@@ -21,7 +22,9 @@ mod upsert;
 use std::sync::Arc;
 
 use diesel::backend::Backend;
-use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncMigrationHarness, SimpleAsyncConnection, TransactionManager,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::OnceCell;
 
@@ -36,6 +39,7 @@ pub use run_queries::StoredRun;
 use crate::config::StoreConfig;
 use connect::dedicated;
 use database::Pools;
+use pending::PendingMigrations;
 use upsert::Statements;
 
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -75,17 +79,25 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match &self.pools {
             Pools::Postgres(pool) => {
-                // The lock belongs to this connection: if the relay dies, the server releases it. Without a
-                // statement timeout, because a large table takes long and the other relays wait for the lock.
+                // The lock ends with the transaction, also when the relay dies. Without a statement timeout, because
+                // a large table takes long and the other relays wait for the lock.
                 let mut connection = dedicated(pool).await?;
-                let lock =
-                    format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
+                if PendingMigrations::of(&mut connection).await?.is_empty() {
+                    // A role without the right to create tables needs none.
+                    drop(connection);
+                    self.prepared().await?;
+                    return Ok(());
+                }
+                AnsiTransactionManager::begin_transaction(&mut connection).await?;
+                let lock = format!(
+                    "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
+                );
                 connection.batch_execute(&lock).await?;
                 adoption::adopt_in_postgres(&mut connection).await?;
-                apply(
-                    &mut AsyncMigrationHarness::new(connection),
-                    POSTGRES_MIGRATIONS,
-                )?;
+                let mut harness = AsyncMigrationHarness::new(connection);
+                apply(&mut harness, POSTGRES_MIGRATIONS)?;
+                let mut connection = harness.into_inner();
+                AnsiTransactionManager::commit_transaction(&mut connection).await?;
             }
             Pools::Sqlite(pool) => {
                 let mut connection = pool.get().await?;
@@ -101,6 +113,20 @@ impl Store {
         }
         self.prepared().await?;
         Ok(())
+    }
+
+    /// The SQL of all migrations for PostgreSQL, after which `role` may use the tables.
+    pub fn schema_sql(role: &str) -> String {
+        PendingMigrations::all().sql(role)
+    }
+
+    /// The SQL of the migrations that the PostgreSQL database lacks; `None` if it lacks none, or is SQLite.
+    pub async fn pending_sql(&self, role: &str) -> Result<Option<String>, StoreError> {
+        let Pools::Postgres(pool) = &self.pools else {
+            return Ok(None);
+        };
+        let pending = PendingMigrations::of(&mut dedicated(pool).await?).await?;
+        Ok((!pending.is_empty()).then(|| pending.sql(role)))
     }
 
     /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.

@@ -3,8 +3,9 @@
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, SqliteConnection, sql_query};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
+use super::connect::PostgresConnection;
 use super::database::{Pools, StoreError, with_connection};
 
 /// The type of the column `id` of the table `jobs`.
@@ -54,7 +55,7 @@ static NEEDED: [(&str, &str, &str); 12] = [
 
 /// Adds the columns that an existing table lacks. Changes and drops none.
 pub(super) async fn adopt_in_postgres(
-    connection: &mut AsyncPgConnection,
+    connection: &mut PostgresConnection,
 ) -> Result<(), StoreError> {
     let columns: Vec<Column> = sql_query(POSTGRES_COLUMNS).load(connection).await?;
     for (name, kind, _) in missing(&columns) {
@@ -63,6 +64,14 @@ pub(super) async fn adopt_in_postgres(
         tracing::info!(column = name, "added a column to the existing table jobs");
     }
     Ok(())
+}
+
+/// The same as SQL, for whatever columns the table lacks.
+pub(super) fn postgres_sql() -> String {
+    let add = |(name, kind, _): &(&str, &str, &str)| {
+        format!("ALTER TABLE IF EXISTS jobs ADD COLUMN IF NOT EXISTS {name} {kind};\n")
+    };
+    NEEDED.iter().map(add).collect()
 }
 
 /// The same for SQLite, whose calls block.

@@ -1,22 +1,18 @@
 //! [`Pools`]: connections to either database, and what goes wrong with them.
 
-use std::time::Duration;
-
 use diesel::result::DatabaseErrorKind;
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::bb8::{Pool, RunError};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+
+use super::connect::{PostgresConnection, STATEMENT_TIMEOUT};
 
 /// An SQLite connection whose calls run on threads that may block.
 pub(super) type SqliteConnection = SyncConnectionWrapper<diesel::SqliteConnection>;
 
-/// How long one statement may take before the database counts as down.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// A pool of connections to one of the two databases.
 #[derive(Debug, Clone)]
 pub(super) enum Pools {
-    Postgres(Pool<AsyncPgConnection>),
+    Postgres(Pool<PostgresConnection>),
     Sqlite(Pool<SqliteConnection>),
 }
 
