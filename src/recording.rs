@@ -35,7 +35,15 @@ pub struct Recording {
 /// Why a recording cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// A file could not be opened, read or written.
+    /// A file or folder cannot be written.
+    #[error("cannot write to {}: name a new folder in one that you may write to", path.display())]
+    Target {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file could not be opened or read.
     #[error("cannot access {}: is it a folder with meta.json, ws.jsonl and http.jsonl?", path.display())]
     Access {
         /// The file or folder.
@@ -111,21 +119,30 @@ impl Recording {
         })
     }
 
-    /// Writes the recording to `dir`, which must be empty or not exist.
-    pub fn write(&self, dir: &Path) -> Result<(), RecordingError> {
-        let access = |source| RecordingError::Access {
+    /// Makes `dir` ready for [`Recording::write`]: creates it if it does not exist, and checks that it is empty and
+    /// can be written to.
+    pub fn prepare(dir: &Path) -> Result<(), RecordingError> {
+        let denied = |source| RecordingError::Target {
             path: dir.to_owned(),
             source,
         };
-        fs::create_dir_all(dir).map_err(access)?;
-        if fs::read_dir(dir).map_err(access)?.next().is_some() {
+        fs::create_dir_all(dir).map_err(denied)?;
+        if fs::read_dir(dir).map_err(denied)?.next().is_some() {
             return Err(RecordingError::Occupied {
                 path: dir.to_owned(),
             });
         }
+        let trial = dir.join("meta.json");
+        fs::write(&trial, "").map_err(denied)?;
+        fs::remove_file(&trial).map_err(denied)
+    }
+
+    /// Writes the recording to `dir`, which must be empty or not exist.
+    pub fn write(&self, dir: &Path) -> Result<(), RecordingError> {
+        Self::prepare(dir)?;
         let write = |name: &str, text: String| {
             let path = dir.join(name);
-            fs::write(&path, text).map_err(|source| RecordingError::Access { path, source })
+            fs::write(&path, text).map_err(|source| RecordingError::Target { path, source })
         };
         write("meta.json", to_json("meta.json", &self.meta)?)?;
         write("ws.jsonl", to_lines("ws.jsonl", &self.frames)?)?;

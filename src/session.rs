@@ -29,6 +29,7 @@ mod commands;
 mod compression;
 mod context;
 mod disconnect;
+mod encrypted;
 mod event_loop;
 mod frame;
 mod frame_cache;

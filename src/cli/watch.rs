@@ -26,6 +26,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often the remaining time is drawn between two messages.
 pub(super) const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
+/// What a proxy answers while the relay behind it restarts.
+const PROXY_FAILURES: [StatusCode; 3] = [
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
 /// The close code of a relay that needs another token.
 const UNAUTHENTICATED: u16 = 4401;
 
@@ -118,6 +125,9 @@ async fn follow(
         Ok(socket) => socket,
         Err(tungstenite::Error::Http(response)) => {
             let status = response.status();
+            if PROXY_FAILURES.contains(&status) {
+                return WatchResult::Lost(format!("{status}, perhaps of a proxy before it"));
+            }
             return WatchResult::Refused(explain_status(
                 &format!("the relay answers {status}"),
                 status,

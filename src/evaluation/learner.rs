@@ -15,6 +15,10 @@ use crate::recording::{Meta, Recording};
 /// waits.
 const MIN_DURATION: f64 = 0.3;
 
+/// The longest job that is scored, in seconds: a year. Longer ones are accidents of a clock, and so large that the
+/// moments of a job cannot be told apart.
+const MAX_DURATION: f64 = 366.0 * 86_400.0;
+
 /// A backend, and the sorted signatures of the nodes that run there.
 pub(super) type WorkflowKey = (String, Vec<String>);
 
@@ -120,7 +124,7 @@ impl Learner {
     ) -> Option<RunningPrompt> {
         let meta = &recording.meta;
         let scored = end
-            .filter(|end| end - start >= MIN_DURATION)
+            .filter(|end| (MIN_DURATION..MAX_DURATION).contains(&(end - start)))
             .map(|end| ScoredJob {
                 version: meta.comfyui_version.clone(),
                 scenario: meta.scenario.clone(),

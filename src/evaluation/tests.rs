@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
+use crate::recording::tests::for_damaged;
 
 /// Each recording is estimated from those before it.
 #[test]
@@ -161,6 +162,32 @@ const FIRST_WITHOUT_SIZES: Limits = Limits {
     error: 0.13,
     ..FIRST
 };
+
+/// A start and an end as far from each other as numbers can be.
+#[test]
+fn a_job_of_infinite_length_is_not_scored() {
+    let mut recording = recordings().swap_remove(0);
+    let last = recording.frames.len() - 1;
+    for (at, frame) in recording.frames.iter_mut().enumerate() {
+        frame.t = if at < last / 2 { -1e308 } else { 1e308 };
+    }
+    assert!(Evaluation::in_order(&[recording]).jobs.is_empty());
+}
+
+#[test]
+fn damaged_recordings_are_scored() {
+    for_damaged(40, |recording| {
+        let evaluation = Evaluation::in_order(&[recording]);
+        let jobs: Vec<_> = evaluation.jobs.iter().collect();
+        let text = format!(
+            "{}{}",
+            ScoreTable::of(&jobs),
+            KindTable::of(&evaluation.jobs)
+        );
+        assert!(!text.contains("NaN") || jobs.is_empty(), "{text}");
+        draw(&evaluation.jobs);
+    });
+}
 
 /// Two prompts were queued with the same id: the first samples 8 steps, the second 5 on cached models.
 #[test]

@@ -1,8 +1,11 @@
 //! Every recording that comes with the program can be read and written.
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 
 use super::{Exchange, RecordedFrame, Recording, RecordingError};
+pub(crate) use damage::for_damaged;
 
 /// The folder of the recordings that come with the program.
 pub(crate) const FIXTURES: &str = "fixtures";
@@ -76,4 +79,16 @@ fn an_error_names_file_and_line() {
         matches!(error, RecordingError::Parse { line: 2, ref file, .. } if file == "ws.jsonl"),
         "{error}"
     );
+}
+
+#[test]
+fn a_folder_is_checked_before_anything_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    Recording::prepare(&folder.path().join("new/one")).unwrap();
+    Recording::prepare(&folder.path().join("new/one")).unwrap();
+    let occupied = Recording::prepare(&folder.path().join("new")).unwrap_err();
+    assert!(matches!(occupied, RecordingError::Occupied { .. }));
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let below_a_file = Recording::prepare(&folder.path().join("file/one")).unwrap_err();
+    assert!(matches!(below_a_file, RecordingError::Target { .. }));
 }

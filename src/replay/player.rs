@@ -5,6 +5,9 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::server::state::{Readiness, SharedState};
 use super::timeline::Step;
 
+/// The longest pause between two steps: a year. The clock cannot add one that a damaged recording may have.
+const MAX_PAUSE: Duration = Duration::from_secs(366 * 86_400);
+
 /// How fast recordings are played.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PlaybackSpeed {
@@ -88,8 +91,27 @@ impl PlaybackClock {
         match (self.speed, step) {
             (PlaybackSpeed::Fastest, _) | (_, Step::Post(_)) => Duration::ZERO,
             (PlaybackSpeed::Real(factor), _) => {
-                Duration::try_from_secs_f64((t - self.played) / factor).unwrap_or_default()
+                let pause = Duration::try_from_secs_f64((t - self.played) / factor);
+                pause.unwrap_or_default().min(MAX_PAUSE)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_recorded_time_is_too_far_away() {
+        let clock = PlaybackClock {
+            speed: PlaybackSpeed::Real(0.01),
+            played: 0.0,
+            at: Instant::now(),
+        };
+        for t in [1e9, 1e17, 1e18, 1e19, 1e308, -1e308, f64::INFINITY] {
+            let due = clock.at + clock.pause(t, &Step::Kill);
+            assert!(due >= clock.at, "{t}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::compiler::compile;
 use super::timeline::Step;
-use crate::recording::tests::{FIXTURES, folders};
+use crate::recording::tests::{FIXTURES, folders, for_damaged};
 use crate::recording::{RecordedOutcome, Recording};
 
 #[test]
@@ -103,4 +103,14 @@ fn what_the_recorded_client_did_becomes_steps() {
             Step::Restart
         ]
     );
+}
+
+#[test]
+fn damaged_recordings_have_timelines() {
+    for_damaged(300, |recording| {
+        let timeline = compile(&recording);
+        assert!(
+            timeline.steps.len() <= 4 * (recording.frames.len() + 2 * recording.exchanges.len())
+        );
+    });
 }

@@ -1,8 +1,13 @@
 //! The pages and the client that they use, compiled into the program.
 
+use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::response::{Body, full};
+
+/// Only pages of the relay may frame a page: one of somebody else could have its visitors press "Cancel" unseen.
+/// The rest of each page's policy is in the page, where this directive is not allowed.
+const FRAMES: HeaderValue = HeaderValue::from_static("frame-ancestors 'self'");
 
 /// A file that is served as it is.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +77,11 @@ impl Asset {
     }
 
     pub(super) fn response(self) -> Response<Body> {
-        full(StatusCode::OK, self.content_type, self.text)
+        let mut response = full(StatusCode::OK, self.content_type, self.text);
+        if self.content_type.starts_with("text/html") {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, FRAMES);
+        }
+        response
     }
 }

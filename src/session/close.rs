@@ -77,7 +77,12 @@ impl Shard {
         for _ in 0..MAX_READS {
             match subscriber.transport.read(&mut buffer) {
                 Ok(1..) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if subscriber.transport.take_paused() {
+                        break;
+                    }
+                    return;
+                }
                 Ok(0) | Err(_) => return self.remove(key),
             }
         }

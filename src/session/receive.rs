@@ -55,10 +55,14 @@ impl Shard {
             let received = &mut subscriber.received_since_ping;
             match codec.read(&mut subscriber.transport, received) {
                 ReadOutcome::Blocked => {
+                    let is_paused = subscriber.transport.take_paused();
                     if codec.has_unsent() {
                         subscriber.mark_stalled();
                     } else if codec.is_idle() && subscriber.state == SocketState::Open {
                         subscriber.codec = None;
+                    }
+                    if is_paused {
+                        self.read_later(key);
                     }
                     return;
                 }

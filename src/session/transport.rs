@@ -1,4 +1,4 @@
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use bytes::BytesMut;
@@ -7,10 +7,10 @@ use hyper_util::rt::TokioIo;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustls::{ServerConnection, StreamOwned};
 use tokio::net::TcpStream as TokioStream;
 use tokio_rustls::server::TlsStream;
 
+use super::encrypted::EncryptedStream;
 use super::handshake::HeldHandshake;
 
 /// A client's connection, with or without TLS. It never blocks.
@@ -18,7 +18,7 @@ use super::handshake::HeldHandshake;
 pub(super) enum Transport {
     Plain(TcpStream),
     /// Boxed, because it is large and most connections are plain: a proxy adds TLS.
-    Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Encrypted(Box<EncryptedStream>),
 }
 
 /// A connection on its way to a shard.
@@ -50,11 +50,8 @@ impl Transport {
             .downcast::<TokioIo<HeldHandshake<TlsStream<TokioStream>>>>()
             .map_err(|_| io::Error::other("the connection is neither TCP nor TLS"))?;
         let (stream, response) = parts.io.into_inner().into_parts();
-        let (stream, mut session) = stream.into_inner();
-        // rustls accepts a frame whole: the rest would wait for the event that the socket accepts more,
-        // which does not come for a socket that was never full.
-        session.set_buffer_limit(None);
-        let stream = StreamOwned::new(session, into_mio(stream)?);
+        let (stream, session) = stream.into_inner();
+        let stream = EncryptedStream::new(session, into_mio(stream)?);
         Ok(Handover {
             transport: Self::Encrypted(Box::new(stream)),
             response,
@@ -74,16 +71,22 @@ impl Transport {
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Encrypted(stream) => stream.conn.wants_write(),
+            Self::Encrypted(stream) => stream.has_unsent(),
+        }
+    }
+
+    /// Whether the last read ended before the socket was empty, so that no event announces the rest.
+    pub(super) fn take_paused(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Encrypted(stream) => stream.take_paused(),
         }
     }
 
     /// Closes the connection for writing. It can still be read from.
     pub(super) fn shut_down_write(&mut self) {
         if let Self::Encrypted(stream) = self {
-            stream.conn.send_close_notify();
-            // If the socket does not accept it now, the client does not read.
-            let _ = stream.flush();
+            stream.send_close_notify();
         }
         // Fails if the client has closed the connection, which is as good.
         let _ = self.socket().shutdown(Shutdown::Write);
@@ -92,7 +95,7 @@ impl Transport {
     fn socket(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Encrypted(stream) => &mut stream.sock,
+            Self::Encrypted(stream) => stream.socket(),
         }
     }
 }
@@ -105,12 +108,7 @@ impl Read for Transport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
-            // `InvalidData` would be taken for an invalid message. After a broken TLS record nothing
-            // can be sent to the client.
-            Self::Encrypted(stream) => stream.read(buffer).map_err(|error| match error.kind() {
-                ErrorKind::InvalidData => ErrorKind::ConnectionAborted.into(),
-                _ => error,
-            }),
+            Self::Encrypted(stream) => stream.read(buffer),
         }
     }
 }

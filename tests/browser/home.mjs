@@ -3,6 +3,8 @@
 //   node tests/browser/home.mjs unregistered http://127.0.0.1:8328/ JOB_ID  what it says of a job that nobody has registered
 //   node tests/browser/home.mjs missing http://127.0.0.1:8328/ JOB_ID       until the relay waits for the job no longer
 //   node tests/browser/home.mjs token http://127.0.0.1:8328/ JOB_ID TOKEN   asks for the token, then follows
+//   node tests/browser/home.mjs denied http://127.0.0.1:8328/ JOB_ID TOKEN  the same in a browser that denies the storage
+//   node tests/browser/home.mjs unopened http://127.0.0.1:8328/ JOB_ID      follows, though no socket is ever opened
 //   node tests/browser/home.mjs away http://127.0.0.1:8328/                 what it says of a ComfyUI that does not answer
 
 import { print, withPage } from "./chromium.mjs";
@@ -40,6 +42,10 @@ const SCENARIOS = {
     await page.goto(`${address}#job=${job}`);
     await page.locator("#token-form").waitFor();
     print("asked", { why: await page.locator("#token-why").textContent() });
+    // A browser throws at what cannot be a header's value.
+    await page.fill("#token", "no token at all, ü");
+    await page.getByRole("button", { name: "Use token" }).click();
+    await page.locator("#token-why", { hasText: "malformed" }).waitFor();
     await page.fill("#token", "no.such.token");
     await page.getByRole("button", { name: "Use token" }).click();
     await page.locator("#token-why", { hasText: "malformed" }).waitFor();
@@ -54,6 +60,37 @@ const SCENARIOS = {
     });
     await page.getByRole("button", { name: "Forget" }).click();
     await page.locator("#token-form").waitFor();
+  },
+  async denied(page) {
+    await page.addInitScript(() => {
+      Object.defineProperty(window, "sessionStorage", {
+        get() {
+          throw new DOMException("denied", "SecurityError");
+        },
+      });
+    });
+    await page.goto(`${address}#job=${job}`);
+    await page.locator("#token-form").waitFor();
+    await page.fill("#token", token);
+    await page.getByRole("button", { name: "Use token" }).click();
+    await completed(page);
+    print("shown", { url: page.url() });
+  },
+  async unopened(page) {
+    await page.addInitScript(() => {
+      window.WebSocket = class extends EventTarget {
+        static OPEN = 1;
+        readyState = 0;
+        close() {}
+      };
+    });
+    await page.clock.install();
+    await page.goto(`${address}#job=${job}`);
+    const connection = page.locator("#connection", { hasText: "Server-Sent Events" });
+    // Each socket is given up after a while.
+    while (!(await connection.count())) await page.clock.fastForward(5_000);
+    print("connected", { connection: await connection.textContent() });
+    await page.locator("#status", { hasText: "completed" }).waitFor();
   },
   async away(page) {
     await page.goto(address);

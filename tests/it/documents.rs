@@ -207,3 +207,37 @@ fn the_map_names_files_that_exist() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// The oldest Rust that the manifest admits builds all dependencies; Clippy checks what of the standard library the
+/// program uses (`incompatible_msrv`).
+#[test]
+fn the_declared_rust_version_is_the_one_that_is_needed() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .output()
+        .unwrap();
+    assert!(
+        metadata.status.success(),
+        "{}",
+        String::from_utf8_lossy(&metadata.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let version = |text: &str| -> Vec<u32> {
+        let parts = text.split('.').chain(std::iter::repeat("0"));
+        parts.take(3).map(|part| part.parse().unwrap()).collect()
+    };
+    let (mut declared, mut needed) = (Vec::new(), Vec::new());
+    for package in metadata["packages"].as_array().unwrap() {
+        let Some(rust_version) = package["rust_version"].as_str() else {
+            continue;
+        };
+        if package["name"] == env!("CARGO_PKG_NAME") {
+            declared = version(rust_version);
+        } else {
+            needed = needed.max(version(rust_version));
+        }
+    }
+    assert!(needed > version("1.85"), "{needed:?}");
+    assert_eq!(declared, needed);
+}

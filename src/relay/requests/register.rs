@@ -46,9 +46,13 @@ impl Relay {
         let tracker = &self.0.tracker;
         let job_id =
             job_id.unwrap_or_else(|| JobId::parse(&prompt_id).unwrap_or_else(|_| new_job_id()));
-        tracker.restore_from_store(&job_id).await;
+        let exists = tracker.restore_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, &prompt_id) {
             return Ok(accepted);
+        }
+        // It may be forgotten again already.
+        if exists {
+            return Err(RelayError::JobExists(job_id));
         }
         let _reservation = self.reserve(&job_id)?;
         let only = match backend {

@@ -7,14 +7,15 @@ impl Relay {
     /// Applies a report to its job. The first report registers the job.
     pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
-        tracker.restore_from_store(job_id).await;
+        let exists = tracker.restore_from_store(job_id).await;
         let is_first_or_last = {
             let mut registry = tracker.registry();
             let entry = registry.get(job_id);
             let is_first = match entry.map(|entry| entry.job.prompt_id().is_some()) {
                 Some(true) => return Err(RelayError::NotReportable(job_id.clone())),
                 Some(false) => false,
-                None if registry.reserve(job_id) => {
+                // One that exists may be forgotten again already.
+                None if !exists && registry.reserve(job_id) => {
                     registry.insert(Job::new(job_id.clone(), tracker.now()), None, 0);
                     tracing::info!(%job_id, "job registered by its producer");
                     true

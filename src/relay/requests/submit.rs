@@ -57,8 +57,10 @@ impl Relay {
         workflow::fill(&mut graph, params)?;
         let job_id = match job_id {
             Some(id) => {
-                // Only the store may remember the job that has this id.
-                self.0.tracker.restore_from_store(&id).await;
+                // Only the store may remember the job that has this id, and it may be forgotten again at once.
+                if self.0.tracker.restore_from_store(&id).await {
+                    return Err(RelayError::JobExists(id));
+                }
                 id
             }
             None => new_job_id(),

@@ -34,8 +34,11 @@ const CHECK_INTERVAL = 15_000;
 /** The relay's clock may be slower than this one by this share: it is slewed if its wall clock was set. */
 const MAX_SLEW = 0.1;
 
-/** Close codes after which to reconnect: restarts, lost connections, failing proxies. */
-const RETRY = new Set([1001, 1005, 1006, 1011, 1012, 1014]);
+/** How long opening a socket may take: a proxy can accept a connection that it never passes on. */
+const OPEN_TIMEOUT = 15_000;
+
+/** Close codes after which to reconnect: restarts, lost connections, failing proxies, a relay with too much to do. */
+const RETRY = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
 
 const CLOSE_TEXT = {
   1000: "The job has ended",
@@ -46,7 +49,7 @@ const CLOSE_TEXT = {
   1009: "The relay closed the connection: a message was too long",
   1011: "An error occurred in the relay",
   1012: "The relay is restarting",
-  1013: "The relay cannot serve this now: try again later",
+  1013: "The relay cannot serve this now",
   1014: "The relay cannot be reached through its proxy",
   4401: "The relay requires a valid token",
   4403: "The token does not permit this",
@@ -122,6 +125,7 @@ class RelaySocket extends EventTarget {
   #openedAt = 0;
   #receivedAt = 0;
   #pingedAt = 0;
+  #openTimer;
   #retryTimer;
   #checkTimer;
   /** The relay's clock less the monotonic one of the page, in milliseconds, and when it was compared. */
@@ -147,10 +151,19 @@ class RelaySocket extends EventTarget {
     this.#active = true;
     this.#offset = -Infinity;
     this.#changeState("connecting", "Connecting…");
-    // Pages can set no other header, and proxies log URLs.
-    const socket = new WebSocket(this.#url, this.#token ? ["bearer", this.#token] : []);
+    let socket;
+    try {
+      // Pages can set no other header, and proxies log URLs.
+      socket = new WebSocket(this.#url, this.#token ? ["bearer", this.#token] : []);
+    } catch {
+      // It cannot be a header's value, so it is no token.
+      const error = "The token is malformed: it has characters that no token has";
+      this.#emit("problem", { code: "unauthenticated", error });
+      return this.#end(closeText(4401), { code: 4401, reason: error });
+    }
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
+      clearTimeout(this.#openTimer);
       this.#openedAt = this.#receivedAt = Date.now();
       this.#pingedAt = this.#blocked = 0;
       this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL);
@@ -159,6 +172,7 @@ class RelaySocket extends EventTarget {
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
     this.#socket = socket;
+    this.#openTimer = setTimeout(() => this.#closed(1006, "not opened in time"), OPEN_TIMEOUT);
   }
 
   /** Disconnects, and does not reconnect. */
@@ -335,6 +349,7 @@ class RelaySocket extends EventTarget {
     this.#generation += 1;
     this.#stream?.abort();
     this.#stream = null;
+    clearTimeout(this.#openTimer);
     clearTimeout(this.#retryTimer);
     clearInterval(this.#checkTimer);
     this.#retryTimer = undefined;

@@ -13,9 +13,12 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{Connector, connect_async_tls_with_config};
 
 use crate::support::nginx::{Nginx, free_port};
+use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, workflow};
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::TestRelay;
 use crate::support::tokens::upgrade;
+use crate::support::wait::wait_until;
 
 /// The documented nginx before a relay.
 struct Proxy {
@@ -146,4 +149,41 @@ async fn behind_a_proxy_that_says_nothing_the_public_url_is_enough() {
         return;
     };
     follows_a_job(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_waits_for_a_relay_that_restarts_behind_its_proxy() {
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let line = TcpProxy::start(relay.address().parse().unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (log, port) = (folder.path().join("access.log"), free_port());
+    let server = format!(
+        "server {{ listen 127.0.0.1:{port}; access_log {}; location / {{ proxy_pass {}; \
+         proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }} }}",
+        log.display(),
+        line.url()
+    );
+    let Some(_nginx) = Nginx::start(folder, port, &server).await else {
+        return;
+    };
+    relay
+        .report("job", &json!({"progress": 10, "status": "processing"}))
+        .await;
+    let url = format!("http://127.0.0.1:{port}");
+    let mut watch = Program::start_command(&["watch", "job", "--relay", &url], &[]);
+    wait_until("the job is watched", async || {
+        let (_, status) = relay.get("/api/anime/websocket/status").await;
+        status["connections"]["total_connections"] == 1
+    })
+    .await;
+    line.cut();
+    wait_until("nginx answers 502", async || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains(" 502 "))
+    })
+    .await;
+    line.restore();
+    relay
+        .report("job", &json!({"progress": 100, "status": "completed"}))
+        .await;
+    assert!(watch.exit_status().await.success());
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 use crate::support::tokens::SECRET;
 
@@ -233,20 +234,57 @@ async fn errors_name_the_wrong_file_or_setting() {
     }
 }
 
+/// Arguments of `record` for one workflow.
+fn record<'a>(out: &'a str, comfyui_url: &'a str) -> [&'a str; 6] {
+    let workflow = "comfy_workflows/txt2img.json";
+    [
+        "record",
+        workflow,
+        "--out",
+        out,
+        "--comfyui-url",
+        comfyui_url,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_is_refused_before_anything_runs() {
+    let comfyui = ScriptedComfy::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    for (name, why) in [("", "is not empty"), ("file/new", "cannot write to")] {
+        let out = folder.path().join(name);
+        let output = run(&record(out.to_str().unwrap(), &comfyui.url())).await;
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    assert_eq!(comfyui.calls("POST /prompt"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_is_stopped_early_is_kept() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.answer("GET /system_stats", 200, &json!({"system": {}}));
+    comfyui.accept_prompts_as("endless");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("recorded");
+    let mut recorder = Program::start_command(&record(out.to_str().unwrap(), &comfyui.url()), &[]);
+    comfyui.wait_for_calls("GET /history/endless", 1).await;
+    recorder.terminate();
+    assert!(recorder.exit_status().await.success());
+    let recorded = Recording::read(&out).unwrap();
+    assert_eq!(recorded.meta.prompt_ids, ["endless"]);
+    assert!(recorded.meta.outcome.is_empty());
+    assert_eq!(recorded.prompts().count(), 1);
+    assert!(!recorded.frames.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_can_be_replayed() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("recorded");
-    let arguments = [
-        "record",
-        "comfy_workflows/txt2img.json",
-        "--out",
-        out.to_str().unwrap(),
-        "--comfyui-url",
-        &relay.comfyui_url(),
-    ];
-    let output = run(&arguments).await;
+    let output = run(&record(out.to_str().unwrap(), &relay.comfyui_url())).await;
     assert!(output.status.success(), "{}", stderr(&output));
     let recorded = Recording::read(&out).unwrap();
     assert_eq!(recorded.meta.comfyui_version, "0.8.0");

@@ -283,3 +283,22 @@ async fn pages_are_served() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_cannot_be_framed_by_other_origins() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    for (path, is_page) in [
+        ("/", true),
+        ("/websocket_test_client.html", true),
+        ("/web/relay.js", false),
+    ] {
+        let response = relay.request(Method::GET, path).send().await.unwrap();
+        let policy = response.headers().get("content-security-policy");
+        let policy = policy.map(|policy| policy.to_str().unwrap());
+        assert_eq!(
+            policy,
+            is_page.then_some("frame-ancestors 'self'"),
+            "{path}"
+        );
+    }
+}

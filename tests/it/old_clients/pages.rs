@@ -159,8 +159,8 @@ async fn the_page_says_that_nobody_has_registered_a_job_and_how_long_it_waits() 
     done(page).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
+/// A relay that needs a token and has the job `shot`, which has completed; and a token for it.
+async fn relay_that_needs_a_token() -> (TestRelay, String) {
     let server = ServerConfig {
         // The page is open for longer than a test takes, and its own pings come seldom.
         connection_timeout: Duration::from_secs(60),
@@ -175,6 +175,12 @@ async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
         .request_as(&token, reqwest::Method::POST, path)
         .json(&report);
     assert_eq!(reported.send().await.unwrap().status(), 202);
+    (relay, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
+    let (relay, token) = relay_that_needs_a_token().await;
     let address = format!("{}/", relay.url());
     let Some(page) = run("home.mjs", &["token", &address, "shot", &token]) else {
         return;
@@ -187,6 +193,33 @@ async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
     assert!(owner.starts_with("Token of mika, until "), "{owner}");
     assert_eq!(shown["is_asked"], false);
     assert!(!shown["url"].as_str().unwrap().contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_keeps_a_token_in_a_browser_that_denies_the_storage() {
+    let (relay, token) = relay_that_needs_a_token().await;
+    let address = format!("{}/", relay.url());
+    let Some(page) = run("home.mjs", &["denied", &address, "shot", &token]) else {
+        return;
+    };
+    let events = done(page).await;
+    let shown = events
+        .iter()
+        .find(|event| event["event"] == "shown")
+        .unwrap();
+    assert!(!shown["url"].as_str().unwrap().contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_gives_up_a_socket_that_is_never_opened() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let address = format!("{}/", relay.url());
+    let Some(mut page) = run("home.mjs", &["unopened", &address, "shot"]) else {
+        return;
+    };
+    page.until("connected").await;
+    relay.submit("shot", TXT2IMG).await;
+    done(page).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,17 +5,28 @@ import { setText } from "./elements.js";
 const KEY = "token";
 const $ = (id) => document.getElementById(id);
 
+/** The storage of this tab. Browsers can deny it: then the token is kept until the page is left. */
+const storage = (() => {
+  try {
+    sessionStorage.getItem(KEY);
+    return sessionStorage;
+  } catch {
+    const kept = new Map();
+    return { getItem: (key) => kept.get(key), setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key), isDenied: true };
+  }
+})();
+
 /** The token of this tab; undefined without one. Takes one out of the fragment: #token=… or #job=…&token=… */
 export function takeToken() {
   // Browsers send the fragment to no server.
   const parameters = new URLSearchParams(location.hash.slice(1));
   const given = parameters.get(KEY);
   if (given) {
-    sessionStorage.setItem(KEY, given);
+    storage.setItem(KEY, given);
     parameters.delete(KEY);
     history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname + location.search);
   }
-  return sessionStorage.getItem(KEY) ?? undefined;
+  return storage.getItem(KEY) ?? undefined;
 }
 
 /** What a token says of itself; it is the relay that verifies it. Empty if it is none. */
@@ -61,12 +72,18 @@ $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const token = $("token").value.trim();
   if (!token) return;
-  sessionStorage.setItem(KEY, token);
+  storage.setItem(KEY, token);
+  // A reload would lose what is not stored; the fragment survives it, and no server gets to see it.
+  if (storage.isDenied) {
+    const parameters = new URLSearchParams(location.hash.slice(1));
+    parameters.set(KEY, token);
+    location.hash = `${parameters}`;
+  }
   // Everything connects again with it; the fragment keeps the job.
   location.reload();
 });
 
 $("token-forget").addEventListener("click", () => {
-  sessionStorage.removeItem(KEY);
+  storage.removeItem(KEY);
   location.reload();
 });
