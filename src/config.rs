@@ -15,6 +15,7 @@ mod secret;
 mod server;
 mod server_url;
 mod store;
+mod tables;
 
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use comfy::{ComfyConfig, ComfyConnection};
@@ -28,6 +29,7 @@ pub use secret::Secret;
 pub use server::ServerConfig;
 pub use server_url::{ServerUrl, ServerUrlError, parse_comfyui_url, parse_relay_url};
 pub use store::{Database, StoreConfig};
+pub use tables::{PipelineTable, SchemaName};
 
 /// All settings of a relay.
 #[derive(Debug, Clone)]

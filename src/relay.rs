@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{ComfyConfig, RelayConfig};
 use crate::hub::{Connection, ConnectionCount, Mailbox, Preview, SharedSubscription, Subscription};
 use crate::job::JobId;
-use crate::store::{Recorder, RecorderHealth};
+use crate::store::{MirrorHealth, Recorder, RecorderHealth};
 use crate::workflow::Workflows;
 use backend::follower::Follower;
 use tracker::Tracker;
@@ -134,6 +134,11 @@ impl Relay {
     /// Whether the database answers, and how much is still to be written.
     pub fn database_health(&self) -> RecorderHealth {
         self.0.tracker.recorder.health()
+    }
+
+    /// How far the pipeline's table is behind.
+    pub fn mirror_health(&self) -> MirrorHealth {
+        self.0.tracker.recorder.store().mirror_health()
     }
 
     /// The kind of the database, in one word.

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::exit_code::WrongSetting;
 use super::options::database::DatabaseOptions;
-use crate::config::{Database, StoreConfig};
+use crate::config::{Database, SchemaName, StoreConfig};
 use crate::store::{Refusal, Store};
 
 /// The role for which SQL is printed where no database is named.
@@ -23,6 +23,15 @@ pub(super) struct MigrateArgs {
     #[arg(long)]
     print: bool,
 
+    /// The PostgreSQL schema of the tables
+    #[arg(
+        long = "db-schema",
+        env = "DB_SCHEMA",
+        default_value_t,
+        value_name = "NAME"
+    )]
+    schema: SchemaName,
+
     #[command(flatten)]
     database: DatabaseOptions,
 }
@@ -30,11 +39,12 @@ pub(super) struct MigrateArgs {
 pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let settings = args.database.settings();
     if args.print && !args.database.is_set() {
-        print!("{}", Store::schema_sql(ROLE));
+        print!("{}", Store::schema_sql(&args.schema, ROLE));
         return Ok(ExitCode::SUCCESS);
     }
     let config = StoreConfig {
         database: args.database.database().map_err(WrongSetting)?,
+        schema: args.schema,
         ..StoreConfig::default()
     };
     let wrong = |reason: &dyn std::fmt::Display| {
@@ -60,7 +70,7 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(refusal) = Refusal::find(&config.database).await {
+    if let Some(refusal) = Refusal::find(&config).await {
         return Err(wrong(&refusal).into());
     }
     store.migrate().await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::duration::parse_days;
 use super::postgres::PostgresConfig;
 use super::postgres_url;
+use super::tables::{PipelineTable, SchemaName};
 
 /// Where jobs are stored.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,8 +22,37 @@ pub struct StoreConfig {
     #[arg(skip = StoreConfig::default().connections)]
     pub connections: u32,
 
-    /// How many days finished jobs and node runs are kept in the database; for ever by default. Rows
-    /// that the relay did not write are never deleted
+    /// The PostgreSQL schema of the relay's own tables; SQLite has no schemas, and its tables start with comfy_relay_
+    #[arg(
+        long = "db-schema",
+        env = "DB_SCHEMA",
+        default_value_t,
+        value_name = "NAME"
+    )]
+    pub schema: SchemaName,
+
+    /// The pipeline's table of jobs, where the state of each job is written whose id is that of a row: TABLE (found by
+    /// the search path), SCHEMA.TABLE or off
+    #[arg(
+        long = "pipeline-table",
+        env = "PIPELINE_TABLE",
+        default_value_t,
+        value_name = "TABLE"
+    )]
+    pub pipeline_table: PipelineTable,
+
+    /// Whether jobs whose id is not that of a row are inserted into the pipeline's table
+    #[arg(
+        long = "pipeline-insert",
+        env = "PIPELINE_INSERT",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    pub pipeline_insert: bool,
+
+    /// How many days finished jobs and node runs are kept in the relay's tables; for ever by default
     #[arg(
         long = "retention-days",
         env = "RETENTION_DAYS",
@@ -37,8 +67,19 @@ impl Default for StoreConfig {
         Self {
             database: Database::in_memory(),
             connections: 4,
+            schema: SchemaName::default(),
+            pipeline_table: PipelineTable::default(),
+            pipeline_insert: false,
             retention: None,
         }
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off"),
     }
 }
 

@@ -57,7 +57,7 @@ impl Relay {
     ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
         let deadline = Instant::now() + DATABASE_TIMEOUT;
-        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(&store.database)).await {
+        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(store)).await {
             return Err(RelayStartError::Database {
                 database: store.database.clone(),
                 refusal,
@@ -67,7 +67,7 @@ impl Relay {
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
-        let is_ready = timeout_at(deadline, recorder.ready()).await.is_ok();
+        let is_ready = recorder.ready_by(deadline).await;
         let backends = backends(clients, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));

@@ -16,21 +16,22 @@ impl Store {
         url: &str,
         fresh: &str,
     ) -> Result<String, StoreError> {
+        let store = diesel::insert_into(backends::table)
+            .values((
+                backends::name.eq(name),
+                backends::url.eq(url),
+                backends::client_id.eq(fresh),
+            ))
+            .on_conflict(backends::name)
+            .do_update()
+            .set(backends::url.eq(url));
+        let stored = backends::table
+            .filter(backends::name.eq(name))
+            .select(backends::client_id);
         in_time(async {
-            with_connection!(&self.pools, connection => {
-                diesel::insert_into(backends::table)
-                    .values((
-                        backends::name.eq(name),
-                        backends::url.eq(url),
-                        backends::client_id.eq(fresh),
-                    ))
-                    .on_conflict(backends::name)
-                    .do_update()
-                    .set(backends::url.eq(url))
-                    .execute(connection)
-                    .await?;
-                let stored = backends::table.find(name).select(backends::client_id);
-                Ok(stored.first(connection).await?)
+            with_connection!(self, leases, |connection, names| {
+                names.statement(&store)?.execute(connection).await?;
+                Ok(names.query(stored)?.get_result(connection).await?)
             })
         })
         .await

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::ErrorSink;
-use diesel_async::pooled_connection::bb8::{Pool, RunError};
+use diesel_async::pooled_connection::bb8::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 
-use super::database::{Pools, SqliteConnection, StoreError};
+use super::database::{Pools, SqliteConnection};
 use crate::config::{Database, StoreConfig};
 
 pub(super) use postgres::PostgresConnector;
@@ -95,12 +95,4 @@ pub(super) async fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteCo
     let prepared = connection.batch_execute(SQLITE_SETUP).await;
     prepared.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
-}
-
-/// A connection outside the pool.
-pub(super) async fn dedicated(
-    pool: &Pool<PostgresConnection>,
-) -> Result<PostgresConnection, StoreError> {
-    let connected = pool.dedicated_connection().await;
-    Ok(connected.map_err(RunError::User)?)
 }

@@ -28,9 +28,6 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error("the database did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
     Slow,
-    /// The schema cannot be migrated.
-    #[error("cannot migrate the schema: {0}")]
-    Migration(String),
     /// The state of a job cannot be encoded.
     #[error("cannot encode the state of a job")]
     Encoding(#[from] serde_json::Error),
@@ -61,23 +58,32 @@ impl StoreError {
             },
             Self::Query(_) => Fault::Either,
             Self::Encoding(_) => Fault::Data,
-            Self::Unreachable(_) | Self::Slow | Self::Migration(_) => Fault::Database,
+            Self::Unreachable(_) | Self::Slow => Fault::Database,
         }
     }
 }
 
-/// Runs a query with a pooled connection. The code is compiled once for each kind of database.
+/// Runs a query with a connection of one of a store's pools. The code is compiled once for each kind of database.
 macro_rules! with_connection {
-    ($pools:expr, $connection:ident => $query:expr) => {
-        match $pools {
+    ($store:expr, $pool:ident, |$connection:ident, $names:ident| $query:expr) => {
+        with_connection!($store, $pool, |$connection, $names, Kind| $query)
+    };
+    ($store:expr, $pool:ident, |$connection:ident, $names:ident, $kind:ident| $query:expr) => {
+        match &$store.pools.$pool {
             $crate::store::database::Pools::Postgres(pool) => {
+                #[allow(dead_code, reason = "most queries leave their kind to inference")]
+                type $kind = diesel::pg::Pg;
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
+                let $names = $store.names.of::<diesel::pg::Pg>();
                 $query
             }
             $crate::store::database::Pools::Sqlite(pool) => {
+                #[allow(dead_code, reason = "most queries leave their kind to inference")]
+                type $kind = diesel::sqlite::Sqlite;
                 let mut pooled = pool.get().await?;
                 let $connection = &mut *pooled;
+                let $names = $store.names.of::<diesel::sqlite::Sqlite>();
                 $query
             }
         }

@@ -1,14 +1,21 @@
 //! The queries on the table `jobs`.
 
-use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel::{QueryableByName, sql_query};
+use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::Store;
-use super::database::{Pools, StoreError, in_time, with_connection};
-use super::rows::{JobMetadata, timestamp};
+use super::database::{StoreError, in_time, with_connection};
+use super::moment::Moment;
+use super::schema::{jobs, node_runs};
 use crate::job::{JobId, Status, StoredJob};
+
+/// The words of the final statuses.
+const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
+
+/// How many rows one statement deletes at most, so that it never holds many locks.
+const DELETE_BATCH: i64 = 1_000;
 
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,84 +43,37 @@ pub struct Cursor {
     pub job_id: JobId,
 }
 
-#[derive(Debug, QueryableByName)]
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = jobs)]
 struct StoredJobRow {
-    #[diesel(sql_type = Text)]
     job_key: String,
-    #[diesel(sql_type = Nullable<Text>)]
     prompt_id: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
     backend: Option<String>,
-    #[diesel(sql_type = Text)]
     status: String,
-    #[diesel(sql_type = Nullable<Text>)]
+    progress: i64,
+    seq: i64,
+    message: Option<String>,
+    outputs: Value,
     output_path: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
     error_message: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    created_ms: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    started_ms: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    completed_ms: Option<i64>,
+    error_code: Option<String>,
+    learned_from: Option<String>,
+    created_at: Moment,
+    started_at: Option<Moment>,
+    completed_at: Option<Moment>,
 }
-
-#[derive(Debug, QueryableByName)]
-struct StatusCountRow {
-    #[diesel(sql_type = Text)]
-    status: String,
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
-
-/// The SQL in which the two databases differ.
-struct Dialect {
-    /// The columns of a [`StoredJobRow`].
-    columns: &'static str,
-    /// The type as which timestamps are compared.
-    timestamp: &'static str,
-    /// The condition that a key is one of the comma-separated ids in `$4`.
-    one_of: &'static str,
-}
-
-const POSTGRES: Dialect = Dialect {
-    columns: "job_key, prompt_id, backend, status::text AS status, output_path::text AS output_path, \
-              error_message::text AS error_message, metadata::text AS metadata, \
-              round(extract(epoch FROM created_at) * 1000)::bigint AS created_ms, \
-              round(extract(epoch FROM started_at) * 1000)::bigint AS started_ms, \
-              round(extract(epoch FROM completed_at) * 1000)::bigint AS completed_ms",
-    timestamp: "timestamptz",
-    one_of: "= ANY (string_to_array(CAST($4 AS text), ','))",
-};
-
-const SQLITE: Dialect = Dialect {
-    columns: "job_key, prompt_id, backend, status, output_path, error_message, metadata, \
-              CAST(round(unixepoch(created_at, 'subsec') * 1000) AS BIGINT) AS created_ms, \
-              CAST(round(unixepoch(started_at, 'subsec') * 1000) AS BIGINT) AS started_ms, \
-              CAST(round(unixepoch(completed_at, 'subsec') * 1000) AS BIGINT) AS completed_ms",
-    timestamp: "text",
-    one_of: r#"IN (SELECT value FROM json_each('["' || replace($4, ',', '","') || '"]'))"#,
-};
 
 impl Store {
-    fn dialect(&self) -> Dialect {
-        match self.pools {
-            Pools::Postgres(_) => POSTGRES,
-            Pools::Sqlite(_) => SQLITE,
-        }
-    }
-
     /// The job with this id; `None` if there is none.
     pub async fn job(&self, id: &JobId) -> Result<Option<StoredJob>, StoreError> {
-        let sql = format!(
-            "SELECT {} FROM jobs WHERE job_key = $1",
-            self.dialect().columns
-        );
-        let query = sql_query(sql).bind::<Text, _>(id.as_str());
+        let job = jobs::table.filter(jobs::job_key.eq(id.as_str()));
         let rows: Vec<StoredJobRow> = in_time(async {
-            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+            Ok(with_connection!(self, reads, |connection, names| {
+                names
+                    .query(job.select(StoredJobRow::as_select()))?
+                    .load(connection)
+                    .await?
+            }))
         })
         .await?;
         Ok(rows.into_iter().find_map(StoredJobRow::read))
@@ -121,12 +81,15 @@ impl Store {
 
     /// All jobs that have not ended.
     pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
-        let columns = self.dialect().columns;
-        let query = sql_query(format!(
-            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ('queued', 'processing')"
-        ));
+        let open = [Status::Queued, Status::Processing].map(Status::as_str);
+        let open = jobs::table.filter(jobs::status.eq_any(open));
         let rows: Vec<StoredJobRow> = in_time(async {
-            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+            Ok(with_connection!(self, reads, |connection, names| {
+                names
+                    .query(open.select(StoredJobRow::as_select()))?
+                    .load(connection)
+                    .await?
+            }))
         })
         .await?;
         Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
@@ -138,123 +101,149 @@ impl Store {
         filter: &JobFilter,
         limit: usize,
     ) -> Result<Vec<StoredJob>, StoreError> {
-        let Dialect {
-            columns,
-            timestamp: ts,
-            one_of,
-        } = self.dialect();
-        // Timestamps that the pipeline wrote may be finer than the milliseconds of a cursor: those of the row
-        // itself are compared, as long as it exists.
-        let position = format!(
-            "COALESCE((SELECT last.created_at FROM jobs AS last WHERE last.job_key = $6), CAST($5 AS {ts}))"
-        );
-        let statuses = match &*filter.statuses {
-            [] => &Status::ALL,
-            statuses => statuses,
+        // Each query is one range of one index, however rare a status is.
+        let statuses: Vec<Option<Status>> = match &*filter.statuses {
+            [] => vec![None],
+            statuses => statuses.iter().copied().map(Some).collect(),
         };
-        let statuses: Vec<String> = statuses
-            .iter()
-            .map(|status| format!("'{}'", status.as_str()))
-            .collect();
-        let statuses = statuses.join(", ");
-        // SQLite numbers parameters in the order of their first use.
-        let sql = format!(
-            "SELECT {columns} FROM jobs WHERE job_key IS NOT NULL AND status IN ({statuses}) \
-             AND (CAST($1 AS text) IS NULL OR backend = $1) \
-             AND (CAST($2 AS {ts}) IS NULL OR created_at >= CAST($2 AS {ts})) \
-             AND (CAST($3 AS {ts}) IS NULL OR created_at < CAST($3 AS {ts})) \
-             AND (CAST($4 AS text) IS NULL OR job_key {one_of}) \
-             AND (CAST($5 AS {ts}) IS NULL OR created_at < {position} \
-                  OR (created_at = {position} AND job_key < $6)) \
-             ORDER BY created_at DESC, job_key DESC LIMIT $7"
-        )
-        .replace("$2", "CAST($2 AS text)")
-        .replace("$3", "CAST($3 AS text)")
-        .replace("$5", "CAST($5 AS text)");
-        let only = filter.only.as_ref().map(|ids| {
-            let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
-            ids.join(",")
-        });
-        let after = filter.after.as_ref();
-        let query = sql_query(sql)
-            .bind::<Nullable<Text>, _>(filter.backend.as_deref())
-            .bind::<Nullable<Text>, _>(filter.since.map(timestamp))
-            .bind::<Nullable<Text>, _>(filter.until.map(timestamp))
-            .bind::<Nullable<Text>, _>(only)
-            .bind::<Nullable<Text>, _>(after.map(|cursor| timestamp(cursor.created_at)))
-            .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.job_id.as_str()))
-            .bind::<BigInt, _>(limit as i64);
-        let rows: Vec<StoredJobRow> = in_time(async {
-            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
-        })
-        .await?;
-        Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
+        let mut found = Vec::new();
+        for status in statuses {
+            let rows = in_time(self.newest(filter, status, limit)).await?;
+            found.extend(rows.into_iter().filter_map(StoredJobRow::read));
+        }
+        found.sort_by(|a, b| (b.created_at, b.id.as_str()).cmp(&(a.created_at, a.id.as_str())));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// At most `limit` jobs in one status, or in any.
+    async fn newest(
+        &self,
+        filter: &JobFilter,
+        status: Option<Status>,
+        limit: usize,
+    ) -> Result<Vec<StoredJobRow>, StoreError> {
+        let only: Option<Vec<&str>> = filter
+            .only
+            .as_ref()
+            .map(|ids| ids.iter().map(JobId::as_str).collect());
+        Ok(with_connection!(self, reads, |connection, names, Kind| {
+            let mut query = jobs::table
+                .select(StoredJobRow::as_select())
+                .order((jobs::created_at.desc(), jobs::job_key.desc()))
+                .limit(limit as i64)
+                .into_boxed::<Kind>();
+            query = match status {
+                Some(status) => query.filter(jobs::status.eq(status.as_str())),
+                // Not those that somebody has marked in a way of their own.
+                None => query.filter(jobs::status.eq_any(Status::ALL.map(Status::as_str))),
+            };
+            if let Some(backend) = &filter.backend {
+                query = query.filter(jobs::backend.eq(backend));
+            }
+            if let Some(since) = filter.since {
+                query = query.filter(jobs::created_at.ge(Moment(since)));
+            }
+            if let Some(until) = filter.until {
+                query = query.filter(jobs::created_at.lt(Moment(until)));
+            }
+            if let Some(only) = &only {
+                query = query.filter(jobs::job_key.eq_any(only));
+            }
+            if let Some(after) = &filter.after {
+                // The first condition is where the range of the index begins.
+                let at = Moment(after.created_at);
+                query = query.filter(jobs::created_at.le(at)).filter(
+                    jobs::created_at
+                        .lt(at)
+                        .or(jobs::job_key.lt(after.job_id.as_str())),
+                );
+            }
+            names.query(query)?.load(connection).await?
+        }))
     }
 
     /// How many jobs have ended, by status.
     pub async fn count_ended(&self) -> Result<Vec<(Status, usize)>, StoreError> {
-        let query = sql_query(
-            "SELECT CAST(status AS text) AS status, count(*) AS count FROM jobs WHERE job_key IS NOT NULL \
-             AND status IN ('completed', 'failed', 'cancelled') GROUP BY status",
-        );
-        let rows: Vec<StatusCountRow> = in_time(async {
-            Ok(with_connection!(&self.pools, connection => query.load(connection).await?))
+        let counted = jobs::table
+            .filter(jobs::status.eq_any(FINAL))
+            .group_by(jobs::status)
+            .select((jobs::status, diesel::dsl::count_star()));
+        let rows: Vec<(String, i64)> = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.query(counted)?.load(connection).await?
+            }))
         })
         .await?;
-        let counts = rows.into_iter().filter_map(|row| {
-            let count = usize::try_from(row.count).ok()?;
-            Some((Status::from_word(&row.status)?, count))
+        let counts = rows.into_iter().filter_map(|(status, count)| {
+            let count = usize::try_from(count).ok()?;
+            Some((Status::from_word(&status)?, count))
         });
         Ok(counts.collect())
     }
 
-    /// Deletes the jobs that ended and the node runs that began before a time, but never rows that the pipeline made.
-    /// Returns the number of deleted jobs.
+    /// Deletes the jobs that ended and the node runs that began before a time, a few at a time. Returns the number of
+    /// deleted jobs.
     pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {
-        let ts = self.dialect().timestamp;
-        let before = timestamp(before);
-        let runs =
-            format!("DELETE FROM node_runs WHERE started_at < CAST(CAST($1 AS text) AS {ts})");
-        let jobs = format!(
-            "DELETE FROM jobs WHERE relay_made AND completed_at < CAST(CAST($1 AS text) AS {ts})"
-        );
-        in_time(async {
-            with_connection!(&self.pools, connection => {
-                sql_query(runs).bind::<Text, _>(&before).execute(connection).await?;
-                Ok(sql_query(jobs).bind::<Text, _>(&before).execute(connection).await?)
-            })
-        })
-        .await
+        let runs = node_runs::table
+            .filter(node_runs::started_at.lt(Moment(before)))
+            .order(node_runs::started_at)
+            .select(node_runs::id)
+            .limit(DELETE_BATCH);
+        loop {
+            let deleted = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    let ids: Vec<i64> = names.query(runs)?.load(connection).await?;
+                    let old = node_runs::table.filter(node_runs::id.eq_any(ids));
+                    let delete = diesel::delete(old);
+                    names.statement(&delete)?.execute(connection).await?
+                }))
+            });
+            if deleted.await? == 0 {
+                break;
+            }
+        }
+        let ended = jobs::table
+            .filter(jobs::completed_at.lt(Moment(before)))
+            .order(jobs::completed_at)
+            .select(jobs::job_key)
+            .limit(DELETE_BATCH);
+        let mut total = 0;
+        loop {
+            let deleted = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    let keys: Vec<String> = names.query(ended)?.load(connection).await?;
+                    let old = jobs::table.filter(jobs::job_key.eq_any(keys));
+                    let delete = diesel::delete(old);
+                    names.statement(&delete)?.execute(connection).await?
+                }))
+            });
+            match deleted.await? {
+                0 => return Ok(total),
+                deleted => total += deleted,
+            }
+        }
     }
 }
 
 impl StoredJobRow {
     /// `None` for a row whose key or status, written by another program, is not valid here.
     fn read(self) -> Option<StoredJob> {
-        let at = |ms: Option<i64>| ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let metadata = self
-            .metadata
-            .as_deref()
-            .map(JobMetadata::read)
-            .unwrap_or_default();
-        let relay = metadata.relay;
         Some(StoredJob {
             id: JobId::parse(&self.job_key).ok()?,
             prompt_id: self.prompt_id,
             backend: self.backend,
             status: Status::from_word(&self.status)?,
-            progress: metadata.progress.min(100),
-            seq: relay.seq,
-            message: relay.message,
-            outputs: metadata.outputs,
+            progress: self.progress.clamp(0, 100) as u8,
+            seq: self.seq.try_into().unwrap_or_default(),
+            message: self.message,
+            outputs: serde_json::from_value(self.outputs).unwrap_or_default(),
             output_path: self.output_path,
-            error: self
-                .error_message
-                .map(|message| (relay.error_code, message)),
-            end_source: relay.learned_from,
-            created_at: at(self.created_ms).unwrap_or_default(),
-            started_at: at(self.started_ms),
-            ended_at: at(self.completed_ms),
+            error: self.error_message.map(|message| (self.error_code, message)),
+            end_source: self.learned_from,
+            created_at: self.created_at.0,
+            started_at: self.started_at.map(|at| at.0),
+            ended_at: self.completed_at.map(|at| at.0),
         })
     }
 }

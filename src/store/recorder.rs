@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::database::{Fault, StoreError};
+use super::mirror::MirrorTask;
 use super::rows::JobRecord;
 use crate::job::JobId;
 
@@ -141,6 +142,18 @@ impl Recorder {
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
+    /// Waits for that until a deadline, or as long as rows of an earlier release are copied. Returns whether it is so.
+    pub async fn ready_by(&self, deadline: Instant) -> bool {
+        let mut until = deadline;
+        while timeout_at(until, self.ready()).await.is_err() {
+            if !self.0.store.is_copying() {
+                return false;
+            }
+            until = Instant::now() + BATCH_INTERVAL;
+        }
+        true
+    }
+
     /// Its health.
     pub fn health(&self) -> RecorderHealth {
         let pending = self.pending();
@@ -161,6 +174,12 @@ impl Recorder {
         if !self.migrate(&mut backoff, &stop).await {
             return self.log_loss();
         }
+        let written = CancellationToken::new();
+        let mirror = MirrorTask {
+            mirror: self.0.store.mirror.clone(),
+            store: self.0.store.clone(),
+        };
+        let mirroring = tokio::spawn(mirror.run(written.clone()));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -177,6 +196,9 @@ impl Recorder {
             }
         }
         self.drain().await;
+        written.cancel();
+        // A panic was logged.
+        let _ = mirroring.await;
     }
 
     /// Tries until the schema is up to date. Returns `false` if it is time to stop first.

@@ -4,9 +4,9 @@ use diesel::ConnectionError;
 use diesel::result::Error as QueryError;
 use diesel_async::SimpleAsyncConnection;
 
+use super::Store;
 use super::connect::{PostgresConnector, open_sqlite};
-use super::pending::{PendingMigrations, may_create};
-use crate::config::{Database, PostgresConfig};
+use crate::config::{Database, StoreConfig};
 
 /// What SQLite says of a file that waiting does not make a database that can be written: it is another kind of
 /// file, is damaged, or lies in a folder that cannot be written. (`sqlite3_errstr`; never translated.)
@@ -30,16 +30,18 @@ const NO_RIGHT: &str = "permission denied: its tables are not up to date, and th
 pub struct Refusal(String);
 
 impl Refusal {
-    /// Connects once. `None` if the database accepts the relay, or may do so later: it cannot be reached, starts, is
+    /// Connects. `None` if the database accepts the relay, or may do so later: it cannot be reached, starts, is
     /// locked, or has no connection left. A PostgreSQL database must have the relay's tables, or let it create them.
-    pub async fn find(database: &Database) -> Option<Self> {
-        if let Some(refusal) = Self::of_connection(database).await {
+    pub async fn find(config: &StoreConfig) -> Option<Self> {
+        if let Some(refusal) = Self::of_connection(&config.database).await {
             return Some(refusal);
         }
-        match database {
-            Database::Postgres(config) => Self::of_schema(config).await,
-            Database::Sqlite(_) => None,
+        if !matches!(config.database, Database::Postgres(_)) {
+            return None;
         }
+        // A database that cannot be asked now may answer later.
+        let lacks_rights = Store::open(config).lacks_rights().await.ok()?;
+        lacks_rights.then(|| Self(NO_RIGHT.to_owned()))
     }
 
     /// Connects once. `None` if that works, or may do so later.
@@ -52,14 +54,6 @@ impl Refusal {
             Database::Sqlite(_) if database.is_in_memory() => None,
             Database::Sqlite(path) => Self::of_sqlite(&path.display().to_string()).await,
         }
-    }
-
-    /// A database that cannot be asked now may answer later.
-    async fn of_schema(config: &PostgresConfig) -> Option<Self> {
-        let mut connection = PostgresConnector::new(config).connect().await.ok()?;
-        let pending = PendingMigrations::of(&mut connection).await.ok()?;
-        let lacks_rights = !pending.is_empty() && !may_create(&mut connection).await.ok()?;
-        lacks_rights.then(|| Self(NO_RIGHT.to_owned()))
     }
 
     async fn of_sqlite(path: &str) -> Option<Self> {

@@ -1,14 +1,9 @@
 //! The records of jobs and node runs, and the rows as which a batch of them travels to the database.
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use crate::job::{JobId, Output, Progress, Status};
-
-/// The length in characters of the column `output_path` in adopted tables (`VARCHAR(500)`).
-const MAX_OUTPUT_PATH: usize = 500;
 
 /// A job's state, to be written.
 #[derive(Debug, Clone)]
@@ -71,51 +66,28 @@ pub struct NodeCostRecord {
     pub ticks: Option<f64>,
 }
 
-/// The relay's keys in a job's `metadata`. Other keys belong to the pipeline and are never changed.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub(super) struct JobMetadata {
-    /// 0 to 100.
-    pub(super) progress: u8,
-    /// Estimated seconds until the end.
-    pub(super) estimated_remaining: Option<u64>,
-    /// When the state was published.
-    pub(super) last_updated: Option<Timestamp>,
-    /// All output files.
-    pub(super) outputs: Vec<Output>,
-    /// What no other program needs.
-    pub(super) relay: RelayMetadata,
-}
-
-/// What the relay needs to restore a job after a restart.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct RelayMetadata {
-    /// The sequence number of the state.
-    pub(super) seq: u64,
-    /// The error code of a failed job.
-    pub(super) error_code: Option<String>,
-    /// The message of its producer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) message: Option<String>,
-    /// From which source the relay learned of its end.
-    pub(super) learned_from: Option<String>,
-}
-
 /// A job's state as a row of a batch.
 #[derive(Debug, Serialize)]
 pub(super) struct JobRow<'a> {
-    job_key: &'a JobId,
-    /// The row's own id, for an adopted table whose ids the database does not generate.
-    row_id: String,
-    prompt_id: Option<&'a str>,
-    backend: Option<&'a str>,
-    status: Status,
-    output_path: Option<String>,
-    error_message: Option<&'a str>,
-    metadata: JobMetadata,
-    created_at: String,
-    started_at: Option<String>,
-    completed_at: Option<String>,
+    pub(super) job_key: &'a str,
+    pub(super) prompt_id: Option<&'a str>,
+    pub(super) backend: Option<&'a str>,
+    pub(super) status: Status,
+    pub(super) progress: u8,
+    pub(super) estimated_remaining: Option<i64>,
+    pub(super) message: Option<&'a str>,
+    pub(super) output_path: Option<&'a str>,
+    pub(super) error_message: Option<&'a str>,
+    pub(super) error_code: Option<&'a str>,
+    pub(super) learned_from: Option<&'a str>,
+    pub(super) seq: i64,
+    pub(super) outputs: &'a [Output],
+    pub(super) created_at: String,
+    pub(super) started_at: Option<String>,
+    pub(super) completed_at: Option<String>,
+    pub(super) last_updated: String,
+    /// Whether the pipeline's table is to show the job's end.
+    pub(super) mirror_due: bool,
 }
 
 /// A node's execution as a row of a batch.
@@ -145,32 +117,29 @@ impl JobRecord {
         self.progress.status.is_final()
     }
 
-    pub(super) fn row(&self) -> JobRow<'_> {
+    pub(super) fn row(&self, mirror_due: bool) -> JobRow<'_> {
         let progress = &self.progress;
-        let path = progress.output_path.as_deref();
         JobRow {
-            job_key: &progress.job_id,
-            row_id: uuid::Uuid::new_v4().to_string(),
+            job_key: progress.job_id.as_str(),
             prompt_id: progress.prompt_id.as_deref(),
             backend: progress.backend.as_deref(),
             status: progress.status,
-            output_path: path.map(|path| path.chars().take(MAX_OUTPUT_PATH).collect()),
+            progress: progress.progress,
+            estimated_remaining: progress
+                .estimated_remaining
+                .map(|seconds| seconds.try_into().unwrap_or(i64::MAX)),
+            message: self.message.as_deref(),
+            output_path: progress.output_path.as_deref(),
             error_message: progress.error.as_deref(),
-            metadata: JobMetadata {
-                progress: progress.progress,
-                estimated_remaining: progress.estimated_remaining,
-                last_updated: Some(progress.timestamp),
-                outputs: progress.outputs.clone(),
-                relay: RelayMetadata {
-                    seq: progress.seq,
-                    error_code: self.error_code.map(str::to_owned),
-                    message: self.message.clone(),
-                    learned_from: self.learned_from.map(str::to_owned),
-                },
-            },
+            error_code: self.error_code,
+            learned_from: self.learned_from,
+            seq: progress.seq.try_into().unwrap_or(i64::MAX),
+            outputs: &progress.outputs,
             created_at: timestamp(self.created_at),
             started_at: self.started_at.map(timestamp),
             completed_at: self.completed_at.map(timestamp),
+            last_updated: timestamp(progress.timestamp),
+            mirror_due,
         }
     }
 
@@ -193,25 +162,6 @@ impl JobRecord {
             tick: run.cost.and_then(|cost| cost.tick),
             ticks: run.cost.and_then(|cost| cost.ticks),
         })
-    }
-}
-
-impl JobMetadata {
-    /// Parses key by key: a value of an unknown shape, written by another program, makes no other key unreadable.
-    pub(super) fn read(text: &str) -> Self {
-        fn take<T: Default + DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> T {
-            let value = keys.remove(key).map(serde_json::from_value);
-            value.and_then(Result::ok).unwrap_or_default()
-        }
-        let mut keys: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-        let progress: f64 = take(&mut keys, "progress");
-        Self {
-            progress: progress.clamp(0.0, 100.0) as u8,
-            estimated_remaining: take(&mut keys, "estimated_remaining"),
-            last_updated: take(&mut keys, "last_updated"),
-            outputs: take(&mut keys, "outputs"),
-            relay: take(&mut keys, "relay"),
-        }
     }
 }
 
@@ -255,15 +205,6 @@ mod tests {
         let texts = ["a\0b", r"a\u0000b", "\\\0", "\u{1}", "\"", ""];
         let read: Vec<String> = serde_json::from_str(&batch(&texts).unwrap()).unwrap();
         assert_eq!(read, ["ab", r"a\u0000b", "\\", "\u{1}", "\"", ""]);
-    }
-
-    #[test]
-    fn a_value_of_another_program_hides_no_other() {
-        let text = r#"{"progress": 45.5, "outputs": "x.png", "relay": {"seq": 7}, "scene": 3}"#;
-        let metadata = JobMetadata::read(text);
-        assert_eq!((metadata.progress, metadata.relay.seq), (45, 7));
-        assert_eq!(metadata.outputs, []);
-        assert_eq!(JobMetadata::read("[1]"), JobMetadata::default());
     }
 
     #[test]

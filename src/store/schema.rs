@@ -1,9 +1,99 @@
-//! The table that only the relay uses. The table `jobs` is not declared here: the pipeline may have made it, with
-//! column types of its own, so its queries are written as SQL.
+//! The relay's own tables, as `migrations/` creates them. Their names are those of the default schema: see
+//! [`names`](super::names).
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::store::moment::MomentSql;
+
+    /// One row a job.
+    comfy_relay.jobs (job_key) {
+        /// The public job id.
+        job_key -> Text,
+        /// ComfyUI's id for it.
+        prompt_id -> Nullable<Text>,
+        /// Where it runs.
+        backend -> Nullable<Text>,
+        /// `queued`, `processing`, `completed`, `failed` or `cancelled`.
+        status -> Text,
+        /// 0 to 100.
+        progress -> BigInt,
+        /// Estimated seconds until the end.
+        estimated_remaining -> Nullable<BigInt>,
+        /// The message of its producer.
+        message -> Nullable<Text>,
+        /// The first final output.
+        output_path -> Nullable<Text>,
+        /// What went wrong.
+        error_message -> Nullable<Text>,
+        /// The error code of a failed job.
+        error_code -> Nullable<Text>,
+        /// From which source the relay learned of its end.
+        learned_from -> Nullable<Text>,
+        /// The sequence number of the state.
+        seq -> BigInt,
+        /// All output files.
+        outputs -> Json,
+        /// When it was registered.
+        created_at -> MomentSql,
+        /// When execution began.
+        started_at -> Nullable<MomentSql>,
+        /// When the relay learned of its end.
+        completed_at -> Nullable<MomentSql>,
+        /// When the state was published.
+        last_updated -> MomentSql,
+        /// Whether its end is still to be written to the pipeline's table.
+        mirror_due -> Bool,
+        /// The id of the row that the relay inserted into the pipeline's table.
+        pipeline_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::store::moment::MomentSql;
+
+    /// One row for each execution of a node.
+    comfy_relay.node_runs (id) {
+        /// A number, which grows.
+        id -> BigInt,
+        /// The job.
+        job_key -> Text,
+        /// The job's backend.
+        backend -> Nullable<Text>,
+        /// The run's id.
+        node -> Text,
+        /// The node's class.
+        class -> Nullable<Text>,
+        /// What its cost depends on.
+        signature -> Nullable<Text>,
+        /// When it began.
+        started_at -> MomentSql,
+        /// How long it took.
+        seconds -> Double,
+        /// The steps of its bar.
+        steps -> Nullable<BigInt>,
+        /// Whether its result was cached.
+        cached -> Bool,
+        /// The amount of work.
+        units -> Nullable<Double>,
+        /// The steps that the graph asks for.
+        planned_steps -> Nullable<BigInt>,
+        /// Whether models had to be loaded from disk.
+        cold -> Nullable<Bool>,
+        /// Seconds for each tick of its bar after the first.
+        tick -> Nullable<Double>,
+        /// The ticks of all its bars together.
+        ticks -> Nullable<Double>,
+        /// How often it called its model.
+        calls -> Nullable<Double>,
+        /// A hash of its models.
+        models -> Nullable<BigInt>,
+    }
+}
 
 diesel::table! {
     /// The backends.
-    backends (name) {
+    comfy_relay.backends (name) {
         /// Host, port and path.
         name -> Text,
         /// The address.
@@ -12,3 +102,29 @@ diesel::table! {
         client_id -> Text,
     }
 }
+
+diesel::table! {
+    /// Which relay follows a backend.
+    comfy_relay.leases (backend) {
+        /// The backend's name.
+        backend -> Text,
+        /// The relay.
+        holder -> Text,
+        /// Until when, in milliseconds since 1970.
+        held_until -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// How far the rows of an earlier release's tables are copied.
+    comfy_relay.imports (source) {
+        /// The table.
+        source -> Text,
+        /// The key of the last row that was copied.
+        position -> Text,
+        /// Whether all are.
+        is_complete -> Bool,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);

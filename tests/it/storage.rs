@@ -1,7 +1,6 @@
 //! Jobs in PostgreSQL and SQLite, and what can go wrong with a database.
 
 mod addresses;
-mod adoption;
 mod database_tls;
 mod disk;
 mod faults;
@@ -9,9 +8,12 @@ mod kills;
 mod learning;
 mod leases;
 mod lifecycle;
+mod mirror;
 mod passwords;
 mod pgbouncer;
+mod pipeline_tables;
 mod refusals;
 mod restart;
 mod roles;
 mod shutdown;
+mod upgrades;

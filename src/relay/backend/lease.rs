@@ -61,14 +61,8 @@ impl Follower {
     /// Asks the database for the lease; `None` if it does not answer.
     async fn request_lease(&self) -> Option<Lease> {
         let comfy = &self.backend.comfy;
-        let address = comfy.address();
-        let taking = self.recorder.store().take_lease(
-            comfy.name(),
-            address,
-            comfy.client_id(),
-            &self.owner,
-            self.config.lease,
-        );
+        let store = self.recorder.store();
+        let taking = store.take_lease(comfy.name(), &self.owner, self.config.lease);
         match timeout(self.renewal_interval(), taking).await {
             Ok(Ok(true)) => Some(Lease::Held),
             Ok(Ok(false)) => Some(Lease::HeldByPeer),

@@ -2,6 +2,7 @@
 //! that health checks and pages of the system before it expect.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 use indexmap::IndexMap;
@@ -14,9 +15,13 @@ use crate::relay::BackendHealth;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 use crate::session::now;
+use crate::store::MirrorHealth;
 
 /// How many jobs, and how many connections of each, are listed one by one.
 const MAX_DETAILS: usize = 100;
+
+/// The lag from which on the pipeline's table is behind: longer than a running job waits for its turn.
+const MIRROR_LAG: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
 struct HealthAnswer {
@@ -32,6 +37,7 @@ struct HealthAnswer {
 struct Components {
     comfyui: Vec<BackendComponent>,
     database: DatabaseComponent,
+    mirror: MirrorComponent,
     redis: RedisComponent,
     jobs: JobsComponent,
 }
@@ -57,6 +63,25 @@ struct DatabaseDetails {
     kind: &'static str,
     /// How many jobs have a state that is not written yet.
     pending: usize,
+}
+
+/// The pipeline's table.
+#[derive(Debug, Serialize)]
+struct MirrorComponent {
+    /// `no_table`, `current` or `behind`.
+    status: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<MirrorDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct MirrorDetails {
+    table: String,
+    /// How many jobs have a state that the table does not show yet.
+    pending: usize,
+    lag_seconds: f64,
+    /// How many states the table has refused since the start.
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,6 +152,7 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
                     pending: database.pending,
                 }),
             },
+            mirror: mirror_component(state.relay.mirror_health(), is_trusted),
             redis: RedisComponent {
                 status: "not_configured",
             },
@@ -137,6 +163,28 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
         },
     };
     response::json(StatusCode::OK, &answer)
+}
+
+fn mirror_component(mirror: MirrorHealth, is_trusted: bool) -> MirrorComponent {
+    let Some(table) = mirror.table else {
+        return MirrorComponent {
+            status: "no_table",
+            details: None,
+        };
+    };
+    MirrorComponent {
+        status: if mirror.lag < MIRROR_LAG {
+            "current"
+        } else {
+            "behind"
+        },
+        details: is_trusted.then(|| MirrorDetails {
+            table,
+            pending: mirror.pending,
+            lag_seconds: mirror.lag.as_secs_f64(),
+            refused: mirror.refused,
+        }),
+    }
 }
 
 fn backend_components(backends: Vec<BackendHealth>, is_trusted: bool) -> Vec<BackendComponent> {

@@ -2,6 +2,7 @@
 
 use hyper::{Response, StatusCode};
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
@@ -74,6 +75,26 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "database_connected",
         "1 if the last attempt to write succeeded",
         ConstGauge::new(u64::from(database.is_connected)),
+    );
+    register_mirror(state, registry);
+}
+
+fn register_mirror(state: &ServerState, registry: &mut Registry) {
+    let mirror = state.relay.mirror_health();
+    registry.register(
+        "mirror_lag_seconds",
+        "How long the oldest state that the pipeline's table does not show yet has waited",
+        ConstGauge::new(mirror.lag.as_secs_f64()),
+    );
+    registry.register(
+        "mirror_backlog",
+        "Jobs whose newest state the pipeline's table does not show yet",
+        ConstGauge::new(mirror.pending as u64),
+    );
+    registry.register(
+        "mirror_refused",
+        "States that the pipeline's table has refused, wholly or in part",
+        ConstCounter::new(mirror.refused),
     );
 }
 

@@ -91,14 +91,14 @@ impl Encrypted {
 
     /// Whether a connection is made and encrypted, or why it is refused.
     async fn connect(&self, user: &str, host: &str, parameters: &str) -> Result<bool, String> {
-        let database: Database = self.url(user, host, parameters).parse().unwrap();
-        if let Some(refusal) = Refusal::find(&database).await {
+        let config = StoreConfig {
+            database: self.url(user, host, parameters).parse().unwrap(),
+            ..StoreConfig::default()
+        };
+        if let Some(refusal) = Refusal::find(&config).await {
             return Err(refusal.to_string());
         }
-        let store = Store::open(&StoreConfig {
-            database,
-            ..StoreConfig::default()
-        });
+        let store = Store::open(&config);
         // Connects, whatever it answers.
         let _ = store.migrate().await;
         let admin = TestDatabase::at(self.cluster.url("postgres", &self.name).to_string());
@@ -177,9 +177,8 @@ async fn a_server_without_encryption_is_refused_where_it_is_required() {
     let url = cluster.url(USER, &name);
     let reason = async |parameters: &str| {
         let database: Database = format!("{url}?{parameters}").parse().unwrap();
-        Refusal::find(&database)
-            .await
-            .map(|refusal| refusal.to_string())
+        let refusal = Refusal::of_connection(&database).await;
+        refusal.map(|refusal| refusal.to_string())
     };
     assert_eq!(reason("sslmode=prefer").await, None);
     let refused = reason("sslmode=require").await.unwrap();

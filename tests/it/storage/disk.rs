@@ -84,7 +84,7 @@ async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
         .await;
     };
     submit("before").await;
-    let written = "SELECT count(*) AS v FROM jobs WHERE status = 'completed'";
+    let written = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'completed'";
     db.wait_for(written, "1").await;
     fill(relay.id());
     for job in ["a", "b", "c"] {
@@ -97,5 +97,8 @@ async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
         relay.is("healthy").await
     })
     .await;
-    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "4");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "4"
+    );
 }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use url::Url;
 
-use super::adoption::pipeline_jobs;
 use super::lifecycle::{comfyui, relay_at};
 use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite};
 use crate::support::postgres::{self, Cluster};
@@ -24,10 +23,9 @@ on_both!(
     a_row_that_another_client_deletes_is_written_again,
     a_locked_database_delays_no_subscriber,
     relays_that_start_at_once_create_one_schema,
-    relays_that_start_at_once_adopt_rows_once,
 );
 
-const JOB: &str = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+const JOB: &str = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
 
 fn far(state: &Value) -> bool {
     state["progress"].as_u64() >= Some(20)
@@ -98,13 +96,13 @@ async fn outage(
     );
     restart().await;
     db.wait_for(JOB, "completed").await;
-    let sql = "SELECT metadata->>'progress' AS v FROM jobs WHERE job_key = 'render'";
+    let sql = "SELECT progress AS v FROM comfy_relay.jobs WHERE job_key = 'render'";
     db.wait_for(sql, "39").await;
     wait_until("the database is reachable again", async || {
         is_healthy(&relay).await
     })
     .await;
-    let runs = "SELECT count(*) > 3 AS v FROM node_runs WHERE job_key = 'job'";
+    let runs = "SELECT count(*) > 3 AS v FROM comfy_relay.node_runs WHERE job_key = 'job'";
     assert_eq!(db.value(runs).await, "true");
     relay.stop().await;
 }
@@ -192,7 +190,9 @@ async fn a_database_that_is_reachable_later_is_used() {
         .report("render", &json!({"progress": 40, "status": "processing"}))
         .await;
     relay.stop().await;
-    let client_id = db.value("SELECT client_id AS v FROM backends").await;
+    let client_id = db
+        .value("SELECT client_id AS v FROM comfy_relay.backends")
+        .await;
 
     proxy.cut();
     let relay = relay_at(&comfyui.url(), store).await;
@@ -209,7 +209,8 @@ async fn a_database_that_is_reachable_later_is_used() {
         "a job from before the restart is restored"
     );
     assert_eq!(
-        db.value("SELECT client_id AS v FROM backends").await,
+        db.value("SELECT client_id AS v FROM comfy_relay.backends")
+            .await,
         client_id
     );
     wait_until("the database is reachable again", async || {
@@ -233,7 +234,8 @@ async fn a_first_start_without_a_database_is_stored_later() {
     })
     .await;
     db.wait_for(JOB, "completed").await;
-    db.wait_for("SELECT count(*) AS v FROM backends", "1").await;
+    db.wait_for("SELECT count(*) AS v FROM comfy_relay.backends", "1")
+        .await;
     relay.stop().await;
 }
 
@@ -243,11 +245,11 @@ async fn a_row_that_another_client_deletes_is_written_again(db: TestDatabase) {
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
     subscriber.receive_until(far).await;
-    db.execute("DELETE FROM jobs").await;
+    db.execute("DELETE FROM comfy_relay.jobs").await;
     assert_eq!(subscriber.close_code().await, 1000);
     relay.stop().await;
     assert_eq!(db.values(JOB).await, [Some("completed".to_owned())]);
-    let sql = "SELECT metadata->>'progress' AS v FROM jobs";
+    let sql = "SELECT progress AS v FROM comfy_relay.jobs";
     assert_eq!(db.value(sql).await, "100");
 }
 
@@ -292,7 +294,7 @@ impl Lock {
             None => {
                 let mut connection = AsyncPgConnection::establish(&db.url()).await.unwrap();
                 connection
-                    .batch_execute("BEGIN; LOCK TABLE jobs")
+                    .batch_execute("BEGIN; LOCK TABLE comfy_relay.jobs")
                     .await
                     .unwrap();
                 Self::Postgres(Box::new(connection))
@@ -315,7 +317,10 @@ impl Lock {
 
 async fn relays_that_start_at_once_create_one_schema(db: TestDatabase) {
     relays_that_start_at_once(&db).await;
-    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "0");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "0"
+    );
 }
 
 async fn relays_that_start_at_once(db: &TestDatabase) {
@@ -330,19 +335,13 @@ async fn relays_that_start_at_once(db: &TestDatabase) {
     }
 }
 
-async fn relays_that_start_at_once_adopt_rows_once(db: TestDatabase) {
-    db.execute(pipeline_jobs(&db)).await;
-    relays_that_start_at_once(&db).await;
-    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "3");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_the_database_refuses_delays_no_other() {
     let db = TestDatabase::postgres().await;
     let store = Store::open(&db.config());
     store.migrate().await.unwrap();
-    // A pipeline that does not know one of the statuses.
-    let check = "ALTER TABLE jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
+    // Somebody does not want one of the statuses.
+    let check = "ALTER TABLE comfy_relay.jobs ADD CONSTRAINT theirs CHECK (status <> 'cancelled')";
     db.execute(check).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
@@ -355,7 +354,7 @@ async fn a_row_that_the_database_refuses_delays_no_other() {
             .await;
     }
     db.wait_for(
-        "SELECT count(*) AS v FROM jobs WHERE status = 'completed'",
+        "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'completed'",
         "3",
     )
     .await;
@@ -363,9 +362,10 @@ async fn a_row_that_the_database_refuses_delays_no_other() {
         health(&relay).await == (json!("degraded"), json!("unreachable"), 1)
     })
     .await;
-    db.execute("ALTER TABLE jobs DROP CONSTRAINT theirs").await;
+    db.execute("ALTER TABLE comfy_relay.jobs DROP CONSTRAINT theirs")
+        .await;
     relay.stop().await;
-    let bad = "SELECT status AS v FROM jobs WHERE job_key = 'bad'";
+    let bad = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'bad'";
     assert_eq!(
         db.value(bad).await,
         "cancelled",

@@ -72,13 +72,12 @@ async fn every_job_ends_once_as_its_prompt_although_the_relay_is_killed(db: Test
     for expected in &expected_jobs[taken..] {
         again += usize::from(submit(&relay, expected).await);
     }
-    let ended =
-        "SELECT count(*) AS v FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')";
+    let ended = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status IN ('completed', 'failed', 'cancelled')";
     db.wait_for(ended, &JOBS.to_string()).await;
     relay.kill().await;
 
     let rows = db
-        .values("SELECT job_key || ' ' || status AS v FROM jobs")
+        .values("SELECT job_key || ' ' || status AS v FROM comfy_relay.jobs")
         .await;
     assert_eq!(rows.len(), JOBS, "each job once: {rows:?}");
     let rows: BTreeMap<String, String> = rows
@@ -93,7 +92,7 @@ async fn every_job_ends_once_as_its_prompt_although_the_relay_is_killed(db: Test
         assert_eq!(rows[job], *end, "{job}");
     }
     // The history of ComfyUI agrees.
-    let prompts = "SELECT prompt_id || ' ' || status AS v FROM jobs";
+    let prompts = "SELECT prompt_id || ' ' || status AS v FROM comfy_relay.jobs";
     for row in db.values(prompts).await.into_iter().flatten() {
         let (prompt, status) = row.split_once(' ').unwrap();
         let url = format!("{}/history/{prompt}", comfyui.url());

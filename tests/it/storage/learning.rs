@@ -112,11 +112,10 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     clear_history(&comfyui).await;
 
     // Each learned run has all its features.
-    let whole =
-        "SELECT count(*) AS v FROM node_runs WHERE NOT cached AND units > 0 AND cold IS NOT NULL";
-    let all = "SELECT count(*) AS v FROM node_runs WHERE NOT cached";
+    let whole = "SELECT count(*) AS v FROM comfy_relay.node_runs WHERE NOT cached AND units > 0 AND cold IS NOT NULL";
+    let all = "SELECT count(*) AS v FROM comfy_relay.node_runs WHERE NOT cached";
     assert_eq!(db.value(whole).await, db.value(all).await);
-    let sampler = "SELECT planned_steps AS v FROM node_runs WHERE class = 'KSampler' \
+    let sampler = "SELECT planned_steps AS v FROM comfy_relay.node_runs WHERE class = 'KSampler' \
         AND steps = 20 AND ticks = 20 AND tick > 0 AND cold";
     assert_eq!(db.value(sampler).await, "20");
 
@@ -127,7 +126,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     clear_history(&comfyui).await;
 
     // As earlier versions have stored them.
-    db.execute("UPDATE node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
+    db.execute("UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
         .await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let state = run(&relay, "text-3", TXT2IMG).await;
@@ -144,7 +143,8 @@ async fn costs_are_learned_from_servers_of_2023_too(db: TestDatabase) {
         let state = run(&relay, &format!("second-{number}"), name).await;
         assert!(has_estimate(&state), "{name}: {state}");
         relay.stop().await;
-        let of = format!("FROM node_runs WHERE job_key = 'second-{number}' AND NOT cached");
+        let of =
+            format!("FROM comfy_relay.node_runs WHERE job_key = 'second-{number}' AND NOT cached");
         let learned = format!("SELECT count(*) AS v {of} AND cold IS NOT NULL AND units > 0");
         assert_eq!(db.value(&learned).await, "7", "{name}");
         let sampler = format!("SELECT ticks AS v {of} AND class = 'KSampler' AND tick > 0");
@@ -186,8 +186,8 @@ async fn the_wait_for_the_history_is_not_a_cost() {
     comfyui.complete("mine");
     assert_eq!(subscriber.close_code().await, 1000);
     relay.stop().await;
-    let sql = "SELECT unixepoch(jobs.completed_at, 'subsec') - unixepoch(node_runs.started_at, 'subsec') \
-        - node_runs.seconds AS v FROM node_runs JOIN jobs USING (job_key) WHERE node = '9'";
+    let sql = "SELECT unixepoch(jobs.completed_at, 'subsec') - unixepoch(runs.started_at, 'subsec') \
+        - runs.seconds AS v FROM comfy_relay.node_runs AS runs JOIN comfy_relay.jobs AS jobs USING (job_key) WHERE node = '9'";
     let left_out: f64 = db.value(sql).await.parse().unwrap();
     // Timestamps are stored in milliseconds.
     assert!(left_out >= waited - 0.005, "{left_out} of {waited}");

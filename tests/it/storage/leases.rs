@@ -45,7 +45,7 @@ async fn a_lease_has_one_owner(db: TestDatabase) {
     store.migrate().await.unwrap();
     let (one, other) = (LeaseOwner::new(), LeaseOwner::new());
     let take = async |holder: &LeaseOwner, lasts: Duration| {
-        let taken = store.take_lease("gpu:8188", "http://gpu:8188", "c", holder, lasts);
+        let taken = store.take_lease("gpu:8188", holder, lasts);
         taken.await.unwrap()
     };
     assert!(take(&one, FOREVER).await);
@@ -62,7 +62,7 @@ async fn a_lease_has_one_owner(db: TestDatabase) {
     assert!(take(&other, Duration::ZERO).await);
     wait_until("it has expired", async || take(&one, FOREVER).await).await;
     // A wrong clock has set it too far in the future.
-    db.execute("UPDATE backends SET held_until = 9000000000000000")
+    db.execute("UPDATE comfy_relay.leases SET held_until = 9000000000000000")
         .await;
     assert!(take(&other, FOREVER).await);
     // Exactly one of many rivals takes it.
@@ -72,7 +72,7 @@ async fn a_lease_has_one_owner(db: TestDatabase) {
             let store = store.clone();
             tokio::spawn(async move {
                 let holder = LeaseOwner::new();
-                let taken = store.take_lease("gpu:8188", "u", "c", &holder, FOREVER);
+                let taken = store.take_lease("gpu:8188", &holder, FOREVER);
                 taken.await.unwrap()
             })
         })
@@ -158,14 +158,16 @@ async fn a_relay_that_has_lost_its_lease_disconnects(db: TestDatabase) {
     let comfyui = ScriptedComfy::start().await;
     let relay = standing_by(&comfyui.url(), db.config()).await;
     relay.connected().await;
-    db.execute("UPDATE backends SET holder = 'another', held_until = held_until + 100000")
-        .await;
+    db.execute(
+        "UPDATE comfy_relay.leases SET holder = 'another', held_until = held_until + 100000",
+    )
+    .await;
     wait_until("the loss is noticed", async || {
         comfyui_status(&relay).await.1 == "held_elsewhere"
     })
     .await;
     comfyui.wait_for_calls("CLOSE /ws", 1).await;
-    db.execute("UPDATE backends SET holder = NULL").await;
+    db.execute("DELETE FROM comfy_relay.leases").await;
     relay.connected().await;
     assert_eq!(comfyui.calls("GET /ws"), 2);
 }
@@ -180,11 +182,8 @@ async fn without_a_database_comfyui_is_followed_and_its_lease_taken_later() {
     let relay = relay_at(&comfyui.url(), store).await;
     assert_eq!(comfyui_status(&relay).await.1, "connected");
     proxy.restore();
-    db.wait_for(
-        "SELECT count(*) AS v FROM backends WHERE holder IS NOT NULL",
-        "1",
-    )
-    .await;
+    db.wait_for("SELECT count(*) AS v FROM comfy_relay.leases", "1")
+        .await;
     assert_eq!(comfyui_status(&relay).await.1, "connected");
 }
 

@@ -63,43 +63,45 @@ async fn a_job_is_stored_with_all_its_fields(db: TestDatabase) {
     relay.submit("job", TXT2IMG).await;
     // What is acknowledged has been written.
     let rows = db
-        .value("SELECT count(*) AS v FROM jobs WHERE job_key = 'job'")
+        .value("SELECT count(*) AS v FROM comfy_relay.jobs WHERE job_key = 'job'")
         .await;
     assert_eq!(rows, "1");
     assert_eq!(subscriber.close_code().await, 1000);
-    db.wait_for("SELECT status AS v FROM jobs", "completed")
+    db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "completed")
         .await;
     let last = subscriber.last().clone();
     for (column, wanted) in [
         ("job_key", "job"),
-        ("job_type", "comfyui"),
         ("prompt_id", last["prompt_id"].as_str().unwrap()),
         ("backend", last["backend"].as_str().unwrap()),
         ("output_path", last["output_path"].as_str().unwrap()),
         ("COALESCE(error_message, 'none')", "none"),
-        ("metadata->>'progress'", "100"),
-        ("metadata->>'estimated_remaining'", "0"),
+        ("seq", &last["seq"].to_string()),
+        ("learned_from", "history"),
+        ("created_at <= last_updated", "1"),
+        ("progress", "100"),
+        ("estimated_remaining", "0"),
         (
             "created_at <= started_at AND started_at <= completed_at",
             "1",
         ),
     ] {
-        let found = db.value(&format!("SELECT {column} AS v FROM jobs")).await;
+        let found = db
+            .value(&format!("SELECT {column} AS v FROM comfy_relay.jobs"))
+            .await;
         assert_eq!(found.replace("true", "1"), wanted, "{column}");
     }
-    let metadata = db.value("SELECT metadata AS v FROM jobs").await;
-    let metadata: Value = serde_json::from_str(&metadata).unwrap();
-    assert_eq!(metadata["outputs"], last["outputs"]);
-    assert_eq!(metadata["relay"]["seq"], last["seq"]);
-    assert_eq!(metadata["relay"]["learned_from"], "history");
-    assert!(metadata["last_updated"].is_string());
+    let outputs = db.value("SELECT outputs AS v FROM comfy_relay.jobs").await;
+    let outputs: Value = serde_json::from_str(&outputs).unwrap();
+    assert_eq!(outputs, last["outputs"]);
     let (_, view) = relay.job("job").await;
     let runs = db
-        .value("SELECT count(*) AS v FROM node_runs WHERE job_key = 'job'")
+        .value("SELECT count(*) AS v FROM comfy_relay.node_runs WHERE job_key = 'job'")
         .await;
     let timeline = view["timeline"].as_array().unwrap();
     assert_eq!(runs, timeline.len().to_string());
-    let sampler = "SELECT steps AS v FROM node_runs WHERE class = 'KSampler' AND seconds >= 0";
+    let sampler =
+        "SELECT steps AS v FROM comfy_relay.node_runs WHERE class = 'KSampler' AND seconds >= 0";
     assert_eq!(db.value(sampler).await, "20");
     relay.stop().await;
 }
@@ -118,14 +120,14 @@ async fn a_failure_is_stored_with_its_error(db: TestDatabase) {
         )
         .await;
     relay.stop().await;
-    let sql = "SELECT error_message AS v FROM jobs WHERE status = 'failed' AND job_key = 'job'";
+    let sql = "SELECT error_message AS v FROM comfy_relay.jobs WHERE status = 'failed' AND job_key = 'job'";
     assert_eq!(
         db.value(sql).await,
         subscriber.last()["error"].as_str().unwrap()
     );
-    let sql = "SELECT metadata->'relay'->>'error_code' AS v FROM jobs WHERE job_key = 'job'";
+    let sql = "SELECT error_code AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
     assert_eq!(db.value(sql).await, "execution_error");
-    let sql = "SELECT output_path AS v FROM jobs WHERE job_key = 'other'";
+    let sql = "SELECT output_path AS v FROM comfy_relay.jobs WHERE job_key = 'other'";
     assert_eq!(db.value(sql).await, "ab \\u0000 \u{1F600}");
 }
 
@@ -160,7 +162,7 @@ async fn cursors_of_lists_outlive_restarts(db: TestDatabase) {
     }
     relay.submit("d", TXT2IMG).await;
     db.wait_for(
-        "SELECT status AS v FROM jobs WHERE job_key = 'd'",
+        "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'd'",
         "completed",
     )
     .await;
@@ -171,8 +173,8 @@ async fn cursors_of_lists_outlive_restarts(db: TestDatabase) {
     let (_, first) = relay.get("/api/anime/jobs?limit=2").await;
     relay.stop().await;
 
-    // A row that the pipeline has marked in a way of its own is not listed, and hides no other.
-    db.execute("UPDATE jobs SET status = 'archived' WHERE job_key = 'b'")
+    // A row that somebody has marked in a way of their own is not listed, and hides no other.
+    db.execute("UPDATE comfy_relay.jobs SET status = 'archived' WHERE job_key = 'b'")
         .await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     assert_eq!(walk(&relay, "").await, ["e", "d", "c", "a"]);
@@ -268,7 +270,9 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
         .await;
     let half_way = |state: &Value| state["progress"].as_u64() >= Some(40);
     subscriber.receive_until(half_way).await;
-    let client_id = db.value("SELECT client_id AS v FROM backends").await;
+    let client_id = db
+        .value("SELECT client_id AS v FROM comfy_relay.backends")
+        .await;
     relay.start_shutdown();
     assert_eq!(subscriber.close_code().await, 1001);
     relay.handle.shutdown().await;
@@ -287,7 +291,8 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
     };
     again.receive_until(live).await;
     assert_eq!(
-        db.value("SELECT client_id AS v FROM backends").await,
+        db.value("SELECT client_id AS v FROM comfy_relay.backends")
+            .await,
         client_id
     );
     again.ends_as("completed").await;
@@ -298,9 +303,12 @@ async fn a_job_continues_after_a_restart(db: TestDatabase) {
         (&json!(40), &json!("processing"))
     );
     relay.stop().await;
-    let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+    let sql = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
     assert_eq!(db.value(sql).await, "completed");
-    assert_eq!(db.value("SELECT count(*) AS v FROM jobs").await, "2");
+    assert_eq!(
+        db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
+        "2"
+    );
 }
 
 async fn a_job_of_an_unreachable_server_is_not_changed(db: TestDatabase) {
@@ -314,12 +322,12 @@ async fn a_job_of_an_unreachable_server_is_not_changed(db: TestDatabase) {
     assert!(waits_for_comfyui(&view), "{view}");
     relay.submit("next", TXT2IMG).await;
     db.wait_for(
-        "SELECT status AS v FROM jobs WHERE job_key = 'next'",
+        "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'next'",
         "completed",
     )
     .await;
     relay.stop().await;
-    let sql = "SELECT status AS v FROM jobs WHERE job_key = 'job'";
+    let sql = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
     assert!(["queued", "processing"].contains(&&*db.value(sql).await));
 }
 
@@ -327,22 +335,18 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
     let relay = TestRelay::replaying_with(TXT2IMG, settings(db.config())).await;
     for job in ["old", "new"] {
         relay.submit(job, TXT2IMG).await;
-        let sql = format!("SELECT status AS v FROM jobs WHERE job_key = '{job}'");
+        let sql = format!("SELECT status AS v FROM comfy_relay.jobs WHERE job_key = '{job}'");
         db.wait_for(&sql, "completed").await;
     }
     relay
         .report("open", &json!({"progress": 1, "status": "processing"}))
         .await;
-    relay
-        .report("adopted", &json!({"progress": 1, "status": "completed"}))
-        .await;
     relay.stop().await;
     let long_ago = "'2020-01-01T00:00:00.000Z'";
     db.execute(&format!(
-        "UPDATE jobs SET created_at = {long_ago} WHERE job_key <> 'new'; \
-         UPDATE jobs SET completed_at = {long_ago} WHERE job_key IN ('old', 'adopted'); \
-         UPDATE jobs SET relay_made = false WHERE job_key = 'adopted'; \
-         UPDATE node_runs SET started_at = {long_ago} WHERE job_key = 'old'"
+        "UPDATE comfy_relay.jobs SET created_at = {long_ago} WHERE job_key <> 'new'; \
+         UPDATE comfy_relay.jobs SET completed_at = {long_ago} WHERE job_key = 'old'; \
+         UPDATE comfy_relay.node_runs SET started_at = {long_ago} WHERE job_key = 'old'"
     ))
     .await;
     let store = StoreConfig {
@@ -353,17 +357,17 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
     settings.comfy.urls = vec!["http://127.0.0.1:1".parse().unwrap()];
     let relay = Relay::start(settings.relay, settings.comfy, &settings.store);
     let relay = relay.await.unwrap();
-    db.wait_for("SELECT count(*) AS v FROM jobs WHERE job_key = 'old'", "0")
-        .await;
+    db.wait_for(
+        "SELECT count(*) AS v FROM comfy_relay.jobs WHERE job_key = 'old'",
+        "0",
+    )
+    .await;
     let left = db
-        .values("SELECT job_key AS v FROM jobs ORDER BY job_key")
+        .values("SELECT job_key AS v FROM comfy_relay.jobs ORDER BY job_key")
         .await;
-    assert_eq!(
-        left,
-        ["adopted", "new", "open"].map(|job| Some(job.to_owned()))
-    );
+    assert_eq!(left, ["new", "open"].map(|job| Some(job.to_owned())));
     let runs = db
-        .values("SELECT DISTINCT job_key AS v FROM node_runs")
+        .values("SELECT DISTINCT job_key AS v FROM comfy_relay.node_runs")
         .await;
     assert_eq!(runs, [Some("new".to_owned())]);
     relay.shutdown().await;

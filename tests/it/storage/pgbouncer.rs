@@ -115,7 +115,7 @@ async fn leases_are_held_behind_a_pooler() {
                 let mut held = 0;
                 let owner = LeaseOwner::new();
                 for _ in 0..20 {
-                    let taken = store.take_lease("gpu", "u", "c", &owner, forever).await;
+                    let taken = store.take_lease("gpu", &owner, forever).await;
                     held += usize::from(taken.unwrap());
                 }
                 held
@@ -158,13 +158,13 @@ async fn options_that_a_pooler_does_not_take_end_the_start() {
     let Some((_pgbouncer, _db, config)) = pooled("").await else {
         return;
     };
-    assert!(Refusal::find(&config.database).await.is_none());
+    assert!(Refusal::find(&config).await.is_none());
     let cluster = postgres::shared().await;
     let Some(pgbouncer) = PgBouncer::before(cluster, "").await else {
         return;
     };
     let url = pgbouncer.url("any") + "?options=-c%20search_path%3Drelay";
-    let refusal = Refusal::find(&url.parse().unwrap()).await.unwrap();
+    let refusal = Refusal::of_connection(&url.parse().unwrap()).await.unwrap();
     let refusal = refusal.to_string();
     assert!(
         refusal.contains("unsupported startup parameter"),

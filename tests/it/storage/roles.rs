@@ -1,6 +1,6 @@
 //! A role that may not create tables: it runs where they are up to date, and is told what to run where they are not.
 
-use comfy_relay::config::StoreConfig;
+use comfy_relay::config::{SchemaName, StoreConfig};
 use comfy_relay::store::Store;
 
 use crate::support::database::TestDatabase;
@@ -68,7 +68,7 @@ async fn migrate_applies_what_another_role_then_uses() {
     assert!(done.contains("up to date"), "{done}");
     // The SQL holds the rights, too; nothing of it is pending any more.
     let role = url.split(['/', '@']).nth(2).unwrap();
-    let grants = Store::schema_sql(role);
+    let grants = Store::schema_sql(&SchemaName::default(), role);
     let grants = grants.lines().filter(|line| line.contains("GRANT"));
     for grant in grants {
         admin.execute(grant).await;

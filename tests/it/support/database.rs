@@ -69,8 +69,18 @@ impl TestDatabase {
         self.url.strip_prefix("sqlite:").map(Path::new)
     }
 
-    /// Executes statements.
+    /// SQL that calls the relay's tables `comfy_relay.NAME`, as this database calls them.
+    fn named(&self, sql: &str) -> String {
+        if self.is_postgres() {
+            sql.to_owned()
+        } else {
+            sql.replace("comfy_relay.", "comfy_relay_")
+        }
+    }
+
+    /// Executes statements. The relay's tables are called `comfy_relay.NAME`.
     pub(crate) async fn execute(&self, sql: &str) {
+        let sql = &*self.named(sql);
         match self.file() {
             Some(path) => sqlite(path).await.batch_execute(sql).await.unwrap(),
             None => {
@@ -82,6 +92,7 @@ impl TestDatabase {
 
     /// The column `v` of a query as text.
     pub(crate) async fn values(&self, sql: &str) -> Vec<Option<String>> {
+        let sql = self.named(sql);
         let query = sql_query(format!("SELECT CAST(v AS text) AS v FROM ({sql}) AS query"));
         let rows: Vec<Row> = match self.file() {
             Some(path) => query.load(&mut sqlite(path).await).await.unwrap(),

@@ -1,2 +1,0 @@
-ALTER TABLE node_runs DROP COLUMN models;
-ALTER TABLE node_runs DROP COLUMN calls;

@@ -1,2 +1,0 @@
-ALTER TABLE backends DROP COLUMN held_until;
-ALTER TABLE backends DROP COLUMN holder;
