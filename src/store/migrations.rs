@@ -39,7 +39,7 @@ struct Right {
 }
 
 #[derive(Debug, QueryableByName)]
-struct Version {
+struct LastVersion {
     #[diesel(sql_type = Nullable<BigInt>)]
     version: Option<i64>,
 }
@@ -70,7 +70,7 @@ impl Store {
                     connection.immediate_transaction(|connection| {
                         connection.batch_execute(&names.text(CREATE_COUNT))?;
                         let query = sql_query(names.text(COUNT_APPLIED));
-                        let applied: Version = diesel::RunQueryDsl::get_result(query, connection)?;
+                        let applied: LastVersion = diesel::RunQueryDsl::get_result(query, connection)?;
                         for sql in pending(&SQLITE, applied.count(), &names) {
                             connection.batch_execute(&sql)?;
                         }
@@ -155,7 +155,7 @@ async fn applied_in_postgres(
         return Ok(0);
     }
     let query = sql_query(names.text(COUNT_APPLIED));
-    let applied: Version = query.get_result(connection).await?;
+    let applied: LastVersion = query.get_result(connection).await?;
     Ok(applied.count())
 }
 
@@ -201,7 +201,7 @@ async fn migrate_postgres(
         .await
 }
 
-impl Version {
+impl LastVersion {
     fn count(&self) -> usize {
         let version = self.version.unwrap_or_default();
         version.try_into().unwrap_or_default()
