@@ -15,7 +15,6 @@ use comfy_relay::job::{JobId, Progress, Status};
 use comfy_relay::store::{JobRecord, Recorder, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 #[path = "../tests/it/support/database.rs"]
 #[expect(
@@ -54,12 +53,12 @@ async fn main() {
     measure("sqlite", file).await;
     match std::env::var("DATABASE_URL")
         .ok()
-        .and_then(|url| Url::parse(&url).ok())
+        .and_then(|url| url.parse().ok())
     {
-        Some(url) => measure("postgres", Database::Postgres(url)).await,
+        Some(database) => measure("postgres", database).await,
         None => {
             let own = database::TestDatabase::postgres().await;
-            measure("postgres", own.database).await;
+            measure("postgres", own.config().database).await;
         }
     }
 }

@@ -4,6 +4,7 @@ mod api_client;
 mod demo;
 mod environment;
 mod exit_code;
+mod migrate;
 mod open_files;
 mod options;
 mod progress_bar;
@@ -54,6 +55,7 @@ enum CliCommand {
     Demo(Box<demo::DemoArgs>),
     Submit(submit::SubmitArgs),
     Watch(watch::WatchArgs),
+    Migrate(Box<migrate::MigrateArgs>),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Report(report::ReportArgs),
@@ -128,6 +130,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Demo(args) => demo::run(*args).await,
             CliCommand::Submit(args) => submit::run(args).await,
             CliCommand::Watch(args) => watch::run(args).await,
+            CliCommand::Migrate(args) => migrate::run(*args).await,
             CliCommand::Record(args) => record::run(args).await,
             CliCommand::Replay(args) => replay::run(args).await,
             CliCommand::Report(args) => report::run(&args),

@@ -8,6 +8,8 @@ mod comfy;
 mod duration;
 mod limits;
 mod listen_address;
+mod postgres;
+mod postgres_url;
 mod relay;
 mod secret;
 mod server;
@@ -19,6 +21,9 @@ pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use comfy::{ComfyConfig, ComfyConnection};
 pub use limits::LimitConfig;
 pub use listen_address::parse_listen_address;
+pub use postgres::{
+    ChannelBinding, Keepalives, PostgresConfig, PostgresHost, SslMode, SslRoots, TargetSession,
+};
 pub use relay::RelayConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;

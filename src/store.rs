@@ -6,6 +6,7 @@
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod backends;
+mod connect;
 mod database;
 mod job_queries;
 mod lease;
@@ -15,6 +16,7 @@ mod mirror;
 mod mirror_queries;
 mod moment;
 mod names;
+mod pools;
 mod recorder;
 mod refusal;
 mod released;
@@ -37,9 +39,10 @@ pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 
 use crate::config::StoreConfig;
-use database::{Pools, StorePools};
+use database::Pools;
 use mirror::Mirror;
 use names::Names;
+use pools::StorePools;
 use statements::Statements;
 
 /// A database, which need not be reachable. Cheap to clone.

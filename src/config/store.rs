@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use url::Url;
-
 use super::duration::parse_days;
+use super::postgres::PostgresConfig;
+use super::postgres_url;
 use super::tables::{PipelineTable, SchemaName};
 
 /// Where jobs are stored.
@@ -87,7 +87,7 @@ fn parse_switch(text: &str) -> Result<bool, &'static str> {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// `postgres://USER:PASSWORD@HOST:PORT/NAME`.
-    Postgres(Url),
+    Postgres(Box<PostgresConfig>),
     /// A file; `:memory:` for a database that ends with the program.
     Sqlite(PathBuf),
 }
@@ -108,14 +108,7 @@ impl Database {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres(url) => {
-                let mut url = url.clone();
-                if url.password().is_some() {
-                    // Fails only for addresses without a host, which have no password either.
-                    let _ = url.set_password(Some("***"));
-                }
-                write!(f, "{url}")
-            }
+            Self::Postgres(config) => write!(f, "{config}"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
@@ -138,12 +131,12 @@ impl FromStr for Database {
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
-        let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH";
-        let url = Url::parse(text).map_err(|_| expected.to_owned())?;
-        match url.scheme() {
-            "postgres" | "postgresql" if url.path().len() > 1 => Ok(Self::Postgres(url)),
-            _ => Err(expected.to_owned()),
+        for scheme in ["postgres://", "postgresql://"] {
+            if let Some(rest) = text.strip_prefix(scheme) {
+                return Ok(Self::Postgres(Box::new(postgres_url::parse(rest)?)));
+            }
         }
+        Err("expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH".to_owned())
     }
 }
 

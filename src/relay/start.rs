@@ -59,7 +59,7 @@ impl Relay {
     ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
         let deadline = Instant::now() + DATABASE_TIMEOUT;
-        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(&store.database)).await {
+        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(store)).await {
             return Err(RelayStartError::Database {
                 database: store.database.clone(),
                 refusal,

@@ -6,11 +6,13 @@
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::Store;
+use super::connect::PostgresConnection;
 use super::database::{Pools, StoreError};
 use super::names::Names;
+use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
 static POSTGRES: [&str; 1] = [include_str!("../../migrations/postgres/1_tables.sql")];
@@ -24,6 +26,17 @@ const COUNT_APPLIED: &str = "SELECT max(version) AS version FROM comfy_relay.mig
 
 const CREATE_COUNT: &str =
     "CREATE TABLE IF NOT EXISTS comfy_relay.migrations (version BIGINT PRIMARY KEY NOT NULL)";
+
+/// Whether the role may create the tables: in the schema, or the schema itself.
+const MAY_CREATE: &str = "SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) \
+    THEN has_schema_privilege($1, 'CREATE') \
+    ELSE has_database_privilege(current_database(), 'CREATE') END AS may_create";
+
+#[derive(Debug, QueryableByName)]
+struct Right {
+    #[diesel(sql_type = Bool)]
+    may_create: bool,
+}
 
 #[derive(Debug, QueryableByName)]
 struct LastMigration {
@@ -72,6 +85,54 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The SQL of all migrations for PostgreSQL, after which `role` may use the tables.
+    pub fn schema_sql(schema: &SchemaName, role: &str) -> String {
+        printed(&Names::Postgres(schema.to_string()), 0, role)
+    }
+
+    /// The SQL of the migrations that the PostgreSQL database lacks; `None` if it lacks none, or is SQLite.
+    pub async fn pending_sql(&self, role: &str) -> Result<Option<String>, StoreError> {
+        let Pools::Postgres(pool) = &self.pools.writes else {
+            return Ok(None);
+        };
+        let applied = applied_in_postgres(&mut *pool.get().await?, &self.names).await?;
+        Ok((applied < POSTGRES.len()).then(|| printed(&self.names, applied, role)))
+    }
+
+    /// Whether the PostgreSQL database lacks tables that its role may not create.
+    pub(super) async fn lacks_rights(&self) -> Result<bool, StoreError> {
+        let Pools::Postgres(pool) = &self.pools.writes else {
+            return Ok(false);
+        };
+        let connection = &mut *pool.get().await?;
+        if applied_in_postgres(connection, &self.names).await? == POSTGRES.len() {
+            return Ok(false);
+        }
+        let query = sql_query(MAY_CREATE).bind::<Text, _>(self.names.schema());
+        let right: Right = query.get_result(connection).await?;
+        Ok(!right.may_create)
+    }
+}
+
+/// SQL that applies the migrations behind the first `applied` ones, in one transaction.
+fn printed(names: &Names, applied: usize, role: &str) -> String {
+    let schema = names.schema();
+    let role = role.replace('"', "\"\"");
+    let create = names.text(CREATE_COUNT);
+    let mut sql = format!("BEGIN;\nCREATE SCHEMA IF NOT EXISTS \"{schema}\";\n{create};\n");
+    for migration in pending(&POSTGRES, applied, names) {
+        sql += &migration;
+        sql += ";\n";
+    }
+    sql + &format!(
+        "-- What the relay needs, if its role is not the owner.\n\
+         GRANT USAGE ON SCHEMA \"{schema}\" TO \"{role}\";\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \"{schema}\" TO \"{role}\";\n\
+         COMMIT;\n"
+    )
+}
+
 /// The migrations that are not applied yet, each with the statement that counts it.
 fn pending(
     migrations: &'static [&'static str],
@@ -88,7 +149,7 @@ fn pending(
 
 /// A role without the right to create anything needs none where the tables are up to date.
 async fn applied_in_postgres(
-    connection: &mut AsyncPgConnection,
+    connection: &mut PostgresConnection,
     names: &Names,
 ) -> Result<usize, StoreError> {
     if !existence(connection, names).await?.migrations {
@@ -100,12 +161,10 @@ async fn applied_in_postgres(
 }
 
 async fn existence(
-    connection: &mut AsyncPgConnection,
+    connection: &mut PostgresConnection,
     names: &Names,
 ) -> Result<Existence, StoreError> {
-    let Names::Postgres(schema) = names else {
-        unreachable!("PostgreSQL has schemas");
-    };
+    let schema = names.schema();
     let query = sql_query(
         "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS schema, \
          EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
@@ -115,7 +174,7 @@ async fn existence(
 }
 
 async fn migrate_postgres(
-    connection: &mut AsyncPgConnection,
+    connection: &mut PostgresConnection,
     names: &Names,
 ) -> Result<(), StoreError> {
     connection

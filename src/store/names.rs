@@ -38,6 +38,14 @@ impl Names {
         }
     }
 
+    /// The schema of PostgreSQL; empty for SQLite, which has none.
+    pub(super) fn schema(&self) -> &str {
+        match self {
+            Self::Postgres(schema) => schema,
+            Self::Sqlite => "",
+        }
+    }
+
     /// SQL text in which the tables are called `comfy_relay.NAME`, with their real names.
     pub(super) fn text(&self, sql: &str) -> String {
         match self {

@@ -1,5 +1,7 @@
 //! Jobs in PostgreSQL and SQLite, and what can go wrong with a database.
 
+mod addresses;
+mod database_tls;
 mod disk;
 mod faults;
 mod kills;
@@ -7,8 +9,11 @@ mod learning;
 mod leases;
 mod lifecycle;
 mod mirror;
+mod passwords;
+mod pgbouncer;
 mod pipeline_tables;
 mod refusals;
 mod restart;
+mod roles;
 mod shutdown;
 mod upgrades;

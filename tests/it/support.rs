@@ -3,6 +3,7 @@
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
 pub(crate) mod nginx;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod raw_client;

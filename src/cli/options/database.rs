@@ -1,11 +1,11 @@
 //! [`DatabaseOptions`]: the flags that name a database, whole or in parts.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use url::Url;
 
-use crate::config::{Database, Secret};
+use crate::config::{Database, PostgresConfig, PostgresHost, Secret, SslMode, SslRoots};
 
 /// Where jobs are stored. Deployments from before `DATABASE_URL` set the `DB_*` variables.
 #[derive(Debug, clap::Args)]
@@ -16,23 +16,24 @@ pub(in crate::cli) struct DatabaseOptions {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Database>,
 
-    /// PostgreSQL's host, if no URL is given
+    /// PostgreSQL's host, if no URL is given: a name, an address, the folder of a Unix socket, or
+    /// several with commas between them; localhost by default
     #[arg(long, env = "DB_HOST", value_name = "HOST")]
     db_host: Option<String>,
 
-    /// PostgreSQL's port
-    #[arg(long, env = "DB_PORT", default_value = "5432", value_name = "PORT")]
-    db_port: u16,
+    /// PostgreSQL's port; 5432 by default
+    #[arg(long, env = "DB_PORT", value_name = "PORT")]
+    db_port: Option<u16>,
 
     /// The database's name
     #[arg(long, env = "DB_NAME", value_name = "NAME")]
     db_name: Option<String>,
 
-    /// The database user
+    /// The database user; postgres by default
     #[arg(long, env = "DB_USER", value_name = "USER")]
     db_user: Option<String>,
 
-    /// The user's password
+    /// The user's password, as it is: nothing in it is decoded
     #[arg(
         long,
         env = "DB_PASSWORD",
@@ -40,28 +41,59 @@ pub(in crate::cli) struct DatabaseOptions {
         value_name = "PASSWORD"
     )]
     db_password: Option<Secret>,
+
+    /// Whether connections to PostgreSQL are encrypted, and whether its certificate is checked, if the
+    /// URL does not say so; prefer by default
+    #[arg(long, env = "DB_SSLMODE", value_name = "MODE")]
+    db_sslmode: Option<SslMode>,
+
+    /// PEM file with the authorities that may sign PostgreSQL's certificate, if the URL names none, or
+    /// system for those of the operating system
+    #[arg(long, env = "DB_SSLROOTCERT", value_name = "FILE")]
+    db_sslrootcert: Option<String>,
 }
 
 impl DatabaseOptions {
     /// The settings that name the database, for an error about it.
     pub(in crate::cli) fn settings(&self) -> &'static str {
-        if self.database_url.is_none() && self.db_name.is_some() {
+        if self.database_url.is_none() && self.part().is_some() {
             "--db-host, DB_HOST; --db-port, DB_PORT; --db-name, DB_NAME; --db-user, DB_USER; DB_PASSWORD"
         } else {
             "--database-url, DATABASE_URL"
         }
     }
 
+    /// Whether a database is named.
+    pub(in crate::cli) fn is_set(&self) -> bool {
+        self.database_url.is_some() || self.part().is_some()
+    }
+
+    /// A part of PostgreSQL's address that is set.
+    fn part(&self) -> Option<&'static str> {
+        [
+            ("DB_NAME", self.db_name.is_some()),
+            ("DB_HOST", self.db_host.is_some()),
+            ("DB_USER", self.db_user.is_some()),
+            ("DB_PASSWORD", self.db_password.is_some()),
+            ("DB_PORT", self.db_port.is_some()),
+            ("DB_SSLMODE", self.db_sslmode.is_some()),
+            ("DB_SSLROOTCERT", self.db_sslrootcert.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, is_set)| is_set.then_some(name))
+    }
+
     /// The database that the settings name. Creates the folder of an SQLite file.
-    pub(in crate::cli) fn database(self) -> anyhow::Result<Database> {
-        let database =
-            if self.database_url.is_none() && (self.db_host.is_some() || self.db_name.is_some()) {
-                self.postgres()?
-            } else if let Some(database) = self.database_url {
-                database
-            } else {
-                Database::Sqlite(default_file()?)
-            };
+    pub(in crate::cli) fn database(mut self) -> anyhow::Result<Database> {
+        let database = match (self.database_url.take(), self.part()) {
+            (Some(Database::Postgres(config)), _) => self.complete(*config)?,
+            (Some(database), _) => database,
+            (None, Some(part)) => {
+                let config = self.postgres(part)?;
+                self.complete(config)?
+            }
+            (None, None) => Database::Sqlite(default_file()?),
+        };
         if let Database::Sqlite(path) = &database
             && let Some(folder) = path.parent()
         {
@@ -75,28 +107,71 @@ impl DatabaseOptions {
         Ok(database)
     }
 
-    /// The address that the `DB_*` settings make up.
-    fn postgres(&self) -> anyhow::Result<Database> {
-        let host = self.db_host.as_deref().unwrap_or("localhost");
-        let wrong = |name: &str| format!("{name} does not fit into an address");
-        let mut url = Url::parse("postgres://localhost/")?;
-        url.set_host(Some(host)).with_context(|| wrong("DB_HOST"))?;
-        let set = url.set_port(Some(self.db_port)).and_then(|()| {
-            url.set_username(self.db_user.as_deref().unwrap_or("postgres"))?;
-            url.set_password(self.db_password.as_ref().map(Secret::expose))
-        });
-        if set.is_err() {
-            bail!(wrong("one of DB_PORT, DB_USER and DB_PASSWORD"));
-        }
+    /// The database that the `DB_*` settings make up, of which `part` is one.
+    fn postgres(&self, part: &str) -> anyhow::Result<PostgresConfig> {
         let Some(name) = &self.db_name else {
-            bail!("DB_HOST is given, but not DB_NAME (--db-name)");
+            bail!(
+                "{part} is given, but not DB_NAME (--db-name), the name of a PostgreSQL database"
+            );
         };
-        url.path_segments_mut()
-            .ok()
-            .with_context(|| wrong("DB_NAME"))?
-            .clear()
-            .push(name);
-        Ok(Database::Postgres(url))
+        let mut config = PostgresConfig::new(name.clone());
+        let hosts = self.db_host.as_deref().unwrap_or("localhost");
+        config.hosts = hosts
+            .split(',')
+            .map(|host| self.host(host.trim()))
+            .collect::<anyhow::Result<_>>()?;
+        config.user = Some(
+            self.db_user
+                .clone()
+                .unwrap_or_else(|| "postgres".to_owned()),
+        );
+        config.password.clone_from(&self.db_password);
+        Ok(config)
+    }
+
+    fn host(&self, name: &str) -> anyhow::Result<PostgresHost> {
+        let bare = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let name = bare.unwrap_or(name);
+        let has_port = name.contains(':') && name.parse::<Ipv6Addr>().is_err();
+        if name.is_empty() || name.contains("//") || (has_port && !name.starts_with('/')) {
+            bail!(
+                "DB_HOST (--db-host) is no name or address of a host, nor the folder of a socket; the port is \
+                 DB_PORT's (--db-port)"
+            );
+        }
+        let mut host = PostgresHost::new(name.to_owned());
+        host.port = self.db_port.unwrap_or(host.port);
+        Ok(host)
+    }
+
+    /// Adds what the address of a database leaves open.
+    fn complete(&self, mut config: PostgresConfig) -> anyhow::Result<Database> {
+        config.ssl_mode = config.ssl_mode.or(self.db_sslmode);
+        let roots = self.db_sslrootcert.as_deref().map(SslRoots::from);
+        config.ssl_roots = config.ssl_roots.or(roots);
+        let check = config.check().map_err(anyhow::Error::msg);
+        check.with_context(|| {
+            format!(
+                "{}; --db-sslmode, DB_SSLMODE; --db-sslrootcert, DB_SSLROOTCERT",
+                self.settings()
+            )
+        })?;
+        let password = || std::env::var("PGPASSWORD").ok().map(Secret::from);
+        config.password = config.password.or_else(password);
+        config.pass_file = config.pass_file.or_else(pass_file);
+        Ok(Database::Postgres(Box::new(config)))
+    }
+}
+
+/// The file where users of libpq keep passwords.
+fn pass_file() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("PGPASSFILE").filter(|path| !path.is_empty()) {
+        return Some(path.into());
+    }
+    if cfg!(windows) {
+        Some(dirs::data_dir()?.join("postgresql").join("pgpass.conf"))
+    } else {
+        Some(dirs::home_dir()?.join(".pgpass"))
     }
 }
 
@@ -112,24 +187,48 @@ fn default_file() -> anyhow::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn database_parts_make_an_address_that_hides_the_password() {
-        let options = DatabaseOptions {
+    fn parts(host: &str) -> DatabaseOptions {
+        DatabaseOptions {
             database_url: None,
-            db_host: Some("db".into()),
-            db_port: 5433,
+            db_host: Some(host.into()),
+            db_port: Some(5433),
             db_name: Some("anime production".into()),
             db_user: Some("u@x".into()),
-            db_password: Some("p/w:d?".to_owned().into()),
-        };
+            db_password: Some("p/w:d?%41".to_owned().into()),
+            db_sslmode: None,
+            db_sslrootcert: None,
+        }
+    }
+
+    #[test]
+    fn database_parts_are_taken_as_they_are() {
+        let options = parts("db");
         assert!(!format!("{options:?}").contains("p/w"));
-        let Database::Postgres(url) = options.postgres().unwrap() else {
+        let database = options.database().unwrap();
+        let Database::Postgres(config) = &database else {
             panic!("not PostgreSQL");
         };
+        let password = config.password.as_ref().map(Secret::expose);
+        assert_eq!(password, Some("p/w:d?%41"));
         assert_eq!(
-            url.as_str(),
-            "postgres://u%40x:p%2Fw%3Ad%3F@db:5433/anime%20production"
+            database.to_string(),
+            "postgres://u%40x:***@db:5433/anime%20production"
         );
-        assert!(!Database::Postgres(url).to_string().contains("p%2F"));
+        for (host, names) in [
+            ("::1", &["::1"][..]),
+            ("[::1]", &["::1"]),
+            ("/run/postgresql", &["/run/postgresql"]),
+            ("a, b", &["a", "b"]),
+        ] {
+            let Database::Postgres(config) = parts(host).database().unwrap() else {
+                panic!("not PostgreSQL");
+            };
+            let found: Vec<&str> = config.hosts.iter().map(|host| host.name.as_str()).collect();
+            assert_eq!(found, names);
+            assert!(config.hosts.iter().all(|host| host.port == 5433));
+        }
+        for host in ["db:5432", "a,", "http://db"] {
+            assert!(parts(host).database().is_err(), "{host}");
+        }
     }
 }

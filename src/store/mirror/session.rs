@@ -2,10 +2,9 @@
 
 use diesel::sql_types::{Nullable, Text};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{
-    AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
-};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 
+use crate::store::connect::PostgresConnection;
 use crate::store::database::{SqliteConnection, StoreError};
 
 /// The values of a statement's parameters, in their order.
@@ -89,5 +88,5 @@ macro_rules! impl_session {
     };
 }
 
-impl_session!(AsyncPgConnection, diesel::pg::Pg);
+impl_session!(PostgresConnection, diesel::pg::Pg);
 impl_session!(SqliteConnection, diesel::sqlite::Sqlite);

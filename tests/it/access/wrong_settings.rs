@@ -169,6 +169,14 @@ async fn wrong_servers_and_files_name_the_setting_and_no_secret() {
     let no_name = format!("postgres://me:{PASSWORD}@db");
     let ftp = format!("ftp://me:{PASSWORD}@host");
     let query = format!("http://good,http://me:{PASSWORD}@host/?q");
+    let postgres = |rest: &str| format!("postgres://me:{PASSWORD}{rest}");
+    let (bad_percent, bare_slash) = (postgres("%zz@db/n"), postgres("/x@db/n"));
+    let unknown = postgres("@db/n?sslmod=require");
+    let (mode, weak) = (
+        postgres("@db/n?sslmode=allow"),
+        postgres("@db/n?sslmode=verify-ca"),
+    );
+    let bare_ipv6 = postgres("@::1/n");
     let cases: &[Case<'_>] = &[
         (
             &["serve"],
@@ -191,7 +199,70 @@ async fn wrong_servers_and_files_name_the_setting_and_no_secret() {
         (
             &["serve"],
             &[("DATABASE_URL", ""), ("DB_HOST", "db")],
-            &["DB_NAME"],
+            &["DB_HOST is given", "DB_NAME"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", ""), ("DB_USER", "relay")],
+            &["DB_USER is given", "DB_NAME"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", ""), ("COMFY_RELAY_DB_PASSWORD", PASSWORD)],
+            &["COMFY_RELAY_DB_PASSWORD is given", "DB_NAME"],
+        ),
+        (
+            &["serve"],
+            &[
+                ("DATABASE_URL", ""),
+                ("DB_NAME", "n"),
+                ("DB_HOST", "db:5432"),
+            ],
+            &["DB_HOST", "DB_PORT"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", ""), ("DB_SSLMODE", "always")],
+            &["DB_SSLMODE (--db-sslmode", "verify-full"],
+        ),
+        (
+            &["serve"],
+            &[
+                ("DATABASE_URL", ""),
+                ("DB_NAME", "n"),
+                ("DB_SSLMODE", "verify-ca"),
+            ],
+            &["verify-ca needs sslrootcert", "DB_SSLROOTCERT"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &bad_percent)],
+            &["DATABASE_URL", "two hexadecimal digits", "%25"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &bare_slash)],
+            &["DATABASE_URL", "%2F"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &bare_ipv6)],
+            &["DATABASE_URL", "[::1]"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &unknown)],
+            &["DATABASE_URL", "unknown parameter", "sslmod"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &mode)],
+            &["DATABASE_URL", "verify-full"],
+        ),
+        (
+            &["serve"],
+            &[("DATABASE_URL", &weak)],
+            &["DATABASE_URL", "sslrootcert"],
         ),
         (
             &["serve"],
@@ -373,6 +444,16 @@ async fn the_other_commands_name_their_settings_too() {
         ),
         (&["token", "check"], &[], &["RELAY_TOKEN", "standard input"]),
         (&["token"], &[], &["make", "check"]),
+        (
+            &["migrate"],
+            &[("DATABASE_URL", "mysql://db/n")],
+            &["DATABASE_URL (--database-url <URL>)"],
+        ),
+        (
+            &["migrate", "--print"],
+            &[("DATABASE_URL", "sqlite::memory:")],
+            &["--print is for PostgreSQL"],
+        ),
     ];
     for case in cases {
         refuses(case).await;

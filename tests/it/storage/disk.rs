@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use comfy_relay::config::Database;
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::json;
 
@@ -34,7 +33,7 @@ async fn a_full_disk_loses_no_job() {
         eprintln!("skipped: this user may not mount a disk");
         return;
     };
-    let db = TestDatabase::at(Database::Sqlite(disk.0.join("relay.db")));
+    let db = TestDatabase::at(format!("sqlite:{}", disk.0.join("relay.db").display()));
     let filler = disk.0.join("filler");
     let fill = |_| {
         let dd = format!("dd if=/dev/zero of={} bs=4k", filler.display());

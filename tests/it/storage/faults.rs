@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::{Database, StoreConfig};
+use comfy_relay::config::StoreConfig;
 use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::Store;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use url::Url;
 
 use super::lifecycle::{comfyui, relay_at};
 use crate::support::database::{Sqlite, TestDatabase, on_both, sqlite};
@@ -129,12 +130,10 @@ async fn postgresql_is_stopped_and_started_mid_job() {
 pub(crate) async fn proxy_to(db: &TestDatabase) -> (TcpProxy, StoreConfig) {
     let proxy = TcpProxy::start(postgres::shared().await.address()).await;
     proxy.cut();
-    let Database::Postgres(mut url) = db.database.clone() else {
-        unreachable!("SQLite has no connection to cut");
-    };
+    let mut url: Url = db.url().parse().unwrap();
     url.set_port(Some(proxy.port())).unwrap();
     let store = StoreConfig {
-        database: Database::Postgres(url),
+        database: url.as_str().parse().unwrap(),
         ..db.config()
     };
     (proxy, store)
@@ -152,9 +151,7 @@ async fn the_connection_to_postgresql_is_cut_mid_job() {
 async fn other_clients_use_all_connections_mid_job() {
     let db = TestDatabase::postgres().await;
     let cluster = postgres::shared().await;
-    let Database::Postgres(url) = db.database.clone() else {
-        unreachable!("it is PostgreSQL");
-    };
+    let url: Url = db.url().parse().unwrap();
     let name = url.path().trim_start_matches('/').to_owned();
     let held = tokio::sync::Mutex::new(Vec::new());
     // Another client takes each connection that the relay loses.
@@ -293,16 +290,16 @@ enum Lock {
 
 impl Lock {
     async fn take(db: &TestDatabase) -> Self {
-        match &db.database {
-            Database::Postgres(url) => {
-                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+        match db.file() {
+            None => {
+                let mut connection = AsyncPgConnection::establish(&db.url()).await.unwrap();
                 connection
                     .batch_execute("BEGIN; LOCK TABLE comfy_relay.jobs")
                     .await
                     .unwrap();
                 Self::Postgres(Box::new(connection))
             }
-            Database::Sqlite(path) => {
+            Some(path) => {
                 let mut connection = sqlite(path).await;
                 connection.batch_execute("BEGIN IMMEDIATE").await.unwrap();
                 Self::Sqlite(connection)

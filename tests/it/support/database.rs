@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_relay::config::{Database, StoreConfig};
+use comfy_relay::config::StoreConfig;
 use diesel::sql_types::{Nullable, Text};
 use diesel::{QueryableByName, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
@@ -14,7 +14,7 @@ use super::wait::wait_until;
 
 /// A database that only one test uses.
 pub(crate) struct TestDatabase {
-    pub(crate) database: Database,
+    url: String,
     _folder: Option<TempDir>,
 }
 
@@ -32,45 +32,41 @@ impl TestDatabase {
     /// A new database of a server.
     pub(crate) async fn of(cluster: &Cluster) -> Self {
         let name = cluster.database().await;
-        Self {
-            database: Database::Postgres(cluster.url(USER, &name)),
-            _folder: None,
-        }
+        Self::at(cluster.url(USER, &name).to_string())
     }
 
     /// A database that the test has made itself.
-    pub(crate) fn at(database: Database) -> Self {
-        Self {
-            database,
-            _folder: None,
-        }
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, _folder: None }
     }
 
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
-            database: Database::Sqlite(folder.path().join("relay.db")),
+            url: format!("sqlite:{}", folder.path().join("relay.db").display()),
             _folder: Some(folder),
         }
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
-        matches!(self.database, Database::Postgres(_))
+        !self.url.starts_with("sqlite:")
     }
 
     pub(crate) fn config(&self) -> StoreConfig {
         StoreConfig {
-            database: self.database.clone(),
+            database: self.url.parse().unwrap(),
             ..StoreConfig::default()
         }
     }
 
     /// The URL as the program takes it.
     pub(crate) fn url(&self) -> String {
-        match &self.database {
-            Database::Postgres(url) => url.to_string(),
-            Database::Sqlite(path) => format!("sqlite:{}", path.display()),
-        }
+        self.url.clone()
+    }
+
+    /// The file of an SQLite database.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.url.strip_prefix("sqlite:").map(Path::new)
     }
 
     /// SQL that calls the relay's tables `comfy_relay.NAME`, as this database calls them.
@@ -85,13 +81,10 @@ impl TestDatabase {
     /// Executes statements. The relay's tables are called `comfy_relay.NAME`.
     pub(crate) async fn execute(&self, sql: &str) {
         let sql = &*self.named(sql);
-        match &self.database {
-            Database::Postgres(url) => {
-                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
-                connection.batch_execute(sql).await.unwrap();
-            }
-            Database::Sqlite(path) => {
-                let mut connection = sqlite(path).await;
+        match self.file() {
+            Some(path) => sqlite(path).await.batch_execute(sql).await.unwrap(),
+            None => {
+                let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
                 connection.batch_execute(sql).await.unwrap();
             }
         }
@@ -101,12 +94,12 @@ impl TestDatabase {
     pub(crate) async fn values(&self, sql: &str) -> Vec<Option<String>> {
         let sql = self.named(sql);
         let query = sql_query(format!("SELECT CAST(v AS text) AS v FROM ({sql}) AS query"));
-        let rows: Vec<Row> = match &self.database {
-            Database::Postgres(url) => {
-                let mut connection = AsyncPgConnection::establish(url.as_str()).await.unwrap();
+        let rows: Vec<Row> = match self.file() {
+            Some(path) => query.load(&mut sqlite(path).await).await.unwrap(),
+            None => {
+                let mut connection = AsyncPgConnection::establish(&self.url).await.unwrap();
                 query.load(&mut connection).await.unwrap()
             }
-            Database::Sqlite(path) => query.load(&mut sqlite(path).await).await.unwrap(),
         };
         rows.into_iter().map(|row| row.v).collect()
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -80,6 +80,41 @@ impl Cluster {
         cluster
     }
 
+    /// A server with more settings, with rules for who may connect, and with files in its data folder.
+    pub(crate) async fn with(
+        settings: &'static str,
+        rules: &'static str,
+        files: Vec<(&'static str, String)>,
+    ) -> Self {
+        let make = move || {
+            let folder = tempfile::Builder::new().prefix("comfy-relay-pg").tempdir();
+            let mut cluster = Self::initialise(folder.unwrap().keep());
+            let data = cluster.folder.join("data");
+            let mut file = File::options()
+                .append(true)
+                .open(data.join("postgresql.conf"))
+                .unwrap();
+            file.write_all(settings.as_bytes()).unwrap();
+            // The tests' own connections come from loopback, without encryption.
+            let rules = format!("host all postgres 127.0.0.1/32 trust\n{rules}");
+            fs::write(data.join("pg_hba.conf"), rules).unwrap();
+            for (name, content) in files {
+                let file = data.join(name);
+                fs::write(&file, content).unwrap();
+                // PostgreSQL uses no key that others can read.
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+                if is_root() {
+                    run(Command::new("chown").arg("postgres").arg(&file));
+                }
+            }
+            cluster.start();
+            cluster
+        };
+        let cluster = tokio::task::spawn_blocking(make).await.unwrap();
+        cluster.ready().await;
+        cluster
+    }
+
     /// The server of a run of nextest, started by the first test that needs it, stopped at the end of the run.
     #[expect(
         clippy::zombie_processes,
@@ -139,6 +174,11 @@ impl Cluster {
             port,
             running: None,
         }
+    }
+
+    /// The folder of its Unix socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -1,0 +1,45 @@
+//! [`StorePools`]: which work has connections of its own.
+
+use super::connect;
+use super::database::Pools;
+use crate::config::StoreConfig;
+
+/// The pools of a store. Each kind of work has connections of its own, so that none waits for another: requests that take
+/// all connections take no lease.
+#[derive(Debug, Clone)]
+pub(super) struct StorePools {
+    /// For what callers and subscribers ask for.
+    pub(super) reads: Pools,
+    /// For the recorder.
+    pub(super) writes: Pools,
+    /// For leases and client ids.
+    pub(super) leases: Pools,
+    /// For the mirror.
+    pub(super) mirror: Pools,
+}
+
+impl StorePools {
+    /// Pools for the configured database. Nothing is connected yet.
+    pub(super) fn open(config: &StoreConfig) -> Self {
+        let reads = connect::open(config);
+        // Each connection to `:memory:` would have a database of its own.
+        if config.database.is_in_memory() {
+            return Self {
+                writes: reads.clone(),
+                leases: reads.clone(),
+                mirror: reads.clone(),
+                reads,
+            };
+        }
+        let single = StoreConfig {
+            connections: 1,
+            ..config.clone()
+        };
+        Self {
+            reads,
+            writes: connect::open(&single),
+            leases: connect::open(&single),
+            mirror: connect::open(&single),
+        }
+    }
+}
