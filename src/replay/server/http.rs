@@ -151,10 +151,9 @@ impl ConnectionContext {
         match hyper_tungstenite::upgrade(request, Some(websocket::config())) {
             Ok((response, upgrade)) => {
                 let context = self.clone();
-                self.tasks.spawn(async move {
-                    let socket = websocket::serve(context.state.clone(), upgrade, client_id);
-                    context.run_while_alive(socket).await
-                });
+                let socket = websocket::serve(context.state.clone(), upgrade, client_id);
+                self.tasks
+                    .spawn(async move { context.run_while_alive(socket).await });
                 response
             }
             Err(_) => text(StatusCode::BAD_REQUEST, "400: Bad Request"),

@@ -9,6 +9,7 @@ use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use hyper_tungstenite::tungstenite::{Error, Message};
 use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::sockets::Outgoing;
 use super::state::SharedState;
@@ -23,30 +24,18 @@ pub(super) fn config() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE))
 }
 
-/// Serves one socket until either side closes it.
-pub(super) async fn serve(
+/// Registers a socket, and serves it until either side closes it. ComfyUI registers it as it answers the handshake: a
+/// client that has the answer misses nothing, whatever it posts next.
+pub(super) fn serve(
     state: Arc<SharedState>,
     upgrade: HyperWebsocket,
     client: Option<String>,
-) {
-    let Ok(mut socket) = upgrade.await else {
-        return;
-    };
-    let (id, mut incoming) = state.add_socket(client);
+) -> impl Future<Output = ()> {
+    let (id, incoming) = state.add_socket(client);
     let registration = Registration { state, id };
-    let mut is_first = true;
-    loop {
-        let is_closed = tokio::select! {
-            // Send before reading, so that frames and closes keep the order in which they were queued.
-            biased;
-            outgoing = incoming.recv() => send(&mut socket, outgoing).await,
-            message = socket.next() => match message {
-                Some(Ok(message)) => registration.receive(&mut socket, message, &mut is_first).await,
-                Some(Err(_)) | None => Ok(true),
-            },
-        };
-        if !matches!(is_closed, Ok(false)) {
-            return;
+    async move {
+        if let Ok(socket) = upgrade.await {
+            registration.serve(socket, incoming).await;
         }
     }
 }
@@ -64,6 +53,28 @@ impl Drop for Registration {
 }
 
 impl Registration {
+    async fn serve(
+        &self,
+        mut socket: HyperWebsocketStream,
+        mut incoming: UnboundedReceiver<Outgoing>,
+    ) {
+        let mut is_first = true;
+        loop {
+            let is_closed = tokio::select! {
+                // Send before reading, so that frames and closes keep the order in which they were queued.
+                biased;
+                outgoing = incoming.recv() => send(&mut socket, outgoing).await,
+                message = socket.next() => match message {
+                    Some(Ok(message)) => self.receive(&mut socket, message, &mut is_first).await,
+                    Some(Err(_)) | None => Ok(true),
+                },
+            };
+            if !matches!(is_closed, Ok(false)) {
+                return;
+            }
+        }
+    }
+
     /// Handles a message of the client; returns whether it closed the socket. Only feature flags in the first message
     /// are answered.
     async fn receive(
