@@ -4,7 +4,7 @@ mod error;
 mod open;
 mod pass_file;
 mod postgres;
-mod session;
+pub(super) mod session;
 mod tls;
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::database::{Pools, SqliteConnection};
 use crate::config::{Database, StoreConfig};
 
 pub(super) use postgres::PostgresConnector;
-pub(super) use session::{PostgresConnection, STATEMENT_TIMEOUT};
+use session::PostgresConnection;
 
 /// How long getting a connection from a pool may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use diesel::result::DatabaseErrorKind;
 use diesel_async::pooled_connection::bb8::{Pool, RunError};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-use super::connect::{PostgresConnection, STATEMENT_TIMEOUT};
+use super::connect::session::{PostgresConnection, STATEMENT_TIMEOUT};
 
 /// An SQLite connection whose calls run on threads that may block.
 pub(super) type SqliteConnection = SyncConnectionWrapper<diesel::SqliteConnection>;

@@ -9,7 +9,7 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::Store;
-use super::connect::PostgresConnection;
+use super::connect::session::PostgresConnection;
 use super::database::{Pools, StoreError};
 use super::names::Names;
 use crate::config::SchemaName;

@@ -4,7 +4,7 @@ use diesel::sql_types::{Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 
-use crate::store::connect::PostgresConnection;
+use crate::store::connect::session::PostgresConnection;
 use crate::store::database::{SqliteConnection, StoreError};
 
 /// The values of a statement's parameters, in their order.
