@@ -1,5 +1,6 @@
 //! The calls of ComfyUI's HTTP API.
 
+mod file;
 mod image_size;
 
 use std::collections::HashSet;
@@ -46,6 +47,12 @@ pub enum RestError {
         /// What went wrong.
         source: reqwest::Error,
     },
+    /// No answer in time.
+    #[error("{call} got no answer in time")]
+    Slow {
+        /// Method and path.
+        call: String,
+    },
     /// An answer with a status other than success.
     #[error("{call} was answered with {status}")]
     Refused {
@@ -67,7 +74,7 @@ pub enum RestError {
 impl RestError {
     /// Whether the server did not answer at all.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Slow { .. })
     }
 
     /// Whether the server may have carried out the call although no answer came: the connection was
@@ -121,6 +128,7 @@ pub struct Rest {
     client: Client,
     base: Url,
     view: String,
+    response_timeout: Duration,
 }
 
 impl Rest {
@@ -137,7 +145,12 @@ impl Rest {
             .timeout(answer_timeout)
             .build()?;
         let view = format!("{}/view", base.as_str().trim_end_matches('/'));
-        Ok(Self { client, base, view })
+        Ok(Self {
+            client,
+            base,
+            view,
+            response_timeout: answer_timeout,
+        })
     }
 
     /// The URL of the server's `/view`.

@@ -49,6 +49,14 @@ pub enum RelayError {
         /// Its answer.
         source: Arc<RestError>,
     },
+    /// The job has made no such file.
+    #[error(
+        "the job \"{0}\" has no output {1}; GET /api/anime/jobs/{0}/outputs lists those it has"
+    )]
+    OutputNotFound(JobId, usize),
+    /// The file is not on its ComfyUI server any more, or that server is not configured.
+    #[error("ComfyUI has the output {1:?} of the job \"{0}\" no longer")]
+    OutputUnavailable(JobId, String),
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
@@ -80,6 +88,8 @@ impl RelayError {
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
             Self::PromptNotFound(_) => "prompt_not_found",
+            Self::OutputNotFound(..) => "output_not_found",
+            Self::OutputUnavailable(..) => "output_unavailable",
             Self::Rejected(..) => "workflow_rejected",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),

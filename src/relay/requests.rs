@@ -4,6 +4,7 @@ mod cancel;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
+mod output;
 pub(super) mod register;
 mod report;
 pub(super) mod status;

@@ -4,4 +4,5 @@ pub(super) mod events;
 pub(super) mod health;
 pub(super) mod jobs;
 pub(super) mod metrics;
+pub(super) mod outputs;
 pub(super) mod preview;

@@ -200,7 +200,10 @@ impl From<RelayError> for ApiError {
             | RelayError::NotCancellable(..)
             | RelayError::NotReportable(_)
             | RelayError::JobEnded(..) => StatusCode::CONFLICT,
-            RelayError::JobNotFound(_) | RelayError::PromptNotFound(_) => StatusCode::NOT_FOUND,
+            RelayError::JobNotFound(_)
+            | RelayError::PromptNotFound(_)
+            | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,
+            RelayError::OutputUnavailable(..) => StatusCode::GONE,
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
             | RelayError::HeldByPeer(_)

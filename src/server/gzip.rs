@@ -5,14 +5,15 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Body as _;
 use hyper::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
+    HeaderValue, VARY,
 };
 use hyper::{Response, StatusCode};
 
-use super::response::Body;
+use super::response::{self, Body};
 
 /// Shorter answers are sent as they are, in bytes: they fit into one packet anyway.
 const MIN_LENGTH: u64 = 1_024;
@@ -47,7 +48,9 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
 /// The response, compressed if that makes it shorter for a client that accepts it.
 pub(super) async fn compress(response: Response<Body>, is_accepted: bool) -> Response<Body> {
     let is_long = response.body().size_hint().exact() >= Some(MIN_LENGTH);
-    if !is_long || response.status() != StatusCode::OK || !shrinks(response.headers()) {
+    // A file is streamed, and its parts can be asked for.
+    let is_file = response.headers().contains_key(ACCEPT_RANGES);
+    if !is_long || is_file || response.status() != StatusCode::OK || !shrinks(response.headers()) {
         return response;
     }
     let (mut head, body) = response.into_parts();
@@ -56,10 +59,10 @@ pub(super) async fn compress(response: Response<Body>, is_accepted: bool) -> Res
     if !is_accepted {
         return Response::from_parts(head, body);
     }
-    let Ok(plain) = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes);
+    // Only a file can fail, and files are not compressed.
+    let Ok(plain) = body.collect().await.map(Collected::to_bytes) else {
+        return response::empty(StatusCode::INTERNAL_SERVER_ERROR);
+    };
     let encoded = if plain.len() as u64 > MAX_INLINE {
         let plain = plain.clone();
         let encoding = tokio::task::spawn_blocking(move || encode(&plain));
@@ -76,7 +79,7 @@ pub(super) async fn compress(response: Response<Body>, is_accepted: bool) -> Res
         }
         None => plain,
     };
-    Response::from_parts(head, Full::new(body).boxed_unsync())
+    Response::from_parts(head, response::body(Full::new(body)))
 }
 
 fn shrinks(headers: &HeaderMap) -> bool {

@@ -1,6 +1,7 @@
 //! Responses and their bodies.
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -8,8 +9,17 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Response, StatusCode, header};
 use serde::Serialize;
 
-/// The body of a response: bytes, or a stream of events.
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of a response: bytes, a stream of events, or a file that is read from elsewhere, which can fail in the
+/// middle.
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A body that cannot fail.
+pub(super) fn body<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    body.map_err(|never| match never {}).boxed_unsync()
+}
 
 /// A response with these bytes, which are not to be cached.
 pub(super) fn full(
@@ -17,7 +27,7 @@ pub(super) fn full(
     content_type: &'static str,
     bytes: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Full::new(bytes.into()).boxed_unsync());
+    let mut response = Response::new(body(Full::new(bytes.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -42,7 +52,7 @@ pub(super) fn full(
 
 /// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::default().boxed_unsync());
+    let mut response = Response::new(body(Full::<Bytes>::default()));
     *response.status_mut() = status;
     response
 }

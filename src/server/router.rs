@@ -7,7 +7,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::api::{events, health, jobs, metrics, preview};
+use super::api::{events, health, jobs, metrics, outputs, preview};
 use super::error::ApiError;
 use super::pages::Asset;
 use super::request::Query;
@@ -33,6 +33,9 @@ enum Route<'a> {
     Events(&'a str),
     Preview(&'a str),
     Estimate(&'a str),
+    Outputs(&'a str),
+    /// One of them, by its place in the list.
+    Output(&'a str, &'a str),
     Asset(Asset),
 }
 
@@ -57,6 +60,8 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", id, "events"] => Self::Events(id),
             ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
             ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
+            ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
+            ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
             _ => Self::Asset(Asset::find(path)?),
         })
     }
@@ -209,6 +214,14 @@ async fn dispatch(
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
+        }
+        Route::Outputs(id) => {
+            let job = authorized(&caller, Scope::Subscribe, id)?;
+            outputs::list(state, &job, &caller.public_address).await
+        }
+        Route::Output(id, number) => {
+            let job = authorized(&caller, Scope::Subscribe, id)?;
+            outputs::file(state, &job, number, request.headers()).await
         }
         Route::Asset(asset) => Ok(asset.response()),
     }

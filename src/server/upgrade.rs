@@ -8,7 +8,7 @@ use hyper_tungstenite::{HyperWebsocket, is_upgrade_request, upgrade};
 
 use super::error::ApiError;
 use super::request::{Query, bad_query};
-use super::response::Body;
+use super::response::{self, Body};
 use super::security::{self, Caller};
 use super::state::ServerState;
 use crate::auth::Scope;
@@ -176,5 +176,5 @@ pub(super) fn accept(
         let headers = response.headers_mut();
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     }
-    Ok((response.map(http_body_util::BodyExt::boxed_unsync), socket))
+    Ok((response.map(response::body), socket))
 }

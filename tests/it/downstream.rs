@@ -12,6 +12,7 @@ mod methods;
 mod metrics;
 mod outages;
 mod output_root;
+mod outputs;
 mod protocol_errors;
 mod queue;
 mod recordings;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::auth::AuthError;
 use crate::hub::{Connection, Publication, Subscription};
 use crate::job::JobId;
-use crate::server::response::{Body, full};
+use crate::server::response::{Body, body, full};
 use crate::server::state::ServerState;
 use crate::session::{Admission, ClientError, ServerMessage, await_job};
 
@@ -89,7 +89,7 @@ pub(in crate::server) fn stream<B>(
         }
     });
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok(Frame::data(bytes)));
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let mut response = Response::new(body(StreamBody::new(frames)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

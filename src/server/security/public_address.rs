@@ -105,6 +105,12 @@ impl PublicAddress {
         &self.host
     }
 
+    /// The URL of a path of the relay.
+    pub(in crate::server) fn url(&self, path: &str) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}{}{path}", self.host, self.prefix)
+    }
+
     /// The URL of a socket at a path of the relay.
     pub(in crate::server) fn socket_url(&self, path: &str) -> String {
         let scheme = if self.is_secure { "wss" } else { "ws" };
