@@ -89,6 +89,7 @@ async fn with_output(name: &str, settings: impl Into<Settings>) -> (ScriptedComf
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_comfyui_has_deleted_is_gone_and_one_that_runs_is_downloaded() {
     let (comfyui, relay) = with_output("x.svg", Settings::default()).await;
+    relay.subscribe("p").await.ends_as("completed").await;
     let path = "/api/anime/jobs/p/outputs/0";
     comfyui.answer(&saved_view("x.svg"), 404, &json!({}));
     let (status, answer) = relay.get(path).await;
