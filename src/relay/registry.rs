@@ -233,6 +233,11 @@ impl Registry {
         !self.by_id.contains_key(id) && self.reserved.insert(id.clone())
     }
 
+    /// Whether a job id is reserved.
+    pub(super) fn is_reserved(&self, id: &JobId) -> bool {
+        self.reserved.contains(id)
+    }
+
     /// Frees a reserved job id.
     pub(super) fn release(&mut self, id: &JobId) {
         self.reserved.remove(id);

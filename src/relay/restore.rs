@@ -184,10 +184,11 @@ impl Tracker {
         match self.recorder.store().job(id).await {
             Ok(Some(stored)) => {
                 self.apply_row(stored);
-                match self.registry().get(id) {
-                    Some(_) => Known::Yes,
-                    // It is being submitted under this id.
-                    None => Known::No,
+                // Another job is being submitted under this id, which may fail yet. An ended one may be forgotten again.
+                if self.registry().is_reserved(id) {
+                    Known::No
+                } else {
+                    Known::Yes
                 }
             }
             Ok(None) => match held {

@@ -20,21 +20,21 @@ impl Relay {
     ///
     /// The first report and the last one are on the disk when this returns.
     pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
+        let tracker = &self.0.tracker;
         let mut durability = Durability::Late;
         for _ in 0..ATTEMPTS {
             self.take_reported(job_id).await?;
             if !self.apply_report(job_id, report.clone())? {
                 return Ok(());
             }
-            durability = self.0.tracker.await_written(job_id).await;
+            durability = tracker.await_written(job_id).await;
             if durability != Durability::Moved {
                 break;
             }
             // Another relay was faster. Its row is the newer one.
-            self.0
-                .tracker
-                .read_rows(std::slice::from_ref(job_id))
-                .await?;
+            let moved = std::slice::from_ref(job_id);
+            tracker.read_rows(moved).await?;
+            tracker.recorder.forget_moved(moved);
         }
         durability.check(job_id)
     }
