@@ -8,11 +8,12 @@
     reason = "a benchmark that cannot continue has failed"
 )]
 
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use comfy_relay::config::{Database, StoreConfig};
 use comfy_relay::job::{JobId, Progress, Status};
-use comfy_relay::store::{JobRecord, Recorder, Store};
+use comfy_relay::store::{JobRecord, LeaseOwner, Recorder, Store};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ const NEW: usize = 50_000;
 /// How many final states are timed, and the pause between two of them.
 const FINALS: usize = 500;
 const FINAL_PAUSE: Duration = Duration::from_millis(10);
+
+static OWNER: LazyLock<Arc<LeaseOwner>> = LazyLock::new(Arc::default);
 
 #[tokio::main]
 async fn main() {
@@ -94,31 +97,25 @@ async fn measure_record(recorder: &Recorder) -> f64 {
     let recorder = recorder.clone();
     let recording = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
-        let mut last = 0;
         for state in 0..STATES {
             let mut record = records[state % RUNNING].clone();
             record.progress.seq = state as u64;
-            last = recorder.record(record);
+            recorder.record(record);
         }
-        (
-            STATES as f64 / began.elapsed().as_secs_f64(),
-            last,
-            recorder,
-        )
+        (STATES as f64 / began.elapsed().as_secs_f64(), recorder)
     });
-    let (rate, last, recorder) = recording.await.expect("no panic");
-    recorder.written(last).await;
+    let (rate, recorder) = recording.await.expect("no panic");
+    all_written(&recorder, "run", RUNNING).await;
     rate
 }
 
 /// Records new jobs until the last one is written: rows a second.
 async fn measure_write(recorder: &Recorder) -> f64 {
     let began = Instant::now();
-    let mut last = 0;
     for job in 0..NEW {
-        last = recorder.record(record("new", job, Status::Queued));
+        recorder.record(record("new", job, Status::Queued));
     }
-    recorder.written(last).await;
+    all_written(recorder, "new", NEW).await;
     NEW as f64 / began.elapsed().as_secs_f64()
 }
 
@@ -129,25 +126,34 @@ async fn measure_durability(recorder: &Recorder) -> Vec<Duration> {
     for job in 0..FINALS {
         pause.tick().await;
         for other in 0..10 {
-            recorder.record(record(
-                "run",
-                (job * 10 + other) % RUNNING,
-                Status::Processing,
-            ));
+            let number = (job * 10 + other) % RUNNING;
+            let mut running = record("run", number, Status::Processing);
+            running.progress.seq = (STATES + job) as u64;
+            recorder.record(running);
         }
         let began = Instant::now();
-        let number = recorder.record(record("end", job, Status::Completed));
-        recorder.written(number).await;
+        recorder.record(record("end", job, Status::Completed));
+        recorder.written(&id("end", job)).await;
         waits.push(began.elapsed());
     }
     waits
+}
+
+async fn all_written(recorder: &Recorder, kind: &str, jobs: usize) {
+    for job in 0..jobs {
+        recorder.written(&id(kind, job)).await;
+    }
+}
+
+fn id(kind: &str, number: usize) -> JobId {
+    JobId::parse(&format!("{kind}-{number}")).expect("a valid id")
 }
 
 fn record(kind: &str, number: usize, status: Status) -> JobRecord {
     let now = Timestamp::now();
     JobRecord {
         progress: Progress {
-            job_id: JobId::parse(&format!("{kind}-{number}")).expect("a valid id"),
+            job_id: id(kind, number),
             status,
             progress: if status == Status::Completed { 100 } else { 45 },
             estimated_remaining: Some(12),
@@ -175,5 +181,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
         message: None,
         learned_from: None,
         node_runs: Vec::new(),
+        owner: OWNER.clone(),
+        epoch: 1,
     }
 }

@@ -83,6 +83,16 @@ impl Hub {
         self.topics.get(job)?.preview()
     }
 
+    /// At most `max` jobs that have subscribers and no state yet.
+    pub fn awaited(&self, max: usize) -> Vec<JobId> {
+        self.topics.awaited(max)
+    }
+
+    /// Forgets the states of a job that nobody follows. Returns whether that is so.
+    pub fn forget_unfollowed(&self, job: &JobId) -> bool {
+        self.topics.remove_unfollowed(job)
+    }
+
     /// Forgets the states of a job. Its present subscribers get no more updates.
     pub fn forget(&self, job: &JobId) {
         self.topics.remove(job);

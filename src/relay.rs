@@ -13,6 +13,8 @@ mod ingest;
 mod maintenance;
 mod metrics;
 mod output_root;
+mod ownership;
+mod peers;
 mod pending_plan;
 mod planning;
 mod publish;
@@ -98,6 +100,11 @@ impl Relay {
         self.0.tasks.wait().await;
         self.0.recording.cancel();
         self.0.writing.wait().await;
+        // Last: a relay that takes over reads what was written.
+        for follower in &self.0.followers {
+            follower.release_lease().await;
+        }
+        self.0.tracker.leave_peers().await;
     }
 
     /// Follows a job, known or not: first its newest state, then every later one.

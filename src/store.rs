@@ -19,6 +19,7 @@ mod names;
 mod pools;
 mod recorder;
 mod refusal;
+mod relays;
 mod released;
 mod rows;
 mod run_queries;
@@ -33,8 +34,9 @@ pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter};
 pub use lease_owner::LeaseOwner;
 pub use mirror::MirrorHealth;
-pub use recorder::{Recorder, RecorderHealth};
+pub use recorder::{Recorder, RecorderHealth, Written};
 pub use refusal::Refusal;
+pub use relays::RelayRegistration;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 

@@ -106,10 +106,14 @@ impl Topic {
         lock(&self.connections)
     }
 
+    /// Whether it has subscribers.
+    pub(super) fn is_followed(&self) -> bool {
+        !lock(&self.newest).mailboxes.is_empty() || !self.connections().is_empty()
+    }
+
     /// Whether it has neither a state nor subscribers.
     pub(super) fn is_unused(&self) -> bool {
-        let newest = lock(&self.newest);
-        newest.state.is_none() && newest.mailboxes.is_empty() && self.connections().is_empty()
+        self.newest().is_none() && !self.is_followed()
     }
 }
 

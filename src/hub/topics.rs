@@ -45,6 +45,16 @@ impl Topics {
         self.lock().remove(job);
     }
 
+    /// See [`super::Hub::forget_unfollowed`]. The topics are locked meanwhile: nobody can subscribe in between.
+    pub(super) fn remove_unfollowed(&self, job: &JobId) -> bool {
+        let mut topics = self.lock();
+        let is_followed = topics.get(job).is_some_and(|topic| topic.is_followed());
+        if !is_followed {
+            topics.remove(job);
+        }
+        !is_followed
+    }
+
     /// Removes a topic that has neither states nor subscribers.
     pub(super) fn remove_unused(&self, job: &JobId, topic: &Arc<Topic>) {
         let mut topics = self.lock();
@@ -52,6 +62,15 @@ impl Topics {
         if is_current && topic.is_unused() {
             topics.remove(job);
         }
+    }
+
+    /// See [`super::Hub::awaited`].
+    pub(super) fn awaited(&self, max: usize) -> Vec<JobId> {
+        let topics = self.lock();
+        let awaited = topics
+            .iter()
+            .filter(|(_, topic)| topic.newest().is_none() && topic.is_followed());
+        awaited.take(max).map(|(job, _)| job.clone()).collect()
     }
 
     /// Marked when a connection is added or removed.

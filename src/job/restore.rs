@@ -39,10 +39,26 @@ pub struct StoredJob {
     pub started_at: Option<Timestamp>,
     /// When its end was learned.
     pub ended_at: Option<Timestamp>,
+    /// The seconds that it was expected to take after `updated_at`.
+    pub estimated_remaining: Option<u64>,
+    /// When its last state was published.
+    pub updated_at: Timestamp,
+    /// The relay that writes it.
+    pub owner: Option<String>,
+    /// How often another relay has taken it over.
+    pub epoch: u64,
 }
 
 impl Job {
-    /// The job as it was stored. Its progress does not fall below what it was.
+    /// The job in the state that is stored, with the number of that state.
+    pub fn stored(stored: StoredJob) -> Self {
+        let seq = stored.seq;
+        let mut job = Self::restored(stored);
+        job.seq = seq;
+        job
+    }
+
+    /// The job as it was stored, to go on from there. Its progress does not fall below what it was.
     pub fn restored(stored: StoredJob) -> Self {
         let mut job = Self::new(stored.id, stored.created_at);
         // Without a prompt, a producer reported everything, the output path included.
@@ -109,6 +125,10 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             started_at: Some(Timestamp::UNIX_EPOCH),
             ended_at: None,
+            estimated_remaining: None,
+            updated_at: Timestamp::UNIX_EPOCH,
+            owner: None,
+            epoch: 0,
         });
         job.apply(
             Event::Bar {

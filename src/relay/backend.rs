@@ -21,9 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::comfy::ComfyClient;
 use crate::job::{ImageSizes, Plan, PromptGraph};
+use crate::relay::RelayError;
 use early_events::EarlyEvents;
 use images::BackendImages;
 use outage::Outage;
@@ -61,6 +63,15 @@ pub(super) enum Lease {
     Held,
     /// Another relay on the same database is.
     HeldByPeer,
+    /// It was, and could not renew that in time, because the database does not answer: another one may be by now.
+    Lapsed,
+}
+
+impl Lease {
+    /// Whether the backend is not to be followed.
+    pub(super) fn stands_by(self) -> bool {
+        matches!(self, Self::HeldByPeer | Self::Lapsed)
+    }
 }
 
 /// What is known of a backend at the moment.
@@ -71,6 +82,8 @@ pub(super) struct BackendState {
     pub(super) outage: Outage,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
+    /// Until when the database keeps the lease for this relay; `None` if it does not.
+    pub(super) lease_held_until: Option<Instant>,
 }
 
 /// What a backend's HTTP API has answered, and what it is still to be asked.
@@ -121,6 +134,7 @@ impl Backend {
                 outage: Outage::starting(Timestamp::now()),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
+                lease_held_until: None,
             }),
         }
     }
@@ -130,9 +144,18 @@ impl Backend {
         self.comfy.name()
     }
 
-    /// Whether another relay follows it.
-    pub(super) fn is_held_by_peer(&self) -> bool {
-        *self.lease.borrow() == Lease::HeldByPeer
+    /// Whether this relay does not follow it, because another one does or may.
+    pub(super) fn stands_by(&self) -> bool {
+        self.lease.borrow().stands_by()
+    }
+
+    /// Why nothing can be asked of it; `None` if this relay follows it.
+    pub(super) fn refusal(&self) -> Option<RelayError> {
+        match *self.lease.borrow() {
+            Lease::Unknown | Lease::Held => None,
+            Lease::HeldByPeer => Some(RelayError::HeldByPeer(self.name().to_owned())),
+            Lease::Lapsed => Some(RelayError::LeaseLapsed(self.name().to_owned())),
+        }
     }
 
     /// Held while a plan is read and applied: one that was read earlier must not replace one that was read

@@ -41,6 +41,14 @@ pub enum RelayError {
         "another relay follows ComfyUI at {0}; ask that relay, or try again when it has stopped"
     )]
     HeldByPeer(String),
+    /// The database does not answer, so another relay may follow the backend with this name by now.
+    #[error(
+        "the database does not answer, so another relay may follow ComfyUI at {0} by now; try again when it is back"
+    )]
+    LeaseLapsed(String),
+    /// The database refuses the row of the job, for this reason.
+    #[error("the database refuses the row of the job \"{0}\": {1}")]
+    RowRefused(JobId, String),
     /// The backend answers with an error, or with something that cannot be read.
     #[error("the request to ComfyUI at {backend} failed: {source}")]
     Backend {
@@ -93,7 +101,8 @@ impl RelayError {
             Self::Rejected(..) => "workflow_rejected",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),
-            Self::Store(_) => "database_unreachable",
+            Self::Store(_) | Self::LeaseLapsed(_) => "database_unreachable",
+            Self::RowRefused(..) => "row_refused",
         }
     }
 

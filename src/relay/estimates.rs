@@ -40,6 +40,9 @@ impl Estimator {
     /// queue.
     pub(super) fn estimate(&self, entry: &Entry, now: Timestamp) -> Estimate {
         let job = &entry.job;
+        if let Some(stored) = entry.stored_estimate {
+            return stored.at(now);
+        }
         match (&entry.backend, job.prompt_id()) {
             (Some(backend), Some(prompt)) if job.status() == Status::Queued => {
                 let queues = self.queues();

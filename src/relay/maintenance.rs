@@ -26,7 +26,8 @@ impl Relay {
         let heartbeat = self.0.config.heartbeat;
         // Nothing more is received about a job whose backend is not configured any more.
         let is_silent = |entry: &&Entry| {
-            entry.job.status() == Status::Processing
+            entry.is_owned()
+                && entry.job.status() == Status::Processing
                 && entry.publishing.published_at.elapsed() >= heartbeat
                 && (entry.backend.is_some() || entry.job.prompt_id().is_none())
         };
@@ -84,10 +85,7 @@ impl Relay {
             .filter(|entry| entry.job.ended_at().is_some_and(is_old))
             .filter(|entry| entry.publishing.published_at.elapsed() >= MIN_REMEMBERED)
             // The store cannot answer for a state that is not written yet.
-            .filter(|entry| {
-                let recorded = entry.publishing.recorded;
-                self.recorder().is_written(entry.job.id(), recorded)
-            })
+            .filter(|entry| self.recorder().is_written(entry.job.id()))
             .map(|entry| entry.job.id().clone())
             .collect();
         for id in &old {

@@ -5,21 +5,34 @@
 //!                             └─ Recorder::record    never waits
 //! ```
 
+use jiff::Timestamp;
+
 use super::registry::{Entry, Registry};
 use super::stored_job;
 use super::tracker::Tracker;
 use crate::hub::Publication;
-use crate::job::{JobId, Progress, Status};
+use crate::job::{Job, JobId, Progress, Status};
 
 impl Tracker {
-    /// Publishes the state of a job as it is now, and records it.
+    /// Publishes the state of a job as it is now, and records it, if this relay is its owner.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.publish_unrecorded(entry);
-        // One writer a job: the relay that follows its backend.
-        if !entry.is_held_by_peer() {
-            let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress);
-            entry.publishing.recorded = self.recorder.record(record);
+        if entry.is_owned() {
+            let writer = (&self.owner, entry.epoch);
+            let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
+            self.recorder.record(record);
         }
+    }
+
+    /// Publishes the state that the row of a job has, under the row's number.
+    pub(super) fn publish_row(&self, entry: &mut Entry, updated_at: Timestamp) {
+        let now = self.now();
+        let estimate = self.estimator.estimate(entry, now);
+        let mut progress = entry.job.progress(estimate.remaining_time(), now);
+        progress.timestamp = updated_at;
+        self.output_root.place(&entry.job, &mut progress);
+        entry.publishing.published(&progress);
+        self.send(&progress, &entry.job);
     }
 
     /// Publishes the state of a job as it is now. Returns what was published.
@@ -40,14 +53,16 @@ impl Tracker {
         );
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
-        match Publication::encode(&progress, entry.job.outcome()) {
+        self.send(&progress, &entry.job);
+        progress
+    }
+
+    fn send(&self, progress: &Progress, job: &Job) {
+        match Publication::encode(progress, job.outcome()) {
             Ok(publication) => self.hub.publish(publication),
-            Err(error) => {
-                tracing::error!(job_id = %entry.job.id(), %error, "cannot encode a state");
-            }
+            Err(error) => tracing::error!(job_id = %job.id(), %error, "cannot encode a state"),
         }
         self.notify_monitors();
-        progress
     }
 
     /// Publishes the state of a job that waits again, if its remaining seconds are not those that were

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backend::Backend;
+use super::ownership::{HeldState, Ownership, StateVersion};
 use super::pending_plan::PendingPlan;
 use super::stored_counts::StoredCounts;
+use super::stored_job::StoredEstimate;
 use crate::estimate::EstimateLog;
 use crate::job::{Job, JobId, Progress, Status};
 use crate::store::NodeCostRecord;
+
+/// The epoch of a new job.
+const FIRST_EPOCH: u64 = 1;
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ pub(super) struct Registry {
     /// In the order of registration.
     order: BTreeMap<u64, JobId>,
     next_number: u64,
+    /// The open jobs of which this relay is not the owner.
+    unowned: HashSet<JobId>,
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
     /// The ended jobs that are not here.
@@ -39,6 +46,12 @@ pub(super) struct Entry {
     pub(super) publishing: Publishing,
     pub(super) comparison: Comparison,
     pub(super) pending_plan: PendingPlan,
+    /// What this relay is to it.
+    pub(super) ownership: Ownership,
+    /// How often another relay had taken it over when this one did.
+    pub(super) epoch: u64,
+    /// What its row says of its end; only of a copy.
+    pub(super) stored_estimate: Option<StoredEstimate>,
     number: u64,
 }
 
@@ -50,8 +63,8 @@ pub(super) struct Publishing {
     pub(super) published_remaining: Option<u64>,
     /// When a state is published that was held back.
     pub(super) flush_at: Option<Instant>,
-    /// The recorder's number of its newest state.
-    pub(super) recorded: u64,
+    /// A caller was told that it is written.
+    pub(super) is_acknowledged: bool,
     /// How many previews were published.
     pub(super) previews: u64,
     /// What was predicted when it began, and the estimates that were published while it ran.
@@ -92,7 +105,7 @@ impl Entry {
                 published_at: Instant::now(),
                 published_remaining: None,
                 flush_at: None,
-                recorded: 0,
+                is_acknowledged: false,
                 previews: 0,
                 estimate_log: None,
             },
@@ -106,14 +119,28 @@ impl Entry {
                 failure_logged: false,
             },
             pending_plan: PendingPlan::default(),
+            ownership: Ownership::Owner,
+            epoch: FIRST_EPOCH,
+            stored_estimate: None,
             number,
         }
     }
 
-    /// Whether another relay follows its backend: that relay writes the job, and this one does not.
-    pub(super) fn is_held_by_peer(&self) -> bool {
-        let backend = self.backend.as_deref();
-        backend.is_some_and(Backend::is_held_by_peer)
+    /// Whether this relay publishes and writes it.
+    pub(super) fn is_owned(&self) -> bool {
+        self.ownership == Ownership::Owner
+    }
+
+    /// What the relay has of it, as the rules of ownership see it.
+    pub(super) fn held(&self) -> HeldState {
+        HeldState {
+            ownership: self.ownership,
+            version: StateVersion {
+                epoch: self.epoch,
+                seq: self.job.seq(),
+            },
+            has_ended: self.job.status().is_final(),
+        }
     }
 
     /// Whether its own events show how much time a job that runs has left. True also of its end.
@@ -138,32 +165,77 @@ impl Publishing {
 }
 
 impl Registry {
-    /// Adds a job, in place of its reservation.
+    /// Adds a job, in place of its reservation, or of what was known of it.
     pub(super) fn insert(
         &mut self,
         job: Job,
         backend: Option<Arc<Backend>>,
         disconnects_when_seen: u64,
-    ) {
+    ) -> &mut Entry {
         let id = job.id().clone();
         self.reserved.remove(&id);
-        let number = self.next_number;
-        self.next_number += 1;
+        self.unowned.remove(&id);
+        let before = self.by_id.remove(&id);
+        let number = match &before {
+            Some(entry) => {
+                self.unlink_prompt(entry);
+                entry.number
+            }
+            None => {
+                self.next_number += 1;
+                self.next_number
+            }
+        };
         self.order.insert(number, id.clone());
         let entry = Entry::new(job, backend, disconnects_when_seen, number);
         if let Some(key) = entry.prompt_key() {
             self.by_prompt.entry(key).or_default().push(id.clone());
         }
         let status = entry.job.status();
-        if status.is_final() {
+        if status.is_final() && before.is_none_or(|before| !before.job.status().is_final()) {
             self.stored.remove(status);
         }
-        self.by_id.insert(id, entry);
+        self.by_id.entry(id).insert_entry(entry).into_mut()
+    }
+
+    /// Makes this relay no longer the owner of a backend's open jobs.
+    pub(super) fn give_up(&mut self, backend: &Backend) {
+        for entry in self.by_id.values_mut() {
+            let is_of_backend =
+                (entry.backend.as_ref()).is_some_and(|it| it.index == backend.index);
+            if is_of_backend && entry.is_owned() && !entry.job.status().is_final() {
+                entry.ownership = Ownership::FormerOwner;
+                self.unowned.insert(entry.job.id().clone());
+            }
+        }
+    }
+
+    /// Changes what this relay is to a job.
+    pub(super) fn set_ownership(&mut self, id: &JobId, ownership: Ownership) {
+        let Some(entry) = self.by_id.get_mut(id) else {
+            return;
+        };
+        entry.ownership = ownership;
+        if ownership == Ownership::Owner || entry.job.status().is_final() {
+            self.unowned.remove(id);
+        } else {
+            self.unowned.insert(id.clone());
+        }
+    }
+
+    /// The open jobs of which this relay is not the owner.
+    pub(super) fn unowned(&self) -> impl Iterator<Item = &Entry> {
+        self.unowned.iter().filter_map(|id| self.by_id.get(id))
     }
 
     /// Reserves a job id; `false` if it is taken.
     pub(super) fn reserve(&mut self, id: &JobId) -> bool {
         !self.by_id.contains_key(id) && self.reserved.insert(id.clone())
+    }
+
+    /// Whether a job id is reserved.
+    pub(super) fn is_reserved(&self, id: &JobId) -> bool {
+        self.reserved.contains(id)
     }
 
     /// Frees a reserved job id.
@@ -242,13 +314,22 @@ impl Registry {
             .count()
     }
 
-    /// Forgets a job that has ended, which the database remembers.
+    /// Forgets a job that the database remembers.
     pub(super) fn remove(&mut self, id: &JobId) {
         let Some(entry) = self.by_id.remove(id) else {
             return;
         };
         self.order.remove(&entry.number);
-        self.stored.add(entry.job.status());
+        self.unowned.remove(id);
+        let status = entry.job.status();
+        if status.is_final() {
+            self.stored.add(status);
+        }
+        self.unlink_prompt(&entry);
+    }
+
+    fn unlink_prompt(&mut self, entry: &Entry) {
+        let id = entry.job.id();
         if let Some(key) = entry.prompt_key()
             && let Some(jobs) = self.by_prompt.get_mut(&key)
         {

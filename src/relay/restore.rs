@@ -4,22 +4,34 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
+use super::backend::Backend;
+use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
+use super::registry::{Entry, Registry};
+use super::stored_job::StoredEstimate;
 use super::tracker::Tracker;
 use crate::job::{Event, Job, JobId, Status, StoredJob};
+use crate::store::StoreError;
 
 /// The disconnect counter of a job from before the start: whether its server was restarted since then is
 /// unknown.
 const BEFORE_THE_START: u64 = u64::MAX;
 
 impl Tracker {
-    /// Learns what nodes have cost, and restores every job that has not ended. Returns whether the
-    /// database answered all that.
+    /// Learns what nodes have cost, takes over the open jobs that are free, and restores those that are ours. Returns
+    /// whether the database answered all that.
     pub(super) async fn restore(self: &Arc<Self>) -> bool {
         self.count_stored().await;
         let store = self.recorder.store();
         let learning = &self.estimator.learning;
         let has_learned = learning.replay_stored_runs(store, &self.backends).await;
-        let open = match store.open_jobs().await {
+        self.take_over().await && has_learned
+    }
+
+    /// Takes over the open jobs that are free, and restores those that are ours, unless memory is newer. Returns whether
+    /// the database answered.
+    pub(super) async fn take_over(&self) -> bool {
+        let store = self.recorder.store();
+        let open = match store.take_open_jobs(&self.owner).await {
             Ok(open) => open,
             Err(error) => {
                 let error = &error as &dyn Error;
@@ -27,19 +39,28 @@ impl Tracker {
                 return false;
             }
         };
-        if open.is_empty() {
-            return has_learned;
-        }
-        tracing::info!(jobs = open.len(), "restoring open jobs from the database");
-        let ids: Vec<JobId> = open.iter().map(|stored| stored.id.clone()).collect();
+        let mut restored = Vec::new();
         for stored in open {
-            self.restore_job(stored);
+            let id = stored.id.clone();
+            if self.is_ours(&stored) {
+                if self.apply_row(stored) {
+                    restored.push(id);
+                }
+            } else if self.registry().get(&id).is_some() {
+                self.apply_row(stored);
+            }
+        }
+        if !restored.is_empty() {
+            tracing::info!(
+                jobs = restored.len(),
+                "restored open jobs from the database"
+            );
         }
         // If the relay crashed at once, the next start would count states from the same number again.
-        if let Some(last) = ids.last() {
+        if let Some(last) = restored.last() {
             self.await_written(last).await;
         }
-        has_learned
+        true
     }
 
     /// Counts the ended jobs in the database that are not in memory.
@@ -54,8 +75,7 @@ impl Tracker {
         let mut registry = self.registry();
         let mut in_memory: HashMap<Status, usize> = HashMap::new();
         for entry in registry.iter() {
-            let recorded = entry.publishing.recorded;
-            if self.recorder.is_written(entry.job.id(), recorded) {
+            if self.recorder.is_written(entry.job.id()) {
                 *in_memory.entry(entry.job.status()).or_default() += 1;
             }
         }
@@ -68,59 +88,134 @@ impl Tracker {
         self.notify_monitors();
     }
 
-    /// Restores a job, unless it is known. Returns whether it is known now.
-    pub(super) fn restore_job(&self, stored: StoredJob) -> bool {
-        let id = stored.id.clone();
-        let mut registry = self.registry();
-        if !registry.reserve(&id) {
-            return registry.get(&id).is_some();
-        }
-        let mut backends = self.backends.iter();
-        let backend = backends.find(|backend| Some(backend.name()) == stored.backend.as_deref());
-        if let Some(name) = &stored.backend
-            && backend.is_none()
-            && !stored.status.is_final()
-        {
-            tracing::warn!(job_id = %id, backend = name, "the job's backend is not configured any more");
-        }
-        let is_held_by_peer = backend.is_some_and(|backend| backend.is_held_by_peer());
-        if is_held_by_peer && !stored.status.is_final() {
-            // The relay that follows the backend publishes it.
-            registry.release(&id);
-            return false;
-        }
-        let mut job = Job::restored(stored);
-        if job.prompt_id().is_some() {
-            let reachable = backend.is_some_and(|backend| backend.state().api.reachable);
-            job.apply(Event::Reachable(reachable), self.now());
-        }
-        let has_ended = job.status().is_final();
-        registry.insert(job, backend.cloned(), BEFORE_THE_START);
-        if let Some(entry) = registry.get_mut(&id) {
-            if has_ended {
-                self.publish_unrecorded(entry);
-            } else {
-                // Recorded with its new number, from which the next restart continues.
-                self.publish(entry);
-            }
-        }
-        true
+    /// Whether this relay is the owner of a stored job, and may publish it.
+    fn is_ours(&self, stored: &StoredJob) -> bool {
+        let may_publish = match self.backend_of(stored) {
+            Some(backend) => backend.state().lease_held_until.is_some(),
+            None => stored.backend.is_none(),
+        };
+        may_publish && stored.owner.as_deref() == Some(self.owner.as_str())
     }
 
-    /// Restores a job that may be in the store. Returns whether it is known now.
-    pub(super) async fn restore_from_store(&self, id: &JobId) -> bool {
-        // A known job is newer than its row, and known also while the database is away.
-        if self.registry().get(id).is_some() {
-            return true;
+    fn backend_of(&self, stored: &StoredJob) -> Option<&Arc<Backend>> {
+        let mut backends = self.backends.iter();
+        backends.find(|backend| Some(backend.name()) == stored.backend.as_deref())
+    }
+
+    /// Brings what is in memory of a job up to date with its row. Returns whether the job was restored, to go on as ours.
+    pub(super) fn apply_row(&self, stored: StoredJob) -> bool {
+        let row = RowState {
+            is_ours: self.is_ours(&stored),
+            version: StateVersion {
+                epoch: stored.epoch,
+                seq: stored.seq,
+            },
+            has_ended: stored.status.is_final(),
+        };
+        let mut registry = self.registry();
+        let held = registry.get(&stored.id).map(Entry::held);
+        if held.is_none() && !registry.reserve(&stored.id) {
+            // It is being submitted.
+            return false;
         }
-        match self.recorder.store().job(id).await {
-            Ok(Some(stored)) => self.restore_job(stored),
-            Ok(None) => false,
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::debug!(error, "cannot read a job from the database");
+        match row.meet(held) {
+            RowDecision::Keep(ownership) => {
+                registry.set_ownership(&stored.id, ownership);
+                let is_back = held.is_some_and(|held| held.ownership != ownership)
+                    && ownership == Ownership::Owner;
+                if let Some(entry) = registry.get_mut(&stored.id).filter(|_| is_back) {
+                    // What it has become meanwhile was not recorded.
+                    self.publish(entry);
+                }
+                false
+            }
+            RowDecision::Restore => {
+                self.resume(&mut registry, stored);
+                true
+            }
+            RowDecision::Follow => {
+                let was_ended = held.is_some_and(|held| held.has_ended);
+                self.copy_row(&mut registry, stored, !was_ended);
                 false
             }
         }
     }
+
+    /// The job goes on from its row, and this relay publishes it.
+    fn resume(&self, registry: &mut Registry, stored: StoredJob) {
+        let backend = self.backend_of(&stored).cloned();
+        let epoch = stored.epoch;
+        let mut job = Job::restored(stored);
+        if job.prompt_id().is_some() {
+            let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
+            job.apply(Event::Reachable(reachable), self.now());
+        }
+        let entry = registry.insert(job, backend, BEFORE_THE_START);
+        entry.epoch = epoch;
+        // Recorded with its new number, from which the next restart continues.
+        self.publish(entry);
+    }
+
+    /// The job is in memory as its row shows it.
+    fn copy_row(&self, registry: &mut Registry, stored: StoredJob, is_news: bool) {
+        let has_ended = stored.status.is_final();
+        // Of a job that runs, neither events nor answers of a backend count: its owner has them.
+        let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
+        let (epoch, updated_at) = (stored.epoch, stored.updated_at);
+        let estimate = StoredEstimate::of(&stored);
+        let id = stored.id.clone();
+        let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
+        entry.epoch = epoch;
+        entry.stored_estimate = estimate;
+        if is_news {
+            self.publish_row(entry, updated_at);
+        }
+        registry.set_ownership(&id, Ownership::Reader);
+    }
+
+    /// Brings a job up to date with its row, unless memory is newer.
+    pub(super) async fn restore_from_store(&self, id: &JobId) -> Known {
+        // A known job is newer than its row, and known also while the database is away.
+        let held = self.registry().get(id).map(Entry::held);
+        let is_copy = |held: HeldState| held.ownership != Ownership::Owner && !held.has_ended;
+        if held.is_some_and(|held| !is_copy(held)) {
+            return Known::Yes;
+        }
+        match self.recorder.store().job(id).await {
+            Ok(Some(stored)) => {
+                self.apply_row(stored);
+                // Another job is being submitted under this id, which may fail yet. An ended one may be forgotten again.
+                if self.registry().is_reserved(id) {
+                    Known::No
+                } else {
+                    Known::Yes
+                }
+            }
+            Ok(None) => match held {
+                Some(_) => Known::Yes,
+                None => Known::No,
+            },
+            Err(_) if held.is_some() => Known::Yes,
+            Err(error) => Known::Unreachable(error),
+        }
+    }
+
+    /// Reads the rows of jobs, and brings memory up to date with them.
+    pub(super) async fn read_rows(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        for stored in self.recorder.store().jobs_with_ids(ids).await? {
+            self.apply_row(stored);
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a job with an id.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// There is, and it is in memory.
+    Yes,
+    /// There is none.
+    No,
+    /// The database, which may have it, does not answer.
+    Unreachable(StoreError),
 }

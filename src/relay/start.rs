@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -79,6 +80,8 @@ impl Relay {
             estimator: estimator.clone(),
             hub: Hub::new(config.backlog),
             recorder: recorder.clone(),
+            owner: Arc::new(LeaseOwner::new()),
+            has_peers: AtomicBool::new(false),
             metrics: Metrics::default(),
             clock: JobClock::new(),
             output_root: OutputRoot::new(config.output_root.clone()),
@@ -86,7 +89,7 @@ impl Relay {
             stop: stop.clone(),
             tasks: tasks.clone(),
         });
-        let (comfy, owner) = (Arc::new(comfy), Arc::new(LeaseOwner::new()));
+        let comfy = Arc::new(comfy);
         let followers = backends.iter().map(|backend| {
             Arc::new(Follower {
                 backend: backend.clone(),
@@ -94,7 +97,6 @@ impl Relay {
                 tracker: tracker.clone(),
                 estimator: estimator.clone(),
                 recorder: recorder.clone(),
-                owner: owner.clone(),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             })
@@ -122,6 +124,7 @@ impl Relay {
             followers, tasks, ..
         } = &*self.0;
         if is_ready {
+            self.0.tracker.register_relay(self.0.comfy.lease).await;
             // Before any socket is dialled.
             for follower in followers {
                 follower.renew_lease().await;
@@ -137,6 +140,9 @@ impl Relay {
         }
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().cleanup());
+        tasks.spawn(self.clone().keep_registered());
+        tasks.spawn(self.clone().read_moved());
+        tasks.spawn(self.clone().follow_rows());
         tasks.close();
     }
 

@@ -1,9 +1,42 @@
 //! What the store keeps of a job.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::job::{Bar, Job, PlannedNode, Progress};
-use crate::store::{JobRecord, NodeCostRecord, NodeRunRecord};
+use jiff::Timestamp;
+
+use crate::estimate::Estimate;
+use crate::job::{Bar, Job, PlannedNode, Progress, StoredJob};
+use crate::store::{JobRecord, LeaseOwner, NodeCostRecord, NodeRunRecord};
+
+/// What the row of a job says of its end: what its owner estimated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredEstimate {
+    fraction: f64,
+    remaining: Option<u64>,
+    at: Timestamp,
+}
+
+impl StoredEstimate {
+    /// `None` of a job that has ended.
+    pub(super) fn of(stored: &StoredJob) -> Option<Self> {
+        (!stored.status.is_final()).then(|| Self {
+            fraction: f64::from(stored.progress) / 100.0,
+            remaining: stored.estimated_remaining,
+            at: stored.updated_at,
+        })
+    }
+
+    /// The estimate at a moment.
+    pub(super) fn at(self, now: Timestamp) -> Estimate {
+        let since = now.duration_since(self.at).as_secs_f64().max(0.0);
+        Estimate {
+            fraction: self.fraction,
+            remaining: (self.remaining).map(|seconds| (seconds as f64 - since).max(0.0)),
+            ..Estimate::default()
+        }
+    }
+}
 
 /// What the store keeps of a job in this state. `costs` are those of its nodes; `None` if nothing was
 /// learned from it.
@@ -11,6 +44,7 @@ pub(super) fn record(
     job: &Job,
     costs: Option<&HashMap<String, NodeCostRecord>>,
     progress: Progress,
+    (owner, epoch): (&Arc<LeaseOwner>, u64),
 ) -> JobRecord {
     let is_final = progress.status.is_final();
     JobRecord {
@@ -28,6 +62,8 @@ pub(super) fn record(
         } else {
             Vec::new()
         },
+        owner: owner.clone(),
+        epoch,
         progress,
     }
 }

@@ -1,25 +1,26 @@
 //! The jobs, under one lock, and everything that a change of a job goes to.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
 use super::clock::JobClock;
+use super::error::RelayError;
 use super::estimates::Estimator;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
 use crate::job::{Event, Job, JobId, Plan, PromptGraph};
-use crate::store::Recorder;
+use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
-/// How long a caller waits until what it is promised is written. If the database is away, it is promised
-/// all the same.
+/// How long a caller waits until what it is promised is written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Owns the jobs: changes them by events, publishes and records what comes of that.
@@ -30,6 +31,10 @@ pub(super) struct Tracker {
     pub(super) estimator: Arc<Estimator>,
     pub(super) hub: Hub,
     pub(super) recorder: Recorder,
+    /// This relay, as other relays on the same database know it.
+    pub(super) owner: Arc<LeaseOwner>,
+    /// Whether other relays run on the same database.
+    pub(super) has_peers: AtomicBool,
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,
@@ -107,19 +112,46 @@ impl Tracker {
     }
 
     /// Waits until the newest state of a job is written, but at most [`WRITE_TIMEOUT`].
-    pub(super) async fn await_written(&self, id: &JobId) {
-        let recorded = self
-            .registry()
-            .get(id)
-            .map(|entry| entry.publishing.recorded);
-        let Some(number) = recorded else {
-            return;
-        };
-        let asked_at = Instant::now();
-        let written = timeout(WRITE_TIMEOUT, self.recorder.written(number)).await;
-        if written.is_err() {
-            let waited = asked_at.elapsed();
-            tracing::debug!(job_id = %id, ?waited, "acknowledged a state that is not written yet");
+    pub(super) async fn await_written(&self, id: &JobId) -> Durability {
+        match timeout(WRITE_TIMEOUT, self.recorder.written(id)).await {
+            Ok(Written::Refused(reason)) => Durability::Refused(reason),
+            Ok(Written::Moved) => Durability::Moved,
+            Ok(Written::Yes) => match self.registry().get_mut(id) {
+                Some(entry) if !entry.is_owned() && !entry.job.status().is_final() => {
+                    Durability::Moved
+                }
+                Some(entry) => {
+                    entry.publishing.is_acknowledged = true;
+                    Durability::Written
+                }
+                None => Durability::Written,
+            },
+            Err(_) => Durability::Late,
+        }
+    }
+}
+
+/// What became of a state that a caller waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// It is on the disk.
+    Written,
+    /// It is not yet.
+    Late,
+    /// Another relay has the job.
+    Moved,
+    /// The database refuses it, for this reason.
+    Refused(String),
+}
+
+impl Durability {
+    /// Fails unless the state is on the disk.
+    pub(super) fn check(self, id: &JobId) -> Result<(), RelayError> {
+        match self {
+            Self::Written => Ok(()),
+            Self::Late => Err(RelayError::Store(StoreError::Slow)),
+            Self::Moved => Err(RelayError::JobExists(id.clone())),
+            Self::Refused(reason) => Err(RelayError::RowRefused(id.clone(), reason)),
         }
     }
 }

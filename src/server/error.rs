@@ -207,8 +207,10 @@ impl From<RelayError> for ApiError {
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
             | RelayError::HeldByPeer(_)
+            | RelayError::LeaseLapsed(_)
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            RelayError::RowRefused(..) => StatusCode::UNPROCESSABLE_ENTITY,
             RelayError::Backend { .. } => StatusCode::BAD_GATEWAY,
             RelayError::Workflow(error) => workflow_status(error),
         };

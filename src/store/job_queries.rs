@@ -17,6 +17,9 @@ const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
 /// How many rows one statement deletes at most, so that it never holds many locks.
 const DELETE_BATCH: i64 = 1_000;
 
+/// How many jobs one statement asks for by their ids at most.
+const MAX_KEYS: usize = 500;
+
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
@@ -61,6 +64,10 @@ struct StoredJobRow {
     created_at: Moment,
     started_at: Option<Moment>,
     completed_at: Option<Moment>,
+    estimated_remaining: Option<i64>,
+    last_updated: Moment,
+    owner: Option<String>,
+    epoch: i64,
 }
 
 impl Store {
@@ -77,6 +84,26 @@ impl Store {
         })
         .await?;
         Ok(rows.into_iter().find_map(StoredJobRow::read))
+    }
+
+    /// The jobs with these ids.
+    pub async fn jobs_with_ids(&self, ids: &[JobId]) -> Result<Vec<StoredJob>, StoreError> {
+        let keys: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+        let mut found = Vec::new();
+        for keys in keys.chunks(MAX_KEYS) {
+            let jobs = jobs::table.filter(jobs::job_key.eq_any(keys));
+            let rows: Vec<StoredJobRow> = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    names
+                        .query(jobs.select(StoredJobRow::as_select()))?
+                        .load(connection)
+                        .await?
+                }))
+            })
+            .await?;
+            found.extend(rows.into_iter().filter_map(StoredJobRow::read));
+        }
+        Ok(found)
     }
 
     /// All jobs that have not ended.
@@ -244,6 +271,12 @@ impl StoredJobRow {
             created_at: self.created_at.0,
             started_at: self.started_at.map(|at| at.0),
             ended_at: self.completed_at.map(|at| at.0),
+            estimated_remaining: self
+                .estimated_remaining
+                .and_then(|seconds| seconds.try_into().ok()),
+            updated_at: self.last_updated.0,
+            owner: self.owner,
+            epoch: self.epoch.try_into().unwrap_or_default(),
         })
     }
 }

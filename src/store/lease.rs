@@ -20,7 +20,7 @@ const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS
 const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigint)";
 
 /// The longest lease, in milliseconds: ten minutes.
-const MAX_LEASE_MS: i64 = 600_000;
+pub(super) const MAX_LEASE_MS: i64 = 600_000;
 
 impl Store {
     /// Takes or renews the lease of the backend `name` for `owner`. Returns whether `owner` holds it now; then no other
@@ -52,14 +52,8 @@ impl Store {
         previous: &str,
         lasts: Duration,
     ) -> Result<bool, StoreError> {
-        let now = || {
-            sql::<BigInt>(match self.pools.leases {
-                Pools::Postgres(_) => POSTGRES_NOW,
-                Pools::Sqlite(_) => SQLITE_NOW,
-            })
-        };
-        let lasts =
-            i64::try_from(lasts.as_millis()).map_or(MAX_LEASE_MS, |ms| ms.min(MAX_LEASE_MS));
+        let now = || sql::<BigInt>(self.now());
+        let lasts = in_ms(lasts);
         // A lease that expires later than any can was made by a clock that was wrong.
         let is_free = held_until
             .lt(now())
@@ -101,6 +95,14 @@ impl Store {
         .await
     }
 
+    /// The database's clock, as SQL.
+    pub(super) fn now(&self) -> &'static str {
+        match self.pools.leases {
+            Pools::Postgres(_) => POSTGRES_NOW,
+            Pools::Sqlite(_) => SQLITE_NOW,
+        }
+    }
+
     async fn lease_owner(&self, name: &str) -> Result<Option<String>, StoreError> {
         let owner = leases::table.filter(backend.eq(name)).select(holder);
         in_time(async {
@@ -111,4 +113,9 @@ impl Store {
         })
         .await
     }
+}
+
+/// The length of a lease in milliseconds.
+pub(super) fn in_ms(lasts: Duration) -> i64 {
+    i64::try_from(lasts.as_millis()).map_or(MAX_LEASE_MS, |ms| ms.min(MAX_LEASE_MS))
 }

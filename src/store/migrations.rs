@@ -15,8 +15,14 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 1] = [include_str!("../../migrations/postgres/1_tables.sql")];
-static SQLITE: [&str; 1] = [include_str!("../../migrations/sqlite/1_tables.sql")];
+static POSTGRES: [&str; 2] = [
+    include_str!("../../migrations/postgres/1_tables.sql"),
+    include_str!("../../migrations/postgres/2_owners.sql"),
+];
+static SQLITE: [&str; 2] = [
+    include_str!("../../migrations/sqlite/1_tables.sql"),
+    include_str!("../../migrations/sqlite/2_owners.sql"),
+];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after
 /// another. Any number will do that no other program uses.

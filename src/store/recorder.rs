@@ -3,6 +3,7 @@
 //! Guarantees: the newest state of each job is kept until it is written, however long the database is unreachable;
 //! memory is bounded by the number of jobs, not of states.
 
+mod batches;
 mod pending;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
-use super::database::{Fault, StoreError};
+use super::database::StoreError;
 use super::mirror::MirrorTask;
 use super::rows::JobRecord;
 use crate::job::JobId;
@@ -22,9 +23,6 @@ use pending::Pending;
 
 /// How long states are collected before they are written together.
 const BATCH_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How many jobs one statement writes at most.
-const MAX_BATCH: usize = 1_000;
 
 /// The pauses after failures of the database in a row. Without jitter: it is one database, and few relays.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
@@ -34,13 +32,6 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 
 /// The longest pause after a failure of the database.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// The pause before a state is written again that the database refuses while it accepts others. Most likely it never
-/// accepts it, but a disk that is nearly full looks the same.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-
-/// How many states of a batch in a row must fail one by one before the fault is the database's.
-const MAX_FAILURES: usize = 3;
 
 /// How long writing the last states may take when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,10 +45,21 @@ struct RecorderState {
     store: Store,
     pending: Mutex<Pending>,
     wake: Notify,
-    /// All states up to this number are written.
-    written: watch::Sender<u64>,
+    /// Changes whenever states were written, refused, or found to be another relay's.
+    settled: watch::Sender<()>,
     /// Whether the last attempt to reach the database succeeded, with its schema up to date.
     ready: watch::Sender<bool>,
+}
+
+/// What became of a recorded state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It or a newer one of its job is on the disk.
+    Yes,
+    /// Another relay has taken the job over, or ended it: the row is newer.
+    Moved,
+    /// The database refuses it, for this reason, while it accepts others.
+    Refused(String),
 }
 
 /// The health of a recorder.
@@ -76,7 +78,7 @@ impl Recorder {
             store,
             pending: Mutex::default(),
             wake: Notify::new(),
-            written: watch::Sender::new(0),
+            settled: watch::Sender::new(()),
             ready: watch::Sender::new(false),
         }))
     }
@@ -87,41 +89,72 @@ impl Recorder {
     }
 
     /// Records a state in place of an unwritten earlier one of the same job. Never waits.
-    ///
-    /// Returns the number of the state, for [`Recorder::written`].
-    pub fn record(&self, record: JobRecord) -> u64 {
+    pub fn record(&self, record: JobRecord) {
         let mut pending = self.pending();
         let is_urgent = record.is_final();
         let is_first = pending.records.is_empty();
         let id = record.progress.job_id.clone();
         pending.refused.remove(&id);
         pending.records.insert(id, record);
-        pending.recorded += 1;
         pending.urgent |= is_urgent;
-        let number = pending.recorded;
         drop(pending);
         if is_first || is_urgent {
             self.0.wake.notify_one();
         }
-        number
     }
 
-    /// Waits until a state or a newer one of its job is written.
-    pub async fn written(&self, number: u64) {
+    /// Waits until the newest state of a job is written, or cannot be.
+    pub async fn written(&self, id: &JobId) -> Written {
         // The caller waits: no more states are collected first.
         self.pending().urgent = true;
         self.0.wake.notify_one();
-        let mut written = self.0.written.subscribe();
-        // Fails only without a sender, and `self` holds it.
-        let _ = written.wait_for(|written| *written >= number).await;
+        let mut settled = self.0.settled.subscribe();
+        loop {
+            settled.borrow_and_update();
+            {
+                let pending = self.pending();
+                if pending.moved.contains(id) {
+                    return Written::Moved;
+                }
+                if let Some(refused) = pending.refused.get(id) {
+                    return Written::Refused(refused.reason.clone());
+                }
+                if !pending.has_unwritten(id) {
+                    return Written::Yes;
+                }
+            }
+            // Fails only without a sender, and `self` holds it.
+            let _ = settled.changed().await;
+        }
     }
 
-    /// Whether the newest state of a job is written; `number` is that of the state.
-    pub fn is_written(&self, id: &JobId, number: u64) -> bool {
+    /// Whether the newest state of a job is written.
+    pub fn is_written(&self, id: &JobId) -> bool {
         let pending = self.pending();
-        *self.0.written.borrow() >= number
-            && !pending.records.contains_key(id)
-            && !pending.refused.contains_key(id)
+        !pending.has_unwritten(id) && !pending.moved.contains(id)
+    }
+
+    /// Waits until rows turn out to be newer than the states of their jobs. Returns these jobs, again and again until
+    /// [`Recorder::forget_moved`].
+    pub async fn moved(&self) -> Vec<JobId> {
+        let mut settled = self.0.settled.subscribe();
+        loop {
+            settled.borrow_and_update();
+            let moved: Vec<JobId> = self.pending().moved.iter().cloned().collect();
+            if !moved.is_empty() {
+                return moved;
+            }
+            // Fails only without a sender, and `self` holds it.
+            let _ = settled.changed().await;
+        }
+    }
+
+    /// The rows of these jobs have been read.
+    pub fn forget_moved(&self, ids: &[JobId]) {
+        let mut pending = self.pending();
+        for id in ids {
+            pending.moved.remove(id);
+        }
     }
 
     /// Waits until the database is reachable and its schema up to date.
@@ -215,10 +248,10 @@ impl Recorder {
     /// Waits for the first state, then for more of them until the batch is urgent or due.
     async fn batch_is_due(&self) {
         while self.pending().records.is_empty() {
-            let retry_at = self.pending().retry_at;
+            let retry_at = self.pending().retry_at();
             tokio::select! {
                 () = self.0.wake.notified() => {}
-                () = until(retry_at) => self.pending().retry_refused(),
+                () = until(retry_at) => self.pending().retry_refused(Some(Instant::now())),
             }
         }
         let due = Instant::now() + BATCH_INTERVAL;
@@ -227,96 +260,6 @@ impl Recorder {
                 () = self.0.wake.notified() => {}
                 () = sleep_until(due) => return,
             }
-        }
-    }
-
-    /// Writes all pending states. Those that could not be written become pending again.
-    async fn flush(&self) -> Result<(), StoreError> {
-        let (records, recorded) = {
-            let mut pending = self.pending();
-            pending.urgent = false;
-            if pending.retry_at.is_some_and(|due| due <= Instant::now()) {
-                pending.retry_refused();
-            }
-            pending.in_flight = pending.records.keys().cloned().collect();
-            (std::mem::take(&mut pending.records), pending.recorded)
-        };
-        let mut unwritten: Vec<JobRecord> = records.into_values().collect();
-        while !unwritten.is_empty() {
-            let batch = unwritten.split_off(unwritten.len().saturating_sub(MAX_BATCH));
-            if let Err((error, failed)) = self.write(batch).await {
-                unwritten.extend(failed);
-                self.put_back(unwritten);
-                return Err(error);
-            }
-        }
-        self.pending().in_flight.clear();
-        self.0.written.send_replace(recorded);
-        Ok(())
-    }
-
-    /// Writes a batch. If the database refuses it but accepts some of its jobs one by one, the others are set aside, so
-    /// that they do not block the rest. Returns the jobs that could not be written because of the database.
-    async fn write(&self, mut batch: Vec<JobRecord>) -> Result<(), (StoreError, Vec<JobRecord>)> {
-        let error = match self.0.store.upsert(&batch).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        match (error.fault(), batch.len()) {
-            (Fault::Database, _) | (Fault::Either, 1) => return Err((error, batch)),
-            (Fault::Data, 1) => {
-                self.set_aside(batch, &error);
-                return Ok(());
-            }
-            _ => {}
-        }
-        let (mut refused, mut is_the_data) = (Vec::new(), true);
-        let total = batch.len();
-        // Ends are written first: what holds the batch up may hold the others up too.
-        batch.sort_by_key(|record| !record.is_final());
-        let mut left = batch.into_iter();
-        while let Some(record) = left.next() {
-            let saved = self.0.store.upsert(std::slice::from_ref(&record)).await;
-            let Err(error) = saved else { continue };
-            refused.push(record);
-            is_the_data &= error.fault() == Fault::Data;
-            let tried = total - left.len();
-            // Nothing can be written, such as while somebody locks the table: each attempt takes as long as the lock.
-            let all_fail = refused.len() == tried && tried >= MAX_FAILURES && !is_the_data;
-            if all_fail || error.fault() == Fault::Database {
-                refused.extend(left);
-                return Err((error, refused));
-            }
-        }
-        if refused.len() == total && !is_the_data {
-            return Err((error, refused));
-        }
-        self.set_aside(refused, &error);
-        Ok(())
-    }
-
-    /// Keeps the states that the database refuses, to write them again later.
-    fn set_aside(&self, refused: Vec<JobRecord>, error: &StoreError) {
-        let error = error as &dyn std::error::Error;
-        let mut pending = self.pending();
-        for record in refused {
-            let job_id = record.progress.job_id.clone();
-            if !pending.records.contains_key(&job_id) {
-                tracing::error!(%job_id, error, "the database refuses this job; it will be written again later");
-                pending.refused.insert(job_id, record);
-            }
-        }
-        pending.retry_at = Some(Instant::now() + REFUSED_PAUSE);
-    }
-
-    fn put_back(&self, records: Vec<JobRecord>) {
-        let mut pending = self.pending();
-        pending.in_flight.clear();
-        for record in records {
-            pending.urgent |= record.is_final();
-            let id = record.progress.job_id.clone();
-            // A newer state may have been recorded meanwhile.
-            pending.records.entry(id).or_insert(record);
         }
     }
 
@@ -342,7 +285,7 @@ impl Recorder {
     }
 
     async fn drain(&self) {
-        self.pending().retry_refused();
+        self.pending().retry_refused(None);
         let drained = timeout(DRAIN_TIMEOUT, async {
             while !self.pending().records.is_empty() {
                 self.flush().await?;

@@ -357,6 +357,8 @@ impl ReleasedJob {
             last_updated: timestamp(keys.last_updated.or(completed_at).unwrap_or(created_at)),
             // Its end lies in the pipeline's table already.
             mirror_due: false,
+            owner: None,
+            epoch: 0,
         })
     }
 }

@@ -1,8 +1,11 @@
 //! The records of jobs and node runs, and the rows as which a batch of them travels to the database.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::lease_owner::LeaseOwner;
 use crate::job::{JobId, Output, Progress, Status};
 
 /// A job's state, to be written.
@@ -24,6 +27,10 @@ pub struct JobRecord {
     pub learned_from: Option<&'static str>,
     /// The runs of its nodes; only with its final state.
     pub node_runs: Vec<NodeRunRecord>,
+    /// The relay that writes it.
+    pub owner: Arc<LeaseOwner>,
+    /// How often another relay has taken it over.
+    pub epoch: u64,
 }
 
 /// One execution of a node, to be written.
@@ -88,6 +95,8 @@ pub(super) struct JobRow<'a> {
     pub(super) last_updated: String,
     /// Whether the pipeline's table is to show the job's end.
     pub(super) mirror_due: bool,
+    pub(super) owner: Option<&'a str>,
+    pub(super) epoch: i64,
 }
 
 /// A node's execution as a row of a batch.
@@ -140,6 +149,8 @@ impl JobRecord {
             completed_at: self.completed_at.map(timestamp),
             last_updated: timestamp(progress.timestamp),
             mirror_due,
+            owner: Some(self.owner.as_str()),
+            epoch: self.epoch.try_into().unwrap_or(i64::MAX),
         }
     }
 

@@ -45,6 +45,10 @@ diesel::table! {
         mirror_due -> Bool,
         /// The id of the row that the relay inserted into the pipeline's table.
         pipeline_id -> Nullable<Text>,
+        /// The relay that writes it.
+        owner -> Nullable<Text>,
+        /// How often another relay has taken it over.
+        epoch -> BigInt,
     }
 }
 
@@ -110,6 +114,16 @@ diesel::table! {
         backend -> Text,
         /// The relay.
         holder -> Text,
+        /// Until when, in milliseconds since 1970.
+        held_until -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// The relays that run.
+    comfy_relay.relays (owner) {
+        /// The relay.
+        owner -> Text,
         /// Until when, in milliseconds since 1970.
         held_until -> BigInt,
     }

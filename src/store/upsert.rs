@@ -1,51 +1,82 @@
 //! Writes a batch in one transaction: one statement for all jobs, one for all node runs.
 
-use diesel::sql_query;
+use std::collections::HashSet;
+
 use diesel::sql_types::Text;
+use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::Store;
 use super::database::{Pools, StoreError, in_time, with_connection};
 use super::mirror::MirroredState;
 use super::rows::{JobRecord, batch};
+use crate::job::JobId;
 
 /// A batch waits no longer for a row that somebody locks: it is split, and the other rows are written. The setting ends
 /// with the transaction, because a pooler gives the session to others.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
+/// A row that was written.
+#[derive(Debug, QueryableByName)]
+struct WrittenRow {
+    #[diesel(sql_type = Text)]
+    job_key: String,
+}
+
 impl Store {
-    /// Writes the states of jobs, and the node runs of those that have ended: all or nothing.
-    pub async fn upsert(&self, records: &[JobRecord]) -> Result<(), StoreError> {
+    /// Writes the states of jobs, and the node runs of those that have ended: all or nothing, except those whose rows
+    /// are newer. Returns the ids of these: another relay has taken the jobs over, or ended them.
+    pub async fn upsert(&self, records: &[JobRecord]) -> Result<Vec<JobId>, StoreError> {
         let row =
             |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
         let rows: Vec<_> = records.iter().map(row).collect();
         let jobs = batch(&rows)?;
-        let rows: Vec<_> = records.iter().flat_map(JobRecord::node_run_rows).collect();
-        let node_runs = (!rows.is_empty()).then(|| batch(&rows)).transpose()?;
         let statements = &self.statements;
-        in_time(async {
-            with_connection!(self, writes, |connection, _names| {
+        let written: HashSet<String> = in_time(async {
+            let written = with_connection!(self, writes, |connection, _names| {
                 connection
                     .transaction(async |connection| {
                         if let Pools::Postgres(_) = self.pools.writes {
                             connection.batch_execute(LOCK_TIMEOUT).await?;
                         }
                         let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
-                        upsert.execute(connection).await?;
-                        if let Some(node_runs) = &node_runs {
+                        let written: Vec<WrittenRow> = upsert.load(connection).await?;
+                        let written: HashSet<String> =
+                            written.into_iter().map(|row| row.job_key).collect();
+                        if let Some(node_runs) = node_runs(records, &written)? {
                             let insert =
                                 sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
                             insert.execute(connection).await?;
                         }
-                        Ok::<(), StoreError>(())
+                        Ok::<_, StoreError>(written)
                     })
-                    .await
-            })
+                    .await?
+            });
+            Ok(written)
         })
         .await?;
+        let mut moved = Vec::new();
         for record in records {
-            self.mirror.submit(MirroredState::of(record));
+            if written.contains(record.progress.job_id.as_str()) {
+                self.mirror.submit(MirroredState::of(record));
+            } else {
+                moved.push(record.progress.job_id.clone());
+            }
         }
-        Ok(())
+        Ok(moved)
     }
+}
+
+/// The node runs of the jobs that were written, as a batch; `None` if there are none.
+fn node_runs(
+    records: &[JobRecord],
+    written: &HashSet<String>,
+) -> Result<Option<String>, StoreError> {
+    let written = |record: &&JobRecord| written.contains(record.progress.job_id.as_str());
+    let rows: Vec<_> = records
+        .iter()
+        .filter(written)
+        .flat_map(JobRecord::node_run_rows)
+        .collect();
+    Ok((!rows.is_empty()).then(|| batch(&rows)).transpose()?)
 }

@@ -67,6 +67,10 @@ fn restored() -> Job {
         created_at: at(0.0),
         started_at: Some(at(0.0)),
         ended_at: None,
+        estimated_remaining: None,
+        updated_at: at(0.0),
+        owner: None,
+        epoch: 0,
     });
     job.apply(Event::Planned(graph(20, 512)), at(7.0));
     job

@@ -123,6 +123,10 @@ mod tests {
             created_at: at(0),
             started_at: Some(at(0)),
             ended_at: None,
+            estimated_remaining: None,
+            updated_at: at(0),
+            owner: None,
+            epoch: 0,
         })
     }
 

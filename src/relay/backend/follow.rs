@@ -7,31 +7,27 @@ use bytes::Bytes;
 use crate::comfy::{Incoming, Message, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
-use crate::relay::backend::Lease;
 use crate::relay::backend::follower::Follower;
 
 impl Follower {
     /// Follows the backend until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = self.backend.name()))]
     pub(in crate::relay) async fn follow(self: Arc<Self>) {
-        let keeping = self.tasks.spawn(self.clone().keep_lease());
+        self.tasks.spawn(self.clone().keep_lease());
         self.read_socket().await;
-        // Release the lease last: the relay that takes over dials at once, and our socket is closed now.
-        let _ = keeping.await;
-        self.release_lease().await;
     }
 
     async fn read_socket(&self) {
         let mut socket = self.backend.comfy.socket(&self.config);
         let mut lease = self.backend.lease.subscribe();
         loop {
-            if *lease.borrow_and_update() == Lease::HeldByPeer {
+            if lease.borrow_and_update().stands_by() {
                 self.stand_by();
                 socket.redial().await;
                 tokio::select! {
                     () = self.stop.cancelled() => break,
                     // Fails only if the backend is gone, and we have it.
-                    _ = lease.wait_for(|lease| *lease != Lease::HeldByPeer) => {}
+                    _ = lease.wait_for(|lease| !lease.stands_by()) => {}
                 }
             }
             tokio::select! {

@@ -10,7 +10,7 @@ use crate::config::ComfyConfig;
 use crate::relay::backend::{Backend, OutputNodeClasses};
 use crate::relay::estimates::Estimator;
 use crate::relay::tracker::Tracker;
-use crate::store::{LeaseOwner, Recorder};
+use crate::store::Recorder;
 
 /// Follows one backend. Task A (`follow`) reads its socket and waits for nothing else; task B
 /// (`reconcile`) compares open jobs with its queue and history. A third one keeps the lease.
@@ -21,8 +21,6 @@ pub(in crate::relay) struct Follower {
     pub(in crate::relay) tracker: Arc<Tracker>,
     pub(in crate::relay) estimator: Arc<Estimator>,
     pub(in crate::relay) recorder: Recorder,
-    /// This relay, as other relays on the same database know it.
-    pub(in crate::relay) owner: Arc<LeaseOwner>,
     pub(in crate::relay) stop: CancellationToken,
     pub(in crate::relay) tasks: TaskTracker,
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::relay::backend::Lease;
 use crate::relay::backend::follower::Follower;
@@ -28,18 +28,31 @@ impl Follower {
             self.renew_lease().await;
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = sleep(self.renewal_interval()) => {}
+                () = sleep_until(self.next_renewal()) => {}
             }
         }
     }
 
-    /// Takes or renews the lease. If the database does not answer, nothing changes: another relay cannot
-    /// take the lease either.
+    /// Takes or renews the lease.
+    ///
+    /// If the database does not answer, nothing changes until the lease would have expired: only then can another relay
+    /// take it. A relay that never had it from the database goes on.
     pub(in crate::relay) async fn renew_lease(&self) {
-        let Some(lease) = self.request_lease().await else {
-            return;
-        };
+        let asked_at = Instant::now();
+        let lease = self.request_lease().await;
         let before = *self.backend.lease.borrow();
+        let lease = {
+            let held_until = &mut self.backend.state().lease_held_until;
+            match lease {
+                Some(Lease::Held) => *held_until = Some(asked_at + self.config.lease),
+                Some(_) => *held_until = None,
+                None if held_until.is_some_and(|until| until <= Instant::now()) => {
+                    *held_until = None;
+                }
+                None => return,
+            }
+            lease.unwrap_or(Lease::Lapsed)
+        };
         if before == lease {
             return;
         }
@@ -47,22 +60,44 @@ impl Follower {
             (_, Lease::HeldByPeer) => tracing::warn!(
                 "another relay follows this ComfyUI under our client id; standing by until it stops"
             ),
+            (_, Lease::Lapsed) => tracing::warn!(
+                "the database does not answer, so another relay may follow this ComfyUI; standing by until it does"
+            ),
             (Lease::HeldByPeer, _) => tracing::info!("the other relay is gone, taking over"),
+            (Lease::Lapsed, _) => tracing::info!("the database answers, following ComfyUI again"),
             _ => {}
         }
+        // What others have written comes first. Tried again with the next renewal.
+        let is_read = match (before, lease) {
+            (Lease::HeldByPeer | Lease::Lapsed, Lease::Held) => self.tracker.restore().await,
+            (Lease::Unknown, Lease::Held) => self.tracker.take_over().await,
+            _ => true,
+        };
+        if !is_read {
+            return;
+        }
         self.backend.lease.send_replace(lease);
+        if lease.stands_by() {
+            self.tracker.registry().give_up(&self.backend);
+        }
         self.tracker.notify_monitors();
-        if before == Lease::HeldByPeer {
-            self.tracker.restore().await;
+        if before.stands_by() {
             self.backend.reconcile_now.notify_one();
         }
+    }
+
+    /// When the lease is to be renewed, or has expired.
+    fn next_renewal(&self) -> Instant {
+        let next = Instant::now() + self.renewal_interval();
+        let held_until = self.backend.state().lease_held_until;
+        held_until.map_or(next, |until| until.min(next))
     }
 
     /// Asks the database for the lease; `None` if it does not answer.
     async fn request_lease(&self) -> Option<Lease> {
         let comfy = &self.backend.comfy;
         let store = self.recorder.store();
-        let taking = store.take_lease(comfy.name(), &self.owner, self.config.lease);
+        let taking = store.take_lease(comfy.name(), &self.tracker.owner, self.config.lease);
         match timeout(self.renewal_interval(), taking).await {
             Ok(Ok(true)) => Some(Lease::Held),
             Ok(Ok(false)) => Some(Lease::HeldByPeer),
@@ -84,7 +119,7 @@ impl Follower {
             return;
         }
         let store = self.recorder.store();
-        let releasing = store.release_lease(self.backend.name(), &self.owner);
+        let releasing = store.release_lease(self.backend.name(), &self.tracker.owner);
         match timeout(RELEASE_TIMEOUT, releasing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

@@ -55,7 +55,7 @@ impl Turns {
         let others = backends.iter().filter(|it| !tried.contains(&it.index));
         let best = others.min_by_key(|backend| {
             let state = backend.state();
-            let is_available = state.api.reachable && !backend.is_held_by_peer();
+            let is_available = state.api.reachable && !backend.stands_by();
             let length = state.queue.remaining;
             let from_turn =
                 (backend.index + backends.len() - turn % backends.len()) % backends.len();

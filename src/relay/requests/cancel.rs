@@ -18,9 +18,17 @@ impl Relay {
             if entry.job.status().is_final() {
                 return refuse("it has ended");
             }
+            if !entry.is_owned()
+                && let Some(name) = entry.job.backend()
+            {
+                let backend = self.backend_named(name);
+                let refusal = backend.ok().and_then(|backend| backend.refusal());
+                let elsewhere = || RelayError::HeldByPeer(name.to_owned());
+                return Err(refusal.unwrap_or_else(elsewhere));
+            }
             match (&entry.backend, entry.job.prompt_id()) {
                 (Some(backend), Some(prompt)) => (backend.clone(), prompt.to_owned()),
-                (None, Some(_)) => return refuse("its ComfyUI server is not configured any more"),
+                (None, Some(_)) => return refuse("its ComfyUI server is not configured"),
                 (_, None) => return refuse("its producer is not ComfyUI"),
             }
         };

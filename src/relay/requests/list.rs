@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, Progress};
+use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
 
@@ -107,10 +108,17 @@ impl Relay {
         let views = stored
             .into_iter()
             .map(|stored| match registry.get(&stored.id) {
-                Some(entry) => self.job_view(&entry.job, estimator.estimate(entry, now), now),
-                None => {
-                    let job = Job::restored(stored);
-                    self.job_view(&job, estimator.estimate_stored(&job, now), now)
+                Some(entry) if entry.is_owned() => {
+                    self.job_view(&entry.job, estimator.estimate(entry, now), now)
+                }
+                _ => {
+                    let estimate = StoredEstimate::of(&stored);
+                    let job = Job::stored(stored);
+                    let estimate = match estimate {
+                        Some(estimate) => estimate.at(now),
+                        None => estimator.estimate_stored(&job, now),
+                    };
+                    self.job_view(&job, estimate, now)
                 }
             });
         // The status of a job may have changed since it was written.

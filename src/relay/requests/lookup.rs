@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::job::JobId;
 use crate::relay::backend::Backend;
+use crate::relay::restore::Known;
 use crate::relay::tracker::FoundPrompt;
 use crate::relay::{Relay, RelayError};
 
@@ -21,15 +22,15 @@ impl Relay {
     pub async fn lookup(&self, job_id: &JobId) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
         let not_found = || RelayError::JobNotFound(job_id.clone());
-        if tracker.registry().get(job_id).is_some() {
-            return Ok(());
-        }
-        if self.0.unknown_jobs.contains(job_id) {
+        let is_in_memory = tracker.registry().get(job_id).is_some();
+        if !is_in_memory && self.0.unknown_jobs.contains(job_id) {
             return Err(not_found());
         }
-        if tracker.restore_from_store(job_id).await {
-            return Ok(());
-        }
+        let unreachable = match tracker.restore_from_store(job_id).await {
+            Known::Yes => return Ok(()),
+            Known::No => None,
+            Known::Unreachable(error) => Some(error),
+        };
         let found = self.locate(job_id.as_str(), None).await;
         let mut registry = tracker.registry();
         // It may have been registered while the backends were asked.
@@ -43,6 +44,7 @@ impl Relay {
                 tracker.register(&mut registry, job_id, &prompt, None);
                 Ok(())
             }
+            Err(error) if unreachable.is_some() => Err(unreachable.map_or(error, RelayError::from)),
             Err(RelayError::PromptNotFound(_)) => {
                 self.0.unknown_jobs.add(job_id.clone());
                 Err(not_found())
@@ -65,10 +67,9 @@ impl Relay {
             if only.is_some_and(|only| only != backend.index) {
                 continue;
             }
-            if backend.is_held_by_peer() {
-                unknown = Some(RelayError::HeldByPeer(backend.name().to_owned()));
-            } else {
-                asked.push(backend);
+            match backend.refusal() {
+                Some(refusal) => unknown = Some(refusal),
+                None => asked.push(backend),
             }
         }
         let is_reachable = |backend: &Backend| backend.state().api.reachable;

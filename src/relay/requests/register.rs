@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::comfy::WrongInput;
 use crate::job::JobId;
-use crate::relay::tracker::Tracker;
+use crate::relay::restore::Known;
+use crate::relay::tracker::{Durability, Tracker};
 use crate::relay::{Relay, RelayError};
 
 /// A job that was accepted.
@@ -20,6 +21,8 @@ pub struct Accepted {
     pub backend: String,
     /// Inputs because of which ComfyUI ignores some outputs; the other outputs of the graph are valid.
     pub ignored: Vec<WrongInput>,
+    /// Whether it is on the disk. If not, it is followed all the same, and written when the database answers.
+    pub is_written: bool,
 }
 
 /// A reserved job id. Frees it when dropped, unless the job was registered.
@@ -44,15 +47,18 @@ impl Relay {
         backend: Option<&str>,
     ) -> Result<Accepted, RelayError> {
         let tracker = &self.0.tracker;
+        let is_named = job_id.is_some();
         let job_id =
             job_id.unwrap_or_else(|| JobId::parse(&prompt_id).unwrap_or_else(|_| new_job_id()));
-        let exists = tracker.restore_from_store(&job_id).await;
+        let known = tracker.restore_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, &prompt_id) {
             return Ok(accepted);
         }
-        // It may be forgotten again already.
-        if exists {
-            return Err(RelayError::JobExists(job_id));
+        match known {
+            // It may be forgotten again already.
+            Known::Yes => return Err(RelayError::JobExists(job_id)),
+            Known::Unreachable(error) if is_named => return Err(error.into()),
+            Known::No | Known::Unreachable(_) => {}
         }
         let _reservation = self.reserve(&job_id)?;
         let only = match backend {
@@ -61,13 +67,22 @@ impl Relay {
         };
         let prompt = self.locate(&prompt_id, only).await?;
         tracker.register(&mut tracker.registry(), &job_id, &prompt, None);
-        tracker.await_written(&job_id).await;
+        let is_written = self.is_written(&job_id).await?;
         Ok(Accepted {
             job_id,
             prompt_id,
             backend: prompt.backend.name().to_owned(),
             ignored: Vec::new(),
+            is_written,
         })
+    }
+
+    /// Waits until a job that ComfyUI has is on the disk. `false` if it is not yet: it is followed all the same.
+    pub(in crate::relay) async fn is_written(&self, job_id: &JobId) -> Result<bool, RelayError> {
+        match self.0.tracker.await_written(job_id).await {
+            Durability::Late => Ok(false),
+            durability => durability.check(job_id).map(|()| true),
+        }
     }
 
     /// The answer to a registration that is repeated: that of the first.
@@ -79,6 +94,7 @@ impl Relay {
             prompt_id: prompt_id.to_owned(),
             backend: job.backend().unwrap_or_default().to_owned(),
             ignored: Vec::new(),
+            is_written: true,
         })
     }
 

@@ -1,35 +1,99 @@
 //! Accepts reports of producers that are not ComfyUI.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::job::{Event, Job, JobId, Report};
+use crate::relay::restore::Known;
+use crate::relay::tracker::Durability;
 use crate::relay::{Relay, RelayError};
 
+/// How long a report of a known job waits for its row. Without an answer, memory decides.
+const ROW_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often a report is applied that other relays' reports of the same job overtake.
+const ATTEMPTS: usize = 3;
+
 impl Relay {
-    /// Applies a report to its job. The first report registers the job.
+    /// Applies a report to its job. The first report registers the job. A job that another relay has is ours from now on.
+    ///
+    /// The first report and the last one are on the disk when this returns.
     pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
-        let exists = tracker.restore_from_store(job_id).await;
-        let is_first_or_last = {
-            let mut registry = tracker.registry();
-            let known = registry.get(job_id);
-            let is_new = known.map(|entry| is_new(&entry.job, &report)).transpose()?;
-            // One that exists may be forgotten again already.
-            if is_new.is_none() {
-                if exists || !registry.reserve(job_id) {
-                    return Err(RelayError::JobExists(job_id.clone()));
-                }
-                registry.insert(Job::new(job_id.clone(), tracker.now()), None, 0);
-                tracing::info!(%job_id, "job registered by its producer");
+        let mut durability = Durability::Late;
+        for _ in 0..ATTEMPTS {
+            self.take_reported(job_id).await?;
+            if !self.apply_report(job_id, report.clone())? {
+                return Ok(());
             }
-            let is_last = report.status.is_final();
-            if is_new != Some(false) {
-                tracker.ingest_locked(&mut registry, job_id, Event::Reported(report));
+            durability = tracker.await_written(job_id).await;
+            if durability != Durability::Moved {
+                break;
             }
-            is_new.is_none() || is_last
+            // Another relay was faster. Its row is the newer one.
+            let moved = std::slice::from_ref(job_id);
+            tracker.read_rows(moved).await?;
+            tracker.recorder.forget_moved(moved);
+        }
+        durability.check(job_id)
+    }
+
+    /// Makes this relay the owner of a job that is reported to it, if there is such a job.
+    async fn take_reported(&self, job_id: &JobId) -> Result<(), RelayError> {
+        let tracker = &self.0.tracker;
+        let held = {
+            let registry = tracker.registry();
+            let entry = registry.get(job_id);
+            entry.map(|entry| (entry.is_owned(), entry.epoch, entry.job.status().is_final()))
         };
-        if is_first_or_last {
-            tracker.await_written(job_id).await;
+        let (is_owned, epoch) = match held {
+            Some((_, _, true)) => return Ok(()),
+            Some((is_owned, epoch, false)) => (is_owned, epoch),
+            None => match tracker.restore_from_store(job_id).await {
+                Known::Yes => (false, 0),
+                Known::No => return Ok(()),
+                Known::Unreachable(error) => return Err(error.into()),
+            },
+        };
+        let store = tracker.recorder.store();
+        if is_owned {
+            if !tracker.recorder.health().is_connected {
+                return Ok(());
+            }
+            match timeout(ROW_TIMEOUT, store.job(job_id)).await {
+                Ok(Ok(Some(row)))
+                    if row.owner.as_deref() != Some(tracker.owner.as_str())
+                        || row.epoch != epoch => {}
+                _ => return Ok(()),
+            }
+        }
+        if let Some(row) = store.take_reported_job(&tracker.owner, job_id).await? {
+            tracker.apply_row(row);
         }
         Ok(())
+    }
+
+    /// Applies a report, and returns whether its caller waits until it is on the disk.
+    fn apply_report(&self, job_id: &JobId, report: Report) -> Result<bool, RelayError> {
+        let tracker = &self.0.tracker;
+        let mut registry = tracker.registry();
+        let known = registry.get(job_id);
+        let is_new = known.map(|entry| is_new(&entry.job, &report)).transpose()?;
+        if is_new.is_none() {
+            if !registry.reserve(job_id) {
+                return Err(RelayError::JobExists(job_id.clone()));
+            }
+            registry.insert(Job::new(job_id.clone(), tracker.now()), None, 0);
+            tracing::info!(%job_id, "job registered by its producer");
+        }
+        let is_last = report.status.is_final();
+        if is_new != Some(false) {
+            tracker.ingest_locked(&mut registry, job_id, Event::Reported(report));
+        }
+        let entry = registry.get(job_id);
+        let is_acknowledged = entry.is_some_and(|entry| entry.publishing.is_acknowledged);
+        Ok(is_last || !is_acknowledged)
     }
 }
 

@@ -170,7 +170,7 @@ impl Relay {
 fn backend_health(backend: &Backend) -> BackendHealth {
     let connected = *backend.connected.borrow();
     let state = backend.state();
-    let status = if backend.is_held_by_peer() {
+    let status = if backend.stands_by() {
         "held_elsewhere"
     } else if !connected {
         "unreachable"

@@ -12,6 +12,7 @@ use crate::job::{self, JobId, PromptGraph};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
+use crate::relay::restore::Known;
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
 use crate::workflow;
@@ -26,6 +27,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two attempts to find it.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a stop waits for the answer to a prompt that is being sent.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a job is to do.
 #[derive(Debug, Clone)]
@@ -60,10 +64,11 @@ impl Relay {
         let job_id = match job_id {
             Some(id) => {
                 // Only the store may remember the job that has this id, and it may be forgotten again at once.
-                if self.0.tracker.restore_from_store(&id).await {
-                    return Err(RelayError::JobExists(id));
+                match self.0.tracker.restore_from_store(&id).await {
+                    Known::Yes => return Err(RelayError::JobExists(id)),
+                    Known::Unreachable(error) => return Err(error.into()),
+                    Known::No => id,
                 }
-                id
             }
             None => new_job_id(),
         };
@@ -74,8 +79,13 @@ impl Relay {
         // The caller may leave in the middle; a prompt that ComfyUI has accepted is followed all the same.
         let relay = self.clone();
         let submitting = self.0.tasks.spawn(async move {
+            // What is being sent to ComfyUI when the relay stops may run: its answer is waited for.
+            let stopped = async {
+                relay.0.stop.cancelled().await;
+                sleep(STOP_PATIENCE).await;
+            };
             tokio::select! {
-                () = relay.0.stop.cancelled() => Err(RelayError::Stopping),
+                () = stopped => Err(RelayError::Stopping),
                 accepted = relay.place(reservation, named, graph) => accepted,
             }
         });
@@ -131,7 +141,10 @@ impl Relay {
     ) -> Result<Accepted, NotPlaced> {
         let tracker = &self.0.tracker;
         let backend = in_flight.backend().clone();
-        await_socket(&backend).await.map_err(NotPlaced::NotSent)?;
+        tokio::select! {
+            () = self.0.stop.cancelled() => return Err(NotPlaced::Sent(RelayError::Stopping)),
+            socket = await_socket(&backend) => socket.map_err(NotPlaced::NotSent)?,
+        }
         let disconnects = backend.state().socket.disconnects;
         let submitted = post_prompt(&backend, graph).await?;
         in_flight.arrived();
@@ -154,12 +167,14 @@ impl Relay {
             // Fetches their sizes.
             tracker.read_plan(&reservation.id);
         }
-        tracker.await_written(&reservation.id).await;
+        let written = self.is_written(&reservation.id).await;
+        let is_written = written.map_err(NotPlaced::Sent)?;
         Ok(Accepted {
             job_id: reservation.id.clone(),
             prompt_id: prompt.prompt_id,
             backend: prompt.backend.name().to_owned(),
             ignored,
+            is_written,
         })
     }
 
@@ -237,9 +252,10 @@ async fn was_accepted(rest: &Rest, prompt_id: &str) -> bool {
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     loop {
         match has_prompt(rest, prompt_id).await {
-            Ok(has_prompt) => return has_prompt,
-            Err(_) if Instant::now() >= deadline => return false,
-            Err(_) => sleep(CONFIRM_PAUSE).await,
+            Ok(true) => return true,
+            // A server that is slow may take it yet.
+            _ if Instant::now() >= deadline => return false,
+            _ => sleep(CONFIRM_PAUSE).await,
         }
     }
 }
@@ -251,8 +267,8 @@ async fn has_prompt(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
 
 /// Waits until a backend's socket is open, if the backend answers at all.
 async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
-    if backend.is_held_by_peer() {
-        return Err(RelayError::HeldByPeer(backend.name().to_owned()));
+    if let Some(refusal) = backend.refusal() {
+        return Err(refusal);
     }
     let mut connected = backend.connected.subscribe();
     let patience = if backend.state().api.reachable {

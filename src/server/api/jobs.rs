@@ -16,6 +16,9 @@ pub(in crate::server) use create::create;
 pub(in crate::server) use list::{LIST_PARAMETERS, list};
 pub(in crate::server) use report::report;
 
+/// How often a job is looked up that is forgotten again before it is shown.
+const LOOKUPS: usize = 3;
+
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.
 #[derive(Debug, Serialize)]
 struct CancelAnswer<'a> {
@@ -28,12 +31,13 @@ pub(in crate::server) async fn show(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
-    state.relay.lookup(job).await?;
-    let view = state
-        .relay
-        .job(job)
-        .ok_or_else(|| ApiError::job_not_found(job))?;
-    Ok(response::json(StatusCode::OK, &view))
+    for _ in 0..LOOKUPS {
+        state.relay.lookup(job).await?;
+        if let Some(view) = state.relay.job(job) {
+            return Ok(response::json(StatusCode::OK, &view));
+        }
+    }
+    Err(ApiError::job_not_found(job))
 }
 
 /// `GET /api/anime/jobs/{job_id}/estimate`.

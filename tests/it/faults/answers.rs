@@ -285,3 +285,22 @@ async fn a_prompt_whose_answer_is_lost_is_searched_until_the_server_answers() {
     let (status, answer) = submitted;
     assert_eq!((status, &answer["prompt_id"]), (201, &prompt), "{answer}");
 }
+
+/// Its queue without the prompt does not say that it will not have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_a_slow_server_takes_late_is_followed() {
+    let comfyui = ScriptedComfy::start().await;
+    let relay = connected_relay(&comfyui, settings()).await;
+    comfyui.reply("POST /prompt", Reply::Disconnect);
+    let asked = comfyui.calls("GET /queue");
+    let body = json!({"workflow": one_node_workflow()});
+    let late = async {
+        comfyui.wait_for_calls("GET /queue", asked + 2).await;
+        let prompt = comfyui.posted()["prompt_id"].clone();
+        comfyui.set_queue(&[prompt.as_str().unwrap()], &[]);
+        prompt
+    };
+    let (submitted, prompt) = tokio::join!(relay.post("/api/anime/jobs", &body), late);
+    let (status, answer) = submitted;
+    assert_eq!((status, &answer["prompt_id"]), (201, &prompt), "{answer}");
+}

@@ -27,6 +27,10 @@ on_both!(
 
 const JOB: &str = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
 
+fn status_of(job: &str) -> String {
+    format!("SELECT status AS v FROM comfy_relay.jobs WHERE job_key = '{job}'")
+}
+
 fn far(state: &Value) -> bool {
     state["progress"].as_u64() >= Some(20)
 }
@@ -67,14 +71,17 @@ async fn outage(
         is_healthy(&relay).await
     })
     .await;
+    relay
+        .report("render", &json!({"progress": 1, "status": "processing"}))
+        .await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
     subscriber.receive_until(far).await;
     stop().await;
     wait_until("the outage is noticed", async || is_degraded(&relay).await).await;
     subscriber.ends_as("completed").await;
-    for percent in 1..40 {
-        // The first state is acknowledged after a timeout; later ones do not wait.
+    for percent in 2..40 {
+        // The first state and the last are on the disk when they are acknowledged; others do not wait.
         relay
             .report(
                 "render",
@@ -197,12 +204,12 @@ async fn a_database_that_is_reachable_later_is_used() {
     proxy.cut();
     let relay = relay_at(&comfyui.url(), store).await;
     assert!(is_degraded(&relay).await);
-    let mut subscriber = relay.subscribe("job").await;
-    relay.submit("job", TXT2IMG).await;
+    let job = relay.submit_unnamed(TXT2IMG).await;
+    let mut subscriber = relay.subscribe(&job).await;
     assert_eq!(subscriber.close_code().await, 1000);
     let mut early = relay.subscribe("render").await;
     proxy.restore();
-    db.wait_for(JOB, "completed").await;
+    db.wait_for(&status_of(&job), "completed").await;
     let state = early.receive_type("progress").await;
     assert_eq!(
         state["progress"], 40,
@@ -227,13 +234,13 @@ async fn a_first_start_without_a_database_is_stored_later() {
     let (proxy, store) = proxy_to(&db).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), store).await;
-    relay.submit("job", TXT2IMG).await;
+    let job = relay.submit_unnamed(TXT2IMG).await;
     proxy.restore();
     wait_until("the database is reachable", async || {
         is_healthy(&relay).await
     })
     .await;
-    db.wait_for(JOB, "completed").await;
+    db.wait_for(&status_of(&job), "completed").await;
     db.wait_for("SELECT count(*) AS v FROM comfy_relay.backends", "1")
         .await;
     relay.stop().await;
@@ -254,15 +261,15 @@ async fn a_row_that_another_client_deletes_is_written_again(db: TestDatabase) {
 }
 
 async fn a_locked_database_delays_no_subscriber(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     wait_until("the database is reachable", async || {
         is_healthy(&relay).await
     })
     .await;
-    let lock = Lock::take(&db).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
+    let lock = Lock::take(&db).await;
     assert_eq!(subscriber.close_code().await, 1000);
     // More readers than connections: they wait for each other, and no other request waits for them.
     let list = || response(relay.request(Method::GET, "/api/anime/jobs"));
@@ -345,9 +352,10 @@ async fn a_row_that_the_database_refuses_delays_no_other() {
     db.execute(check).await;
     let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
-    relay
-        .report("bad", &json!({"progress": 5, "status": "cancelled"}))
-        .await;
+    let bad = json!({"progress": 5, "status": "cancelled"});
+    let (status, answer) = relay.post("/api/anime/jobs/bad/progress", &bad).await;
+    let code = &answer["error"]["code"];
+    assert_eq!((status, code), (422, &json!("row_refused")));
     for job in ["a", "b", "c"] {
         relay
             .report(job, &json!({"progress": 5, "status": "completed"}))

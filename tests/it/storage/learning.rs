@@ -228,7 +228,8 @@ async fn costs_are_known_once_the_database_is_reachable() {
 
     proxy.cut();
     let relay = relay_at(&comfyui.url(), store).await;
-    run(&relay, "many-1", MANY).await;
+    let job = relay.submit_unnamed(MANY).await;
+    relay.subscribe(&job).await.ends_as("completed").await;
     proxy.restore();
     // The job is restored after the stored runs are read.
     let render = JobId::parse("render").unwrap();

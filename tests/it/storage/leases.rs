@@ -138,19 +138,91 @@ async fn jobs_continue_on_the_relay_that_takes_over(db: TestDatabase) {
     let state = subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
-    // The relay that stands by does not know the state of the job, and does not write it.
+    // The relay that stands by answers from the job's row.
     for path in ["/api/anime/jobs/job", "/api/anime/jobs/job/estimate"] {
         let (status, answer) = second.get(path).await;
-        assert_eq!(
-            (status, &answer["error"]["code"]),
-            (503, &json!("backend_held_elsewhere"))
-        );
+        assert_eq!((status, &answer["status"]), (200, &json!("processing")));
     }
+    let mut standing_by = second.subscribe("job").await;
+    let (status, answer) = second.post("/api/anime/jobs/job/cancel", &json!({})).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (503, &json!("backend_held_elsewhere"))
+    );
     first.stop().await;
     second.connected().await;
     let mut subscriber = second.subscribe("job").await;
     subscriber.ends_as("completed").await;
     assert!(subscriber.states[0]["progress"].as_u64() >= state["progress"].as_u64());
+    standing_by.ends_as("completed").await;
+}
+
+/// Another relay may have the lease by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_cannot_renew_its_lease_lets_go() {
+    let db = TestDatabase::postgres().await;
+    let (proxy, store) = proxy_to(&db).await;
+    proxy.restore();
+    let comfyui = ScriptedComfy::start().await;
+    let relay = standing_by(&comfyui.url(), store).await;
+    relay.connected().await;
+    comfyui.set_queue(&["p"], &[]);
+    relay.register("job", "p").await;
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber
+        .receive_until(|state| state["status"] == "processing")
+        .await;
+    proxy.cut();
+    comfyui.wait_for_calls("CLOSE /ws", 1).await;
+    wait_until("it stands by", async || {
+        comfyui_status(&relay).await.1 == "held_elsewhere"
+    })
+    .await;
+    let work = json!({"workflow": one_node_workflow()});
+    let (status, answer) = relay.post("/api/anime/jobs", &work).await;
+    let code = &answer["error"]["code"];
+    assert_eq!((status, code), (503, &json!("database_unreachable")));
+    // The prompt ends, and the relay learns of it when it follows again.
+    comfyui.set_queue(&[], &[]);
+    comfyui.complete("p");
+    proxy.restore();
+    relay.connected().await;
+    subscriber.ends_as("completed").await;
+    db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "completed")
+        .await;
+}
+
+/// A relay that takes over reads what its predecessor has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_released_after_the_last_state_is_written() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    comfyui.set_queue(&["p"], &[]);
+    relay.register("job", "p").await;
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber
+        .receive_until(|state| state["status"] == "processing")
+        .await;
+    db.execute(
+        "CREATE TABLE releases (seq BIGINT); \
+         CREATE TRIGGER released AFTER DELETE ON comfy_relay.leases BEGIN \
+         INSERT INTO releases SELECT seq FROM comfy_relay.jobs; END",
+    )
+    .await;
+    let start = json!({"type": "executing", "data": {"node": "3", "prompt_id": "p"}});
+    let seen = subscriber.last()["seq"].as_u64().unwrap();
+    comfyui.send(&start);
+    let state = subscriber
+        .receive_until(|state| state["seq"].as_u64() > Some(seen))
+        .await;
+    relay.stop().await;
+    let released: u64 = db
+        .value("SELECT seq AS v FROM releases")
+        .await
+        .parse()
+        .unwrap();
+    assert!(released >= state["seq"].as_u64().unwrap(), "{released}");
 }
 
 /// As after its process was suspended for a while.

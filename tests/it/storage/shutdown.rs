@@ -1,11 +1,15 @@
-//! SIGTERM.
+//! SIGTERM, and a stop.
 
+use reqwest::Method;
 use serde_json::json;
 
+use super::lifecycle::relay_at;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
+use crate::support::recordings::one_node_workflow;
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::Subscriber;
-use crate::support::test_relay::UNREACHABLE;
+use crate::support::test_relay::{UNREACHABLE, response};
 use crate::support::wait::wait_until;
 
 on_both!(sigterm_closes_every_socket_and_writes_every_state);
@@ -37,4 +41,24 @@ async fn sigterm_closes_every_socket_and_writes_every_state(db: TestDatabase) {
         job.is_some_and(|(_, job)| job["progress"] == 60)
     })
     .await;
+}
+
+/// ComfyUI may run it, whatever the relay answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_is_being_sent_at_the_stop_is_followed() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.reply("POST /prompt", Reply::Hang);
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    let body = json!({"job_id": "job", "workflow": one_node_workflow()});
+    let submitting = response(relay.request(Method::POST, "/api/anime/jobs").json(&body));
+    let submitting = tokio::spawn(submitting);
+    comfyui.wait_for_calls("POST /prompt", 1).await;
+    relay.handle.start_shutdown();
+    comfyui.accept_prompts_as("p");
+    comfyui.set_queue(&["p"], &[]);
+    relay.handle.shutdown().await;
+    let prompt = "SELECT prompt_id AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
+    assert_eq!(db.value(prompt).await, "p");
+    submitting.abort();
 }

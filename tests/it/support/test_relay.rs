@@ -225,9 +225,19 @@ impl TestRelay {
         self.create_job(&body).await;
     }
 
+    /// Submits the first prompt of a recording under an id of the relay's making, and returns the id. It need not be on
+    /// the disk yet.
+    pub(crate) async fn submit_unnamed(&self, recording: &str) -> String {
+        let work = json!({"workflow": workflow(recording).await});
+        let (status, created) = self.post("/api/anime/jobs", &work).await;
+        assert!([201, 202].contains(&status), "{created}");
+        created["job_id"].as_str().unwrap().to_owned()
+    }
+
     async fn create_job(&self, body: &Value) -> String {
         let (status, created) = self.post("/api/anime/jobs", body).await;
-        assert_eq!(status, 201, "{created}");
+        // 202 where the database is slow.
+        assert!([201, 202].contains(&status), "{created}");
         created["prompt_id"].as_str().unwrap().to_owned()
     }
 

@@ -12,7 +12,7 @@ use crate::estimate::Estimate;
 use crate::job::{Event, History, JobId, Outcome, Plan};
 use crate::recording::{FrameKind, Recording};
 use crate::relay::{Relay, stored_job};
-use crate::store::Recorder;
+use crate::store::{LeaseOwner, Recorder};
 
 const BACKEND: &str = "127.0.0.1:1";
 
@@ -108,6 +108,7 @@ fn learning(relay: &Relay) -> &Learning {
 async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
     let recorder = Recorder::new(crate::store::Store::open(&StoreConfig::default()));
     let stop = CancellationToken::new();
+    let owner = Arc::new(LeaseOwner::new());
     let running = tokio::spawn(recorder.clone().run(stop.clone()));
     recorder.ready().await;
     let mut learned = CostModel::default();
@@ -126,9 +127,9 @@ async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
         let costs = costs.collect();
         learned.learn(job);
         let progress = job.publish(1.0, None, job.ended_at().unwrap());
-        recorder
-            .written(recorder.record(stored_job::record(job, Some(&costs), progress)))
-            .await;
+        let writer = (&owner, 1);
+        recorder.record(stored_job::record(job, Some(&costs), progress, writer));
+        recorder.written(job.id()).await;
     }
     let runs = recorder
         .store()

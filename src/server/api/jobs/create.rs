@@ -77,7 +77,12 @@ pub(in crate::server) async fn create(
         .submit(job_id, submission, &new.params, new.backend.as_deref())
         .await?;
     let answer = CreateAnswer::new(&accepted, address);
-    Ok(response::json(StatusCode::CREATED, &answer))
+    let status = if accepted.is_written {
+        StatusCode::CREATED
+    } else {
+        StatusCode::ACCEPTED
+    };
+    Ok(response::json(status, &answer))
 }
 
 impl NewJob {

@@ -1,0 +1,162 @@
+//! Other relays on the same database: this one is registered among them, takes over the jobs of those that have ended, and
+//! follows the jobs of those that run from their rows.
+
+use std::error::Error;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::Relay;
+use super::ownership::Ownership;
+use super::tracker::Tracker;
+use crate::job::JobId;
+
+/// How often a registration is renewed before it would end.
+const RENEWALS: u32 = 3;
+
+/// How often the rows of jobs are read that another relay writes and somebody follows here.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long shutdown waits for the database to end the registration.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many jobs without a state are looked for at once at most.
+const MAX_AWAITED: usize = 1_000;
+
+impl Relay {
+    /// Keeps the relay registered until it stops.
+    pub(super) async fn keep_registered(self) {
+        let tracker = &self.0.tracker;
+        tokio::select! {
+            () = self.0.stop.cancelled() => return,
+            () = tracker.recorder.ready() => {}
+        }
+        let lasts = self.0.comfy.lease;
+        loop {
+            tracker.register_relay(lasts).await;
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = sleep(lasts / RENEWALS) => {}
+            }
+        }
+    }
+
+    /// Reads the rows that turned out to be newer than memory, as soon as that is known.
+    pub(super) async fn read_moved(self) {
+        let tracker = &self.0.tracker;
+        loop {
+            let moved = tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                moved = tracker.recorder.moved() => moved,
+            };
+            match tracker.read_rows(&moved).await {
+                Ok(()) => tracker.recorder.forget_moved(&moved),
+                Err(error) => {
+                    tracing::debug!(
+                        error = &error as &dyn Error,
+                        "cannot read jobs that another relay has, retrying"
+                    );
+                    tokio::select! {
+                        () = self.0.stop.cancelled() => return,
+                        () = sleep(READ_INTERVAL) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows the jobs of other relays from the database, while somebody follows them here.
+    pub(super) async fn follow_rows(self) {
+        let tracker = &self.0.tracker;
+        let mut tick = interval(READ_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let ids = tracker.followed_rows();
+            if ids.is_empty() {
+                continue;
+            }
+            if let Err(error) = tracker.read_rows(&ids).await {
+                let error = &error as &dyn Error;
+                tracing::debug!(error, "cannot read the jobs of other relays, retrying");
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// Registers this relay, or renews that. Takes over the jobs of relays that have ended.
+    pub(super) async fn register_relay(&self, lasts: Duration) {
+        let registering = self.recorder.store().register_relay(&self.owner, lasts);
+        let registration = match timeout(lasts / RENEWALS, registering).await {
+            Ok(Ok(registration)) => registration,
+            Ok(Err(error)) => {
+                let error = &error as &dyn Error;
+                return tracing::debug!(error, "cannot register among the relays, retrying");
+            }
+            Err(_) => {
+                return tracing::debug!(
+                    "the database did not register this relay in time, retrying"
+                );
+            }
+        };
+        self.has_peers
+            .store(registration.others > 0, Ordering::Relaxed);
+        if registration.removed > 0 || !registration.was_held {
+            self.take_over().await;
+        }
+        if !registration.was_held {
+            // Others may have taken it for dead meanwhile.
+            let owned = self.owned_reports();
+            if let Err(error) = self.read_rows(&owned).await {
+                let error = &error as &dyn Error;
+                tracing::debug!(error, "cannot read our jobs from the database");
+            }
+        }
+    }
+
+    /// Ends the registration, so that other relays need not wait until it does.
+    pub(super) async fn leave_peers(&self) {
+        let leaving = self.recorder.store().remove_relay(&self.owner);
+        if !matches!(timeout(LEAVE_TIMEOUT, leaving).await, Ok(Ok(()))) {
+            tracing::debug!("cannot end the registration of this relay; it will expire");
+        }
+    }
+
+    /// The jobs whose rows are to be read. Forgets copies of rows that nobody follows.
+    fn followed_rows(&self) -> Vec<JobId> {
+        let mut registry = self.registry();
+        let unowned = registry.unowned();
+        let unowned: Vec<(JobId, Ownership)> = unowned
+            .map(|entry| (entry.job.id().clone(), entry.ownership))
+            .collect();
+        let mut ids = Vec::new();
+        for (id, ownership) in unowned {
+            if ownership == Ownership::Reader && self.hub.forget_unfollowed(&id) {
+                registry.remove(&id);
+            } else {
+                ids.push(id);
+            }
+        }
+        drop(registry);
+        if self.has_peers.load(Ordering::Relaxed) {
+            ids.extend(self.owned_reports());
+            ids.extend(self.hub.awaited(MAX_AWAITED));
+        }
+        ids
+    }
+
+    /// Our open jobs of producers that are not ComfyUI: they may report to another relay.
+    fn owned_reports(&self) -> Vec<JobId> {
+        let registry = self.registry();
+        let owned = registry.iter().filter(|entry| {
+            let job = &entry.job;
+            entry.is_owned() && job.prompt_id().is_none() && !job.status().is_final()
+        });
+        owned.map(|entry| entry.job.id().clone()).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! The relays on one database, and which of them writes which open job.
+
+use std::time::Duration;
+
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::RunQueryDsl;
+
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::lease::{MAX_LEASE_MS, in_ms};
+use super::lease_owner::LeaseOwner;
+use crate::job::{JobId, StoredJob};
+
+/// What a relay learns when it registers or renews that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayRegistration {
+    /// It was registered before without a gap: nobody can have taken its jobs over as those of a dead relay.
+    pub was_held: bool,
+    /// How many other relays run.
+    pub others: usize,
+    /// How many relays that have ended were removed just now. Their jobs are free.
+    pub removed: usize,
+}
+
+#[derive(Debug, QueryableByName)]
+struct RelayRow {
+    #[diesel(sql_type = Text)]
+    owner: String,
+    #[diesel(sql_type = BigInt)]
+    left_ms: i64,
+}
+
+/// Free for the relay `$1`: the jobs of the backends that it follows, and those of producers whose relay has ended.
+const FREE: &str = "(backend IN (SELECT backend FROM comfy_relay.leases WHERE holder = $1) \
+    OR (backend IS NULL AND (owner IS NULL OR owner NOT IN (SELECT owner FROM comfy_relay.relays))))";
+
+const TAKE: &str = "UPDATE comfy_relay.jobs SET \
+    epoch = epoch + CASE WHEN owner = $1 THEN 0 ELSE 1 END, owner = $1 \
+    WHERE status IN ('queued', 'processing') AND";
+
+impl Store {
+    /// Registers a relay for the time `lasts`, or renews that, and removes those that have ended: whose time is over, or
+    /// whose process is known to be dead.
+    pub async fn register_relay(
+        &self,
+        owner: &LeaseOwner,
+        lasts: Duration,
+    ) -> Result<RelayRegistration, StoreError> {
+        let now = self.now();
+        let list = self.names.text(&format!(
+            "SELECT owner, held_until - {now} AS left_ms FROM comfy_relay.relays"
+        ));
+        let remove = self.names.text(&format!(
+            "DELETE FROM comfy_relay.relays WHERE owner = $1 AND held_until - {now} <= $2"
+        ));
+        let register = self.names.text(&format!(
+            "INSERT INTO comfy_relay.relays (owner, held_until) VALUES ($1, {now} + $2) \
+             ON CONFLICT (owner) DO UPDATE SET held_until = EXCLUDED.held_until"
+        ));
+        in_time(async {
+            Ok(with_connection!(self, leases, |connection, _names| {
+                let rows: Vec<RelayRow> = sql_query(&list).load(connection).await?;
+                let mut registration = RelayRegistration {
+                    was_held: false,
+                    others: 0,
+                    removed: 0,
+                };
+                for row in rows {
+                    // One that ends later than any can was made by a clock that was wrong.
+                    let is_over = row.left_ms <= 0 || row.left_ms > MAX_LEASE_MS;
+                    if row.owner == owner.as_str() {
+                        registration.was_held = !is_over;
+                    } else if is_over || LeaseOwner::is_dead(&row.owner) {
+                        let removing = sql_query(&remove)
+                            .bind::<Text, _>(&row.owner)
+                            // Not one that has been renewed meanwhile.
+                            .bind::<BigInt, _>(row.left_ms);
+                        registration.removed += removing.execute(connection).await?;
+                    } else {
+                        registration.others += 1;
+                    }
+                }
+                let registering = sql_query(&register)
+                    .bind::<Text, _>(owner.as_str())
+                    .bind::<BigInt, _>(in_ms(lasts));
+                registering.execute(connection).await?;
+                registration
+            }))
+        })
+        .await
+    }
+
+    /// Removes a relay that stops: its jobs are free.
+    pub async fn remove_relay(&self, owner: &LeaseOwner) -> Result<(), StoreError> {
+        let remove = self
+            .names
+            .text("DELETE FROM comfy_relay.relays WHERE owner = $1");
+        in_time(async {
+            with_connection!(self, leases, |connection, _names| {
+                let removing = sql_query(&remove).bind::<Text, _>(owner.as_str());
+                removing.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes over the open jobs that are free. Returns all open jobs: the row says whose each is.
+    pub async fn take_open_jobs(&self, owner: &LeaseOwner) -> Result<Vec<StoredJob>, StoreError> {
+        let take = self
+            .names
+            .text(&format!("{TAKE} {FREE} AND (owner IS NULL OR owner <> $1)"));
+        in_time(async {
+            with_connection!(self, leases, |connection, _names| {
+                let taking = sql_query(&take).bind::<Text, _>(owner.as_str());
+                taking.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await?;
+        self.open_jobs().await
+    }
+
+    /// Takes over a producer's open job, whoever has it: its producer reports to `owner` now. Returns its row, if there
+    /// is one.
+    pub async fn take_reported_job(
+        &self,
+        owner: &LeaseOwner,
+        id: &JobId,
+    ) -> Result<Option<StoredJob>, StoreError> {
+        let take = self.names.text(&format!(
+            "{TAKE} job_key = $2 AND prompt_id IS NULL AND (owner IS NULL OR owner <> $1)"
+        ));
+        in_time(async {
+            with_connection!(self, reads, |connection, _names| {
+                let taking = sql_query(&take)
+                    .bind::<Text, _>(owner.as_str())
+                    .bind::<Text, _>(id.as_str());
+                taking.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await?;
+        self.job(id).await
+    }
+}
