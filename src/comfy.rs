@@ -6,11 +6,11 @@
 mod error;
 mod history;
 mod image_header;
+mod known_types;
 mod message;
 mod object_info;
 mod output;
 mod preview;
-mod python_json;
 mod queue;
 mod rejection;
 mod rest;

@@ -78,6 +78,10 @@ pub struct History {
     pub messages: Option<Outcome>,
     /// The outcome by its status word, which can be stale. Servers of 2023 send none.
     pub word: Option<Outcome>,
+    /// When it began, by the server's clock; `None` from servers before the middle of 2024.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, by the server's clock.
+    pub ended_at: Option<Timestamp>,
     /// Every file that the prompt made.
     pub outputs: Vec<Output>,
     /// Whether any node left a result in the entry, file or not.

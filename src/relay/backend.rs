@@ -8,7 +8,7 @@ pub(super) mod follower;
 mod images;
 mod lease;
 mod outage;
-mod prompt_lookup;
+pub(super) mod prompt_lookup;
 mod queries;
 mod queue_view;
 mod queued_plans;

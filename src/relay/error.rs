@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::comfy::{RestError, SubmitError, WrongInput};
-use crate::job::JobId;
+use crate::comfy::{Rejection, RestError};
+use crate::job::{JobId, excerpt};
 use crate::store::StoreError;
 use crate::workflow::WorkflowError;
 
@@ -26,7 +26,7 @@ pub enum RelayError {
     #[error("the job \"{0}\" has ended ({1}); start another one under a new id")]
     JobEnded(JobId, &'static str),
     /// No backend of this name is configured.
-    #[error("there is no backend {name:?}; the backends are: {}", known.join(", "))]
+    #[error("there is no backend {:?}; the backends are: {}", excerpt(.name), known.join(", "))]
     BackendUnknown {
         /// The name that was asked for.
         name: String,
@@ -52,9 +52,9 @@ pub enum RelayError {
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
-    /// ComfyUI's validation has rejected the graph, because of these inputs.
-    #[error("{0}")]
-    Rejected(SubmitError, Vec<WrongInput>),
+    /// ComfyUI's validation has rejected the graph.
+    #[error("ComfyUI refuses the workflow: {0}")]
+    Rejected(Rejection),
     /// The relay is being stopped.
     #[error("the relay is being stopped; try again in a moment")]
     Stopping,
@@ -85,15 +85,6 @@ impl RelayError {
             Self::Workflow(error) => error.code(),
             Self::Store(_) => "database_unreachable",
         }
-    }
-
-    /// A graph that ComfyUI's validation has rejected.
-    pub(super) fn rejected(error: SubmitError) -> Self {
-        let inputs = match &error {
-            SubmitError::Rejected(rejection) => rejection.inputs.clone(),
-            SubmitError::Rest(_) => Vec::new(),
-        };
-        Self::Rejected(error, inputs)
     }
 
     /// A request to a backend that failed.

@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
-use crate::job::{Event, Job, JobId, Plan, PromptGraph};
+use crate::job::{Event, History, Job, JobId, Plan, PromptGraph};
 use crate::store::Recorder;
 
 /// How long a caller waits until what it is promised is written. If the database is away, it is promised
@@ -46,6 +46,8 @@ pub(super) struct FoundPrompt {
     pub(super) prompt_id: String,
     /// The backend's disconnect counter before it was asked.
     pub(super) disconnects: u64,
+    /// How it ended, if it has.
+    pub(super) history: Option<History>,
 }
 
 /// A prompt that the relay has submitted, as far as its answer shows what will run.
@@ -73,7 +75,7 @@ impl Tracker {
     }
 
     /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt
-    /// that came before. A job that the relay submitted itself comes with its graph.
+    /// that came before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes with its graph.
     pub(super) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,
@@ -90,6 +92,10 @@ impl Tracker {
         };
         registry.insert(job, Some(backend.clone()), prompt.disconnects);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
+        if let Some(history) = &prompt.history {
+            let ended = Event::History(history.clone());
+            return self.ingest_locked(registry, job_id, ended);
+        }
         if let Some(entry) = registry.get_mut(job_id) {
             if let Some(SubmittedGraph { graph, plan }) = submitted {
                 entry.comparison.own_client = true;

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::job::JobId;
 use crate::relay::backend::Backend;
+use crate::relay::backend::prompt_lookup::PromptPlace;
 use crate::relay::tracker::FoundPrompt;
 use crate::relay::{Relay, RelayError};
 
@@ -83,11 +84,15 @@ impl Relay {
         }
         let answers = asked.into_iter().map(|backend| async move {
             let disconnects = backend.state().socket.disconnects;
-            let has_prompt = self.has_prompt(backend, prompt_id).await?;
-            Ok::<_, RelayError>(has_prompt.then(|| FoundPrompt {
+            let place = self.find(backend, prompt_id).await?;
+            Ok::<_, RelayError>(place.map(|place| FoundPrompt {
                 backend: backend.clone(),
                 prompt_id: prompt_id.to_owned(),
                 disconnects,
+                history: match place {
+                    PromptPlace::Queue => None,
+                    PromptPlace::History(entry) => Some(entry.history),
+                },
             }))
         });
         let mut answers: FuturesUnordered<_> = answers.collect();
@@ -101,10 +106,14 @@ impl Relay {
         Err(unknown.unwrap_or_else(|| RelayError::PromptNotFound(prompt_id.to_owned())))
     }
 
-    async fn has_prompt(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RelayError> {
+    async fn find(
+        &self,
+        backend: &Backend,
+        prompt_id: &str,
+    ) -> Result<Option<PromptPlace>, RelayError> {
         let pause = self.0.comfy.min_poll_pause;
         let (lookup, rest) = (&backend.lookup, backend.comfy.rest());
-        match timeout(LOOKUP_TIMEOUT, lookup.has_prompt(rest, prompt_id, pause)).await {
+        match timeout(LOOKUP_TIMEOUT, lookup.find(rest, prompt_id, pause)).await {
             Ok(answer) => answer.map_err(|error| RelayError::request_failed(backend.name(), error)),
             Err(_) => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
         }

@@ -143,6 +143,7 @@ impl Relay {
             backend,
             prompt_id: submitted.prompt_id,
             disconnects,
+            history: None,
         };
         tracker.register(
             &mut tracker.registry(),
@@ -227,7 +228,9 @@ async fn post_prompt(
                 NotPlaced::NotSent(error)
             })
         }
-        Err(error @ SubmitError::Rejected(_)) => Err(NotPlaced::Sent(RelayError::rejected(error))),
+        Err(SubmitError::Rejected(rejection)) => {
+            Err(NotPlaced::Sent(RelayError::Rejected(rejection)))
+        }
     }
 }
 

@@ -145,8 +145,13 @@ impl ScriptedComfy {
 
     /// Sends an event to every socket.
     pub(crate) fn send(&self, event: &Value) {
+        self.send_text(&event.to_string());
+    }
+
+    /// Sends a text to every socket.
+    pub(crate) fn send_text(&self, text: &str) {
         // Fails if no socket is open, which the test notices.
-        let _ = self.script.events.send(event.to_string());
+        let _ = self.script.events.send(text.to_owned());
     }
 
     /// Waits until a call has been received this many times more than now.
