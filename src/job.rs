@@ -94,6 +94,11 @@ impl Job {
         self
     }
 
+    /// Follows the prompt under another id: the server has not kept the one that was chosen for it.
+    pub fn rename_prompt(&mut self, prompt_id: &str) {
+        self.prompt_id = Some(prompt_id.to_owned());
+    }
+
     /// Its public id.
     pub fn id(&self) -> &JobId {
         &self.id

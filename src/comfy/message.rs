@@ -188,7 +188,7 @@ fn progress(data: &str) -> serde_json::Result<Message> {
             node,
             display: None,
         },
-        _ => return Ok(Message::Ignored),
+        _ => return Ok(Message::Unknown),
     };
     Ok(Message::Prompt {
         prompt_id: data.prompt_id,

@@ -24,6 +24,10 @@ use crate::python_json;
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long ComfyUI may take to answer a prompt. Its event loop can stand still for minutes, and it runs what it has
+/// received.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// The longest answer that is read, in bytes. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
 
@@ -159,6 +163,7 @@ impl Rest {
         let call = "POST /prompt";
         let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
         let request = self.client.post(self.at("prompt")).json(&body);
+        let request = request.timeout(SUBMIT_TIMEOUT);
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         if status == StatusCode::BAD_REQUEST {
             let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);

@@ -66,6 +66,7 @@ impl Job {
                 changed
             }
             Event::History(history) => self.apply_history(history, now),
+            Event::Refused(error) => self.end(Outcome::Failed(error), EndSource::Queue, now),
             Event::Vanished(reason) => self.vanish(reason, now),
             Event::Reachable(reachable) => {
                 let changed = self.unreachable_since.is_none() != reachable;

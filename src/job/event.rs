@@ -54,6 +54,8 @@ pub enum Event {
     History(History),
     /// The server responds, but no longer knows the prompt.
     Vanished(Reason),
+    /// ComfyUI has refused the graph after the job was accepted.
+    Refused(JobError),
     /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
     /// A producer other than ComfyUI reported the state of its job.

@@ -36,6 +36,14 @@ pub enum RelayError {
     /// The backend with this name does not answer.
     #[error("ComfyUI at {0} does not answer; try again when it runs")]
     BackendUnreachable(String),
+    /// No socket to the backend can be opened, though something answers in its place.
+    #[error("ComfyUI at {backend} cannot be followed: {reason}")]
+    NoSocket {
+        /// The name of the backend.
+        backend: String,
+        /// What came instead of a socket.
+        reason: String,
+    },
     /// Another relay on the same database follows the backend with this name.
     #[error(
         "another relay follows ComfyUI at {0}; ask that relay, or try again when it has stopped"
@@ -76,7 +84,7 @@ impl RelayError {
             Self::NotReportable(_) => "not_reportable",
             Self::JobEnded(..) => "job_ended",
             Self::BackendUnknown { .. } => "backend_unknown",
-            Self::BackendUnreachable(_) => "backend_unreachable",
+            Self::BackendUnreachable(_) | Self::NoSocket { .. } => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
             Self::PromptNotFound(_) => "prompt_not_found",

@@ -209,6 +209,7 @@ impl From<RelayError> for ApiError {
             RelayError::JobNotFound(_) | RelayError::PromptNotFound(_) => StatusCode::NOT_FOUND,
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
+            | RelayError::NoSocket { .. }
             | RelayError::HeldByPeer(_)
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,7 @@
 //! Faults that were found against real ComfyUI servers, and those of public bug reports about other clients of ComfyUI.
 
 mod answers;
+mod causes;
 mod ended;
 mod events;
 mod files;
@@ -8,9 +9,12 @@ mod holds;
 mod long_texts;
 mod outputs;
 mod params;
+mod reach;
 mod requests;
+mod terminal;
 
-use comfy_relay::config::{RelayConfig, StoreConfig};
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::support::scripted_comfy::ScriptedComfy;
@@ -21,26 +25,23 @@ const JOBS: &str = "/api/anime/jobs";
 
 /// A scripted ComfyUI, and a relay that follows it.
 async fn scripted() -> (ScriptedComfy, TestRelay) {
+    scripted_at(Settings::default()).await
+}
+
+/// The same, with other settings.
+async fn scripted_at(settings: Settings) -> (ScriptedComfy, TestRelay) {
     let comfyui = ScriptedComfy::start().await;
-    let relay = TestRelay::connected_to(&comfyui.url(), StoreConfig::default()).await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     comfyui.accept_prompts_as("prompt");
     comfyui.set_queue(&["prompt"], &[]);
     (comfyui, relay)
 }
 
 /// The same, with the workflows in a folder.
-async fn scripted_with_workflows(folder: &std::path::Path) -> (ScriptedComfy, TestRelay) {
-    let comfyui = ScriptedComfy::start().await;
-    let settings = Settings::default();
-    let relay = RelayConfig {
-        workflows: folder.to_owned(),
-        ..settings.relay
-    };
-    let settings = Settings { relay, ..settings };
-    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
-    comfyui.accept_prompts_as("prompt");
-    comfyui.set_queue(&["prompt"], &[]);
-    (comfyui, relay)
+async fn scripted_with_workflows(folder: &Path) -> (ScriptedComfy, TestRelay) {
+    let mut settings = Settings::default();
+    settings.relay.workflows = folder.to_owned();
+    scripted_at(settings).await
 }
 
 /// One of the files in `cases`.

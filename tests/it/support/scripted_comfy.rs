@@ -44,6 +44,7 @@ struct Script {
     /// The body of the last `POST /prompt`.
     posted: Mutex<Value>,
     refuses_sockets: watch::Sender<bool>,
+    cuts_sockets: watch::Sender<bool>,
 }
 
 /// What a call is answered.
@@ -69,6 +70,7 @@ impl ScriptedComfy {
             events: broadcast::Sender::new(MAX_EVENTS),
             posted: Mutex::default(),
             refuses_sockets: watch::Sender::default(),
+            cuts_sockets: watch::Sender::default(),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, script.clone()));
@@ -180,6 +182,11 @@ impl ScriptedComfy {
         self.script.refuses_sockets.send_replace(refuse);
     }
 
+    /// Cuts every socket as soon as it is open.
+    pub(crate) fn cut_sockets(&self, cut: bool) {
+        self.script.cuts_sockets.send_replace(cut);
+    }
+
     /// The body of the last `POST /prompt`.
     pub(crate) fn posted(&self) -> Value {
         self.script.posted.lock().unwrap().clone()
@@ -245,8 +252,12 @@ async fn answer(
     if call == "GET /ws" && !*script.refuses_sockets.borrow() {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
         let (mut events, calls) = (script.events.subscribe(), script.calls.clone());
+        let cuts = *script.cuts_sockets.borrow();
         tokio::spawn(async move {
             let mut socket = socket.await.unwrap();
+            if cuts {
+                return;
+            }
             loop {
                 tokio::select! {
                     Ok(event) = events.recv() => if socket.send(Message::text(event)).await.is_err() { break },

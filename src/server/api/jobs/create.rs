@@ -51,6 +51,8 @@ struct CreateAnswer<'a> {
     prompt_id: &'a str,
     backend: &'a str,
     ws_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ignored: &'a [WrongInput],
 }
@@ -84,7 +86,12 @@ pub(in crate::server) async fn create(
         .submit(job_id, submission, &new.params, new.backend.as_deref())
         .await?;
     let answer = CreateAnswer::new(&accepted, address);
-    Ok(response::json(StatusCode::CREATED, &answer))
+    let status = if accepted.is_unanswered {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::CREATED
+    };
+    Ok(response::json(status, &answer))
 }
 
 impl NewJob {
@@ -145,6 +152,9 @@ impl<'a> CreateAnswer<'a> {
             prompt_id: &accepted.prompt_id,
             backend: &accepted.backend,
             ws_url: address.socket_url(&format!("/ws/{}", accepted.job_id)),
+            message: accepted
+                .is_unanswered
+                .then_some("Waiting for ComfyUI to answer"),
             ignored: &accepted.ignored,
         }
     }
