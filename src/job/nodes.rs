@@ -3,8 +3,6 @@
 mod bar;
 mod counts;
 mod inference;
-mod listed;
-mod listing;
 mod resumption;
 mod run;
 mod timing;
@@ -16,7 +14,6 @@ use jiff::Timestamp;
 use super::{NodeReport, NodeState, Plan};
 pub use bar::Bar;
 pub use counts::NodeCounts;
-use listed::Listed;
 use resumption::Resumption;
 pub use run::NodeRun;
 pub use timing::NodeTiming;
@@ -49,7 +46,6 @@ struct RunState {
     state: NodeState,
     bar: Option<Bar>,
     loading: bool,
-    listed: Listed,
     timing: NodeTiming,
 }
 
@@ -145,9 +141,8 @@ impl Nodes {
     /// Applies the states of all runs that have begun. Returns whether that changed anything.
     pub(super) fn report(&mut self, reports: Vec<NodeReport>, plan: &Plan, now: Timestamp) -> bool {
         self.reported = true;
-        let mut changed = self.end_unlisted(&reports, now);
+        let mut changed = false;
         for report in reports {
-            self.reopen(&report);
             let before = self.runs.get(&report.node).map(|run| run.state);
             // A cached output node is reported as finished, though it has not run.
             let has_run = report.state != NodeState::Finished || !self.is_cached(&report.node);
@@ -189,7 +184,6 @@ impl Nodes {
         if let Some(run) = self.runs.get_mut(&report.node) {
             changed |= run.loading != report.loading;
             run.loading = report.loading;
-            run.listed = Listed::Yes;
         }
         if report.state != NodeState::Running {
             self.end(&report.node, report.state, now);
@@ -313,7 +307,6 @@ impl Nodes {
             state: NodeState::Running,
             bar: None,
             loading: false,
-            listed: Listed::NotYet,
             timing: NodeTiming::new(earliest_start, now),
         });
         run.state = NodeState::Running;

@@ -93,6 +93,13 @@ impl Tracker {
         registry.insert(job, Some(backend.clone()), prompt.disconnects);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(history) = &prompt.history {
+            // The history of servers of 2023 does not say how a prompt ended.
+            let outcomes = early_events.into_iter();
+            for event in outcomes.filter(|event| matches!(event, Event::Ended(_))) {
+                if let Some(entry) = registry.get_mut(job_id) {
+                    entry.job.apply(event, self.now());
+                }
+            }
             let ended = Event::History(history.clone());
             return self.ingest_locked(registry, job_id, ended);
         }

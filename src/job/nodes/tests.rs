@@ -167,23 +167,3 @@ fn invalid_bars_keep_the_share_in_range() {
         assert!((0.0..=1.0).contains(&nodes.share(&plan())));
     }
 }
-
-/// Some servers leave out of their reports what has finished.
-#[test]
-fn a_run_that_is_no_longer_reported_has_ended() {
-    let mut nodes = Nodes::default();
-    let now = Timestamp::UNIX_EPOCH;
-    let running = |node| report(node, 0.0, 1.0, NodeState::Running);
-    nodes.report(vec![running("1")], &plan(), now);
-    // Of one that only an event has named, a report that does not list it says nothing.
-    begin(&mut nodes, "3", "3");
-    assert!(nodes.report(vec![running("2")], &plan(), now));
-    assert_eq!(nodes.counts(&plan()).done, 1);
-    let active: Vec<&str> = nodes.active().map(|(id, ..)| id).collect();
-    assert_eq!(active, ["3", "2"]);
-    // It goes on after all.
-    nodes.report(vec![running("1"), running("2")], &plan(), now);
-    assert_eq!(nodes.counts(&plan()).done, 0);
-    // A report without any node says nothing.
-    assert!(!nodes.report(Vec::new(), &plan(), now));
-}

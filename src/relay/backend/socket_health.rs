@@ -28,6 +28,8 @@ pub(in crate::relay) struct SocketHealth {
     last_frame_at: Instant,
     opened_at: Instant,
     is_open: bool,
+    /// The newest attempt to open one has failed.
+    is_away: bool,
     /// How many sockets in a row were lost before they settled.
     flaps: u32,
     /// How many sockets in a row were replaced because nothing was received.
@@ -43,6 +45,7 @@ impl SocketHealth {
             last_frame_at: Instant::now(),
             opened_at: Instant::now(),
             is_open: false,
+            is_away: false,
             flaps: 0,
             stale_sockets: 0,
             missed_endings: 0,
@@ -53,11 +56,12 @@ impl SocketHealth {
     pub(in crate::relay) fn on_connect(&mut self) {
         self.opened_at = Instant::now();
         self.is_open = true;
+        self.is_away = false;
     }
 
     /// No socket could be opened: the server is away, and nobody cuts its sockets.
     pub(in crate::relay) fn on_failed_dial(&mut self) {
-        self.flaps = 0;
+        self.is_away = true;
     }
 
     /// The open socket was lost.
@@ -108,7 +112,7 @@ impl SocketHealth {
     /// before the server cuts them. True until one has settled.
     pub(in crate::relay) fn is_contested(&self) -> bool {
         let has_settled = self.is_open && self.opened_at.elapsed() >= SETTLED;
-        let flaps = self.flaps >= MAX_FLAPS && !has_settled;
+        let flaps = self.flaps >= MAX_FLAPS && !has_settled && !self.is_away;
         flaps || self.missed_endings >= MAX_MISSED_ENDINGS
     }
 }
