@@ -4,9 +4,11 @@ mod api_client;
 mod demo;
 mod environment;
 mod exit_code;
+mod log_writer;
 mod migrate;
 mod open_files;
 mod options;
+mod output;
 mod progress_bar;
 mod record;
 mod relay_clock;
@@ -31,7 +33,10 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::job::printable;
 use exit_code::{USAGE, WrongSetting};
+use log_writer::LogWriter;
+use output::print_note;
 
 /// Shows people how far their ComfyUI images are.
 ///
@@ -87,7 +92,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let text = environment::name_variables(&format!("{error:#}"), &command);
-            eprintln!("error: {text}");
+            print_note(format_args!("error: {}", printable(&text)));
             if error.is::<WrongSetting>() {
                 ExitCode::from(USAGE)
             } else {
@@ -114,7 +119,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
         .map_err(WrongSetting)?;
     let output = tracing_subscriber::fmt::layer()
         .with_ansi(console::colors_enabled_stderr())
-        .with_writer(std::io::stderr);
+        .with_writer(|| LogWriter);
     tracing_subscriber::registry()
         .with(output)
         .with(filter)

@@ -6,11 +6,11 @@
 mod error;
 mod history;
 mod image_header;
+mod known_types;
 mod message;
 mod object_info;
 mod output;
 mod preview;
-mod python_json;
 mod queue;
 mod rejection;
 mod rest;
@@ -27,6 +27,9 @@ pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};
 pub use timings::PromptTiming;
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
@@ -125,8 +128,10 @@ impl ComfyClient {
     }
 
     /// The socket to the server, not yet connected. There must never be two with one client id.
-    pub fn socket(&self, config: &ComfyConfig) -> Socket {
-        Socket::new(&self.url, &self.client_id, self.connector.clone(), config)
+    /// `dial_now` cuts the pause before the next attempt to connect short.
+    pub fn socket(&self, config: &ComfyConfig, dial_now: Arc<Notify>) -> Socket {
+        let connector = self.connector.clone();
+        Socket::new(&self.url, &self.client_id, connector, config, dial_now)
     }
 }
 

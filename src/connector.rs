@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, InvalidHeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, InvalidHeaderValue};
 use reqwest::{Client, ClientBuilder, StatusCode, redirect};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -143,10 +143,20 @@ pub fn explain(error: &tungstenite::Error, ca_option: &str, auth_option: &str) -
     if let tungstenite::Error::Http(response) = error {
         let status = response.status();
         let answered = format!("the server answered the WebSocket handshake with {status}");
-        return if status == StatusCode::UNAUTHORIZED {
-            format!("{answered}; it needs credentials ({auth_option})")
-        } else {
-            answered
+        let kind = response.headers().get(CONTENT_TYPE);
+        let is_page = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        return match status {
+            StatusCode::UNAUTHORIZED => {
+                format!("{answered}; it needs credentials ({auth_option})")
+            }
+            _ if status.is_redirection() => {
+                format!(
+                    "{answered}; redirects are not followed, so give the address that it leads to"
+                )
+            }
+            StatusCode::NOT_FOUND => format!("{answered}; is the address that of the server?"),
+            _ if is_page => format!("{answered} and an HTML page, perhaps of a proxy before it"),
+            _ => answered,
         };
     }
     explain_certificate(error, ca_option).unwrap_or_else(|| error.to_string())

@@ -33,7 +33,7 @@ pub use plan::{
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
 pub use status::Status;
-pub use text::redact;
+pub use text::{excerpt, printable, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
 #[derive(Debug, Clone)]
@@ -92,6 +92,11 @@ impl Job {
         self.backend = Some(backend.to_owned());
         self.prompt_id = Some(prompt_id.to_owned());
         self
+    }
+
+    /// Follows the prompt under another id: the server has not kept the one that was chosen for it.
+    pub fn rename_prompt(&mut self, prompt_id: &str) {
+        self.prompt_id = Some(prompt_id.to_owned());
     }
 
     /// Its public id.

@@ -22,6 +22,8 @@ pub mod config;
 
 pub mod connector;
 
+mod python_json;
+
 mod watched_file;
 
 pub mod job;

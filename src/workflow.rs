@@ -4,8 +4,9 @@ mod catalog;
 mod error;
 mod graph;
 mod params;
+mod png;
 
 pub use catalog::Workflows;
 pub use error::WorkflowError;
-pub use graph::{check, parse};
+pub use graph::{check, is_prompt_body, parse};
 pub use params::fill;

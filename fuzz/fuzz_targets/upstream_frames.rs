@@ -71,7 +71,7 @@ fn events(step: &str) -> Vec<Event> {
     match kind {
         '\0' => check_preview(step.as_bytes()),
         'g' => {
-            let graph = workflow::parse(rest).ok();
+            let graph = workflow::parse(rest.as_bytes()).ok();
             let plan = graph.map(|graph| Plan::from_graph(&graph, None));
             return plan.map(Event::Planned).into_iter().collect();
         }

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     let outputs: Option<Vec<String>> = parts
         .next()
         .and_then(|part| serde_json::from_str(part).ok());
-    match workflow::parse(file) {
+    match workflow::parse(file.as_bytes()) {
         Ok(graph) => {
             workflow::check(Value::Object(graph.clone())).unwrap();
             if let Some(params) = params {
@@ -68,7 +68,7 @@ fn fill(graph: &Graph, params: &Graph) {
                 let is_requested = |(key, requested): (&String, &Value)| {
                     requested == value && key.ends_with(&format!(".{name}"))
                 };
-                assert!(params.iter().any(is_requested) || name.contains('.'));
+                assert!(params.iter().any(is_requested));
                 changed += 1;
             }
         }

@@ -14,7 +14,7 @@ use url::Url;
 use super::exit_code::WrongSetting;
 use crate::config::{Secret, ServerUrl, parse_relay_url};
 use crate::connector::{self, Connector, WebSocket};
-use crate::job::Status;
+use crate::job::{Status, printable};
 
 /// The setting that helps if a relay's certificate is refused.
 pub(super) const CA_OPTION: &str = "--ca-file, RELAY_CA_FILE";
@@ -108,6 +108,15 @@ pub(super) struct ApiRefusal {
 }
 
 impl JobMessage {
+    /// The message with texts that can be shown: names of files and nodes may hold any character.
+    pub(super) fn printable(mut self) -> Self {
+        self.message = printable_line(&self.message);
+        for text in [&mut self.error, &mut self.output_path] {
+            *text = text.take().map(|text| printable_line(&text));
+        }
+        self
+    }
+
     /// How the job has ended, if it has.
     pub(super) fn outcome(&self) -> Option<Status> {
         Status::from_word(&self.status).filter(|status| status.is_final())
@@ -174,7 +183,7 @@ impl ApiClient {
             body["error"]["message"].as_str(),
         ) {
             let code = code.to_owned();
-            let message = explain_status(message, status);
+            let message = explain_status(&printable_line(message), status);
             return Err(ApiRefusal { code, message }.into());
         }
         serde_json::from_value(body).map_err(|_| {
@@ -193,6 +202,11 @@ impl ApiClient {
         url.set_path(&format!("{folder}/{path}"));
         url
     }
+}
+
+/// A text from elsewhere as it can be shown in a line.
+pub(super) fn printable_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], "\u{fffd}")
 }
 
 /// Why a request is refused, with the setting that helps if a token is needed.

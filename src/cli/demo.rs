@@ -18,6 +18,7 @@ use super::progress_bar::JobBar;
 use super::relay_clock::RelayClock;
 use super::shutdown_signal::shutdown_signal;
 use super::watch::COUNT_INTERVAL;
+use crate::cli::output::print_line;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::hub::Connection;
 use crate::job::JobId;
@@ -115,9 +116,9 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         "http"
     };
     let server = Server::start(listener, relay.clone(), config)?;
-    println!("ComfyUI, replayed:  {}", comfyui.url());
+    print_line(format_args!("ComfyUI, replayed:  {}", comfyui.url()));
     let page = format!("{scheme}://{}/", server.address());
-    println!("The relay's page:   {page}");
+    print_line(format_args!("The relay's page:   {page}"));
     if !args.once {
         print_hints(&page, needs_token);
     }
@@ -152,9 +153,13 @@ fn print_hints(page: &str, needs_token: bool) {
         program.to_owned()
     };
     if needs_token {
-        println!("A token, in RELAY_TOKEN: {quoted} token make --sub me --jobs '*'");
+        print_line(format_args!(
+            "A token, in RELAY_TOKEN: {quoted} token make --sub me --jobs '*'"
+        ));
     }
-    println!("In another terminal: {quoted} watch demo-1 --relay {page}   (Ctrl-C ends the demo)");
+    print_line(format_args!(
+        "In another terminal: {quoted} watch demo-1 --relay {page}   (Ctrl-C ends the demo)"
+    ));
 }
 
 /// Submits the samples in turn, and shows each job until its end.

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 
 use super::exit_code::WrongSetting;
 use super::options::database::DatabaseOptions;
+use crate::cli::output::{print_line, print_text};
 use crate::config::{Database, SchemaName, StoreConfig};
 use crate::store::{Refusal, Store};
 
@@ -39,7 +40,7 @@ pub(super) struct MigrateArgs {
 pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let settings = args.database.settings();
     if args.print && !args.database.is_set() {
-        print!("{}", Store::schema_sql(&args.schema, ROLE));
+        print_text(Store::schema_sql(&args.schema, ROLE));
         return Ok(ExitCode::SUCCESS);
     }
     let config = StoreConfig {
@@ -65,8 +66,8 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         }
         let role = postgres.user.as_deref().unwrap_or(ROLE);
         match store.pending_sql(role).await? {
-            Some(sql) => print!("{sql}"),
-            None => println!("-- Nothing to do: the tables are up to date."),
+            Some(sql) => print_text(sql),
+            None => print_line(format_args!("-- Nothing to do: the tables are up to date.")),
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -74,6 +75,9 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         return Err(wrong(&refusal).into());
     }
     store.migrate().await?;
-    println!("The tables in {} are up to date.", config.database);
+    print_line(format_args!(
+        "The tables in {} are up to date.",
+        config.database
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::api_client::JobMessage;
 use super::relay_clock::RelayClock;
+use crate::cli::output::print_line;
 use crate::job::Status;
 
 /// How often the spinner turns, which shows that the program is alive.
@@ -112,7 +113,11 @@ impl JobBar {
     fn wait(&mut self, wait: Wait) {
         self.state.wait = Some(wait);
         if self.bar.is_hidden() {
-            println!("{}  {}", self.name, self.state.sentence(Instant::now()));
+            print_line(format_args!(
+                "{}  {}",
+                self.name,
+                self.state.sentence(Instant::now())
+            ));
         } else {
             self.count_down();
         }
@@ -133,7 +138,7 @@ impl JobBar {
             self.bar.set_position(message.progress);
             self.count_down();
         } else if is_new {
-            println!("{}", self.state.line(&self.name, Instant::now()));
+            print_line(self.state.line(&self.name, Instant::now()));
         }
     }
 
@@ -170,9 +175,9 @@ impl JobBar {
             None => end.clone(),
         };
         if self.bar.is_hidden() {
-            println!("{whole}");
+            print_line(whole);
             if let Some(error) = error {
-                println!("{}  {error}", self.name);
+                print_line(format_args!("{}  {error}", self.name));
             }
             return;
         }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::exit_code::WrongSetting;
 use super::shutdown_signal::shutdown_signal;
+use crate::cli::output::{print_line, print_note};
 use crate::comfy::ComfyClient;
 use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_comfyui_url};
 use crate::recording::{Meta, RecordedInput, Recording};
@@ -93,7 +94,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     tokio::select! {
         () = recorded.run(&session, server, args.workflows.iter().zip(graphs)) => {}
         () = shutdown_signal() => {
-            eprintln!("stopped; what was recorded is kept");
+            print_note(format_args!("stopped; what was recorded is kept"));
             recorded.notes.push("stopped before the last workflow had ended".to_owned());
         }
     }
@@ -117,7 +118,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         inputs: recorded.inputs,
     };
     recording.write(&args.out)?;
-    println!("{}", args.out.display());
+    print_line(args.out.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,14 +139,14 @@ impl RecordedWorkflows {
         workflows: impl Iterator<Item = (&'a PathBuf, Value)>,
     ) {
         for (file, graph) in workflows {
-            eprintln!("recording {}", file.display());
+            print_note(format_args!("recording {}", file.display()));
             inputs::measure(server, &graph, &mut self.inputs).await;
             match session.submit(graph).await {
                 Some(prompt_id) => self.ends.push(session.follow(prompt_id).await),
-                None => eprintln!(
+                None => print_note(format_args!(
                     "ComfyUI rejects {}; its response is recorded",
                     file.display()
-                ),
+                )),
             }
         }
         tokio::time::sleep(LINGER).await;
@@ -163,11 +164,11 @@ fn scenario(out: &Path) -> String {
 async fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
     let mut graphs = Vec::new();
     for file in files {
-        let text = tokio::fs::read_to_string(file)
+        let content = tokio::fs::read(file)
             .await
             .with_context(|| format!("cannot read {}", file.display()))?;
-        let graph =
-            workflow::parse(&text).with_context(|| format!("cannot submit {}", file.display()))?;
+        let graph = workflow::parse(&content)
+            .with_context(|| format!("cannot submit {}", file.display()))?;
         graphs.push(Value::Object(graph));
     }
     Ok(graphs)

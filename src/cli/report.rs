@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::cli::output::print_line;
 use crate::evaluation::{
     Evaluation, KindTable, LEGEND, LeftOut, NestedScore, ScoreTable, draw, read_recordings,
 };
@@ -63,7 +64,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
             .for_each(|recording| recording.inputs.clear());
     }
     if let Some(settings) = args.nested {
-        println!("{}", NestedScore::of(&recordings, settings));
+        print_line(NestedScore::of(&recordings, settings));
         return Ok(ExitCode::SUCCESS);
     }
     let evaluation = match args.leave_out {
@@ -72,9 +73,9 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     };
     if args.jobs {
         for job in &evaluation.jobs {
-            println!("{job}");
+            print_line(job);
         }
-        println!();
+        print_line("");
     }
     for (title, is_known) in [("known workflows", true), ("first-time workflows", false)] {
         let jobs: Vec<_> = evaluation
@@ -82,11 +83,11 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
             .iter()
             .filter(|job| job.is_known == is_known)
             .collect();
-        println!("{title}: {} jobs", jobs.len());
-        println!("{}", ScoreTable::of(&jobs));
+        print_line(format_args!("{title}: {} jobs", jobs.len()));
+        print_line(ScoreTable::of(&jobs));
     }
-    println!("{}", KindTable::of(&evaluation.jobs));
-    println!("{LEGEND}");
+    print_line(KindTable::of(&evaluation.jobs));
+    print_line(LEGEND);
     if let Some(file) = &args.svg {
         std::fs::write(file, draw(&evaluation.jobs))
             .with_context(|| format!("cannot write {} (--svg)", file.display()))?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::api_client::{ApiRefusal, RelayOptions};
 use super::watch::{parse_job_id, watch};
+use crate::cli::output::{print_line, print_note};
 use crate::job::JobId;
 use crate::workflow;
 
@@ -16,7 +17,7 @@ use crate::workflow;
 /// Prints the job's id. Watch the job with "comfy-relay watch JOB", or at once with --watch.
 #[derive(Debug, clap::Args)]
 pub(super) struct SubmitArgs {
-    /// A file in API format, or the name of a workflow in the relay's folder
+    /// A file in API format, a PNG file that ComfyUI has saved, or the name of a workflow in the relay's folder
     #[arg(value_name = "FILE|NAME")]
     workflow: String,
 
@@ -60,21 +61,28 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         submitted => submitted?,
     };
     for ignored in &submitted.ignored {
-        eprintln!("warning: ComfyUI ignores an output: {ignored}");
+        print_note(format_args!(
+            "warning: ComfyUI ignores an output: {ignored}"
+        ));
     }
     if args.watch {
         let job = JobId::parse(&submitted.job_id).context("the relay's response has no job id")?;
         return watch(&relay, &job, false).await;
     }
-    println!("{}", submitted.job_id);
-    eprintln!("prompt {} on {}", submitted.prompt_id, submitted.backend);
+    print_line(submitted.job_id);
+    print_note(format_args!(
+        "prompt {} on {}",
+        submitted.prompt_id, submitted.backend
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Whether a name that could not be submitted may have been meant as that of a file.
 fn may_be_file(name: &str, error: &anyhow::Error) -> bool {
     let refusal = error.downcast_ref::<ApiRefusal>();
-    name.ends_with(".json") || refusal.is_some_and(|refusal| refusal.code == "workflow_not_found")
+    name.ends_with(".json")
+        || name.ends_with(".png")
+        || refusal.is_some_and(|refusal| refusal.code == "workflow_not_found")
 }
 
 /// The graph in a file, or the name of a workflow in the relay's folder.
@@ -84,10 +92,10 @@ async fn read(workflow: &str) -> anyhow::Result<Value> {
     if !looks_like_a_path {
         return Ok(Value::String(workflow.to_owned()));
     }
-    let text = tokio::fs::read_to_string(workflow)
+    let file = tokio::fs::read(workflow)
         .await
         .with_context(|| format!("cannot read {workflow}"))?;
-    let graph = workflow::parse(&text).with_context(|| format!("cannot submit {workflow}"))?;
+    let graph = workflow::parse(&file).with_context(|| format!("cannot submit {workflow}"))?;
     Ok(Value::Object(graph))
 }
 

@@ -14,6 +14,7 @@ use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions, explain_
 use super::exit_code::{CANCELLED, UNREACHABLE};
 use super::progress_bar::JobBar;
 use super::relay_clock::RelayClock;
+use crate::cli::output::print_note;
 use crate::connector::{self, WebSocket};
 use crate::job::{JobId, Status};
 
@@ -87,7 +88,7 @@ pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow:
             if let Some(bar) = &bar {
                 bar.clear();
             }
-            eprintln!("error: {why}");
+            print_note(format_args!("error: {why}"));
             Ok(ExitCode::from(UNREACHABLE))
         };
         match result {
@@ -164,6 +165,7 @@ async fn follow(
         let Ok(message) = serde_json::from_str::<JobMessage>(&text) else {
             continue;
         };
+        let message = message.printable();
         if message.r#type == "error" {
             if message.code.as_deref() == Some("job_not_found") {
                 return WatchResult::Refused(message.error.unwrap_or_default());

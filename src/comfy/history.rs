@@ -1,6 +1,6 @@
 //! Entries of `GET /history/{prompt_id}`: how a prompt ended, and what it made.
 
-use serde::Deserialize;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::error::ExecutionError;
@@ -37,9 +37,12 @@ impl HistoryEntry {
             .collect();
         let status = |field: &str| entry.get("status")?.get(field);
         let messages = status("messages").and_then(Value::as_array);
+        let messages = messages.map(Vec::as_slice).unwrap_or_default();
         Some(Self {
             history: History {
-                messages: messages.and_then(|messages| by_messages(messages)),
+                messages: by_messages(messages),
+                started_at: moment(messages, &["execution_start"]),
+                ended_at: moment(messages, &ENDS),
                 word: status("status_str").and_then(by_word),
                 outputs: files,
                 produced: !outputs.is_empty(),
@@ -65,6 +68,23 @@ pub(super) fn graph(mut prompt: Value) -> Option<PromptGraph> {
     }
 }
 
+/// The messages with which a prompt ends.
+const ENDS: [&str; 3] = [
+    "execution_success",
+    "execution_interrupted",
+    "execution_error",
+];
+
+/// When the last message of one of these kinds was made, by the server's clock; `None` if it does not say.
+fn moment(messages: &[Value], kinds: &[&str]) -> Option<Timestamp> {
+    messages.iter().rev().find_map(|message| {
+        let kind = message.get(0)?.as_str()?;
+        let milliseconds = message.get(1)?.get("timestamp")?.as_f64()?;
+        let is_wanted = kinds.contains(&kind);
+        is_wanted.then(|| Timestamp::from_millisecond(milliseconds as i64).ok())?
+    })
+}
+
 /// The outcome in the last message that has one; a blocked execution has none.
 fn by_messages(messages: &[Value]) -> Option<Outcome> {
     messages.iter().rev().find_map(|message| {
@@ -73,7 +93,7 @@ fn by_messages(messages: &[Value]) -> Option<Outcome> {
             "execution_success" => Some(Outcome::Completed),
             "execution_interrupted" => Some(Outcome::Cancelled),
             "execution_error" => {
-                let error = ExecutionError::deserialize(data).ok()?;
+                let error = ExecutionError::of(data);
                 error.is_final().then(|| Outcome::Failed(error.into()))
             }
             _ => None,

@@ -5,11 +5,14 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::ExecutionError;
-use super::{output, python_json};
+use super::known_types::with_known_types;
+use super::output;
 use crate::job::{Event, NodeReport, NodeState, Outcome};
+use crate::python_json;
 
 /// A text frame of ComfyUI's socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,8 +86,8 @@ struct ExecutingData {
 struct ProgressData {
     prompt_id: Option<String>,
     node: Option<String>,
-    value: f64,
-    max: f64,
+    value: Option<f64>,
+    max: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +105,7 @@ struct NodeData<'a> {
     value: f64,
     #[serde(default)]
     max: f64,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     state: Cow<'a, str>,
     display_node_id: Option<String>,
     #[serde(borrow, default)]
@@ -123,16 +126,14 @@ impl Message {
     ///
     /// Never fails: text that is not JSON, or of an unknown type or shape, is [`Message::Unknown`].
     pub fn parse(text: &str, view: &str) -> Self {
-        Self::read(text, view).unwrap_or_else(|_| Self::read_python(text, view))
+        Self::read(text, view).unwrap_or_else(|_| Self::read_by_field(text, view))
     }
 
-    /// Reads a frame in Python's dialect of JSON.
-    fn read_python(text: &str, view: &str) -> Self {
-        let Cow::Owned(strict) = python_json::to_strict(text.as_bytes()) else {
-            return Self::Unknown;
-        };
-        let strict = std::str::from_utf8(&strict).ok();
-        let message = strict.and_then(|strict| Self::read(strict, view).ok());
+    /// Reads a frame in Python's dialect of JSON, or with fields of unexpected types, which count as missing.
+    fn read_by_field(text: &str, view: &str) -> Self {
+        let frame = python_json::read(text.as_bytes()).ok();
+        let frame = frame.and_then(with_known_types);
+        let message = frame.and_then(|frame| Self::read(&frame.to_string(), view).ok());
         message.unwrap_or(Self::Unknown)
     }
 
@@ -153,17 +154,7 @@ impl Message {
                 let event = Event::Cached { nodes };
                 Self::Prompt { prompt_id, event }
             }
-            "progress" => {
-                let data: ProgressData = serde_json::from_str(data)?;
-                Self::Prompt {
-                    prompt_id: data.prompt_id,
-                    event: Event::Bar {
-                        node: data.node,
-                        value: data.value,
-                        max: data.max,
-                    },
-                }
-            }
+            "progress" => progress(data)?,
             "progress_state" => {
                 let ProgressStateData { prompt_id, nodes } = serde_json::from_str(data)?;
                 let event = Event::Nodes(nodes.0);
@@ -186,6 +177,23 @@ fn queue_remaining(data: &str) -> serde_json::Result<Option<u64>> {
     let data: StatusData = serde_json::from_str(data)?;
     let info = data.status.and_then(|status| status.exec_info);
     Ok(info.and_then(|info| info.queue_remaining))
+}
+
+/// A bar without a position or a length still shows which node runs.
+fn progress(data: &str) -> serde_json::Result<Message> {
+    let data: ProgressData = serde_json::from_str(data)?;
+    let event = match (data.value, data.max, data.node) {
+        (Some(value), Some(max), node) => Event::Bar { node, value, max },
+        (_, _, Some(node)) => Event::NodeStarted {
+            node,
+            display: None,
+        },
+        _ => return Ok(Message::Unknown),
+    };
+    Ok(Message::Prompt {
+        prompt_id: data.prompt_id,
+        event,
+    })
 }
 
 fn executing(data: &str) -> serde_json::Result<Message> {
@@ -213,7 +221,13 @@ fn executed(data: &str, view: &str) -> serde_json::Result<Message> {
 }
 
 fn execution_error(data: &str) -> serde_json::Result<Message> {
-    let error: ExecutionError = serde_json::from_str(data)?;
+    let data: Value = serde_json::from_str(data)?;
+    // Without a prompt, it would end the one that runs.
+    let prompt_id = data.get("prompt_id").unwrap_or(&Value::Null);
+    if prompt_id.is_object() || prompt_id.is_array() {
+        return Ok(Message::Unknown);
+    }
+    let error = ExecutionError::of(&data);
     if !error.is_final() {
         return Ok(Message::Ignored);
     }

@@ -45,7 +45,7 @@ impl<'de> Visitor<'de> for Classes {
 
 #[cfg(test)]
 mod tests {
-    use crate::comfy::python_json;
+    use crate::python_json;
 
     use super::*;
 

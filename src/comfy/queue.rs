@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{history, python_json};
+use super::history;
 use crate::job::PromptGraph;
+use crate::python_json;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
 ///

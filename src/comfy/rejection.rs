@@ -5,7 +5,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::job::redact;
+use crate::job::{excerpt, redact};
+
+/// How many wrong inputs are listed.
+const MAX_INPUTS: usize = 50;
+
+/// How many of them the sentence for people names.
+const NAMED_INPUTS: usize = 3;
 
 /// What ComfyUI's validation found wrong with a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +20,10 @@ pub struct Rejection {
     pub kind: String,
     /// The error message for the whole prompt.
     pub message: String,
-    /// The errors of single inputs.
+    /// The errors of single inputs, of many the first.
     pub inputs: Vec<WrongInput>,
+    /// How many there are.
+    pub inputs_total: usize,
 }
 
 /// What is wrong with one input of one node.
@@ -50,8 +58,9 @@ impl Rejection {
         };
         Self {
             kind: error["type"].as_str().unwrap_or("rejected").to_owned(),
-            message: redact(&message),
+            message: excerpt(&redact(&message)).into_owned(),
             inputs: wrong_inputs(&body["node_errors"]),
+            inputs_total: count(&body["node_errors"]),
         }
     }
 }
@@ -65,7 +74,14 @@ pub fn refused_outputs(node_errors: &Value) -> Vec<String> {
     ids.map(str::to_owned).collect()
 }
 
-/// Reads ComfyUI's `node_errors`: `{node: {class_type, errors: [{message, details, extra_info: {input_name}}]}}`.
+/// How many errors there are in ComfyUI's `node_errors`.
+fn count(node_errors: &Value) -> usize {
+    let nodes = node_errors.as_object().into_iter().flatten();
+    let errors = nodes.filter_map(|(_, node)| node["errors"].as_array());
+    errors.map(Vec::len).sum()
+}
+
+/// Reads the first of ComfyUI's `node_errors`: `{node: {class_type, errors: [{message, details, extra_info: {input_name}}]}}`.
 pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
     let nodes = node_errors.as_object().into_iter().flatten();
     nodes
@@ -78,30 +94,32 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                 let text = |key| error[key].as_str().unwrap_or_default();
                 let mut message = vec![text("message"), text("details")];
                 message.retain(|part| !part.is_empty());
+                let quote = |text: &Value| excerpt(text.as_str().unwrap_or_default()).into_owned();
                 WrongInput {
-                    node: id.clone(),
-                    class_type: node["class_type"].as_str().unwrap_or_default().to_owned(),
-                    input: error["extra_info"]["input_name"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned(),
-                    message: redact(&message.join(": ")),
+                    node: excerpt(id).into_owned(),
+                    class_type: quote(&node["class_type"]),
+                    input: quote(&error["extra_info"]["input_name"]),
+                    message: excerpt(&redact(&message.join(": "))).into_owned(),
                 }
             })
         })
+        .take(MAX_INPUTS)
         .collect()
 }
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        for wrong in &self.inputs {
+        for wrong in self.inputs.iter().take(NAMED_INPUTS) {
             write!(f, "; {} (node {})", wrong.class_type, wrong.node)?;
             if !wrong.input.is_empty() {
                 write!(f, ", input {}", wrong.input)?;
             }
             write!(f, ": {}", wrong.message)?;
         }
-        Ok(())
+        match self.inputs_total.saturating_sub(NAMED_INPUTS) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }

@@ -16,14 +16,18 @@ use url::Url;
 
 use super::history::HistoryEntry;
 use super::object_info::OutputClasses;
-use super::python_json;
 use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
+use crate::python_json;
 
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long ComfyUI may take to answer a prompt. Its event loop can stand still for minutes, and it runs what it has
+/// received.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The longest answer that is read, in bytes. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
@@ -77,10 +81,14 @@ impl RestError {
         matches!(self, Self::Unreachable { .. } | Self::Slow { .. })
     }
 
-    /// Whether the server may have carried out the call although no answer came: the connection was
-    /// established.
+    /// Whether the server may have carried out the call: the connection was established, and what came is not
+    /// ComfyUI's answer, but nothing, or the error or the page of a proxy before it.
     pub fn may_be_done(&self) -> bool {
-        matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
+        match self {
+            Self::Unreachable { source, .. } => !source.is_connect(),
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::InvalidResponse { .. } | Self::Slow { .. } => true,
+        }
     }
 }
 
@@ -168,6 +176,7 @@ impl Rest {
         let call = "POST /prompt";
         let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
         let request = self.client.post(self.at("prompt")).json(&body);
+        let request = request.timeout(SUBMIT_TIMEOUT);
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         if status == StatusCode::BAD_REQUEST {
             let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);
@@ -233,15 +242,15 @@ impl Rest {
 
     /// Interrupts a running prompt, or removes a waiting one from the queue.
     ///
-    /// Servers since 0.25 do both by id. For older ones the queue is read first, because they interrupt
+    /// Servers since 0.25 do both by id, and say so if they have not. For those and for older ones the queue is read first, because they interrupt
     /// whatever runs, whichever id they are given.
     pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
         let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
         let newer = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
-        let (status, _) = self
+        let (status, answer) = self
             .send("POST /api/jobs/{prompt_id}/cancel", newer, MAX_ANSWER)
             .await?;
-        if status.is_success() {
+        if status.is_success() && cancels(&answer) {
             return Ok(Cancellation::Requested);
         }
         let (call, path, body) = match self.queue().await?.position(prompt_id) {
@@ -302,6 +311,12 @@ impl Rest {
         }
         Ok((response.status(), answer.freeze()))
     }
+}
+
+/// Whether an answer to a call that cancels says that it was done: `{"cancelled": true}`, or nothing of it.
+fn cancels(answer: &[u8]) -> bool {
+    let answer: Option<Value> = python_json::read(answer).ok();
+    answer.is_none_or(|answer| answer["cancelled"] != false)
 }
 
 fn success(call: &str, status: StatusCode) -> Result<(), RestError> {

@@ -5,11 +5,13 @@
 //! when the first one closes, it forgets the second. So the old socket is fully closed before the next one
 //! is opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message as Frame, Utf8Bytes};
@@ -27,6 +29,9 @@ const MAX_FRAME: usize = 64 << 20;
 /// How long the closing handshake of the old socket may take before its connection is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A socket that stays open this long has settled: when it is lost, it is dialled again at once.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// A socket that is open or reconnects.
 pub struct Socket {
     url: Url,
@@ -37,6 +42,12 @@ pub struct Socket {
     old: Option<WebSocket>,
     backoff: ExponentialBackoff,
     connect_at: Instant,
+    /// Cuts the pause before the next attempt short.
+    dial_now: Arc<Notify>,
+    /// When the newest attempt began.
+    dialled_at: Instant,
+    /// When the open socket was opened.
+    opened_at: Option<Instant>,
     ping: Interval,
     /// When the oldest ping was sent after which nothing has been received.
     unanswered_since: Option<Instant>,
@@ -57,7 +68,15 @@ pub enum Incoming {
 
 impl Socket {
     /// A socket to the server at `base`, not yet connected.
-    pub fn new(base: &Url, client_id: &str, connector: Connector, config: &ComfyConfig) -> Self {
+    ///
+    /// A notification of `dial_now` cuts the pause before the next attempt to connect short.
+    pub fn new(
+        base: &Url,
+        client_id: &str,
+        connector: Connector,
+        config: &ComfyConfig,
+        dial_now: Arc<Notify>,
+    ) -> Self {
         let mut url = base.clone();
         url.set_path(&format!("{}/ws", base.path().trim_end_matches('/')));
         url.set_query(Some(&format!("clientId={client_id}")));
@@ -71,6 +90,9 @@ impl Socket {
             old: None,
             backoff: backoff(config),
             connect_at: Instant::now(),
+            dial_now,
+            dialled_at: Instant::now(),
+            opened_at: None,
             ping,
             unanswered_since: None,
         }
@@ -118,6 +140,11 @@ impl Socket {
         }
     }
 
+    /// When the newest attempt to connect began.
+    pub fn dialled_at(&self) -> Instant {
+        self.dialled_at
+    }
+
     /// Closes the socket with a closing handshake; [`Socket::next`] opens a new one at once.
     pub async fn redial(&mut self) {
         self.old = self.stream.take().or(self.old.take());
@@ -148,7 +175,11 @@ impl Socket {
 
     async fn connect(&mut self) -> Incoming {
         self.close_old().await;
-        sleep_until(self.connect_at).await;
+        tokio::select! {
+            () = sleep_until(self.connect_at) => {}
+            () = self.dial_now.notified() => {}
+        }
+        self.dialled_at = Instant::now();
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
@@ -160,7 +191,7 @@ impl Socket {
         match timeout(self.config.connect_timeout, connecting).await {
             Ok(Ok(stream)) => {
                 self.stream = Some(stream);
-                self.backoff = backoff(&self.config);
+                self.opened_at = Some(Instant::now());
                 self.unanswered_since = None;
                 self.ping.reset();
                 Incoming::Connected
@@ -176,6 +207,11 @@ impl Socket {
 
     fn disconnect(&mut self, reason: String) -> Incoming {
         self.old = self.stream.take();
+        // One that is cut as soon as it is open is dialled ever more seldom.
+        let opened_at = self.opened_at.take();
+        if opened_at.is_some_and(|at| at.elapsed() >= SETTLED) {
+            self.backoff = backoff(&self.config);
+        }
         // The backoff never ends.
         let pause = self.backoff.next().unwrap_or(self.config.max_backoff);
         self.connect_at = Instant::now() + pause;

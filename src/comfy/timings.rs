@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{history, python_json};
+use super::history;
 use crate::job::PromptGraph;
+use crate::python_json;
 
 /// Longer times are not believed, in seconds: a week. They come from a clock that was set meanwhile.
 const MAX_SECONDS: f64 = 7.0 * 86_400.0;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::duration::{parse_seconds, seconds};
 use super::secret::Secret;
 use super::server_url::{ServerUrl, parse_comfyui_url};
 
@@ -75,6 +76,16 @@ pub struct ComfyConfig {
     #[arg(skip = ComfyConfig::default().lease)]
     pub lease: Duration,
 
+    /// How long a submission waits for ComfyUI to take it. Then it is answered with 202, and the job waits on
+    #[arg(
+        long,
+        env = "SUBMIT_WAIT",
+        default_value = seconds(ComfyConfig::default().submit_wait),
+        value_parser = parse_seconds,
+        value_name = "SECONDS"
+    )]
+    pub submit_wait: Duration,
+
     /// How long a whole HTTP response may take. A queue of many megabytes on a busy server takes seconds.
     #[arg(skip = ComfyConfig::default().response_timeout)]
     pub response_timeout: Duration,
@@ -107,6 +118,7 @@ impl Default for ComfyConfig {
             ping_interval: Duration::from_secs(20),
             pong_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(9),
+            submit_wait: Duration::from_secs(10),
             response_timeout: Duration::from_secs(30),
         }
     }

@@ -66,6 +66,7 @@ impl Job {
                 changed
             }
             Event::History(history) => self.apply_history(history, now),
+            Event::Refused(error) => self.end(Outcome::Failed(error), EndSource::Queue, now),
             Event::Vanished(reason) => self.vanish(reason, now),
             Event::Reachable(reachable) => {
                 let changed = self.unreachable_since.is_none() != reachable;
@@ -122,7 +123,13 @@ impl Job {
             .or(history.word)
             .unwrap_or_else(by_outputs);
         self.add_outputs(history.outputs);
-        self.end(outcome, EndSource::History, now)
+        let mut ended_at = now;
+        if self.started_at.is_none() {
+            // Nothing was received of it, so only the history knows when it ran.
+            self.started_at = history.started_at.map(|at| at.min(now));
+            ended_at = history.ended_at.map_or(now, |at| at.min(now));
+        }
+        self.end(outcome, EndSource::History, ended_at)
     }
 
     fn vanish(&mut self, reason: Reason, now: Timestamp) -> bool {

@@ -18,10 +18,17 @@ pub enum ErrorCode {
     PromptLost,
     /// A producer other than ComfyUI reported the failure.
     Reported,
+    /// ComfyUI's validation refused the graph.
+    Rejected,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 3] = [Self::ExecutionError, Self::PromptLost, Self::Reported];
+    const ALL: [Self; 4] = [
+        Self::ExecutionError,
+        Self::PromptLost,
+        Self::Reported,
+        Self::Rejected,
+    ];
 
     /// The inverse of [`ErrorCode::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
@@ -34,6 +41,7 @@ impl ErrorCode {
             Self::ExecutionError => "execution_error",
             Self::PromptLost => "prompt_lost",
             Self::Reported => "reported",
+            Self::Rejected => "workflow_rejected",
         }
     }
 }
@@ -50,6 +58,14 @@ impl JobError {
         Self {
             code: ErrorCode::ExecutionError,
             message: text::failure(node, raised),
+        }
+    }
+
+    /// ComfyUI's validation refused the graph, for this reason.
+    pub fn rejected(reason: &str) -> Self {
+        Self {
+            code: ErrorCode::Rejected,
+            message: text::failure(None, &format!("ComfyUI refuses the workflow: {reason}")),
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Event {
     History(History),
     /// The server responds, but no longer knows the prompt.
     Vanished(Reason),
+    /// ComfyUI has refused the graph after the job was accepted.
+    Refused(JobError),
     /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
     /// A producer other than ComfyUI reported the state of its job.
@@ -78,6 +80,10 @@ pub struct History {
     pub messages: Option<Outcome>,
     /// The outcome by its status word, which can be stale. Servers of 2023 send none.
     pub word: Option<Outcome>,
+    /// When it began, by the server's clock; `None` from servers before the middle of 2024.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, by the server's clock.
+    pub ended_at: Option<Timestamp>,
     /// Every file that the prompt made.
     pub outputs: Vec<Output>,
     /// Whether any node left a result in the entry, file or not.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`.
+/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`, `.` or `..`.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +27,12 @@ pub enum JobIdError {
     /// The text is the id of the system monitor, which is not a job.
     #[error("the job id \"monitor\" is reserved for the system monitor")]
     Reserved,
+    /// The text is `.` or `..`: clients take it out of the path of a URL.
+    #[error("the job id {found:?} means a folder in a URL; choose another")]
+    Folder {
+        /// The text.
+        found: String,
+    },
 }
 
 impl JobId {
@@ -49,6 +55,10 @@ impl JobId {
         }
         if text == "monitor" {
             return Err(JobIdError::Reserved);
+        }
+        if matches!(text, "." | "..") {
+            let found = text.to_owned();
+            return Err(JobIdError::Folder { found });
         }
         Ok(Self(text.into()))
     }
@@ -87,6 +97,11 @@ mod tests {
             Err(JobIdError::Character { found: 'ö' })
         );
         assert_eq!(JobId::parse("monitor"), Err(JobIdError::Reserved));
+        for found in [".", ".."] {
+            let found = found.to_owned();
+            assert_eq!(JobId::parse(&found), Err(JobIdError::Folder { found }));
+        }
+        assert!(JobId::parse("...").is_ok());
     }
 
     #[test]

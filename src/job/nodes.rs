@@ -144,6 +144,11 @@ impl Nodes {
         let mut changed = false;
         for report in reports {
             let before = self.runs.get(&report.node).map(|run| run.state);
+            // A cached output node is reported as finished, though it has not run.
+            let has_run = report.state != NodeState::Finished || !self.is_cached(&report.node);
+            if before.is_none() && !has_run {
+                continue;
+            }
             if before.is_none_or(|state| state == NodeState::Running) {
                 changed |= self.report_one(report, before.is_none(), plan, now);
             }

@@ -143,6 +143,11 @@ impl Plan {
         self.nodes.iter().map(|(id, node)| (id.as_str(), node))
     }
 
+    /// Where a node is in that order; one that is not in the graph comes last.
+    pub(super) fn position(&self, id: &str) -> usize {
+        self.nodes.get_index_of(id).unwrap_or(usize::MAX)
+    }
+
     /// The nodes that outputs need, in the same order.
     pub fn needed(&self) -> impl Iterator<Item = (&str, &PlannedNode)> {
         self.nodes

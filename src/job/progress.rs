@@ -136,6 +136,19 @@ pub struct NodesView {
     pub total: usize,
 }
 
+/// What a file is for people, the most wanted first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Medium {
+    /// A picture or a video.
+    Picture,
+    /// A sound.
+    Audio,
+    /// A text.
+    Text,
+    /// Anything else.
+    Other,
+}
+
 /// A file that a prompt made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Output {
@@ -159,6 +172,26 @@ impl Output {
         match self.subfolder.trim_matches('/') {
             "" => self.filename.clone(),
             folder => format!("{folder}/{}", self.filename),
+        }
+    }
+
+    /// What it is, by the end of its name, else by the list in which ComfyUI names it.
+    pub(super) fn medium(&self) -> Medium {
+        let end = self.filename.rsplit_once('.');
+        let end = end.map(|(_, end)| end.to_ascii_lowercase());
+        match end.as_deref().unwrap_or_default() {
+            "png" | "jpg" | "jpeg" | "webp" | "gif" | "apng" | "avif" | "bmp" | "tif" | "tiff"
+            | "exr" | "hdr" | "svg" | "mp4" | "webm" | "mov" | "mkv" | "avi" | "m4v" => {
+                Medium::Picture
+            }
+            "flac" | "mp3" | "wav" | "ogg" | "opus" | "m4a" | "aac" => Medium::Audio,
+            "txt" | "json" | "csv" | "md" | "srt" => Medium::Text,
+            _ => match self.kind.as_str() {
+                "images" | "gifs" | "video" | "videos" => Medium::Picture,
+                "audio" => Medium::Audio,
+                "text" => Medium::Text,
+                _ => Medium::Other,
+            },
         }
     }
 

@@ -108,12 +108,14 @@ impl Job {
             .report
             .as_ref()
             .and_then(|(report, _)| report.output_path.clone());
-        reported.or_else(|| {
-            self.outputs
-                .iter()
-                .find(|o| o.is_result())
-                .map(Output::path)
-        })
+        reported.or_else(|| self.main_output().map(Output::path))
+    }
+
+    /// The first picture or video that was saved, else the first sound, text or other file, by the order of the graph:
+    /// the same in each run, whichever node was the fastest.
+    fn main_output(&self) -> Option<&Output> {
+        let results = self.outputs.iter().filter(|output| output.is_result());
+        results.min_by_key(|output| (output.medium(), self.plan.position(&output.node)))
     }
 
     fn node_view(&self) -> Option<NodeView> {
@@ -132,7 +134,11 @@ impl Job {
         })
     }
 
+    /// `None` for a job that completed before anything was received of it: which of its nodes ran is not known.
     fn nodes_view(&self) -> Option<NodesView> {
+        if self.status == Status::Completed && self.nodes.begun() == 0 {
+            return None;
+        }
         let NodeCounts {
             done,
             cached,

@@ -253,8 +253,8 @@ fn ending() -> impl Strategy<Value = Event> {
             Event::History(History {
                 messages,
                 word,
-                outputs: Vec::new(),
                 produced,
+                ..History::default()
             })
         });
     let reason = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten]);

@@ -2,6 +2,8 @@
 
 mod paths;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::nodes::{Bar, Current};
@@ -17,6 +19,9 @@ const MAX_ERROR: usize = 500;
 
 /// The longest stored error text, in characters: the node's name stands before it.
 const MAX_STORED_ERROR: usize = MAX_ERROR + 2 * MAX_NAME + 20;
+
+/// How many characters of the beginning and of the end of a long text are quoted: 200 with the mark between them.
+const EXCERPT: (usize, usize) = (147, 50);
 
 /// The message of a queued job.
 pub(super) fn queued(ahead: Option<usize>) -> String {
@@ -113,11 +118,40 @@ pub(super) fn failure(node: Option<(&str, &str)>, raised: &str) -> String {
     }
 }
 
+/// What is quoted of a text that somebody has sent: all of it, or of a long one the beginning and the end.
+pub fn excerpt(text: &str) -> Cow<'_, str> {
+    let (head, tail) = EXCERPT;
+    let mut ends = text.char_indices().map(|(at, _)| at).skip(head);
+    let Some(head_end) = ends.next().filter(|_| ends.nth(tail + 2).is_some()) else {
+        return Cow::Borrowed(text);
+    };
+    let mut starts = text.char_indices().map(|(at, _)| at);
+    let tail_start = starts.nth_back(tail - 1).unwrap_or(text.len());
+    Cow::Owned(format!("{} … {}", &text[..head_end], &text[tail_start..]))
+}
+
+/// The text without characters that could change what is around it on a terminal or in a log: control characters but
+/// line breaks and tabs, and those that change the direction of text. Each becomes U+FFFD.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_raw = |c: char| !matches!(c, '\n' | '\t') && is_control(c);
+    if text.contains(is_raw) {
+        Cow::Owned(text.replace(is_raw, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Whether a character controls a terminal, or the direction of the text around it.
+fn is_control(c: char) -> bool {
+    let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || directs
+}
+
 /// The text on one line, without control characters, cut off after `max` characters.
 pub(super) fn short(text: &str, max: usize) -> String {
     let mut line = String::new();
     let words = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
+        .split(|c: char| c.is_whitespace() || is_control(c))
         .filter(|word| !word.is_empty());
     for word in words {
         if !line.is_empty() {
@@ -150,8 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_quoted_in_part() {
+        let text = "é".repeat(200);
+        assert_eq!(excerpt(&text), text);
+        let long = format!("{{{}}}", "é".repeat(100_000));
+        let quoted = excerpt(&long);
+        assert_eq!(quoted.chars().count(), 200);
+        assert!(
+            quoted.starts_with("{é") && quoted.ends_with("é}"),
+            "{quoted}"
+        );
+    }
+
+    #[test]
     fn an_error_text_becomes_one_clean_line() {
         assert_eq!(short("a\u{0}b\n\n  c\u{1b}[0m", 80), "a b c [0m");
+        assert_eq!(short("a\u{202e}gnp.exe\u{9b}2J", 80), "a gnp.exe 2J");
+        assert_eq!(
+            printable("a\u{1b}[2J\tb\n\u{202e}c\u{9b}\u{7f}é"),
+            "a\u{fffd}[2J\tb\n\u{fffd}c\u{fffd}\u{fffd}é"
+        );
         assert_eq!(short("äöü", 2), "äö…");
         assert_eq!(short(&"x".repeat(10_000), 500).chars().count(), 501);
         assert_eq!(

@@ -8,7 +8,7 @@ pub(super) mod follower;
 mod images;
 mod lease;
 mod outage;
-mod prompt_lookup;
+pub(super) mod prompt_lookup;
 mod queries;
 mod queue_view;
 mod queued_plans;
@@ -45,6 +45,10 @@ pub(super) struct Backend {
     pub(super) reconcile_soon: Notify,
     /// Makes the reading task replace the socket.
     pub(super) redial: Notify,
+    /// Makes the reading task dial at once, if it pauses before the next attempt.
+    pub(super) dial_now: Arc<Notify>,
+    /// When the newest attempt to connect began that failed.
+    pub(super) failed_dial: watch::Sender<Option<Instant>>,
     /// Whether the socket is open.
     pub(super) connected: watch::Sender<bool>,
     pub(super) lease: watch::Sender<Lease>,
@@ -89,6 +93,8 @@ pub(super) struct BackendState {
 /// What a backend's HTTP API has answered, and what it is still to be asked.
 #[derive(Debug, Default)]
 pub(super) struct ApiState {
+    /// Whether it keeps the ids that the relay chooses for prompts; `None` before the first submission.
+    pub(super) keeps_prompt_ids: Option<bool>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -120,6 +126,8 @@ impl Backend {
             reconcile_now: Notify::new(),
             reconcile_soon: Notify::new(),
             redial: Notify::new(),
+            dial_now: Arc::new(Notify::new()),
+            failed_dial: watch::Sender::new(None),
             connected: watch::Sender::new(false),
             lease: watch::Sender::new(Lease::Unknown),
             lookup: PromptLookup::new(),

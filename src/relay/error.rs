@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::comfy::{RestError, SubmitError, WrongInput};
-use crate::job::JobId;
+use crate::comfy::{Rejection, RestError};
+use crate::job::{JobId, excerpt};
 use crate::store::StoreError;
 use crate::workflow::WorkflowError;
 
@@ -26,7 +26,7 @@ pub enum RelayError {
     #[error("the job \"{0}\" has ended ({1}); start another one under a new id")]
     JobEnded(JobId, &'static str),
     /// No backend of this name is configured.
-    #[error("there is no backend {name:?}; the backends are: {}", known.join(", "))]
+    #[error("there is no backend {:?}; the backends are: {}", excerpt(.name), known.join(", "))]
     BackendUnknown {
         /// The name that was asked for.
         name: String,
@@ -36,6 +36,14 @@ pub enum RelayError {
     /// The backend with this name does not answer.
     #[error("ComfyUI at {0} does not answer; try again when it runs")]
     BackendUnreachable(String),
+    /// No socket to the backend can be opened, though something answers in its place.
+    #[error("ComfyUI at {backend} cannot be followed: {reason}")]
+    NoSocket {
+        /// The name of the backend.
+        backend: String,
+        /// What came instead of a socket.
+        reason: String,
+    },
     /// Another relay on the same database follows the backend with this name.
     #[error(
         "another relay follows ComfyUI at {0}; ask that relay, or try again when it has stopped"
@@ -68,9 +76,9 @@ pub enum RelayError {
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
-    /// ComfyUI's validation has rejected the graph, because of these inputs.
-    #[error("{0}")]
-    Rejected(SubmitError, Vec<WrongInput>),
+    /// ComfyUI's validation has rejected the graph.
+    #[error("ComfyUI refuses the workflow: {0}")]
+    Rejected(Rejection),
     /// The relay is being stopped.
     #[error("the relay is being stopped; try again in a moment")]
     Stopping,
@@ -92,7 +100,7 @@ impl RelayError {
             Self::NotReportable(_) => "not_reportable",
             Self::JobEnded(..) => "job_ended",
             Self::BackendUnknown { .. } => "backend_unknown",
-            Self::BackendUnreachable(_) => "backend_unreachable",
+            Self::BackendUnreachable(_) | Self::NoSocket { .. } => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
             Self::PromptNotFound(_) => "prompt_not_found",
@@ -104,15 +112,6 @@ impl RelayError {
             Self::Store(_) | Self::LeaseLapsed(_) => "database_unreachable",
             Self::RowRefused(..) => "row_refused",
         }
-    }
-
-    /// A graph that ComfyUI's validation has rejected.
-    pub(super) fn rejected(error: SubmitError) -> Self {
-        let inputs = match &error {
-            SubmitError::Rejected(rejection) => rejection.inputs.clone(),
-            SubmitError::Rest(_) => Vec::new(),
-        };
-        Self::Rejected(error, inputs)
     }
 
     /// A request to a backend that failed.

@@ -76,6 +76,8 @@ pub(super) struct Publishing {
 pub(super) struct Comparison {
     /// The prompt was submitted under our client id: its events go to our socket.
     pub(super) own_client: bool,
+    /// ComfyUI has not answered the submission yet, and may not have the prompt.
+    pub(super) is_unanswered: bool,
     /// The socket has received that the work is done.
     pub(super) work_done: bool,
     /// The backend has accepted our request to cancel it.
@@ -111,6 +113,7 @@ impl Entry {
             },
             comparison: Comparison {
                 own_client: false,
+                is_unanswered: false,
                 work_done: false,
                 cancel_requested: false,
                 end_found_at: None,
@@ -241,6 +244,22 @@ impl Registry {
     /// Frees a reserved job id.
     pub(super) fn release(&mut self, id: &JobId) {
         self.reserved.remove(id);
+    }
+
+    /// Follows the prompt of a job under the id that its server has chosen.
+    pub(super) fn rename_prompt(&mut self, id: &JobId, prompt_id: &str) {
+        let Some(entry) = self.by_id.get_mut(id) else {
+            return;
+        };
+        let before = entry.prompt_key();
+        entry.job.rename_prompt(prompt_id);
+        let after = entry.prompt_key();
+        if let Some(jobs) = before.and_then(|key| self.by_prompt.get_mut(&key)) {
+            jobs.retain(|job| job != id);
+        }
+        if let Some(key) = after {
+            self.by_prompt.entry(key).or_default().push(id.clone());
+        }
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Entry> {

@@ -1,12 +1,15 @@
 //! What callers ask of the relay, one file a verb.
 
+mod await_socket;
 mod cancel;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
 mod output;
+mod post_prompt;
 pub(super) mod register;
 mod report;
 pub(super) mod status;
 pub(super) mod submit;
+mod unanswered;
 pub(super) mod unknown_jobs;

@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
-use crate::job::{Event, Job, JobId, Plan, PromptGraph};
+use crate::job::{Event, History, Job, JobId, Plan, PromptGraph};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
@@ -51,6 +51,8 @@ pub(super) struct FoundPrompt {
     pub(super) prompt_id: String,
     /// The backend's disconnect counter before it was asked.
     pub(super) disconnects: u64,
+    /// How it ended, if it has.
+    pub(super) history: Option<History>,
 }
 
 /// A prompt that the relay has submitted, as far as its answer shows what will run.
@@ -78,7 +80,7 @@ impl Tracker {
     }
 
     /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt
-    /// that came before. A job that the relay submitted itself comes with its graph.
+    /// that came before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes with its graph.
     pub(super) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,
@@ -95,6 +97,17 @@ impl Tracker {
         };
         registry.insert(job, Some(backend.clone()), prompt.disconnects);
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
+        if let Some(history) = &prompt.history {
+            // The history of servers of 2023 does not say how a prompt ended.
+            let outcomes = early_events.into_iter();
+            for event in outcomes.filter(|event| matches!(event, Event::Ended(_))) {
+                if let Some(entry) = registry.get_mut(job_id) {
+                    entry.job.apply(event, self.now());
+                }
+            }
+            let ended = Event::History(history.clone());
+            return self.ingest_locked(registry, job_id, ended);
+        }
         if let Some(entry) = registry.get_mut(job_id) {
             if let Some(SubmittedGraph { graph, plan }) = submitted {
                 entry.comparison.own_client = true;

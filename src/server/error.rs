@@ -28,8 +28,10 @@ pub(super) struct ApiError {
     code: &'static str,
     /// A sentence for a person that says what to do.
     message: String,
-    /// The inputs that ComfyUI refuses.
+    /// The inputs that ComfyUI refuses, of many the first.
     inputs: Vec<WrongInput>,
+    /// How many there are, if not all are listed.
+    inputs_total: Option<usize>,
     header: Option<ErrorHeader>,
 }
 
@@ -56,6 +58,8 @@ struct ErrorDetail<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     inputs: &'a [WrongInput],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs_total: Option<usize>,
 }
 
 impl ApiError {
@@ -65,6 +69,7 @@ impl ApiError {
             code,
             message: message.into(),
             inputs: Vec::new(),
+            inputs_total: None,
             header: None,
         }
     }
@@ -149,6 +154,7 @@ impl ApiError {
                 code: self.code,
                 message: &self.message,
                 inputs: &self.inputs,
+                inputs_total: self.inputs_total,
             },
         }
     }
@@ -206,6 +212,7 @@ impl From<RelayError> for ApiError {
             RelayError::OutputUnavailable(..) => StatusCode::GONE,
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
+            | RelayError::NoSocket { .. }
             | RelayError::HeldByPeer(_)
             | RelayError::LeaseLapsed(_)
             | RelayError::Stopping
@@ -216,11 +223,12 @@ impl From<RelayError> for ApiError {
         };
         let code = error.code();
         let message = error.to_string();
-        let inputs = match error {
-            RelayError::Rejected(_, inputs) => inputs,
-            _ => Vec::new(),
+        let (inputs, total) = match error {
+            RelayError::Rejected(rejection) => (rejection.inputs, rejection.inputs_total),
+            _ => (Vec::new(), 0),
         };
         Self {
+            inputs_total: Some(total).filter(|&total| total > inputs.len()),
             inputs,
             ..Self::new(status, code, message)
         }
@@ -232,7 +240,10 @@ fn workflow_status(error: &WorkflowError) -> StatusCode {
         WorkflowError::Unknown { .. } => StatusCode::NOT_FOUND,
         WorkflowError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         WorkflowError::Name(_)
+        | WorkflowError::Text
         | WorkflowError::NotJson(_)
+        | WorkflowError::NoGraphInPng
+        | WorkflowError::UnknownField(_)
         | WorkflowError::EditorFormat
         | WorkflowError::NotApiFormat(_)
         | WorkflowError::Parameter { .. } => StatusCode::BAD_REQUEST,

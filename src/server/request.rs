@@ -6,10 +6,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use crate::job::Status;
+use crate::job::{Status, excerpt};
+use crate::python_json;
 
 /// The largest body that is read, in bytes. A workflow of thousands of nodes has a few megabytes.
 const MAX_BODY: usize = 16 << 20;
@@ -103,12 +105,35 @@ pub(super) async fn read_json<T: DeserializeOwned>(
             ));
         }
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::bad_request(
-            "bad_json",
-            format!("the body is not the expected JSON: {error}"),
-        )
-    })
+    python_json::read(&bytes).map_err(|error| bad_json(&error))
+}
+
+/// A body is not what the route takes.
+pub(super) fn bad_json(error: &serde_json::Error) -> ApiError {
+    let error = error.to_string();
+    ApiError::bad_request(
+        "bad_json",
+        format!("the body is not the expected JSON: {}", excerpt(&error)),
+    )
+}
+
+/// Reads a body of fields. Fails if it has one that the route does not know: what it asks for would be left out.
+pub(super) fn parse_fields<T: DeserializeOwned>(
+    body: Map<String, Value>,
+    known: &[&str],
+) -> Result<T, ApiError> {
+    let mut fields = body.keys();
+    if let Some(unknown) = fields.find(|name| !known.contains(&name.as_str())) {
+        return Err(ApiError::bad_request(
+            "unknown_field",
+            format!(
+                "unknown field {:?}; the body takes {}",
+                excerpt(unknown),
+                known.join(", ")
+            ),
+        ));
+    }
+    serde_json::from_value(Value::Object(body)).map_err(|error| bad_json(&error))
 }
 
 /// The status that a word names.
@@ -117,7 +142,7 @@ pub(super) fn parse_status(word: &str) -> Result<Status, ApiError> {
         let known = Status::ALL.map(Status::as_str).join(", ");
         ApiError::bad_request(
             "bad_status",
-            format!("status is one of {known}, not {word:?}"),
+            format!("status is one of {known}, not {:?}", excerpt(word)),
         )
     })
 }

@@ -6,8 +6,15 @@ use serde_json::{Map, Value};
 
 use super::error::WorkflowError;
 use super::graph::parse;
+use crate::python_json;
 
-/// A folder with graphs in API format, one `NAME.json` each.
+/// The longest name of a file, in bytes.
+const MAX_NAME: usize = 255;
+
+/// How the names of PNG files end.
+const PNG: &str = ".png";
+
+/// A folder with graphs in API format: one `NAME.json` each, or a PNG file that ComfyUI has saved.
 #[derive(Debug, Clone)]
 pub struct Workflows {
     folder: PathBuf,
@@ -21,17 +28,17 @@ impl Workflows {
         }
     }
 
-    /// Reads the workflow with this name, with or without `.json`. The name must be plain: letters, digits, `-`,
-    /// `_`, `.` and spaces, not beginning with a dot.
+    /// Reads the workflow with this name, with or without `.json`. The name is that of a file in the folder itself.
     pub async fn read(&self, name: &str) -> Result<Map<String, Value>, WorkflowError> {
-        let stem = name.strip_suffix(".json").unwrap_or(name);
-        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
-        if stem.is_empty() || stem.starts_with('.') || !stem.chars().all(is_plain) {
+        if name.starts_with('{') && python_json::read::<Value>(name.as_bytes()).is_ok() {
+            return Err(WorkflowError::Text);
+        }
+        let file_name = file_name(name);
+        if !is_plain(&file_name) {
             return Err(WorkflowError::Name(name.to_owned()));
         }
-        let file = self.folder.join(format!("{stem}.json"));
-        let text = match tokio::fs::read_to_string(file).await {
-            Ok(text) => text,
+        let file = match tokio::fs::read(self.folder.join(file_name)).await {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(WorkflowError::Unknown {
                     name: name.to_owned(),
@@ -45,23 +52,44 @@ impl Workflows {
                 });
             }
         };
-        parse(&text)
+        parse(&file)
     }
 
-    /// The names of all workflows without `.json`, sorted.
+    /// The names of all workflows that can be read, without `.json`, sorted.
     pub async fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         if let Ok(mut folder) = tokio::fs::read_dir(&self.folder).await {
             while let Ok(Some(entry)) = folder.next_entry().await {
                 let name = entry.file_name();
-                if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".json")) {
+                let Some(name) = name.to_str().filter(|name| is_plain(name)) else {
+                    continue;
+                };
+                if let Some(stem) = name.strip_suffix(".json") {
                     names.push(stem.to_owned());
+                } else if name.ends_with(PNG) {
+                    names.push(name.to_owned());
                 }
             }
         }
         names.sort_unstable();
         names
     }
+}
+
+/// The file of a workflow: that of a PNG file has its whole name.
+fn file_name(name: &str) -> String {
+    if name.ends_with(PNG) {
+        return name.to_owned();
+    }
+    format!("{}.json", name.strip_suffix(".json").unwrap_or(name))
+}
+
+/// Whether a file name cannot lead out of the folder, and is that of a file that shows.
+fn is_plain(file_name: &str) -> bool {
+    let leads_elsewhere = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    !file_name.starts_with('.')
+        && file_name.len() <= MAX_NAME
+        && !file_name.contains(leads_elsewhere)
 }
 
 #[cfg(test)]

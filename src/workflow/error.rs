@@ -1,15 +1,21 @@
 //! [`WorkflowError`]: why a workflow cannot be submitted.
 
+use crate::job::excerpt;
+
 /// Why a workflow cannot be submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkflowError {
     /// The name is not a plain file name: it could lead out of the folder.
     #[error(
-        "{0:?} is not the name of a workflow; expected the name of a file in the folder, such as \"txt2img\" or \"txt2img.json\""
+        "{:?} is not the name of a workflow; expected the name of a file in the folder, such as \"txt2img\" or \"txt2img.json\"",
+        excerpt(.0)
     )]
     Name(String),
+    /// The name is the text of a workflow.
+    #[error("workflow is a text that holds JSON; send the graph itself, as an object")]
+    Text,
     /// There is no such file.
-    #[error("there is no workflow {name:?} in the folder of workflows{}", listing(.known))]
+    #[error("there is no workflow {:?} in the folder of workflows{}", excerpt(.name), listing(.known))]
     Unknown {
         /// The requested name.
         name: String,
@@ -17,7 +23,7 @@ pub enum WorkflowError {
         known: Vec<String>,
     },
     /// The file cannot be read.
-    #[error("the workflow {name:?} cannot be read: {why}")]
+    #[error("the workflow {:?} cannot be read: {why}", excerpt(.name))]
     Unreadable {
         /// The requested name.
         name: String,
@@ -25,8 +31,19 @@ pub enum WorkflowError {
         why: std::io::Error,
     },
     /// The text is not JSON.
-    #[error("the workflow is not JSON: {0}")]
+    #[error("the workflow is not JSON: {}", excerpt(&.0.to_string()))]
     NotJson(serde_json::Error),
+    /// The PNG file holds no graph.
+    #[error(
+        "this PNG file holds no workflow in API format: ComfyUI writes it into the pictures that it saves, unless it was started with --disable-metadata"
+    )]
+    NoGraphInPng,
+    /// A field beside `prompt` that would be lost, as in the body of ComfyUI's `POST /prompt`.
+    #[error(
+        "unknown field {:?} beside \"prompt\"; the relay passes only the graph on to ComfyUI, so remove the field or submit to ComfyUI and register the prompt",
+        excerpt(.0)
+    )]
+    UnknownField(String),
     /// The graph is in the format that the editor saves, which the server cannot run.
     #[error(
         "this is the editor's format; in ComfyUI use \"Export (API)\" (older versions: enable the dev mode options, then \"Save (API Format)\") and submit that file"
@@ -38,7 +55,7 @@ pub enum WorkflowError {
     )]
     NotApiFormat(String),
     /// A parameter does not fit the graph.
-    #[error("parameter {name:?}: {why}")]
+    #[error("parameter {:?}: {why}", excerpt(.name))]
     Parameter {
         /// The parameter.
         name: String,
@@ -51,12 +68,13 @@ impl WorkflowError {
     /// The error code of the API, which stays stable.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::Name(_) => "bad_workflow_name",
+            Self::Name(_) | Self::Text => "bad_workflow_name",
             Self::Unknown { .. } => "workflow_not_found",
             Self::Unreadable { .. } => "workflow_unreadable",
             Self::NotJson(_) => "bad_json",
             Self::EditorFormat => "editor_format",
-            Self::NotApiFormat(_) => "not_api_format",
+            Self::UnknownField(_) => "unknown_field",
+            Self::NoGraphInPng | Self::NotApiFormat(_) => "not_api_format",
             Self::Parameter { .. } => "bad_parameter",
         }
     }

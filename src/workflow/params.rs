@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::error::WorkflowError;
+use crate::job::excerpt;
 
 /// Fills in parameters: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title.
 ///
 /// Only inputs that the graph has can be filled in, with values of the same JSON type, and none that is linked to
-/// another node. If one parameter does not fit, the graph stays as it was.
+/// another node. A placeholder, `null` or a text such as `"%seed%"`, takes any plain value: ComfyUI checks its type. If one parameter does not fit, the graph stays as it was.
 pub fn fill(
     graph: &mut Map<String, Value>,
     params: &Map<String, Value>,
@@ -18,18 +19,18 @@ pub fn fill(
             name: name.clone(),
             why,
         };
-        let (node, input) = name
-            .rsplit_once('.')
-            .ok_or_else(|| wrong("expected NODE.INPUT, such as \"3.seed\"".to_owned()))?;
-        let id = find(&filled, node).map_err(wrong)?;
-        let slot = filled
+        let (id, input) = target(&filled, name).map_err(wrong)?;
+        let Some(slot) = filled
             .get_mut(&id)
             .and_then(|node| node.get_mut("inputs")?.get_mut(input))
-            .ok_or_else(|| wrong(format!("node {node:?} has no input {input:?}")))?;
+        else {
+            continue;
+        };
         if slot.is_array() {
             return Err(wrong("this input is linked to another node".to_owned()));
         }
-        if kind(slot) != kind(value) {
+        let is_plain = !(value.is_object() || value.is_array());
+        if kind(slot) != kind(value) && !(is_placeholder(slot) && is_plain) {
             return Err(wrong(format!(
                 "expected {}, got {}",
                 kind(slot),
@@ -42,6 +43,48 @@ pub fn fill(
     Ok(())
 }
 
+/// The id of the node and the name of the input that a parameter names. Both may contain dots, so the name is split at
+/// the dot before which there is a node, and behind which there is one of its inputs.
+fn target<'a>(graph: &Map<String, Value>, name: &'a str) -> Result<(String, &'a str), String> {
+    let has_input = |id: &str, input: &str| {
+        let inputs = graph.get(id).and_then(|node| node.get("inputs"));
+        inputs.is_some_and(|inputs| inputs.get(input).is_some())
+    };
+    let mut why = None;
+    for (dot, _) in name.rmatch_indices('.') {
+        let (node, input) = (&name[..dot], &name[dot + 1..]);
+        match find(graph, node) {
+            Ok(id) if has_input(&id, input) => return Ok((id, input)),
+            Ok(_) => {
+                let (node, input) = (excerpt(node), excerpt(input));
+                why = Some(format!("node {node:?} has no input {input:?}"));
+            }
+            Err(error) => {
+                why.get_or_insert(error);
+            }
+        }
+    }
+    Err(why.unwrap_or_else(|| "expected NODE.INPUT, such as \"3.seed\"".to_owned()))
+}
+
+/// Whether a value stands for one that is to be filled in, as templates have it.
+fn is_placeholder(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => {
+            let text = text.trim();
+            let marks = [("%", "%"), ("{{", "}}"), ("${", "}")];
+            let is_between = |(start, end): (&str, &str)| {
+                let inner = text.strip_prefix(start);
+                let inner = inner.and_then(|text| text.strip_suffix(end));
+                inner.is_some_and(|name| !name.is_empty() && !name.contains('%'))
+            };
+            marks.into_iter().any(is_between)
+        }
+        _ => false,
+    }
+}
+
 /// The id of a node, given its id or its title.
 fn find(graph: &Map<String, Value>, node: &str) -> Result<String, String> {
     if graph.contains_key(node) {
@@ -52,9 +95,10 @@ fn find(graph: &Map<String, Value>, node: &str) -> Result<String, String> {
     let mut found = graph.iter().filter(|(_, value)| titled(value));
     match (found.next(), found.next()) {
         (Some((id, _)), None) => Ok(id.clone()),
-        (None, _) => Err(format!("there is no node {node:?}")),
+        (None, _) => Err(format!("there is no node {:?}", excerpt(node))),
         (Some(_), Some(_)) => Err(format!(
-            "several nodes have the title {node:?}; use the node's id"
+            "several nodes have the title {:?}; use the node's id",
+            excerpt(node)
         )),
     }
 }

@@ -7,6 +7,7 @@ mod documents;
 mod downstream;
 mod estimates;
 mod faults;
+mod hunt;
 mod old_clients;
 mod replay;
 mod storage;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::cli::output::print_note;
 use crate::comfy::ComfyClient;
 use crate::job::Plan;
 use crate::recording::RecordedInput;
@@ -30,11 +31,13 @@ pub(super) async fn measure(
                 };
                 inputs.insert(name, input);
             }
-            Ok(None) => eprintln!(
+            Ok(None) => print_note(format_args!(
                 "warning: {name} is not in inputs.json: ComfyUI has no such file, or its head shows no size"
-            ),
+            )),
             Err(error) => {
-                eprintln!("warning: {name} is not in inputs.json: {error}");
+                print_note(format_args!(
+                    "warning: {name} is not in inputs.json: {error}"
+                ));
             }
         }
     }

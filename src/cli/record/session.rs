@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message as WebSocketMessage;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
+use crate::cli::output::print_note;
 use crate::comfy::{ComfyClient, HistoryEntry, Message};
 use crate::connector::{Connector, WebSocket};
 use crate::job::{Event, Outcome};
@@ -102,7 +103,7 @@ impl RecordingSession {
             let message = match message {
                 Ok(message) => message,
                 Err(error) => {
-                    eprintln!("warning: the socket failed: {error}");
+                    print_note(format_args!("warning: the socket failed: {error}"));
                     return;
                 }
             };

@@ -8,6 +8,7 @@ use jiff::{Timestamp, Unit};
 use super::checked_claims::CheckedClaims;
 use crate::auth::{Claims, Scope, Token, Verifier};
 use crate::cli::exit_code::WrongSetting;
+use crate::cli::output::print_line;
 use crate::cli::progress_bar::duration;
 use crate::config::{AccessConfig, KeySource, Secret};
 
@@ -55,7 +56,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     match (verifier(args)?, claims) {
         (Some(verifier), _) => {
             verifier.verify(Some(&token))?;
-            println!("signature  good");
+            print_line(format_args!("signature  good"));
         }
         (None, None) => {
             return Err(anyhow!(
@@ -66,7 +67,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             return Err(anyhow!("the token has expired; ask for a new one"));
         }
         (None, Some(_)) => {
-            println!("signature  not checked: set AUTH_JWT_SECRET or AUTH_JWKS_FILE");
+            print_line(format_args!(
+                "signature  not checked: set AUTH_JWT_SECRET or AUTH_JWKS_FILE"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -122,12 +125,14 @@ fn print(claims: &Claims) {
         list(&claims.jobs, ", ")
     };
     let sub = claims.sub.as_deref().unwrap_or("none");
-    println!("sub        {}", sub.escape_debug());
-    println!("jobs       {jobs}");
-    println!("scope      {}", list(&claims.scope, " "));
+    print_line(format_args!("sub        {}", sub.escape_debug()));
+    print_line(format_args!("jobs       {jobs}"));
+    print_line(format_args!("scope      {}", list(&claims.scope, " ")));
     let is_known = |word: &&String| Scope::ALL.iter().any(|scope| scope.as_str() == **word);
     for word in claims.scope.iter().filter(|word| !is_known(word)) {
-        println!("           {word:?} is not a scope, and permits nothing");
+        print_line(format_args!(
+            "           {word:?} is not a scope, and permits nothing"
+        ));
     }
     let left = claims.expires_at.duration_since(Timestamp::now());
     let distance = duration(left.as_secs().unsigned_abs());
@@ -137,8 +142,8 @@ fn print(claims: &Claims) {
         format!("{distance} ago")
     };
     let expires_at = claims.expires_at.round(Unit::Second);
-    println!(
+    print_line(format_args!(
         "expires    {}, {when}",
         expires_at.unwrap_or(claims.expires_at)
-    );
+    ));
 }

@@ -7,6 +7,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use super::checked_claims::CheckedClaims;
 use crate::auth::{Grant, IssueError, Scope};
 use crate::cli::exit_code::WrongSetting;
+use crate::cli::output::print_line;
 use crate::config::Secret;
 use crate::job::JobId;
 
@@ -67,7 +68,7 @@ pub(super) fn run(args: MakeArgs) -> anyhow::Result<ExitCode> {
         expires_at: now.checked_add(args.lasts).unwrap_or(Timestamp::MAX),
     };
     match grant.sign(&args.secret) {
-        Ok(token) => println!("{token}"),
+        Ok(token) => print_line(token),
         Err(IssueError::Secret(error)) => return Err(WrongSetting(error.into()).into()),
         Err(error) => return Err(error.into()),
     }

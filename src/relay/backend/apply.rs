@@ -43,6 +43,7 @@ impl Follower {
             entry.comparison.own_client = client_id == Some(self.backend.comfy.client_id());
             entry.comparison.disconnects_when_seen = answer.disconnects;
             entry.comparison.missing_since = None;
+            entry.comparison.is_unanswered = false;
         }
         let event = match position {
             QueuePosition::Running => self
@@ -51,6 +52,8 @@ impl Follower {
             QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
         };
         let mut registry = self.tracker.registry();
+        let answers = Event::Reachable(true);
+        self.tracker.ingest_locked(&mut registry, &job.id, answers);
         self.tracker.ingest_locked(&mut registry, &job.id, event);
         self.tracker.republish_waiting(&mut registry, &job.id);
     }

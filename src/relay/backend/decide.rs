@@ -14,6 +14,8 @@ pub(in crate::relay) struct Evidence {
     pub(in crate::relay) own_client: bool,
     /// The socket has received that the work is done, from a server that does not send how it ended.
     pub(in crate::relay) work_done: bool,
+    /// ComfyUI has not answered the submission: it may get the prompt yet.
+    pub(in crate::relay) is_unanswered: bool,
     /// The backend has accepted our request to cancel the prompt.
     pub(in crate::relay) cancel_requested: bool,
     /// The end was in the history long enough ago (`event_grace`) that its events must have come.
@@ -101,6 +103,9 @@ fn decide_ended(evidence: &Evidence) -> Decision {
 /// The prompt is neither in the queue nor in the history. That can be the gap between the two; if it
 /// lasts, the prompt is gone.
 fn decide_missing(evidence: &Evidence, answers: &Answers) -> Decision {
+    if evidence.is_unanswered {
+        return Decision::Undecided;
+    }
     if evidence.is_queued && evidence.cancel_requested {
         return Decision::Vanished(Reason::Deleted);
     }

@@ -18,7 +18,10 @@ impl Follower {
     }
 
     async fn read_socket(&self) {
-        let mut socket = self.backend.comfy.socket(&self.config);
+        let mut socket = self
+            .backend
+            .comfy
+            .socket(&self.config, self.backend.dial_now.clone());
         let mut lease = self.backend.lease.subscribe();
         loop {
             if lease.borrow_and_update().stands_by() {
@@ -38,7 +41,15 @@ impl Follower {
                     self.drop_socket();
                     socket.redial().await;
                 }
-                incoming = socket.next() => self.on_incoming(incoming),
+                incoming = socket.next() => {
+                    let is_lost = matches!(incoming, Incoming::Disconnected(_));
+                    self.on_incoming(incoming);
+                    if is_lost {
+                        // After what is known of the server: those who wait for the attempt read that.
+                        let failed_dial = &self.backend.failed_dial;
+                        failed_dial.send_replace(Some(socket.dialled_at()));
+                    }
+                }
             }
         }
         socket.redial().await;
@@ -91,6 +102,9 @@ impl Follower {
             state.outage.end()
         };
         match unreachable_since {
+            None if self.backend.state().socket.is_contested() => {
+                tracing::debug!("connected to ComfyUI again");
+            }
             None => tracing::info!("connected to ComfyUI"),
             Some(since) => {
                 tracing::info!(%since, "connected to ComfyUI, which did not answer before")
@@ -108,10 +122,14 @@ impl Follower {
     fn on_disconnect(&self, reason: &str) {
         let was_connected = self.backend.connected.send_replace(false);
         let now = self.tracker.now();
+        let was_contested;
         let unreachable_since = {
             let mut state = self.backend.state();
+            was_contested = state.socket.is_contested();
             if was_connected {
                 state.socket.on_disconnect();
+            } else {
+                state.socket.on_failed_dial();
             }
             state.queue.lose_sight();
             state.api.reachable = was_connected;
@@ -119,10 +137,18 @@ impl Follower {
                 state.outage.on_disconnect(now);
                 None
             } else {
-                state.outage.on_failure(now)
+                state.outage.on_failure(reason, now)
             }
         };
-        if was_connected {
+        if was_connected && was_contested {
+            tracing::debug!(reason, "lost the socket to ComfyUI again");
+        } else if was_connected && self.backend.state().socket.is_contested() {
+            tracing::warn!(
+                reason,
+                "socket after socket to ComfyUI is cut as soon as it is open: another client uses the relay's client \
+                 id, or a proxy cuts them; reconnecting ever more seldom"
+            );
+        } else if was_connected {
             tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting");
         } else if let Some(since) = unreachable_since {
             let address = self.backend.comfy.address();

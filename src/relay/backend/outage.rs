@@ -13,6 +13,8 @@ pub(in crate::relay) struct Outage {
     since: Option<Timestamp>,
     /// When a failed attempt to connect was last logged.
     logged_at: Option<Timestamp>,
+    /// Why the newest attempt failed.
+    reason: Option<String>,
 }
 
 impl Outage {
@@ -20,7 +22,7 @@ impl Outage {
     pub(in crate::relay) fn starting(now: Timestamp) -> Self {
         Self {
             since: Some(now),
-            logged_at: None,
+            ..Self::default()
         }
     }
 
@@ -34,13 +36,28 @@ impl Outage {
         *self.since.get_or_insert(now)
     }
 
-    /// Records that an attempt to connect has failed. Returns since when no socket is open, if it is time to log
-    /// that: at the first failure, and again after [`REMINDER_INTERVAL`].
-    pub(in crate::relay) fn on_failure(&mut self, now: Timestamp) -> Option<Timestamp> {
+    /// Why the newest attempt to connect failed; `None` while none has.
+    pub(in crate::relay) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Records why an attempt to connect has failed. Returns since when no socket is open, if it is time to log
+    /// that: at the first failure, when the reason is another, and again after [`REMINDER_INTERVAL`].
+    pub(in crate::relay) fn on_failure(
+        &mut self,
+        reason: &str,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let since = self.on_disconnect(now);
-        let is_due = self
-            .logged_at
-            .is_none_or(|at| now.duration_since(at) >= REMINDER_INTERVAL);
+        let is_other = self
+            .reason
+            .as_deref()
+            .is_some_and(|before| before != reason);
+        self.reason = Some(reason.to_owned());
+        let is_due = is_other
+            || self
+                .logged_at
+                .is_none_or(|at| now.duration_since(at) >= REMINDER_INTERVAL);
         if is_due {
             self.logged_at = Some(now);
         }
@@ -67,7 +84,7 @@ mod tests {
     fn an_outage_is_logged_at_its_start_and_every_five_minutes() {
         let mut outage = Outage::default();
         let logged: Vec<i64> = (0..1_000)
-            .filter(|&second| outage.on_failure(at(second)) == Some(at(0)))
+            .filter(|&second| outage.on_failure("refused", at(second)) == Some(at(0)))
             .collect();
         assert_eq!(logged, [0, 300, 600, 900]);
         assert_eq!(outage.end(), Some(at(0)));
@@ -75,9 +92,13 @@ mod tests {
         assert_eq!(outage.on_disconnect(at(1_000)), at(1_000));
         assert_eq!(outage.end(), None, "nothing was logged");
         assert_eq!(
-            outage.on_failure(at(1_001)),
+            outage.on_failure("refused", at(1_001)),
             Some(at(1_001)),
             "the next outage is logged at once"
         );
+        assert_eq!(outage.on_failure("refused", at(1_002)), None);
+        let other = outage.on_failure("401 Unauthorized", at(1_003));
+        assert_eq!(other, Some(at(1_001)), "another reason is logged at once");
+        assert_eq!(outage.reason(), Some("401 Unauthorized"));
     }
 }

@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-use crate::comfy::{Rest, RestError};
+use crate::comfy::{HistoryEntry, Rest, RestError};
 
 /// How many entries of the history are looked up at the same time.
 const MAX_HISTORY_LOOKUPS: usize = 4;
@@ -20,6 +20,15 @@ const MAX_HISTORY_LOOKUPS: usize = 4;
 pub(in crate::relay) struct PromptLookup {
     newest: Mutex<Option<QueueRequest>>,
     history: Semaphore,
+}
+
+/// Where a backend has a prompt.
+#[derive(Debug)]
+pub(in crate::relay) enum PromptPlace {
+    /// It waits or runs.
+    Queue,
+    /// It has ended.
+    History(Box<HistoryEntry>),
 }
 
 /// The prompts in the queue, for all who asked.
@@ -41,32 +50,33 @@ impl PromptLookup {
         }
     }
 
-    /// Whether the backend has a prompt. The queue is read first: a prompt goes from there to the history, never
+    /// Where the backend has a prompt, if it has it. The queue is read first: a prompt goes from there to the history, never
     /// back. Two requests for the queue are at least `pause` apart.
-    pub(in crate::relay) async fn has_prompt(
+    pub(in crate::relay) async fn find(
         &self,
         rest: &Rest,
         prompt_id: &str,
         pause: Duration,
-    ) -> Result<bool, Arc<RestError>> {
+    ) -> Result<Option<PromptPlace>, Arc<RestError>> {
         let called_at = Instant::now();
         // A queue that was requested before this call may be too old to hold the prompt, but if it holds it, the
         // backend has it.
         if let Some(earlier) = self.newest().filter(|newest| newest.sent_at < called_at) {
             let was_answered = earlier.answer.peek().is_some();
             match earlier.answer.await {
-                Ok(prompts) if prompts.contains(prompt_id) => return Ok(true),
+                Ok(prompts) if prompts.contains(prompt_id) => return Ok(Some(PromptPlace::Queue)),
                 Err(error) if !was_answered => return Err(error),
                 _ => {}
             }
         }
         let prompts = self.requested_since(called_at, rest, pause).answer.await?;
         if prompts.contains(prompt_id) {
-            return Ok(true);
+            return Ok(Some(PromptPlace::Queue));
         }
         // The semaphore is never closed.
         let _permit = self.history.acquire().await;
-        Ok(rest.history(prompt_id).await?.is_some())
+        let entry = rest.history(prompt_id).await?;
+        Ok(entry.map(|entry| PromptPlace::History(Box::new(entry))))
     }
 
     fn newest(&self) -> Option<QueueRequest> {

@@ -228,6 +228,7 @@ impl Follower {
             is_ending: entry.job.is_ending(),
             own_client: comparison.own_client,
             work_done: comparison.work_done,
+            is_unanswered: comparison.is_unanswered,
             cancel_requested: comparison.cancel_requested,
             is_grace_over: is_over(comparison.end_found_at, self.config.event_grace),
             is_gap_over: is_over(comparison.missing_since, self.config.history_grace),

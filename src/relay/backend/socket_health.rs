@@ -27,6 +27,9 @@ pub(in crate::relay) struct SocketHealth {
     /// When the last frame was received, or the last job registered.
     last_frame_at: Instant,
     opened_at: Instant,
+    is_open: bool,
+    /// The newest attempt to open one has failed.
+    is_away: bool,
     /// How many sockets in a row were lost before they settled.
     flaps: u32,
     /// How many sockets in a row were replaced because nothing was received.
@@ -41,6 +44,8 @@ impl SocketHealth {
             disconnects: 0,
             last_frame_at: Instant::now(),
             opened_at: Instant::now(),
+            is_open: false,
+            is_away: false,
             flaps: 0,
             stale_sockets: 0,
             missed_endings: 0,
@@ -50,11 +55,19 @@ impl SocketHealth {
     /// The socket was opened.
     pub(in crate::relay) fn on_connect(&mut self) {
         self.opened_at = Instant::now();
+        self.is_open = true;
+        self.is_away = false;
+    }
+
+    /// No socket could be opened: the server is away, and nobody cuts its sockets.
+    pub(in crate::relay) fn on_failed_dial(&mut self) {
+        self.is_away = true;
     }
 
     /// The open socket was lost.
     pub(in crate::relay) fn on_disconnect(&mut self) {
         self.disconnects += 1;
+        self.is_open = false;
         self.flaps = if self.opened_at.elapsed() < SETTLED {
             self.flaps + 1
         } else {
@@ -95,9 +108,11 @@ impl SocketHealth {
         was_open
     }
 
-    /// Whether socket after socket is lost, or receives nothing: another client uses our client id.
+    /// Whether socket after socket is lost, or receives nothing: another client uses our client id, or something
+    /// before the server cuts them. True until one has settled.
     pub(in crate::relay) fn is_contested(&self) -> bool {
-        let flaps = self.flaps >= MAX_FLAPS && self.opened_at.elapsed() < SETTLED;
+        let has_settled = self.is_open && self.opened_at.elapsed() >= SETTLED;
+        let flaps = self.flaps >= MAX_FLAPS && !has_settled && !self.is_away;
         flaps || self.missed_endings >= MAX_MISSED_ENDINGS
     }
 }

@@ -8,6 +8,8 @@ use tokio::time::timeout;
 
 use crate::job::JobId;
 use crate::relay::backend::Backend;
+use crate::relay::backend::prompt_lookup::PromptPlace;
+use crate::relay::requests::await_socket::CONNECT_TIMEOUT;
 use crate::relay::restore::Known;
 use crate::relay::tracker::FoundPrompt;
 use crate::relay::{Relay, RelayError};
@@ -54,7 +56,7 @@ impl Relay {
     }
 
     /// Finds the backend that has a prompt in its queue or its history: the one with the index `only`, or
-    /// any. All are asked at the same time, those that are known not to answer only if no other is left; the first
+    /// any. All are asked at the same time, and those that are away are dialled at once: they may be back. The first
     /// that has the prompt is the answer.
     pub(in crate::relay) async fn locate(
         &self,
@@ -72,23 +74,17 @@ impl Relay {
                 None => asked.push(backend),
             }
         }
-        let is_reachable = |backend: &Backend| backend.state().api.reachable;
-        if asked.iter().any(|backend| is_reachable(backend)) {
-            asked.retain(|backend| {
-                let keeps = is_reachable(backend);
-                if !keeps {
-                    unknown = Some(RelayError::BackendUnreachable(backend.name().to_owned()));
-                }
-                keeps
-            });
-        }
         let answers = asked.into_iter().map(|backend| async move {
             let disconnects = backend.state().socket.disconnects;
-            let has_prompt = self.has_prompt(backend, prompt_id).await?;
-            Ok::<_, RelayError>(has_prompt.then(|| FoundPrompt {
+            let place = self.find(backend, prompt_id).await?;
+            Ok::<_, RelayError>(place.map(|place| FoundPrompt {
                 backend: backend.clone(),
                 prompt_id: prompt_id.to_owned(),
                 disconnects,
+                history: match place {
+                    PromptPlace::Queue => None,
+                    PromptPlace::History(entry) => Some(entry.history),
+                },
             }))
         });
         let mut answers: FuturesUnordered<_> = answers.collect();
@@ -102,10 +98,20 @@ impl Relay {
         Err(unknown.unwrap_or_else(|| RelayError::PromptNotFound(prompt_id.to_owned())))
     }
 
-    async fn has_prompt(&self, backend: &Backend, prompt_id: &str) -> Result<bool, RelayError> {
+    async fn find(
+        &self,
+        backend: &Backend,
+        prompt_id: &str,
+    ) -> Result<Option<PromptPlace>, RelayError> {
         let pause = self.0.comfy.min_poll_pause;
         let (lookup, rest) = (&backend.lookup, backend.comfy.rest());
-        match timeout(LOOKUP_TIMEOUT, lookup.has_prompt(rest, prompt_id, pause)).await {
+        let patience = if backend.state().api.reachable {
+            LOOKUP_TIMEOUT
+        } else {
+            backend.dial_now.notify_one();
+            CONNECT_TIMEOUT
+        };
+        match timeout(patience, lookup.find(rest, prompt_id, pause)).await {
             Ok(answer) => answer.map_err(|error| RelayError::request_failed(backend.name(), error)),
             Err(_) => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
         }

@@ -19,6 +19,8 @@ pub struct Accepted {
     pub prompt_id: String,
     /// The name of the backend that runs it.
     pub backend: String,
+    /// ComfyUI has not answered yet: the job waits for it.
+    pub is_unanswered: bool,
     /// Inputs because of which ComfyUI ignores some outputs; the other outputs of the graph are valid.
     pub ignored: Vec<WrongInput>,
     /// Whether it is on the disk. If not, it is followed all the same, and written when the database answers.
@@ -72,6 +74,7 @@ impl Relay {
             job_id,
             prompt_id,
             backend: prompt.backend.name().to_owned(),
+            is_unanswered: false,
             ignored: Vec::new(),
             is_written,
         })
@@ -93,6 +96,7 @@ impl Relay {
             job_id: job_id.clone(),
             prompt_id: prompt_id.to_owned(),
             backend: job.backend().unwrap_or_default().to_owned(),
+            is_unanswered: false,
             ignored: Vec::new(),
             is_written: true,
         })

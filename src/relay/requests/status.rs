@@ -86,6 +86,9 @@ pub struct BackendHealth {
     /// Since when it is `unreachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
+    /// Why it is `unreachable`: what came instead of a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// One job, for monitors.
@@ -172,10 +175,10 @@ fn backend_health(backend: &Backend) -> BackendHealth {
     let state = backend.state();
     let status = if backend.stands_by() {
         "held_elsewhere"
-    } else if !connected {
-        "unreachable"
     } else if state.socket.is_contested() {
         "contested"
+    } else if !connected {
+        "unreachable"
     } else {
         "connected"
     };
@@ -189,6 +192,11 @@ fn backend_health(backend: &Backend) -> BackendHealth {
             .since()
             .filter(|_| status == "unreachable")
             .map(in_seconds),
+        reason: state
+            .outage
+            .reason()
+            .filter(|_| status == "unreachable")
+            .map(str::to_owned),
     }
 }
 

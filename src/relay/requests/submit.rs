@@ -4,29 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::comfy::{Rest, RestError, SubmitError, Submitted, refused_outputs};
+use crate::comfy::refused_outputs;
 use crate::job::{self, JobId, PromptGraph};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
+use crate::relay::requests::await_socket::await_socket;
+use crate::relay::requests::post_prompt::{NotPlaced, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
+use crate::relay::requests::unanswered::{Posting, Unanswered};
 use crate::relay::restore::Known;
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
 use crate::workflow;
-
-/// How long a submission waits for a socket that is being dialled again. Events go only to open sockets,
-/// so the socket comes first.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a prompt is looked for if the answer to its submission was lost: the server may be away for a
-/// moment.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The pause between two attempts to find it.
-const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a stop waits for the answer to a prompt that is being sent.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -106,6 +98,7 @@ impl Relay {
         named: Option<Arc<Backend>>,
         graph: Map<String, Value>,
     ) -> Result<Accepted, RelayError> {
+        let graph = Arc::new(graph);
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
         let mut tried = Vec::new();
         let mut failure = RelayError::BackendUnreachable("no address".to_owned());
@@ -137,7 +130,7 @@ impl Relay {
         &self,
         reservation: &Reservation,
         in_flight: InFlight,
-        graph: &Map<String, Value>,
+        graph: &Arc<Map<String, Value>>,
     ) -> Result<Accepted, NotPlaced> {
         let tracker = &self.0.tracker;
         let backend = in_flight.backend().clone();
@@ -146,16 +139,35 @@ impl Relay {
             socket = await_socket(&backend) => socket.map_err(NotPlaced::NotSent)?,
         }
         let disconnects = backend.state().socket.disconnects;
-        let submitted = post_prompt(&backend, graph).await?;
+        let prompt_id = Uuid::new_v4().to_string();
+        let posting = post_prompt(backend.clone(), graph.clone(), prompt_id.clone());
+        let mut posting: Posting = Box::pin(posting);
+        let Ok(posted) = timeout(self.0.comfy.submit_wait, posting.as_mut()).await else {
+            let unanswered = Unanswered {
+                job_id: reservation.id.clone(),
+                prompt: FoundPrompt {
+                    backend,
+                    prompt_id,
+                    disconnects,
+                    history: None,
+                },
+                graph: graph.clone(),
+                posting,
+                in_flight,
+            };
+            return Ok(self.accept_unanswered(unanswered).await);
+        };
+        let submitted = posted?;
         in_flight.arrived();
         let ignored = submitted.ignored();
-        let submitted_graph = plan(&backend, graph.clone(), &submitted);
+        let submitted_graph = plan(&backend, graph, &submitted.node_errors);
         let plan = submitted_graph.as_ref().map(|submitted| &submitted.plan);
         let loads_images = plan.is_some_and(|plan| !plan.files().is_empty());
         let prompt = FoundPrompt {
             backend,
             prompt_id: submitted.prompt_id,
             disconnects,
+            history: None,
         };
         tracker.register(
             &mut tracker.registry(),
@@ -173,9 +185,28 @@ impl Relay {
             job_id: reservation.id.clone(),
             prompt_id: prompt.prompt_id,
             backend: prompt.backend.name().to_owned(),
+            is_unanswered: false,
             ignored,
             is_written,
         })
+    }
+
+    /// Accepts a job for which ComfyUI has not answered in time.
+    async fn accept_unanswered(&self, unanswered: Unanswered) -> Accepted {
+        let prompt = &unanswered.prompt;
+        let plan = plan(&prompt.backend, &unanswered.graph, &Value::Null);
+        let mut accepted = Accepted {
+            job_id: unanswered.job_id.clone(),
+            prompt_id: prompt.prompt_id.clone(),
+            backend: prompt.backend.name().to_owned(),
+            is_unanswered: true,
+            ignored: Vec::new(),
+            is_written: false,
+        };
+        self.wait_for_answer(unanswered, plan);
+        // Where it is not, the prompt may run all the same: the job is followed in memory.
+        accepted.is_written = self.is_written(&accepted.job_id).await.unwrap_or(false);
+        accepted
     }
 
     /// The backend with this name.
@@ -192,92 +223,15 @@ impl Relay {
     }
 }
 
-/// Why a backend has not taken a graph.
-enum NotPlaced {
-    /// It cannot be reached: nothing was sent to it.
-    NotSent(RelayError),
-    /// It has refused the graph, or may have got it.
-    Sent(RelayError),
-}
-
 /// What will run of a graph, as far as the answer to its submission shows.
 fn plan(
     backend: &Backend,
-    graph: Map<String, Value>,
-    submitted: &Submitted,
+    graph: &Map<String, Value>,
+    node_errors: &Value,
 ) -> Option<SubmittedGraph> {
-    let refused = refused_outputs(&submitted.node_errors);
-    let outputs = job::outputs(&graph, backend.output_classes().as_deref(), &refused);
-    let graph = PromptGraph::new(graph, outputs)?;
+    let refused = refused_outputs(node_errors);
+    let outputs = job::outputs(graph, backend.output_classes().as_deref(), &refused);
+    let graph = PromptGraph::new(graph.clone(), outputs)?;
     let plan = backend.plan(&graph);
     Some(SubmittedGraph { graph, plan })
-}
-
-/// Posts a graph under a new prompt id. If the answer is lost, the prompt is looked for.
-async fn post_prompt(
-    backend: &Backend,
-    graph: &Map<String, Value>,
-) -> Result<Submitted, NotPlaced> {
-    let prompt_id = Uuid::new_v4().to_string();
-    let comfy = &backend.comfy;
-    let rest = comfy.rest();
-    let submitted = rest.submit(graph, comfy.client_id(), &prompt_id).await;
-    match submitted {
-        Ok(submitted) => Ok(submitted),
-        Err(SubmitError::Rest(error))
-            if error.may_be_done() && was_accepted(rest, &prompt_id).await =>
-        {
-            tracing::warn!(prompt_id, "ComfyUI has accepted a prompt without an answer");
-            Ok(Submitted {
-                prompt_id,
-                node_errors: Value::Null,
-            })
-        }
-        Err(SubmitError::Rest(source)) => {
-            let was_sent = !source.is_unreachable() || source.may_be_done();
-            let error = RelayError::request_failed(backend.name(), source);
-            Err(if was_sent {
-                NotPlaced::Sent(error)
-            } else {
-                NotPlaced::NotSent(error)
-            })
-        }
-        Err(error @ SubmitError::Rejected(_)) => Err(NotPlaced::Sent(RelayError::rejected(error))),
-    }
-}
-
-/// Whether ComfyUI has a prompt of which the answer was lost. Servers that choose prompt ids themselves
-/// cannot be asked.
-async fn was_accepted(rest: &Rest, prompt_id: &str) -> bool {
-    let deadline = Instant::now() + CONFIRM_TIMEOUT;
-    loop {
-        match has_prompt(rest, prompt_id).await {
-            Ok(true) => return true,
-            // A server that is slow may take it yet.
-            _ if Instant::now() >= deadline => return false,
-            _ => sleep(CONFIRM_PAUSE).await,
-        }
-    }
-}
-
-async fn has_prompt(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
-    let queue = rest.queue().await?;
-    Ok(queue.entry(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
-}
-
-/// Waits until a backend's socket is open, if the backend answers at all.
-async fn await_socket(backend: &Backend) -> Result<(), RelayError> {
-    if let Some(refusal) = backend.refusal() {
-        return Err(refusal);
-    }
-    let mut connected = backend.connected.subscribe();
-    let patience = if backend.state().api.reachable {
-        CONNECT_TIMEOUT
-    } else {
-        Duration::ZERO
-    };
-    match timeout(patience, connected.wait_for(|&connected| connected)).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
-    }
 }

@@ -44,6 +44,7 @@ struct Script {
     /// The body of the last `POST /prompt`.
     posted: Mutex<Value>,
     refuses_sockets: watch::Sender<bool>,
+    cuts_sockets: watch::Sender<bool>,
 }
 
 /// What a call is answered.
@@ -69,6 +70,7 @@ impl ScriptedComfy {
             events: broadcast::Sender::new(MAX_EVENTS),
             posted: Mutex::default(),
             refuses_sockets: watch::Sender::default(),
+            cuts_sockets: watch::Sender::default(),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, script.clone()));
@@ -145,8 +147,13 @@ impl ScriptedComfy {
 
     /// Sends an event to every socket.
     pub(crate) fn send(&self, event: &Value) {
+        self.send_text(&event.to_string());
+    }
+
+    /// Sends a text to every socket.
+    pub(crate) fn send_text(&self, text: &str) {
         // Fails if no socket is open, which the test notices.
-        let _ = self.script.events.send(event.to_string());
+        let _ = self.script.events.send(text.to_owned());
     }
 
     /// Waits until a call has been received this many times more than now.
@@ -173,6 +180,11 @@ impl ScriptedComfy {
     /// Whether new sockets are refused; open ones stay.
     pub(crate) fn refuse_sockets(&self, refuse: bool) {
         self.script.refuses_sockets.send_replace(refuse);
+    }
+
+    /// Cuts every socket as soon as it is open.
+    pub(crate) fn cut_sockets(&self, cut: bool) {
+        self.script.cuts_sockets.send_replace(cut);
     }
 
     /// The body of the last `POST /prompt`.
@@ -240,8 +252,12 @@ async fn answer(
     if call == "GET /ws" && !*script.refuses_sockets.borrow() {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
         let (mut events, calls) = (script.events.subscribe(), script.calls.clone());
+        let cuts = *script.cuts_sockets.borrow();
         tokio::spawn(async move {
             let mut socket = socket.await.unwrap();
+            if cuts {
+                return;
+            }
             loop {
                 tokio::select! {
                     Ok(event) = events.recv() => if socket.send(Message::text(event)).await.is_err() { break },

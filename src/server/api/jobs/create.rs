@@ -10,10 +10,11 @@ use crate::comfy::WrongInput;
 use crate::job::JobId;
 use crate::relay::{Accepted, RelayError, Submission};
 use crate::server::error::ApiError;
-use crate::server::request::read_json;
+use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
 use crate::server::security::PublicAddress;
 use crate::server::state::ServerState;
+use crate::workflow;
 
 /// The longest prompt id that is followed, in bytes. ComfyUI's own have 36.
 const MAX_PROMPT_ID: usize = 200;
@@ -21,7 +22,13 @@ const MAX_PROMPT_ID: usize = 200;
 /// The fields of the body.
 const NAMES: [&str; 5] = ["job_id", "prompt_id", "workflow", "params", "backend"];
 
-/// The answer to a body that is something else, such as that of ComfyUI's `POST /prompt`.
+/// The fields of which a body has one.
+const SAYS_WHAT: [&str; 2] = ["prompt_id", "workflow"];
+
+/// The fields of the body of ComfyUI's `POST /prompt` that say what is submitted.
+const OF_PROMPT_BODY: [&str; 2] = ["prompt", "client_id"];
+
+/// The answer to a body that is something else.
 const WHAT_TO_SEND: &str = "the body is no job: send {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with \
                             Export (API), or {\"prompt_id\": ID} to follow a prompt";
 
@@ -44,6 +51,8 @@ struct CreateAnswer<'a> {
     prompt_id: &'a str,
     backend: &'a str,
     ws_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ignored: &'a [WrongInput],
 }
@@ -77,35 +86,33 @@ pub(in crate::server) async fn create(
         .submit(job_id, submission, &new.params, new.backend.as_deref())
         .await?;
     let answer = CreateAnswer::new(&accepted, address);
-    let status = if accepted.is_written {
-        StatusCode::CREATED
-    } else {
+    let status = if accepted.is_unanswered || !accepted.is_written {
         StatusCode::ACCEPTED
+    } else {
+        StatusCode::CREATED
     };
     Ok(response::json(status, &answer))
 }
 
 impl NewJob {
-    /// A body that is itself a graph, as ComfyUI exports it, is submitted as one. ComfyUI's own request is
-    /// answered with what to send: it has options that the relay would leave out.
-    fn of(body: Map<String, Value>) -> Result<Self, ApiError> {
+    /// A body that is itself a graph, as ComfyUI exports it, or that of ComfyUI's own request, is submitted as one.
+    fn of(mut body: Map<String, Value>) -> Result<Self, ApiError> {
         if is_graph(&body) {
             return Ok(Self {
                 workflow: Some(Value::Object(body)),
                 ..Self::default()
             });
         }
-        let says_what = ["prompt_id", "workflow"];
+        if workflow::is_prompt_body(&body) && !body.contains_key("workflow") {
+            let own = OF_PROMPT_BODY.into_iter();
+            let own = own.filter_map(|name| body.remove_entry(name)).collect();
+            body.insert("workflow".to_owned(), Value::Object(own));
+        }
         let is_known = |name: &String| NAMES.contains(&name.as_str());
-        if !says_what.iter().any(|name| body.contains_key(*name)) && !body.keys().all(is_known) {
+        if !SAYS_WHAT.iter().any(|name| body.contains_key(*name)) && !body.keys().all(is_known) {
             return Err(ApiError::bad_request("bad_job", WHAT_TO_SEND));
         }
-        serde_json::from_value(Value::Object(body)).map_err(|error| {
-            ApiError::bad_request(
-                "bad_json",
-                format!("the body is not the expected JSON: {error}"),
-            )
-        })
+        parse_fields(body, &NAMES)
     }
 }
 
@@ -145,6 +152,9 @@ impl<'a> CreateAnswer<'a> {
             prompt_id: &accepted.prompt_id,
             backend: &accepted.backend,
             ws_url: address.socket_url(&format!("/ws/{}", accepted.job_id)),
+            message: accepted
+                .is_unanswered
+                .then_some("Waiting for ComfyUI to answer"),
             ignored: &accepted.ignored,
         }
     }

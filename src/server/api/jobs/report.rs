@@ -6,12 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{JobId, Report};
 use crate::server::error::ApiError;
-use crate::server::request::{parse_status, read_json};
+use crate::server::request::{parse_fields, parse_status, read_json};
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
 /// The longest remaining time that is accepted, in seconds: some 30 years.
 const MAX_REMAINING: f64 = 1e9;
+
+/// The fields of the body.
+const FIELDS: [&str; 6] = [
+    "progress",
+    "status",
+    "estimated_remaining",
+    "message",
+    "output_path",
+    "error",
+];
 
 /// The body of the request.
 #[derive(Deserialize)]
@@ -36,7 +46,8 @@ pub(in crate::server) async fn report(
     job: &JobId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let new: NewReport = read_json(request.into_body(), state.config.body_timeout).await?;
+    let body = read_json(request.into_body(), state.config.body_timeout).await?;
+    let new: NewReport = parse_fields(body, &FIELDS)?;
     let report = new.check()?;
     state.relay.report(job, report).await?;
     let answer = ReportAnswer { job_id: job };

@@ -1,4 +1,5 @@
-//! JSON as Python's `json` writes it, which RFC 8259 does not allow: `NaN`, `Infinity`, and lone surrogates.
+//! JSON as Python's `json` writes it, which RFC 8259 does not allow: `NaN`, `Infinity`, and lone surrogates. And as
+//! editors of text save it: behind a byte order mark.
 //!
 //! ComfyUI's nodes return `NaN` from `IS_CHANGED` for "always changed", and it comes back in queues and
 //! histories; file names that are not UTF-8 hold lone surrogates. One such value must not make the whole
@@ -6,10 +7,24 @@
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
 
-/// Parses JSON, or else Python's dialect of it.
-pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+/// The byte order mark of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Parses JSON, or else Python's dialect of it. A byte order mark before it is left out.
+///
+/// # Errors
+///
+/// If the text is not JSON; text in UTF-16 is named as such.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    // JSON begins with a character of ASCII: in UTF-16, a zero byte is beside it.
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = text {
+        return Err(serde_json::Error::custom(
+            "it is saved as UTF-16; save it as UTF-8",
+        ));
+    }
     let parsed = serde_json::from_slice(text);
     if parsed.is_err()
         && let Cow::Owned(strict) = to_strict(text)
@@ -21,7 +36,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
 
 /// JSON as RFC 8259 has it: `NaN` and infinities become `null`, lone surrogates U+FFFD. Borrows text that has
 /// none of these.
-pub(super) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
     let mut strict = Vec::new();
     let mut copied = 0;
     let mut at = 0;
@@ -84,6 +99,20 @@ mod tests {
             value(r#"["x\udc80y\\", "\ud83d", "\ud83d\ude00", "\ud83dé"]"#),
             json!(["x\u{fffd}y\\", "\u{fffd}", "😀", "\u{fffd}é"])
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_and_utf_16_is_named() {
+        assert_eq!(value("\u{feff}{\"a\": 1}\r\n"), json!({"a": 1}));
+        let little: Vec<u8> = "\u{feff}{}"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let big: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for text in [little, big] {
+            let error = read::<Value>(&text).unwrap_err().to_string();
+            assert!(error.contains("UTF-16"), "{error}");
+        }
     }
 
     #[test]

@@ -1,0 +1,86 @@
+//! Posts a graph to ComfyUI, and finds out whether it has arrived where the answer is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
+
+use crate::comfy::{Rest, RestError, SubmitError, Submitted};
+use crate::relay::RelayError;
+use crate::relay::backend::Backend;
+
+/// How long a prompt is looked for if the answer to its submission was lost: the server may be away for a
+/// moment.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause between two attempts to find it.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
+
+/// Why a backend has not taken a graph.
+#[derive(Debug)]
+pub(in crate::relay) enum NotPlaced {
+    /// It cannot be reached: nothing was sent to it.
+    NotSent(RelayError),
+    /// It has refused the graph, or may have got it.
+    Sent(RelayError),
+}
+
+/// Posts a graph under a prompt id. If the answer is lost, the prompt is looked for.
+pub(in crate::relay) async fn post_prompt(
+    backend: Arc<Backend>,
+    graph: Arc<Map<String, Value>>,
+    prompt_id: String,
+) -> Result<Submitted, NotPlaced> {
+    let comfy = &backend.comfy;
+    let rest = comfy.rest();
+    let submitted = rest.submit(&graph, comfy.client_id(), &prompt_id).await;
+    match submitted {
+        Ok(submitted) => {
+            let is_kept = submitted.prompt_id == prompt_id;
+            backend.state().api.keeps_prompt_ids = Some(is_kept);
+            Ok(submitted)
+        }
+        Err(SubmitError::Rest(error))
+            if error.may_be_done() && was_accepted(rest, &prompt_id).await =>
+        {
+            tracing::warn!(prompt_id, %error, "ComfyUI has accepted a prompt without an answer of its own");
+            Ok(Submitted {
+                prompt_id,
+                node_errors: Value::Null,
+            })
+        }
+        Err(SubmitError::Rest(source)) => {
+            let was_sent = !source.is_unreachable() || source.may_be_done();
+            let error = RelayError::request_failed(backend.name(), source);
+            Err(if was_sent {
+                NotPlaced::Sent(error)
+            } else {
+                NotPlaced::NotSent(error)
+            })
+        }
+        Err(SubmitError::Rejected(rejection)) => {
+            Err(NotPlaced::Sent(RelayError::Rejected(rejection)))
+        }
+    }
+}
+
+/// Whether ComfyUI has a prompt of which the answer was lost. Servers that choose prompt ids themselves
+/// cannot be asked.
+async fn was_accepted(rest: &Rest, prompt_id: &str) -> bool {
+    let deadline = Instant::now() + CONFIRM_TIMEOUT;
+    loop {
+        match has_prompt(rest, prompt_id).await {
+            Ok(true) => return true,
+            // A server that is slow may take it yet.
+            _ if Instant::now() >= deadline => return false,
+            _ => sleep(CONFIRM_PAUSE).await,
+        }
+    }
+}
+
+/// Whether ComfyUI has a prompt in its queue or its history.
+pub(in crate::relay) async fn has_prompt(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
+    let queue = rest.queue().await?;
+    Ok(queue.entry(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
+}
