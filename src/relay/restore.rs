@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::backend::Backend;
 use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
@@ -24,12 +25,17 @@ impl Tracker {
         let store = self.recorder.store();
         let learning = &self.estimator.learning;
         let has_learned = learning.replay_stored_runs(store, &self.backends).await;
+        self.has_learned.store(true, Ordering::Relaxed);
         self.take_over().await && has_learned
     }
 
     /// Takes over the open jobs that are free, and restores those that are ours, unless memory is newer. Returns whether
     /// the database answered.
     pub(super) async fn take_over(&self) -> bool {
+        if !self.has_learned.load(Ordering::Relaxed) {
+            // The start is not over.
+            return true;
+        }
         let store = self.recorder.store();
         let open = match store.take_open_jobs(&self.owner).await {
             Ok(open) => open,

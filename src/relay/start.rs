@@ -81,6 +81,7 @@ impl Relay {
             hub: Hub::new(config.backlog),
             recorder: recorder.clone(),
             owner: Arc::new(LeaseOwner::new()),
+            has_learned: AtomicBool::new(false),
             has_peers: AtomicBool::new(false),
             metrics: Metrics::default(),
             clock: JobClock::new(),

@@ -33,6 +33,8 @@ pub(super) struct Tracker {
     pub(super) recorder: Recorder,
     /// This relay, as other relays on the same database know it.
     pub(super) owner: Arc<LeaseOwner>,
+    /// Whether what the database has of earlier runs was learned: no job is restored before.
+    pub(super) has_learned: AtomicBool,
     /// Whether other relays run on the same database.
     pub(super) has_peers: AtomicBool,
     pub(super) metrics: Metrics,

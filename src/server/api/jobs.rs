@@ -17,7 +17,7 @@ pub(in crate::server) use list::{LIST_PARAMETERS, list};
 pub(in crate::server) use report::report;
 
 /// How often a job is looked up that is forgotten again before it is shown.
-const LOOKUPS: usize = 3;
+const LOOKUPS: usize = 10;
 
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.
 #[derive(Debug, Serialize)]
