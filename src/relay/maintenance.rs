@@ -14,8 +14,8 @@ use crate::store::StoreError;
 /// How often in a heartbeat silent jobs are looked for: a heartbeat is late by a quarter at most.
 const TICKS_PER_HEARTBEAT: u32 = 4;
 
-/// How long an ended job is remembered at least since it was published or read from the store: whoever has looked it
-/// up must find it.
+/// How long an ended job is remembered at least since somebody asked for it or it was read from the store: whoever has
+/// looked it up must find it.
 const MIN_REMEMBERED: Duration = Duration::from_secs(1);
 
 impl Relay {
@@ -83,7 +83,7 @@ impl Relay {
         let old: Vec<JobId> = registry
             .iter()
             .filter(|entry| entry.job.ended_at().is_some_and(is_old))
-            .filter(|entry| entry.publishing.published_at.elapsed() >= MIN_REMEMBERED)
+            .filter(|entry| entry.asked_at.elapsed() >= MIN_REMEMBERED)
             // The store cannot answer for a state that is not written yet.
             .filter(|entry| self.recorder().is_written(entry.job.id()))
             .map(|entry| entry.job.id().clone())

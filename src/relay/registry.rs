@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub(super) epoch: u64,
     /// What its row says of its end; only of a copy.
     pub(super) stored_estimate: Option<StoredEstimate>,
+    /// When somebody last asked for it.
+    pub(super) asked_at: Instant,
     number: u64,
 }
 
@@ -125,6 +127,7 @@ impl Entry {
             ownership: Ownership::Owner,
             epoch: FIRST_EPOCH,
             stored_estimate: None,
+            asked_at: Instant::now(),
             number,
         }
     }

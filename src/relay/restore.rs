@@ -5,6 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::backend::Backend;
 use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
 use super::registry::{Entry, Registry};
@@ -182,7 +184,10 @@ impl Tracker {
     /// Brings a job up to date with its row, unless memory is newer.
     pub(super) async fn restore_from_store(&self, id: &JobId) -> Known {
         // A known job is newer than its row, and known also while the database is away.
-        let held = self.registry().get(id).map(Entry::held);
+        let held = self.registry().get_mut(id).map(|entry| {
+            entry.asked_at = Instant::now();
+            entry.held()
+        });
         let is_copy = |held: HeldState| held.ownership != Ownership::Owner && !held.has_ended;
         if held.is_some_and(|held| !is_copy(held)) {
             return Known::Yes;

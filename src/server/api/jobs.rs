@@ -16,9 +16,6 @@ pub(in crate::server) use create::create;
 pub(in crate::server) use list::{LIST_PARAMETERS, list};
 pub(in crate::server) use report::report;
 
-/// How often a job is looked up that is forgotten again before it is shown.
-const LOOKUPS: usize = 10;
-
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.
 #[derive(Debug, Serialize)]
 struct CancelAnswer<'a> {
@@ -31,13 +28,10 @@ pub(in crate::server) async fn show(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
-    for _ in 0..LOOKUPS {
-        state.relay.lookup(job).await?;
-        if let Some(view) = state.relay.job(job) {
-            return Ok(response::json(StatusCode::OK, &view));
-        }
-    }
-    Err(ApiError::job_not_found(job))
+    state.relay.lookup(job).await?;
+    let view = state.relay.job(job);
+    let view = view.ok_or_else(|| ApiError::job_not_found(job))?;
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// `GET /api/anime/jobs/{job_id}/estimate`.
