@@ -20,6 +20,7 @@ use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
+use crate::job::ImageFile;
 use crate::python_json;
 
 /// How long establishing a connection may take, TLS included.
@@ -279,6 +280,16 @@ impl Rest {
         let mut url = self.base.clone();
         let folder = self.base.path().trim_end_matches('/');
         url.set_path(&format!("{folder}/{path}"));
+        url
+    }
+
+    /// Where a file in one of the server's folders is read.
+    fn view_of(&self, file: &ImageFile) -> Url {
+        let mut url = self.at("view");
+        url.query_pairs_mut()
+            .append_pair("filename", &file.name)
+            .append_pair("subfolder", &file.subfolder)
+            .append_pair("type", &file.folder);
         url
     }
 

@@ -81,8 +81,9 @@ impl Tracker {
         self.hub.changes().send_replace(());
     }
 
-    /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt
-    /// that came before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes with its graph.
+    /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt that came
+    /// before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes
+    /// with its graph.
     pub(super) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,

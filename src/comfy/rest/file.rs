@@ -33,12 +33,7 @@ impl Rest {
         headers: &HeaderMap,
     ) -> Result<Option<Response<Body>>, RestError> {
         let call = "GET /view";
-        let mut url = self.at("view");
-        url.query_pairs_mut()
-            .append_pair("filename", &file.name)
-            .append_pair("subfolder", &file.subfolder)
-            .append_pair("type", &file.folder);
-        let mut request = self.client.get(url).timeout(READ_TIMEOUT);
+        let mut request = self.client.get(self.view_of(file)).timeout(READ_TIMEOUT);
         for name in CONDITIONS {
             if let Some(value) = headers.get(&name) {
                 request = request.header(name, value);

@@ -49,13 +49,8 @@ impl Rest {
     /// The bytes of a file from `start` on, at most [`PART`] of them. `None` if there are none.
     async fn part(&self, file: &ImageFile, start: u64) -> Result<Option<Part>, RestError> {
         let call = "GET /view";
-        let mut url = self.at("view");
-        url.query_pairs_mut()
-            .append_pair("filename", &file.name)
-            .append_pair("subfolder", &file.subfolder)
-            .append_pair("type", &file.folder);
         let end = start.saturating_add(PART as u64 - 1);
-        let request = self.client.get(url);
+        let request = self.client.get(self.view_of(file));
         let request = request.header(RANGE, format!("bytes={start}-{end}"));
         let unreachable = |source| RestError::Unreachable {
             call: call.to_owned(),

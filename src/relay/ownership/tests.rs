@@ -27,7 +27,7 @@ const JUMP: u64 = 10;
 type Name = (usize, u8);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Database {
+struct ModelRow {
     owner: Option<Name>,
     version: StateVersion,
     has_ended: bool,
@@ -39,7 +39,7 @@ struct Database {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Process {
+struct ModelRelay {
     is_up: bool,
     incarnation: u8,
     is_linked: bool,
@@ -62,15 +62,15 @@ struct Write {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct State {
-    database: Database,
-    relays: [Process; 2],
+struct ModelState {
+    database: ModelRow,
+    relays: [ModelRelay; 2],
     events: u8,
     faults: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Step {
+enum ModelStep {
     TakeLease(usize),
     TakeOver(usize),
     ReadTaken(usize),
@@ -91,7 +91,7 @@ struct Protocol {
 }
 
 /// Whether the database writes a state over a row, as the statement of `store/statements.rs` says it.
-fn accepts(row: &Database, writer: Name, write: Write) -> bool {
+fn accepts(row: &ModelRow, writer: Name, write: Write) -> bool {
     let keeps_end = !row.has_ended || write.has_ended;
     let is_newer = write.version.epoch > row.version.epoch
         || write.version.epoch == row.version.epoch
@@ -100,7 +100,7 @@ fn accepts(row: &Database, writer: Name, write: Write) -> bool {
     keeps_end && is_newer
 }
 
-impl State {
+impl ModelState {
     fn name(&self, relay: usize) -> Name {
         (relay, self.relays[relay].incarnation)
     }
@@ -161,7 +161,7 @@ impl State {
     }
 }
 
-impl Process {
+impl ModelRelay {
     /// Publishes and records the next state.
     fn publish(&mut self, ends: bool) {
         let held = self.held.as_mut().expect("it is in memory");
@@ -193,11 +193,11 @@ impl Process {
 }
 
 impl Model for Protocol {
-    type State = State;
-    type Action = Step;
+    type State = ModelState;
+    type Action = ModelStep;
 
-    fn init_states(&self) -> Vec<State> {
-        let relay = Process {
+    fn init_states(&self) -> Vec<ModelState> {
+        let relay = ModelRelay {
             is_up: true,
             incarnation: 0,
             is_linked: true,
@@ -208,9 +208,9 @@ impl Model for Protocol {
             is_moved: false,
             ends_published: 0,
         };
-        vec![State {
+        vec![ModelState {
             // The job was written once, by a relay that is gone.
-            database: Database {
+            database: ModelRow {
                 owner: None,
                 version: StateVersion { epoch: 0, seq: 1 },
                 has_ended: false,
@@ -225,74 +225,79 @@ impl Model for Protocol {
         }]
     }
 
-    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+    fn actions(&self, state: &ModelState, steps: &mut Vec<ModelStep>) {
         let may_fail = state.faults < self.max_faults;
         for (relay, process) in state.relays.iter().enumerate() {
             if !process.is_up {
-                steps.push(Step::Start(relay));
+                steps.push(ModelStep::Start(relay));
                 continue;
             }
             let held = process.held;
             if process.is_reachable() {
                 steps.extend([
-                    Step::TakeLease(relay),
-                    Step::TakeOver(relay),
-                    Step::ReadTaken(relay),
+                    ModelStep::TakeLease(relay),
+                    ModelStep::TakeOver(relay),
+                    ModelStep::ReadTaken(relay),
                 ]);
                 if process.unwritten.is_some() {
-                    steps.push(Step::Write {
+                    steps.push(ModelStep::Write {
                         relay,
                         is_answered: true,
                     });
                 }
                 if process.unwritten.is_some() && may_fail {
-                    steps.push(Step::Write {
+                    steps.push(ModelStep::Write {
                         relay,
                         is_answered: false,
                     });
                 }
                 if process.is_moved {
-                    steps.push(Step::ReadMoved(relay));
+                    steps.push(ModelStep::ReadMoved(relay));
                 }
                 if held.is_none_or(|held| held.ownership != Ownership::Owner && !held.has_ended) {
-                    steps.push(Step::Follow(relay));
+                    steps.push(ModelStep::Follow(relay));
                 }
             }
             if process.has_lease && !process.is_linked {
-                steps.push(Step::Lapse(relay));
+                steps.push(ModelStep::Lapse(relay));
             }
             let is_open =
                 held.is_some_and(|held| held.ownership == Ownership::Owner && !held.has_ended);
             if process.follows && is_open && state.events < MAX_EVENTS {
-                steps.extend([false, true].map(|ends| Step::Event { relay, ends }));
+                steps.extend([false, true].map(|ends| ModelStep::Event { relay, ends }));
             }
             steps.push(if process.is_linked {
-                Step::Cut(relay)
+                ModelStep::Cut(relay)
             } else {
-                Step::Heal(relay)
+                ModelStep::Heal(relay)
             });
-            steps.push(Step::Kill(relay));
+            steps.push(ModelStep::Kill(relay));
         }
-        steps.push(Step::Expire);
+        steps.push(ModelStep::Expire);
         if !may_fail {
-            steps.retain(|step| !matches!(step, Step::Cut(_) | Step::Kill(_) | Step::Expire));
+            steps.retain(|step| {
+                !matches!(
+                    step,
+                    ModelStep::Cut(_) | ModelStep::Kill(_) | ModelStep::Expire
+                )
+            });
         }
     }
 
-    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+    fn next_state(&self, last: &ModelState, step: ModelStep) -> Option<ModelState> {
         let mut state = last.clone();
         state.faults += u8::from(matches!(
             step,
-            Step::Cut(_)
-                | Step::Kill(_)
-                | Step::Expire
-                | Step::Write {
+            ModelStep::Cut(_)
+                | ModelStep::Kill(_)
+                | ModelStep::Expire
+                | ModelStep::Write {
                     is_answered: false,
                     ..
                 }
         ));
         match step {
-            Step::TakeLease(relay) => {
+            ModelStep::TakeLease(relay) => {
                 let name = state.name(relay);
                 if state.database.lease.is_none_or(|holder| holder == name) {
                     state.database.lease = Some(name);
@@ -301,7 +306,7 @@ impl Model for Protocol {
                     state.relays[relay].give_up();
                 }
             }
-            Step::TakeOver(relay) => {
+            ModelStep::TakeOver(relay) => {
                 let name = state.name(relay);
                 let row = &mut state.database;
                 if row.lease == Some(name) && row.owner != Some(name) && !row.has_ended {
@@ -309,17 +314,17 @@ impl Model for Protocol {
                     row.version.epoch += 1;
                 }
             }
-            Step::ReadTaken(relay) => {
+            ModelStep::ReadTaken(relay) => {
                 state.read_row(relay);
                 let process = &mut state.relays[relay];
                 process.follows = process.has_lease;
             }
-            Step::Lapse(relay) => state.relays[relay].give_up(),
-            Step::Event { relay, ends } => {
+            ModelStep::Lapse(relay) => state.relays[relay].give_up(),
+            ModelStep::Event { relay, ends } => {
                 state.events += 1;
                 state.relays[relay].publish(ends);
             }
-            Step::Write { relay, is_answered } => {
+            ModelStep::Write { relay, is_answered } => {
                 let write = state.relays[relay].unwritten?;
                 let is_written = state.write(relay, write);
                 if is_answered {
@@ -328,15 +333,15 @@ impl Model for Protocol {
                     process.is_moved |= !is_written;
                 }
             }
-            Step::ReadMoved(relay) => {
+            ModelStep::ReadMoved(relay) => {
                 state.read_row(relay);
                 state.relays[relay].is_moved = false;
             }
-            Step::Follow(relay) => state.read_row(relay),
-            Step::Expire => state.database.lease = None,
-            Step::Cut(relay) => state.relays[relay].is_linked = false,
-            Step::Heal(relay) => state.relays[relay].is_linked = true,
-            Step::Kill(relay) => {
+            ModelStep::Follow(relay) => state.read_row(relay),
+            ModelStep::Expire => state.database.lease = None,
+            ModelStep::Cut(relay) => state.relays[relay].is_linked = false,
+            ModelStep::Heal(relay) => state.relays[relay].is_linked = true,
+            ModelStep::Kill(relay) => {
                 let process = &mut state.relays[relay];
                 process.give_up();
                 process.is_up = false;
@@ -349,7 +354,7 @@ impl Model for Protocol {
                     state.database.lease = None;
                 }
             }
-            Step::Start(relay) => {
+            ModelStep::Start(relay) => {
                 let process = &mut state.relays[relay];
                 process.is_up = true;
                 process.is_linked = true;
@@ -361,26 +366,29 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("the row never goes back", |_, state: &State| {
+            Property::always("the row never goes back", |_, state: &ModelState| {
                 !state.database.went_back
             }),
-            Property::always("only the owner writes", |_, state: &State| {
+            Property::always("only the owner writes", |_, state: &ModelState| {
                 !state.database.wrote_unowned
             }),
-            Property::always("the row ends once", |_, state: &State| {
+            Property::always("the row ends once", |_, state: &ModelState| {
                 state.database.ends <= 1
             }),
-            Property::always("each relay publishes the end once", |_, state: &State| {
-                state
-                    .relays
-                    .iter()
-                    .all(|process| process.ends_published <= 1)
-            }),
-            Property::sometimes("a job ends at the second owner", |_, state: &State| {
+            Property::always(
+                "each relay publishes the end once",
+                |_, state: &ModelState| {
+                    state
+                        .relays
+                        .iter()
+                        .all(|process| process.ends_published <= 1)
+                },
+            ),
+            Property::sometimes("a job ends at the second owner", |_, state: &ModelState| {
                 state.database.has_ended && state.database.version.epoch > 1
             }),
-            Property::sometimes("both relays show the end", |_, state: &State| {
-                let ended = |process: &Process| process.held.is_some_and(|held| held.has_ended);
+            Property::sometimes("both relays show the end", |_, state: &ModelState| {
+                let ended = |process: &ModelRelay| process.held.is_some_and(|held| held.has_ended);
                 state.relays.iter().all(ended)
             }),
         ]
@@ -437,7 +445,7 @@ async fn the_database_accepts_what_the_model_accepts() {
                 let id = JobId::parse(&format!("job-{number}")).unwrap();
                 let first = record(&id, &owners[0].1, *before);
                 assert_eq!(store.upsert(&[first]).await.unwrap(), []);
-                let row = Database {
+                let row = ModelRow {
                     owner: Some(owners[0].0),
                     version: before.version,
                     has_ended: before.has_ended,
