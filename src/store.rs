@@ -71,6 +71,11 @@ impl Store {
         }
     }
 
+    /// Why the last connection could not be made, if one has failed yet.
+    fn connect_failure(&self) -> Option<String> {
+        self.pools.failure.reason()
+    }
+
     /// The kind of database: `postgres` or `sqlite`.
     pub fn kind(&self) -> &'static str {
         match self.pools.reads {

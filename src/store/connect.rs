@@ -7,7 +7,7 @@ mod postgres;
 pub(super) mod session;
 mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bb8::ErrorSink;
@@ -33,7 +33,7 @@ const SQLITE_SETUP: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
 /// A pool for the configured database. Nothing is connected yet.
-pub(super) fn open(config: &StoreConfig) -> Pools {
+pub(super) fn open(config: &StoreConfig, failure: &ConnectFailure) -> Pools {
     match &config.database {
         Database::Postgres(postgres) => {
             let connector = Arc::new(PostgresConnector::new(postgres));
@@ -50,7 +50,7 @@ pub(super) fn open(config: &StoreConfig) -> Pools {
             let manager = AsyncDieselConnectionManager::new_with_config("", setup);
             let pool = Pool::builder()
                 .max_size(config.connections)
-                .error_sink(Box::new(ConnectErrorLog))
+                .error_sink(Box::new(failure.clone()))
                 .connection_timeout(CONNECT_TIMEOUT);
             Pools::Postgres(pool.build_unchecked(manager))
         }
@@ -68,25 +68,42 @@ pub(super) fn open(config: &StoreConfig) -> Pools {
                 })
                 .idle_timeout(None)
                 .max_lifetime(None)
-                .error_sink(Box::new(ConnectErrorLog))
+                .error_sink(Box::new(failure.clone()))
                 .connection_timeout(CONNECT_TIMEOUT);
             Pools::Sqlite(pool.build_unchecked(manager))
         }
     }
 }
 
-/// Logs why a connection could not be made: a caller that waits for one gets only a timeout.
-#[derive(Debug, Clone, Copy)]
-struct ConnectErrorLog;
+/// Why the last connection could not be made: a caller that waits for one gets only a timeout. Cheap to clone; clones
+/// share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ConnectFailure(Arc<Mutex<Option<String>>>);
 
-impl<E: std::error::Error + 'static> ErrorSink<E> for ConnectErrorLog {
+impl ConnectFailure {
+    /// The reason, if a connection has failed yet.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl<E: std::error::Error + 'static> ErrorSink<E> for ConnectFailure {
     fn sink(&self, error: E) {
-        let error = &error as &dyn std::error::Error;
-        tracing::debug!(error, "cannot connect to the database");
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            reason = format!("{reason}: {cause}");
+            source = cause.source();
+        }
+        tracing::debug!(reason, "cannot connect to the database");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<E>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }
 

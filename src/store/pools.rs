@@ -1,6 +1,6 @@
 //! [`StorePools`]: which work has connections of its own.
 
-use super::connect;
+use super::connect::{self, ConnectFailure};
 use super::database::Pools;
 use crate::config::StoreConfig;
 
@@ -16,12 +16,14 @@ pub(super) struct StorePools {
     pub(super) leases: Pools,
     /// For the mirror.
     pub(super) mirror: Pools,
+    pub(super) failure: ConnectFailure,
 }
 
 impl StorePools {
     /// Pools for the configured database. Nothing is connected yet.
     pub(super) fn open(config: &StoreConfig) -> Self {
-        let reads = connect::open(config);
+        let failure = ConnectFailure::default();
+        let reads = connect::open(config, &failure);
         // Each connection to `:memory:` would have a database of its own.
         if config.database.is_in_memory() {
             return Self {
@@ -29,6 +31,7 @@ impl StorePools {
                 leases: reads.clone(),
                 mirror: reads.clone(),
                 reads,
+                failure,
             };
         }
         let single = StoreConfig {
@@ -37,9 +40,10 @@ impl StorePools {
         };
         Self {
             reads,
-            writes: connect::open(&single),
-            leases: connect::open(&single),
-            mirror: connect::open(&single),
+            writes: connect::open(&single, &failure),
+            leases: connect::open(&single, &failure),
+            mirror: connect::open(&single, &failure),
+            failure,
         }
     }
 }

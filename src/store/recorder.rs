@@ -273,9 +273,15 @@ impl Recorder {
     /// Logs the first failure in a row. Returns the pause before the next attempt.
     fn on_failure(&self, backoff: &mut Option<ExponentialBackoff>, error: &StoreError) -> Duration {
         if backoff.is_none() {
+            let reason = match error {
+                // Its own reason is that a connection took too long.
+                StoreError::Unreachable(_) => self.0.store.connect_failure(),
+                _ => None,
+            };
             let error = error as &dyn std::error::Error;
             tracing::warn!(
                 error,
+                reason,
                 "the database fails; states are kept in memory until it works again"
             );
         }

@@ -83,3 +83,16 @@ async fn a_wrong_password_ends_the_start() {
     })
     .await;
 }
+
+/// A pool itself knows only that a connection took too long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_reached_is_logged_with_the_cause() {
+    let variables = [("DATABASE_URL", "postgres://relay:hunter2@127.0.0.1:1/anime")];
+    let program = Program::start(&[], &variables);
+    program.logs("the database fails").await;
+    let log = program.log();
+    let failed = log.lines().find(|line| line.contains("the database fails"));
+    let failed = failed.unwrap();
+    assert!(failed.contains("Connection refused"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
