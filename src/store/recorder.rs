@@ -93,20 +93,21 @@ impl Recorder {
         let mut pending = self.pending();
         let is_urgent = record.is_final();
         let is_first = pending.records.is_empty();
-        let id = record.progress.job_id.clone();
-        pending.refused.remove(&id);
-        pending.records.insert(id, record);
-        pending.urgent |= is_urgent;
+        pending.record(record);
         drop(pending);
         if is_first || is_urgent {
             self.0.wake.notify_one();
         }
     }
 
-    /// Waits until the newest state of a job is written, or cannot be.
+    /// Waits until the state of a job that is the newest at this moment is written, or cannot be.
     pub async fn written(&self, id: &JobId) -> Written {
-        // The caller waits: no more states are collected first.
-        self.pending().urgent = true;
+        let newest = {
+            let mut pending = self.pending();
+            // The caller waits: no more states are collected first.
+            pending.urgent = true;
+            pending.last_number
+        };
         self.0.wake.notify_one();
         let mut settled = self.0.settled.subscribe();
         loop {
@@ -119,7 +120,7 @@ impl Recorder {
                 if let Some(refused) = pending.refused.get(id) {
                     return Written::Refused(refused.reason.clone());
                 }
-                if !pending.has_unwritten(id) {
+                if !pending.has_unwritten(id, newest) {
                     return Written::Yes;
                 }
             }
@@ -131,7 +132,7 @@ impl Recorder {
     /// Whether the newest state of a job is written.
     pub fn is_written(&self, id: &JobId) -> bool {
         let pending = self.pending();
-        !pending.has_unwritten(id) && !pending.moved.contains(id)
+        !pending.has_unwritten(id, pending.last_number) && !pending.moved.contains(id)
     }
 
     /// Waits until rows turn out to be newer than the states of their jobs. Returns these jobs, again and again until
@@ -179,7 +180,7 @@ impl Recorder {
     /// Its health.
     pub fn health(&self) -> RecorderHealth {
         let pending = self.pending();
-        let in_flight = pending.in_flight.iter();
+        let in_flight = pending.in_flight.keys();
         let in_flight = in_flight
             .filter(|id| !pending.records.contains_key(*id))
             .count();

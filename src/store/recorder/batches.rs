@@ -23,14 +23,11 @@ const MAX_FAILURES: usize = 3;
 impl Recorder {
     /// Writes all pending states. Those that could not be written become pending again.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
-        let records = {
+        let mut unwritten = {
             let mut pending = self.pending();
-            pending.urgent = false;
             pending.retry_refused(Some(Instant::now()));
-            pending.in_flight = pending.records.keys().cloned().collect();
-            std::mem::take(&mut pending.records)
+            pending.take()
         };
-        let mut unwritten: Vec<JobRecord> = records.into_values().collect();
         while !unwritten.is_empty() {
             let batch = unwritten.split_off(unwritten.len().saturating_sub(MAX_BATCH));
             if let Err((error, failed)) = self.write(batch).await {
@@ -108,12 +105,11 @@ impl Recorder {
         let retry_at = Instant::now() + REFUSED_PAUSE;
         let mut pending = self.pending();
         for (record, reason) in refused {
-            let job_id = record.progress.job_id.clone();
-            pending.in_flight.remove(&job_id);
-            if !pending.records.contains_key(&job_id) {
+            if let Some(state) = pending.land(record) {
+                let job_id = state.record.progress.job_id.clone();
                 tracing::error!(%job_id, reason, "the database refuses this job; it will be written again later");
                 let refused = RefusedRecord {
-                    record,
+                    state,
                     reason,
                     retry_at,
                 };
@@ -126,12 +122,12 @@ impl Recorder {
 
     fn put_back(&self, records: Vec<JobRecord>) {
         let mut pending = self.pending();
-        pending.in_flight.clear();
         for record in records {
             pending.urgent |= record.is_final();
-            let id = record.progress.job_id.clone();
-            // A newer state may have been recorded meanwhile.
-            pending.records.entry(id).or_insert(record);
+            if let Some(state) = pending.land(record) {
+                let id = state.record.progress.job_id.clone();
+                pending.records.insert(id, state);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Pending`]: the states that a recorder has not written yet.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
@@ -11,21 +12,31 @@ use crate::store::rows::JobRecord;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// The newest unwritten state of each job.
-    pub(super) records: HashMap<JobId, JobRecord>,
+    pub(super) records: HashMap<JobId, UnwrittenState>,
     /// The states that the database refuses while it accepts others.
     pub(super) refused: HashMap<JobId, RefusedRecord>,
     /// The jobs whose rows are newer than their states: another relay has them.
     pub(super) moved: HashSet<JobId>,
     /// Whether the next batch is written at once: it has a final state, or a caller waits for it.
     pub(super) urgent: bool,
-    /// The jobs whose states are being written.
-    pub(super) in_flight: HashSet<JobId>,
+    /// The jobs whose states are being written, and since which number each has had none on the disk.
+    pub(super) in_flight: HashMap<JobId, u64>,
+    /// The number of the last recorded state, of any job.
+    pub(super) last_number: u64,
+}
+
+/// A state that is not written yet.
+#[derive(Debug)]
+pub(super) struct UnwrittenState {
+    pub(super) record: JobRecord,
+    /// The number of the first state that it stands for: it has replaced those that were recorded since then.
+    pub(super) since: u64,
 }
 
 /// A state that the database refuses.
 #[derive(Debug)]
 pub(super) struct RefusedRecord {
-    pub(super) record: JobRecord,
+    pub(super) state: UnwrittenState,
     /// The database's reason.
     pub(super) reason: String,
     /// When it is written again. Each has its own time: one that is refused for ever delays no other.
@@ -33,11 +44,59 @@ pub(super) struct RefusedRecord {
 }
 
 impl Pending {
-    /// Adds the refused states that are due by then to the next batch, except those with a newer state.
+    /// Records a state in place of an unwritten earlier one of the same job.
+    pub(super) fn record(&mut self, record: JobRecord) {
+        self.last_number += 1;
+        let id = &record.progress.job_id;
+        let refused = self.refused.remove(id).map(|refused| refused.state.since);
+        let since = refused.unwrap_or(self.last_number);
+        self.urgent |= record.is_final();
+        self.put(UnwrittenState { record, since });
+    }
+
+    /// Takes all states, to write them.
+    pub(super) fn take(&mut self) -> Vec<JobRecord> {
+        self.urgent = false;
+        let since = |(id, state): (&JobId, &UnwrittenState)| (id.clone(), state.since);
+        self.in_flight = self.records.iter().map(since).collect();
+        self.records
+            .drain()
+            .map(|(_, state)| state.record)
+            .collect()
+    }
+
+    /// A state is written no longer. Returns it if it is not on the disk and no newer one waits.
+    pub(super) fn land(&mut self, record: JobRecord) -> Option<UnwrittenState> {
+        let id = &record.progress.job_id;
+        let since = self.in_flight.remove(id).unwrap_or(self.last_number);
+        match self.records.get_mut(id) {
+            Some(newer) => {
+                newer.since = since;
+                None
+            }
+            None => Some(UnwrittenState { record, since }),
+        }
+    }
+
+    /// Adds the refused states that are due by then to the next batch.
     pub(super) fn retry_refused(&mut self, due_by: Option<Instant>) {
         let is_due = |refused: &RefusedRecord| due_by.is_none_or(|by| refused.retry_at <= by);
-        for (id, refused) in self.refused.extract_if(|_, refused| is_due(refused)) {
-            self.records.entry(id).or_insert(refused.record);
+        let due = self.refused.extract_if(|_, refused| is_due(refused));
+        for (_, refused) in due.collect::<Vec<_>>() {
+            self.put(refused.state);
+        }
+    }
+
+    /// Adds a state to the next batch.
+    fn put(&mut self, state: UnwrittenState) {
+        match self.records.entry(state.record.progress.job_id.clone()) {
+            Entry::Occupied(mut unwritten) => {
+                let since = unwritten.get().since.min(state.since);
+                unwritten.insert(UnwrittenState { since, ..state });
+            }
+            Entry::Vacant(free) => {
+                free.insert(state);
+            }
         }
     }
 
@@ -46,10 +105,12 @@ impl Pending {
         self.refused.values().map(|refused| refused.retry_at).min()
     }
 
-    /// Whether a job has a state that is not written, or is not known to be.
-    pub(super) fn has_unwritten(&self, id: &JobId) -> bool {
-        self.records.contains_key(id)
-            || self.in_flight.contains(id)
-            || self.refused.contains_key(id)
+    /// Whether a job has a state up to a number that neither is on the disk nor has a newer one there, or is not known to.
+    pub(super) fn has_unwritten(&self, id: &JobId, number: u64) -> bool {
+        let waiting = self.records.get(id).map(|state| state.since);
+        let in_flight = self.in_flight.get(id).copied();
+        let refused = self.refused.get(id).map(|refused| refused.state.since);
+        let mut since = [waiting, in_flight, refused].into_iter().flatten();
+        since.any(|since| since <= number)
     }
 }

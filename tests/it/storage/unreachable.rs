@@ -13,7 +13,10 @@ use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay, response};
 use crate::support::wait::wait_until;
 
-on_both!(a_row_that_is_refused_for_ever_is_not_acknowledged);
+on_both!(
+    a_row_that_is_refused_for_ever_is_not_acknowledged,
+    a_state_is_acknowledged_although_newer_ones_follow,
+);
 
 async fn code(answer: (u16, serde_json::Value)) -> (u16, serde_json::Value) {
     (answer.0, answer.1["error"]["code"].clone())
@@ -119,4 +122,18 @@ async fn a_row_that_is_refused_for_ever_is_not_acknowledged(db: TestDatabase) {
     relay.stop().await;
     let all = "SELECT count(*) AS v FROM comfy_relay.jobs";
     assert_eq!(db.value(all).await, "3", "it is retried until the end");
+}
+
+/// A job has a newer state before the batch with the one that is waited for is written.
+async fn a_state_is_acknowledged_although_newer_ones_follow(db: TestDatabase) {
+    let mut settings = settings(db.config());
+    settings.relay.heartbeat = Duration::from_millis(4);
+    let relay = TestRelay::without_backend(settings).await;
+    for job in ["render-1", "render-2", "render-3"] {
+        let report = json!({"progress": 1, "status": "processing"});
+        relay.report(job, &report).await;
+    }
+    let row = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'processing'";
+    assert_eq!(db.value(row).await, "3");
+    relay.stop().await;
 }
