@@ -10,6 +10,9 @@
 //! of all these jobs from its [`Mailbox`].
 
 mod connection;
+#[cfg(all(test, feature = "shuttle"))]
+mod hand_over;
+mod lock;
 mod mailbox;
 mod publication;
 mod shared_subscription;

@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use indexmap::IndexMap;
 
+use super::lock::{Mutex, MutexGuard};
 use super::publication::{Preview, Publication};
 use crate::job::JobId;
 

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::broadcast;
 
 use super::connection::Connection;
+use super::lock::{Mutex, MutexGuard};
 use super::mailbox::{Mailbox, Update};
 use super::publication::{Preview, Publication};
 

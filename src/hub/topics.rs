@@ -1,9 +1,10 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 
 use super::connection::{Connection, ConnectionCount};
+use super::lock::{Mutex, MutexGuard};
 use super::topic::Topic;
 use crate::job::JobId;
 

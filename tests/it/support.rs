@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
+pub(crate) mod hanging_server;
 pub(crate) mod nginx;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;

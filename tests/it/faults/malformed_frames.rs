@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::play::{PlayReport, play_with, settings};
+use super::play::{PlayReport, Surroundings, play_with, settings};
 use crate::support::chaos_proxy::fault::{Fault, MalformedFrame, WRONG_TYPES};
 use crate::support::recordings::{TXT2IMG, recording};
 
@@ -17,7 +17,9 @@ async fn play_with_frame(malformed: MalformedFrame) -> PlayReport {
     let mut settings = settings();
     // Nothing else is received during a long frame, which must not count as a stale socket.
     settings.comfy.max_silence = Duration::from_secs(30);
-    let played = play_with(settings, recording(TXT2IMG).await, vec![fault]).await;
+    let recording = recording(TXT2IMG).await;
+    let surroundings = Surroundings::default();
+    let played = play_with(settings, recording, vec![fault], surroundings).await;
     assert!(
         played.problems.is_empty(),
         "{malformed:?}: {:?}",

@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 use crate::support::chaos_proxy::fault::Fault;
 use crate::support::chaos_proxy::{ChaosProxy, Observed};
+use crate::support::database::TestDatabase;
+use crate::support::hanging_server::HangingServer;
 use crate::support::subscriber::{Subscriber, is_final};
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -27,6 +29,71 @@ struct OpenPrompt {
     index: usize,
     prompt_id: String,
     subscriber: JoinHandle<Subscriber>,
+}
+
+/// What there is beside the relay and its ComfyUI.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Surroundings {
+    /// A second ComfyUI that accepts connections and answers nothing, first in the list.
+    pub(crate) has_hanging_server: bool,
+    /// A second relay on the same database, which stands by. The jobs are followed there.
+    pub(crate) has_second_relay: bool,
+}
+
+/// The relays and what they need, which stops with them.
+struct Scene {
+    relay: TestRelay,
+    second: Option<TestRelay>,
+    _database: Option<TestDatabase>,
+    hanging: Option<HangingServer>,
+}
+
+impl Scene {
+    async fn start(settings: Settings, proxy: &ChaosProxy, surroundings: Surroundings) -> Self {
+        let mut urls = proxy.url();
+        let mut hanging = None;
+        if surroundings.has_hanging_server {
+            let server = HangingServer::start().await;
+            urls = format!("{},{urls}", server.url());
+            hanging = Some(server);
+        }
+        if !surroundings.has_second_relay {
+            return Self {
+                relay: TestRelay::start(&urls, settings).await,
+                second: None,
+                _database: None,
+                hanging: hanging,
+            };
+        }
+        let database = TestDatabase::sqlite().await;
+        let with_database = |settings: Settings| Settings {
+            store: database.config(),
+            ..settings
+        };
+        let relay = TestRelay::start(&urls, with_database(settings.clone())).await;
+        relay.connected_to_any().await;
+        let second = TestRelay::start(&urls, with_database(settings)).await;
+        Self {
+            relay,
+            second: Some(second),
+            _database: Some(database),
+            hanging: hanging,
+        }
+    }
+
+    /// Waits until the relay is connected to the ComfyUI that answers.
+    async fn connected(&self) {
+        if self.hanging.is_some() {
+            self.relay.connected_to_any().await;
+        } else {
+            self.relay.connected().await;
+        }
+    }
+
+    /// Where the jobs are followed.
+    fn front(&self) -> &TestRelay {
+        self.second.as_ref().unwrap_or(&self.relay)
+    }
 }
 
 /// What came of playing a recording.
@@ -52,16 +119,18 @@ pub(crate) fn settings() -> Settings {
 
 /// Plays a recording with these faults.
 pub(crate) async fn play(recording: Arc<Recording>, faults: Vec<Fault>) -> PlayReport {
-    play_with(settings(), recording, faults).await
+    play_with(settings(), recording, faults, Surroundings::default()).await
 }
 
-/// Plays a recording with these faults to a relay with these settings.
+/// Plays a recording with these faults to a relay with these settings and surroundings.
 pub(crate) async fn play_with(
     settings: Settings,
     recording: Arc<Recording>,
     faults: Vec<Fault>,
+    surroundings: Surroundings,
 ) -> PlayReport {
-    let played = tokio::spawn(timeout(PATIENCE, play_to_end(settings, recording, faults)));
+    let playing = play_to_end(settings, recording, faults, surroundings);
+    let played = tokio::spawn(timeout(PATIENCE, playing));
     let problem = match played.await {
         Ok(Ok(played)) => return played,
         Ok(Err(_)) => "does not end".to_owned(),
@@ -78,9 +147,11 @@ async fn play_to_end(
     settings: Settings,
     recording: Arc<Recording>,
     faults: Vec<Fault>,
+    surroundings: Surroundings,
 ) -> PlayReport {
     let proxy = ChaosProxy::start(recording.clone(), faults.clone()).await;
-    let relay = TestRelay::connected_to(&proxy.url(), settings).await;
+    let scene = Scene::start(settings, &proxy, surroundings).await;
+    scene.connected().await;
     let mut played = PlayReport {
         problems: Vec::new(),
         observed: Observed::default(),
@@ -90,11 +161,11 @@ async fn play_to_end(
     let mut posted_at = f64::NEG_INFINITY;
     for (index, prompt) in recording.prompts().enumerate() {
         if prompt.t - posted_at > BURST_S {
-            check_ends(&relay, &proxy, &recording, &faults, &mut open, &mut played).await;
+            check_ends(&scene, &proxy, &recording, &faults, &mut open, &mut played).await;
         }
         posted_at = prompt.t;
-        let subscriber = relay.subscribe(&format!("job-{index}")).await;
-        match submit(&relay, &proxy, &recording, prompt, index).await {
+        let subscriber = scene.front().subscribe(&format!("job-{index}")).await;
+        match submit(&scene, &proxy, &recording, prompt, index).await {
             Ok(Some(prompt_id)) => open.push(OpenPrompt {
                 index,
                 prompt_id,
@@ -107,9 +178,12 @@ async fn play_to_end(
             }
         }
     }
-    check_ends(&relay, &proxy, &recording, &faults, &mut open, &mut played).await;
+    check_ends(&scene, &proxy, &recording, &faults, &mut open, &mut played).await;
     played.observed = proxy.observed();
-    relay.stop().await;
+    scene.relay.stop().await;
+    if let Some(second) = scene.second {
+        second.stop().await;
+    }
     played
 }
 
@@ -126,7 +200,7 @@ async fn read_to_end(mut subscriber: Subscriber) -> Subscriber {
 /// Submits a prompt until it is accepted: through the relay, or to ComfyUI as another client, and then registers
 /// it. Returns its id, or `None` if it is rightly refused.
 async fn submit(
-    relay: &TestRelay,
+    scene: &Scene,
     proxy: &ChaosProxy,
     recording: &Recording,
     prompt: &Exchange,
@@ -146,8 +220,8 @@ async fn submit(
     let mut last = Value::Null;
     for _ in 0..ATTEMPTS {
         let accepted = proxy.accepted().await;
-        let (status, answer) = relay.post("/api/anime/jobs", &request).await;
-        if status == 201 {
+        let (status, answer) = scene.relay.post("/api/anime/jobs", &request).await;
+        if [201, 202].contains(&status) {
             return Ok(Some(answer["prompt_id"].as_str().unwrap().to_owned()));
         }
         if is_refused && (400..500).contains(&status) {
@@ -163,14 +237,14 @@ async fn submit(
         }
         last = answer;
         // Each bad answer is given once; wait for the next socket.
-        relay.connected().await;
+        scene.connected().await;
     }
     Err(format!("cannot be submitted: {last}"))
 }
 
 /// Waits for the end of all open jobs, and checks each.
 async fn check_ends(
-    relay: &TestRelay,
+    scene: &Scene,
     proxy: &ChaosProxy,
     recording: &Recording,
     faults: &[Fault],
@@ -187,7 +261,13 @@ async fn check_ends(
                 continue;
             }
         };
-        let (_, view) = relay.job(&format!("job-{}", one.index)).await;
+        let job = format!("job-{}", one.index);
+        let (_, view) = scene.front().job(&job).await;
+        let (_, owners) = scene.relay.job(&job).await;
+        if (&view["status"], &view["error_code"]) != (&owners["status"], &owners["error_code"]) {
+            let problem = format!("prompt {}: {view} at the second relay, {owners}", one.index);
+            played.problems.push(problem);
+        }
         let ends = subscriber
             .states
             .iter()

@@ -1,4 +1,4 @@
-//! Many random faults.
+//! Many random faults, beside a ComfyUI that hangs and a second relay.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::play::play;
+use super::play::{Surroundings, play_with, settings};
 use crate::support::chaos_proxy::fault::Fault;
 use crate::support::recordings::{names, recording};
 
@@ -46,9 +46,16 @@ async fn every_job_ends_as_its_prompt_does_under_random_faults() {
             let frames = recording.frames.len();
             let count = rng.random_range(1..=3);
             let faults: Vec<Fault> = (0..count).map(|_| Fault::draw(&mut rng, frames)).collect();
-            let played = play(recording, faults.clone()).await;
-            let describe =
-                |problem| format!("FAULT_SEED={seed} FAULT_RUNS=1: {name}, {faults:?}: {problem}");
+            let surroundings = Surroundings {
+                has_hanging_server: rng.random_bool(0.5),
+                has_second_relay: rng.random_bool(0.25),
+            };
+            let played = play_with(settings(), recording, faults.clone(), surroundings).await;
+            let describe = |problem| {
+                format!(
+                    "FAULT_SEED={seed} FAULT_RUNS=1: {name}, {faults:?}, {surroundings:?}: {problem}"
+                )
+            };
             (
                 played.jobs,
                 played

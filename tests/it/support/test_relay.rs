@@ -29,6 +29,7 @@ pub(crate) struct TestRelay {
 }
 
 /// What a test can set. The times are short, because the tests make happen what they guard against.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) comfy: ComfyConfig,
     pub(crate) server: ServerConfig,
@@ -147,6 +148,15 @@ impl TestRelay {
     /// Waits until the relay is connected to its ComfyUI.
     pub(crate) async fn connected(&self) {
         self.handle.connected().await;
+    }
+
+    /// Waits until the relay is connected to one of several ComfyUIs.
+    pub(crate) async fn connected_to_any(&self) {
+        let is_connected = |message: &Value| {
+            let backends = message["backends"].as_array();
+            backends.is_some_and(|all| all.iter().any(|it| it["connected"] == true))
+        };
+        self.monitor().await.receive_until(is_connected).await;
     }
 
     pub(crate) fn address(&self) -> String {
