@@ -62,7 +62,7 @@ impl Scene {
                 relay: TestRelay::start(&urls, settings).await,
                 second: None,
                 _database: None,
-                hanging: hanging,
+                hanging,
             };
         }
         let database = TestDatabase::sqlite().await;
@@ -77,7 +77,7 @@ impl Scene {
             relay,
             second: Some(second),
             _database: Some(database),
-            hanging: hanging,
+            hanging,
         }
     }
 
