@@ -20,6 +20,7 @@ mod video_header;
 
 pub use history::HistoryEntry;
 pub use message::Message;
+pub use object_info::{InputKind, NodeClasses};
 pub use preview::PreviewImage;
 pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput, refused_outputs};

@@ -21,6 +21,7 @@ mod message_cost;
 mod model;
 mod neighbours;
 mod open_node;
+mod parallel;
 mod past_run;
 mod prediction;
 mod samples;

@@ -1,75 +1,184 @@
 //! The answer to `GET /object_info`: what the server's node classes are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-/// The classes of output nodes. Everything else in the answer, which can be many megabytes, is skipped.
-#[derive(Debug)]
-pub(super) struct OutputClasses(pub(super) HashSet<String>);
-
-/// What is read of a class.
-#[derive(Deserialize)]
-struct Class {
-    #[serde(default)]
-    output_node: bool,
+/// What is known of a server's node classes. Everything else in the answer, which can be many megabytes, is skipped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeClasses {
+    outputs: HashSet<String>,
+    inputs: HashMap<String, HashMap<String, InputKind>>,
 }
 
-impl<'de> Deserialize<'de> for OutputClasses {
+/// The kind of value that an input takes. ComfyUI has more: those of links, of choices and of nodes' own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// `INT`
+    Integer,
+    /// `FLOAT`
+    Number,
+    /// `STRING`
+    Text,
+    /// `BOOLEAN`
+    Boolean,
+}
+
+impl NodeClasses {
+    /// The classes of output nodes: those whose outputs ComfyUI executes a prompt for.
+    pub fn outputs(&self) -> &HashSet<String> {
+        &self.outputs
+    }
+
+    /// The kind of value that an input of a class takes, where the server says so.
+    pub fn input(&self, class: &str, input: &str) -> Option<InputKind> {
+        self.inputs.get(class)?.get(input).copied()
+    }
+
+    fn add(&mut self, class: String, info: &Value) {
+        if info["output_node"] == true {
+            self.outputs.insert(class.clone());
+        }
+        let groups = ["required", "optional"].into_iter();
+        let groups = groups.filter_map(|group| info["input"][group].as_object());
+        let inputs = groups.flatten();
+        let kinds = inputs.filter_map(|(name, spec)| Some((name.clone(), InputKind::of(spec)?)));
+        let kinds: HashMap<String, InputKind> = kinds.collect();
+        if !kinds.is_empty() {
+            self.inputs.insert(class, kinds);
+        }
+    }
+}
+
+impl InputKind {
+    /// Of a specification such as `["INT", {"default": 20}]`.
+    fn of(spec: &Value) -> Option<Self> {
+        match spec[0].as_str()? {
+            "INT" => Some(Self::Integer),
+            "FLOAT" => Some(Self::Number),
+            "STRING" => Some(Self::Text),
+            "BOOLEAN" => Some(Self::Boolean),
+            _ => None,
+        }
+    }
+
+    /// Whether a value is of this kind.
+    pub fn accepts(self, value: &Value) -> bool {
+        match self {
+            Self::Integer => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+            Self::Number => value.is_number(),
+            Self::Text => value.is_string(),
+            Self::Boolean => value.is_boolean(),
+        }
+    }
+}
+
+impl fmt::Display for InputKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Integer => "a whole number",
+            Self::Number => "a number",
+            Self::Text => "a text",
+            Self::Boolean => "true or false",
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeClasses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Classes).map(Self)
+        deserializer.deserialize_map(Classes)
     }
 }
 
 struct Classes;
 
 impl<'de> Visitor<'de> for Classes {
-    type Value = HashSet<String>;
+    type Value = NodeClasses;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of node classes")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut classes: A) -> Result<Self::Value, A::Error> {
-        let mut outputs = HashSet::new();
-        while let Some(name) = classes.next_key::<String>()? {
-            if classes.next_value::<Class>()?.output_node {
-                outputs.insert(name);
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut answer: A) -> Result<NodeClasses, A::Error> {
+        let mut classes = NodeClasses::default();
+        // One class at a time is in memory.
+        while let Some((name, info)) = answer.next_entry::<String, Value>()? {
+            classes.add(name, &info);
         }
-        Ok(outputs)
+        Ok(classes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use crate::python_json;
 
     use super::*;
 
+    const ANSWER: &[u8] = br#"{
+        "KSampler": {"input": {"required": {"cfg": ["FLOAT", {"max": Infinity}], "seed": ["INT", {}],
+            "model": ["MODEL"], "sampler_name": [["euler", "lcm"], {}]}, "optional": {"label": ["STRING", {}]}},
+            "output_node": false},
+        "SaveImage": {"input": {}, "output_node": true, "category": "image"},
+        "Old": {"input": {}},
+        "Odd": {"input": {"required": [1], "optional": {"a": 7, "b": [], "on": ["BOOLEAN"]}}, "output_node": "yes"},
+        "Worse": 7
+    }"#;
+
     #[test]
-    fn only_the_classes_of_output_nodes_are_kept() {
-        let text = br#"{
-            "KSampler": {"input": {"required": {"cfg": ["FLOAT", {"max": Infinity}]}}, "output_node": false},
-            "SaveImage": {"input": {}, "output_node": true, "category": "image"},
-            "Old": {"input": {}}
-        }"#;
-        let OutputClasses(classes) = python_json::read(text).unwrap();
-        assert_eq!(classes, HashSet::from(["SaveImage".to_owned()]));
+    fn output_classes_and_kinds_of_inputs_are_kept() {
+        let classes: NodeClasses = python_json::read(ANSWER).unwrap();
+        assert_eq!(*classes.outputs(), HashSet::from(["SaveImage".to_owned()]));
+        let kinds = [
+            ("KSampler", "cfg", Some(InputKind::Number)),
+            ("KSampler", "seed", Some(InputKind::Integer)),
+            ("KSampler", "label", Some(InputKind::Text)),
+            ("KSampler", "model", None),
+            ("KSampler", "sampler_name", None),
+            // A field of the wrong type hides none beside it.
+            ("Odd", "on", Some(InputKind::Boolean)),
+            ("Odd", "a", None),
+            ("Nobody", "a", None),
+        ];
+        for (class, input, kind) in kinds {
+            assert_eq!(classes.input(class, input), kind, "{class}.{input}");
+        }
+    }
+
+    #[test]
+    fn values_are_accepted_by_their_kind() {
+        let accepted = |kind: InputKind| {
+            let values = [json!(7), json!(7.0), json!(7.5), json!("7"), json!(true)];
+            values.map(|value| kind.accepts(&value))
+        };
+        assert_eq!(
+            accepted(InputKind::Integer),
+            [true, true, false, false, false]
+        );
+        assert_eq!(
+            accepted(InputKind::Number),
+            [true, true, true, false, false]
+        );
+        assert_eq!(
+            accepted(InputKind::Text),
+            [false, false, false, true, false]
+        );
+        assert_eq!(
+            accepted(InputKind::Boolean),
+            [false, false, false, false, true]
+        );
     }
 
     #[test]
     fn an_answer_that_is_no_object_of_classes_is_an_error() {
-        for text in [
-            "[]",
-            "null",
-            r#"{"error": "busy"}"#,
-            r#"{"SaveImage": {"output_node": true}"#,
-        ] {
+        for text in ["[]", "null", r#"{"SaveImage": {"output_node": true}"#] {
             assert!(
-                python_json::read::<OutputClasses>(text.as_bytes()).is_err(),
+                python_json::read::<NodeClasses>(text.as_bytes()).is_err(),
                 "{text}"
             );
         }

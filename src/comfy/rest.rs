@@ -3,7 +3,6 @@
 mod file;
 mod image_size;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::history::HistoryEntry;
-use super::object_info::OutputClasses;
+use super::object_info::NodeClasses;
 use super::queue::{Queue, QueuePosition};
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
@@ -232,13 +231,12 @@ impl Rest {
         Ok(version.and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// The classes of output nodes: those whose outputs ComfyUI executes a prompt for.
-    pub async fn output_classes(&self) -> Result<HashSet<String>, RestError> {
+    /// The server's node classes.
+    pub async fn node_classes(&self) -> Result<NodeClasses, RestError> {
         let call = "GET /object_info";
         let answer = self.get(call, self.at("object_info")).await?;
         let length = answer.len();
-        let read = move || python_json::read(&answer).map(|OutputClasses(classes)| classes);
-        parse_blocking(length, call, read).await
+        parse_blocking(length, call, move || python_json::read(&answer)).await
     }
 
     /// Interrupts a running prompt, or removes a waiting one from the queue.

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -7,6 +7,7 @@ use super::evidence::SpeedEvidence;
 use super::message_cost::MessageCost;
 use super::model::CostModel;
 use super::open_node::{OVERTIME, OpenNode, Pace};
+use super::parallel::ParallelLevels;
 use super::prediction::{MatchLevel, Prediction};
 use super::spread::Spread;
 use super::sum::DurationSum;
@@ -64,6 +65,7 @@ impl<'a> Observation<'a> {
             conditions.message_cost.mean_while_running(begun)
         });
         let mut settled: HashSet<&str> = HashSet::new();
+        let mut levels = ParallelLevels::default();
         for (id, node) in job.plan().nodes().rev() {
             let timing = nodes.timing(id);
             if is_settled(id, node, nodes, &settled) {
@@ -78,6 +80,7 @@ impl<'a> Observation<'a> {
                     prediction,
                     timing,
                     expanded_at: nodes.expanded_at(id),
+                    level: levels.add(id, node, prediction.is_parallel),
                 };
                 observed.add(node, open, message, now);
             }
@@ -91,6 +94,7 @@ impl<'a> Observation<'a> {
             prediction: Prediction::UNKNOWN,
             timing: Some(timing),
             expanded_at: None,
+            level: None,
         }));
         observed
     }
@@ -178,25 +182,27 @@ impl Forecast {
         model: &CostModel,
     ) -> Self {
         let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
-        let waiting = plan.needed().filter(|(id, _)| !is_cached(id));
-        let predictions = waiting
-            .map(|(_, node)| model.predict(backend, node, model.is_cold(backend, node, is_cached)));
-        Self::of_waiting(backend, predictions, model)
+        let waiting: Vec<_> = plan.needed().filter(|(id, _)| !is_cached(id)).collect();
+        let mut levels = ParallelLevels::default();
+        let open = waiting.into_iter().rev().map(|(id, node)| {
+            let prediction = model.predict(backend, node, model.is_cold(backend, node, is_cached));
+            let level = levels.add(id, node, prediction.is_parallel);
+            OpenNode::waiting(prediction, level)
+        });
+        Self::of_open(backend, &open.collect::<Vec<_>>(), model)
     }
 
-    /// The forecast for nodes of which none has begun.
+    /// The forecast for nodes of which none has begun, one after another.
     pub(super) fn of_waiting(
         backend: &str,
         predictions: impl Iterator<Item = Prediction>,
         model: &CostModel,
     ) -> Self {
-        let waits = |prediction| OpenNode {
-            id: "",
-            prediction,
-            timing: None,
-            expanded_at: None,
-        };
-        let open: Vec<OpenNode<'_>> = predictions.map(waits).collect();
+        let open = predictions.map(|prediction| OpenNode::waiting(prediction, None));
+        Self::of_open(backend, &open.collect::<Vec<_>>(), model)
+    }
+
+    fn of_open(backend: &str, open: &[OpenNode<'_>], model: &CostModel) -> Self {
         let conditions = model.conditions(backend);
         let factor = (conditions.log_speed_factor * conditions.weights.carry_over).exp();
         let pace = Pace {
@@ -204,8 +210,8 @@ impl Forecast {
             usual_factor: factor,
             width: conditions.width,
         };
-        let messages = messages(&open, conditions.message_cost, 0);
-        Self::sum(&open, pace, messages, false, Timestamp::UNIX_EPOCH)
+        let messages = messages(open, conditions.message_cost, 0);
+        Self::sum(open, pace, messages, false, Timestamp::UNIX_EPOCH)
     }
 
     /// The 10th and the 90th percentile, in seconds: `remaining ± 1.28·deviation`.
@@ -214,8 +220,8 @@ impl Forecast {
         ((self.remaining - width).max(0.0), self.remaining + width)
     }
 
-    /// Nodes that wait run one after the other; those that run, run at the same time. `messages` are the seconds
-    /// in which the messages about them are made.
+    /// Nodes that wait run one after the other, except those of one level; those that run, run at the same time. `messages`
+    /// are the seconds in which the messages about them are made.
     fn sum(
         open: &[OpenNode<'_>],
         pace: Pace,
@@ -224,20 +230,29 @@ impl Forecast {
         now: Timestamp,
     ) -> Self {
         let mut sum = DurationSum::default();
-        let mut longest: Option<(f64, Spread)> = None;
+        let runs = open.iter().filter(|node| node.timing.is_some());
+        let begun: Vec<u32> = runs.filter_map(|node| node.level).collect();
+        // Of those that run or can begin beside them, and of those of each other level.
+        let mut longest: BTreeMap<Option<u32>, (f64, Spread)> = BTreeMap::new();
         let mut from_table = 0.0;
         for node in open {
             let (left, spread) = node.remaining(pace, now);
             if node.prediction.match_level == MatchLevel::Default {
                 from_table += left;
             }
-            if node.timing.is_none() {
+            if node.timing.is_none() && node.level.is_none() {
                 sum.add(left, spread);
-            } else if longest.is_none_or(|(longest, _)| left > longest) {
-                longest = Some((left, spread));
+                continue;
+            }
+            let waits_for = node
+                .level
+                .filter(|level| node.timing.is_none() && !begun.contains(level));
+            let longest = longest.entry(waits_for).or_insert((left, spread));
+            if left > longest.0 {
+                *longest = (left, spread);
             }
         }
-        if let Some((left, spread)) = longest {
+        for (left, spread) in longest.into_values() {
             sum.add(left, spread);
         }
         sum.add(messages * pace.factor, Spread::default());

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::conditions::Conditions;
 use super::costs::Costs;
@@ -48,6 +48,8 @@ struct BackendCosts {
     shift: PersistentShift,
     /// The signatures of the loaders that the last job used: their models are in memory.
     loaded: Vec<String>,
+    /// The classes of nodes that let others run beside them.
+    parallel: HashSet<String>,
 }
 
 /// What a job that ended shows of its backend.
@@ -211,7 +213,21 @@ impl CostModel {
             runs,
             is_cold,
             shows_speed: closest.is_sized,
+            is_parallel: self.is_parallel(backend, &node.class_type),
         }
+    }
+
+    /// Notes classes of nodes that let others run beside them.
+    pub(super) fn add_parallel(&mut self, backend: &str, classes: Vec<String>) {
+        if !classes.is_empty() {
+            let own = self.backends.entry(backend.to_owned()).or_default();
+            own.parallel.extend(classes);
+        }
+    }
+
+    fn is_parallel(&self, backend: &str, class: &str) -> bool {
+        let own = self.backends.get(backend);
+        own.is_some_and(|own| own.parallel.contains(class))
     }
 
     /// What a node of a job is expected to cost.

@@ -35,6 +35,8 @@ pub(super) struct OpenNode<'a> {
     pub(super) timing: Option<&'a NodeTiming>,
     /// The newest sign of progress of the runs that it was expanded to.
     pub(super) expanded_at: Option<Timestamp>,
+    /// Its level among the nodes that run beside others; see [`super::parallel::ParallelLevels`].
+    pub(super) level: Option<u32>,
 }
 
 /// How fast a job's nodes run.
@@ -52,6 +54,9 @@ impl Prediction {
     /// The seconds that a node at work has taken for a part of its work, and those that were predicted
     /// for it. `None` while it shows nothing: it is silent, but not for longer than expected.
     pub(super) fn compared_with(&self, timing: &NodeTiming, now: Timestamp) -> Option<(f64, f64)> {
+        if timing.left_out_at.is_some() {
+            return None;
+        }
         if timing.was_missed {
             let (ticks, seconds) = timing.pace()?;
             return Some((seconds, self.tick? * ticks));
@@ -79,11 +84,25 @@ impl Prediction {
 }
 
 impl OpenNode<'_> {
+    /// One that has not begun, of a prompt that waits.
+    pub(super) fn waiting(prediction: Prediction, level: Option<u32>) -> Self {
+        Self {
+            id: "",
+            prediction,
+            timing: None,
+            expanded_at: None,
+            level,
+        }
+    }
+
     /// The remaining seconds, and their spread.
     pub(super) fn remaining(&self, pace: Pace, now: Timestamp) -> (f64, Spread) {
         let Some(timing) = self.timing else {
             return self.whole(pace);
         };
+        if timing.left_out_at.is_some() {
+            return (0.0, Spread::default());
+        }
         let Some(ticked_at) = timing.ticked_at() else {
             let silent = timing.seconds(now);
             // How many more runs will follow is not known of a class that has never run: the time that it has taken is

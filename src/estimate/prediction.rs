@@ -65,6 +65,8 @@ pub(super) struct Prediction {
     /// Whether a run of the node shows how fast the machine is: not if nothing alike has run, nor if
     /// the size of its images is a guess.
     pub(super) shows_speed: bool,
+    /// Whether other nodes run beside it.
+    pub(super) is_parallel: bool,
 }
 
 impl Prediction {
@@ -81,6 +83,7 @@ impl Prediction {
         runs: 0,
         is_cold: false,
         shows_speed: true,
+        is_parallel: false,
     };
 
     /// The prediction for a node that is unlike all runs so far.

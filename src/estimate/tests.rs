@@ -4,6 +4,7 @@ mod explanations;
 mod forecasts;
 mod large_graphs;
 mod loops;
+mod parallel;
 mod properties;
 mod queue;
 mod training;

@@ -3,6 +3,7 @@
 
 use super::forecast::Forecast;
 use super::model::{CostModel, JobEvidence, ObservedRun};
+use super::parallel;
 use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::Cost;
@@ -17,6 +18,7 @@ impl CostModel {
         let (Some(backend), Some(_)) = (job.backend(), job.started_at()) else {
             return;
         };
+        self.add_parallel(backend, parallel::classes(job));
         let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
         let cached = job.plan().needed();
         let cached = cached.filter(|(id, _)| job.nodes().is_cached(id));

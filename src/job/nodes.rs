@@ -101,10 +101,7 @@ impl Nodes {
             // Servers that report no states run one node after another, so a start ends the others,
             // except those that wait for the nodes that they were expanded to.
             for other in std::mem::take(&mut self.active) {
-                let waits = other == display
-                    || node
-                        .strip_prefix(other.as_str())
-                        .is_some_and(|rest| rest.starts_with('.'));
+                let waits = other == display || is_made_by(&node, &other);
                 if waits || other == node {
                     self.active.push(other);
                 } else {
@@ -141,6 +138,7 @@ impl Nodes {
     /// Applies the states of all runs that have begun. Returns whether that changed anything.
     pub(super) fn report(&mut self, reports: Vec<NodeReport>, plan: &Plan, now: Timestamp) -> bool {
         self.reported = true;
+        self.note_left_out(&reports, now);
         let mut changed = false;
         for report in reports {
             let before = self.runs.get(&report.node).map(|run| run.state);
@@ -154,6 +152,18 @@ impl Nodes {
             }
         }
         changed
+    }
+
+    /// Notes which active runs a report of all nodes leaves out. One that waits for the nodes that it was expanded to goes on.
+    fn note_left_out(&mut self, reports: &[NodeReport], now: Timestamp) {
+        for id in &self.active {
+            let is_reported = reports.iter().any(|report| report.node == *id);
+            let is_expanded = self.active.iter().any(|other| is_made_by(other, id));
+            if let Some(run) = self.runs.get_mut(id) {
+                let left_out_at = run.timing.left_out_at.unwrap_or(now);
+                run.timing.left_out_at = (!is_reported && !is_expanded).then_some(left_out_at);
+            }
+        }
     }
 
     fn report_one(
@@ -197,7 +207,8 @@ impl Nodes {
     /// Ends all active runs, because the job has ended.
     pub(super) fn close(&mut self, state: NodeState, now: Timestamp) {
         for id in std::mem::take(&mut self.active) {
-            self.end(&id, state, now);
+            let left_out_at = self.timing(&id).and_then(|timing| timing.left_out_at);
+            self.end(&id, state, left_out_at.unwrap_or(now));
         }
     }
 
@@ -218,12 +229,8 @@ impl Nodes {
 
     /// When a run last showed progress that a loop or a subgraph made of a node; `None` if none is active.
     pub fn expanded_at(&self, id: &str) -> Option<Timestamp> {
-        let is_made = |run: &str| {
-            run.strip_prefix(id)
-                .is_some_and(|rest| rest.starts_with('.'))
-        };
         let newest = self.active.iter().chain(&self.last);
-        let made = newest.filter(|run| is_made(run));
+        let made = newest.filter(|run| is_made_by(run, id));
         made.filter_map(|run| self.runs.get(run))
             .map(|run| run.timing.newest_sign())
             .max()
@@ -311,6 +318,7 @@ impl Nodes {
         });
         run.state = NodeState::Running;
         run.timing.ended_at = None;
+        run.timing.left_out_at = None;
     }
 
     /// Makes a run the last one in `active`.
@@ -348,6 +356,12 @@ impl Nodes {
             display.state = Some(state);
         }
     }
+}
+
+/// Whether a loop or a subgraph, the run `node`, has made the run `run`.
+fn is_made_by(run: &str, node: &str) -> bool {
+    let rest = run.strip_prefix(node);
+    rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
 #[cfg(test)]

@@ -16,14 +16,13 @@ mod reconcile;
 pub(super) mod select;
 mod socket_health;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::comfy::ComfyClient;
+use crate::comfy::{ComfyClient, NodeClasses};
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use crate::relay::RelayError;
 use early_events::EarlyEvents;
@@ -100,8 +99,8 @@ pub(super) struct ApiState {
     pub(super) version: Option<String>,
     /// The version is to be fetched: the backend is new, or has come back.
     pub(super) version_due: bool,
-    /// The classes of output nodes; `None` as long as they are not known.
-    pub(super) output_classes: Option<OutputNodeClasses>,
+    /// Its node classes; `None` as long as they are not known.
+    pub(super) node_classes: Option<KnownClasses>,
     /// The timings in its history are to be learned: the store has none of its node runs.
     pub(super) history_due: bool,
     /// A prompt whose entry was in the history: while it is there, the server was not restarted.
@@ -110,12 +109,12 @@ pub(super) struct ApiState {
     pub(super) failure_logged: bool,
 }
 
-/// The classes of output nodes of a server.
+/// The node classes of a server.
 #[derive(Debug)]
-pub(super) struct OutputNodeClasses {
+pub(super) struct KnownClasses {
     /// The version of the server.
     pub(super) version: Option<String>,
-    pub(super) classes: Arc<HashSet<String>>,
+    pub(super) classes: Arc<NodeClasses>,
 }
 
 impl Backend {
@@ -185,10 +184,10 @@ impl Backend {
         graph.plan(&sizes.with_observed(observed))
     }
 
-    /// The classes of output nodes, if they are known.
-    pub(super) fn output_classes(&self) -> Option<Arc<HashSet<String>>> {
+    /// Its node classes, if they are known.
+    pub(super) fn node_classes(&self) -> Option<Arc<NodeClasses>> {
         let state = self.state();
-        let known = state.api.output_classes.as_ref();
+        let known = state.api.node_classes.as_ref();
         known.map(|known| known.classes.clone())
     }
 

@@ -8,10 +8,13 @@ use crate::job::excerpt;
 /// Fills in parameters: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title.
 ///
 /// Only inputs that the graph has can be filled in, with values of the same JSON type, and none that is linked to
-/// another node. A placeholder, `null` or a text such as `"%seed%"`, takes any plain value: ComfyUI checks its type. If one parameter does not fit, the graph stays as it was.
+/// another node. A placeholder, `null` or a text such as `"%seed%"`, takes any plain value unless `expected` knows better:
+/// it gets the node's class, the input and the value, and returns what the input takes where the value is not that. If
+/// one parameter does not fit, the graph stays as it was.
 pub fn fill(
     graph: &mut Map<String, Value>,
     params: &Map<String, Value>,
+    expected: impl Fn(&str, &str, &Value) -> Option<String>,
 ) -> Result<(), WorkflowError> {
     let mut filled = graph.clone();
     for (name, value) in params {
@@ -20,22 +23,24 @@ pub fn fill(
             why,
         };
         let (id, input) = target(&filled, name).map_err(wrong)?;
-        let Some(slot) = filled
-            .get_mut(&id)
-            .and_then(|node| node.get_mut("inputs")?.get_mut(input))
-        else {
+        let Some(node) = filled.get_mut(&id) else {
+            continue;
+        };
+        let class = node["class_type"].as_str().unwrap_or_default().to_owned();
+        let Some(slot) = node["inputs"].get_mut(input) else {
             continue;
         };
         if slot.is_array() {
             return Err(wrong("this input is linked to another node".to_owned()));
         }
         let is_plain = !(value.is_object() || value.is_array());
-        if kind(slot) != kind(value) && !(is_placeholder(slot) && is_plain) {
-            return Err(wrong(format!(
-                "expected {}, got {}",
-                kind(slot),
-                kind(value)
-            )));
+        let wanted = if is_placeholder(slot) && is_plain {
+            expected(&class, input, value)
+        } else {
+            (kind(slot) != kind(value)).then(|| kind(slot).to_owned())
+        };
+        if let Some(wanted) = wanted {
+            return Err(wrong(format!("expected {wanted}, got {}", kind(value))));
         }
         *slot = value.clone();
     }
@@ -133,7 +138,7 @@ mod tests {
     fn filled(name: &str, value: Value) -> Result<Map<String, Value>, String> {
         let mut graph = graph();
         let params = Map::from_iter([(name.to_owned(), value)]);
-        fill(&mut graph, &params).map_err(|error| error.to_string())?;
+        fill(&mut graph, &params, |_, _, _| None).map_err(|error| error.to_string())?;
         Ok(graph)
     }
 

@@ -1,3 +1,5 @@
+use jiff::SignedDuration;
+
 use super::*;
 
 fn plan() -> Plan {
@@ -166,4 +168,32 @@ fn invalid_bars_keep_the_share_in_range() {
         );
         assert!((0.0..=1.0).contains(&nodes.share(&plan())));
     }
+}
+
+#[test]
+fn a_run_that_reports_leave_out_ended_when_they_did() {
+    let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    let running = |node: &str| report(node, 0.0, 1.0, NodeState::Running);
+    let mut nodes = Nodes::default();
+    nodes.report(vec![running("1"), running("3")], &plan(), at(0));
+    nodes.report(vec![running("2"), running("3.0.0.1")], &plan(), at(3));
+    nodes.report(vec![running("2"), running("3.0.0.1")], &plan(), at(4));
+    nodes.close(NodeState::Finished, at(60));
+    let ended_at = |id: &str| nodes.timing(id).unwrap().ended_at;
+    assert_eq!(ended_at("1"), Some(at(3)));
+    assert_eq!(ended_at("2"), Some(at(60)));
+    // It waits for the run that it was expanded to.
+    assert_eq!(ended_at("3"), Some(at(60)));
+}
+
+#[test]
+fn a_run_that_is_reported_again_goes_on() {
+    let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    let running = |node: &str| report(node, 0.0, 1.0, NodeState::Running);
+    let mut nodes = Nodes::default();
+    nodes.report(vec![running("1")], &plan(), at(0));
+    nodes.report(vec![running("2")], &plan(), at(3));
+    nodes.report(vec![running("1"), running("2")], &plan(), at(4));
+    nodes.close(NodeState::Finished, at(60));
+    assert_eq!(nodes.timing("1").unwrap().ended_at, Some(at(60)));
 }

@@ -29,6 +29,9 @@ pub struct NodeTiming {
     pub ended_at: Option<Timestamp>,
     /// Whether its start was missed: how long it took is not known.
     pub was_missed: bool,
+    /// When a report of all nodes left it out, while it was not known to have ended. Most likely it has: ComfyUI's reports
+    /// hold those that have, but nobody promises that.
+    pub left_out_at: Option<Timestamp>,
     /// When it began at the earliest.
     earliest_start: Timestamp,
     /// The ticks of the bars before the current one.
@@ -53,6 +56,7 @@ impl NodeTiming {
             started_at: now,
             ended_at: None,
             was_missed: earliest_start.is_some(),
+            left_out_at: None,
             earliest_start: earliest_start.unwrap_or(now),
             before: 0.0,
             length: 0.0,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ComfyConfig;
-use crate::relay::backend::{Backend, OutputNodeClasses};
+use crate::relay::backend::{Backend, KnownClasses};
 use crate::relay::estimates::Estimator;
 use crate::relay::tracker::Tracker;
 use crate::store::Recorder;
@@ -32,12 +32,12 @@ impl Follower {
         self.tasks.spawn(self.clone().reconcile());
     }
 
-    /// Fetches the classes of output nodes in a task of its own: the answer can be many megabytes. Those of
+    /// Fetches the node classes in a task of its own: the answer can be many megabytes. Those of
     /// the same version are the same.
-    pub(in crate::relay) fn start_output_classes(&self) {
+    pub(in crate::relay) fn start_node_classes(&self) {
         let version = {
             let state = self.backend.state();
-            let known = state.api.output_classes.as_ref();
+            let known = state.api.node_classes.as_ref();
             if known
                 .is_some_and(|known| known.version.is_some() && known.version == state.api.version)
             {
@@ -49,14 +49,14 @@ impl Follower {
         self.tasks.spawn(async move {
             let fetched = tokio::select! {
                 () = stop.cancelled() => return,
-                fetched = backend.comfy.rest().output_classes() => fetched,
+                fetched = backend.comfy.rest().node_classes() => fetched,
             };
             match fetched {
                 // A server without any output node could not run a prompt.
-                Ok(classes) if !classes.is_empty() => {
+                Ok(classes) if !classes.outputs().is_empty() => {
                     let classes = Arc::new(classes);
-                    let known = OutputNodeClasses { version, classes };
-                    backend.state().api.output_classes = Some(known);
+                    let known = KnownClasses { version, classes };
+                    backend.state().api.node_classes = Some(known);
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -64,7 +64,7 @@ impl Follower {
                     tracing::debug!(
                         backend = backend.name(),
                         error,
-                        "cannot read which nodes are outputs, continuing without it"
+                        "cannot read the node classes, continuing without them"
                     );
                 }
             }

@@ -24,7 +24,7 @@ impl Follower {
             let api = &mut self.backend.state().api;
             (api.version, api.version_due) = (version, false);
         }
-        self.start_output_classes();
+        self.start_node_classes();
         self.tracker.notify_monitors();
         Ok(())
     }

@@ -52,7 +52,12 @@ impl Relay {
             Submission::Named(name) => self.0.workflows.read(&name).await?,
         };
         let mut graph = workflow::check(Value::Object(graph))?;
-        workflow::fill(&mut graph, params)?;
+        let backends = self.0.tracker.backends.iter();
+        let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
+        workflow::fill(&mut graph, params, |class, input, value| {
+            let kind = classes.iter().find_map(|it| it.input(class, input))?;
+            (!kind.accepts(value)).then(|| kind.to_string())
+        })?;
         let job_id = match job_id {
             Some(id) => {
                 // Only the store may remember the job that has this id, and it may be forgotten again at once.
@@ -230,7 +235,9 @@ fn plan(
     node_errors: &Value,
 ) -> Option<SubmittedGraph> {
     let refused = refused_outputs(node_errors);
-    let outputs = job::outputs(graph, backend.output_classes().as_deref(), &refused);
+    let classes = backend.node_classes();
+    let classes = classes.as_ref().map(|classes| classes.outputs());
+    let outputs = job::outputs(graph, classes, &refused);
     let graph = PromptGraph::new(graph.clone(), outputs)?;
     let plan = backend.plan(&graph);
     Some(SubmittedGraph { graph, plan })

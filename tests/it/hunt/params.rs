@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{JOBS, case, refusal, scripted};
+use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::wait_until;
 
 const DOTTED: &str = include_str!("cases/dotted-input.json");
 const PLACEHOLDERS: &str = include_str!("cases/placeholders.json");
@@ -56,5 +59,50 @@ async fn only_a_whole_text_is_a_placeholder() {
     for text in ["100%", "%", "%%", "50% to 60%", "%a% and %b%", "{}"] {
         let answer = relay.post(JOBS, &body(text)).await;
         assert_eq!(refusal(answer), (400, "bad_parameter".to_owned()), "{text}");
+    }
+}
+
+/// A placeholder takes what the class of its node takes, where the server says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_takes_the_kind_of_value_that_its_node_takes() {
+    let comfyui = ScriptedComfy::start().await;
+    let sampler = json!({"input": {
+        "required": {"seed": ["INT", {}], "cfg": ["FLOAT"], "sampler_name": [["euler", "lcm"]]},
+        "optional": {"note": ["STRING"], "tiled": ["BOOLEAN"]},
+    }});
+    let classes = json!({"KSampler": sampler, "SaveImage": {"output_node": true}});
+    comfyui.answer("GET /object_info", 200, &classes);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let body = |input: &str, value: Value| {
+        let sampler = json!({"class_type": "KSampler", "inputs": {input: "%it%"}});
+        json!({"workflow": {"3": sampler}, "params": {format!("3.{input}"): value}})
+    };
+    wait_until("the classes are known", async || {
+        let (status, _) = relay.post(JOBS, &body("seed", json!("7"))).await;
+        status == 400
+    })
+    .await;
+    for (input, value, wanted) in [
+        ("seed", json!(7.5), "a whole number"),
+        ("cfg", json!("8"), "a number"),
+        ("note", json!(3), "a text"),
+        ("tiled", json!("yes"), "true or false"),
+    ] {
+        let (status, answer) = relay.post(JOBS, &body(input, value)).await;
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("expected {wanted}")), "{message}");
+    }
+    for (input, value) in [
+        ("seed", json!(7)),
+        ("cfg", json!(8)),
+        ("note", json!("a")),
+        ("tiled", json!(true)),
+        // Not known: any.
+        ("sampler_name", json!("lcm")),
+        ("other", json!(1)),
+    ] {
+        let (status, answer) = relay.post(JOBS, &body(input, value)).await;
+        assert_eq!(status, 201, "{answer}");
     }
 }
