@@ -158,7 +158,9 @@ impl Nodes {
     fn note_left_out(&mut self, reports: &[NodeReport], now: Timestamp) {
         for id in &self.active {
             let is_reported = reports.iter().any(|report| report.node == *id);
-            let is_expanded = self.active.iter().any(|other| is_made_by(other, id));
+            let reported = reports.iter().map(|report| &report.node);
+            let mut others = self.active.iter().chain(&self.last).chain(reported);
+            let is_expanded = others.any(|other| is_made_by(other, id));
             if let Some(run) = self.runs.get_mut(id) {
                 let left_out_at = run.timing.left_out_at.unwrap_or(now);
                 run.timing.left_out_at = (!is_reported && !is_expanded).then_some(left_out_at);

@@ -72,6 +72,7 @@ async fn a_placeholder_takes_the_kind_of_value_that_its_node_takes() {
     }});
     let classes = json!({"KSampler": sampler, "SaveImage": {"output_node": true}});
     comfyui.answer("GET /object_info", 200, &classes);
+    comfyui.accept_prompts_as("prompt");
     let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
     let body = |input: &str, value: Value| {
         let sampler = json!({"class_type": "KSampler", "inputs": {input: "%it%"}});
