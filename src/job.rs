@@ -13,6 +13,7 @@ mod nodes;
 mod plan;
 mod progress;
 mod restore;
+mod selection;
 mod snapshot;
 mod status;
 mod text;
@@ -32,6 +33,7 @@ pub use plan::{
 };
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
+pub use selection::Selection;
 pub use status::Status;
 pub use text::{excerpt, printable, redact};
 

@@ -9,6 +9,7 @@ mod backend;
 mod clock;
 mod error;
 mod estimates;
+mod feed;
 mod ingest;
 mod maintenance;
 mod metrics;
@@ -47,6 +48,7 @@ use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use error::RelayError;
+pub use feed::JobFeed;
 pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::register::Accepted;

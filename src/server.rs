@@ -10,6 +10,7 @@ mod request;
 mod response;
 mod router;
 mod security;
+mod selection;
 mod state;
 mod tls;
 mod trim_memory;
@@ -94,15 +95,16 @@ impl Server {
         let monitor = Monitor::new(session.clone());
         let state = ServerState {
             relay,
-            config: session.config,
+            config: session.config.clone(),
             verifier,
             security: Arc::new(security),
             tls: tls.map(Arc::new),
             shards,
             monitor,
             served: Arc::default(),
-            stop: session.stop,
-            tasks: session.tasks,
+            stop: session.stop.clone(),
+            tasks: session.tasks.clone(),
+            session,
         };
         state.tasks.spawn(state.monitor.clone().run());
         state.tasks.spawn(trim_memory::trim_memory(state.clone()));

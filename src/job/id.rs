@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`, `.` or `..`.
+/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and none of those that mean something else in
+/// a URL: `monitor`, `jobs`, `events`, `.` and `..`.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,9 +25,12 @@ pub enum JobIdError {
         /// The first such character.
         found: char,
     },
-    /// The text is the id of the system monitor, which is not a job.
-    #[error("the job id \"monitor\" is reserved for the system monitor")]
-    Reserved,
+    /// The text stands for something else in the relay's addresses, such as the system monitor.
+    #[error("the job id {found:?} is reserved: the relay has an address of this name")]
+    Reserved {
+        /// The text.
+        found: String,
+    },
     /// The text is `.` or `..`: clients take it out of the path of a URL.
     #[error("the job id {found:?} means a folder in a URL; choose another")]
     Folder {
@@ -53,8 +57,9 @@ impl JobId {
         if let Some(found) = text.chars().find(|&c| !allowed(c)) {
             return Err(JobIdError::Character { found });
         }
-        if text == "monitor" {
-            return Err(JobIdError::Reserved);
+        if matches!(text, "monitor" | "jobs" | "events") {
+            let found = text.to_owned();
+            return Err(JobIdError::Reserved { found });
         }
         if matches!(text, "." | "..") {
             let found = text.to_owned();
@@ -96,7 +101,10 @@ mod tests {
             JobId::parse("jöb"),
             Err(JobIdError::Character { found: 'ö' })
         );
-        assert_eq!(JobId::parse("monitor"), Err(JobIdError::Reserved));
+        for found in ["monitor", "jobs", "events"] {
+            let found = found.to_owned();
+            assert_eq!(JobId::parse(&found), Err(JobIdError::Reserved { found }));
+        }
         for found in [".", ".."] {
             let found = found.to_owned();
             assert_eq!(JobId::parse(&found), Err(JobIdError::Folder { found }));

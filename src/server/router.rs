@@ -14,7 +14,7 @@ use super::request::Query;
 use super::response::{self, Body};
 use super::security::{Caller, LimitExceeded, Peer, PublicAddress};
 use super::state::ServerState;
-use super::{gzip, upgrade};
+use super::{gzip, selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 
@@ -23,10 +23,13 @@ use crate::job::JobId;
 enum Route<'a> {
     JobSocket(&'a str),
     MonitorSocket,
+    /// The states of all jobs that match.
+    FeedSocket,
     WebsocketStatus,
     Health,
     Metrics,
     Jobs,
+    FeedEvents,
     Job(&'a str),
     Cancel(&'a str),
     Progress(&'a str),
@@ -49,11 +52,13 @@ impl<'a> Route<'a> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         Some(match segments.as_slice() {
             ["ws", "monitor"] => Self::MonitorSocket,
+            ["ws", "jobs"] => Self::FeedSocket,
             ["ws", id] => Self::JobSocket(id),
             ["api", "anime", "websocket", "status"] => Self::WebsocketStatus,
             ["api", "anime", "health"] => Self::Health,
             ["metrics"] => Self::Metrics,
             ["api", "anime", "jobs"] => Self::Jobs,
+            ["api", "anime", "jobs", "events"] => Self::FeedEvents,
             ["api", "anime", "jobs", id] => Self::Job(id),
             ["api", "anime", "jobs", id, "cancel"] => Self::Cancel(id),
             ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
@@ -79,8 +84,11 @@ impl<'a> Route<'a> {
     /// pages leave theirs to their scripts.
     fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
         let known = match self {
-            Self::JobSocket(_) | Self::MonitorSocket | Self::Asset(_) => return Ok(()),
-            Self::Jobs if request.method() != Method::POST => jobs::LIST_PARAMETERS,
+            Self::JobSocket(_) | Self::MonitorSocket | Self::FeedSocket | Self::Asset(_) => {
+                return Ok(());
+            }
+            Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
+            Self::FeedEvents => &selection::FEED_PARAMETERS[..],
             _ => &[],
         };
         Query::parse(request, known).map(drop)
@@ -126,7 +134,7 @@ pub(super) async fn reject(
     if matches!(exceeded, LimitExceeded::Connections(_))
         && opens_socket
         && let Ok(caller) = caller
-        && let Ok((response, socket)) = upgrade::accept(&state, &mut request)
+        && let Ok((response, socket)) = upgrade::accept(&state, &mut request, 0)
     {
         let job = request.uri().path().rsplit('/').next().unwrap_or_default();
         upgrade::refuse(&state, socket, job, error, caller);
@@ -180,6 +188,7 @@ async fn dispatch(
     route.check_parameters(&request)?;
     match route {
         Route::JobSocket(id) => upgrade::job(state, caller, request, job_id(id)?),
+        Route::FeedSocket => upgrade::feed(state, caller, request),
         Route::MonitorSocket => upgrade::monitor(state, caller, request),
         Route::WebsocketStatus => Ok(health::websocket_status(state, caller.may_monitor())),
         Route::Health => Ok(health::health(state, caller.may_monitor())),
@@ -201,6 +210,16 @@ async fn dispatch(
             let job = authorized(&caller, Scope::Progress, id)?;
             jobs::report(state, &job, request).await
         }
+        Route::FeedEvents if method == Method::HEAD => {
+            caller.authorize_scopes(&[Scope::Subscribe])?;
+            Ok(events::head())
+        }
+        Route::FeedEvents => {
+            let query = Query::parse(&request, &selection::FEED_PARAMETERS)?;
+            let admission = caller.authorize_feed()?;
+            let feed = selection::feed(state, &query, &admission.permissions)?;
+            Ok(events::all(state, feed, admission))
+        }
         Route::Events(id) if method == Method::HEAD => {
             authorized(&caller, Scope::Subscribe, id)?;
             Ok(events::head())
@@ -209,7 +228,7 @@ async fn dispatch(
             let job = job_id(id)?;
             let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
             let address = caller.address;
-            Ok(events::stream(state, job, &request, address, admission))
+            Ok(events::job(state, job, &request, address, admission))
         }
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {

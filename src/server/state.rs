@@ -11,12 +11,13 @@ use super::tls::Tls;
 use crate::auth::Verifier;
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{Monitor, ShardPool};
+use crate::session::{Monitor, SessionContext, ShardPool};
 
 /// Shared by all connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ServerState {
     pub(super) relay: Relay,
+    pub(super) session: SessionContext,
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifier: Arc<Verifier>,
     pub(super) security: Arc<Security>,

@@ -9,7 +9,7 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
 use super::schema::{jobs, node_runs};
-use crate::job::{JobId, Status, StoredJob};
+use crate::job::{JobId, Selection, Status, StoredJob};
 
 /// The words of the final statuses.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -23,16 +23,12 @@ const MAX_KEYS: usize = 500;
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
-    /// Only those in one of these statuses; empty for all.
-    pub statuses: Vec<Status>,
-    /// Only those of this backend.
-    pub backend: Option<String>,
+    /// Only those that are asked for.
+    pub selection: Selection,
     /// Only those registered at this time or later.
     pub since: Option<Timestamp>,
     /// Only those registered before this time.
     pub until: Option<Timestamp>,
-    /// Only those with one of these ids; `None` for all.
-    pub only: Option<Vec<JobId>>,
     /// Only those that follow this position in the list.
     pub after: Option<Cursor>,
 }
@@ -129,7 +125,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredJob>, StoreError> {
         // Each query is one range of one index, however rare a status is.
-        let statuses: Vec<Option<Status>> = match &*filter.statuses {
+        let statuses: Vec<Option<Status>> = match &*filter.selection.statuses {
             [] => vec![None],
             statuses => statuses.iter().copied().map(Some).collect(),
         };
@@ -150,10 +146,9 @@ impl Store {
         status: Option<Status>,
         limit: usize,
     ) -> Result<Vec<StoredJobRow>, StoreError> {
-        let only: Option<Vec<&str>> = filter
-            .only
-            .as_ref()
-            .map(|ids| ids.iter().map(JobId::as_str).collect());
+        let selection = &filter.selection;
+        let only = selection.only.as_ref();
+        let only: Option<Vec<&str>> = only.map(|ids| ids.iter().map(JobId::as_str).collect());
         Ok(with_connection!(self, reads, |connection, names, Kind| {
             let mut query = jobs::table
                 .select(StoredJobRow::as_select())
@@ -165,7 +160,7 @@ impl Store {
                 // Not those that somebody has marked in a way of their own.
                 None => query.filter(jobs::status.eq_any(Status::ALL.map(Status::as_str))),
             };
-            if let Some(backend) = &filter.backend {
+            if let Some(backend) = &selection.backend {
                 query = query.filter(jobs::backend.eq(backend));
             }
             if let Some(since) = filter.since {

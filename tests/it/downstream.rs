@@ -5,6 +5,7 @@ mod ends;
 mod explanations;
 mod fan_out;
 mod faults;
+mod feeds;
 mod floods;
 mod histories;
 mod http;

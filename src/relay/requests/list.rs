@@ -122,9 +122,7 @@ impl Relay {
                 }
             });
         // The status of a job may have changed since it was written.
-        let matches = |view: &JobView| {
-            filter.statuses.is_empty() || filter.statuses.contains(&view.progress.status)
-        };
+        let matches = |view: &JobView| filter.selection.has_status(view.progress.status);
         Ok(JobPage {
             jobs: views.filter(matches).collect(),
             next_cursor,

@@ -13,7 +13,7 @@ use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
 pub(in crate::server) use create::create;
-pub(in crate::server) use list::{LIST_PARAMETERS, list};
+pub(in crate::server) use list::list;
 pub(in crate::server) use report::report;
 
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.

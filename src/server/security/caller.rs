@@ -143,6 +143,16 @@ impl Caller {
         job: Option<&JobId>,
     ) -> Result<Admission, ApiError> {
         let permissions = self.authorize(scope, job)?;
+        self.admit_session(permissions)
+    }
+
+    /// As [`Caller::authorize_session`], for all jobs that the caller may follow.
+    pub(in crate::server) fn authorize_feed(&self) -> Result<Admission, ApiError> {
+        let permissions = self.authorize_scopes(&[Scope::Subscribe])?;
+        self.admit_session(permissions)
+    }
+
+    fn admit_session(&self, permissions: Permissions) -> Result<Admission, ApiError> {
         let limits = &self.checks.limits;
         if let Some(sub) = permissions.sub() {
             self.within_limit(limits.count_attempt(self.address, Some(sub)))?;
