@@ -210,26 +210,8 @@ async fn dispatch(
             let job = authorized(&caller, Scope::Progress, id)?;
             jobs::report(state, &job, request).await
         }
-        Route::FeedEvents if method == Method::HEAD => {
-            caller.authorize_scopes(&[Scope::Subscribe])?;
-            Ok(events::head())
-        }
-        Route::FeedEvents => {
-            let query = Query::parse(&request, &selection::FEED_PARAMETERS)?;
-            let admission = caller.authorize_feed()?;
-            let feed = selection::feed(state, &query, &admission.permissions)?;
-            Ok(events::all(state, feed, admission))
-        }
-        Route::Events(id) if method == Method::HEAD => {
-            authorized(&caller, Scope::Subscribe, id)?;
-            Ok(events::head())
-        }
-        Route::Events(id) => {
-            let job = job_id(id)?;
-            let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
-            let address = caller.address;
-            Ok(events::job(state, job, &request, address, admission))
-        }
+        Route::FeedEvents => feed_events(state, &caller, &request),
+        Route::Events(id) => job_events(state, &caller, &request, id),
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
@@ -244,6 +226,37 @@ async fn dispatch(
         }
         Route::Asset(asset) => Ok(asset.response()),
     }
+}
+
+fn feed_events(
+    state: &ServerState,
+    caller: &Caller,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    if *request.method() == Method::HEAD {
+        caller.authorize_scopes(&[Scope::Subscribe])?;
+        return Ok(events::head());
+    }
+    let query = Query::parse(request, &selection::FEED_PARAMETERS)?;
+    let admission = caller.authorize_feed()?;
+    let feed = selection::feed(state, &query, &admission.permissions)?;
+    Ok(events::all(state, feed, admission))
+}
+
+fn job_events(
+    state: &ServerState,
+    caller: &Caller,
+    request: &Request<Incoming>,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    if *request.method() == Method::HEAD {
+        authorized(caller, Scope::Subscribe, id)?;
+        return Ok(events::head());
+    }
+    let job = job_id(id)?;
+    let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
+    let address = caller.address;
+    Ok(events::job(state, job, request, address, admission))
 }
 
 /// The job of a path, if the caller has this scope for it.
