@@ -10,6 +10,8 @@ mod clock;
 mod error;
 mod estimates;
 mod feed;
+mod followed_groups;
+mod groups;
 mod ingest;
 mod maintenance;
 mod metrics;
@@ -44,6 +46,7 @@ use crate::store::{MirrorHealth, Recorder, RecorderHealth};
 use crate::workflow::Workflows;
 use backend::follower::Follower;
 use backend::select::Turns;
+use followed_groups::FollowedGroups;
 use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
@@ -72,6 +75,7 @@ struct Organs {
     followers: Vec<Arc<Follower>>,
     turns: Turns,
     unknown_jobs: UnknownJobs,
+    groups: FollowedGroups,
     /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -119,9 +123,12 @@ impl Relay {
         self.0.tracker.hub.subscribe_shared(job, mailbox)
     }
 
-    /// Whether a job is in memory: nobody has to be asked for it.
+    /// Whether a job is in memory, or a group is followed: nobody has to be asked for it.
     pub fn knows(&self, job: &JobId) -> bool {
-        self.0.tracker.registry().get(job).is_some()
+        match job.group() {
+            Some(_) => self.0.tracker.hub.newest(job).is_some(),
+            None => self.0.tracker.registry().get(job).is_some(),
+        }
     }
 
     /// The jobs in memory that follow a prompt, on whichever backend.

@@ -1,9 +1,11 @@
 //! The published state of a job.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{JobId, Status};
+use super::{JobId, Status, Tags};
 
 /// The state of a job, as the documented `progress` message.
 ///
@@ -68,6 +70,9 @@ pub struct Progress {
     /// The name of the ComfyUI server that runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// What a client has said of it.
+    #[serde(flatten, serialize_with = "shared")]
+    pub tags: Arc<Tags>,
 }
 
 /// The time until a job ends.
@@ -108,6 +113,10 @@ fn with_milliseconds<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     time.map(|time| format!("{time:.3}")).serialize(serializer)
+}
+
+fn shared<S: Serializer>(tags: &Arc<Tags>, serializer: S) -> Result<S::Ok, S::Error> {
+    tags.as_ref().serialize(serializer)
 }
 
 /// The node that runs.

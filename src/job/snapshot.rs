@@ -63,6 +63,7 @@ impl Job {
             outputs: self.newest_outputs(),
             outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
             backend: self.backend.clone(),
+            tags: self.tags.clone(),
         }
     }
 

@@ -89,6 +89,11 @@ impl JobFeed {
                 }
             }
         }
+        self.ready()
+    }
+
+    /// Takes all updates that there are, without waiting.
+    pub fn ready(&mut self) -> VecDeque<Update> {
         std::mem::take(&mut self.ready)
     }
 

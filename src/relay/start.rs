@@ -14,6 +14,7 @@ use super::backend::follower::Follower;
 use super::backend::select::Turns;
 use super::clock::JobClock;
 use super::estimates::Estimator;
+use super::followed_groups::FollowedGroups;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::requests::unknown_jobs::UnknownJobs;
@@ -106,6 +107,7 @@ impl Relay {
             followers: followers.collect(),
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
+            groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),
             config,
             comfy,

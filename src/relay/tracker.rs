@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
-use crate::job::{Event, History, Job, JobId, Plan, PromptGraph};
+use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
@@ -55,6 +55,8 @@ pub(super) struct FoundPrompt {
     pub(super) disconnects: u64,
     /// How it ended, if it has.
     pub(super) history: Option<History>,
+    /// What the client has said of its job.
+    pub(super) tags: Arc<Tags>,
 }
 
 /// A prompt that the relay has submitted, as far as its answer shows what will run.
@@ -92,7 +94,9 @@ impl Tracker {
         submitted: Option<SubmittedGraph>,
     ) {
         let (backend, prompt_id) = (&prompt.backend, prompt.prompt_id.as_str());
-        let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
+        let job = Job::new(job_id.clone(), self.now())
+            .on_backend(backend.name(), prompt_id)
+            .tagged(prompt.tags.clone());
         let (reachable, early_events) = {
             let mut state = backend.state();
             state.socket.restart_silence();

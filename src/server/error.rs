@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
-use crate::job::{JobId, JobIdError};
+use crate::job::{JobId, JobIdError, TagError};
 use crate::relay::RelayError;
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
@@ -196,6 +196,12 @@ impl From<AuthError> for ApiError {
 impl From<JobIdError> for ApiError {
     fn from(error: JobIdError) -> Self {
         Self::bad_request("bad_job_id", error.to_string())
+    }
+}
+
+impl From<TagError> for ApiError {
+    fn from(error: TagError) -> Self {
+        Self::bad_request(error.code(), error.to_string())
     }
 }
 

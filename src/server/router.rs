@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::{events, health, jobs, metrics, outputs, preview};
@@ -211,7 +211,7 @@ async fn dispatch(
             jobs::report(state, &job, request).await
         }
         Route::FeedEvents => feed_events(state, &caller, &request),
-        Route::Events(id) => job_events(state, &caller, &request, id),
+        Route::Events(id) => job_events(state, &caller, &method, request.headers(), id).await,
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
@@ -243,20 +243,21 @@ fn feed_events(
     Ok(events::all(state, feed, admission))
 }
 
-fn job_events(
+async fn job_events(
     state: &ServerState,
     caller: &Caller,
-    request: &Request<Incoming>,
+    method: &Method,
+    headers: &HeaderMap,
     id: &str,
 ) -> Result<Response<Body>, ApiError> {
-    if *request.method() == Method::HEAD {
+    if *method == Method::HEAD {
         authorized(caller, Scope::Subscribe, id)?;
         return Ok(events::head());
     }
     let job = job_id(id)?;
     let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
     let address = caller.address;
-    Ok(events::job(state, job, request, address, admission))
+    Ok(events::job(state, job, headers, address, admission).await)
 }
 
 /// The job of a path, if the caller has this scope for it.

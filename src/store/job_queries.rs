@@ -9,7 +9,8 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
 use super::schema::{jobs, node_runs};
-use crate::job::{JobId, Selection, Status, StoredJob};
+use super::tag_filters::{has_labels, has_text};
+use crate::job::{JobId, Selection, Status, StoredJob, Tags};
 
 /// The words of the final statuses.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -64,6 +65,9 @@ struct StoredJobRow {
     last_updated: Moment,
     owner: Option<String>,
     epoch: i64,
+    labels: Option<String>,
+    job_group: Option<String>,
+    workflow: Option<String>,
 }
 
 impl Store {
@@ -162,6 +166,18 @@ impl Store {
             };
             if let Some(backend) = &selection.backend {
                 query = query.filter(jobs::backend.eq(backend));
+            }
+            if let Some(group) = &selection.group {
+                query = query.filter(jobs::job_group.eq(group));
+            }
+            if let Some(workflow) = &selection.workflow {
+                query = query.filter(jobs::workflow.eq(workflow));
+            }
+            if let Some(has_labels) = has_labels(&self.names, &selection.labels) {
+                query = query.filter(has_labels);
+            }
+            if let Some(text) = &selection.text {
+                query = query.filter(has_text(text));
             }
             if let Some(since) = filter.since {
                 query = query.filter(jobs::created_at.ge(Moment(since)));
@@ -272,6 +288,14 @@ impl StoredJobRow {
             updated_at: self.last_updated.0,
             owner: self.owner,
             epoch: self.epoch.try_into().unwrap_or_default(),
+            tags: Tags {
+                labels: self
+                    .labels
+                    .and_then(|text| serde_json::from_str(&text).ok())
+                    .unwrap_or_default(),
+                group: self.job_group,
+                workflow: self.workflow,
+            },
         })
     }
 }

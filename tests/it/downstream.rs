@@ -7,6 +7,7 @@ mod fan_out;
 mod faults;
 mod feeds;
 mod floods;
+mod groups;
 mod histories;
 mod http;
 mod methods;

@@ -84,8 +84,12 @@ impl Relay {
         Some(view)
     }
 
-    /// The number of a job's final state; `None` while it has not ended.
+    /// The number of the final state of a job or a group; `None` while it has not ended.
     pub fn final_seq(&self, id: &JobId) -> Option<u64> {
+        if id.group().is_some() {
+            let newest = self.newest_state(id)?;
+            return newest.is_final().then_some(newest.seq);
+        }
         let registry = self.0.tracker.registry();
         let job = &registry.get(id)?.job;
         job.status().is_final().then(|| job.seq())

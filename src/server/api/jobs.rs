@@ -29,6 +29,12 @@ pub(in crate::server) async fn show(
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
     state.relay.lookup(job).await?;
+    if job.group().is_some() {
+        let newest = state.relay.newest_state(job);
+        let newest = newest.ok_or_else(|| ApiError::job_not_found(job))?;
+        let payload = newest.payload.clone();
+        return Ok(response::full(StatusCode::OK, "application/json", payload));
+    }
     let view = state.relay.job(job);
     let view = view.ok_or_else(|| ApiError::job_not_found(job))?;
     Ok(response::json(StatusCode::OK, &view))

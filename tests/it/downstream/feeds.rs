@@ -113,11 +113,15 @@ async fn a_feed_is_narrowed_by_its_parameters() {
     let mut running_only = relay.connect("/ws/jobs?status=processing").await;
     let mut named = relay.connect("/ws/jobs?q=SHOT").await;
     let mut elsewhere = relay.connect("/ws/jobs?backend=gpu:8188").await;
+    let mut labelled = relay.connect("/ws/jobs?label=episode=3&group=ep3").await;
     relay
         .report("a", &json!({"progress": 0, "status": "queued"}))
         .await;
     relay.report("b", &ended("cancelled")).await;
-    relay.report("shot-1", &running(5)).await;
+    let mut tagged = running(5);
+    tagged["labels"] = json!({"episode": "3", "take": "1"});
+    tagged["group"] = json!("ep3");
+    relay.report("shot-1", &tagged).await;
     relay.report("shot-1", &ended("failed")).await;
     relay.report("last-shot", &running(7)).await;
     relay.report("last-shot", &ended("failed")).await;
@@ -138,9 +142,14 @@ async fn a_feed_is_narrowed_by_its_parameters() {
     assert!(failed.states.iter().all(is_final));
     elsewhere.ping().await;
     assert!(elsewhere.states.is_empty());
+    labelled.receive_until(is_final).await;
+    assert_eq!(jobs(&labelled), ["shot-1"]);
+    assert_eq!(labelled.last()["labels"]["take"], "1");
+    assert_eq!(labelled.last()["group"], "ep3");
     for (query, code) in [
         ("status=odd", "bad_status"),
         ("lable=a", "unknown_parameter"),
+        ("label=a", "bad_query"),
         ("previews=2", "bad_query"),
     ] {
         let mut refused = relay.connect(&format!("/ws/jobs?{query}")).await;

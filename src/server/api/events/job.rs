@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 
 use super::sink::{self, ClientGone, EVENT_STREAM, EventSink};
 use crate::auth::AuthError;
@@ -32,14 +32,18 @@ struct EventStream {
 ///
 /// A client that has received the final state already, or that there is no such job, is answered 204, after which
 /// browsers do not reconnect.
-pub(in crate::server) fn job<B>(
+pub(in crate::server) async fn job(
     state: &ServerState,
     job: JobId,
-    request: &Request<B>,
+    headers: &HeaderMap,
     address: IpAddr,
     admission: Admission,
 ) -> Response<Body> {
-    let last_event = request.headers().get("last-event-id");
+    if job.group().is_some() {
+        // Shows whether it has ended. A group that is not found is waited for below.
+        let _ = state.relay.lookup(&job).await;
+    }
+    let last_event = headers.get("last-event-id");
     let last_event = last_event
         .and_then(|value| value.to_str().ok())
         .map(str::trim);

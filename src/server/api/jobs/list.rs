@@ -1,4 +1,4 @@
-//! `GET /api/anime/jobs?status=&backend=&since=&until=&limit=&cursor=`: jobs by page, the newest first.
+//! `GET /api/anime/jobs?status=&backend=&label=&group=&workflow=&q=&since=&until=&limit=&cursor=`: jobs by page, the newest first.
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
