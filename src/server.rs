@@ -12,6 +12,7 @@ mod router;
 mod security;
 mod selection;
 mod state;
+mod thumbnails;
 mod tls;
 mod trim_memory;
 mod upgrade;
@@ -33,6 +34,7 @@ use crate::relay::Relay;
 use crate::session::{Monitor, Rate, SessionContext, ShardPool};
 use security::Security;
 use state::ServerState;
+use thumbnails::Thumbnails;
 use tls::Tls;
 
 /// How long the server waits for clients to answer the close of their sockets when it stops.
@@ -92,6 +94,10 @@ impl Server {
         };
         let shards = ShardPool::start(session.config.fan_out_threads, &session)
             .map_err(StartError::Threads)?;
+        let thumbnails = Thumbnails::new(
+            session.config.cache_dir.clone(),
+            session.config.cache_size.saturating_mul(1_000_000),
+        );
         let monitor = Monitor::new(session.clone());
         let state = ServerState {
             relay,
@@ -101,6 +107,7 @@ impl Server {
             tls: tls.map(Arc::new),
             shards,
             monitor,
+            thumbnails,
             served: Arc::default(),
             stop: session.stop.clone(),
             tasks: session.tasks.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{JobId, Status, Tags};
+use super::{ImageFile, JobId, Status, Tags};
 
 /// The state of a job, as the documented `progress` message.
 ///
@@ -171,11 +171,25 @@ pub struct Output {
     pub subfolder: String,
     /// ComfyUI's folder: `output` for results, `temp` for previews, `input`.
     pub r#type: String,
-    /// Where the file can be downloaded.
+    /// Where the file can be downloaded: at ComfyUI; in states of the job at the relay.
     pub url: String,
 }
 
 impl Output {
+    /// The file at ComfyUI.
+    pub fn file(&self) -> ImageFile {
+        ImageFile {
+            name: self.filename.clone(),
+            subfolder: self.subfolder.clone(),
+            folder: self.r#type.clone(),
+        }
+    }
+
+    /// The address of a file at the relay, by its place among those of its job.
+    pub fn address(job: &JobId, number: usize) -> String {
+        format!("/api/anime/jobs/{job}/outputs/{number}")
+    }
+
     /// The file's path, relative to ComfyUI's output folder.
     pub fn path(&self) -> String {
         match self.subfolder.trim_matches('/') {
@@ -202,6 +216,11 @@ impl Output {
                 _ => Medium::Other,
             },
         }
+    }
+
+    /// Whether the file is a text.
+    pub fn is_text(&self) -> bool {
+        self.medium() == Medium::Text
     }
 
     /// Whether the file is a result, not a preview.

@@ -13,6 +13,7 @@ use super::backend::Backend;
 use super::clock::JobClock;
 use super::error::RelayError;
 use super::estimates::Estimator;
+use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
@@ -40,6 +41,7 @@ pub(super) struct Tracker {
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,
+    pub(super) kept: KeptOutputs,
     /// The least time between two publications of a job whose status stays the same.
     pub(super) publish_interval: Duration,
     pub(super) stop: CancellationToken,

@@ -178,7 +178,7 @@ impl ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let challenge = match error {
-            AuthError::Forbidden(_) => {
+            AuthError::Forbidden(_) | AuthError::BadLink | AuthError::LinkExpired => {
                 return Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string());
             }
             AuthError::MissingToken => "Bearer realm=\"comfy-relay\"",
@@ -224,7 +224,9 @@ impl From<RelayError> for ApiError {
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::RowRefused(..) => StatusCode::UNPROCESSABLE_ENTITY,
-            RelayError::Backend { .. } => StatusCode::BAD_GATEWAY,
+            RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => {
+                StatusCode::BAD_GATEWAY
+            }
             RelayError::Workflow(error) => workflow_status(error),
         };
         let code = error.code();

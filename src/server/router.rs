@@ -7,6 +7,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::api::outputs::FileRequest;
 use super::api::{events, health, jobs, metrics, outputs, preview};
 use super::error::ApiError;
 use super::pages::Asset;
@@ -88,6 +89,7 @@ impl<'a> Route<'a> {
                 return Ok(());
             }
             Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
+            Self::Output(..) => &outputs::FILE_PARAMETERS[..],
             Self::FeedEvents => &selection::FEED_PARAMETERS[..],
             _ => &[],
         };
@@ -217,12 +219,14 @@ async fn dispatch(
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
         }
         Route::Outputs(id) => {
-            let job = authorized(&caller, Scope::Subscribe, id)?;
-            outputs::list(state, &job, &caller.public_address).await
+            let job = job_id(id)?;
+            let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;
+            outputs::list(state, &job, &caller.public_address, &permissions).await
         }
         Route::Output(id, number) => {
-            let job = authorized(&caller, Scope::Subscribe, id)?;
-            outputs::file(state, &job, number, request.headers()).await
+            let (job, asked) = (job_id(id)?, FileRequest::parse(&request, number)?);
+            caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
+            outputs::file(state, &job, &asked, request.headers()).await
         }
         Route::Asset(asset) => Ok(asset.response()),
     }

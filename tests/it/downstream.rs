@@ -6,6 +6,7 @@ mod explanations;
 mod fan_out;
 mod faults;
 mod feeds;
+mod files;
 mod floods;
 mod groups;
 mod histories;

@@ -36,7 +36,8 @@ pub(in crate::server) async fn show(
         return Ok(response::full(StatusCode::OK, "application/json", payload));
     }
     let view = state.relay.job(job);
-    let view = view.ok_or_else(|| ApiError::job_not_found(job))?;
+    let mut view = view.ok_or_else(|| ApiError::job_not_found(job))?;
+    view.place_kept().await;
     Ok(response::json(StatusCode::OK, &view))
 }
 
