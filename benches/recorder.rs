@@ -173,6 +173,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             outputs: Vec::new(),
             outputs_total: None,
             backend: Some("127.0.0.1:8188".to_owned()),
+            tags: Arc::default(),
         },
         created_at: now,
         started_at: Some(now),

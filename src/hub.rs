@@ -81,6 +81,11 @@ impl Hub {
         self.topics.changes()
     }
 
+    /// The newest state of a job.
+    pub fn newest(&self, job: &JobId) -> Option<Arc<Publication>> {
+        self.topics.get(job)?.newest()
+    }
+
     /// The newest preview of a job.
     pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
         self.topics.get(job)?.preview()

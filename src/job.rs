@@ -7,15 +7,20 @@ mod apply;
 mod end_source;
 mod error;
 mod event;
+mod group;
 mod id;
 mod node_state;
 mod nodes;
 mod plan;
 mod progress;
 mod restore;
+mod selection;
 mod snapshot;
 mod status;
+mod tags;
 mod text;
+
+use std::sync::Arc;
 
 use indexmap::IndexSet;
 use jiff::Timestamp;
@@ -23,6 +28,7 @@ use jiff::Timestamp;
 pub use end_source::EndSource;
 pub use error::{ErrorCode, JobError};
 pub use event::{Event, History, Outcome, Reason, Report};
+pub use group::{GroupMember, JobGroup};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
@@ -32,7 +38,9 @@ pub use plan::{
 };
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
+pub use selection::Selection;
 pub use status::Status;
+pub use tags::{TagError, Tags};
 pub use text::{excerpt, printable, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
@@ -59,6 +67,7 @@ pub struct Job {
     /// The largest fraction that was published, 0 to 1. Published progress never falls below it.
     highest_fraction: f64,
     seq: u64,
+    tags: Arc<Tags>,
 }
 
 impl Job {
@@ -84,6 +93,7 @@ impl Job {
             report: None,
             highest_fraction: 0.0,
             seq: 0,
+            tags: Arc::default(),
         }
     }
 
@@ -91,6 +101,12 @@ impl Job {
     pub fn on_backend(mut self, backend: &str, prompt_id: &str) -> Self {
         self.backend = Some(backend.to_owned());
         self.prompt_id = Some(prompt_id.to_owned());
+        self
+    }
+
+    /// The same job with what a client has said of it.
+    pub fn tagged(mut self, tags: Arc<Tags>) -> Self {
+        self.tags = tags;
         self
     }
 
@@ -235,6 +251,11 @@ impl Job {
     /// The number of the state that was published last.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// What a client has said of it.
+    pub fn tags(&self) -> &Arc<Tags> {
+        &self.tags
     }
 
     /// What its producer reported last, and when.

@@ -9,7 +9,12 @@ mod backend;
 mod clock;
 mod error;
 mod estimates;
+mod feed;
+mod followed_groups;
+mod groups;
 mod ingest;
+mod keeper;
+mod kept_outputs;
 mod maintenance;
 mod metrics;
 mod output_root;
@@ -43,12 +48,15 @@ use crate::store::{MirrorHealth, Recorder, RecorderHealth};
 use crate::workflow::Workflows;
 use backend::follower::Follower;
 use backend::select::Turns;
+use followed_groups::FollowedGroups;
 use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use error::RelayError;
+pub use feed::JobFeed;
 pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::Submission;
@@ -70,6 +78,7 @@ struct Organs {
     followers: Vec<Arc<Follower>>,
     turns: Turns,
     unknown_jobs: UnknownJobs,
+    groups: FollowedGroups,
     /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,
     stop: CancellationToken,
@@ -117,9 +126,12 @@ impl Relay {
         self.0.tracker.hub.subscribe_shared(job, mailbox)
     }
 
-    /// Whether a job is in memory: nobody has to be asked for it.
+    /// Whether a job is in memory, or a group is followed: nobody has to be asked for it.
     pub fn knows(&self, job: &JobId) -> bool {
-        self.0.tracker.registry().get(job).is_some()
+        match job.group() {
+            Some(_) => self.0.tracker.hub.newest(job).is_some(),
+            None => self.0.tracker.registry().get(job).is_some(),
+        }
     }
 
     /// The jobs in memory that follow a prompt, on whichever backend.

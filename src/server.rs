@@ -10,7 +10,9 @@ mod request;
 mod response;
 mod router;
 mod security;
+mod selection;
 mod state;
+mod thumbnails;
 mod tls;
 mod trim_memory;
 mod upgrade;
@@ -32,6 +34,7 @@ use crate::relay::Relay;
 use crate::session::{Monitor, Rate, SessionContext, ShardPool};
 use security::Security;
 use state::ServerState;
+use thumbnails::Thumbnails;
 use tls::Tls;
 
 /// How long the server waits for clients to answer the close of their sockets when it stops.
@@ -91,18 +94,24 @@ impl Server {
         };
         let shards = ShardPool::start(session.config.fan_out_threads, &session)
             .map_err(StartError::Threads)?;
+        let thumbnails = Thumbnails::new(
+            session.config.cache_dir.clone(),
+            session.config.cache_size.saturating_mul(1_000_000),
+        );
         let monitor = Monitor::new(session.clone());
         let state = ServerState {
             relay,
-            config: session.config,
+            config: session.config.clone(),
             verifier,
             security: Arc::new(security),
             tls: tls.map(Arc::new),
             shards,
             monitor,
+            thumbnails,
             served: Arc::default(),
-            stop: session.stop,
-            tasks: session.tasks,
+            stop: session.stop.clone(),
+            tasks: session.tasks.clone(),
+            session,
         };
         state.tasks.spawn(state.monitor.clone().run());
         state.tasks.spawn(trim_memory::trim_memory(state.clone()));

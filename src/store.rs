@@ -25,6 +25,7 @@ mod rows;
 mod run_queries;
 mod schema;
 mod statements;
+mod tag_filters;
 mod upsert;
 
 use std::sync::Arc;

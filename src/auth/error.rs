@@ -18,6 +18,12 @@ pub(crate) enum AuthError {
     /// The token was valid when the session began, and has expired since.
     #[error("the token has expired; connect again with a new one: {place}", place = WHERE)]
     Expired,
+    /// A link is not signed for this file.
+    #[error("this link does not open the file; ask /api/anime/jobs/JOB/outputs for one")]
+    BadLink,
+    /// A link was valid, and is so no longer.
+    #[error("this link has expired; ask /api/anime/jobs/JOB/outputs for a new one")]
+    LinkExpired,
     /// The token is valid, but does not permit this.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
@@ -28,6 +34,8 @@ impl AuthError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::MissingToken | Self::InvalidToken(_) | Self::Expired => "unauthenticated",
+            Self::BadLink => "bad_link",
+            Self::LinkExpired => "link_expired",
             Self::Forbidden(_) => "forbidden",
         }
     }

@@ -149,10 +149,10 @@ impl Permissions {
     }
 
     /// The jobs that the token is restricted to; `None` for all.
-    pub(crate) fn restricted_to(&self) -> Option<Vec<JobId>> {
+    pub(crate) fn restricted_to(&self) -> Option<HashSet<JobId>> {
         match &self.grants.jobs {
             JobGrant::All => None,
-            JobGrant::Listed(jobs) => Some(jobs.iter().cloned().collect()),
+            JobGrant::Listed(jobs) => Some(jobs.clone()),
         }
     }
 

@@ -9,9 +9,11 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use super::claims::Claims;
 use super::error::AuthError;
 use super::key_set::{self, Key, KeysError};
+use super::links::{LinkKey, SignedLink};
 use super::permissions::Permissions;
 use super::token::Token;
 use crate::config::{AccessConfig, KeySource};
+use crate::job::JobId;
 use crate::watched_file::WatchedFile;
 
 /// How far the issuer's clock may be ahead of ours, in seconds. A token expires to the second.
@@ -37,6 +39,8 @@ struct Keys {
     issuer: Option<String>,
     current: RwLock<Arc<[Key]>>,
     file: WatchedFile,
+    /// Signs links to files; `None` with keys that only verify.
+    links: Option<LinkKey>,
 }
 
 impl Verifier {
@@ -69,6 +73,33 @@ impl Verifier {
         permissions.replace(self.verify(Some(token))?)
     }
 
+    /// A link that opens a file of a job without a token; `None` where no tokens are needed, or links cannot be signed.
+    pub(crate) fn link(
+        &self,
+        job: &JobId,
+        number: usize,
+        expires_at: Timestamp,
+    ) -> Option<SignedLink> {
+        let links = self.keys.as_ref()?.links.as_ref()?;
+        Some(links.sign(job, number, expires_at))
+    }
+
+    /// Refuses a link that does not open a file of a job.
+    pub(crate) fn check_link(
+        &self,
+        job: &JobId,
+        number: usize,
+        link: &SignedLink,
+    ) -> Result<(), AuthError> {
+        match &self.keys {
+            None => Ok(()),
+            Some(Keys { links: None, .. }) => Err(AuthError::BadLink),
+            Some(Keys {
+                links: Some(links), ..
+            }) => links.check(job, number, link, Timestamp::now()),
+        }
+    }
+
     /// Reads the key file again if it has changed. Blocks.
     pub(crate) fn refresh(&self) {
         if let Some(keys) = &self.keys {
@@ -79,6 +110,10 @@ impl Verifier {
 
 impl Keys {
     fn load(source: &KeySource, config: &AccessConfig) -> Result<Self, KeysError> {
+        let links = match source {
+            KeySource::Secret(secret) => Some(LinkKey::of(key_set::bytes_of(secret)?)),
+            KeySource::File(_) => None,
+        };
         let file = WatchedFile::new(match source {
             KeySource::Secret(_) => Vec::new(),
             KeySource::File(path) => vec![path.clone()],
@@ -89,6 +124,7 @@ impl Keys {
             issuer: config.issuer.clone(),
             current: RwLock::new(key_set::read(source)?),
             file,
+            links,
         })
     }
 

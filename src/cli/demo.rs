@@ -21,7 +21,7 @@ use super::watch::COUNT_INTERVAL;
 use crate::cli::output::print_line;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::hub::Connection;
-use crate::job::JobId;
+use crate::job::{JobId, Tags};
 use crate::recording::Recording;
 use crate::relay::{Relay, Submission};
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
@@ -170,9 +170,13 @@ async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Resu
         let job_id = JobId::parse(&format!("demo-{number}")).context("cannot make a job id")?;
         let name = format!("{job_id} {}", sample.name);
         let bar = JobBar::new(&name, bars.add(ProgressBar::new(100)));
+        let tags = Tags {
+            workflow: Some(sample.name.to_string()),
+            ..Tags::default()
+        };
         let work = Submission::Graph(sample.graph.clone());
         relay
-            .submit(Some(job_id.clone()), work, &Map::new(), None)
+            .submit(Some(job_id.clone()), work, &Map::new(), None, tags)
             .await?;
         open.spawn(show(relay.clone(), job_id, bar));
         while open.len() >= OPEN_JOBS || (once && !open.is_empty()) {

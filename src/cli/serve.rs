@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::exit_code::WrongSetting;
 use super::open_files;
 use super::options::access::AccessOptions;
-use super::options::database::DatabaseOptions;
+use super::options::database::{DatabaseOptions, data_folder};
 use super::shutdown_signal::shutdown_signal;
 use crate::config::{ComfyConfig, Config, RelayConfig, ServerConfig, StoreConfig};
 use crate::relay::{Relay, RelayStartError};
@@ -77,6 +77,8 @@ impl ServeArgs {
             );
         }
         self.store.database = self.database.database()?;
+        let cache_dir = self.server.cache_dir.take();
+        self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
         if let Some(folder) = self.workflows {
             self.relay.workflows = folder;
         }

@@ -20,6 +20,11 @@ pub struct RelayConfig {
     #[arg(long, env = "OUTPUT_ROOT", value_name = "DIR")]
     pub output_root: Option<PathBuf>,
 
+    /// The folder into which the files of completed jobs are copied, each job's into a folder of its id; nothing is
+    /// copied by default
+    #[arg(long, env = "KEEP_OUTPUTS", value_name = "DIR")]
+    pub keep_outputs: Option<PathBuf>,
+
     /// How often the relay looks for ended jobs to forget
     #[arg(
         long = "websocket-cleanup-interval",
@@ -66,6 +71,7 @@ impl Default for RelayConfig {
         Self {
             workflows: PathBuf::from("comfy_workflows"),
             output_root: None,
+            keep_outputs: None,
             cleanup_interval: Duration::from_secs(60),
             remember: Duration::from_secs(3_600),
             heartbeat: Duration::from_secs(1),

@@ -1,6 +1,7 @@
 //! [`ServerConfig`]: how clients are served.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
@@ -81,6 +82,19 @@ pub struct ServerConfig {
     )]
     pub io_uring: bool,
 
+    /// The folder in which thumbnails are kept; in the user's data folder by default
+    #[arg(long, env = "CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// How many megabytes of thumbnails are kept; 0 for none
+    #[arg(
+        long,
+        env = "CACHE_SIZE",
+        default_value_t = ServerConfig::default().cache_size,
+        value_name = "MEGABYTES"
+    )]
+    pub cache_size: u64,
+
     /// How long a client may take over a TLS handshake.
     #[arg(skip = ServerConfig::default().handshake_timeout)]
     pub handshake_timeout: Duration,
@@ -119,6 +133,8 @@ impl Default for ServerConfig {
             job_wait: Duration::from_secs(30),
             fan_out_threads: 1,
             io_uring: true,
+            cache_dir: None,
+            cache_size: 256,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

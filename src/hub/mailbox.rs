@@ -133,7 +133,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::job::Outcome;
+    use crate::job::{Outcome, Status};
 
     fn job() -> JobId {
         JobId::parse("job").unwrap()
@@ -143,6 +143,7 @@ mod tests {
         Update::State(Arc::new(Publication {
             job: job(),
             seq,
+            status: Status::Processing,
             payload: Bytes::new(),
             outcome: is_final.then_some(Outcome::Completed),
         }))

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::job::{JobError, JobId, Outcome, Progress};
+use crate::job::{JobError, JobId, Outcome, Progress, Status};
 
 /// One state of a job, encoded once for all subscribers.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +9,8 @@ pub struct Publication {
     pub job: JobId,
     /// The number of the state within the job. Grows by one with each state.
     pub seq: u64,
+    /// The status of the job.
+    pub status: Status,
     /// The documented `progress` message, as JSON.
     pub payload: Bytes,
     /// How the job ended; set on its last publication only.
@@ -36,6 +38,7 @@ impl Publication {
         Ok(Self {
             job: progress.job_id.clone(),
             seq: progress.seq,
+            status: progress.status,
             payload: serde_json::to_vec(progress)?.into(),
             outcome,
         })

@@ -3,7 +3,11 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and not `monitor`, `.` or `..`.
+/// How the id begins under which a group is followed as one job.
+const GROUP_PREFIX: &str = "group:";
+
+/// The public id of a job: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, and none of those that mean something else in
+/// a URL: `monitor`, `jobs`, `events`, `.` and `..`.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,9 +28,15 @@ pub enum JobIdError {
         /// The first such character.
         found: char,
     },
-    /// The text is the id of the system monitor, which is not a job.
-    #[error("the job id \"monitor\" is reserved for the system monitor")]
-    Reserved,
+    /// The text stands for something else in the relay's addresses, such as the system monitor.
+    #[error("the job id {found:?} is reserved: the relay has an address of this name")]
+    Reserved {
+        /// The text.
+        found: String,
+    },
+    /// The text stands for a group of jobs.
+    #[error("a job id that begins with \"group:\" means the group of that name; choose another")]
+    Group,
     /// The text is `.` or `..`: clients take it out of the path of a URL.
     #[error("the job id {found:?} means a folder in a URL; choose another")]
     Folder {
@@ -38,6 +48,9 @@ pub enum JobIdError {
 impl JobId {
     /// The longest id.
     pub const MAX_CHARS: usize = 128;
+
+    /// The longest name of a group.
+    pub const MAX_GROUP_CHARS: usize = Self::MAX_CHARS - GROUP_PREFIX.len();
 
     /// Validates a text.
     ///
@@ -53,14 +66,39 @@ impl JobId {
         if let Some(found) = text.chars().find(|&c| !allowed(c)) {
             return Err(JobIdError::Character { found });
         }
-        if text == "monitor" {
-            return Err(JobIdError::Reserved);
+        if matches!(text, "monitor" | "jobs" | "events") {
+            let found = text.to_owned();
+            return Err(JobIdError::Reserved { found });
         }
         if matches!(text, "." | "..") {
             let found = text.to_owned();
             return Err(JobIdError::Folder { found });
         }
         Ok(Self(text.into()))
+    }
+
+    /// The id under which a group is followed as one job; `None` if no group can have this name.
+    pub fn of_group(name: &str) -> Option<Self> {
+        let id = Self::parse(&format!("{GROUP_PREFIX}{name}")).ok()?;
+        id.group().is_some().then_some(id)
+    }
+
+    /// The group that is followed under this id; `None` if it is that of a job.
+    pub fn group(&self) -> Option<&str> {
+        let name = self.0.strip_prefix(GROUP_PREFIX)?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// Refuses the id of a group for a job.
+    ///
+    /// # Errors
+    ///
+    /// If it is one.
+    pub fn check_job(&self) -> Result<(), JobIdError> {
+        match self.group() {
+            Some(_) => Err(JobIdError::Group),
+            None => Ok(()),
+        }
     }
 
     /// The id as text.
@@ -96,12 +134,28 @@ mod tests {
             JobId::parse("jöb"),
             Err(JobIdError::Character { found: 'ö' })
         );
-        assert_eq!(JobId::parse("monitor"), Err(JobIdError::Reserved));
+        for found in ["monitor", "jobs", "events"] {
+            let found = found.to_owned();
+            assert_eq!(JobId::parse(&found), Err(JobIdError::Reserved { found }));
+        }
         for found in [".", ".."] {
             let found = found.to_owned();
             assert_eq!(JobId::parse(&found), Err(JobIdError::Folder { found }));
         }
         assert!(JobId::parse("...").is_ok());
+    }
+
+    #[test]
+    fn a_group_has_an_id_that_no_job_has() {
+        let id = JobId::of_group("ep3").unwrap();
+        assert_eq!((id.as_str(), id.group()), ("group:ep3", Some("ep3")));
+        assert_eq!(id.check_job(), Err(JobIdError::Group));
+        for job in ["shot", "group", "group:", "a:group:b"] {
+            let id = JobId::parse(job).unwrap();
+            assert_eq!((id.group(), id.check_job()), (None, Ok(())), "{job}");
+        }
+        assert_eq!(JobId::of_group(""), None);
+        assert_eq!(JobId::of_group("a/b"), None);
     }
 
     #[test]

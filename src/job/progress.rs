@@ -1,9 +1,11 @@
 //! The published state of a job.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{JobId, Status};
+use super::{ImageFile, JobId, Status, Tags};
 
 /// The state of a job, as the documented `progress` message.
 ///
@@ -68,6 +70,9 @@ pub struct Progress {
     /// The name of the ComfyUI server that runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// What a client has said of it.
+    #[serde(flatten, serialize_with = "shared")]
+    pub tags: Arc<Tags>,
 }
 
 /// The time until a job ends.
@@ -108,6 +113,10 @@ fn with_milliseconds<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     time.map(|time| format!("{time:.3}")).serialize(serializer)
+}
+
+fn shared<S: Serializer>(tags: &Arc<Tags>, serializer: S) -> Result<S::Ok, S::Error> {
+    tags.as_ref().serialize(serializer)
 }
 
 /// The node that runs.
@@ -162,11 +171,25 @@ pub struct Output {
     pub subfolder: String,
     /// ComfyUI's folder: `output` for results, `temp` for previews, `input`.
     pub r#type: String,
-    /// Where the file can be downloaded.
+    /// Where the file can be downloaded: at ComfyUI; in states of the job at the relay.
     pub url: String,
 }
 
 impl Output {
+    /// The file at ComfyUI.
+    pub fn file(&self) -> ImageFile {
+        ImageFile {
+            name: self.filename.clone(),
+            subfolder: self.subfolder.clone(),
+            folder: self.r#type.clone(),
+        }
+    }
+
+    /// The address of a file at the relay, by its place among those of its job.
+    pub fn address(job: &JobId, number: usize) -> String {
+        format!("/api/anime/jobs/{job}/outputs/{number}")
+    }
+
     /// The file's path, relative to ComfyUI's output folder.
     pub fn path(&self) -> String {
         match self.subfolder.trim_matches('/') {
@@ -193,6 +216,11 @@ impl Output {
                 _ => Medium::Other,
             },
         }
+    }
+
+    /// Whether the file is a text.
+    pub fn is_text(&self) -> bool {
+        self.medium() == Medium::Text
     }
 
     /// Whether the file is a result, not a preview.

@@ -1,8 +1,10 @@
 //! How a job continues after a restart.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::{EndSource, ErrorCode, Job, JobError, JobId, Output, Report, Status, text};
+use super::{EndSource, ErrorCode, Job, JobError, JobId, Output, Report, Status, Tags, text};
 
 /// How far `seq` jumps at a restart: more than the number of states that were published but not yet
 /// stored, so that it keeps growing for subscribers that saw them.
@@ -47,6 +49,8 @@ pub struct StoredJob {
     pub owner: Option<String>,
     /// How often another relay has taken it over.
     pub epoch: u64,
+    /// What a client has said of it.
+    pub tags: Tags,
 }
 
 impl Job {
@@ -60,7 +64,7 @@ impl Job {
 
     /// The job as it was stored, to go on from there. Its progress does not fall below what it was.
     pub fn restored(stored: StoredJob) -> Self {
-        let mut job = Self::new(stored.id, stored.created_at);
+        let mut job = Self::new(stored.id, stored.created_at).tagged(Arc::new(stored.tags));
         // Without a prompt, a producer reported everything, the output path included.
         if stored.prompt_id.is_none() {
             let report = Report {
@@ -129,6 +133,7 @@ mod tests {
             updated_at: Timestamp::UNIX_EPOCH,
             owner: None,
             epoch: 0,
+            tags: Tags::default(),
         });
         job.apply(
             Event::Bar {

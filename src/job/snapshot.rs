@@ -60,20 +60,43 @@ impl Job {
             nodes: self.nodes_view(),
             queue_position: self.queue_position(),
             elapsed: self.elapsed(now),
-            outputs: self.newest_outputs(),
+            outputs: self.published_from(self.older_outputs()),
             outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
             backend: self.backend.clone(),
+            tags: self.tags.clone(),
         }
     }
 
-    /// Of a job that runs only the newest, because they are in each of its states.
-    fn newest_outputs(&self) -> Vec<Output> {
-        let older = if self.status.is_final() {
+    /// Every file that it has made so far, each with its address at the relay.
+    pub fn published_outputs(&self) -> Vec<Output> {
+        self.published_from(0)
+    }
+
+    /// The files that are stored with its state, each with its address at ComfyUI.
+    pub fn stored_outputs(&self) -> Vec<Output> {
+        self.outputs
+            .iter()
+            .skip(self.older_outputs())
+            .cloned()
+            .collect()
+    }
+
+    fn published_from(&self, first: usize) -> Vec<Output> {
+        let outputs = self.outputs.iter().enumerate().skip(first);
+        let published = outputs.map(|(number, output)| Output {
+            url: Output::address(&self.id, number),
+            ..output.clone()
+        });
+        published.collect()
+    }
+
+    /// How many files the states of a job that runs leave out: they hold only the newest.
+    fn older_outputs(&self) -> usize {
+        if self.status.is_final() {
             0
         } else {
             self.outputs.len().saturating_sub(RUNNING_OUTPUTS)
-        };
-        self.outputs.iter().skip(older).cloned().collect()
+        }
     }
 
     fn message(&self) -> String {
@@ -108,14 +131,19 @@ impl Job {
             .report
             .as_ref()
             .and_then(|(report, _)| report.output_path.clone());
-        reported.or_else(|| self.main_output().map(Output::path))
+        let number = self.main_output_number();
+        let main = number.and_then(|number| self.outputs.get_index(number));
+        reported.or_else(|| main.map(Output::path))
     }
 
-    /// The first picture or video that was saved, else the first sound, text or other file, by the order of the graph:
+    /// The place of the first picture or video that was saved, else the first sound, text or other file, by the order of the graph:
     /// the same in each run, whichever node was the fastest.
-    fn main_output(&self) -> Option<&Output> {
-        let results = self.outputs.iter().filter(|output| output.is_result());
-        results.min_by_key(|output| (output.medium(), self.plan.position(&output.node)))
+    pub fn main_output_number(&self) -> Option<usize> {
+        let results = self.outputs.iter().enumerate();
+        let results = results.filter(|(_, output)| output.is_result());
+        let main =
+            results.min_by_key(|(_, output)| (output.medium(), self.plan.position(&output.node)));
+        main.map(|(number, _)| number)
     }
 
     fn node_view(&self) -> Option<NodeView> {

@@ -32,6 +32,21 @@ pub(super) fn queued(ahead: Option<usize>) -> String {
     }
 }
 
+/// The message of a group: how many of its jobs have completed, and how many there are of each other kind.
+pub(super) fn group(completed: usize, total: usize, others: &[(usize, &str)]) -> String {
+    let noun = if total == 1 { "shot" } else { "shots" };
+    let mut message = format!("{completed} of {total} {noun}");
+    for (count, word) in others.iter().filter(|(count, _)| *count > 0) {
+        message += &format!(", {count} {word}");
+    }
+    message
+}
+
+/// Why a group failed: how many of its jobs did, and what went wrong in the first.
+pub(super) fn group_failure(failed: usize, job: &str, error: &str) -> String {
+    format!("{failed} failed; {job}: {error}")
+}
+
 /// The message of a job whose backend does not answer.
 pub(super) fn unreachable(since: Timestamp) -> String {
     format!(

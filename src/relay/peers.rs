@@ -11,6 +11,7 @@ use super::Relay;
 use super::ownership::Ownership;
 use super::tracker::Tracker;
 use crate::job::JobId;
+use crate::store::StoreError;
 
 /// How often a registration is renewed before it would end.
 const RENEWALS: u32 = 3;
@@ -77,10 +78,11 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             let ids = tracker.followed_rows();
-            if ids.is_empty() {
-                continue;
-            }
-            if let Err(error) = tracker.read_rows(&ids).await {
+            let read = async {
+                tracker.read_rows(&ids).await?;
+                tracker.read_open_rows().await
+            };
+            if let Err(error) = read.await {
                 let error = &error as &dyn Error;
                 tracing::debug!(error, "cannot read the jobs of other relays, retrying");
             }
@@ -148,6 +150,19 @@ impl Tracker {
             ids.extend(self.hub.awaited(MAX_AWAITED));
         }
         ids
+    }
+
+    /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
+    async fn read_open_rows(&self) -> Result<(), StoreError> {
+        if !self.has_peers.load(Ordering::Relaxed) || !self.registry().has_feeds() {
+            return Ok(());
+        }
+        for stored in self.recorder.store().open_jobs().await? {
+            if self.registry().get(&stored.id).is_none() {
+                self.apply_row(stored);
+            }
+        }
+        Ok(())
     }
 
     /// Our open jobs of producers that are not ComfyUI: they may report to another relay.

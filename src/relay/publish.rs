@@ -21,6 +21,7 @@ impl Tracker {
             let writer = (&self.owner, entry.epoch);
             let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
             self.recorder.record(record);
+            self.kept.on_ended(&entry.job);
         }
     }
 

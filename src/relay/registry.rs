@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::backend::Backend;
@@ -25,7 +26,8 @@ pub(super) struct Registry {
     by_prompt: HashMap<(usize, String), Vec<JobId>>,
     /// In the order of registration.
     order: BTreeMap<u64, JobId>,
-    next_number: u64,
+    /// The number of the newest job.
+    newest: watch::Sender<u64>,
     /// The open jobs of which this relay is not the owner.
     unowned: HashSet<JobId>,
     /// Ids of jobs that are being submitted.
@@ -188,8 +190,8 @@ impl Registry {
                 entry.number
             }
             None => {
-                self.next_number += 1;
-                self.next_number
+                self.newest.send_modify(|newest| *newest += 1);
+                *self.newest.borrow()
             }
         };
         self.order.insert(number, id.clone());
@@ -326,6 +328,22 @@ impl Registry {
             .values()
             .rev()
             .filter_map(|id| self.by_id.get(id))
+    }
+
+    /// The number of the newest job, which grows by one with each.
+    pub(super) fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Whether anybody waits for new jobs.
+    pub(super) fn has_feeds(&self) -> bool {
+        self.newest.receiver_count() > 0
+    }
+
+    /// The jobs with numbers above this one, in the order of registration.
+    pub(super) fn registered_after(&self, number: u64) -> impl Iterator<Item = &Entry> {
+        let after = self.order.range(number + 1..).map(|(_, id)| id);
+        after.filter_map(|id| self.by_id.get(id))
     }
 
     /// How many jobs are in a status.

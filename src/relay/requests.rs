@@ -5,7 +5,7 @@ mod cancel;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
-mod output;
+pub(super) mod output;
 mod post_prompt;
 pub(super) mod register;
 mod report;

@@ -38,11 +38,7 @@ impl Tracker {
             let is_alike = |other: &&Output| other.node == output.node && other.kind == output.kind;
             let files = SavedFiles {
                 planned,
-                first: ImageFile {
-                    name: output.filename.clone(),
-                    subfolder: output.subfolder.clone(),
-                    folder: output.r#type.clone(),
-                },
+                first: output.file(),
                 count: saved.iter().filter(is_alike).count(),
                 loaded: plan.files().to_vec(),
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +15,8 @@ use super::backend::follower::Follower;
 use super::backend::select::Turns;
 use super::clock::JobClock;
 use super::estimates::Estimator;
+use super::followed_groups::FollowedGroups;
+use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::requests::unknown_jobs::UnknownJobs;
@@ -22,6 +25,7 @@ use super::{Organs, Relay};
 use crate::comfy::{ComfyClient, SetupError};
 use crate::config::{ComfyConfig, Database, RelayConfig, StoreConfig};
 use crate::hub::Hub;
+use crate::job::JobId;
 use crate::store::{LeaseOwner, Recorder, Refusal, Store};
 use crate::workflow::Workflows;
 
@@ -74,6 +78,7 @@ impl Relay {
         let backends = backends(clients, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));
+        let (kept, to_keep) = KeptOutputs::new(config.keep_outputs.clone());
         let tracker = Arc::new(Tracker {
             registry: std::sync::Mutex::default(),
             backends: backends.clone(),
@@ -86,6 +91,7 @@ impl Relay {
             metrics: Metrics::default(),
             clock: JobClock::new(),
             output_root: OutputRoot::new(config.output_root.clone()),
+            kept,
             publish_interval: config.publish_interval,
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -106,6 +112,7 @@ impl Relay {
             followers: followers.collect(),
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
+            groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),
             config,
             comfy,
@@ -116,11 +123,11 @@ impl Relay {
             recording,
             writing,
         }));
-        relay.start_tasks(is_ready).await;
+        relay.start_tasks(is_ready, to_keep).await;
         Ok(relay)
     }
 
-    async fn start_tasks(&self, is_ready: bool) {
+    async fn start_tasks(&self, is_ready: bool, to_keep: UnboundedReceiver<JobId>) {
         let Organs {
             followers, tasks, ..
         } = &*self.0;
@@ -139,6 +146,7 @@ impl Relay {
         for follower in followers {
             follower.start();
         }
+        tasks.spawn(self.clone().keep_outputs(to_keep));
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().cleanup());
         tasks.spawn(self.clone().keep_registered());

@@ -43,9 +43,10 @@ impl StoredEstimate {
 pub(super) fn record(
     job: &Job,
     costs: Option<&HashMap<String, NodeCostRecord>>,
-    progress: Progress,
+    mut progress: Progress,
     (owner, epoch): (&Arc<LeaseOwner>, u64),
 ) -> JobRecord {
+    progress.outputs = job.stored_outputs();
     let is_final = progress.status.is_final();
     JobRecord {
         created_at: job.created_at(),

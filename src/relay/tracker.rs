@@ -13,11 +13,12 @@ use super::backend::Backend;
 use super::clock::JobClock;
 use super::error::RelayError;
 use super::estimates::Estimator;
+use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::registry::Registry;
 use crate::hub::Hub;
-use crate::job::{Event, History, Job, JobId, Plan, PromptGraph};
+use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
@@ -40,6 +41,7 @@ pub(super) struct Tracker {
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,
+    pub(super) kept: KeptOutputs,
     /// The least time between two publications of a job whose status stays the same.
     pub(super) publish_interval: Duration,
     pub(super) stop: CancellationToken,
@@ -55,6 +57,8 @@ pub(super) struct FoundPrompt {
     pub(super) disconnects: u64,
     /// How it ended, if it has.
     pub(super) history: Option<History>,
+    /// What the client has said of its job.
+    pub(super) tags: Arc<Tags>,
 }
 
 /// A prompt that the relay has submitted, as far as its answer shows what will run.
@@ -92,7 +96,9 @@ impl Tracker {
         submitted: Option<SubmittedGraph>,
     ) {
         let (backend, prompt_id) = (&prompt.backend, prompt.prompt_id.as_str());
-        let job = Job::new(job_id.clone(), self.now()).on_backend(backend.name(), prompt_id);
+        let job = Job::new(job_id.clone(), self.now())
+            .on_backend(backend.name(), prompt_id)
+            .tagged(prompt.tags.clone());
         let (reachable, early_events) = {
             let mut state = backend.state();
             state.socket.restart_silence();

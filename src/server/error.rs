@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
-use crate::job::{JobId, JobIdError};
+use crate::job::{JobId, JobIdError, TagError};
 use crate::relay::RelayError;
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
@@ -178,7 +178,7 @@ impl ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let challenge = match error {
-            AuthError::Forbidden(_) => {
+            AuthError::Forbidden(_) | AuthError::BadLink | AuthError::LinkExpired => {
                 return Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string());
             }
             AuthError::MissingToken => "Bearer realm=\"comfy-relay\"",
@@ -196,6 +196,12 @@ impl From<AuthError> for ApiError {
 impl From<JobIdError> for ApiError {
     fn from(error: JobIdError) -> Self {
         Self::bad_request("bad_job_id", error.to_string())
+    }
+}
+
+impl From<TagError> for ApiError {
+    fn from(error: TagError) -> Self {
+        Self::bad_request(error.code(), error.to_string())
     }
 }
 
@@ -218,7 +224,9 @@ impl From<RelayError> for ApiError {
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::RowRefused(..) => StatusCode::UNPROCESSABLE_ENTITY,
-            RelayError::Backend { .. } => StatusCode::BAD_GATEWAY,
+            RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => {
+                StatusCode::BAD_GATEWAY
+            }
             RelayError::Workflow(error) => workflow_status(error),
         };
         let code = error.code();

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::api::outputs::FileRequest;
 use super::api::{events, health, jobs, metrics, outputs, preview};
 use super::error::ApiError;
 use super::pages::Asset;
@@ -14,7 +15,7 @@ use super::request::Query;
 use super::response::{self, Body};
 use super::security::{Caller, LimitExceeded, Peer, PublicAddress};
 use super::state::ServerState;
-use super::{gzip, upgrade};
+use super::{gzip, selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 
@@ -23,10 +24,13 @@ use crate::job::JobId;
 enum Route<'a> {
     JobSocket(&'a str),
     MonitorSocket,
+    /// The states of all jobs that match.
+    FeedSocket,
     WebsocketStatus,
     Health,
     Metrics,
     Jobs,
+    FeedEvents,
     Job(&'a str),
     Cancel(&'a str),
     Progress(&'a str),
@@ -49,11 +53,13 @@ impl<'a> Route<'a> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         Some(match segments.as_slice() {
             ["ws", "monitor"] => Self::MonitorSocket,
+            ["ws", "jobs"] => Self::FeedSocket,
             ["ws", id] => Self::JobSocket(id),
             ["api", "anime", "websocket", "status"] => Self::WebsocketStatus,
             ["api", "anime", "health"] => Self::Health,
             ["metrics"] => Self::Metrics,
             ["api", "anime", "jobs"] => Self::Jobs,
+            ["api", "anime", "jobs", "events"] => Self::FeedEvents,
             ["api", "anime", "jobs", id] => Self::Job(id),
             ["api", "anime", "jobs", id, "cancel"] => Self::Cancel(id),
             ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
@@ -79,8 +85,12 @@ impl<'a> Route<'a> {
     /// pages leave theirs to their scripts.
     fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
         let known = match self {
-            Self::JobSocket(_) | Self::MonitorSocket | Self::Asset(_) => return Ok(()),
-            Self::Jobs if request.method() != Method::POST => jobs::LIST_PARAMETERS,
+            Self::JobSocket(_) | Self::MonitorSocket | Self::FeedSocket | Self::Asset(_) => {
+                return Ok(());
+            }
+            Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
+            Self::Output(..) => &outputs::FILE_PARAMETERS[..],
+            Self::FeedEvents => &selection::FEED_PARAMETERS[..],
             _ => &[],
         };
         Query::parse(request, known).map(drop)
@@ -126,7 +136,7 @@ pub(super) async fn reject(
     if matches!(exceeded, LimitExceeded::Connections(_))
         && opens_socket
         && let Ok(caller) = caller
-        && let Ok((response, socket)) = upgrade::accept(&state, &mut request)
+        && let Ok((response, socket)) = upgrade::accept(&state, &mut request, 0)
     {
         let job = request.uri().path().rsplit('/').next().unwrap_or_default();
         upgrade::refuse(&state, socket, job, error, caller);
@@ -180,6 +190,7 @@ async fn dispatch(
     route.check_parameters(&request)?;
     match route {
         Route::JobSocket(id) => upgrade::job(state, caller, request, job_id(id)?),
+        Route::FeedSocket => upgrade::feed(state, caller, request),
         Route::MonitorSocket => upgrade::monitor(state, caller, request),
         Route::WebsocketStatus => Ok(health::websocket_status(state, caller.may_monitor())),
         Route::Health => Ok(health::health(state, caller.may_monitor())),
@@ -201,30 +212,56 @@ async fn dispatch(
             let job = authorized(&caller, Scope::Progress, id)?;
             jobs::report(state, &job, request).await
         }
-        Route::Events(id) if method == Method::HEAD => {
-            authorized(&caller, Scope::Subscribe, id)?;
-            Ok(events::head())
-        }
-        Route::Events(id) => {
-            let job = job_id(id)?;
-            let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
-            let address = caller.address;
-            Ok(events::stream(state, job, &request, address, admission))
-        }
+        Route::FeedEvents => feed_events(state, &caller, &request),
+        Route::Events(id) => job_events(state, &caller, &method, request.headers(), id).await,
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
         }
         Route::Outputs(id) => {
-            let job = authorized(&caller, Scope::Subscribe, id)?;
-            outputs::list(state, &job, &caller.public_address).await
+            let job = job_id(id)?;
+            let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;
+            outputs::list(state, &job, &caller.public_address, &permissions).await
         }
         Route::Output(id, number) => {
-            let job = authorized(&caller, Scope::Subscribe, id)?;
-            outputs::file(state, &job, number, request.headers()).await
+            let (job, asked) = (job_id(id)?, FileRequest::parse(&request, number)?);
+            caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
+            outputs::file(state, &job, &asked, request.headers()).await
         }
         Route::Asset(asset) => Ok(asset.response()),
     }
+}
+
+fn feed_events(
+    state: &ServerState,
+    caller: &Caller,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    if *request.method() == Method::HEAD {
+        caller.authorize_scopes(&[Scope::Subscribe])?;
+        return Ok(events::head());
+    }
+    let query = Query::parse(request, &selection::FEED_PARAMETERS)?;
+    let admission = caller.authorize_feed()?;
+    let feed = selection::feed(state, &query, &admission.permissions)?;
+    Ok(events::all(state, feed, admission))
+}
+
+async fn job_events(
+    state: &ServerState,
+    caller: &Caller,
+    method: &Method,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    if *method == Method::HEAD {
+        authorized(caller, Scope::Subscribe, id)?;
+        return Ok(events::head());
+    }
+    let job = job_id(id)?;
+    let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
+    let address = caller.address;
+    Ok(events::job(state, job, headers, address, admission).await)
 }
 
 /// The job of a path, if the caller has this scope for it.

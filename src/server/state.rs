@@ -7,16 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::security::Security;
+use super::thumbnails::Thumbnails;
 use super::tls::Tls;
 use crate::auth::Verifier;
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{Monitor, ShardPool};
+use crate::session::{Monitor, SessionContext, ShardPool};
 
 /// Shared by all connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ServerState {
     pub(super) relay: Relay,
+    pub(super) session: SessionContext,
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifier: Arc<Verifier>,
     pub(super) security: Arc<Security>,
@@ -25,6 +27,7 @@ pub(super) struct ServerState {
     /// The threads that serve the subscribers of jobs.
     pub(super) shards: ShardPool,
     pub(super) monitor: Monitor,
+    pub(super) thumbnails: Thumbnails,
     /// How many connections hyper has finished serving: closed, or upgraded to a socket.
     pub(super) served: Arc<watch::Sender<u64>>,
     /// Cancelled when the server is to stop.

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::request::{Query, bad_query};
 use super::response::{self, Body};
 use super::security::{self, Caller};
+use super::selection;
 use super::state::ServerState;
 use crate::auth::Scope;
 use crate::job::JobId;
@@ -18,6 +19,9 @@ use crate::session::{self, MAX_CLIENT_MESSAGE, NewSubscriber, negotiation};
 /// How many bytes are read from a socket at once. Tungstenite's default of 128 KiB is per socket, and
 /// clients send short messages only.
 const READ_BUFFER: usize = 4 << 10;
+
+/// How many bytes of many jobs' states are written at once.
+const FEED_WRITE_BUFFER: usize = 64 << 10;
 
 /// The parameters of a job's socket.
 const JOB_PARAMETERS: &[&str] = &["previews", "close"];
@@ -52,7 +56,7 @@ pub(super) fn job(
 ) -> Result<Response<Body>, ApiError> {
     let options = SocketOptions::parse(&request);
     let deflates = negotiation::is_offered(request.headers());
-    let (mut response, socket) = accept_from(state, &caller, &mut request)?;
+    let (mut response, socket) = accept_from(state, &caller, &mut request, 0)?;
     let opening = options.and_then(|options| {
         let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
         Ok((options, admission))
@@ -88,7 +92,7 @@ pub(super) fn monitor(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let parameters = Query::parse(&request, &[]);
-    let (response, socket) = accept_from(state, &caller, &mut request)?;
+    let (response, socket) = accept_from(state, &caller, &mut request, 0)?;
     let admission = parameters.and_then(|_| caller.authorize_session(Scope::Monitor, None));
     match admission {
         Ok(admission) => {
@@ -101,11 +105,38 @@ pub(super) fn monitor(
     Ok(response)
 }
 
+/// `GET /ws/jobs`: opens a socket that follows all jobs that match.
+pub(super) fn feed(
+    state: &ServerState,
+    caller: Caller,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let query = Query::parse(&request, &selection::FEED_PARAMETERS);
+    let (response, socket) = accept_from(state, &caller, &mut request, FEED_WRITE_BUFFER)?;
+    let opening = query.and_then(|query| {
+        let admission = caller.authorize_feed()?;
+        let feed = selection::feed(state, &query, &admission.permissions)?;
+        Ok((feed, admission))
+    });
+    match opening {
+        Ok((feed, admission)) => {
+            tracing::debug!(peer = %caller.address, "feed connected");
+            let context = state.session.clone();
+            state
+                .tasks
+                .spawn(session::serve_feed(context, socket, admission, feed));
+        }
+        Err(error) => refuse(state, socket, "jobs", error, caller),
+    }
+    Ok(response)
+}
+
 /// Accepts the handshake of a client that was admitted. A handshake without `Upgrade` has lost it on its way.
 fn accept_from(
     state: &ServerState,
     caller: &Caller,
     request: &mut Request<Incoming>,
+    write_buffer: usize,
 ) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
     let is_handshake = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);
     if is_handshake && !is_requested(request) && *request.method() == Method::GET {
@@ -118,7 +149,7 @@ fn accept_from(
         caller.handshake_broken(&error);
         return Err(error);
     }
-    accept(state, request)
+    accept(state, request, write_buffer)
 }
 
 /// Sends an error on a socket and closes it. Keeps the caller, and with it its connection permit, until
@@ -145,10 +176,12 @@ pub(super) fn is_requested<B>(request: &Request<B>) -> bool {
     is_upgrade_request(request)
 }
 
-/// Accepts the handshake. The socket is open once the response has been sent.
+/// Accepts the handshake. The socket is open once the response has been sent. What is sent is written as soon as it is
+/// more than `write_buffer` bytes.
 pub(super) fn accept(
     state: &ServerState,
     request: &mut Request<Incoming>,
+    write_buffer: usize,
 ) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
     if !is_requested(request) {
         return Err(ApiError::new(
@@ -166,7 +199,7 @@ pub(super) fn accept(
     }
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
+        .write_buffer_size(write_buffer)
         .max_message_size(Some(MAX_CLIENT_MESSAGE))
         .max_frame_size(Some(MAX_CLIENT_MESSAGE));
     let (mut response, socket) = upgrade(&mut *request, Some(config))

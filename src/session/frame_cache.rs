@@ -87,7 +87,7 @@ impl<T> Default for LastTwo<T> {
 
 /// The documented binary message: the length of the head as 4 bytes, big-endian; the head, which is
 /// JSON; the image.
-fn preview_message(preview: &Preview) -> BytesMut {
+pub(super) fn preview_message(preview: &Preview) -> BytesMut {
     let head = PreviewHead {
         job_id: &preview.job,
         node: preview.node.as_deref(),

@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Hub, Mailbox};
-    use crate::job::{JobId, Outcome};
+    use crate::job::{JobId, Outcome, Status};
 
     fn topic() -> ShardTopic {
         let mailbox = Arc::new(Mailbox::new(Waker::noop().clone(), MAX_PENDING));
@@ -170,6 +170,7 @@ mod tests {
         let publication = Publication {
             job: JobId::parse("job").unwrap(),
             seq,
+            status: Status::Processing,
             payload: Bytes::from("state"),
             outcome: None,
         };
@@ -215,6 +216,7 @@ mod tests {
             let publication = Arc::new(Publication {
                 job: JobId::parse("job").unwrap(),
                 seq,
+                status: Status::Processing,
                 payload: Bytes::from("state"),
                 outcome,
             });

@@ -9,7 +9,8 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
 use super::schema::{jobs, node_runs};
-use crate::job::{JobId, Status, StoredJob};
+use super::tag_filters::{has_labels, has_text};
+use crate::job::{JobId, Selection, Status, StoredJob, Tags};
 
 /// The words of the final statuses.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -23,16 +24,12 @@ const MAX_KEYS: usize = 500;
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
-    /// Only those in one of these statuses; empty for all.
-    pub statuses: Vec<Status>,
-    /// Only those of this backend.
-    pub backend: Option<String>,
+    /// Only those that are asked for.
+    pub selection: Selection,
     /// Only those registered at this time or later.
     pub since: Option<Timestamp>,
     /// Only those registered before this time.
     pub until: Option<Timestamp>,
-    /// Only those with one of these ids; `None` for all.
-    pub only: Option<Vec<JobId>>,
     /// Only those that follow this position in the list.
     pub after: Option<Cursor>,
 }
@@ -68,6 +65,9 @@ struct StoredJobRow {
     last_updated: Moment,
     owner: Option<String>,
     epoch: i64,
+    labels: Option<String>,
+    job_group: Option<String>,
+    workflow: Option<String>,
 }
 
 impl Store {
@@ -129,7 +129,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredJob>, StoreError> {
         // Each query is one range of one index, however rare a status is.
-        let statuses: Vec<Option<Status>> = match &*filter.statuses {
+        let statuses: Vec<Option<Status>> = match &*filter.selection.statuses {
             [] => vec![None],
             statuses => statuses.iter().copied().map(Some).collect(),
         };
@@ -150,10 +150,9 @@ impl Store {
         status: Option<Status>,
         limit: usize,
     ) -> Result<Vec<StoredJobRow>, StoreError> {
-        let only: Option<Vec<&str>> = filter
-            .only
-            .as_ref()
-            .map(|ids| ids.iter().map(JobId::as_str).collect());
+        let selection = &filter.selection;
+        let only = selection.only.as_ref();
+        let only: Option<Vec<&str>> = only.map(|ids| ids.iter().map(JobId::as_str).collect());
         Ok(with_connection!(self, reads, |connection, names, Kind| {
             let mut query = jobs::table
                 .select(StoredJobRow::as_select())
@@ -165,8 +164,20 @@ impl Store {
                 // Not those that somebody has marked in a way of their own.
                 None => query.filter(jobs::status.eq_any(Status::ALL.map(Status::as_str))),
             };
-            if let Some(backend) = &filter.backend {
+            if let Some(backend) = &selection.backend {
                 query = query.filter(jobs::backend.eq(backend));
+            }
+            if let Some(group) = &selection.group {
+                query = query.filter(jobs::job_group.eq(group));
+            }
+            if let Some(workflow) = &selection.workflow {
+                query = query.filter(jobs::workflow.eq(workflow));
+            }
+            if let Some(has_labels) = has_labels(&self.names, &selection.labels) {
+                query = query.filter(has_labels);
+            }
+            if let Some(text) = &selection.text {
+                query = query.filter(has_text(text));
             }
             if let Some(since) = filter.since {
                 query = query.filter(jobs::created_at.ge(Moment(since)));
@@ -277,6 +288,14 @@ impl StoredJobRow {
             updated_at: self.last_updated.0,
             owner: self.owner,
             epoch: self.epoch.try_into().unwrap_or_default(),
+            tags: Tags {
+                labels: self
+                    .labels
+                    .and_then(|text| serde_json::from_str(&text).ok())
+                    .unwrap_or_default(),
+                group: self.job_group,
+                workflow: self.workflow,
+            },
         })
     }
 }

@@ -15,13 +15,15 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 2] = [
+static POSTGRES: [&str; 3] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
+    include_str!("../../migrations/postgres/3_labels.sql"),
 ];
-static SQLITE: [&str; 2] = [
+static SQLITE: [&str; 3] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
+    include_str!("../../migrations/sqlite/3_labels.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

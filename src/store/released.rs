@@ -359,6 +359,9 @@ impl ReleasedJob {
             mirror_due: false,
             owner: None,
             epoch: 0,
+            labels: None,
+            job_group: None,
+            workflow: None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The records of jobs and node runs, and the rows as which a batch of them travels to the database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -97,6 +98,10 @@ pub(super) struct JobRow<'a> {
     pub(super) mirror_due: bool,
     pub(super) owner: Option<&'a str>,
     pub(super) epoch: i64,
+    /// A JSON object.
+    pub(super) labels: Option<String>,
+    pub(super) job_group: Option<&'a str>,
+    pub(super) workflow: Option<&'a str>,
 }
 
 /// A node's execution as a row of a batch.
@@ -151,6 +156,9 @@ impl JobRecord {
             mirror_due,
             owner: Some(self.owner.as_str()),
             epoch: self.epoch.try_into().unwrap_or(i64::MAX),
+            labels: labels_text(&progress.tags.labels),
+            job_group: progress.tags.group.as_deref(),
+            workflow: progress.tags.workflow.as_deref(),
         }
     }
 
@@ -174,6 +182,12 @@ impl JobRecord {
             ticks: run.cost.and_then(|cost| cost.ticks),
         })
     }
+}
+
+/// Labels as the database has them; `None` where there are none.
+pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> Option<String> {
+    let text = serde_json::to_string(labels).expect("texts by texts are JSON");
+    (!labels.is_empty()).then_some(text)
 }
 
 /// A timestamp as both databases read it: `2026-11-23T08:00:00.000Z`, always of this length, so that texts sort by

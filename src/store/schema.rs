@@ -49,6 +49,12 @@ diesel::table! {
         owner -> Nullable<Text>,
         /// How often another relay has taken it over.
         epoch -> BigInt,
+        /// What a client has said of it: a JSON object of texts.
+        labels -> Nullable<Text>,
+        /// Its group.
+        job_group -> Nullable<Text>,
+        /// The name of the workflow that was submitted.
+        workflow -> Nullable<Text>,
     }
 }
 

@@ -16,13 +16,13 @@ pub(super) struct Statements {
 
 const JOB_COLUMNS: &str = "job_key, prompt_id, backend, status, progress, estimated_remaining, message, \
     output_path, error_message, error_code, learned_from, seq, outputs, created_at, started_at, completed_at, \
-    last_updated, mirror_due, owner, epoch";
+    last_updated, mirror_due, owner, epoch, labels, job_group, workflow";
 
 const POSTGRES_JOBS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, prompt_id text, backend text, \
     status text, progress bigint, estimated_remaining bigint, message text, output_path text, error_message text, \
     error_code text, learned_from text, seq bigint, outputs json, created_at timestamptz, started_at timestamptz, \
     completed_at timestamptz, last_updated timestamptz, mirror_due boolean, \
-    owner text, epoch bigint)";
+    owner text, epoch bigint, labels text, job_group text, workflow text)";
 
 const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt_id' AS prompt_id, \
     value->>'backend' AS backend, value->>'status' AS status, value->>'progress' AS progress, \
@@ -31,7 +31,8 @@ const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt
     value->>'error_code' AS error_code, value->>'learned_from' AS learned_from, value->>'seq' AS seq, \
     value->'outputs' AS outputs, value->>'created_at' AS created_at, value->>'started_at' AS started_at, \
     value->>'completed_at' AS completed_at, value->>'last_updated' AS last_updated, \
-    value->>'mirror_due' AS mirror_due, value->>'owner' AS owner, value->>'epoch' AS epoch FROM json_each($1)) AS r";
+    value->>'mirror_due' AS mirror_due, value->>'owner' AS owner, value->>'epoch' AS epoch, \
+    value->>'labels' AS labels, value->>'job_group' AS job_group, value->>'workflow' AS workflow FROM json_each($1)) AS r";
 
 /// A state is written only over an older one: the relay that took a job over has a higher epoch, and the numbers of one
 /// relay grow. The same state may come twice, because its writer may not have learned that it was written. A final state

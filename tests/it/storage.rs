@@ -5,6 +5,7 @@ mod database_tls;
 mod disk;
 mod faults;
 mod kills;
+mod labels;
 mod learning;
 mod leases;
 mod lifecycle;

@@ -175,12 +175,17 @@ fn pass_file() -> Option<PathBuf> {
     }
 }
 
+/// The folder where this user's relay keeps its data.
+pub(in crate::cli) fn data_folder() -> Option<PathBuf> {
+    Some(dirs::data_local_dir()?.join(env!("CARGO_PKG_NAME")))
+}
+
 /// `relay.db` in the folder where the user's programs keep their data.
 fn default_file() -> anyhow::Result<PathBuf> {
-    let folder = dirs::data_local_dir().context(
+    let folder = data_folder().context(
         "this user has no data folder; name a database with --database-url (DATABASE_URL)",
     )?;
-    Ok(folder.join(env!("CARGO_PKG_NAME")).join("relay.db"))
+    Ok(folder.join("relay.db"))
 }
 
 #[cfg(test)]

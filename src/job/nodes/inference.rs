@@ -127,6 +127,7 @@ mod tests {
             updated_at: at(0),
             owner: None,
             epoch: 0,
+            tags: crate::job::Tags::default(),
         })
     }
 

@@ -1,10 +1,13 @@
 //! Lists jobs, and shows one.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use tokio::fs::try_exists;
 
 use crate::estimate::Estimate;
-use crate::job::{Bar, Job, JobId, NodeRun, Progress};
+use crate::job::{Bar, Job, JobId, NodeRun, Progress, StoredJob};
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
@@ -38,6 +41,20 @@ pub struct JobView {
     /// Its nodes in the order in which they began; only if one job is requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Vec<NodeRunView>>,
+    /// Where its first file is kept, if it was copied already.
+    #[serde(skip)]
+    kept: Option<PathBuf>,
+}
+
+impl JobView {
+    /// Makes the output path that of the file that is kept.
+    pub async fn place_kept(&mut self) {
+        if let Some(path) = self.kept.take()
+            && try_exists(&path).await.unwrap_or(false)
+        {
+            self.progress.output_path = Some(path.to_string_lossy().into_owned());
+        }
+    }
 }
 
 /// One execution of a node.
@@ -79,13 +96,17 @@ impl Relay {
         let runs = job.nodes().timeline().into_iter();
         let timeline = runs.map(|run| node_run(job, run, now)).collect();
         let mut view = self.job_view(job, self.0.tracker.estimator.estimate(entry, now), now);
-        view.progress.outputs = job.outputs().iter().cloned().collect();
+        view.progress.outputs = job.published_outputs();
         view.timeline = Some(timeline);
         Some(view)
     }
 
-    /// The number of a job's final state; `None` while it has not ended.
+    /// The number of the final state of a job or a group; `None` while it has not ended.
     pub fn final_seq(&self, id: &JobId) -> Option<u64> {
+        if id.group().is_some() {
+            let newest = self.newest_state(id)?;
+            return newest.is_final().then_some(newest.seq);
+        }
         let registry = self.0.tracker.registry();
         let job = &registry.get(id)?.job;
         job.status().is_final().then(|| job.seq())
@@ -102,6 +123,18 @@ impl Relay {
             created_at: job.created_at,
             job_id: job.id.clone(),
         });
+        let mut jobs = self.views(stored);
+        // The status of a job may have changed since it was written.
+        let matches = |view: &JobView| filter.selection.has_status(view.progress.status);
+        jobs.retain(matches);
+        for job in &mut jobs {
+            job.place_kept().await;
+        }
+        Ok(JobPage { jobs, next_cursor })
+    }
+
+    /// Stored jobs, with the state of this moment where they are in memory.
+    fn views(&self, stored: Vec<StoredJob>) -> Vec<JobView> {
         let estimator = &self.0.tracker.estimator;
         let now = self.0.tracker.now();
         let registry = self.0.tracker.registry();
@@ -121,14 +154,7 @@ impl Relay {
                     self.job_view(&job, estimate, now)
                 }
             });
-        // The status of a job may have changed since it was written.
-        let matches = |view: &JobView| {
-            filter.statuses.is_empty() || filter.statuses.contains(&view.progress.status)
-        };
-        Ok(JobPage {
-            jobs: views.filter(matches).collect(),
-            next_cursor,
-        })
+        views.collect()
     }
 
     fn job_view(&self, job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
@@ -142,6 +168,9 @@ impl Relay {
             learned_from: job.end_source().map(|source| source.as_str()),
             error_code: job.error().map(|error| error.code.as_str()),
             timeline: None,
+            kept: job
+                .main_output_number()
+                .and_then(|number| self.0.tracker.kept.path(job, number)),
         }
     }
 }

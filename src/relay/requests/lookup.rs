@@ -1,5 +1,6 @@
 //! Finds jobs in the store, and prompts on the backends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,8 +21,11 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Relay {
     /// Makes a job known: restores it from the store, or registers the prompt that its id names, if a
-    /// backend has one, because a job id may be a bare prompt id. Fails if neither succeeds.
+    /// backend has one, because a job id may be a bare prompt id. A group is followed. Fails if neither succeeds.
     pub async fn lookup(&self, job_id: &JobId) -> Result<(), RelayError> {
+        if let Some(name) = job_id.group() {
+            return self.lookup_group(job_id, name).await;
+        }
         let tracker = &self.0.tracker;
         let not_found = || RelayError::JobNotFound(job_id.clone());
         let is_in_memory = tracker.registry().get(job_id).is_some();
@@ -85,6 +89,7 @@ impl Relay {
                     PromptPlace::Queue => None,
                     PromptPlace::History(entry) => Some(entry.history),
                 },
+                tags: Arc::default(),
             }))
         });
         let mut answers: FuturesUnordered<_> = answers.collect();

@@ -1,9 +1,61 @@
-//! Reads the files that a job has made, from the ComfyUI server that has them.
+//! Reads the files that a job has made, from the ComfyUI server that has them, or from the folder where they are kept.
 
-use hyper::{HeaderMap, Response};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::job::{ImageFile, JobId, Output};
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Limited};
+use hyper::header::RANGE;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use tower_http::services::ServeFile;
+
+use crate::job::{JobId, Output};
+use crate::relay::backend::Backend;
 use crate::relay::{Relay, RelayError};
+
+/// The largest text that is shown in the list of files, in bytes.
+const MAX_TEXT: usize = 64 << 10;
+
+/// How many texts are shown in the list of files.
+const MAX_TEXTS: usize = 20;
+
+/// The content of a file.
+pub type OutputBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// One of the files of a job, as far as it tells one file from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSource {
+    job: JobId,
+    prompt_id: Option<String>,
+    backend: Option<String>,
+    output: Output,
+}
+
+/// What is known of a file beside its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutputDetails {
+    /// In bytes.
+    pub size: Option<u64>,
+    /// The content of a short text.
+    pub text: Option<String>,
+}
+
+impl OutputSource {
+    /// The name of its ComfyUI server; empty if there is none.
+    pub fn backend(&self) -> &str {
+        self.backend.as_deref().unwrap_or_default()
+    }
+}
+
+/// Where a file can be read.
+struct OutputPlace {
+    output: Output,
+    /// Where it is kept, if it was copied already.
+    kept: Option<PathBuf>,
+    backend: Option<Arc<Backend>>,
+}
 
 impl Relay {
     /// The files that a known job has made so far.
@@ -13,6 +65,22 @@ impl Relay {
         Some(job.outputs().iter().cloned().collect())
     }
 
+    /// What tells one of the files of a known job from all others.
+    pub fn output_source(&self, id: &JobId, number: usize) -> Result<OutputSource, RelayError> {
+        let registry = self.0.tracker.registry();
+        let entry = registry.get(id);
+        let source = entry.and_then(|entry| {
+            let job = &entry.job;
+            Some(OutputSource {
+                job: id.clone(),
+                prompt_id: job.prompt_id().map(str::to_owned),
+                backend: job.backend().map(str::to_owned),
+                output: job.outputs().get_index(number)?.clone(),
+            })
+        });
+        source.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))
+    }
+
     /// Begins to read one of the files that a known job has made, by its place among them, from 0. `headers` are those
     /// of the request for it. Nothing but these files can be read.
     pub async fn output(
@@ -20,26 +88,98 @@ impl Relay {
         id: &JobId,
         number: usize,
         headers: &HeaderMap,
-    ) -> Result<(Output, Response<reqwest::Body>), RelayError> {
-        let (output, backend) = {
-            let registry = self.0.tracker.registry();
-            let entry = registry.get(id);
-            let output = entry.and_then(|entry| entry.job.outputs().get_index(number).cloned());
-            let output = output.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))?;
-            (output, entry.and_then(|entry| entry.backend.clone()))
-        };
+    ) -> Result<(Output, Response<OutputBody>), RelayError> {
+        let OutputPlace {
+            output,
+            kept,
+            backend,
+        } = self.output_place(id, number)?;
+        if let Some(path) = kept
+            && let Some(response) = read_kept(&path, headers).await
+        {
+            return Ok((output, response));
+        }
         let gone = || RelayError::OutputUnavailable(id.clone(), output.path());
         // A server that is not configured any more.
         let backend = backend.ok_or_else(gone)?;
-        let file = ImageFile {
-            name: output.filename.clone(),
-            subfolder: output.subfolder.clone(),
-            folder: output.r#type.clone(),
-        };
-        let read = backend.comfy.rest().file(&file, headers).await;
-        match read.map_err(|error| RelayError::request_failed(backend.name(), error))? {
-            Some(response) => Ok((output, response)),
+        let file = output.file();
+        let read = backend.comfy.rest().file(&file, headers);
+        match read
+            .await
+            .map_err(|error| RelayError::request_failed(backend.name(), error))?
+        {
+            Some(response) => {
+                let response = response.map(|body| body.map_err(io::Error::other).boxed_unsync());
+                Ok((output, response))
+            }
             None => Err(gone()),
         }
     }
+
+    /// Reads one of the files that a known job has made, of at most `limit` bytes.
+    pub async fn read_output(
+        &self,
+        id: &JobId,
+        number: usize,
+        limit: usize,
+    ) -> Result<Bytes, RelayError> {
+        let (output, response) = self.output(id, number, &HeaderMap::new()).await?;
+        let content = Limited::new(response.into_body(), limit).collect().await;
+        match content {
+            Ok(content) => Ok(content.to_bytes()),
+            Err(_) => Err(RelayError::OutputUnreadable(id.clone(), output.path())),
+        }
+    }
+
+    /// What is known of the files of a known job, in their order.
+    pub async fn output_details(&self, id: &JobId) -> Vec<OutputDetails> {
+        let outputs = self.outputs(id).unwrap_or_default();
+        let mut details = Vec::with_capacity(outputs.len());
+        let mut texts = 0;
+        for (number, output) in outputs.iter().enumerate() {
+            let kept = self
+                .output_place(id, number)
+                .ok()
+                .and_then(|place| place.kept);
+            let size = match &kept {
+                Some(path) => tokio::fs::metadata(path).await.ok().map(|it| it.len()),
+                None => None,
+            };
+            let mut text = None;
+            if output.is_text() && texts < MAX_TEXTS {
+                texts += 1;
+                let content = self.read_output(id, number, MAX_TEXT).await.ok();
+                text = content.and_then(|content| String::from_utf8(content.to_vec()).ok());
+            }
+            let size = size.or(text.as_ref().map(|text| text.len() as u64));
+            details.push(OutputDetails { size, text });
+        }
+        details
+    }
+
+    fn output_place(&self, id: &JobId, number: usize) -> Result<OutputPlace, RelayError> {
+        let tracker = &self.0.tracker;
+        let registry = tracker.registry();
+        let entry = registry.get(id);
+        let place = entry.and_then(|entry| {
+            Some(OutputPlace {
+                output: entry.job.outputs().get_index(number)?.clone(),
+                kept: tracker.kept.path(&entry.job, number),
+                backend: entry.backend.clone(),
+            })
+        });
+        place.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))
+    }
+}
+
+/// Begins to read a file of this machine; `None` if it cannot be read.
+async fn read_kept(path: &Path, headers: &HeaderMap) -> Option<Response<OutputBody>> {
+    let mut request = Request::new(http_body_util::Empty::<Bytes>::new());
+    request.headers_mut().clone_from(headers);
+    let response = ServeFile::new(path).try_call(request).await.ok()?;
+    let is_read = match response.status() {
+        StatusCode::RANGE_NOT_SATISFIABLE => headers.contains_key(RANGE),
+        status => status.is_success() || status == StatusCode::NOT_MODIFIED,
+    };
+    is_read.then(|| response.map(|body| body.boxed_unsync()))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::comfy::WrongInput;
-use crate::job::JobId;
+use crate::job::{JobId, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::{Durability, Tracker};
 use crate::relay::{Relay, RelayError};
@@ -41,17 +41,22 @@ impl Drop for Reservation {
 
 impl Relay {
     /// Registers a job for a prompt. Without the name of a backend, all are asked for the prompt. Without
-    /// a `job_id`, the prompt id is the job id if it can be one.
+    /// a `job_id`, the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
     pub(in crate::relay) async fn register(
         &self,
         job_id: Option<JobId>,
         prompt_id: String,
         backend: Option<&str>,
+        tags: Tags,
     ) -> Result<Accepted, RelayError> {
         let tracker = &self.0.tracker;
         let is_named = job_id.is_some();
-        let job_id =
-            job_id.unwrap_or_else(|| JobId::parse(&prompt_id).unwrap_or_else(|_| new_job_id()));
+        let own = || {
+            JobId::parse(&prompt_id)
+                .ok()
+                .filter(|id| id.check_job().is_ok())
+        };
+        let job_id = job_id.or_else(own).unwrap_or_else(new_job_id);
         let known = tracker.restore_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, &prompt_id) {
             return Ok(accepted);
@@ -67,7 +72,8 @@ impl Relay {
             Some(name) => Some(self.backend_named(name)?.index),
             None => None,
         };
-        let prompt = self.locate(&prompt_id, only).await?;
+        let mut prompt = self.locate(&prompt_id, only).await?;
+        prompt.tags = Arc::new(tags);
         tracker.register(&mut tracker.registry(), &job_id, &prompt, None);
         let is_written = self.is_written(&job_id).await?;
         Ok(Accepted {

@@ -1,10 +1,11 @@
 //! Accepts reports of producers that are not ComfyUI.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::job::{Event, Job, JobId, Report};
+use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::Durability;
 use crate::relay::{Relay, RelayError};
@@ -19,12 +20,19 @@ impl Relay {
     /// Applies a report to its job. The first report registers the job. A job that another relay has is ours from now on.
     ///
     /// The first report and the last one are on the disk when this returns.
-    pub async fn report(&self, job_id: &JobId, report: Report) -> Result<(), RelayError> {
+    /// A job that is registered already keeps its tags.
+    pub async fn report(
+        &self,
+        job_id: &JobId,
+        report: Report,
+        tags: Tags,
+    ) -> Result<(), RelayError> {
+        let tags = Arc::new(tags);
         let tracker = &self.0.tracker;
         let mut durability = Durability::Late;
         for _ in 0..ATTEMPTS {
             self.take_reported(job_id).await?;
-            if !self.apply_report(job_id, report.clone())? {
+            if !self.apply_report(job_id, report.clone(), &tags)? {
                 return Ok(());
             }
             durability = tracker.await_written(job_id).await;
@@ -75,7 +83,12 @@ impl Relay {
     }
 
     /// Applies a report, and returns whether its caller waits until it is on the disk.
-    fn apply_report(&self, job_id: &JobId, report: Report) -> Result<bool, RelayError> {
+    fn apply_report(
+        &self,
+        job_id: &JobId,
+        report: Report,
+        tags: &Arc<Tags>,
+    ) -> Result<bool, RelayError> {
         let tracker = &self.0.tracker;
         let mut registry = tracker.registry();
         let known = registry.get(job_id);
@@ -84,7 +97,8 @@ impl Relay {
             if !registry.reserve(job_id) {
                 return Err(RelayError::JobExists(job_id.clone()));
             }
-            registry.insert(Job::new(job_id.clone(), tracker.now()), None, 0);
+            let job = Job::new(job_id.clone(), tracker.now()).tagged(tags.clone());
+            registry.insert(job, None, 0);
             tracing::info!(%job_id, "job registered by its producer");
         }
         let is_last = report.status.is_final();

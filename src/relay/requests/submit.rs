@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::comfy::refused_outputs;
-use crate::job::{self, JobId, PromptGraph};
+use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
 use crate::relay::requests::await_socket::await_socket;
@@ -43,13 +43,19 @@ impl Relay {
         submission: Submission,
         params: &Map<String, Value>,
         backend: Option<&str>,
+        mut tags: Tags,
     ) -> Result<Accepted, RelayError> {
         let graph = match submission {
             Submission::Prompt(prompt_id) => {
-                return self.register(job_id, prompt_id, backend).await;
+                return self.register(job_id, prompt_id, backend, tags).await;
             }
             Submission::Graph(graph) => graph,
-            Submission::Named(name) => self.0.workflows.read(&name).await?,
+            Submission::Named(name) => {
+                let graph = self.0.workflows.read(&name).await?;
+                let short = name.strip_suffix(".json").unwrap_or(&name);
+                tags.workflow = Some(short.to_owned());
+                graph
+            }
         };
         let mut graph = workflow::check(Value::Object(graph))?;
         let backends = self.0.tracker.backends.iter();
@@ -83,7 +89,7 @@ impl Relay {
             };
             tokio::select! {
                 () = stopped => Err(RelayError::Stopping),
-                accepted = relay.place(reservation, named, graph) => accepted,
+                accepted = relay.place(reservation, named, graph, Arc::new(tags)) => accepted,
             }
         });
         match submitting.await {
@@ -102,6 +108,7 @@ impl Relay {
         reservation: Reservation,
         named: Option<Arc<Backend>>,
         graph: Map<String, Value>,
+        tags: Arc<Tags>,
     ) -> Result<Accepted, RelayError> {
         let graph = Arc::new(graph);
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
@@ -117,7 +124,8 @@ impl Relay {
                 return Err(failure);
             };
             let index = in_flight.backend().index;
-            match self.submit_graph(&reservation, in_flight, &graph).await {
+            let submitting = self.submit_graph(&reservation, in_flight, &graph, &tags);
+            match submitting.await {
                 Ok(accepted) => return Ok(accepted),
                 Err(NotPlaced::Sent(error)) => return Err(error),
                 Err(NotPlaced::NotSent(error)) => {
@@ -136,6 +144,7 @@ impl Relay {
         reservation: &Reservation,
         in_flight: InFlight,
         graph: &Arc<Map<String, Value>>,
+        tags: &Arc<Tags>,
     ) -> Result<Accepted, NotPlaced> {
         let tracker = &self.0.tracker;
         let backend = in_flight.backend().clone();
@@ -155,6 +164,7 @@ impl Relay {
                     prompt_id,
                     disconnects,
                     history: None,
+                    tags: tags.clone(),
                 },
                 graph: graph.clone(),
                 posting,
@@ -173,6 +183,7 @@ impl Relay {
             prompt_id: submitted.prompt_id,
             disconnects,
             history: None,
+            tags: tags.clone(),
         };
         tracker.register(
             &mut tracker.registry(),

@@ -109,7 +109,7 @@ struct WebsocketAnswer {
     status: &'static str,
     websocket_manager: &'static str,
     connections: ConnectionsAnswer,
-    endpoints: [&'static str; 2],
+    endpoints: [&'static str; 3],
 }
 
 #[derive(Debug, Serialize)]
@@ -236,7 +236,7 @@ pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool)
             connection_details: details.collect(),
             truncated,
         },
-        endpoints: ["/ws/{job_id}", "/ws/monitor"],
+        endpoints: ["/ws/{job_id}", "/ws/jobs", "/ws/monitor"],
     };
     response::json(StatusCode::OK, &answer)
 }

@@ -13,7 +13,7 @@ use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
 pub(in crate::server) use create::create;
-pub(in crate::server) use list::{LIST_PARAMETERS, list};
+pub(in crate::server) use list::list;
 pub(in crate::server) use report::report;
 
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.
@@ -29,8 +29,15 @@ pub(in crate::server) async fn show(
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
     state.relay.lookup(job).await?;
+    if job.group().is_some() {
+        let newest = state.relay.newest_state(job);
+        let newest = newest.ok_or_else(|| ApiError::job_not_found(job))?;
+        let payload = newest.payload.clone();
+        return Ok(response::full(StatusCode::OK, "application/json", payload));
+    }
     let view = state.relay.job(job);
-    let view = view.ok_or_else(|| ApiError::job_not_found(job))?;
+    let mut view = view.ok_or_else(|| ApiError::job_not_found(job))?;
+    view.place_kept().await;
     Ok(response::json(StatusCode::OK, &view))
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::limits::{ClientLimits, LimitExceeded};
 use super::public_address::PublicAddress;
 use super::refusals::{RefusalKind, Refusals};
-use crate::auth::{AuthError, Permissions, Scope, Token, Verifier};
+use crate::auth::{AuthError, Permissions, Scope, SignedLink, Token, Verifier};
 use crate::job::JobId;
 use crate::server::error::ApiError;
 use crate::session::{Admission, ConnectionPermit, network};
@@ -130,6 +130,21 @@ impl Caller {
         Ok(permissions)
     }
 
+    /// Whether the caller may read a file of a job: by a link, where it has no token, else as it may follow the job.
+    pub(in crate::server) fn authorize_file(
+        &self,
+        job: &JobId,
+        number: usize,
+        link: Option<&SignedLink>,
+    ) -> Result<(), ApiError> {
+        match link {
+            Some(link) if self.token.is_none() => {
+                self.permitted(self.checks.verifier.check_link(job, number, link))
+            }
+            _ => self.authorize(Scope::Subscribe, Some(job)).map(drop),
+        }
+    }
+
     /// Whether the caller may watch the relay as a whole. It is not refused anything if not.
     pub(in crate::server) fn may_monitor(&self) -> bool {
         let permissions = self.checks.verifier.verify(self.token.as_ref());
@@ -143,6 +158,16 @@ impl Caller {
         job: Option<&JobId>,
     ) -> Result<Admission, ApiError> {
         let permissions = self.authorize(scope, job)?;
+        self.admit_session(permissions)
+    }
+
+    /// As [`Caller::authorize_session`], for all jobs that the caller may follow.
+    pub(in crate::server) fn authorize_feed(&self) -> Result<Admission, ApiError> {
+        let permissions = self.authorize_scopes(&[Scope::Subscribe])?;
+        self.admit_session(permissions)
+    }
+
+    fn admit_session(&self, permissions: Permissions) -> Result<Admission, ApiError> {
         let limits = &self.checks.limits;
         if let Some(sub) = permissions.sub() {
             self.within_limit(limits.count_attempt(self.address, Some(sub)))?;
@@ -173,9 +198,11 @@ impl Caller {
         result.map_err(|error| {
             let kind = match error {
                 AuthError::Forbidden(_) => RefusalKind::Scope,
-                AuthError::MissingToken | AuthError::InvalidToken(_) | AuthError::Expired => {
-                    RefusalKind::Token
-                }
+                AuthError::MissingToken
+                | AuthError::InvalidToken(_)
+                | AuthError::Expired
+                | AuthError::BadLink
+                | AuthError::LinkExpired => RefusalKind::Token,
             };
             let error = ApiError::from(error);
             self.checks.refused(kind, self.address, &error);

@@ -49,8 +49,8 @@ async fn run_job(url: &str, ca_file: &Path, token: Option<&str>) {
     subscriber.ends_as("completed").await;
     let (_, job) = relay.job("job").await;
     let output = job["outputs"][0]["url"].as_str().unwrap();
-    assert!(output.starts_with("https://127.0.0.1:"), "{output}");
-    assert!(output.contains("/comfy/view?"), "{output}");
+    let file = relay.request(Method::GET, output).send().await.unwrap();
+    assert_eq!(file.status(), 200, "{output}");
     let mut served = format!("{job} {:?}", subscriber.states);
     for path in [
         "/",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use comfy_relay::config::{ServerConfig, TlsConfig};
-use comfy_relay::job::{JobId, Report, Status};
+use comfy_relay::job::{JobId, Report, Status, Tags};
 use futures_util::{SinkExt, StreamExt};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -210,7 +210,11 @@ async fn a_long_message_is_sent_whole_over_tls() {
             output_path: Some(long.clone()),
             error: None,
         };
-        relay.handle.report(&id, report).await.unwrap();
+        relay
+            .handle
+            .report(&id, report, Tags::default())
+            .await
+            .unwrap();
     }
     let mut states = 0;
     loop {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_relay::config::{RelayConfig, StoreConfig};
-use comfy_relay::job::JobId;
+use comfy_relay::job::{JobId, Selection};
 use comfy_relay::recording::Recording;
 use comfy_relay::relay::Relay;
 use comfy_relay::replay::{PlaybackSpeed, Replay, ReplayOptions};
@@ -206,7 +206,10 @@ async fn lists_can_be_limited_to_ids(db: TestDatabase) {
         (&[], 10, &[]),
     ] {
         let filter = JobFilter {
-            only: Some(asked.iter().map(id).collect()),
+            selection: Selection {
+                only: Some(asked.iter().map(id).collect()),
+                ..Selection::default()
+            },
             ..JobFilter::default()
         };
         let jobs = store.jobs(&filter, limit).await.unwrap();

@@ -18,6 +18,7 @@ on_both!(
     a_subscriber_at_another_relay_follows_the_job,
     a_first_report_at_two_relays_makes_one_job,
     the_job_of_a_killed_relay_is_taken_over,
+    a_feed_has_the_jobs_of_other_relays,
 );
 
 fn report(progress: u64, status: &str) -> Value {
@@ -185,4 +186,16 @@ async fn the_job_of_a_killed_relay_is_taken_over(db: TestDatabase) {
     );
     second.report("render", &report(100, "completed")).await;
     assert_eq!(state(&second, "render").await.0, "completed");
+}
+
+async fn a_feed_has_the_jobs_of_other_relays(db: TestDatabase) {
+    let first = without_backend(&db).await;
+    let second = without_backend(&db).await;
+    let mut feed = second.connect("/ws/jobs").await;
+    first.report("render", &report(10, "processing")).await;
+    feed.receive_until(|message| message["job_id"] == "render")
+        .await;
+    first.report("render", &report(100, "completed")).await;
+    feed.receive_until(|message| message["status"] == "completed")
+        .await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::{Permissions, Scope};
 use crate::comfy::WrongInput;
-use crate::job::JobId;
+use crate::job::{JobId, Tags};
 use crate::relay::{Accepted, RelayError, Submission};
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
@@ -20,7 +20,15 @@ use crate::workflow;
 const MAX_PROMPT_ID: usize = 200;
 
 /// The fields of the body.
-const NAMES: [&str; 5] = ["job_id", "prompt_id", "workflow", "params", "backend"];
+const NAMES: [&str; 7] = [
+    "job_id",
+    "prompt_id",
+    "workflow",
+    "params",
+    "backend",
+    "labels",
+    "group",
+];
 
 /// The fields of which a body has one.
 const SAYS_WHAT: [&str; 2] = ["prompt_id", "workflow"];
@@ -43,6 +51,8 @@ struct NewJob {
     workflow: Option<Value>,
     params: Map<String, Value>,
     backend: Option<String>,
+    labels: Map<String, Value>,
+    group: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +77,10 @@ pub(in crate::server) async fn create(
         read_json(request.into_body(), state.config.body_timeout).await?;
     let new = NewJob::of(body)?;
     let job_id = new.job_id.as_deref().map(JobId::parse).transpose()?;
+    if let Some(job_id) = &job_id {
+        job_id.check_job()?;
+    }
+    let tags = Tags::check(&new.labels, new.group)?;
     let submission = submission(new.prompt_id, new.workflow)?;
     match &submission {
         Submission::Prompt(prompt_id) => {
@@ -83,7 +97,13 @@ pub(in crate::server) async fn create(
     }
     let accepted = state
         .relay
-        .submit(job_id, submission, &new.params, new.backend.as_deref())
+        .submit(
+            job_id,
+            submission,
+            &new.params,
+            new.backend.as_deref(),
+            tags,
+        )
         .await?;
     let answer = CreateAnswer::new(&accepted, address);
     let status = if accepted.is_unanswered || !accepted.is_written {

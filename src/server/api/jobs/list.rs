@@ -1,14 +1,15 @@
-//! `GET /api/anime/jobs?status=&backend=&since=&until=&limit=&cursor=`: jobs by page, the newest first.
+//! `GET /api/anime/jobs?status=&backend=&label=&group=&workflow=&q=&since=&until=&limit=&cursor=`: jobs by page, the newest first.
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
 
 use crate::auth::Permissions;
-use crate::job::{JobId, Status};
+use crate::job::JobId;
 use crate::server::error::ApiError;
-use crate::server::request::{Query, bad_query, parse_status};
+use crate::server::request::{Query, bad_query};
 use crate::server::response::{self, Body};
+use crate::server::selection::{self, LIST_PARAMETERS};
 use crate::server::state::ServerState;
 use crate::store::{Cursor, JobFilter};
 
@@ -18,26 +19,20 @@ const DEFAULT_LIMIT: usize = 50;
 /// How many jobs a page holds at most.
 const MAX_LIMIT: usize = 500;
 
-/// The parameters of the list.
-pub(in crate::server) const LIST_PARAMETERS: &[&str] =
-    &["status", "backend", "since", "until", "limit", "cursor"];
-
 pub(in crate::server) async fn list(
     state: &ServerState,
     request: &Request<Incoming>,
     permissions: &Permissions,
 ) -> Result<Response<Body>, ApiError> {
-    let query = Query::parse(request, LIST_PARAMETERS)?;
+    let query = Query::parse(request, &LIST_PARAMETERS)?;
     let moment = |name| {
         let text = query.value(name);
         text.map(|text| parse_moment(name, text)).transpose()
     };
     let filter = JobFilter {
-        statuses: parse_statuses(&query)?,
-        backend: query.value("backend").map(str::to_owned),
+        selection: selection::parse(&query, permissions)?,
         since: moment("since")?,
         until: moment("until")?,
-        only: permissions.restricted_to(),
         after: query.value("cursor").map(parse_cursor).transpose()?,
     };
     let limit = query
@@ -45,14 +40,6 @@ pub(in crate::server) async fn list(
         .map_or(Ok(DEFAULT_LIMIT), parse_limit)?;
     let page = state.relay.list(&filter, limit).await?;
     Ok(response::json(StatusCode::OK, &page))
-}
-
-/// Several statuses have commas between them, or the parameter is repeated. None of them means all.
-fn parse_statuses(query: &Query) -> Result<Vec<Status>, ApiError> {
-    let lists = query.values("status");
-    let words = lists.flat_map(|list| list.split(',')).map(str::trim);
-    let words = words.filter(|word| !word.is_empty());
-    words.map(parse_status).collect()
 }
 
 fn parse_moment(name: &str, text: &str) -> Result<Timestamp, ApiError> {

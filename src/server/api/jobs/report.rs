@@ -3,8 +3,9 @@
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::job::{JobId, Report};
+use crate::job::{JobId, Report, Tags};
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_status, read_json};
 use crate::server::response::{self, Body};
@@ -14,13 +15,15 @@ use crate::server::state::ServerState;
 const MAX_REMAINING: f64 = 1e9;
 
 /// The fields of the body.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 8] = [
     "progress",
     "status",
     "estimated_remaining",
     "message",
     "output_path",
     "error",
+    "labels",
+    "group",
 ];
 
 /// The body of the request.
@@ -34,6 +37,9 @@ struct NewReport {
     message: Option<String>,
     output_path: Option<String>,
     error: Option<String>,
+    #[serde(default)]
+    labels: Map<String, Value>,
+    group: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,9 +53,11 @@ pub(in crate::server) async fn report(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let body = read_json(request.into_body(), state.config.body_timeout).await?;
-    let new: NewReport = parse_fields(body, &FIELDS)?;
+    let mut new: NewReport = parse_fields(body, &FIELDS)?;
+    job.check_job()?;
+    let tags = Tags::check(&new.labels, new.group.take())?;
     let report = new.check()?;
-    state.relay.report(job, report).await?;
+    state.relay.report(job, report, tags).await?;
     let answer = ReportAnswer { job_id: job };
     Ok(response::json(StatusCode::ACCEPTED, &answer))
 }

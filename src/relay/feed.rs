@@ -1,0 +1,161 @@
+//! The states of many jobs as one stream.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use tokio::sync::{Notify, watch};
+
+use super::Relay;
+use super::registry::Entry;
+use super::tracker::Tracker;
+use crate::hub::{Mailbox, SharedSubscription, Update};
+use crate::job::{JobId, Selection};
+
+/// How many states of one job wait for a client that reads slowly: the newest.
+const MAX_WAITING: usize = 1;
+
+/// The states of all jobs of a selection: first the newest one of each that has not ended, then every change, and those
+/// of the jobs that are registered later.
+///
+/// A job is in it from its first state that is selected until its end. A client that reads slowly skips states, but
+/// never the final one.
+#[derive(Debug)]
+pub struct JobFeed {
+    tracker: Arc<Tracker>,
+    selection: Selection,
+    wants_previews: bool,
+    mailbox: Arc<Mailbox>,
+    delivered: Arc<Delivered>,
+    newest_job: watch::Receiver<u64>,
+    /// The number of the last job that was looked at.
+    last_number: u64,
+    jobs: HashMap<JobId, FeedJob>,
+    ready: VecDeque<Update>,
+}
+
+/// A job of a feed.
+#[derive(Debug)]
+struct FeedJob {
+    /// Delivers the job's updates until it is dropped.
+    _subscription: SharedSubscription,
+    /// The number of the last state that was yielded; `None` before the first.
+    last_seq: Option<u64>,
+}
+
+/// That updates have been delivered.
+#[derive(Debug, Default)]
+struct Delivered(Notify);
+
+impl Wake for Delivered {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Relay {
+    /// Follows all jobs of a selection; with their previews, if they are wanted.
+    pub fn feed(&self, selection: Selection, wants_previews: bool) -> JobFeed {
+        let tracker = self.0.tracker.clone();
+        let delivered: Arc<Delivered> = Arc::default();
+        let mailbox = Mailbox::new(Waker::from(delivered.clone()), MAX_WAITING);
+        let newest_job = tracker.registry().newest();
+        let mut feed = JobFeed {
+            tracker,
+            selection,
+            wants_previews,
+            mailbox: Arc::new(mailbox),
+            delivered,
+            newest_job,
+            last_number: 0,
+            jobs: HashMap::new(),
+            ready: VecDeque::new(),
+        };
+        feed.add_jobs(|entry| !entry.job.status().is_final());
+        feed
+    }
+}
+
+impl JobFeed {
+    /// Waits for updates, and takes all that there are. May be cancelled at any moment.
+    pub async fn next(&mut self) -> VecDeque<Update> {
+        while self.ready.is_empty() {
+            tokio::select! {
+                () = self.delivered.0.notified() => self.take_delivered(),
+                // Fails only if the registry is gone, and the tracker keeps it.
+                Ok(()) = self.newest_job.changed() => {
+                    // A job that had ended before it was read from the database is nothing new.
+                    self.add_jobs(|entry| !entry.job.status().is_final() || entry.is_owned());
+                }
+            }
+        }
+        self.ready()
+    }
+
+    /// Takes all updates that there are, without waiting.
+    pub fn ready(&mut self) -> VecDeque<Update> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Subscribes to the selected jobs that were not looked at yet.
+    fn add_jobs(&mut self, is_new: impl Fn(&Entry) -> bool) {
+        let added: Vec<JobId> = {
+            let registry = self.tracker.registry();
+            let registered = registry.registered_after(self.last_number);
+            let selected =
+                registered.filter(|entry| is_new(entry) && self.selection.is_of(&entry.job));
+            let added = selected.map(|entry| entry.job.id().clone()).collect();
+            self.last_number = *self.newest_job.borrow_and_update();
+            added
+        };
+        for id in added {
+            let subscription = self.tracker.hub.subscribe_shared(&id, self.mailbox.clone());
+            let state = subscription.newest().map(Update::State);
+            let preview = subscription.preview().map(Update::Preview);
+            let job = FeedJob {
+                _subscription: subscription,
+                last_seq: None,
+            };
+            self.jobs.insert(id, job);
+            // They may be in the mailbox as well.
+            state
+                .into_iter()
+                .chain(preview)
+                .for_each(|update| self.add(update));
+        }
+    }
+
+    fn take_delivered(&mut self) {
+        for (_, mut updates) in self.mailbox.take() {
+            while let Some(update) = updates.pop() {
+                self.add(update);
+            }
+        }
+    }
+
+    /// Yields an update next, unless it was yielded already or is not selected.
+    fn add(&mut self, update: Update) {
+        let Some(job) = self.jobs.get_mut(update.job()) else {
+            return;
+        };
+        match &update {
+            Update::Preview(_) if !self.wants_previews || job.last_seq.is_none() => return,
+            Update::Preview(_) => {}
+            Update::State(state) => {
+                let is_selected = job.last_seq.is_some() || self.selection.has_status(state.status);
+                let is_news = job.last_seq.is_none_or(|last| state.seq > last);
+                let is_yielded = is_selected && is_news;
+                if is_yielded {
+                    job.last_seq = Some(state.seq);
+                }
+                if state.is_final() {
+                    self.jobs.remove(&state.job);
+                }
+                if !is_yielded {
+                    return;
+                }
+            }
+        }
+        self.ready.push_back(update);
+    }
+}

@@ -1,0 +1,133 @@
+//! The folder in which the files of completed jobs are kept.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::job::{Job, JobId, Output, Status};
+
+/// The folder, and the jobs whose files are still to be copied into it.
+#[derive(Debug)]
+pub(super) struct KeptOutputs {
+    /// `None` if nothing is kept.
+    folder: Option<PathBuf>,
+    completed: UnboundedSender<JobId>,
+}
+
+impl KeptOutputs {
+    /// Also returns the receiver of the jobs that complete.
+    pub(super) fn new(folder: Option<PathBuf>) -> (Self, UnboundedReceiver<JobId>) {
+        let (completed, receiver) = unbounded_channel();
+        (Self { folder, completed }, receiver)
+    }
+
+    /// Whether anything is kept.
+    pub(super) fn is_on(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Has the files of a job copied, if it has completed.
+    pub(super) fn on_ended(&self, job: &Job) {
+        if self.is_on() && job.status() == Status::Completed {
+            // An error means that the relay is being stopped: the next start copies them.
+            let _ = self.completed.send(job.id().clone());
+        }
+    }
+
+    /// Where the files of a job are kept, in their order; `None` if none are.
+    pub(super) fn paths<'a>(
+        &self,
+        id: &JobId,
+        outputs: impl IntoIterator<Item = &'a Output>,
+    ) -> Option<Vec<PathBuf>> {
+        let folder = self.folder.as_ref()?.join(id.as_str());
+        let names = names(outputs).into_iter();
+        Some(names.map(|name| folder.join(name)).collect())
+    }
+
+    /// Where one of a job's files is kept, if it was copied already.
+    pub(super) fn path(&self, job: &Job, number: usize) -> Option<PathBuf> {
+        if job.status() != Status::Completed {
+            return None;
+        }
+        self.paths(job.id(), job.outputs())?.into_iter().nth(number)
+    }
+}
+
+/// The names of files in the folder of their job: their own, with their number before it where that is no name for a
+/// file, or another file has it.
+fn names<'a>(outputs: impl IntoIterator<Item = &'a Output>) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let numbered = outputs.into_iter().enumerate();
+    let names = numbered.map(|(number, output)| {
+        let mut name = if is_name(&output.filename) {
+            output.filename.clone()
+        } else {
+            format!("{number}-output")
+        };
+        while !taken.insert(name.clone()) {
+            name = format!("{number}-{name}");
+        }
+        name
+    });
+    names.collect()
+}
+
+/// Whether a text is the name of a file in a folder, and of none elsewhere. Hidden files are those that are being
+/// written.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 200
+        && !text.starts_with('.')
+        && !text.contains(['/', '\\', ':'])
+        && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn output(filename: &str) -> Output {
+        Output {
+            node: "9".to_owned(),
+            kind: "images".to_owned(),
+            filename: filename.to_owned(),
+            subfolder: String::new(),
+            r#type: "output".to_owned(),
+            url: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_file_has_a_name_of_its_own_below_the_folder() {
+        let outputs = [
+            "a.png",
+            "2-a.png",
+            "a.png",
+            "../../etc/passwd",
+            "..",
+            "",
+            "C:\\x.png",
+            "a\0b",
+        ]
+        .map(output);
+        let (kept, _) = KeptOutputs::new(Some("/kept".into()));
+        let paths = kept
+            .paths(&JobId::parse("shot").unwrap(), &outputs)
+            .unwrap();
+        let names = ["a.png", "2-a.png", "2-2-a.png"]
+            .into_iter()
+            .map(str::to_owned);
+        let others = (3..8).map(|number| format!("{number}-output"));
+        let expected: Vec<PathBuf> = names
+            .chain(others)
+            .map(|name| Path::new("/kept/shot").join(name))
+            .collect();
+        assert_eq!(paths, expected);
+        let (off, _) = KeptOutputs::new(None);
+        assert_eq!(off.paths(&JobId::parse("shot").unwrap(), &outputs), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! `GET …/outputs`.
+
+use std::time::Duration;
+
+use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::media_type::media_type;
+use crate::auth::Permissions;
+use crate::job::{JobId, Output};
+use crate::server::error::ApiError;
+use crate::server::response::{self, Body};
+use crate::server::security::PublicAddress;
+use crate::server::state::ServerState;
+
+/// How long a link opens its file at most. It does not outlive the token that it was given for.
+const LINK_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+#[derive(Debug, Serialize)]
+struct OutputList<'a> {
+    job_id: &'a JobId,
+    outputs: Vec<OutputView>,
+    outputs_total: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputView {
+    /// Its place, from 0.
+    n: usize,
+    node: String,
+    kind: String,
+    filename: String,
+    subfolder: String,
+    r#type: String,
+    /// The media type by its name; `null` for one that is only downloaded.
+    media_type: Option<&'static str>,
+    /// In bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// What is in a short text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Where it can be read, at the relay.
+    url: String,
+}
+
+pub(in crate::server) async fn list(
+    state: &ServerState,
+    job: &JobId,
+    address: &PublicAddress,
+    permissions: &Permissions,
+) -> Result<Response<Body>, ApiError> {
+    state.relay.lookup(job).await?;
+    let outputs = state.relay.outputs(job);
+    let outputs = outputs.ok_or_else(|| ApiError::job_not_found(job))?;
+    let mut details = state.relay.output_details(job).await.into_iter();
+    let expires_at = link_end(permissions, Timestamp::now());
+    let views = outputs.into_iter().enumerate().map(|(n, output)| {
+        let details = details.next().unwrap_or_default();
+        let link = state.verifier.link(job, n, expires_at);
+        let query = link.map(|link| format!("?exp={}&sig={}", link.expires_at, link.signature));
+        let path = Output::address(job, n) + query.as_deref().unwrap_or_default();
+        OutputView {
+            n,
+            media_type: media_type(&output.filename),
+            size: details.size,
+            text: details.text,
+            url: address.url(&path),
+            node: output.node,
+            kind: output.kind,
+            filename: output.filename,
+            subfolder: output.subfolder,
+            r#type: output.r#type,
+        }
+    });
+    let outputs: Vec<OutputView> = views.collect();
+    let list = OutputList {
+        job_id: job,
+        outputs_total: outputs.len(),
+        outputs,
+    };
+    Ok(response::json(StatusCode::OK, &list))
+}
+
+fn link_end(permissions: &Permissions, now: Timestamp) -> Timestamp {
+    let longest = now.checked_add(LINK_LIFETIME).unwrap_or(Timestamp::MAX);
+    let token = permissions.expires_at();
+    token.map_or(longest, |token| token.min(longest))
+}

@@ -1,0 +1,64 @@
+//! The parameters by which callers select jobs.
+
+use std::collections::BTreeMap;
+
+use super::error::ApiError;
+use super::request::{Query, bad_query, parse_status};
+use super::state::ServerState;
+use crate::auth::Permissions;
+use crate::job::{Selection, Status};
+use crate::relay::JobFeed;
+
+/// The parameters of the list of jobs.
+pub(super) const LIST_PARAMETERS: [&str; 10] = [
+    "status", "backend", "label", "group", "workflow", "q", "since", "until", "limit", "cursor",
+];
+
+/// The parameters of the stream of jobs.
+pub(super) const FEED_PARAMETERS: [&str; 7] = [
+    "status", "backend", "label", "group", "workflow", "q", "previews",
+];
+
+/// The jobs that the parameters select among those that the caller may see.
+pub(super) fn parse(query: &Query, permissions: &Permissions) -> Result<Selection, ApiError> {
+    Ok(Selection {
+        statuses: parse_statuses(query)?,
+        backend: query.value("backend").map(str::to_owned),
+        labels: parse_labels(query)?,
+        group: query.value("group").map(str::to_owned),
+        workflow: query.value("workflow").map(str::to_owned),
+        text: query.value("q").map(str::to_owned),
+        only: permissions.restricted_to(),
+    })
+}
+
+/// A feed of the jobs that the parameters select.
+pub(super) fn feed(
+    state: &ServerState,
+    query: &Query,
+    permissions: &Permissions,
+) -> Result<JobFeed, ApiError> {
+    let selection = parse(query, permissions)?;
+    Ok(state.relay.feed(selection, query.flag("previews")?))
+}
+
+/// Each label is `key=text`; a job has to have all of them.
+fn parse_labels(query: &Query) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut labels = BTreeMap::new();
+    for label in query.values("label") {
+        let (key, text) = label
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty() && !key.contains(['"', '\\']))
+            .ok_or_else(|| bad_query("a label is key=text, such as label=episode=3"))?;
+        labels.insert(key.to_owned(), text.to_owned());
+    }
+    Ok(labels)
+}
+
+/// Several statuses have commas between them, or the parameter is repeated. None of them means all.
+fn parse_statuses(query: &Query) -> Result<Vec<Status>, ApiError> {
+    let lists = query.values("status");
+    let words = lists.flat_map(|list| list.split(',')).map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    words.map(parse_status).collect()
+}
