@@ -60,6 +60,7 @@ pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::Submission;
+pub use requests::totals::Totals;
 pub use start::RelayStartError;
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
@@ -96,6 +97,11 @@ impl Relay {
             // Fails only if the backend is gone, and it lives as long as the relay.
             let _ = connected.wait_for(|&connected| connected).await;
         }
+    }
+
+    /// How many ComfyUI servers are configured.
+    pub fn backend_count(&self) -> usize {
+        self.0.tracker.backends.iter().count()
     }
 
     /// Makes all tasks stop. Does not wait.

@@ -24,6 +24,9 @@ pub enum Familiarity {
 }
 
 impl Familiarity {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Known, Self::FirstTime, Self::NoGraph];
+
     /// Its word in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

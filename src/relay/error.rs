@@ -73,6 +73,9 @@ pub enum RelayError {
     /// The file is not on its ComfyUI server any more, or that server is not configured.
     #[error("ComfyUI has the output {1:?} of the job \"{0}\" no longer")]
     OutputUnavailable(JobId, String),
+    /// Its ComfyUI server has the graph no longer, or no ComfyUI server runs the job.
+    #[error("ComfyUI does not have the workflow of the job \"{0}\" any more")]
+    WorkflowUnavailable(JobId),
     /// The file cannot be read to its end, or is too large for what is asked of it.
     #[error("the output {1:?} of the job \"{0}\" cannot be read, or is too large")]
     OutputUnreadable(JobId, String),
@@ -109,6 +112,7 @@ impl RelayError {
             Self::PromptNotFound(_) => "prompt_not_found",
             Self::OutputNotFound(..) => "output_not_found",
             Self::OutputUnavailable(..) => "output_unavailable",
+            Self::WorkflowUnavailable(_) => "workflow_unavailable",
             Self::OutputUnreadable(..) => "output_unreadable",
             Self::Rejected(..) => "workflow_rejected",
             Self::Stopping => "going_away",

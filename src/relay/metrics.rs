@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::estimate::EstimateLog;
+use crate::estimate::{EstimateLog, Familiarity};
 use crate::job::{Job, Status};
 
 /// The upper bounds of the buckets for errors of a remaining time, as shares of the job's duration.
@@ -87,6 +87,19 @@ impl Metrics {
             "Error of the progress published at a share of a completed job's true time, in points of 100",
             self.progress_errors.clone(),
         );
+    }
+
+    /// The share of the published intervals that contained the true end; `None` before there is one.
+    pub(super) fn inside_share(&self) -> Option<f64> {
+        let sum = |counters: &Family<WorkflowLabel, Counter>| -> u64 {
+            let words = Familiarity::ALL.map(Familiarity::as_str);
+            let labels = words.map(|word| [("workflow", word)]);
+            let counted =
+                labels.map(|label| counters.get(&label).map_or(0, |counter| counter.get()));
+            counted.into_iter().sum()
+        };
+        let all = sum(&self.intervals);
+        (all > 0).then(|| sum(&self.inside) as f64 / all as f64)
     }
 
     /// Counts a job that has ended, and scores the estimates that were published while it ran.

@@ -11,5 +11,7 @@ pub(super) mod register;
 mod report;
 pub(super) mod status;
 pub(super) mod submit;
+pub(super) mod totals;
 mod unanswered;
 pub(super) mod unknown_jobs;
+mod workflow;

@@ -6,3 +6,4 @@ pub(super) mod jobs;
 pub(super) mod metrics;
 pub(super) mod outputs;
 pub(super) mod preview;
+pub(super) mod totals;

@@ -215,7 +215,9 @@ impl From<RelayError> for ApiError {
             RelayError::JobNotFound(_)
             | RelayError::PromptNotFound(_)
             | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,
-            RelayError::OutputUnavailable(..) => StatusCode::GONE,
+            RelayError::OutputUnavailable(..) | RelayError::WorkflowUnavailable(_) => {
+                StatusCode::GONE
+            }
             RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
             | RelayError::NoSocket { .. }

@@ -8,9 +8,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::outputs::FileRequest;
-use super::api::{events, health, jobs, metrics, outputs, preview};
+use super::api::{events, health, jobs, metrics, outputs, preview, totals};
 use super::error::ApiError;
-use super::pages::Asset;
+use super::pages::{Asset, Page};
 use super::request::Query;
 use super::response::{self, Body};
 use super::security::{Caller, LimitExceeded, Peer, PublicAddress};
@@ -29,6 +29,7 @@ enum Route<'a> {
     WebsocketStatus,
     Health,
     Metrics,
+    Totals,
     Jobs,
     FeedEvents,
     Job(&'a str),
@@ -37,9 +38,11 @@ enum Route<'a> {
     Events(&'a str),
     Preview(&'a str),
     Estimate(&'a str),
+    Workflow(&'a str),
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
+    Page(Page),
     Asset(Asset),
 }
 
@@ -58,6 +61,7 @@ impl<'a> Route<'a> {
             ["api", "anime", "websocket", "status"] => Self::WebsocketStatus,
             ["api", "anime", "health"] => Self::Health,
             ["metrics"] => Self::Metrics,
+            ["api", "anime", "totals"] => Self::Totals,
             ["api", "anime", "jobs"] => Self::Jobs,
             ["api", "anime", "jobs", "events"] => Self::FeedEvents,
             ["api", "anime", "jobs", id] => Self::Job(id),
@@ -66,10 +70,24 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", id, "events"] => Self::Events(id),
             ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
             ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
+            ["api", "anime", "jobs", id, "workflow"] => Self::Workflow(id),
             ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
             ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
-            _ => Self::Asset(Asset::find(path)?),
+            _ => match Page::find(path) {
+                Some(page) => Self::Page(page),
+                None => Self::Asset(Asset::find(path)?),
+            },
         })
+    }
+
+    /// Where a request for a page with a slash at its end belongs: the links of the page are relative to its path
+    /// without.
+    fn without_slash(self, path: &str) -> Option<String> {
+        let page = path.trim_end_matches('/');
+        let has_slash = page.len() < path.len() && !page.is_empty();
+        let is_page = matches!(self, Self::Page(_) | Self::Asset(_));
+        let name = page.rsplit('/').next().filter(|_| has_slash && is_page)?;
+        Some(format!("../{name}"))
     }
 
     /// The methods that it takes, as the header `Allow` lists them.
@@ -85,12 +103,15 @@ impl<'a> Route<'a> {
     /// pages leave theirs to their scripts.
     fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
         let known = match self {
-            Self::JobSocket(_) | Self::MonitorSocket | Self::FeedSocket | Self::Asset(_) => {
-                return Ok(());
-            }
+            Self::JobSocket(_)
+            | Self::MonitorSocket
+            | Self::FeedSocket
+            | Self::Page(_)
+            | Self::Asset(_) => return Ok(()),
             Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
             Self::Output(..) => &outputs::FILE_PARAMETERS[..],
             Self::FeedEvents => &selection::FEED_PARAMETERS[..],
+            Self::Totals => &totals::PARAMETERS[..],
             _ => &[],
         };
         Query::parse(request, known).map(drop)
@@ -167,6 +188,9 @@ async fn serve(
     }
     let path = caller.public_address.strip_prefix(&path).to_owned();
     let route = Route::find(&path).ok_or_else(|| ApiError::no_route(&path))?;
+    if let Some(location) = route.without_slash(&path) {
+        return Ok(response::redirect(&location));
+    }
     if *request.method() == Method::OPTIONS {
         let mut response = response::empty(StatusCode::NO_CONTENT);
         let methods = HeaderValue::from_static(route.methods());
@@ -198,6 +222,10 @@ async fn dispatch(
             caller.authorize(Scope::Monitor, None)?;
             metrics::metrics(state)
         }
+        Route::Totals => {
+            caller.authorize(Scope::Monitor, None)?;
+            totals::totals(state, &request).await
+        }
         Route::Jobs if method == Method::POST => {
             let permissions = caller.authorize_scopes(&[Scope::Submit, Scope::Register])?;
             jobs::create(state, request, &caller.public_address, &permissions).await
@@ -218,6 +246,9 @@ async fn dispatch(
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
         }
+        Route::Workflow(id) => {
+            jobs::workflow(state, &authorized(&caller, Scope::Subscribe, id)?).await
+        }
         Route::Outputs(id) => {
             let job = job_id(id)?;
             let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;
@@ -228,7 +259,8 @@ async fn dispatch(
             caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
             outputs::file(state, &job, &asked, request.headers()).await
         }
-        Route::Asset(asset) => Ok(asset.response()),
+        Route::Page(page) => Ok(page.response(state.relay.backend_count())),
+        Route::Asset(asset) => Ok(asset.response(request.headers())),
     }
 }
 

@@ -213,11 +213,25 @@ impl Store {
             }))
         })
         .await?;
-        let counts = rows.into_iter().filter_map(|(status, count)| {
-            let count = usize::try_from(count).ok()?;
-            Some((Status::from_word(&status)?, count))
-        });
-        Ok(counts.collect())
+        Ok(read_counts(rows))
+    }
+
+    /// How many jobs have ended at a moment or later, by status.
+    pub async fn count_ended_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(Status, usize)>, StoreError> {
+        let counted = jobs::table
+            .filter(jobs::completed_at.ge(Moment(since)))
+            .group_by(jobs::status)
+            .select((jobs::status, diesel::dsl::count_star()));
+        let rows: Vec<(String, i64)> = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.query(counted)?.load(connection).await?
+            }))
+        })
+        .await?;
+        Ok(read_counts(rows))
     }
 
     /// Deletes the jobs that ended and the node runs that began before a time, a few at a time. Returns the number of
@@ -262,6 +276,15 @@ impl Store {
             }
         }
     }
+}
+
+/// Without statuses that other programs have written.
+fn read_counts(rows: Vec<(String, i64)>) -> Vec<(Status, usize)> {
+    let counts = rows.into_iter().filter_map(|(status, count)| {
+        let count = usize::try_from(count).ok()?;
+        Some((Status::from_word(&status)?, count))
+    });
+    counts.collect()
 }
 
 impl StoredJobRow {

@@ -9,6 +9,7 @@ mod estimates;
 mod faults;
 mod hunt;
 mod old_clients;
+mod pages;
 mod replay;
 mod storage;
 mod support;

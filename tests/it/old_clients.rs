@@ -2,5 +2,4 @@
 //! They are in `tests/clients`.
 
 mod classes;
-mod pages;
 mod scripts;

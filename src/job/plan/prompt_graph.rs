@@ -22,6 +22,11 @@ impl PromptGraph {
         !self.outputs.is_empty()
     }
 
+    /// Its nodes by their ids, in API format.
+    pub fn into_nodes(self) -> Map<String, Value> {
+        self.nodes
+    }
+
     /// Its plan, as far as the sizes of its images are known.
     pub fn plan(&self, images: &ImageSizes) -> Plan {
         Plan::read(&self.nodes, Some(&self.outputs), images)

@@ -6,6 +6,7 @@ mod report;
 
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::job::JobId;
 use crate::server::error::ApiError;
@@ -21,6 +22,14 @@ pub(in crate::server) use report::report;
 struct CancelAnswer<'a> {
     job_id: &'a JobId,
     message: &'static str,
+}
+
+/// The answer to `GET /api/anime/jobs/{job_id}/workflow`.
+#[derive(Debug, Serialize)]
+struct WorkflowAnswer<'a> {
+    job_id: &'a JobId,
+    /// The graph in API format.
+    workflow: Map<String, Value>,
 }
 
 /// `GET /api/anime/jobs/{job_id}`.
@@ -48,6 +57,20 @@ pub(in crate::server) async fn explain(
 ) -> Result<Response<Body>, ApiError> {
     let view = state.relay.explain(job).await?;
     Ok(response::json(StatusCode::OK, &view))
+}
+
+/// `GET /api/anime/jobs/{job_id}/workflow`.
+pub(in crate::server) async fn workflow(
+    state: &ServerState,
+    job: &JobId,
+) -> Result<Response<Body>, ApiError> {
+    state.relay.lookup(job).await?;
+    let workflow = state.relay.workflow(job).await?;
+    let answer = WorkflowAnswer {
+        job_id: job,
+        workflow,
+    };
+    Ok(response::json(StatusCode::OK, &answer))
 }
 
 /// `POST /api/anime/jobs/{job_id}/cancel`. The job has ended only when ComfyUI reports it.

@@ -125,6 +125,7 @@ class RelaySocket extends EventTarget {
   #openedAt = 0;
   #receivedAt = 0;
   #pingedAt = 0;
+  #listened = new Set();
   #openTimer;
   #retryTimer;
   #checkTimer;
@@ -217,7 +218,7 @@ class RelaySocket extends EventTarget {
         this.#compareClocks(message.timestamp);
         this.#emit("progress", message);
         // The relay keeps the socket open for clients that connect again after every close.
-        if (FINAL.has(message.status) && this.#active) this.#end(CLOSE_TEXT[1000], { code: 1000 });
+        if (this.isLast(message) && this.#active) this.#end(CLOSE_TEXT[1000], { code: 1000 });
         return;
       case "error":
         this.#lastError = message.code;
@@ -225,6 +226,11 @@ class RelaySocket extends EventTarget {
       case "system_status":
         return this.#emit("status", message);
     }
+  }
+
+  /** Whether nothing more is to come after this state. */
+  isLast({ status }) {
+    return FINAL.has(status);
   }
 
   /** The clock of the page may be set to any time. Messages are late, never early: the fastest one counts. */
@@ -364,7 +370,14 @@ class RelaySocket extends EventTarget {
     this.#emit("state", { state, text, ...more });
   }
 
+  /** Remembers what is listened to: with thousands of messages a second, the other events are not worth making. */
+  addEventListener(name, ...rest) {
+    this.#listened.add(name);
+    super.addEventListener(name, ...rest);
+  }
+
   #emit(name, detail) {
+    if (!this.#listened.has(name)) return;
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
@@ -385,6 +398,17 @@ export class JobSocket extends RelaySocket {
   /** Cancels the job. False while there is no connection. */
   cancel() {
     return this.send({ type: "cancel" }) || this.post(`${this.#path}/cancel`);
+  }
+}
+
+/** Follows all jobs that are open or will be, and goes on when they have ended. */
+export class JobsSocket extends RelaySocket {
+  constructor({ previews = false, server, token } = {}) {
+    super(`ws/jobs${previews ? "?previews=1" : ""}`, server, token, "api/anime/jobs/events");
+  }
+
+  isLast() {
+    return false;
   }
 }
 

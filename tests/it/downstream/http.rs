@@ -267,6 +267,7 @@ async fn pages_are_served() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
+        ("/test", "text/html; charset=utf-8"),
         ("/web/page.css", "text/css; charset=utf-8"),
         ("/web/page.js", "text/javascript; charset=utf-8"),
         ("/web/elements.js", "text/javascript; charset=utf-8"),
@@ -295,10 +296,7 @@ async fn pages_cannot_be_framed_by_other_origins() {
         let response = relay.request(Method::GET, path).send().await.unwrap();
         let policy = response.headers().get("content-security-policy");
         let policy = policy.map(|policy| policy.to_str().unwrap());
-        assert_eq!(
-            policy,
-            is_page.then_some("frame-ancestors 'self'"),
-            "{path}"
-        );
+        let is_guarded = policy.is_some_and(|policy| policy.ends_with("frame-ancestors 'self'"));
+        assert_eq!(is_guarded, is_page, "{path}");
     }
 }

@@ -1,11 +1,11 @@
-// The relay's own page:
-//   node tests/browser/home.mjs follow http://127.0.0.1:8328/ JOB_ID        until it has completed
-//   node tests/browser/home.mjs unregistered http://127.0.0.1:8328/ JOB_ID  what it says of a job that nobody has registered
-//   node tests/browser/home.mjs missing http://127.0.0.1:8328/ JOB_ID       until the relay waits for the job no longer
-//   node tests/browser/home.mjs token http://127.0.0.1:8328/ JOB_ID TOKEN   asks for the token, then follows
-//   node tests/browser/home.mjs denied http://127.0.0.1:8328/ JOB_ID TOKEN  the same in a browser that denies the storage
-//   node tests/browser/home.mjs unopened http://127.0.0.1:8328/ JOB_ID      follows, though no socket is ever opened
-//   node tests/browser/home.mjs away http://127.0.0.1:8328/                 what it says of a ComfyUI that does not answer
+// The test page that shows every message:
+//   node tests/browser/test_page.mjs follow http://127.0.0.1:8328/test JOB_ID        until it has completed
+//   node tests/browser/test_page.mjs unregistered http://127.0.0.1:8328/test JOB_ID  what it says of a job that nobody has registered
+//   node tests/browser/test_page.mjs missing http://127.0.0.1:8328/test JOB_ID       until the relay waits for the job no longer
+//   node tests/browser/test_page.mjs token http://127.0.0.1:8328/test JOB_ID TOKEN   asks for the token, then follows
+//   node tests/browser/test_page.mjs denied http://127.0.0.1:8328/test JOB_ID TOKEN  the same in a browser that denies the storage
+//   node tests/browser/test_page.mjs unopened http://127.0.0.1:8328/test JOB_ID      follows, though no socket is ever opened
+//   node tests/browser/test_page.mjs away http://127.0.0.1:8328/test                 what it says of a ComfyUI that does not answer
 
 import { print, withPage } from "./chromium.mjs";
 

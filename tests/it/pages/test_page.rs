@@ -1,39 +1,13 @@
-//! The test page and the relay's own page in Chromium.
+//! The test page, by itself in one file and with what it says of a job.
 
-use std::path::Path;
 use std::time::Duration;
 
 use comfy_relay::config::ServerConfig;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::nginx::{Nginx, free_port};
+use crate::support::browser::{done, proxy_without_sockets, relay_that_needs_a_token, run};
 use crate::support::recordings::TXT2IMG;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
-use crate::support::tokens::{guarded, in_seconds, token};
-use crate::support::tool::{Events, installed, is_installed, node};
-
-/// Runs a script of `tests/browser`; `None` on a machine without node, Chromium or playwright-core.
-fn run(script: &str, arguments: &[&str]) -> Option<Events> {
-    if std::env::var_os("CHROMIUM").is_none()
-        && !is_installed("chromium", "apt-get install chromium")
-    {
-        return None;
-    }
-    installed("node_modules/playwright-core")?;
-    let script = Path::new("tests/browser").join(script);
-    let mut command = node(script.to_str().unwrap())?;
-    command.args(arguments);
-    Some(Events::of(command))
-}
-
-/// The events up to the end of a script, none of which may be an error of the page.
-async fn done(mut events: Events) -> Vec<Value> {
-    let all = events.until("done").await;
-    let is_error = |event: &&Value| event["event"] == "page_error";
-    assert_eq!(all.iter().find(is_error), None);
-    assert!(events.end().await);
-    all
-}
 
 /// Follows a job with the test page from a place, with no setting of the relay.
 async fn follow_with_the_test_page(place: &str) -> Vec<Value> {
@@ -77,8 +51,8 @@ async fn the_test_page_of_another_loopback_port_needs_no_setting() {
 async fn the_page_leaves_by_itself_at_the_end() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let Some(mut page) = run(
-        "home.mjs",
-        &["follow", &format!("{}/", relay.url()), "shot"],
+        "test_page.mjs",
+        &["follow", &format!("{}/test", relay.url()), "shot"],
     ) else {
         return;
     };
@@ -88,24 +62,16 @@ async fn the_page_leaves_by_itself_at_the_end() {
     assert_eq!(events[0]["connection"], "The job has ended");
 }
 
-/// An nginx before a relay, with its port. It passes no `Upgrade` on, as it does unless it is configured to.
-async fn proxy_without_sockets(relay: &TestRelay) -> Option<(Nginx, String)> {
-    let port = free_port();
-    let server = format!(
-        "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {}; proxy_buffering off; }} }}",
-        relay.url()
-    );
-    let nginx = Nginx::start(tempfile::tempdir().unwrap(), port, &server).await?;
-    Some((nginx, format!("http://127.0.0.1:{port}/")))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_behind_a_proxy_without_sockets_follows_by_events() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let Some((_nginx, address)) = proxy_without_sockets(&relay).await else {
         return;
     };
-    let Some(mut page) = run("home.mjs", &["follow", &address, "shot"]) else {
+    let Some(mut page) = run(
+        "test_page.mjs",
+        &["follow", &format!("{address}test"), "shot"],
+    ) else {
         return;
     };
     let events = page.until("connected").await;
@@ -128,7 +94,10 @@ async fn a_page_that_follows_by_events_stops_where_there_is_no_job() {
     let Some((_nginx, address)) = proxy_without_sockets(&relay).await else {
         return;
     };
-    let Some(page) = run("home.mjs", &["missing", &address, "shot"]) else {
+    let Some(page) = run(
+        "test_page.mjs",
+        &["missing", &format!("{address}test"), "shot"],
+    ) else {
         return;
     };
     let events = done(page).await;
@@ -142,8 +111,8 @@ async fn a_page_that_follows_by_events_stops_where_there_is_no_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_says_that_nobody_has_registered_a_job_and_how_long_it_waits() {
     let relay = TestRelay::replaying(TXT2IMG).await;
-    let address = format!("{}/", relay.url());
-    let Some(mut page) = run("home.mjs", &["unregistered", &address, "shot"]) else {
+    let address = format!("{}/test", relay.url());
+    let Some(mut page) = run("test_page.mjs", &["unregistered", &address, "shot"]) else {
         return;
     };
     let events = page.until("unregistered").await;
@@ -159,30 +128,11 @@ async fn the_page_says_that_nobody_has_registered_a_job_and_how_long_it_waits() 
     done(page).await;
 }
 
-/// A relay that needs a token and has the job `shot`, which has completed; and a token for it.
-async fn relay_that_needs_a_token() -> (TestRelay, String) {
-    let server = ServerConfig {
-        // The page is open for longer than a test takes, and its own pings come seldom.
-        connection_timeout: Duration::from_secs(60),
-        ..guarded()
-    };
-    let relay = TestRelay::without_backend(server).await;
-    let claims = json!({"sub": "mika", "jobs": "*", "scope": "subscribe monitor progress", "exp": in_seconds(3_600)});
-    let token = token(&claims);
-    let report = json!({"progress": 100, "status": "completed"});
-    let path = "/api/anime/jobs/shot/progress";
-    let reported = relay
-        .request_as(&token, reqwest::Method::POST, path)
-        .json(&report);
-    assert_eq!(reported.send().await.unwrap().status(), 202);
-    (relay, token)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
     let (relay, token) = relay_that_needs_a_token().await;
-    let address = format!("{}/", relay.url());
-    let Some(page) = run("home.mjs", &["token", &address, "shot", &token]) else {
+    let address = format!("{}/test", relay.url());
+    let Some(page) = run("test_page.mjs", &["token", &address, "shot", &token]) else {
         return;
     };
     let events = done(page).await;
@@ -198,8 +148,8 @@ async fn the_page_asks_for_a_token_and_shows_whose_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_keeps_a_token_in_a_browser_that_denies_the_storage() {
     let (relay, token) = relay_that_needs_a_token().await;
-    let address = format!("{}/", relay.url());
-    let Some(page) = run("home.mjs", &["denied", &address, "shot", &token]) else {
+    let address = format!("{}/test", relay.url());
+    let Some(page) = run("test_page.mjs", &["denied", &address, "shot", &token]) else {
         return;
     };
     let events = done(page).await;
@@ -213,8 +163,8 @@ async fn the_page_keeps_a_token_in_a_browser_that_denies_the_storage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_gives_up_a_socket_that_is_never_opened() {
     let relay = TestRelay::replaying(TXT2IMG).await;
-    let address = format!("{}/", relay.url());
-    let Some(mut page) = run("home.mjs", &["unopened", &address, "shot"]) else {
+    let address = format!("{}/test", relay.url());
+    let Some(mut page) = run("test_page.mjs", &["unopened", &address, "shot"]) else {
         return;
     };
     page.until("connected").await;
@@ -228,7 +178,7 @@ async fn the_page_and_health_say_since_when_comfyui_is_away() {
     let (_, health) = relay.get("/api/anime/health").await;
     let backend = &health["components"]["comfyui"][0];
     assert!(backend["unreachable_since"].is_string(), "{backend}");
-    let Some(page) = run("home.mjs", &["away", &format!("{}/", relay.url())]) else {
+    let Some(page) = run("test_page.mjs", &["away", &format!("{}/test", relay.url())]) else {
         return;
     };
     let events = done(page).await;

@@ -1,0 +1,178 @@
+// The dashboard:
+//   node tests/browser/dashboard.mjs home ADDRESS JOB        watches a job from its card to its row in the history
+//   node tests/browser/dashboard.mjs restart ADDRESS JOB     the same, over a restart of the relay
+//   node tests/browser/dashboard.mjs job ADDRESS JOB COMFYUI the page of a job, where the browser cannot reach ComfyUI
+//   node tests/browser/dashboard.mjs failed ADDRESS JOB      the page of a job that has failed
+//   node tests/browser/dashboard.mjs sizes ADDRESS JOB       each page on phone, tablet, desktop and wall, light and dark
+//   node tests/browser/dashboard.mjs keyboard ADDRESS JOB    by the keyboard alone
+//   node tests/browser/dashboard.mjs token ADDRESS JOB TOKEN asks for the token, then shows the job
+//   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
+
+import { readFileSync } from "node:fs";
+
+import { print, withPage } from "./chromium.mjs";
+
+const [scenario, address, job, more] = process.argv.slice(2);
+const AXE = readFileSync(new URL("../../target/tools/node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+
+/** Before a page loads: adds up how far its parts move while nobody presses anything. */
+function countShifts() {
+  window.shifts = [];
+  const observer = new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput, sources } of list.getEntries()) {
+      if (hadRecentInput) continue;
+      window.shifts.push({ value, moved: sources.map(({ node }) => node?.id || node?.className || node?.nodeName) });
+    }
+  });
+  observer.observe({ type: "layout-shift", buffered: true });
+}
+
+const live = (page) => page.locator("#live[data-live=on]").waitFor();
+const card = (page) => page.locator(".card", { hasText: job });
+const row = (page, status) => page.locator(`#rows .row`, { hasText: job }).locator(`.st.${status}`);
+
+/** What the dashboard shows of the job at a moment. */
+function look(page) {
+  return page.evaluate((job) => {
+    const card = [...document.querySelectorAll(".card")].find((card) => card.textContent.includes(job));
+    if (!card) return null;
+    return {
+      percent: Number(card.querySelector(".pct span").textContent),
+      bar: Number(card.querySelector("[role=progressbar]").getAttribute("aria-valuenow")),
+      lane: document.querySelector(".blk.running .sr")?.textContent ?? "",
+      preview: !card.querySelector("img").hidden,
+      title: document.title,
+    };
+  }, job);
+}
+
+const SCENARIOS = {
+  async home(page) {
+    await page.addInitScript(countShifts);
+    await page.goto(address);
+    await live(page);
+    print("open", { headline: await page.locator("#headline").textContent() });
+    await card(page).waitFor();
+    const seen = [];
+    while (!(await row(page, "completed").count())) {
+      const shown = await look(page);
+      if (shown && seen.at(-1)?.percent !== shown.percent) seen.push(shown);
+      await page.evaluate(() => new Promise(requestAnimationFrame));
+    }
+    const image = page.locator("#rows .row img").first();
+    await image.scrollIntoViewIfNeeded();
+    await page.waitForFunction(() => document.querySelector("#rows .row img").naturalWidth > 0);
+    print("seen", { seen, shifts: await page.evaluate(() => window.shifts) });
+  },
+  async restart(page) {
+    await page.goto(address);
+    await live(page);
+    await card(page).waitFor();
+    print("running");
+    await page.locator("#live[data-live=off]").waitFor();
+    print("lost", { headline: await page.locator("#headline").textContent(), left: await card(page).locator(".eta b").textContent() });
+    await live(page);
+    print("back");
+    await row(page, "completed").waitFor();
+  },
+  async job(page) {
+    await page.addInitScript(countShifts);
+    const asked = [];
+    await page.route(`${more}/**`, (route) => {
+      asked.push(route.request().url());
+      route.abort();
+    });
+    await page.goto(`${address}jobs/${job}`);
+    await page.locator(".st.completed").waitFor();
+    await page.waitForFunction(() => document.querySelector("#picture img")?.naturalWidth > 0 && document.querySelectorAll(".nd").length > 0);
+    await page.locator("#makes").waitFor();
+    print("shown", {
+      image: await page.locator("#picture img").getAttribute("src"),
+      nodes: await page.locator(".nd").count(),
+      makes: await page.locator("#makes").textContent(),
+      title: await page.title(),
+      asked,
+      shifts: await page.evaluate(() => window.shifts),
+    });
+    await page.getByRole("button", { name: "Run again" }).click();
+    await page.waitForURL((url) => !url.pathname.endsWith(`/${job}`));
+    await page.locator(".st.completed, .st.processing, .st.queued").waitFor();
+    print("again", { url: page.url() });
+  },
+  async failed(page) {
+    await page.goto(`${address}jobs/${job}`);
+    await page.locator("#fault").waitFor();
+    await page.locator(".nd").first().waitFor();
+    print("shown", { error: await page.locator("#fault h2").textContent(), states: await page.locator(".nd").evaluateAll((rows) => rows.map((row) => row.dataset.s)) });
+  },
+  async sizes(page) {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const width of [320, 390, 820, 1280, 1920]) {
+        await page.emulateMedia({ colorScheme });
+        await page.setViewportSize({ width, height: 900 });
+        for (const path of ["", `jobs/${job}`, "history", "servers", "connections", "?kiosk"]) {
+          await page.goto(address + path);
+          await page.locator("main:not([aria-busy])").waitFor();
+          const sideways = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+          const isChecked = width === 390 || width === 1280;
+          if (isChecked) await page.evaluate(AXE);
+          const violations = isChecked ? await page.evaluate(async () => (await window.axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" ")}`)) : [];
+          const background = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+          print("page", { path, width, colorScheme, sideways, violations, background });
+        }
+      }
+    }
+  },
+  async keyboard(page) {
+    await page.goto(address);
+    await live(page);
+    await page.locator(".blk a").first().waitFor();
+    const press = (key) => page.keyboard.press(key);
+    const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.className);
+    await press("Tab");
+    const first = await focused();
+    await press("Enter");
+    const skipped = await focused();
+    await press("/");
+    const search = await focused();
+    await press("Escape");
+    await press("?");
+    const hasKeys = await page.locator("#keys[open]").count();
+    await press("Escape");
+    await press("w");
+    const isWall = await page.locator("html.wall").count();
+    await press("Escape");
+    while (!(await page.evaluate(() => document.activeElement.closest(".blk")))) await press("Tab");
+    const block = await page.evaluate(() => document.activeElement.querySelector(".sr").textContent);
+    await press("Enter");
+    await page.waitForURL(/\/jobs\//);
+    await page.locator("#state .st").waitFor();
+    print("used", { first, skipped, search, hasKeys, isWall, block, url: page.url() });
+  },
+  async token(page) {
+    await page.goto(address);
+    await page.locator("#token-form").waitFor();
+    await page.fill("#token", more);
+    await page.keyboard.press("Enter");
+    await live(page);
+    await page.goto(`${address}jobs/${job}`);
+    await page.locator(".st.completed").waitFor();
+    print("shown", { owner: await page.locator("#token-owner").textContent(), url: page.url() });
+  },
+  async opens(page) {
+    // A link of an earlier release.
+    await page.goto(`${address}#job=${job}`);
+    await page.waitForURL(/\/jobs\//);
+    await page.locator("#state .st").waitFor();
+    const [live, blocked] = [page.locator("#live"), page.locator("#blocked")];
+    await page.locator("#live:not([data-live=wait])").waitFor();
+    await page.locator(".brand").click();
+    await page.locator("#live:not([data-live=wait])").waitFor();
+    const text = (await blocked.isVisible()) ? await blocked.textContent() : "";
+    await page.locator("#history .row a", { hasText: job }).click();
+    await page.locator("#state .st.completed").waitFor();
+    print("opened", { url: page.url(), live: await live.getAttribute("data-live"), blocked: text });
+  },
+};
+
+await withPage(SCENARIOS[scenario], { viewport: { width: 1280, height: 900 } });

@@ -1,0 +1,6 @@
+//! The pages: what is served, what they read, and how they are in Chromium, driven by the scripts in `tests/browser`.
+
+mod dashboard;
+mod data;
+mod files;
+mod test_page;

@@ -1,0 +1,270 @@
+//! The dashboard against real relays.
+
+use comfy_relay::config::ServerConfig;
+use comfy_relay::replay::PlaybackSpeed;
+use serde_json::{Value, json};
+
+use crate::support::browser::{done, proxy_without_sockets, relay_that_needs_a_token, run};
+use crate::support::nginx::{Nginx, free_port};
+use crate::support::program::Program;
+use crate::support::recordings::{ERROR, TXT2IMG, recording, replay, workflow};
+use crate::support::test_relay::TestRelay;
+use crate::support::tool::{Events, installed};
+
+/// With previews.
+const PREVIEWS: &str = "0.8.0/02-previews-metadata";
+
+/// Runs a scenario of the dashboard; `None` on a machine without Chromium or axe-core.
+fn open(scenario: &str, address: &str, more: &[&str]) -> Option<Events> {
+    installed("node_modules/axe-core")?;
+    let arguments = [&[scenario, address, "shot"], more].concat();
+    run("dashboard.mjs", &arguments)
+}
+
+/// The events up to the end of a script. Nothing may be wrong with the page, by what its console says.
+async fn shown(page: Events) -> Vec<Value> {
+    let events = done(page).await;
+    let complaint = events
+        .iter()
+        .find(|event| event["event"] == "console_error");
+    assert_eq!(complaint, None);
+    events
+}
+
+fn find<'a>(events: &'a [Value], name: &str) -> &'a Value {
+    let found = events.iter().find(|event| event["event"] == name);
+    found.unwrap_or_else(|| panic!("no event {name}: {events:?}"))
+}
+
+/// Submits a job, and waits until it has ended as it did in the recording.
+async fn end(relay: &TestRelay, job: &str, recording: &str, status: &str) {
+    relay.submit(job, recording).await;
+    relay.subscribe(job).await.ends_as(status).await;
+}
+
+/// Nothing moves while nobody presses anything, but for a text that becomes a letter longer and the first row of the history
+/// where there was none.
+fn assert_stands_still(shown: &Value) {
+    let shifts = shown["shifts"].as_array().unwrap();
+    let sum: f64 = shifts.iter().map(|it| it["value"].as_f64().unwrap()).sum();
+    assert!(sum < 0.003, "{shifts:?}");
+}
+
+fn root(relay: &TestRelay) -> String {
+    format!("{}/", relay.url())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_a_job_from_its_card_to_its_row_in_the_history() {
+    let relay = TestRelay::replaying_with(PREVIEWS, PlaybackSpeed::Real(1.0)).await;
+    let Some(mut page) = open("home", &root(&relay), &[]) else {
+        return;
+    };
+    let opened = page.until("open").await;
+    let headline = find(&opened, "open")["headline"].as_str().unwrap();
+    assert_eq!(headline, "The farm is free");
+    relay.submit("shot", PREVIEWS).await;
+    let events = shown(page).await;
+    let seen = find(&events, "seen");
+    let states = seen["seen"].as_array().unwrap();
+    let percents: Vec<i64> = states
+        .iter()
+        .map(|state| state["percent"].as_i64().unwrap())
+        .collect();
+    assert!(percents.len() > 3 && percents.is_sorted(), "{percents:?}");
+    for state in states {
+        assert_eq!(state["percent"], state["bar"], "{state}");
+    }
+    let has = |key: &str, text: &str| {
+        let texts = states.iter().filter_map(|state| state[key].as_str());
+        texts.into_iter().any(|shown| shown.contains(text))
+    };
+    assert!(has("lane", "shot, running, "), "{states:?}");
+    assert!(has("title", "1 job runs"), "{states:?}");
+    assert!(
+        states.iter().any(|state| state["preview"] == true),
+        "{states:?}"
+    );
+    assert_stands_still(seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_goes_on_after_a_restart_of_the_relay() {
+    let comfyui = replay(vec![recording(TXT2IMG).await], PlaybackSpeed::Real(0.5)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("relay.db").display());
+    let listen = format!("127.0.0.1:{}", free_port());
+    let variables = [
+        ("DATABASE_URL", database.as_str()),
+        ("COMFYUI_URL", &comfyui.url()),
+        ("LISTEN", &listen),
+    ];
+    let relay = Program::start(&[], &variables);
+    relay.ready().await;
+    let address = format!("http://{listen}/");
+    let Some(mut page) = open("restart", &address, &[]) else {
+        return;
+    };
+    let graph = workflow(TXT2IMG).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let job = json!({"job_id": "shot", "workflow": graph});
+    let jobs = format!("{address}api/anime/jobs");
+    let submitted = client.post(jobs).json(&job).send().await.unwrap();
+    assert_eq!(submitted.status(), 201);
+    page.until("running").await;
+    drop(relay);
+    let lost = page.until("lost").await;
+    let lost = find(&lost, "lost");
+    let headline = lost["headline"].as_str().unwrap();
+    assert!(
+        headline.starts_with("The relay does not answer since "),
+        "{headline}"
+    );
+    assert_eq!(lost["left"], "not known now");
+    let relay = Program::start(&[], &variables);
+    relay.ready().await;
+    // The console complains of the sockets that were not opened.
+    let events = done(page).await;
+    find(&events, "back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_job_shows_its_picture_from_the_relay() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    end(&relay, "shot", TXT2IMG, "completed").await;
+    let Some(page) = open("job", &root(&relay), &[&relay.comfyui_url()]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let job = find(&events, "shown");
+    let image = job["image"].as_str().unwrap();
+    assert!(image.starts_with(&relay.url()), "{image}");
+    assert_eq!(job["asked"], json!([]));
+    assert_eq!(job["nodes"], 7);
+    assert_eq!(job["title"], "Completed · shot · comfy-relay");
+    let makes = job["makes"].as_str().unwrap();
+    assert!(
+        makes.contains("Seed") && makes.contains("20 steps"),
+        "{makes}"
+    );
+    assert_stands_still(job);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_job_shows_the_whole_error_and_the_node_that_failed() {
+    let relay = TestRelay::replaying(ERROR).await;
+    end(&relay, "shot", ERROR, "failed").await;
+    let Some(page) = open("failed", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let (_, job) = relay.job("shot").await;
+    assert_eq!(find(&events, "shown")["error"], job["error"]);
+    let states = find(&events, "shown")["states"].as_array().unwrap();
+    assert!(states.contains(&json!("failed")), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_fit_every_screen_and_are_accessible_in_light_and_dark() {
+    let relay = TestRelay::replaying_with(PREVIEWS, PlaybackSpeed::Fastest).await;
+    end(&relay, "shot", PREVIEWS, "completed").await;
+    let running = json!({"progress": 40, "status": "processing", "message": "Frame 40", "estimated_remaining": 600});
+    relay.report("render", &running).await;
+    let Some(page) = open("sizes", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let pages: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "page")
+        .collect();
+    assert_eq!(pages.len(), 60);
+    for page in pages {
+        assert!(page["sideways"].as_i64().unwrap() <= 0, "{page}");
+        assert_eq!(page["violations"], json!([]), "{page}");
+        let paper = if page["colorScheme"] == "dark" {
+            "rgb(13, 15, 21)"
+        } else {
+            "rgb(245, 244, 241)"
+        };
+        assert_eq!(page["background"], paper);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_needs_no_pointer() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    end(&relay, "shot", TXT2IMG, "completed").await;
+    let Some(page) = open("keyboard", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let used = find(&events, "used");
+    assert_eq!(used["first"], "skip");
+    assert_eq!(used["skipped"], "main");
+    assert_eq!(used["search"], "q");
+    assert_eq!((&used["hasKeys"], &used["isWall"]), (&json!(1), &json!(1)));
+    let block = used["block"].as_str().unwrap();
+    assert!(block.starts_with("shot, Completed, took "), "{block}");
+    assert_eq!(used["url"], format!("{}/jobs/shot", relay.url()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_asks_for_a_token_where_one_is_needed() {
+    let (relay, token) = relay_that_needs_a_token().await;
+    let Some(page) = open("token", &root(&relay), &[&token]) else {
+        return;
+    };
+    // The console complains of the refusals.
+    let events = done(page).await;
+    let shown = find(&events, "shown");
+    let owner = shown["owner"].as_str().unwrap();
+    assert!(owner.starts_with("Token of mika, until "), "{owner}");
+    assert!(!shown["url"].as_str().unwrap().contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_works_below_the_prefix_of_a_proxy() {
+    let mut server = ServerConfig::default();
+    server.access.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let relay = TestRelay::replaying_with(TXT2IMG, server).await;
+    end(&relay, "shot", TXT2IMG, "completed").await;
+    let port = free_port();
+    let server = format!(
+        "server {{ listen 127.0.0.1:{port}; location /farm/ {{ proxy_pass {}/; proxy_http_version 1.1; \
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; \
+         proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; \
+         proxy_set_header X-Forwarded-Proto http; proxy_set_header X-Forwarded-Prefix /farm; }} }}",
+        relay.url()
+    );
+    let Some(_nginx) = Nginx::start(tempfile::tempdir().unwrap(), port, &server).await else {
+        return;
+    };
+    let address = format!("http://127.0.0.1:{port}/farm/");
+    let Some(page) = open("opens", &address, &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let opened = find(&events, "opened");
+    assert_eq!(opened["url"], format!("{address}jobs/shot"));
+    assert_eq!(opened["blocked"], "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_follows_by_events_where_sockets_are_blocked_and_says_why() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    end(&relay, "shot", TXT2IMG, "completed").await;
+    let Some((_nginx, address)) = proxy_without_sockets(&relay).await else {
+        return;
+    };
+    let Some(page) = open("opens", &address, &[]) else {
+        return;
+    };
+    // The console complains of the sockets that were not opened.
+    let events = done(page).await;
+    let blocked = find(&events, "opened")["blocked"].as_str().unwrap();
+    assert!(
+        blocked.contains("passes no WebSockets on") && blocked.contains("Server-Sent Events"),
+        "{blocked}"
+    );
+}
