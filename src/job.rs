@@ -33,7 +33,7 @@ pub use plan::{
 pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
 pub use restore::StoredJob;
 pub use status::Status;
-pub use text::{excerpt, printable, redact};
+pub use text::{excerpt, printable, printable_json, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod faults;
 mod floods;
 mod histories;
 mod http;
+mod listings;
 mod methods;
 mod metrics;
 mod outages;
