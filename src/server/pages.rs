@@ -1,8 +1,9 @@
-//! The pages and the client that they use, compiled into the program.
+//! The pages, compiled into the program, and where the client that they use is found.
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::client;
 use super::response::{Body, full};
 
 /// Only pages of the relay may frame a page: one of somebody else could have its visitors press "Cancel" unseen.
@@ -64,16 +65,25 @@ const ASSETS: [Asset; 10] = [
         text: include_str!("pages/websocket_test_client.html"),
     },
     Asset {
+        // Its users have it below this path since before the other modules.
         path: "/web/relay.js",
-        content_type: "text/javascript; charset=utf-8",
-        text: include_str!("client/relay.js"),
+        content_type: client::CONTENT_TYPE,
+        text: "export * from \"../client/relay.js\";\n",
     },
 ];
 
 impl Asset {
     /// The file at a path.
     pub(super) fn find(path: &str) -> Option<Self> {
-        ASSETS.into_iter().find(|asset| asset.path == path)
+        let page = ASSETS.into_iter().find(|asset| asset.path == path);
+        page.or_else(|| {
+            let (path, text) = client::find(path)?;
+            Some(Self {
+                path,
+                content_type: client::CONTENT_TYPE,
+                text,
+            })
+        })
     }
 
     pub(super) fn response(self) -> Response<Body> {

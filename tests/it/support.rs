@@ -1,5 +1,6 @@
 //! What the tests share: servers, clients and proxies that are started for one test.
 
+pub(crate) mod browser;
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
 pub(crate) mod nginx;

@@ -1,39 +1,14 @@
 //! The test page and the relay's own page in Chromium.
 
-use std::path::Path;
 use std::time::Duration;
 
 use comfy_relay::config::ServerConfig;
 use serde_json::{Value, json};
 
-use crate::support::nginx::{Nginx, free_port};
+use crate::support::browser::{done, proxy_without_sockets, run};
 use crate::support::recordings::TXT2IMG;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 use crate::support::tokens::{guarded, in_seconds, token};
-use crate::support::tool::{Events, installed, is_installed, node};
-
-/// Runs a script of `tests/browser`; `None` on a machine without node, Chromium or playwright-core.
-fn run(script: &str, arguments: &[&str]) -> Option<Events> {
-    if std::env::var_os("CHROMIUM").is_none()
-        && !is_installed("chromium", "apt-get install chromium")
-    {
-        return None;
-    }
-    installed("node_modules/playwright-core")?;
-    let script = Path::new("tests/browser").join(script);
-    let mut command = node(script.to_str().unwrap())?;
-    command.args(arguments);
-    Some(Events::of(command))
-}
-
-/// The events up to the end of a script, none of which may be an error of the page.
-async fn done(mut events: Events) -> Vec<Value> {
-    let all = events.until("done").await;
-    let is_error = |event: &&Value| event["event"] == "page_error";
-    assert_eq!(all.iter().find(is_error), None);
-    assert!(events.end().await);
-    all
-}
 
 /// Follows a job with the test page from a place, with no setting of the relay.
 async fn follow_with_the_test_page(place: &str) -> Vec<Value> {
@@ -86,17 +61,6 @@ async fn the_page_leaves_by_itself_at_the_end() {
     relay.submit("shot", TXT2IMG).await;
     let events = done(page).await;
     assert_eq!(events[0]["connection"], "The job has ended");
-}
-
-/// An nginx before a relay, with its port. It passes no `Upgrade` on, as it does unless it is configured to.
-async fn proxy_without_sockets(relay: &TestRelay) -> Option<(Nginx, String)> {
-    let port = free_port();
-    let server = format!(
-        "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {}; proxy_buffering off; }} }}",
-        relay.url()
-    );
-    let nginx = Nginx::start(tempfile::tempdir().unwrap(), port, &server).await?;
-    Some((nginx, format!("http://127.0.0.1:{port}/")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
