@@ -1,11 +1,18 @@
 //! The command line: parses it, sets up logging, runs the command, and maps its failure to an exit code.
 
 mod api_client;
+mod backends;
+mod cancel;
+mod completions;
 mod demo;
+mod duration;
 mod environment;
 mod exit_code;
+mod job;
+mod jobs;
 mod log_writer;
 mod migrate;
+mod node_bar;
 mod open_files;
 mod options;
 mod output;
@@ -17,8 +24,11 @@ mod report;
 mod serve;
 mod setting_error;
 mod shutdown_signal;
+mod status_style;
 mod submit;
+mod table;
 mod token;
+mod top;
 mod watch;
 
 use std::ffi::OsString;
@@ -60,12 +70,19 @@ enum CliCommand {
     Demo(Box<demo::DemoArgs>),
     Submit(submit::SubmitArgs),
     Watch(watch::WatchArgs),
+    Jobs(jobs::JobsArgs),
+    Job(job::JobArgs),
+    Cancel(cancel::CancelArgs),
+    Backends(backends::BackendsArgs),
+    Top(top::TopArgs),
     Migrate(Box<migrate::MigrateArgs>),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Report(report::ReportArgs),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Runs the program. Call it before the program has a second thread.
@@ -135,11 +152,20 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Demo(args) => demo::run(*args).await,
             CliCommand::Submit(args) => submit::run(args).await,
             CliCommand::Watch(args) => watch::run(args).await,
+            CliCommand::Jobs(args) => jobs::run(args).await,
+            CliCommand::Job(args) => job::run(args).await,
+            CliCommand::Cancel(args) => cancel::run(args).await,
+            CliCommand::Backends(args) => backends::run(args).await,
+            CliCommand::Top(args) => top::run(args).await,
             CliCommand::Migrate(args) => migrate::run(*args).await,
             CliCommand::Record(args) => record::run(args).await,
             CliCommand::Replay(args) => replay::run(args).await,
             CliCommand::Report(args) => report::run(&args),
             CliCommand::Token(command) => token::run(command),
+            CliCommand::Completions(args) => {
+                Ok(completions::print_completions(&args, Cli::command()))
+            }
+            CliCommand::Man(args) => completions::print_pages(&args, Cli::command()),
         }
     })
 }

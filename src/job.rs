@@ -41,7 +41,7 @@ pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
 pub use tags::{TagError, Tags};
-pub use text::{excerpt, printable, redact};
+pub use text::{excerpt, printable, printable_json, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //! to [`crate::session`] once they are open.
 
 mod api;
+mod client;
 mod error;
 mod gzip;
 mod listener;

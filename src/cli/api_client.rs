@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
@@ -21,6 +21,9 @@ pub(super) const CA_OPTION: &str = "--ca-file, RELAY_CA_FILE";
 
 /// The setting that helps if a relay asks for a token.
 const TOKEN_OPTION: &str = "--token, RELAY_TOKEN";
+
+/// The path of the jobs.
+pub(super) const JOBS: &str = "api/anime/jobs";
 
 /// How to reach a relay.
 #[derive(Debug, Clone, clap::Args)]
@@ -93,9 +96,26 @@ pub(super) struct JobMessage {
     pub(super) output_path: Option<String>,
     #[serde(default)]
     pub(super) code: Option<String>,
+    /// The 10th and the 90th percentile of `estimated_remaining`.
+    #[serde(default)]
+    pub(super) estimated_low: Option<u64>,
+    #[serde(default)]
+    pub(super) estimated_high: Option<u64>,
+    /// The node that runs.
+    #[serde(default)]
+    pub(super) node: Option<NodeMessage>,
     /// For how many seconds the relay waits for a job that nobody has registered.
     #[serde(default)]
     pub(super) job_wait: Option<u64>,
+}
+
+/// The node that runs, with its own progress.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct NodeMessage {
+    pub(super) title: Option<String>,
+    pub(super) class_type: Option<String>,
+    pub(super) step: Option<f64>,
+    pub(super) steps: Option<f64>,
 }
 
 /// The relay refuses a request.
@@ -111,7 +131,12 @@ impl JobMessage {
     /// The message with texts that can be shown: names of files and nodes may hold any character.
     pub(super) fn printable(mut self) -> Self {
         self.message = printable_line(&self.message);
-        for text in [&mut self.error, &mut self.output_path] {
+        let names = self
+            .node
+            .as_mut()
+            .map(|node| [&mut node.title, &mut node.class_type]);
+        let texts = [&mut self.error, &mut self.output_path];
+        for text in texts.into_iter().chain(names.into_iter().flatten()) {
             *text = text.take().map(|text| printable_line(&text));
         }
         self
@@ -165,8 +190,36 @@ impl ApiClient {
 
     /// Submits a job.
     pub(super) async fn submit(&self, job: &Value) -> anyhow::Result<SubmitResponse> {
+        let body = self.send(Method::POST, JOBS, &[], Some(job)).await?;
+        serde_json::from_value(body).context("the relay's answer to a submission is incomplete")
+    }
+
+    /// Asks the relay for what is at a path.
+    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// Asks the relay to do what a path stands for.
+    pub(super) async fn post(&self, path: &str) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, &[], None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let client = self.connector.http_client().build()?;
-        let request = client.post(self.url_of("api/anime/jobs")).json(job);
+        let mut url = self.url_of(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = client.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
         let response = request.send().await.map_err(|error| {
             let base = &self.base;
             match connector::explain_certificate(&error, CA_OPTION) {
@@ -186,13 +239,14 @@ impl ApiClient {
             let message = explain_status(&printable_line(message), status);
             return Err(ApiRefusal { code, message }.into());
         }
-        serde_json::from_value(body).map_err(|_| {
-            let answer = format!(
-                "the server at {} answers {status}, and is not a comfy-relay",
-                self.base
-            );
-            anyhow!(explain_status(&answer, status)).context("cannot submit the job")
-        })
+        if status.is_success() && body.is_object() {
+            return Ok(body);
+        }
+        let answer = format!(
+            "the server at {} answers {status}, and is not a comfy-relay",
+            self.base
+        );
+        Err(anyhow!(explain_status(&answer, status)))
     }
 
     /// The URL of `path` on the relay, which may itself be served under a path.

@@ -1,7 +1,10 @@
-//! The program's exit codes, apart from 0 and 1.
+//! The program's exit codes, apart from 0.
 
 /// A wrong command line (`EX_USAGE` of sysexits.h), not clap's own 2, which means here that a job was cancelled.
 pub(super) const USAGE: u8 = 64;
+
+/// The watched job has failed, as if the command had.
+pub(super) const FAILED: u8 = 1;
 
 /// The watched job was cancelled.
 pub(super) const CANCELLED: u8 = 2;

@@ -19,6 +19,11 @@ pub(super) fn print_note(line: impl Display) {
     print(io::stderr(), format_args!("{line}\n"));
 }
 
+/// Rings the bell of the terminal.
+pub(super) fn print_bell() {
+    print(io::stderr(), format_args!("\u{7}"));
+}
+
 fn print(mut output: impl Write, text: std::fmt::Arguments<'_>) {
     let printed = output.write_fmt(text).and_then(|()| output.flush());
     // A full disk behind standard output is a failure that nothing else shows.

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use console::{Style, Term, measure_text_width};
-use indicatif::{ProgressBar, ProgressStyle};
+use console::{Term, measure_text_width};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::api_client::JobMessage;
+use super::duration::duration;
+use super::node_bar::NodeBar;
 use super::relay_clock::RelayClock;
+use super::status_style::status_style;
 use crate::cli::output::print_line;
 use crate::job::Status;
 
@@ -40,6 +43,8 @@ pub(super) struct JobBar {
     /// The width of the terminal for which the bar was laid out.
     columns: usize,
     state: BarState,
+    /// Below the bar, where there is room for it.
+    node: Option<NodeBar>,
 }
 
 /// What is shown.
@@ -76,12 +81,19 @@ impl JobBar {
             name: name.to_owned(),
             columns: 0,
             state: BarState::default(),
+            node: None,
         };
         // The layout comes first: all that follows draws.
         it.count_down();
         it.bar.set_length(100);
         it.bar.enable_steady_tick(SPIN_INTERVAL);
         it
+    }
+
+    /// Shows the node that runs on a line of its own below the bar, which is one of `bars`.
+    pub(super) fn with_node(mut self, bars: &MultiProgress) -> Self {
+        self.node = Some(NodeBar::below(self.bar.clone(), bars.clone()));
+        self
     }
 
     /// Shows a message of the job's socket. Returns how the job has ended, if it has.
@@ -137,6 +149,9 @@ impl JobBar {
         if !self.bar.is_hidden() {
             self.bar.set_position(message.progress);
             self.count_down();
+            if let Some(node) = &mut self.node {
+                node.show(message, self.columns);
+            }
         } else if is_new {
             print_line(self.state.line(&self.name, Instant::now()));
         }
@@ -158,8 +173,15 @@ impl JobBar {
     }
 
     /// Removes the bar, so that an error can be printed.
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&mut self) {
+        self.clear_node();
         self.bar.finish_and_clear();
+    }
+
+    fn clear_node(&mut self) {
+        if let Some(node) = &mut self.node {
+            node.clear();
+        }
     }
 
     /// Shows the job's final message, which stays on the screen. What does not fit beside it, and why a job
@@ -181,6 +203,7 @@ impl JobBar {
             }
             return;
         }
+        self.clear_node();
         let columns = usize::from(Term::stderr().size().1);
         let fits = |text: &str| measure_text_width(text) + SPINNER_WIDTH < columns;
         let apart = [output.as_ref().filter(|_| !fits(&whole)), error.as_ref()];
@@ -188,7 +211,10 @@ impl JobBar {
             self.bar.println(format!("{}  {text}", self.name));
         }
         let line = if fits(&whole) { whole } else { end };
-        let colored = color(status).apply_to(&line).to_string();
+        let colored = status_style(status)
+            .for_stderr()
+            .apply_to(&line)
+            .to_string();
         if fits(&line) {
             self.bar.set_style(style("  {wide_msg}"));
             self.bar.abandon_with_message(colored);
@@ -258,27 +284,8 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// What the end of a job looks like.
-fn color(status: Status) -> Style {
-    let style = Style::new().for_stderr();
-    match status {
-        Status::Completed => style.green(),
-        Status::Failed => style.red(),
-        _ => style.yellow(),
-    }
-}
-
 fn seconds_between(now: Instant, end: Instant) -> u64 {
     end.saturating_duration_since(now).as_secs_f64().round() as u64
-}
-
-/// A duration in the units that people use.
-pub(in crate::cli) fn duration(seconds: u64) -> String {
-    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
-    }
 }
 
 #[cfg(test)]
@@ -344,11 +351,5 @@ mod tests {
                 "{columns} columns"
             );
         }
-    }
-
-    #[test]
-    fn durations_are_shown_in_hours_minutes_and_seconds() {
-        let texts: Vec<String> = [7, 61, 7_322].into_iter().map(duration).collect();
-        assert_eq!(texts, ["7 s", "1 min 01 s", "2 h 02 min"]);
     }
 }

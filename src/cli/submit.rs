@@ -67,7 +67,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     }
     if args.watch {
         let job = JobId::parse(&submitted.job_id).context("the relay's response has no job id")?;
-        return watch(&relay, &job, false).await;
+        return Ok(watch(&relay, &[job], false).await);
     }
     print_line(submitted.job_id);
     print_note(format_args!(

@@ -1,22 +1,24 @@
-//! `comfy-relay watch`: shows a job's progress until the job ends.
+//! `comfy-relay watch`: shows the progress of jobs until they end.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use console::Term;
 use futures_util::StreamExt;
-use indicatif::ProgressBar;
+use futures_util::future::join_all;
+use indicatif::{MultiProgress, ProgressBar};
 use reqwest::StatusCode;
 use tokio::time::{Instant, interval, sleep};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::api_client::{ApiClient, CA_OPTION, JobMessage, RelayOptions, explain_status};
-use super::exit_code::{CANCELLED, UNREACHABLE};
+use super::exit_code::{CANCELLED, FAILED, UNREACHABLE};
 use super::progress_bar::JobBar;
 use super::relay_clock::RelayClock;
-use crate::cli::output::print_note;
+use crate::cli::output::{print_bell, print_note};
 use crate::connector::{self, WebSocket};
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Status, printable_json};
 
 /// How long the command tries to reconnect to a relay that went away.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,14 +42,15 @@ const UNAUTHENTICATED: u16 = 4401;
 /// The close codes after which reconnecting is useless: try again later (1013), not authenticated, not allowed (4403).
 const REFUSALS: [u16; 3] = [1013, UNAUTHENTICATED, 4403];
 
-/// Show the progress of a job until it ends
+/// Show the progress of jobs until they end
 ///
-/// Exit code: 0 completed, 1 failed, 2 cancelled, 3 the relay cannot be reached or knows no such job.
+/// Exit code: 0 completed, 1 failed, 2 cancelled, 3 the relay cannot be reached or knows no such job. Of several
+/// jobs, the worst of 3, 1, 2 and 0.
 #[derive(Debug, clap::Args)]
 pub(super) struct WatchArgs {
-    /// The job's id, or a prompt id of ComfyUI
-    #[arg(value_parser = parse_job_id)]
-    job: JobId,
+    /// The jobs' ids, or prompt ids of ComfyUI
+    #[arg(required = true, value_parser = parse_job_id, value_name = "JOB")]
+    jobs: Vec<JobId>,
 
     #[command(flatten)]
     relay: RelayOptions,
@@ -55,6 +58,10 @@ pub(super) struct WatchArgs {
     /// Print the messages as they arrive, one a line, instead of a bar
     #[arg(long)]
     json: bool,
+
+    /// Ring the terminal's bell at the end
+    #[arg(long)]
+    notify: bool,
 }
 
 /// How watching a job over one connection ended.
@@ -70,12 +77,32 @@ enum WatchResult {
 }
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    watch(&args.relay.client()?, &args.job, args.json).await
+    let code = watch(&args.relay.client()?, &args.jobs, args.json).await;
+    if args.notify && Term::stderr().is_term() {
+        print_bell();
+    }
+    Ok(code)
 }
 
-/// Shows a job's progress until the job ends. Reconnects to a relay that went away after its first message.
-pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
-    let mut bar = (!json).then(|| JobBar::new(job.as_str(), ProgressBar::new(100)));
+/// Shows the progress of jobs until they end.
+pub(super) async fn watch(relay: &ApiClient, jobs: &[JobId], json: bool) -> ExitCode {
+    let bars = MultiProgress::new();
+    let watches = jobs.iter().map(|job| {
+        let bar = || JobBar::new(job.as_str(), bars.add(ProgressBar::new(100))).with_node(&bars);
+        watch_job(relay, job, (!json).then(bar))
+    });
+    let codes = join_all(watches).await;
+    let badness = |code: &u8| {
+        [0, CANCELLED, FAILED, UNREACHABLE]
+            .iter()
+            .position(|it| it == code)
+    };
+    ExitCode::from(codes.into_iter().max_by_key(badness).unwrap_or_default())
+}
+
+/// Shows a job's progress until the job ends. Reconnects to a relay that went away after its first message. Returns
+/// the exit code.
+async fn watch_job(relay: &ApiClient, job: &JobId, mut bar: Option<JobBar>) -> u8 {
     let mut lost_at: Option<Instant> = None;
     let mut was_reached = false;
     loop {
@@ -84,34 +111,26 @@ pub(super) async fn watch(relay: &ApiClient, job: &JobId, json: bool) -> anyhow:
         if received {
             (was_reached, lost_at) = (true, None);
         }
-        let give_up = |why: String| {
-            if let Some(bar) = &bar {
-                bar.clear();
-            }
-            print_note(format_args!("error: {why}"));
-            Ok(ExitCode::from(UNREACHABLE))
-        };
-        match result {
-            WatchResult::Ended(status) => {
-                return Ok(match status {
-                    Status::Completed => ExitCode::SUCCESS,
-                    Status::Cancelled => ExitCode::from(CANCELLED),
-                    _ => ExitCode::FAILURE,
-                });
-            }
-            WatchResult::Refused(reason) => return give_up(reason),
-            WatchResult::OutputClosed => return Ok(ExitCode::SUCCESS),
+        let why = match result {
+            WatchResult::Ended(Status::Completed) | WatchResult::OutputClosed => return 0,
+            WatchResult::Ended(Status::Cancelled) => return CANCELLED,
+            WatchResult::Ended(_) => return FAILED,
+            WatchResult::Refused(reason) => reason,
             WatchResult::Lost(reason) => {
                 let lost_for = lost_at.get_or_insert_with(Instant::now).elapsed();
-                if !was_reached || lost_for >= RECONNECT_TIMEOUT {
-                    let address = relay.address();
-                    return give_up(format!(
-                        "the relay at {address} cannot be reached: {reason} (--relay, RELAY_URL)"
-                    ));
+                if was_reached && lost_for < RECONNECT_TIMEOUT {
+                    sleep(RETRY_PAUSE).await;
+                    continue;
                 }
-                sleep(RETRY_PAUSE).await;
+                let address = relay.address();
+                format!("the relay at {address} cannot be reached: {reason} (--relay, RELAY_URL)")
             }
+        };
+        if let Some(bar) = &mut bar {
+            bar.clear();
         }
+        print_note(format_args!("error: {why}"));
+        return UNREACHABLE;
     }
 }
 
@@ -159,7 +178,7 @@ async fn follow(
             }
         };
         *received = true;
-        if bar.is_none() && writeln!(std::io::stdout(), "{text}").is_err() {
+        if bar.is_none() && writeln!(std::io::stdout(), "{}", printable_json(&text)).is_err() {
             return WatchResult::OutputClosed;
         }
         let Ok(message) = serde_json::from_str::<JobMessage>(&text) else {

@@ -156,6 +156,24 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// JSON with the same content, and without characters that could change what is around it on a terminal: they are
+/// escaped where they stand in a text, and white space anywhere else.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_control) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match c {
+            '\n' | '\t' | '\r' => safe.push(' '),
+            // All of them are in the basic plane, so one escape holds each.
+            c if is_control(c) => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// Whether a character controls a terminal, or the direction of the text around it.
 fn is_control(c: char) -> bool {
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

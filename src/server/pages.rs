@@ -1,4 +1,4 @@
-//! The pages, their files and the client that they use, compiled into the program.
+//! The pages, compiled into the program, and where the client that they use is found.
 
 mod dashboard;
 
@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::client;
 use super::response::{Body, empty, full};
 
 pub(super) use dashboard::Page;
@@ -20,7 +21,7 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SCRIPT: &str = client::CONTENT_TYPE;
 
 /// A file that is served as it is.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +48,6 @@ const ASSETS: &[Asset] = assets![
     "/web/explanation.css" CSS "pages/test/explanation.css",
     "/web/explanation.js" SCRIPT "pages/test/explanation.js",
     "/websocket_test_client.html" HTML "pages/websocket_test_client.html",
-    "/web/relay.js" SCRIPT "client/relay.js",
     "/web/base.css" CSS "pages/dashboard/base.css",
     "/web/home.css" CSS "pages/dashboard/home.css",
     "/web/job.css" CSS "pages/dashboard/job.css",
@@ -100,10 +100,26 @@ const ASSETS: &[Asset] = assets![
     "/web/words.js" SCRIPT "pages/dashboard/words.js",
 ];
 
+/// Its users have the client below this path since before it was made of modules.
+const RELAY_JS: Asset = Asset {
+    path: "/web/relay.js",
+    content_type: client::CONTENT_TYPE,
+    text: "export * from \"../client/relay.js\";\n",
+};
+
 impl Asset {
     /// The file at a path.
     pub(super) fn find(path: &str) -> Option<Self> {
-        ASSETS.iter().copied().find(|asset| asset.path == path)
+        let pages = ASSETS.iter().chain([&RELAY_JS]).copied();
+        let page = pages.into_iter().find(|asset| asset.path == path);
+        page.or_else(|| {
+            let (path, text) = client::find(path)?;
+            Some(Self {
+                path,
+                content_type: client::CONTENT_TYPE,
+                text,
+            })
+        })
     }
 
     /// The file, or 304 for a browser that has this one.

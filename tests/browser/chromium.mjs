@@ -9,7 +9,7 @@ import { join } from "node:path";
 const TOOLS = new URL("../../target/tools/", import.meta.url);
 const { chromium } = createRequire(TOOLS)("playwright-core");
 
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+export const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 export function print(event, more = {}) {

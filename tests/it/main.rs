@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod client;
 mod documents;
 mod downstream;
 mod estimates;

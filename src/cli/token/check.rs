@@ -7,9 +7,9 @@ use jiff::{Timestamp, Unit};
 
 use super::checked_claims::CheckedClaims;
 use crate::auth::{Claims, Scope, Token, Verifier};
+use crate::cli::duration::duration;
 use crate::cli::exit_code::WrongSetting;
 use crate::cli::output::print_line;
-use crate::cli::progress_bar::duration;
 use crate::config::{AccessConfig, KeySource, Secret};
 
 /// Show what a token permits, and whether a relay accepts it

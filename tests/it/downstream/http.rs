@@ -273,7 +273,6 @@ async fn pages_are_served() {
         ("/web/elements.js", "text/javascript; charset=utf-8"),
         ("/web/explanation.css", "text/css; charset=utf-8"),
         ("/web/explanation.js", "text/javascript; charset=utf-8"),
-        ("/web/relay.js", "text/javascript; charset=utf-8"),
     ] {
         let response = relay.request(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), 200);

@@ -3,7 +3,7 @@
 use std::io::pipe;
 use std::process::{Command, Output};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{JOBS, scripted};
 use crate::support::program::Program;
@@ -78,7 +78,26 @@ async fn names_from_elsewhere_are_printed_without_control_characters() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("gnp.exe"), "{printed:?}");
     assert!(!is_raw(&printed), "{printed:?}");
-    // Programs get the name as it is.
+    // Programs that read the messages get the name as it is, and a terminal that shows them is left alone.
+    let output = Program::run(&["watch", "mine", "--json", "--relay", &relay.url()], &[]).await;
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(!is_raw(&printed), "{printed:?}");
+    let last: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(last["outputs"][0]["filename"], RAW);
+    let url = relay.url();
+    for command in ["jobs", "job"] {
+        let named: &[&str] = if command == "job" { &["mine"] } else { &[] };
+        for form in [&[][..], &["--json"]] {
+            let arguments = [&[command], named, form, &["--relay", &url]].concat();
+            let output = Program::run(&arguments, &[]).await;
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                printed.contains("gnp.exe") || command == "jobs",
+                "{printed:?}"
+            );
+            assert!(!is_raw(&printed), "{command}: {printed:?}");
+        }
+    }
     assert_eq!(relay.job("mine").await.1["outputs"][0]["filename"], RAW);
 
     let refusal =

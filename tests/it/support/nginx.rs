@@ -33,6 +33,18 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Nginx {
+    /// An nginx that serves a server below a path, with the address there.
+    pub(crate) async fn under_a_path(path: &str, url: &str) -> Option<(Self, String)> {
+        let port = free_port();
+        let server = format!(
+            "server {{ listen 127.0.0.1:{port}; location {path} {{ proxy_pass {url}/; \
+             proxy_http_version 1.1; proxy_set_header Host $http_host; \
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }} }}"
+        );
+        let nginx = Self::start(tempfile::tempdir().unwrap(), port, &server).await?;
+        Some((nginx, format!("http://127.0.0.1:{port}{path}")))
+    }
+
     /// Starts it in a folder with what stands in its `http` block, and waits until it listens on a port; `None`
     /// on a machine without nginx.
     pub(crate) async fn start(folder: TempDir, port: u16, http: &str) -> Option<Self> {

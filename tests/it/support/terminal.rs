@@ -1,7 +1,7 @@
 //! The program in a terminal of a certain width.
 
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -13,6 +13,8 @@ pub(crate) struct Terminal {
     process: Child,
     /// Everything that it has drawn so far. The channel closes at its end.
     drawn: watch::Receiver<String>,
+    /// Its keyboard.
+    keys: ChildStdin,
 }
 
 impl Terminal {
@@ -35,9 +37,10 @@ impl Terminal {
         script
             .env("TERM", "xterm-256color")
             .envs(variables.iter().copied());
-        script.stdin(Stdio::null()).stdout(Stdio::piped());
+        script.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = script.spawn().unwrap();
         let mut output = process.stdout.take().unwrap();
+        let keys = process.stdin.take().unwrap();
         let (sender, drawn) = watch::channel(String::new());
         // Blocks, and ends with the process.
         std::thread::spawn(move || {
@@ -47,7 +50,16 @@ impl Terminal {
                 sender.send_modify(|drawn| drawn.push_str(&text));
             }
         });
-        Self { process, drawn }
+        Self {
+            process,
+            drawn,
+            keys,
+        }
+    }
+
+    /// Types a text.
+    pub(crate) fn types(&mut self, text: &str) {
+        self.keys.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits until it has drawn a text.

@@ -1,0 +1,224 @@
+"""Submits jobs to comfy-relay, follows and cancels them::
+
+    from comfy_relay import follow, submit
+
+    job = await submit("txt2img", params={"3.seed": 7})
+    async for state in follow(job["job_id"]):
+        print(state["progress"], state["message"], state["estimated_remaining"])
+
+Environment: COMFY_RELAY_URL (or RELAY_URL), the relay's address, http://127.0.0.1:8328 by default; RELAY_TOKEN,
+where the relay asks for tokens; RELAY_CA_FILE, a PEM file with further certificate authorities.
+
+Python 3.8 or newer, and the package websockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Callable, Optional, TypedDict, Union
+from urllib.parse import quote, urlsplit
+
+import websockets
+
+__all__ = ["Relay", "RelayError", "State", "Submitted", "cancel", "follow", "submit"]
+
+DEFAULT_URL = "http://127.0.0.1:8328"
+FINAL = frozenset({"completed", "failed", "cancelled"})
+
+# Close codes after which to connect again: restarts, lost connections, failing proxies, a relay with too much to do.
+RETRY = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1014})
+# What a proxy answers while the relay behind it restarts.
+PROXY_FAILURES = frozenset({502, 503, 504})
+# Seconds before the second attempt; doubled for each further one.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 10.0
+# Seconds for one request: longer than the relay waits for ComfyUI.
+REQUEST_TIMEOUT = 60.0
+
+
+class _Always(TypedDict):
+    type: str
+    job_id: str
+    status: str
+    progress: int
+    estimated_remaining: Optional[int]
+    message: str
+    timestamp: str
+    seq: int
+
+
+class State(_Always, total=False):
+    """A state of a job. Later versions of the relay may add fields."""
+
+    estimated_low: int
+    estimated_high: int
+    estimated_completion: str
+    output_path: str
+    error: str
+    prompt_id: str
+    node: dict[str, Any]
+    nodes: dict[str, int]
+    queue_position: int
+    elapsed: float
+    outputs: list[dict[str, Any]]
+    outputs_total: int
+    backend: str
+
+
+class Submitted(TypedDict):
+    """A job that ComfyUI has taken."""
+
+    job_id: str
+    prompt_id: str
+    backend: str
+    ws_url: str
+
+
+class RelayError(Exception):
+    """The relay refuses a request; `code` is a stable word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+# A token, or a function that returns one: it is called for every request and connection.
+Token = Union[str, Callable[[], str]]
+
+
+class Relay:
+    """One relay. What is left out comes from the environment."""
+
+    def __init__(self, url: Optional[str] = None, token: Optional[Token] = None) -> None:
+        url = url or os.environ.get("COMFY_RELAY_URL") or os.environ.get("RELAY_URL") or DEFAULT_URL
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+            raise ValueError(f"the relay's address must be http://HOST:PORT or https://HOST, not {url!r}")
+        encrypted = parts.scheme in ("https", "wss")
+        below = f"{parts.netloc}{parts.path.rstrip('/')}"
+        self._http = f"{'https' if encrypted else 'http'}://{below}"
+        self._ws = f"{'wss' if encrypted else 'ws'}://{below}"
+        self._token: Token = os.environ.get("RELAY_TOKEN", "") if token is None else token
+        self._tls = ssl.create_default_context() if encrypted else None
+        authorities = os.environ.get("RELAY_CA_FILE")
+        if self._tls is not None and authorities:
+            self._tls.load_verify_locations(authorities)
+
+    async def submit(
+        self,
+        workflow: Union[str, Mapping[str, Any]],
+        *,
+        job_id: Optional[str] = None,
+        params: Optional[Mapping[str, Any]] = None,
+        backend: Optional[str] = None,
+    ) -> Submitted:
+        """Submits a graph in API format, or a workflow of the relay's folder by its name."""
+        job: dict[str, Any] = {"workflow": workflow, "params": dict(params or {})}
+        job.update({name: value for name, value in (("job_id", job_id), ("backend", backend)) if value is not None})
+        answer: Submitted = await self._post("/api/anime/jobs", job)
+        return answer
+
+    async def cancel(self, job_id: str) -> None:
+        """Asks ComfyUI to interrupt a job where it runs, or to remove it where it waits."""
+        await self._post(f"/api/anime/jobs/{quote(job_id, safe='')}/cancel", None)
+
+    async def follow(self, job_id: str) -> AsyncIterator[State]:
+        """The states of a job until its end, across restarts of the relay. Raises RelayError where it cannot be followed."""
+        newest: Optional[State] = None
+        pause = FIRST_PAUSE
+        while True:
+            problem: Optional[RelayError] = None
+            code = 1006
+            try:
+                async with self._connect(job_id) as socket:
+                    async for text in socket:
+                        message = json.loads(text)
+                        if message["type"] == "error":
+                            problem = RelayError(message.get("code", ""), message.get("error", ""))
+                        elif message["type"] == "progress":
+                            pause = FIRST_PAUSE
+                            state: State = message
+                            if _is_new(state, newest):
+                                newest = state
+                                yield state
+                            if state["status"] in FINAL:
+                                return
+                code = 1000
+            except websockets.ConnectionClosed as closed:
+                code = closed.rcvd.code if closed.rcvd else 1006
+            except websockets.InvalidStatus as refused:
+                status = refused.response.status_code
+                if status not in PROXY_FAILURES:
+                    raise RelayError("refused", f"the relay answers {status}") from refused
+            except OSError:
+                pass  # It is not there at the moment.
+            if code not in RETRY:
+                raise problem or RelayError("closed", f"the relay has closed the connection (code {code})")
+            await asyncio.sleep(random.uniform(FIRST_PAUSE, pause))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _connect(self, job_id: str) -> Any:
+        token = self._bearer()
+        protocols: Any = ["bearer", token] if token else None
+        url = f"{self._ws}/ws/{quote(job_id, safe='')}"
+        return websockets.connect(url, subprotocols=protocols, ssl=self._tls, max_size=None)
+
+    def _bearer(self) -> str:
+        return self._token() if callable(self._token) else self._token
+
+    async def _post(self, path: str, body: Any) -> Any:
+        headers = {"Content-Type": "application/json"}
+        token = self._bearer()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        data = b"" if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._http + path, data, headers, method="POST")
+        return await asyncio.get_running_loop().run_in_executor(None, self._send, request)
+
+    def _send(self, request: urllib.request.Request) -> Any:
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT, context=self._tls) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as refused:
+            text = refused.read()
+            try:
+                error = json.loads(text)["error"]
+                raise RelayError(error["code"], error["message"]) from None
+            except (ValueError, KeyError, TypeError):
+                raise RelayError("refused", f"the relay answers {refused.code}") from None
+
+
+def _is_new(state: State, newest: Optional[State]) -> bool:
+    """A connection that was made again starts with a state that may be known."""
+    return newest is None or state["seq"] > newest["seq"] or state["timestamp"] > newest["timestamp"]
+
+
+def follow(job_id: str, *, url: Optional[str] = None, token: Optional[Token] = None) -> AsyncIterator[State]:
+    """The states of a job until its end: see Relay.follow()."""
+    return Relay(url, token).follow(job_id)
+
+
+async def submit(
+    workflow: Union[str, Mapping[str, Any]],
+    *,
+    job_id: Optional[str] = None,
+    params: Optional[Mapping[str, Any]] = None,
+    backend: Optional[str] = None,
+    url: Optional[str] = None,
+    token: Optional[Token] = None,
+) -> Submitted:
+    """Submits a job: see Relay.submit()."""
+    return await Relay(url, token).submit(workflow, job_id=job_id, params=params, backend=backend)
+
+
+async def cancel(job_id: str, *, url: Optional[str] = None, token: Optional[Token] = None) -> None:
+    """Cancels a job: see Relay.cancel()."""
+    await Relay(url, token).cancel(job_id)

@@ -1,0 +1,102 @@
+//! `comfy-relay top`: a live view of a relay over the whole screen.
+
+mod overview;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use console::Term;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::api_client::{ApiClient, JOBS, RelayOptions};
+use super::backends::HEALTH;
+use super::exit_code::WrongSetting;
+use overview::Overview;
+
+/// How often the relay is asked.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many open jobs are asked for: more fit on no screen.
+const MAX_JOBS: usize = 200;
+
+/// Show servers, running jobs and the queue on the whole screen, until q
+#[derive(Debug, clap::Args)]
+pub(super) struct TopArgs {
+    #[command(flatten)]
+    relay: RelayOptions,
+}
+
+pub(super) async fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
+    if !Term::stdout().is_term() {
+        let advice = "top needs a terminal; jobs and backends print the same as lines";
+        return Err(WrongSetting(anyhow!(advice)).into());
+    }
+    let relay = args.relay.client()?;
+    // A relay that cannot be reached is an error before the screen is taken, and a note on it afterwards.
+    let view = fetch(&relay).await?;
+    let mut terminal = ratatui::try_init().context("cannot take over the terminal")?;
+    let shown = show(&mut terminal, &relay, view).await;
+    ratatui::restore();
+    shown?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(
+    terminal: &mut DefaultTerminal,
+    relay: &ApiClient,
+    mut view: Overview,
+) -> anyhow::Result<()> {
+    let mut events = terminal_events();
+    let mut refresh = interval(REFRESH_INTERVAL);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        terminal.draw(|frame| view.draw(frame))?;
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) if !quits(&event) => {}
+                _ => return Ok(()),
+            },
+            _ = refresh.tick() => match fetch(relay).await {
+                Ok(newest) => view = newest,
+                Err(error) => view.fail(&format!("{error:#}")),
+            },
+        }
+    }
+}
+
+async fn fetch(relay: &ApiClient) -> anyhow::Result<Overview> {
+    let query = [
+        ("status", "processing,queued".to_owned()),
+        ("limit", MAX_JOBS.to_string()),
+    ];
+    let (health, jobs) = tokio::try_join!(relay.get(HEALTH, &[]), relay.get(JOBS, &query))?;
+    Ok(Overview::new(relay.address(), &health, &jobs))
+}
+
+/// Keys, and changes of the size. The thread that reads them ends with the program.
+fn terminal_events() -> mpsc::Receiver<Event> {
+    let (sender, events) = mpsc::channel(1);
+    std::thread::spawn(move || -> io::Result<()> {
+        loop {
+            let event = event::read()?;
+            if sender.blocking_send(event).is_err() {
+                return Ok(());
+            }
+        }
+    });
+    events
+}
+
+fn quits(event: &Event) -> bool {
+    let Event::Key(key) = event else {
+        return false;
+    };
+    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL;
+    let is_quit = matches!(key.code, KeyCode::Char('q') | KeyCode::Esc);
+    key.kind == KeyEventKind::Press && (is_quit || is_interrupt)
+}

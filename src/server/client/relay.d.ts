@@ -1,0 +1,147 @@
+/** How a connection is. */
+export interface ConnectionState {
+  state: "connecting" | "open" | "waiting" | "closed";
+  /** For people. */
+  text: string;
+  /** What is special about an open connection. */
+  note?: string;
+  code?: number;
+  reason?: string;
+  /** The milliseconds until the next attempt. */
+  delay?: number;
+}
+
+export type Status = "queued" | "processing" | "completed" | "failed" | "cancelled";
+
+/** A file that a job has made. */
+export interface Output {
+  node: string;
+  kind: string;
+  filename: string;
+  subfolder: string;
+  type: string;
+  url: string;
+}
+
+/** A state of a job, as the relay sends it. Later versions may add fields. */
+export interface Progress {
+  type: "progress";
+  job_id: string;
+  status: Status;
+  /** 0 to 100; never falls, 100 only when completed. */
+  progress: number;
+  /** Seconds; null until there is evidence. */
+  estimated_remaining: number | null;
+  /** The 10th and the 90th percentile of it. */
+  estimated_low?: number;
+  estimated_high?: number;
+  estimated_completion?: string;
+  message: string;
+  output_path?: string;
+  error?: string;
+  timestamp: string;
+  prompt_id?: string;
+  seq: number;
+  node?: { id: string; class_type: string | null; title: string | null; step: number | null; steps: number | null };
+  nodes?: { done: number; cached: number; total: number };
+  queue_position?: number;
+  elapsed?: number;
+  outputs?: Output[];
+  outputs_total?: number;
+  backend?: string;
+}
+
+/** An `error` message. */
+export interface Problem {
+  type: "error";
+  job_id?: string;
+  error: string;
+  /** A stable word. */
+  code: string;
+  timestamp?: string;
+}
+
+export interface Preview {
+  type: "preview";
+  job_id: string;
+  node: string;
+  mime: string;
+  seq: number;
+  blob: Blob;
+}
+
+/** A token, or a function that returns one, and is asked again before it expires. */
+export type Token = string | (() => string | Promise<string>);
+
+export interface SocketOptions {
+  /** The relay, by http, https, ws or wss; the one that has served the module by default. */
+  server?: string;
+  token?: Token;
+  /** Another WebSocket than the global one, or null for Server-Sent Events. */
+  WebSocket?: (new (url: string | URL, protocols?: string | string[]) => WebSocket) | null;
+}
+
+/** What a connection dispatches: each event's `detail`. */
+export interface ConnectionEvents {
+  state: ConnectionState;
+  unregistered: { job_id: string; message: string; job_wait: number };
+  progress: Progress;
+  problem: Problem;
+  status: Record<string, unknown>;
+  preview: Preview;
+  raw: { out: boolean; text?: string; header?: unknown; size?: number };
+}
+
+/** An EventTarget whose events have a known `detail`. */
+export interface TypedTarget<Events> extends EventTarget {
+  addEventListener<Name extends keyof Events & string>(
+    name: Name,
+    listener: (event: CustomEvent<Events[Name]>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    name: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+export interface RelayConnection extends TypedTarget<ConnectionEvents> {
+  readonly state: ConnectionState;
+  readonly socket: WebSocket | null;
+  url: string | URL;
+  connect(): void;
+  /** Disconnects, and does not reconnect. */
+  close(): void;
+  /** Sends a message; false while there is no socket. */
+  send(message: unknown): boolean;
+  renew(token: string): boolean;
+  /** The seconds until the job ends, as of now. */
+  secondsLeft(message: Progress): number | null | undefined;
+}
+
+export interface JobSocket extends RelayConnection {
+  readonly id: string;
+  cancel(): boolean;
+}
+export const JobSocket: new (id: string, options?: SocketOptions & { previews?: boolean }) => JobSocket;
+
+/** Follows all jobs that are open or will be. */
+export interface JobsSocket extends RelayConnection {}
+export const JobsSocket: new (options?: Pick<SocketOptions, "server" | "token" | "previews">) => JobsSocket;
+
+export interface MonitorSocket extends RelayConnection {}
+export const MonitorSocket: new (options?: Pick<SocketOptions, "server" | "token">) => MonitorSocket;
+
+export const FINAL: ReadonlySet<string>;
+/** What a close code means. */
+export function closeText(code: number): string;
+/** A number of seconds as text. */
+export function duration(seconds: number): string;
+/** The remaining time of a job as text; empty while it is unknown. */
+export function remaining(
+  state: { status: string; estimated_remaining?: number | null },
+  seconds?: number | null,
+): string;
+/** Why a text cannot be a job id; null if it can. */
+export function jobIdProblem(id: string): string | null;

@@ -1,0 +1,2 @@
+/** The statuses that never change again. */
+export const FINAL = new Set(["completed", "failed", "cancelled"]);
