@@ -198,6 +198,9 @@ async fn events_carry_the_same_messages_and_resume() {
     let path = "/api/anime/jobs/job/events";
     let events = relay.request(Method::GET, path).send().await.unwrap();
     assert_eq!(events.headers()["content-type"], "text/event-stream");
+    // Without it, nginx collects events until it has 16 KiB.
+    assert_eq!(events.headers()["x-accel-buffering"], "no");
+    assert_eq!(events.headers()["cache-control"], "no-store, no-transform");
     relay.submit("job", TXT2IMG).await;
     let text = events.text().await.unwrap();
     let blocks: Vec<&str> = text.trim_end().split("\n\n").collect();
