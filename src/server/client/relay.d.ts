@@ -128,7 +128,7 @@ export const JobSocket: new (id: string, options?: SocketOptions & { previews?: 
 
 /** Follows all jobs that are open or will be. */
 export interface JobsSocket extends RelayConnection {}
-export const JobsSocket: new (options?: Pick<SocketOptions, "server" | "token" | "previews">) => JobsSocket;
+export const JobsSocket: new (options?: SocketOptions & { previews?: boolean }) => JobsSocket;
 
 export interface MonitorSocket extends RelayConnection {}
 export const MonitorSocket: new (options?: Pick<SocketOptions, "server" | "token">) => MonitorSocket;

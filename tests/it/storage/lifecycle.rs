@@ -91,7 +91,12 @@ async fn a_job_is_stored_with_all_its_fields(db: TestDatabase) {
         assert_eq!(found.replace("true", "1"), wanted, "{column}");
     }
     let outputs = db.value("SELECT outputs AS v FROM comfy_relay.jobs").await;
-    let outputs: Value = serde_json::from_str(&outputs).unwrap();
+    let mut outputs: Value = serde_json::from_str(&outputs).unwrap();
+    // The row has the address at ComfyUI, subscribers get the one at the relay.
+    let at_comfyui = outputs[0]["url"].take();
+    let at_comfyui = at_comfyui.as_str().unwrap();
+    assert!(at_comfyui.starts_with(&relay.comfyui_url()), "{at_comfyui}");
+    outputs[0]["url"] = last["outputs"][0]["url"].clone();
     assert_eq!(outputs, last["outputs"]);
     let (_, view) = relay.job("job").await;
     let runs = db
