@@ -12,7 +12,7 @@ use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 
 use super::{Hub, Mailbox, Publication, SharedSubscription, Update};
-use crate::job::{JobId, Outcome};
+use crate::job::{JobId, Outcome, Status};
 
 /// How many orders are drawn for each test. `SHUTTLE_RUNS` sets another number.
 const RUNS: usize = 3_000;
@@ -82,11 +82,17 @@ fn job() -> JobId {
 }
 
 fn publish(hub: &Hub, seq: u64) {
+    let has_ended = seq == LAST;
     hub.publish(Publication {
         job: job(),
         seq,
+        status: if has_ended {
+            Status::Completed
+        } else {
+            Status::Processing
+        },
         payload: Bytes::new(),
-        outcome: (seq == LAST).then_some(Outcome::Completed),
+        outcome: has_ended.then_some(Outcome::Completed),
     });
 }
 
