@@ -9,10 +9,10 @@ use crate::comfy::{Queue, QueueEntry};
 pub(in crate::relay) struct QueueView {
     /// How many prompts run or wait.
     pub(in crate::relay) remaining: Option<u64>,
-    /// How many prompts are on their way to it.
-    pub(in crate::relay) in_flight: u64,
-    /// How often its length was seen.
-    pub(in crate::relay) updates: u64,
+    /// How many prompts are on their way to it: ComfyUI has not answered yet.
+    in_flight: u64,
+    /// How many of these `remaining` holds already. Which ones is not known: by as many as it has grown since they were sent.
+    counted: u64,
     pub(in crate::relay) running: usize,
     pub(in crate::relay) pending: usize,
     /// The prompt that runs: messages without a prompt id are about it.
@@ -33,8 +33,7 @@ impl QueueView {
     /// Records the length of the queue, as a message has just shown it. A ComfyUI server runs one prompt at a
     /// time.
     pub(in crate::relay) fn set_length(&mut self, remaining: Option<u64>, now: Timestamp) {
-        self.remaining = remaining;
-        self.updates += 1;
+        self.set_remaining(remaining);
         if let Some(remaining) = remaining.and_then(|count| usize::try_from(count).ok()) {
             self.running = remaining.min(1);
             self.pending = remaining - self.running;
@@ -49,20 +48,46 @@ impl QueueView {
     pub(in crate::relay) fn set(&mut self, queue: &Queue, now: Timestamp) {
         self.running = queue.running().len();
         self.pending = queue.pending_count();
-        self.remaining = Some((self.running + self.pending) as u64);
-        self.updates += 1;
+        self.set_remaining(Some((self.running + self.pending) as u64));
         if let [running] = queue.running() {
             self.current = Some(running.prompt_id.clone());
         }
         self.record_idle(now);
     }
 
-    /// Records that a prompt was accepted, unless the queue was seen since that prompt was sent; `updates` is how often
-    /// it had been seen then.
-    pub(in crate::relay) fn add_arrived(&mut self, updates: u64) {
-        if self.updates == updates {
+    fn set_remaining(&mut self, remaining: Option<u64>) {
+        let more = remaining.zip(self.remaining);
+        let more = more.map_or(0, |(now, before)| now.saturating_sub(before));
+        self.counted = (self.counted + more).min(self.in_flight);
+        self.remaining = remaining;
+    }
+
+    /// Whether it is unknown what runs and waits, and how many prompts are known to run, to wait, or to be on their way.
+    pub(in crate::relay) fn load(&self) -> (bool, u64) {
+        let remaining = self.remaining.unwrap_or_default();
+        let load = remaining + self.in_flight - self.counted;
+        (self.remaining.is_none(), load)
+    }
+
+    /// Records that a prompt is sent to it.
+    pub(in crate::relay) fn add_in_flight(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// Records that a prompt on its way was accepted: it runs or waits.
+    pub(in crate::relay) fn add_arrived(&mut self) {
+        if self.counted > 0 {
+            self.counted -= 1;
+        } else {
             self.remaining = self.remaining.map(|remaining| remaining + 1);
         }
+        self.in_flight -= 1;
+    }
+
+    /// Records that a prompt on its way will not arrive.
+    pub(in crate::relay) fn remove_in_flight(&mut self) {
+        self.in_flight -= 1;
+        self.counted = self.counted.min(self.in_flight);
     }
 
     /// Records that the socket was lost: what comes into the queue is not received any more.
@@ -135,6 +160,27 @@ mod tests {
         view.set_length(Some(1), at(9));
         view.set_length(Some(1), at(10));
         assert_eq!(began(&view, 5, 12), Some(at(9)), "by our own clock");
+    }
+
+    #[test]
+    fn a_prompt_counts_once_whichever_comes_first_its_answer_or_the_queue() {
+        let mut view = QueueView::default();
+        view.set_length(Some(0), at(0));
+        view.add_in_flight();
+        view.add_in_flight();
+        assert_eq!(view.load(), (false, 2));
+        // The queue shows the first one before its answer comes,
+        view.set_length(Some(1), at(0));
+        assert_eq!(view.load(), (false, 2));
+        view.add_arrived();
+        assert_eq!(view.load(), (false, 2));
+        // and the second one after it.
+        view.add_arrived();
+        view.set_length(Some(2), at(0));
+        assert_eq!(view.load(), (false, 2));
+        view.add_in_flight();
+        view.remove_in_flight();
+        assert_eq!(view.load(), (false, 2));
     }
 
     #[test]

@@ -1,45 +1,46 @@
 //! Chooses the backend for a prompt.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Backend;
 
-/// How many prompts were placed: of backends that are as good as each other, each has its turn.
+/// How many prompts were placed: of backends that are as good as each other, each has its turn. Locked while one is
+/// placed, so that the next one counts it.
 #[derive(Debug, Default)]
-pub(in crate::relay) struct Turns(AtomicUsize);
+pub(in crate::relay) struct Turns(Mutex<usize>);
 
-/// A prompt on its way to a backend, whose queue does not show it yet. Dropped when it has arrived, or will not.
+/// A prompt on its way to a backend, whose answer has not come yet. Dropped when it will not arrive.
 #[derive(Debug)]
 pub(in crate::relay) struct InFlight {
     backend: Arc<Backend>,
-    /// How often the queue had been seen when the prompt was sent.
-    updates: u64,
+    has_arrived: bool,
 }
 
 impl InFlight {
     pub(in crate::relay) fn new(backend: Arc<Backend>) -> Self {
-        let updates = {
-            let queue = &mut backend.state().queue;
-            queue.in_flight += 1;
-            queue.updates
-        };
-        Self { backend, updates }
+        backend.state().queue.add_in_flight();
+        Self {
+            backend,
+            has_arrived: false,
+        }
     }
 
     pub(in crate::relay) fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 
-    /// The backend has accepted the prompt: it waits there, which the next message about the queue confirms.
-    pub(in crate::relay) fn arrived(self) {
-        self.backend.state().queue.add_arrived(self.updates);
+    /// The backend has accepted the prompt: it runs or waits there.
+    pub(in crate::relay) fn arrived(mut self) {
+        self.has_arrived = true;
+        self.backend.state().queue.add_arrived();
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.backend.state().queue.in_flight -= 1;
+        if !self.has_arrived {
+            self.backend.state().queue.remove_in_flight();
+        }
     }
 }
 
@@ -51,21 +52,16 @@ impl Turns {
         backends: &[Arc<Backend>],
         tried: &[usize],
     ) -> Option<InFlight> {
-        let turn = self.0.fetch_add(1, Ordering::Relaxed);
+        let mut turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = backends.iter().filter(|it| !tried.contains(&it.index));
         let best = others.min_by_key(|backend| {
             let state = backend.state();
             let is_available = state.api.reachable && !backend.stands_by();
-            let length = state.queue.remaining;
             let from_turn =
-                (backend.index + backends.len() - turn % backends.len()) % backends.len();
-            (
-                !is_available,
-                length.is_none(),
-                length.unwrap_or_default() + state.queue.in_flight,
-                from_turn,
-            )
+                (backend.index + backends.len() - *turn % backends.len()) % backends.len();
+            (!is_available, state.queue.load(), from_turn)
         });
+        *turn = turn.wrapping_add(1);
         best.map(|backend| InFlight::new(backend.clone()))
     }
 }
