@@ -4,6 +4,8 @@
 //! so that neither can be made of the other.
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
 use super::error::AuthError;
@@ -21,7 +23,7 @@ pub(super) struct LinkKey(hmac::Key);
 pub(crate) struct SignedLink {
     /// Until when it opens the file, in seconds since 1970.
     pub(crate) expires_at: i64,
-    /// In hexadecimal digits.
+    /// In base64 for URLs.
     pub(crate) signature: String,
 }
 
@@ -37,10 +39,9 @@ impl LinkKey {
     pub(super) fn sign(&self, job: &JobId, number: usize, expires_at: Timestamp) -> SignedLink {
         let expires_at = expires_at.as_second();
         let signature = hmac::sign(&self.0, signed_text(job, number, expires_at).as_bytes());
-        let digits = signature.as_ref().iter().map(|byte| format!("{byte:02x}"));
         SignedLink {
             expires_at,
-            signature: digits.collect(),
+            signature: BASE64_URL_SAFE_NO_PAD.encode(signature),
         }
     }
 
@@ -52,7 +53,8 @@ impl LinkKey {
         link: &SignedLink,
         now: Timestamp,
     ) -> Result<(), AuthError> {
-        let signature = bytes(&link.signature).ok_or(AuthError::BadLink)?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(&link.signature);
+        let signature = signature.map_err(|_| AuthError::BadLink)?;
         let text = signed_text(job, number, link.expires_at);
         // In constant time.
         hmac::verify(&self.0, text.as_bytes(), &signature).map_err(|_| AuthError::BadLink)?;
@@ -66,16 +68,6 @@ impl LinkKey {
 /// No part can run into the next: a job id has no line breaks.
 fn signed_text(job: &JobId, number: usize, expires_at: i64) -> String {
     format!("{job}\n{number}\n{expires_at}")
-}
-
-fn bytes(digits: &str) -> Option<Vec<u8>> {
-    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let pairs = (0..digits.len()).step_by(2).map(|at| &digits[at..at + 2]);
-    pairs
-        .map(|pair| u8::from_str_radix(pair, 16).ok())
-        .collect()
 }
 
 #[cfg(test)]

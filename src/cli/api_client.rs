@@ -12,9 +12,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
 use super::exit_code::WrongSetting;
+use crate::cli::output::printable_line;
 use crate::config::{Secret, ServerUrl, parse_relay_url};
 use crate::connector::{self, Connector, WebSocket};
-use crate::job::{Status, printable};
+use crate::job::Status;
 
 /// The setting that helps if a relay's certificate is refused.
 pub(super) const CA_OPTION: &str = "--ca-file, RELAY_CA_FILE";
@@ -256,11 +257,6 @@ impl ApiClient {
         url.set_path(&format!("{folder}/{path}"));
         url
     }
-}
-
-/// A text from elsewhere as it can be shown in a line.
-pub(super) fn printable_line(text: &str) -> String {
-    printable(text).replace(['\n', '\t'], "\u{fffd}")
 }
 
 /// Why a request is refused, with the setting that helps if a token is needed.

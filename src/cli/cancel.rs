@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::api_client::{ApiRefusal, JOBS, RelayOptions, printable_line};
+use super::api_client::{ApiRefusal, JOBS, RelayOptions};
 use super::watch::parse_job_id;
-use crate::cli::output::{print_line, print_note};
+use crate::cli::output::{print_line, print_note, printable_line};
 use crate::job::JobId;
 
 /// Cancel jobs

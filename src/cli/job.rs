@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::api_client::{JOBS, RelayOptions, printable_line};
+use super::api_client::{JOBS, RelayOptions};
 use super::status_style::status_style;
 use super::watch::parse_job_id;
-use crate::cli::output::print_line;
+use crate::cli::output::{print_line, printable_line};
 use crate::job::{JobId, Status, printable_json};
 
 /// The width where standard output is no terminal.

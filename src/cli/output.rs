@@ -4,6 +4,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process;
 
+use crate::job::printable;
+
+/// A text from elsewhere as it can be shown in a line.
+pub(super) fn printable_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], "\u{fffd}")
+}
+
 /// Prints a line to standard output.
 pub(super) fn print_line(line: impl Display) {
     print(io::stdout(), format_args!("{line}\n"));

@@ -2,7 +2,7 @@
 
 use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
 
-use super::api_client::printable_line;
+use super::output::printable_line;
 
 /// What stands between two columns.
 const GAP: &str = "  ";

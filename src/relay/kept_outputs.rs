@@ -40,27 +40,29 @@ impl KeptOutputs {
         &self,
         id: &JobId,
         outputs: impl IntoIterator<Item = &'a Output>,
-    ) -> Option<Vec<PathBuf>> {
+    ) -> Option<impl Iterator<Item = PathBuf>> {
         let folder = self.folder.as_ref()?.join(id.as_str());
-        let names = names(outputs).into_iter();
-        Some(names.map(|name| folder.join(name)).collect())
+        Some(names(outputs).map(move |name| folder.join(name)))
     }
 
-    /// Where one of a job's files is kept, if it was copied already.
+    /// Where the files of a job are kept, or will be, in their order; `None` unless it has completed.
+    pub(super) fn paths_of(&self, job: &Job) -> Option<impl Iterator<Item = PathBuf>> {
+        let has_completed = job.status() == Status::Completed;
+        has_completed.then(|| self.paths(job.id(), job.outputs()))?
+    }
+
+    /// Where one of them is kept, or will be.
     pub(super) fn path(&self, job: &Job, number: usize) -> Option<PathBuf> {
-        if job.status() != Status::Completed {
-            return None;
-        }
-        self.paths(job.id(), job.outputs())?.into_iter().nth(number)
+        self.paths_of(job)?.nth(number)
     }
 }
 
 /// The names of files in the folder of their job: their own, with their number before it where that is no name for a
 /// file, or another file has it.
-fn names<'a>(outputs: impl IntoIterator<Item = &'a Output>) -> Vec<String> {
+fn names<'a>(outputs: impl IntoIterator<Item = &'a Output>) -> impl Iterator<Item = String> {
     let mut taken = HashSet::new();
     let numbered = outputs.into_iter().enumerate();
-    let names = numbered.map(|(number, output)| {
+    numbered.map(move |(number, output)| {
         let mut name = if is_name(&output.filename) {
             output.filename.clone()
         } else {
@@ -70,8 +72,7 @@ fn names<'a>(outputs: impl IntoIterator<Item = &'a Output>) -> Vec<String> {
             name = format!("{number}-{name}");
         }
         name
-    });
-    names.collect()
+    })
 }
 
 /// Whether a text is the name of a file in a folder, and of none elsewhere. Hidden files are those that are being
@@ -115,9 +116,8 @@ mod tests {
         ]
         .map(output);
         let (kept, _) = KeptOutputs::new(Some("/kept".into()));
-        let paths = kept
-            .paths(&JobId::parse("shot").unwrap(), &outputs)
-            .unwrap();
+        let shot = JobId::parse("shot").unwrap();
+        let paths: Vec<PathBuf> = kept.paths(&shot, &outputs).unwrap().collect();
         let names = ["a.png", "2-a.png", "2-2-a.png"]
             .into_iter()
             .map(str::to_owned);
@@ -128,6 +128,6 @@ mod tests {
             .collect();
         assert_eq!(paths, expected);
         let (off, _) = KeptOutputs::new(None);
-        assert_eq!(off.paths(&JobId::parse("shot").unwrap(), &outputs), None);
+        assert!(off.paths(&shot, &outputs).is_none());
     }
 }

@@ -73,7 +73,7 @@ impl Tracker {
 
     /// Counts the ended jobs in the database that are not in memory.
     pub(super) async fn count_stored(&self) {
-        let counted = match self.recorder.store().count_ended().await {
+        let counted = match self.recorder.store().count_ended(None).await {
             Ok(counted) => counted,
             Err(error) => {
                 let error = &error as &dyn Error;

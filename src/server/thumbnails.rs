@@ -21,7 +21,7 @@ pub(super) use scale::ThumbnailError;
 pub(super) const MAX_WIDTH: u32 = 2_048;
 
 /// The largest file that a thumbnail is made of, in bytes.
-const MAX_FILE: usize = 64 << 20;
+pub(super) const MAX_FILE: usize = 64 << 20;
 
 /// How many thumbnails are made at a time: each needs the memory of its picture.
 const MAX_SCALED: usize = 2;
@@ -46,11 +46,6 @@ impl Thumbnails {
             scaling: Arc::new(Semaphore::new(MAX_SCALED)),
             reading: Arc::default(),
         }
-    }
-
-    /// The largest file that a thumbnail is made of, in bytes.
-    pub(super) fn max_file(&self) -> usize {
-        MAX_FILE
     }
 
     /// A thumbnail that was made before.

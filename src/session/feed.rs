@@ -10,6 +10,12 @@ use super::stream_socket::{self, MessageSource};
 use crate::hub::Update;
 use crate::relay::JobFeed;
 
+/// What stands for a job in messages about a feed itself.
+pub(crate) const FEED_NAME: &str = "jobs";
+
+/// The sentence with which a feed begins.
+pub(crate) const FEED_GREETING: &str = "Connected to all jobs that match";
+
 /// The messages of a feed of jobs.
 struct FeedMessages(JobFeed);
 
@@ -25,8 +31,8 @@ pub(crate) async fn serve_feed(
 }
 
 impl MessageSource for FeedMessages {
-    const NAME: &'static str = "jobs";
-    const GREETING: &'static str = "Connected to all jobs that match";
+    const NAME: &'static str = FEED_NAME;
+    const GREETING: &'static str = FEED_GREETING;
 
     async fn next(&mut self) -> Option<Vec<Frame>> {
         let updates = self.0.next().await;

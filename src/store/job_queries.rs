@@ -129,10 +129,12 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredJob>, StoreError> {
         // Each query is one range of one index, however rare a status is.
-        let statuses: Vec<Option<Status>> = match &*filter.selection.statuses {
-            [] => vec![None],
-            statuses => statuses.iter().copied().map(Some).collect(),
-        };
+        let selected = Status::ALL.into_iter();
+        let selected = selected.filter(|status| filter.selection.has_status(*status));
+        let mut statuses: Vec<Option<Status>> = selected.map(Some).collect();
+        if statuses.len() == Status::ALL.len() {
+            statuses = vec![None];
+        }
         let mut found = Vec::new();
         for status in statuses {
             let rows = in_time(self.newest(filter, status, limit)).await?;
@@ -201,32 +203,21 @@ impl Store {
         }))
     }
 
-    /// How many jobs have ended, by status.
-    pub async fn count_ended(&self) -> Result<Vec<(Status, usize)>, StoreError> {
-        let counted = jobs::table
-            .filter(jobs::status.eq_any(FINAL))
-            .group_by(jobs::status)
-            .select((jobs::status, diesel::dsl::count_star()));
-        let rows: Vec<(String, i64)> = in_time(async {
-            Ok(with_connection!(self, reads, |connection, names| {
-                names.query(counted)?.load(connection).await?
-            }))
-        })
-        .await?;
-        Ok(read_counts(rows))
-    }
-
-    /// How many jobs have ended at a moment or later, by status.
-    pub async fn count_ended_since(
+    /// How many jobs have ended, by status; with `since`, at that moment or later.
+    pub async fn count_ended(
         &self,
-        since: Timestamp,
+        since: Option<Timestamp>,
     ) -> Result<Vec<(Status, usize)>, StoreError> {
-        let counted = jobs::table
-            .filter(jobs::completed_at.ge(Moment(since)))
-            .group_by(jobs::status)
-            .select((jobs::status, diesel::dsl::count_star()));
         let rows: Vec<(String, i64)> = in_time(async {
-            Ok(with_connection!(self, reads, |connection, names| {
+            Ok(with_connection!(self, reads, |connection, names, Kind| {
+                let mut counted = jobs::table
+                    .filter(jobs::status.eq_any(FINAL))
+                    .group_by(jobs::status)
+                    .select((jobs::status, diesel::dsl::count_star()))
+                    .into_boxed::<Kind>();
+                if let Some(since) = since {
+                    counted = counted.filter(jobs::completed_at.ge(Moment(since)));
+                }
                 names.query(counted)?.load(connection).await?
             }))
         })

@@ -8,8 +8,8 @@ use ratatui::widgets::{Block, Row, Table};
 use serde_json::Value;
 use url::Url;
 
-use crate::cli::api_client::printable_line;
 use crate::cli::duration::duration;
+use crate::cli::output::printable_line;
 
 /// How many columns show the progress of a job.
 const BAR_WIDTH: usize = 20;

@@ -133,23 +133,33 @@ impl Relay {
 
     /// What is known of the files of a known job, in their order.
     pub async fn output_details(&self, id: &JobId) -> Vec<OutputDetails> {
-        let outputs = self.outputs(id).unwrap_or_default();
+        let (outputs, mut kept) = {
+            let tracker = &self.0.tracker;
+            let registry = tracker.registry();
+            let Some(entry) = registry.get(id) else {
+                return Vec::new();
+            };
+            let outputs: Vec<Output> = entry.job.outputs().iter().cloned().collect();
+            let kept = tracker.kept.paths_of(&entry.job).into_iter().flatten();
+            (outputs, kept.collect::<Vec<PathBuf>>().into_iter())
+        };
         let mut details = Vec::with_capacity(outputs.len());
-        let mut texts = 0;
+        let mut texts_left = MAX_TEXTS;
         for (number, output) in outputs.iter().enumerate() {
-            let kept = self
-                .output_place(id, number)
-                .ok()
-                .and_then(|place| place.kept);
-            let size = match &kept {
+            let size = match kept.next() {
                 Some(path) => tokio::fs::metadata(path).await.ok().map(|it| it.len()),
                 None => None,
             };
             let mut text = None;
-            if output.is_text() && texts < MAX_TEXTS {
-                texts += 1;
-                let content = self.read_output(id, number, MAX_TEXT).await.ok();
-                text = content.and_then(|content| String::from_utf8(content.to_vec()).ok());
+            if output.is_text() && texts_left > 0 {
+                texts_left -= 1;
+                match self.read_output(id, number, MAX_TEXT).await {
+                    Ok(content) => text = String::from_utf8(content.to_vec()).ok(),
+                    // One that is gone or too long says nothing of the others.
+                    Err(RelayError::OutputUnavailable(..) | RelayError::OutputUnreadable(..)) => {}
+                    // Each of the others would be waited for as long.
+                    Err(_) => texts_left = 0,
+                }
             }
             let size = size.or(text.as_ref().map(|text| text.len() as u64));
             details.push(OutputDetails { size, text });

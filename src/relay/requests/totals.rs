@@ -25,7 +25,7 @@ pub struct Totals {
 impl Relay {
     /// What has been done since a moment.
     pub async fn totals(&self, since: Timestamp) -> Result<Totals, RelayError> {
-        let counts = self.recorder().store().count_ended_since(since).await?;
+        let counts = self.recorder().store().count_ended(Some(since)).await?;
         let count = |wanted| {
             let found = counts.iter().find(|(status, _)| *status == wanted);
             found.map_or(0, |(_, count)| *count)

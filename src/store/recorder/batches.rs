@@ -105,7 +105,7 @@ impl Recorder {
         let retry_at = Instant::now() + REFUSED_PAUSE;
         let mut pending = self.pending();
         for (record, reason) in refused {
-            if let Some(state) = pending.land(record) {
+            if let Some(state) = pending.give_back(record) {
                 let job_id = state.record.progress.job_id.clone();
                 tracing::error!(%job_id, reason, "the database refuses this job; it will be written again later");
                 let refused = RefusedRecord {
@@ -124,7 +124,7 @@ impl Recorder {
         let mut pending = self.pending();
         for record in records {
             pending.urgent |= record.is_final();
-            if let Some(state) = pending.land(record) {
+            if let Some(state) = pending.give_back(record) {
                 let id = state.record.progress.job_id.clone();
                 pending.records.insert(id, state);
             }

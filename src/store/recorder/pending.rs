@@ -65,8 +65,8 @@ impl Pending {
             .collect()
     }
 
-    /// A state is written no longer. Returns it if it is not on the disk and no newer one waits.
-    pub(super) fn land(&mut self, record: JobRecord) -> Option<UnwrittenState> {
+    /// Ends the writing of a state that is not on the disk. Returns it unless a newer one waits, which stands for it then.
+    pub(super) fn give_back(&mut self, record: JobRecord) -> Option<UnwrittenState> {
         let id = &record.progress.job_id;
         let since = self.in_flight.remove(id).unwrap_or(self.last_number);
         match self.records.get_mut(id) {

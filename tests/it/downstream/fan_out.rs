@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::config::ServerConfig;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -18,16 +18,9 @@ async fn relays() -> [TestRelay; 2] {
             io_uring,
             ..ServerConfig::default()
         };
-        let settings = Settings::default();
-        // The tests count states, so no heartbeat may add one.
-        let relay = RelayConfig {
-            heartbeat: Duration::from_secs(3_600),
-            ..settings.relay
-        };
         let settings = Settings {
             server,
-            relay,
-            ..settings
+            ..Settings::without_heartbeat()
         };
         TestRelay::without_backend(settings).await
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::config::ServerConfig;
 use comfy_relay::job::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,18 +13,6 @@ use crate::support::subscriber::{Subscriber, is_final};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{guarded, token};
 use crate::support::wait::wait_until;
-
-/// No heartbeat adds a state.
-fn settings() -> Settings {
-    let settings = Settings::default();
-    Settings {
-        relay: RelayConfig {
-            heartbeat: Duration::from_secs(3_600),
-            ..settings.relay
-        },
-        ..settings
-    }
-}
 
 fn running(progress: u64) -> Value {
     json!({"progress": progress, "status": "processing"})
@@ -54,7 +42,7 @@ fn is(job: &str, status: &str, progress: u64) -> (String, String, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_has_the_open_jobs_every_change_the_new_jobs_and_each_end_once() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     relay.report("old", &ended("completed")).await;
     relay.report("a", &running(10)).await;
     let mut feed = Subscriber::connect(relay.socket_url("/ws/jobs")).await;
@@ -108,7 +96,7 @@ async fn a_feed_has_the_same_messages_as_the_socket_of_a_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_is_narrowed_by_its_parameters() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     let mut failed = relay.connect("/ws/jobs?status=failed").await;
     let mut running_only = relay.connect("/ws/jobs?status=processing").await;
     let mut named = relay.connect("/ws/jobs?q=SHOT").await;
@@ -162,7 +150,7 @@ async fn a_feed_is_narrowed_by_its_parameters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_feed_skips_states_but_has_every_end() {
     const JOBS: usize = 40;
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     let mut slow = RawClient::with_small_buffer(&relay.address(), "/ws/jobs").await;
     let mut quick = relay.connect("/ws/jobs").await;
     let huge = "x".repeat(1 << 17);
@@ -229,7 +217,7 @@ async fn a_feed_has_the_jobs_of_its_token_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_has_all_jobs_too() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     relay.report("a", &running(10)).await;
     let request = relay.request(Method::GET, "/api/anime/jobs/events?q=a");
     let mut events = request.send().await.unwrap();
@@ -255,7 +243,7 @@ async fn an_event_stream_has_all_jobs_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_ended_long_ago_is_not_news_when_somebody_asks_for_it() {
-    let mut settings = settings();
+    let mut settings = Settings::without_heartbeat();
     settings.relay.remember = Duration::ZERO;
     settings.relay.cleanup_interval = Duration::from_millis(10);
     let relay = TestRelay::without_backend(settings).await;

@@ -2,25 +2,13 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::config::ServerConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::subscriber::{Subscriber, is_final};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{guarded, token};
-
-/// No heartbeat adds a state.
-fn settings() -> Settings {
-    let settings = Settings::default();
-    Settings {
-        relay: RelayConfig {
-            heartbeat: Duration::from_secs(3_600),
-            ..settings.relay
-        },
-        ..settings
-    }
-}
 
 async fn report(relay: &TestRelay, job: &str, progress: u64, status: &str) {
     let report = json!({"progress": progress, "status": status, "group": "ep3"});
@@ -36,7 +24,7 @@ async fn says(group: &mut Subscriber, message: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_has_one_bar_from_before_its_first_job_to_its_last_end() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     let mut group = relay.subscribe("group:ep3").await;
     group
         .receive_until(|message| message["job_wait"].is_u64())
@@ -69,7 +57,7 @@ async fn a_group_has_one_bar_from_before_its_first_job_to_its_last_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_fails_when_all_have_ended_and_goes_on_with_a_new_job() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     report(&relay, "a", 10, "processing").await;
     report(&relay, "b", 10, "processing").await;
     let mut group = relay.subscribe("group:ep3").await;
@@ -90,7 +78,7 @@ async fn a_group_fails_when_all_have_ended_and_goes_on_with_a_new_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_of_a_group_ends_once() {
-    let relay = TestRelay::without_backend(settings()).await;
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
     report(&relay, "a", 10, "processing").await;
     let path = "/api/anime/jobs/group:ep3/events";
     let events = relay.request(Method::GET, path).send();

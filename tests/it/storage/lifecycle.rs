@@ -23,6 +23,7 @@ on_both!(
     a_failure_is_stored_with_its_error,
     cursors_of_lists_outlive_restarts,
     lists_can_be_limited_to_ids,
+    a_status_that_is_named_twice_lists_each_job_once,
     forgotten_jobs_are_read_from_the_database,
     a_job_continues_after_a_restart,
     a_job_of_an_unreachable_server_is_not_changed,
@@ -379,4 +380,25 @@ async fn old_jobs_are_deleted(db: TestDatabase) {
         .await;
     assert_eq!(runs, [Some("new".to_owned())]);
     relay.shutdown().await;
+}
+
+async fn a_status_that_is_named_twice_lists_each_job_once(db: TestDatabase) {
+    let relay = TestRelay::without_backend(settings(db.config())).await;
+    for job in ["a", "b"] {
+        let end = json!({"progress": 100, "status": "completed"});
+        relay.report(job, &end).await;
+    }
+    for statuses in [
+        "status=completed,completed",
+        "status=completed&status=failed&status=completed",
+        "status=queued,processing,completed,failed,cancelled",
+    ] {
+        let (status, list) = relay.get(&format!("/api/anime/jobs?{statuses}")).await;
+        assert_eq!(status, 200, "{list}");
+        let listed = list["jobs"].as_array().unwrap().iter();
+        let mut ids: Vec<&str> = listed.map(|job| job["job_id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["a", "b"], "{statuses}");
+    }
+    relay.stop().await;
 }

@@ -67,6 +67,15 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// No heartbeat adds a state, for tests that count them.
+    pub(crate) fn without_heartbeat() -> Self {
+        let mut settings = Self::default();
+        settings.relay.heartbeat = Duration::from_secs(3_600);
+        settings
+    }
+}
+
 impl From<ServerConfig> for Settings {
     fn from(server: ServerConfig) -> Self {
         Self {

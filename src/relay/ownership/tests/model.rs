@@ -24,7 +24,7 @@ pub(super) struct ModelRow {
     pub(super) owner: Option<Name>,
     pub(super) version: StateVersion,
     pub(super) has_ended: bool,
-    /// Who has the lease of the backend.
+    /// The relay that holds the backend's lease.
     pub(super) lease: Option<Name>,
     /// The relays that are known to run.
     pub(super) registered: [Option<Name>; 2],

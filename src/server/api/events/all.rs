@@ -8,10 +8,7 @@ use crate::hub::Update;
 use crate::relay::JobFeed;
 use crate::server::response::Body;
 use crate::server::state::ServerState;
-use crate::session::{Admission, ServerMessage};
-
-/// What stands for a job in messages about the stream itself.
-const NAME: &str = "jobs";
+use crate::session::{Admission, FEED_GREETING, FEED_NAME, ServerMessage};
 
 /// Opens the event stream of many jobs.
 pub(in crate::server) fn all(
@@ -40,14 +37,14 @@ async fn send_all(
     mut feed: JobFeed,
     admission: Admission,
 ) -> Result<(), ClientGone> {
-    let greeting = ServerMessage::connection(NAME, "Connected to all jobs that match");
+    let greeting = ServerMessage::connection(FEED_NAME, FEED_GREETING);
     sink.send_message(&greeting).await?;
     let mut pings = sink.pings();
     loop {
         tokio::select! {
             () = sink.closed() => return Err(ClientGone),
             () = admission.permissions.expired() => {
-                return sink.send_error(NAME, &AuthError::Expired.into()).await;
+                return sink.send_error(FEED_NAME, &AuthError::Expired.into()).await;
             }
             updates = feed.next() => {
                 for update in updates {

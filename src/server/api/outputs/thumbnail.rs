@@ -7,7 +7,7 @@ use crate::job::JobId;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
-use crate::server::thumbnails::{Thumbnail, ThumbnailError, ThumbnailKey};
+use crate::server::thumbnails::{MAX_FILE, Thumbnail, ThumbnailError, ThumbnailKey};
 
 pub(super) async fn thumbnail(
     state: &ServerState,
@@ -36,8 +36,7 @@ pub(super) async fn thumbnail(
             match thumbnails.cached(&key).await {
                 Some(thumbnail) => thumbnail,
                 None => {
-                    let limit = thumbnails.max_file();
-                    let file = state.relay.read_output(job, number, limit).await?;
+                    let file = state.relay.read_output(job, number, MAX_FILE).await?;
                     thumbnails.make(key, file, width).await.map_err(refused)?
                 }
             }
