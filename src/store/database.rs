@@ -33,6 +33,9 @@ pub enum StoreError {
     Encoding(#[from] serde_json::Error),
 }
 
+/// SQLite's message while another connection writes. The driver has no kind for it.
+const SQLITE_LOCKED: &str = "database is locked";
+
 /// What caused the failure of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -49,11 +52,12 @@ impl StoreError {
     pub(super) fn fault(&self) -> Fault {
         use DatabaseErrorKind::*;
         match self {
-            Self::Query(diesel::result::Error::DatabaseError(kind, _)) => match kind {
+            Self::Query(diesel::result::Error::DatabaseError(kind, information)) => match kind {
                 UniqueViolation | ForeignKeyViolation | RestrictViolation | NotNullViolation
                 | CheckViolation | ExclusionViolation => Fault::Data,
                 UnableToSendCommand | ClosedConnection | SerializationFailure
                 | ReadOnlyTransaction => Fault::Database,
+                Unknown if information.message() == SQLITE_LOCKED => Fault::Database,
                 _ => Fault::Either,
             },
             Self::Query(_) => Fault::Either,

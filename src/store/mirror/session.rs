@@ -1,8 +1,11 @@
 //! [`Session`]: a connection of either database, as the mirror uses it: text in, text out.
 
+use diesel::connection::AnsiTransactionManager as SyncTransactions;
 use diesel::sql_types::{Nullable, Text};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
+};
 
 use crate::store::connect::session::PostgresConnection;
 use crate::store::database::{SqliteConnection, StoreError};
@@ -12,10 +15,14 @@ pub(super) type Values = Vec<Option<String>>;
 
 /// A connection whose statements take texts and return one column, `v`.
 pub(super) trait Session: Send {
-    /// Begins a transaction, or a savepoint in one.
+    /// Begins a transaction that writes. On SQLite it takes the lock of a writer at once: one that had read before could
+    /// not take it any more after another writer's commit, and would fail instead of waiting.
     fn begin(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends it.
+    /// Begins a savepoint in a transaction.
+    fn savepoint(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends a transaction or a savepoint.
     fn commit(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes it back.
@@ -46,9 +53,14 @@ struct TextRow {
 }
 
 macro_rules! impl_session {
-    ($connection:ty, $backend:ty) => {
+    ($connection:ty, $backend:ty, |$this:ident| $begin:expr) => {
         impl Session for $connection {
             async fn begin(&mut self) -> Result<(), StoreError> {
+                let $this = self;
+                Ok($begin.await?)
+            }
+
+            async fn savepoint(&mut self) -> Result<(), StoreError> {
                 Ok(<Self as AsyncConnection>::TransactionManager::begin_transaction(self).await?)
             }
 
@@ -88,5 +100,11 @@ macro_rules! impl_session {
     };
 }
 
-impl_session!(PostgresConnection, diesel::pg::Pg);
-impl_session!(SqliteConnection, diesel::sqlite::Sqlite);
+impl_session!(PostgresConnection, diesel::pg::Pg, |connection| {
+    AnsiTransactionManager::begin_transaction(connection)
+});
+impl_session!(SqliteConnection, diesel::sqlite::Sqlite, |connection| {
+    connection.spawn_blocking(|connection| {
+        SyncTransactions::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
+    })
+});

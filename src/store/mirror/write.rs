@@ -3,14 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use diesel::result::DatabaseErrorKind;
-
 use super::mirror_refusal::MirrorRefusal;
 use super::pipeline::Pipeline;
 use super::session::Session;
 use super::state::MirroredState;
 use super::statement::{any_id, assignments, check, insert, lock, update};
-use crate::store::database::StoreError;
+use crate::store::database::{Fault, StoreError};
 use crate::store::names::Names;
 
 /// How long a statement waits for a lock that the pipeline holds.
@@ -86,7 +84,7 @@ impl<S: Session> Writer<'_, S> {
         if let Some(status) = self.pipeline.column("status") {
             let sql = check(self.pipeline, status);
             let values = vec![Some(state.status.as_str().to_owned())];
-            self.session.begin().await?;
+            self.session.savepoint().await?;
             match self.session.rows(&sql, values).await {
                 Ok(_) => self.session.commit().await?,
                 Err(error) => {
@@ -189,7 +187,7 @@ impl<S: Session> Writer<'_, S> {
         for one in assignments.chunks(1) {
             let (sql, values) = update(self.pipeline, one, id);
             let began = Instant::now();
-            self.session.begin().await?;
+            self.session.savepoint().await?;
             match self.session.execute(&sql, values).await {
                 Ok(()) => self.session.commit().await?,
                 Err(error) => {
@@ -216,16 +214,9 @@ impl<S: Session> Writer<'_, S> {
 /// Whether an error passes. The driver does not tell a lock that was not released from a value that is refused, but the
 /// first one takes as long as the limit.
 fn is_passing(error: &StoreError, began: Instant) -> bool {
-    use DatabaseErrorKind::*;
-    match error {
-        StoreError::Query(diesel::result::Error::DatabaseError(kind, _)) => match kind {
-            UnableToSendCommand | ClosedConnection | SerializationFailure | ReadOnlyTransaction => {
-                true
-            }
-            UniqueViolation | ForeignKeyViolation | NotNullViolation | CheckViolation => false,
-            _ => began.elapsed() >= LOCK_TIMEOUT,
-        },
-        StoreError::Query(_) | StoreError::Encoding(_) => false,
-        StoreError::Unreachable(_) | StoreError::Slow => true,
+    match error.fault() {
+        Fault::Database => true,
+        Fault::Data => false,
+        Fault::Either => began.elapsed() >= LOCK_TIMEOUT,
     }
 }

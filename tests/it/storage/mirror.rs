@@ -15,6 +15,7 @@ use crate::support::wait::wait_until;
 
 on_both!(
     a_row_shows_the_job_that_is_registered_under_its_id,
+    writes_of_the_pipeline_make_no_row_miss_its_end,
     without_a_table_nothing_is_mirrored,
 );
 
@@ -50,6 +51,36 @@ async fn a_row_shows_the_job_that_is_registered_under_its_id(db: TestDatabase) {
     assert_eq!(db.value(keys).await, "3 100");
     let (_, page) = relay.get("/api/anime/jobs").await;
     assert_eq!(page["jobs"].as_array().unwrap().len(), 3);
+    relay.stop().await;
+}
+
+async fn writes_of_the_pipeline_make_no_row_miss_its_end(db: TestDatabase) {
+    db.execute(
+        "CREATE TABLE jobs (id INTEGER PRIMARY KEY, status TEXT, metadata TEXT); \
+         INSERT INTO jobs (id) WITH RECURSIVE ids (id) AS \
+         (SELECT 0 UNION ALL SELECT id + 1 FROM ids WHERE id < 40) SELECT id FROM ids",
+    )
+    .await;
+    let relay = TestRelay::without_backend(db.config()).await;
+    let end = json!({"progress": 100, "status": "completed"});
+    let report_all = async {
+        for job in 1..=40 {
+            relay.report(&job.to_string(), &end).await;
+        }
+        let shown = "SELECT count(*) AS v FROM jobs WHERE status = 'completed'";
+        db.wait_for(shown, "40").await;
+    };
+    let write = async {
+        loop {
+            db.execute("UPDATE jobs SET status = 'theirs' WHERE id = 0").await;
+        }
+    };
+    tokio::select! {
+        () = report_all => {}
+        () = write => {}
+    }
+    let (_, health) = relay.get("/api/anime/health").await;
+    assert_eq!(health["components"]["mirror"]["refused"], 0);
     relay.stop().await;
 }
 
