@@ -71,11 +71,11 @@ impl PendingUpdates {
     }
 
     /// Removes the oldest state and the preview in turn, so that neither waits for ever if they come
-    /// faster than they are sent.
+    /// faster than they are sent. The final state comes last: a subscriber may leave after it.
     pub fn pop(&mut self) -> Option<Update> {
-        if std::mem::take(&mut self.is_previews_turn)
-            && let Some(preview) = self.preview.take()
-        {
+        let is_final_next = self.states.front().is_some_and(|next| next.is_final());
+        let is_previews_turn = std::mem::take(&mut self.is_previews_turn) || is_final_next;
+        if is_previews_turn && let Some(preview) = self.preview.take() {
             return Some(Update::Preview(preview));
         }
         let state = self.states.pop_front().map(Update::State);
@@ -188,6 +188,14 @@ mod tests {
             pending.push(preview(10 + seq), 2);
         }
         assert_eq!(seqs(pending), [2, 13, 3]);
+    }
+
+    #[test]
+    fn a_preview_that_waits_comes_before_the_final_state() {
+        let mut pending = PendingUpdates::default();
+        pending.push(preview(11), 9);
+        pending.push(state(2, true), 9);
+        assert_eq!(seqs(pending), [11, 2]);
     }
 
     #[test]

@@ -72,7 +72,8 @@ async fn writes_of_the_pipeline_make_no_row_miss_its_end(db: TestDatabase) {
     };
     let write = async {
         loop {
-            db.execute("UPDATE jobs SET status = 'theirs' WHERE id = 0").await;
+            db.execute("UPDATE jobs SET status = 'theirs' WHERE id = 0")
+                .await;
         }
     };
     tokio::select! {
