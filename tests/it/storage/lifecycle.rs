@@ -268,7 +268,7 @@ async fn forgotten_jobs_are_read_from_the_database(db: TestDatabase) {
 }
 
 async fn a_job_continues_after_a_restart(db: TestDatabase) {
-    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(4.0)).await;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(2.0)).await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("job").await;
     relay.submit("job", TXT2IMG).await;
