@@ -138,9 +138,8 @@ impl Nodes {
     /// Applies the states of all runs that have begun. Returns whether that changed anything.
     pub(super) fn report(&mut self, reports: Vec<NodeReport>, plan: &Plan, now: Timestamp) -> bool {
         self.reported = true;
-        self.note_left_out(&reports, now);
         let mut changed = false;
-        for report in reports {
+        for report in &reports {
             let before = self.runs.get(&report.node).map(|run| run.state);
             // A cached output node is reported as finished, though it has not run.
             let has_run = report.state != NodeState::Finished || !self.is_cached(&report.node);
@@ -151,6 +150,8 @@ impl Nodes {
                 changed |= self.report_one(report, before.is_none(), plan, now);
             }
         }
+        // Afterwards, so that the same report says the same again.
+        self.note_left_out(&reports, now);
         changed
     }
 
@@ -170,14 +171,14 @@ impl Nodes {
 
     fn report_one(
         &mut self,
-        report: NodeReport,
+        report: &NodeReport,
         is_new: bool,
         plan: &Plan,
         now: Timestamp,
     ) -> bool {
         let mut changed = is_new;
         if is_new {
-            let display = self.display_of(&report.node, report.display, plan);
+            let display = self.display_of(&report.node, report.display.clone(), plan);
             self.begin(report.node.clone(), display, now);
             if let Some(run) = self.runs.get_mut(&report.node) {
                 run.timing.was_missed |= report.state != NodeState::Running;
@@ -200,7 +201,7 @@ impl Nodes {
         if report.state != NodeState::Running {
             self.end(&report.node, report.state, now);
             self.active.retain(|id| *id != report.node);
-            self.last = Some(report.node);
+            self.last = Some(report.node.clone());
             changed = true;
         }
         changed
