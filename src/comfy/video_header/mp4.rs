@@ -1,20 +1,7 @@
-//! The size and the frames of a video in an MP4 or QuickTime file (ISO/IEC 14496-12), from a part of it.
-//!
-//! Crates that read such files need all of the box `moov`, which has megabytes for a long video. What is
-//! wanted is near its start.
+//! MP4 and QuickTime files (ISO/IEC 14496-12).
 
+use super::video_head::VideoHead;
 use crate::job::ImageSize;
-
-/// What a part of a file shows of the video in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum VideoHead {
-    /// Its size.
-    Size(ImageSize),
-    /// The box at this offset and those behind it are not in the part.
-    Beyond(u64),
-    /// There is no video in it, or one that cannot be read.
-    Unknown,
-}
 
 /// A box: a length of four bytes, a type, and the rest.
 #[derive(Clone, Copy)]
@@ -160,4 +147,4 @@ impl<'a> Atom<'a> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::comfy) mod tests;
