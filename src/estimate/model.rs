@@ -204,10 +204,11 @@ impl CostModel {
         };
         let shift = self.persistent_shift(backend).exp();
         let ExpectedCost { cost, spread, runs } = closest.expected.scaled(shift);
+        let is_counted = !node.is_partner;
         Prediction {
             seconds: cost.seconds,
-            tick: cost.tick,
-            ticks: cost.ticks,
+            tick: cost.tick.filter(|_| is_counted),
+            ticks: cost.ticks.filter(|_| is_counted),
             spread,
             match_level: closest.match_level,
             runs,

@@ -57,6 +57,7 @@ impl PastRun<'_> {
             models: self.models,
             saved: None,
             consumers: Vec::new(),
+            is_partner: false,
         }
     }
 

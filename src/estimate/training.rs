@@ -53,7 +53,8 @@ impl CostModel {
             (!timing.was_missed).then_some((run, node, timing))
         });
         let runs = ran.map(|(ran, node, timing)| {
-            let pace = timing.pace();
+            let is_counted = !timing.is_percentage;
+            let pace = timing.pace().filter(|_| is_counted);
             let run = PastRun {
                 class: &node.class_type,
                 signature: &node.signature,
@@ -65,7 +66,7 @@ impl CostModel {
                 is_cached: false,
                 seconds: ran.seconds(work_done_at),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
-                ticks: Some(timing.ticks()).filter(|ticks| *ticks > 0.0),
+                ticks: Some(timing.ticks()).filter(|ticks| is_counted && *ticks > 0.0),
             };
             (ran.id, run)
         });

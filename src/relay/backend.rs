@@ -173,15 +173,21 @@ impl Backend {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the plan of a graph at the sizes of images that are known, and as they were observed.
+    /// Reads the plan of a graph at the sizes of images that are known, and as they were observed, with the partner nodes
+    /// that are known.
     pub(super) fn plan(&self, graph: &PromptGraph) -> Plan {
         let observed = self.images.observed();
         let plan = graph.plan(&ImageSizes::default().with_observed(observed.clone()));
         let sizes = self.images.sizes(plan.files());
-        if sizes.has_no_files() {
-            return plan;
+        let plan = if sizes.has_no_files() {
+            plan
+        } else {
+            graph.plan(&sizes.with_observed(observed))
+        };
+        match self.node_classes() {
+            Some(classes) => plan.with_partners(classes.partners()),
+            None => plan,
         }
-        graph.plan(&sizes.with_observed(observed))
     }
 
     /// Its node classes, if they are known.

@@ -9,6 +9,7 @@ mod holds;
 mod long_texts;
 mod outputs;
 mod params;
+mod partners;
 mod reach;
 mod requests;
 mod terminal;
