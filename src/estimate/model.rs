@@ -219,8 +219,13 @@ impl CostModel {
     }
 
     /// Notes classes of nodes that let others run beside them.
-    pub(super) fn add_parallel(&mut self, backend: &str, classes: Vec<String>) {
-        if !classes.is_empty() {
+    pub(super) fn add_parallel<'a>(
+        &mut self,
+        backend: &str,
+        classes: impl Iterator<Item = &'a str>,
+    ) {
+        let mut classes = classes.map(str::to_owned).peekable();
+        if classes.peek().is_some() {
             let own = self.backends.entry(backend.to_owned()).or_default();
             own.parallel.extend(classes);
         }
