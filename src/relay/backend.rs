@@ -17,6 +17,7 @@ pub(super) mod select;
 mod socket_health;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,9 @@ use outage::Outage;
 use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
+
+/// How long a backend that has not answered a request in time is passed over for others, unless it answers another one.
+const PASSED_OVER: Duration = Duration::from_secs(60);
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
 #[derive(Debug)]
@@ -94,6 +98,8 @@ pub(super) struct BackendState {
 pub(super) struct ApiState {
     /// Whether it keeps the ids that the relay chooses for prompts; `None` before the first submission.
     pub(super) keeps_prompt_ids: Option<bool>,
+    /// When a request was last not answered in time; `None` if one was answered since.
+    pub(super) unanswered_at: Option<Instant>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -107,6 +113,14 @@ pub(super) struct ApiState {
     pub(super) seen_in_history: Option<String>,
     /// An unreadable answer was logged; the next ones are not.
     pub(super) failure_logged: bool,
+}
+
+impl ApiState {
+    /// Whether others are to be preferred: it takes requests, and has not answered one lately.
+    pub(super) fn hangs(&self) -> bool {
+        self.unanswered_at
+            .is_some_and(|at| at.elapsed() < PASSED_OVER)
+    }
 }
 
 /// The node classes of a server.
