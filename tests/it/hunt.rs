@@ -10,8 +10,11 @@ mod long_texts;
 mod outputs;
 mod params;
 mod partners;
+mod plans;
+mod proxies;
 mod reach;
 mod requests;
+mod several;
 mod terminal;
 
 use std::path::Path;
