@@ -8,6 +8,7 @@ mod history;
 mod image_header;
 mod known_types;
 mod message;
+mod node_text;
 mod object_info;
 mod output;
 mod preview;
@@ -20,6 +21,7 @@ mod video_header;
 
 pub use history::HistoryEntry;
 pub use message::Message;
+pub use node_text::NodeText;
 pub use object_info::{InputKind, NodeClasses};
 pub use preview::PreviewImage;
 pub use queue::{Queue, QueueEntry, QueuePosition};

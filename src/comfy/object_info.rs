@@ -11,6 +11,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeClasses {
     outputs: HashSet<String>,
+    partners: HashSet<String>,
     inputs: HashMap<String, HashMap<String, InputKind>>,
 }
 
@@ -33,6 +34,11 @@ impl NodeClasses {
         &self.outputs
     }
 
+    /// The classes of partner nodes, which have a service do their work.
+    pub fn partners(&self) -> &HashSet<String> {
+        &self.partners
+    }
+
     /// The kind of value that an input of a class takes, where the server says so.
     pub fn input(&self, class: &str, input: &str) -> Option<InputKind> {
         self.inputs.get(class)?.get(input).copied()
@@ -41,6 +47,9 @@ impl NodeClasses {
     fn add(&mut self, class: String, info: &Value) {
         if info["output_node"] == true {
             self.outputs.insert(class.clone());
+        }
+        if info["api_node"] == true {
+            self.partners.insert(class.clone());
         }
         let groups = ["required", "optional"].into_iter();
         let groups = groups.filter_map(|group| info["input"][group].as_object());
@@ -124,16 +133,20 @@ mod tests {
         "KSampler": {"input": {"required": {"cfg": ["FLOAT", {"max": Infinity}], "seed": ["INT", {}],
             "model": ["MODEL"], "sampler_name": [["euler", "lcm"], {}]}, "optional": {"label": ["STRING", {}]}},
             "output_node": false},
-        "SaveImage": {"input": {}, "output_node": true, "category": "image"},
+        "SaveImage": {"input": {}, "output_node": true, "category": "image", "api_node": false},
+        "KlingTextToVideoNode": {"input": {}, "output_node": false, "api_node": true},
         "Old": {"input": {}},
-        "Odd": {"input": {"required": [1], "optional": {"a": 7, "b": [], "on": ["BOOLEAN"]}}, "output_node": "yes"},
+        "Odd": {"input": {"required": [1], "optional": {"a": 7, "b": [], "on": ["BOOLEAN"]}}, "output_node": "yes",
+            "api_node": "yes"},
         "Worse": 7
     }"#;
 
     #[test]
-    fn output_classes_and_kinds_of_inputs_are_kept() {
+    fn output_and_partner_classes_and_kinds_of_inputs_are_kept() {
         let classes: NodeClasses = python_json::read(ANSWER).unwrap();
-        assert_eq!(*classes.outputs(), HashSet::from(["SaveImage".to_owned()]));
+        let only = |class: &str| HashSet::from([class.to_owned()]);
+        assert_eq!(*classes.outputs(), only("SaveImage"));
+        assert_eq!(*classes.partners(), only("KlingTextToVideoNode"));
         let kinds = [
             ("KSampler", "cfg", Some(InputKind::Number)),
             ("KSampler", "seed", Some(InputKind::Integer)),

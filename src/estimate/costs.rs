@@ -201,6 +201,7 @@ mod tests {
             models: 0,
             saved: None,
             consumers: Vec::new(),
+            is_partner: false,
         }
     }
 

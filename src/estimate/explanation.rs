@@ -258,6 +258,7 @@ impl<'a> Sources<'a> {
             cold: prediction.map(|prediction| prediction.is_cold),
             steps: steps.or(planned_steps),
             steps_seen: timing
+                .filter(|timing| !timing.is_percentage)
                 .map(|timing| timing.ticks())
                 .filter(|ticks| *ticks > 0.0),
             units: planned.and_then(|node| node.units),

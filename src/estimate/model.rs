@@ -204,10 +204,11 @@ impl CostModel {
         };
         let shift = self.persistent_shift(backend).exp();
         let ExpectedCost { cost, spread, runs } = closest.expected.scaled(shift);
+        let is_counted = !node.is_partner;
         Prediction {
             seconds: cost.seconds,
-            tick: cost.tick,
-            ticks: cost.ticks,
+            tick: cost.tick.filter(|_| is_counted),
+            ticks: cost.ticks.filter(|_| is_counted),
             spread,
             match_level: closest.match_level,
             runs,
@@ -218,8 +219,13 @@ impl CostModel {
     }
 
     /// Notes classes of nodes that let others run beside them.
-    pub(super) fn add_parallel(&mut self, backend: &str, classes: Vec<String>) {
-        if !classes.is_empty() {
+    pub(super) fn add_parallel<'a>(
+        &mut self,
+        backend: &str,
+        classes: impl Iterator<Item = &'a str>,
+    ) {
+        let mut classes = classes.map(str::to_owned).peekable();
+        if classes.peek().is_some() {
             let own = self.backends.entry(backend.to_owned()).or_default();
             own.parallel.extend(classes);
         }

@@ -58,10 +58,16 @@ impl Prediction {
             return None;
         }
         if timing.was_missed {
+            if timing.is_percentage {
+                return None;
+            }
             let (ticks, seconds) = timing.pace()?;
             return Some((seconds, self.tick? * ticks));
         }
         let seconds = timing.seconds(now);
+        if timing.is_percentage {
+            return (seconds > self.seconds).then_some((seconds, self.seconds));
+        }
         match (timing.pace(), self.tick, timing.ticked_at()) {
             (Some((ticks, seconds)), Some(tick), _) => Some((seconds, tick * ticks)),
             // The first tick shows something before there is a pace.
@@ -103,11 +109,15 @@ impl OpenNode<'_> {
         if timing.left_out_at.is_some() {
             return (0.0, Spread::default());
         }
-        let Some(ticked_at) = timing.ticked_at() else {
+        // A percentage is the guess of a service, or of ComfyUI: what the node has taken before is the better guide.
+        let is_known = self.prediction.match_level != MatchLevel::Default;
+        let ticked_at = timing
+            .ticked_at()
+            .filter(|_| !(timing.is_percentage && is_known));
+        let Some(ticked_at) = ticked_at else {
             let silent = timing.seconds(now);
             // How many more runs will follow is not known of a class that has never run: the time that it has taken is
             // the better guide then.
-            let is_known = self.prediction.match_level != MatchLevel::Default;
             let silent = self.expanded_at.filter(|_| is_known).map_or(silent, |at| {
                 silent.min(now.duration_since(at).as_secs_f64().max(0.0))
             });

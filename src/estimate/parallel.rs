@@ -3,18 +3,18 @@
 //! ComfyUI executes one node after another, but awaits those that are asynchronous, and executes others meanwhile. Which
 //! these are is not in the graph: a class is known for it once another node has begun during one of its runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::job::{Job, NodeRun, PlannedNode};
 
 /// For how many seconds two nodes have to run at the same time. Messages of two that follow each other may overlap a little.
 const MIN_OVERLAP: f64 = 0.1;
 
-/// The classes of nodes during whose runs in a job another node began.
-pub(super) fn classes(job: &Job) -> Vec<String> {
+/// The ids of the runs in a job during which another node began.
+pub(super) fn runs(job: &Job) -> HashSet<&str> {
     if !job.nodes().are_reported() {
         // Their ends are not known.
-        return Vec::new();
+        return HashSet::new();
     }
     let runs = job.runs();
     let is_expanded = |run: &NodeRun<'_>| job.nodes().expanded_at(run.id).is_some();
@@ -33,7 +33,7 @@ pub(super) fn classes(job: &Job) -> Vec<String> {
         ends.min()
             .is_some_and(|end| end.duration_since(next.started_at).as_secs_f64() > MIN_OVERLAP)
     });
-    beside.map(|pair| pair[0].1.class_type.clone()).collect()
+    beside.map(|pair| pair[0].0.id).collect()
 }
 
 /// How many nodes that run beside others depend on each other, for a graph that is read from its end.

@@ -38,6 +38,8 @@ pub struct PastRun<'a> {
     pub tick: Option<f64>,
     /// The ticks of all its bars.
     pub ticks: Option<f64>,
+    /// Whether another node began during it: nodes of its class let others run beside them.
+    pub is_parallel: bool,
 }
 
 impl PastRun<'_> {
@@ -57,6 +59,7 @@ impl PastRun<'_> {
             models: self.models,
             saved: None,
             consumers: Vec::new(),
+            is_partner: false,
         }
     }
 

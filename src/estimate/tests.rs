@@ -5,6 +5,7 @@ mod forecasts;
 mod large_graphs;
 mod loops;
 mod parallel;
+mod partners;
 mod properties;
 mod queue;
 mod training;

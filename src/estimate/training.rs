@@ -18,7 +18,9 @@ impl CostModel {
         let (Some(backend), Some(_)) = (job.backend(), job.started_at()) else {
             return;
         };
-        self.add_parallel(backend, parallel::classes(job));
+        let parallel = parallel::runs(job).into_iter();
+        let parallel = parallel.filter_map(|id| job.plan().node(id));
+        self.add_parallel(backend, parallel.map(|node| &*node.class_type));
         let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
         let cached = job.plan().needed();
         let cached = cached.filter(|(id, _)| job.nodes().is_cached(id));
@@ -41,6 +43,7 @@ impl CostModel {
         let (Some(backend), Some(work_done_at)) = (job.backend(), job.work_done_at()) else {
             return Vec::new();
         };
+        let parallel = parallel::runs(job);
         let is_finished = |run: &NodeRun<'_>| {
             run.state == NodeState::Finished
                 && (job.status() == Status::Completed
@@ -53,7 +56,8 @@ impl CostModel {
             (!timing.was_missed).then_some((run, node, timing))
         });
         let runs = ran.map(|(ran, node, timing)| {
-            let pace = timing.pace();
+            let is_counted = !timing.is_percentage;
+            let pace = timing.pace().filter(|_| is_counted);
             let run = PastRun {
                 class: &node.class_type,
                 signature: &node.signature,
@@ -65,7 +69,8 @@ impl CostModel {
                 is_cached: false,
                 seconds: ran.seconds(work_done_at),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
-                ticks: Some(timing.ticks()).filter(|ticks| *ticks > 0.0),
+                ticks: Some(timing.ticks()).filter(|ticks| is_counted && *ticks > 0.0),
+                is_parallel: parallel.contains(ran.id),
             };
             (ran.id, run)
         });
@@ -78,6 +83,8 @@ impl CostModel {
         if runs.is_empty() {
             return;
         }
+        let parallel = runs.iter().filter(|run| run.is_parallel);
+        self.add_parallel(backend, parallel.map(|run| run.class));
         let loaded = loaders(runs.iter().map(|run| (run.class, run.signature)));
         let ran = runs.iter().filter(|run| !run.is_cached);
         let ran: Vec<PastRun<'_>> = ran.copied().collect();

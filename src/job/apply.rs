@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Bar, EndSource, Event, History, Job, JobError, NodeState, Outcome, Output, Reason, Report,
-    Status,
+    Bar, EndSource, Event, History, Job, JobError, NodeState, Outcome, Output, Plan, Reason,
+    Report, Status,
 };
 
 /// How many files of a job are kept, so that no server can fill the memory: an hour of video in single frames.
@@ -18,14 +18,7 @@ impl Job {
             return false;
         }
         match event {
-            Event::Planned(plan) => {
-                let changed = self.plan != plan && !plan.is_empty();
-                if changed {
-                    self.plan = plan;
-                    self.nodes.infer_passed_again(&self.plan);
-                }
-                changed
-            }
+            Event::Planned(plan) => self.set_plan(plan),
             Event::Queued { ahead } => {
                 let changed =
                     self.status == Status::Queued && ahead.is_some() && self.ahead != ahead;
@@ -54,6 +47,7 @@ impl Job {
                     | self.nodes.report(reports, &self.plan, now)
                     | self.nodes.infer_passed(&self.plan)
             }
+            Event::Partner { node } => self.add_partner(&node),
             Event::Outputs(outputs) => self.add_outputs(outputs),
             Event::WorkDone => {
                 self.work_done_at.get_or_insert(now);
@@ -77,6 +71,27 @@ impl Job {
             }
             Event::Reported(report) => self.apply_report(report, now),
         }
+    }
+
+    fn set_plan(&mut self, mut plan: Plan) -> bool {
+        let partners = self.nodes.partners();
+        partners.for_each(|id| plan.set_partner(id));
+        let changed = self.plan != plan && !plan.is_empty();
+        if changed {
+            self.plan = plan;
+            self.nodes.read_percentages(&self.plan);
+            self.nodes.infer_passed_again(&self.plan);
+        }
+        changed
+    }
+
+    fn add_partner(&mut self, run: &str) -> bool {
+        let is_new = self.nodes.add_partner(run);
+        if is_new {
+            self.plan.set_partner(run);
+            self.nodes.read_percentages(&self.plan);
+        }
+        is_new
     }
 
     fn start(&mut self, now: Timestamp) -> bool {

@@ -43,6 +43,11 @@ pub enum Event {
     },
     /// The states of all nodes that have begun.
     Nodes(Vec<NodeReport>),
+    /// A run has shown that a service does its work: its bar is a percentage without steps.
+    Partner {
+        /// The id of the run.
+        node: String,
+    },
     /// A node has made outputs.
     Outputs(Vec<Output>),
     /// The socket reported that the work is done, without an outcome, as servers of 2023 do. The

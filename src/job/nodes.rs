@@ -3,11 +3,12 @@
 mod bar;
 mod counts;
 mod inference;
+mod percentages;
 mod resumption;
 mod run;
 mod timing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -38,6 +39,8 @@ pub struct Nodes {
     reported: bool,
     /// Set if the job goes on after a restart.
     resumption: Option<Resumption>,
+    /// The ids of the runs that have shown that a service does their work.
+    partners: HashSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -132,7 +135,7 @@ impl Nodes {
         }
         let display = self.display_of(&node, None, plan);
         self.begin(node.clone(), display, now);
-        self.advance(&node, bar, now)
+        self.advance(&node, bar, plan, now)
     }
 
     /// Applies the states of all runs that have begun. Returns whether that changed anything.
@@ -190,7 +193,7 @@ impl Nodes {
         };
         // Nodes without a bar report 0 of 1 while they run.
         let has_bar = report.max > 1.0 || (report.value > 0.0 && report.value < report.max);
-        if has_bar && self.advance(&report.node, bar, now) {
+        if has_bar && self.advance(&report.node, bar, plan, now) {
             self.touch(&report.node);
             changed = true;
         }
@@ -332,13 +335,19 @@ impl Nodes {
         }
     }
 
-    fn advance(&mut self, node: &str, bar: Bar, now: Timestamp) -> bool {
+    fn advance(&mut self, node: &str, bar: Bar, plan: &Plan, now: Timestamp) -> bool {
+        let is_percentage = self.is_percentage(node, plan);
         let Some(run) = self.runs.get_mut(node) else {
             return false;
         };
-        if !bar.value.is_finite() || !bar.max.is_finite() || run.bar == Some(bar) {
+        if !bar.value.is_finite() || !bar.max.is_finite() {
             return false;
         }
+        let bar = if is_percentage { bar.as_share() } else { bar };
+        if run.bar == Some(bar) {
+            return false;
+        }
+        run.timing.is_percentage = is_percentage;
         run.timing.advance(run.bar, bar, now);
         run.bar = Some(bar);
         let display = self.displays.entry(run.display.clone()).or_default();

@@ -9,6 +9,7 @@ mod image;
 mod loaders;
 mod numbers;
 mod outputs;
+mod partners;
 mod prompt_graph;
 mod repetition;
 mod role;
@@ -72,6 +73,8 @@ pub struct PlannedNode {
     pub saved: Option<SavedImages>,
     /// The ids of the needed nodes that read its outputs.
     pub consumers: Vec<String>,
+    /// Whether it is a partner node: a service does its work, and its bar is a percentage without steps.
+    pub is_partner: bool,
 }
 
 impl Plan {
@@ -186,6 +189,7 @@ impl PlannedNode {
             models: features.models,
             saved: features.saved,
             consumers: Vec::new(),
+            is_partner: false,
         })
     }
 

@@ -17,6 +17,7 @@ pub(super) mod select;
 mod socket_health;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,9 @@ use outage::Outage;
 use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
+
+/// How long a backend that has not answered a request in time is passed over for others, unless it answers another one.
+const PASSED_OVER: Duration = Duration::from_secs(60);
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
 #[derive(Debug)]
@@ -94,6 +98,8 @@ pub(super) struct BackendState {
 pub(super) struct ApiState {
     /// Whether it keeps the ids that the relay chooses for prompts; `None` before the first submission.
     pub(super) keeps_prompt_ids: Option<bool>,
+    /// When a request was last not answered in time; `None` if one was answered since.
+    pub(super) unanswered_at: Option<Instant>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -107,6 +113,14 @@ pub(super) struct ApiState {
     pub(super) seen_in_history: Option<String>,
     /// An unreadable answer was logged; the next ones are not.
     pub(super) failure_logged: bool,
+}
+
+impl ApiState {
+    /// Whether others are to be preferred: it takes requests, and has not answered one lately.
+    pub(super) fn hangs(&self) -> bool {
+        self.unanswered_at
+            .is_some_and(|at| at.elapsed() < PASSED_OVER)
+    }
 }
 
 /// The node classes of a server.
@@ -173,15 +187,21 @@ impl Backend {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the plan of a graph at the sizes of images that are known, and as they were observed.
+    /// Reads the plan of a graph at the sizes of images that are known, and as they were observed, with the partner nodes
+    /// that are known.
     pub(super) fn plan(&self, graph: &PromptGraph) -> Plan {
         let observed = self.images.observed();
         let plan = graph.plan(&ImageSizes::default().with_observed(observed.clone()));
         let sizes = self.images.sizes(plan.files());
-        if sizes.has_no_files() {
-            return plan;
+        let plan = if sizes.has_no_files() {
+            plan
+        } else {
+            graph.plan(&sizes.with_observed(observed))
+        };
+        match self.node_classes() {
+            Some(classes) => plan.with_partners(classes.partners()),
+            None => plan,
         }
-        graph.plan(&sizes.with_observed(observed))
     }
 
     /// Its node classes, if they are known.

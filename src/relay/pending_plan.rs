@@ -59,6 +59,11 @@ impl PendingPlan {
         self.drop_final_graph();
     }
 
+    /// Records that the plan was changed without its graph.
+    pub(super) fn revised(&mut self) {
+        self.version += 1;
+    }
+
     /// Records that a file shows no size.
     pub(super) fn give_up(&mut self, file: &ImageFile) {
         self.awaited.remove(file);

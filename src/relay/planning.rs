@@ -1,5 +1,5 @@
 //! Which nodes of a job will run, and on images of which size: its plan is read again when the server
-//! shows which outputs it executes, and when the size of an image becomes known.
+//! shows which outputs it executes, and when the size of an image or the node classes become known.
 //!
 //! None of this is on the path of an event: graphs can be megabytes, and sizes are fetched.
 
@@ -44,6 +44,27 @@ impl Tracker {
         self.ingest_locked(&mut registry, id, Event::Planned(plan));
         if let Some(entry) = registry.get_mut(id) {
             entry.pending_plan.planned(awaited);
+        }
+    }
+
+    /// Marks the partner nodes in the plans of open jobs: the node classes of their server have become known.
+    pub(super) fn mark_partners(self: &Arc<Self>, backend: &Backend) {
+        let Some(classes) = backend.node_classes() else {
+            return;
+        };
+        let partners = classes.partners();
+        let _reading = backend.lock_plans();
+        let mut registry = self.registry();
+        let open = registry.open(backend);
+        let lacking = open.filter(|entry| entry.job.plan().lacks_partners(partners));
+        let lacking: Vec<JobId> = lacking.map(|entry| entry.job.id().clone()).collect();
+        for id in lacking {
+            let Some(entry) = registry.get_mut(&id) else {
+                continue;
+            };
+            entry.pending_plan.revised();
+            let plan = entry.job.plan().clone().with_partners(partners);
+            self.ingest_locked(&mut registry, &id, Event::Planned(plan));
         }
     }
 

@@ -72,6 +72,8 @@ pub struct NodeCostRecord {
     pub tick: Option<f64>,
     /// The ticks of all its bars together.
     pub ticks: Option<f64>,
+    /// Whether another node began during it; `false` in runs from before this was stored.
+    pub is_parallel: bool,
 }
 
 /// A job's state as a row of a batch.
@@ -123,6 +125,7 @@ pub(super) struct NodeRunRow<'a> {
     cold: Option<bool>,
     tick: Option<f64>,
     ticks: Option<f64>,
+    parallel: Option<bool>,
 }
 
 impl JobRecord {
@@ -180,6 +183,7 @@ impl JobRecord {
             cold: run.cost.map(|cost| cost.cold),
             tick: run.cost.and_then(|cost| cost.tick),
             ticks: run.cost.and_then(|cost| cost.ticks),
+            parallel: run.cost.map(|cost| cost.is_parallel),
         })
     }
 }

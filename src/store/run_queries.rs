@@ -40,6 +40,7 @@ struct StoredRunRow {
     cold: Option<bool>,
     tick: Option<f64>,
     ticks: Option<f64>,
+    parallel: Option<bool>,
 }
 
 /// The runs, with the columns of a [`StoredRunRow`].
@@ -64,6 +65,7 @@ macro_rules! stored_runs {
                 node_runs::cold,
                 node_runs::tick,
                 node_runs::ticks,
+                node_runs::parallel,
             ))
     };
 }
@@ -122,6 +124,7 @@ impl StoredRunRow {
             cold,
             tick: self.tick,
             ticks: self.ticks,
+            is_parallel: self.parallel.unwrap_or_default(),
         });
         StoredRun {
             job_key: self.job_key,

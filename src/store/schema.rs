@@ -98,6 +98,8 @@ diesel::table! {
         calls -> Nullable<Double>,
         /// A hash of its models.
         models -> Nullable<BigInt>,
+        /// Whether another node began during it.
+        parallel -> Nullable<Bool>,
     }
 }
 

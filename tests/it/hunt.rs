@@ -9,8 +9,12 @@ mod holds;
 mod long_texts;
 mod outputs;
 mod params;
+mod partners;
+mod plans;
+mod proxies;
 mod reach;
 mod requests;
+mod several;
 mod terminal;
 
 use std::path::Path;

@@ -91,3 +91,17 @@ fn a_job_that_begins_counts_them_once_too() {
     let left = remaining(&job, &trained_on_services(), 0.0);
     assert!((left - 10.6).abs() < 1.0, "{left}");
 }
+
+#[test]
+fn what_was_stored_of_parallel_nodes_is_learned_again() {
+    let (mut learned, mut restored) = (CostModel::default(), CostModel::default());
+    for _ in 0..4 {
+        let job = ran(3);
+        let stored = learned.runs(&job).into_iter().map(|(_, run)| run);
+        let stored: Vec<PastRun<'_>> = stored.collect();
+        restored.learn_runs("b", &stored);
+        learned.learn(&job);
+    }
+    let whole = |model: &CostModel| Estimate::of_prompt("b", &services(3, false), &[], model);
+    assert_eq!(whole(&restored), whole(&learned));
+}

@@ -79,6 +79,7 @@ fn a_run_stored_without_units_teaches_its_own_signature_only() {
             seconds: 2.0,
             tick: None,
             ticks: None,
+            is_parallel: false,
         };
         let mut model = CostModel::default();
         model.learn_runs("b", &[run]);
@@ -197,6 +198,7 @@ fn restore(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
         seconds: 0.0,
         tick: None,
         ticks: None,
+        is_parallel: false,
     }));
     model.learn_runs("b", &stored);
 }
@@ -266,6 +268,7 @@ fn runs_with_impossible_numbers_are_ignored() {
         seconds: 2.0,
         tick: Some(0.1),
         ticks: Some(20.0),
+        is_parallel: false,
     };
     let units = [1e-300, 1e-7, 1e13, 1e300].map(|units| PastRun {
         units: Some(units),

@@ -17,6 +17,14 @@ impl Bar {
         }
     }
 
+    /// The same bar as a share of 1, which counts no steps.
+    pub(super) fn as_share(self) -> Self {
+        Self {
+            value: self.share(),
+            max: 1.0,
+        }
+    }
+
     /// `(step, steps)` if the bar counts whole steps, at least two.
     pub fn steps(self) -> Option<(u32, u32)> {
         let whole = |x: f64| x.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&x);

@@ -32,6 +32,8 @@ pub struct NodeTiming {
     /// When a report of all nodes left it out, while it was not known to have ended. Most likely it has: ComfyUI's reports
     /// hold those that have, but nobody promises that.
     pub left_out_at: Option<Timestamp>,
+    /// Whether its bar is a percentage that a service reports: its ticks are no steps, and show no pace of the machine.
+    pub is_percentage: bool,
     /// When it began at the earliest.
     earliest_start: Timestamp,
     /// The ticks of the bars before the current one.
@@ -57,6 +59,7 @@ impl NodeTiming {
             ended_at: None,
             was_missed: earliest_start.is_some(),
             left_out_at: None,
+            is_percentage: false,
             earliest_start: earliest_start.unwrap_or(now),
             before: 0.0,
             length: 0.0,
@@ -89,6 +92,17 @@ impl NodeTiming {
             self.first.get_or_insert((now, ticks));
             self.last = Some((now, ticks));
         }
+    }
+
+    /// Its bar was a percentage, and has counted as steps.
+    pub(super) fn forget_steps(&mut self) {
+        *self = Self {
+            ended_at: self.ended_at,
+            was_missed: self.was_missed,
+            left_out_at: self.left_out_at,
+            is_percentage: true,
+            ..Self::new(Some(self.earliest_start), self.started_at)
+        };
     }
 
     /// Adds ticks to the recent pace. Older ticks decay with time, not with ticks: those that a stall

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::comfy::{Incoming, Message, PreviewImage};
+use crate::comfy::{Incoming, Message, NodeText, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
 use crate::relay::backend::follower::Follower;
@@ -87,7 +87,10 @@ impl Follower {
                 let view = self.backend.comfy.rest().view();
                 self.on_message(Message::parse(&text, view));
             }
-            Incoming::Binary(frame) => self.on_preview(frame),
+            Incoming::Binary(frame) => match NodeText::parse(frame.clone()) {
+                Some(text) => self.on_text(text),
+                None => self.on_preview(frame),
+            },
         }
     }
 
@@ -227,6 +230,20 @@ impl Follower {
                 .ingest_locked(&mut registry, &id, Event::WorkDone);
         }
         self.backend.reconcile_now.notify_one();
+    }
+
+    /// Applies what the text of a node shows to the jobs of the prompt that runs: it names none.
+    fn on_text(&self, text: NodeText) {
+        let current = self.backend.state().queue.current.clone();
+        let Some(prompt_id) = current.filter(|_| text.is_of_partner()) else {
+            return;
+        };
+        let mut registry = self.tracker.registry();
+        for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
+            let node = text.node.clone();
+            self.tracker
+                .ingest_locked(&mut registry, &id, Event::Partner { node });
+        }
     }
 
     fn on_preview(&self, frame: Bytes) {

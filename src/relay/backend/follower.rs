@@ -46,6 +46,7 @@ impl Follower {
             state.api.version.clone()
         };
         let (stop, backend) = (self.stop.clone(), self.backend.clone());
+        let tracker = self.tracker.clone();
         self.tasks.spawn(async move {
             let fetched = tokio::select! {
                 () = stop.cancelled() => return,
@@ -57,6 +58,7 @@ impl Follower {
                     let classes = Arc::new(classes);
                     let known = KnownClasses { version, classes };
                     backend.state().api.node_classes = Some(known);
+                    tracker.mark_partners(&backend);
                 }
                 Ok(_) => {}
                 Err(error) => {

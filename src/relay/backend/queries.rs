@@ -36,6 +36,7 @@ impl Follower {
                 let now = self.tracker.now();
                 let mut state = self.backend.state();
                 state.api.failure_logged = false;
+                state.api.unanswered_at = None;
                 state.queue.set(&queue, now);
                 Ok(Some(queue))
             }

@@ -46,7 +46,7 @@ impl Drop for InFlight {
 
 impl Turns {
     /// The backend with the shortest queue, those on their way to it counted, that is not among the `tried` ones.
-    /// One whose queue is not known comes after all others that answer, one that does not answer last.
+    /// One whose queue is not known comes after all others that answer, then one that hangs, and one that is away last.
     pub(in crate::relay) fn choose(
         &self,
         backends: &[Arc<Backend>],
@@ -59,7 +59,12 @@ impl Turns {
             let is_available = state.api.reachable && !backend.stands_by();
             let from_turn =
                 (backend.index + backends.len() - *turn % backends.len()) % backends.len();
-            (!is_available, state.queue.load(), from_turn)
+            (
+                !is_available,
+                state.api.hangs(),
+                state.queue.load(),
+                from_turn,
+            )
         });
         *turn = turn.wrapping_add(1);
         best.map(|backend| InFlight::new(backend.clone()))

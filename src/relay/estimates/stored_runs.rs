@@ -78,6 +78,7 @@ fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
             seconds,
             tick: cost.tick,
             ticks: cost.ticks,
+            is_parallel: cost.is_parallel,
         });
     }
     // Stored by a version that stored no costs. Nodes that a loop or a subgraph made have the signature of
@@ -96,6 +97,7 @@ fn past(stored: &StoredRun) -> Option<PastRun<'_>> {
         seconds,
         tick: ticks.map(|ticks| seconds / ticks),
         ticks,
+        is_parallel: false,
     })
 }
 
@@ -109,5 +111,6 @@ pub(in crate::relay) fn cost(run: &PastRun<'_>) -> Option<NodeCostRecord> {
         cold: run.is_cold,
         tick: run.tick,
         ticks: run.ticks,
+        is_parallel: run.is_parallel,
     })
 }

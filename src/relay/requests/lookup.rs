@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::job::JobId;
 use crate::relay::backend::Backend;
@@ -117,8 +117,13 @@ impl Relay {
             CONNECT_TIMEOUT
         };
         match timeout(patience, lookup.find(rest, prompt_id, pause)).await {
-            Ok(answer) => answer.map_err(|error| RelayError::request_failed(backend.name(), error)),
-            Err(_) => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
+            Ok(answer) => answer
+                .inspect(|_| backend.state().api.unanswered_at = None)
+                .map_err(|error| RelayError::request_failed(backend.name(), error)),
+            Err(_) => {
+                backend.state().api.unanswered_at = Some(Instant::now());
+                Err(RelayError::BackendUnreachable(backend.name().to_owned()))
+            }
         }
     }
 }

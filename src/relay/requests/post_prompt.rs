@@ -38,7 +38,10 @@ pub(in crate::relay) async fn post_prompt(
     match submitted {
         Ok(submitted) => {
             let is_kept = submitted.prompt_id == prompt_id;
-            backend.state().api.keeps_prompt_ids = Some(is_kept);
+            {
+                let api = &mut backend.state().api;
+                (api.keeps_prompt_ids, api.unanswered_at) = (Some(is_kept), None);
+            }
             Ok(submitted)
         }
         Err(SubmitError::Rest(error))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::comfy::refused_outputs;
@@ -157,6 +157,7 @@ impl Relay {
         let posting = post_prompt(backend.clone(), graph.clone(), prompt_id.clone());
         let mut posting: Posting = Box::pin(posting);
         let Ok(posted) = timeout(self.0.comfy.submit_wait, posting.as_mut()).await else {
+            backend.state().api.unanswered_at = Some(Instant::now());
             let unanswered = Unanswered {
                 job_id: reservation.id.clone(),
                 prompt: FoundPrompt {

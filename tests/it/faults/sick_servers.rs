@@ -12,6 +12,9 @@ use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::PATIENCE;
 
+/// Less than a caller waits for one server that has not answered.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(9);
+
 /// Two servers and a relay that is connected to both and knows that both are idle.
 async fn two_idle(settings: Settings) -> ([ScriptedComfy; 2], TestRelay) {
     let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
@@ -54,7 +57,8 @@ async fn a_prompt_is_found_beside_a_server_that_hangs() {
         servers[healthy].set_queue(&["p"], &[]);
         let body = json!({"job_id": "job", "prompt_id": "p"});
         let registering = relay.post("/api/anime/jobs", &body);
-        let (status, answer) = tokio::time::timeout(PATIENCE, registering).await.unwrap();
+        let answered = tokio::time::timeout(LOOKUP_TIMEOUT, registering).await;
+        let (status, answer) = answered.expect("the servers are asked one after another");
         assert_eq!(status, 201, "{answer}");
     }
 }
@@ -150,8 +154,11 @@ async fn ten_submissions_at_once_go_to_two_idle_servers_in_equal_parts() {
     let jobs: Vec<String> = (0..10).map(|number| format!("job-{number}")).collect();
     let submitting = join_all(jobs.iter().map(|job| submit(&relay, job)));
     let answering = async {
-        for (number, server) in servers.iter().enumerate() {
+        // One that has answered shows an empty queue.
+        for server in &servers {
             server.wait_for_calls("POST /prompt", 5).await;
+        }
+        for (number, server) in servers.iter().enumerate() {
             server.accept_prompts_as(&format!("p{number}"));
         }
     };
@@ -192,4 +199,23 @@ async fn a_submission_goes_to_the_next_server_where_the_best_is_away() {
         assert_eq!(status, 201, "{answer}");
         assert_eq!(answer["backend"], first.address().to_string());
     }
+}
+
+/// However many prompts the other one has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_gets_no_further_submissions() {
+    let mut settings = patient();
+    settings.comfy.submit_wait = Duration::from_millis(200);
+    let (servers, relay) = two_idle(settings).await;
+    for call in ["POST /prompt", "GET /queue"] {
+        servers[0].reply(call, Reply::Hang);
+    }
+    servers[1].accept_prompts_as("p");
+    let mut accepted = Vec::new();
+    for number in 0..8 {
+        accepted.push(submit(&relay, &format!("job-{number}")).await.0);
+    }
+    accepted.sort_unstable();
+    assert_eq!(accepted, [201, 201, 201, 201, 201, 201, 201, 202]);
+    assert_eq!(servers[0].calls("POST /prompt"), 1);
 }

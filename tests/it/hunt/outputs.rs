@@ -98,3 +98,15 @@ async fn other_files_come_last_and_previews_never() {
         "a.glb"
     );
 }
+
+/// A minute at 24 frames a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_file_is_listed_of_a_job_that_makes_many() {
+    let frame = |number| json!({"filename": format!("frame_{number:05}_.png"), "subfolder": "frames", "type": "output"});
+    let frames: Vec<Value> = (0..1_440).map(frame).collect();
+    let state = ended_with(&one_node_workflow(), &json!({"9": {"images": frames}})).await;
+    assert_eq!(state["outputs"].as_array().unwrap().len(), 1_440);
+    assert_eq!(state["outputs_total"], 1_440);
+    assert_eq!(state["output_path"], "frames/frame_00000_.png");
+    assert_eq!(state["outputs"][1_439]["filename"], "frame_01439_.png");
+}

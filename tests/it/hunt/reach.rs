@@ -1,6 +1,6 @@
 //! Servers that are away and come back, and servers that hang.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,9 @@ use crate::support::wait::wait_until;
 
 /// Longer than any test takes.
 const FOREVER: Duration = Duration::from_secs(3_600);
+
+/// Longer than a prompt is looked for whose answer was lost.
+const LONGER_THAN_A_LOOK: Duration = Duration::from_secs(8);
 
 /// The relay dials only if it is asked to.
 fn seldom() -> Settings {
@@ -116,6 +119,19 @@ async fn a_prompt_is_handed_in_again_only_when_comfyui_does_not_have_it() {
     comfyui.complete(&prompt);
     comfyui.set_queue(&[], &[]);
     subscriber.ends_as("completed").await;
+}
+
+/// An error says no more of the prompt than no answer does, however long it is looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_is_not_handed_in_again_while_the_queue_cannot_be_read() {
+    let (comfyui, _relay, _) = unanswered().await;
+    comfyui.reply("GET /queue", Reply::Text(500, String::new()));
+    comfyui.reply("POST /prompt", Reply::Disconnect);
+    let began_at = Instant::now();
+    while began_at.elapsed() < LONGER_THAN_A_LOOK {
+        comfyui.wait_for_more_calls("GET /queue", 1).await;
+    }
+    assert_eq!(comfyui.calls("POST /prompt"), 1);
 }
 
 /// Nobody has reported these: what the late answer says is not lost.

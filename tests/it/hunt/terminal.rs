@@ -129,3 +129,24 @@ async fn ids_from_elsewhere_are_logged_without_control_characters() {
     assert!(program.log().contains("gnp.exe"), "{}", program.log());
     assert!(!is_raw(&program.log()), "{:?}", program.log());
 }
+
+/// Nobody has reported this one: what the author of a graph has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_and_titles_of_nodes_are_printed_without_control_characters() {
+    let (comfyui, relay) = scripted().await;
+    let mut subscriber = relay.subscribe("mine").await;
+    let node = json!({"class_type": RAW, "inputs": {}, "_meta": {"title": RAW}});
+    relay.submit_workflow("mine", &json!({"9": node})).await;
+    let data = json!({"node": "9", "prompt_id": "prompt"});
+    comfyui.send(&json!({"type": "executing", "data": data}));
+    subscriber
+        .receive_until(|state| state["node"]["title"] == RAW)
+        .await;
+    comfyui.complete("prompt");
+    comfyui.set_queue(&[], &[]);
+    subscriber.ends_as("completed").await;
+    let output = Program::run(&["job", "mine", "--relay", &relay.url()], &[]).await;
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("gnp.exe"), "{printed:?}");
+    assert!(!is_raw(&printed), "{printed:?}");
+}

@@ -126,8 +126,12 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     clear_history(&comfyui).await;
 
     // As earlier versions have stored them.
-    db.execute("UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL")
-        .await;
+    db.execute(
+        "UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL; \
+         ALTER TABLE comfy_relay.node_runs DROP COLUMN parallel; \
+         DELETE FROM comfy_relay.migrations WHERE version = 4",
+    )
+    .await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
     let state = run(&relay, "text-3", TXT2IMG).await;
     assert!(has_estimate(&state), "{state}");

@@ -40,7 +40,7 @@ struct Script {
     replies: Mutex<HashMap<String, watch::Sender<Reply>>>,
     /// How often each call was received.
     calls: watch::Sender<HashMap<String, usize>>,
-    events: broadcast::Sender<String>,
+    events: broadcast::Sender<Message>,
     /// The body of the last `POST /prompt`.
     posted: Mutex<Value>,
     refuses_sockets: watch::Sender<bool>,
@@ -152,8 +152,24 @@ impl ScriptedComfy {
 
     /// Sends a text to every socket.
     pub(crate) fn send_text(&self, text: &str) {
+        self.send_frame(Message::text(text));
+    }
+
+    /// Sends the text of a node to every socket, as ComfyUI does.
+    pub(crate) fn send_node_text(&self, node: &str, text: &str) {
+        let length = u32::try_from(node.len()).unwrap().to_be_bytes();
+        let frame = [
+            &3u32.to_be_bytes(),
+            &length,
+            node.as_bytes(),
+            text.as_bytes(),
+        ];
+        self.send_frame(Message::binary(frame.concat()));
+    }
+
+    fn send_frame(&self, frame: Message) {
         // Fails if no socket is open, which the test notices.
-        let _ = self.script.events.send(text.to_owned());
+        let _ = self.script.events.send(frame);
     }
 
     /// Waits until a call has been received this many times more than now.
@@ -260,7 +276,7 @@ async fn answer(
             }
             loop {
                 tokio::select! {
-                    Ok(event) = events.recv() => if socket.send(Message::text(event)).await.is_err() { break },
+                    Ok(event) = events.recv() => if socket.send(event).await.is_err() { break },
                     frame = socket.next() => match frame {
                         Some(Ok(_)) => {}
                         _ => break,
