@@ -91,6 +91,12 @@ impl Hub {
         self.topics.get(job)?.preview()
     }
 
+    /// Whether somebody follows a job.
+    pub fn is_followed(&self, job: &JobId) -> bool {
+        let topic = self.topics.get(job);
+        topic.is_some_and(|topic| topic.is_followed())
+    }
+
     /// At most `max` jobs that have subscribers and no state yet.
     pub fn awaited(&self, max: usize) -> Vec<JobId> {
         self.topics.awaited(max)

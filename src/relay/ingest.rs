@@ -23,14 +23,20 @@ impl Tracker {
         id: &JobId,
         event: Event,
     ) {
+        let Some(entry) = registry.get(id) else {
+            return;
+        };
+        // A place in the queue is nothing to keep: after a restart the queue is read again.
+        let is_recorded = !matches!(event, Event::Queued { .. });
+        let status_before = entry.job.status();
+        let outputs_before = entry.job.outputs().len();
+        if !registry.apply(id, event, self.now()) {
+            return;
+        }
         let Some(entry) = registry.get_mut(id) else {
             return;
         };
-        let status_before = entry.job.status();
-        let outputs_before = entry.job.outputs().len();
-        if !entry.job.apply(event, self.now()) {
-            return;
-        }
+        entry.publishing.is_changed |= is_recorded;
         if entry.job.outputs().len() > outputs_before {
             self.check_saved_images(entry, outputs_before);
         }
