@@ -53,7 +53,7 @@ impl Relay {
             ..JobFilter::default()
         };
         let stored = tracker.recorder.store().jobs(&filter, MAX_STORED).await?;
-        for stored in stored {
+        for stored in stored.jobs {
             let (id, updated_at) = (stored.id.clone(), stored.updated_at);
             let progress = Job::stored(stored).progress(None, updated_at);
             group.set(&id, GroupMember::from(&progress));
