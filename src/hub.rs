@@ -97,6 +97,13 @@ impl Hub {
         topic.is_some_and(|topic| topic.is_followed())
     }
 
+    /// Forgets the preview of a job.
+    pub fn forget_preview(&self, job: &JobId) {
+        if let Some(topic) = self.topics.get(job) {
+            topic.forget_preview();
+        }
+    }
+
     /// At most `max` jobs that have subscribers and no state yet.
     pub fn awaited(&self, max: usize) -> Vec<JobId> {
         self.topics.awaited(max)

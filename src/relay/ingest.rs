@@ -1,11 +1,17 @@
 //! The first half of the path of one event: an event changes a job.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::backend::Backend;
 use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::job::{Event, JobId};
+
+/// How long the newest preview of a job is kept after its end. Its outputs show more then.
+const PREVIEW_TIME: Duration = Duration::from_secs(10);
 
 impl Tracker {
     /// Applies an event to a job, and publishes the new state: a change of status at once, any other
@@ -52,11 +58,23 @@ impl Tracker {
         };
         if status.is_final() {
             entry.pending_plan.end();
+            if entry.publishing.previews > 0 {
+                let forget = self.clone().forget_preview(id.clone());
+                self.tasks.spawn(forget);
+            }
         }
         if status == status_before {
             self.publish_throttled(entry);
         } else {
             self.publish(entry);
+        }
+    }
+
+    /// Forgets the preview of a job that has ended, when subscribers have had the time to read it.
+    async fn forget_preview(self: Arc<Self>, id: JobId) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep(PREVIEW_TIME) => self.hub.forget_preview(&id),
         }
     }
 
