@@ -91,6 +91,19 @@ impl Hub {
         self.topics.get(job)?.preview()
     }
 
+    /// Whether somebody follows a job.
+    pub fn is_followed(&self, job: &JobId) -> bool {
+        let topic = self.topics.get(job);
+        topic.is_some_and(|topic| topic.is_followed())
+    }
+
+    /// Forgets the preview of a job.
+    pub fn forget_preview(&self, job: &JobId) {
+        if let Some(topic) = self.topics.get(job) {
+            topic.forget_preview();
+        }
+    }
+
     /// At most `max` jobs that have subscribers and no state yet.
     pub fn awaited(&self, max: usize) -> Vec<JobId> {
         self.topics.awaited(max)

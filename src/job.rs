@@ -258,6 +258,17 @@ impl Job {
         &self.tags
     }
 
+    /// Whether it is where this event would bring it, and its backend answers: [`Event::Queued`], [`Event::Started`] and
+    /// [`Event::StartedAt`] are then nothing new.
+    pub fn is_as(&self, event: &Event) -> bool {
+        let is_there = match event {
+            Event::Queued { ahead } => self.status != Status::Queued || self.ahead == *ahead,
+            Event::Started | Event::StartedAt(_) => self.status != Status::Queued,
+            _ => false,
+        };
+        is_there && self.unreachable_since.is_none()
+    }
+
     /// What its producer reported last, and when.
     pub fn report(&self) -> Option<(&Report, Timestamp)> {
         self.report.as_ref().map(|(report, at)| (report, *at))

@@ -15,6 +15,7 @@ mod groups;
 mod ingest;
 mod keeper;
 mod kept_outputs;
+mod lost_producers;
 mod maintenance;
 mod metrics;
 mod output_root;
@@ -54,6 +55,7 @@ use tracker::Tracker;
 
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use requests::cancel::Cancelled;
 pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};

@@ -21,6 +21,7 @@ mod recorder;
 mod refusal;
 mod relays;
 mod released;
+mod retention;
 mod rows;
 mod run_queries;
 mod schema;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use database::StoreError;
-pub use job_queries::{Cursor, JobFilter};
+pub use job_queries::{Cursor, JobFilter, MAX_SEARCHED, StoredPage};
 pub use lease_owner::LeaseOwner;
 pub use mirror::MirrorHealth;
 pub use recorder::{Recorder, RecorderHealth, Written};

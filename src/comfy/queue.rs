@@ -1,6 +1,7 @@
 //! The answer to `GET /queue`.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -19,6 +20,10 @@ use crate::python_json;
 pub struct Queue {
     running: Vec<QueueEntry>,
     pending: Vec<QueueEntry>,
+    /// The index of each prompt among those that run, then those that wait. Of one that is there twice, the first.
+    places: HashMap<String, usize>,
+    /// The answer from which it was read.
+    body: Bytes,
 }
 
 /// One prompt in the queue.
@@ -87,7 +92,10 @@ impl Queue {
         if queue.is_err()
             && let Cow::Owned(strict) = python_json::to_strict(&body)
         {
-            return Self::read(&strict.into());
+            return Ok(Self {
+                body,
+                ..Self::read(&strict.into())?
+            });
         }
         queue
     }
@@ -103,7 +111,21 @@ impl Queue {
             let by_number = a.number.total_cmp(&b.number);
             by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
         });
-        Ok(Self { running, pending })
+        let mut places = HashMap::with_capacity(running.len() + pending.len());
+        for (place, entry) in running.iter().chain(&pending).enumerate() {
+            places.entry(entry.prompt_id.clone()).or_insert(place);
+        }
+        Ok(Self {
+            running,
+            pending,
+            places,
+            body: body.clone(),
+        })
+    }
+
+    /// Whether this answer is the one from which it was read, byte by byte: then nothing in it has changed.
+    pub fn is_of(&self, answer: &[u8]) -> bool {
+        self.body == answer
     }
 
     /// The prompts that run.
@@ -129,26 +151,19 @@ impl Queue {
 
     /// Where a prompt is; `None` if it is not in the queue.
     pub fn position(&self, prompt_id: &str) -> Option<QueuePosition> {
-        if self
-            .running
-            .iter()
-            .any(|entry| entry.prompt_id == prompt_id)
-        {
-            return Some(QueuePosition::Running);
-        }
-        let waiting = self
-            .pending
-            .iter()
-            .position(|entry| entry.prompt_id == prompt_id)?;
-        Some(QueuePosition::Pending {
-            ahead: self.running.len() + waiting,
+        let place = *self.places.get(prompt_id)?;
+        Some(if place < self.running.len() {
+            QueuePosition::Running
+        } else {
+            QueuePosition::Pending { ahead: place }
         })
     }
 
     /// A prompt's entry; `None` if it is not in the queue.
     pub fn entry(&self, prompt_id: &str) -> Option<&QueueEntry> {
-        let mut entries = self.running.iter().chain(&self.pending);
-        entries.find(|entry| entry.prompt_id == prompt_id)
+        let place = *self.places.get(prompt_id)?;
+        let waiting = place.checked_sub(self.running.len());
+        waiting.map_or_else(|| self.running.get(place), |place| self.pending.get(place))
     }
 }
 

@@ -3,6 +3,7 @@
 mod file;
 mod image_size;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -191,6 +192,17 @@ impl Rest {
         let call = "GET /queue";
         let answer = self.get(call, self.at("queue")).await?;
         parse_blocking(answer.len(), call, move || Queue::parse(answer)).await
+    }
+
+    /// The same, without reading it again if it has not changed since the last answer: it can be many megabytes.
+    pub async fn queue_since(&self, last: Option<Arc<Queue>>) -> Result<Arc<Queue>, RestError> {
+        let call = "GET /queue";
+        let answer = self.get(call, self.at("queue")).await?;
+        if let Some(last) = last.filter(|last| last.is_of(&answer)) {
+            return Ok(last);
+        }
+        let queue = parse_blocking(answer.len(), call, move || Queue::parse(answer)).await?;
+        Ok(Arc::new(queue))
     }
 
     /// A prompt's entry in the history; `None` as long as there is none.

@@ -22,6 +22,15 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a whole number of seconds, where zero means that there is no limit.
+pub(super) fn parse_seconds_or_none(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0_u64) => Ok(Duration::ZERO),
+        Ok(_) => parse_seconds(text),
+        Err(_) => Err("expected a whole number of seconds, or 0 for no limit".to_owned()),
+    }
+}
+
 /// The reverse of [`parse_seconds`], for defaults.
 pub(super) fn seconds(duration: Duration) -> String {
     duration.as_secs().to_string()

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::duration::{parse_rate, parse_seconds, rate, seconds};
+use super::duration::{parse_rate, parse_seconds, parse_seconds_or_none, rate, seconds};
 
 /// How jobs are kept in memory and published.
 ///
@@ -45,6 +45,16 @@ pub struct RelayConfig {
     )]
     pub remember: Duration,
 
+    /// How long a producer that is not ComfyUI may report nothing before its job fails with producer_lost; 0 for ever
+    #[arg(
+        long,
+        env = "PRODUCER_TIMEOUT",
+        default_value = seconds(RelayConfig::default().producer_timeout),
+        value_parser = parse_seconds_or_none,
+        value_name = "SECONDS"
+    )]
+    pub producer_timeout: Duration,
+
     /// How long a running job may go without an event before its state is published again.
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
@@ -74,6 +84,8 @@ impl Default for RelayConfig {
             keep_outputs: None,
             cleanup_interval: Duration::from_secs(60),
             remember: Duration::from_secs(3_600),
+            // A producer that renders for minutes between two reports is not lost.
+            producer_timeout: Duration::from_secs(900),
             heartbeat: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,

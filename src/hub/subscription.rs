@@ -22,7 +22,8 @@ pub struct Subscription {
     topic: Arc<Topic>,
     connection_id: u64,
     snapshot: Option<Arc<Publication>>,
-    states: BroadcastStream<Arc<Publication>>,
+    /// `None` only while it is dropped.
+    states: Option<BroadcastStream<Arc<Publication>>>,
     /// The number of the last state that was yielded; 0 before the first.
     last_seq: u64,
 }
@@ -40,7 +41,7 @@ impl Subscription {
             topic,
             connection_id,
             snapshot,
-            states: BroadcastStream::new(states),
+            states: Some(BroadcastStream::new(states)),
             last_seq: 0,
         }
     }
@@ -63,13 +64,18 @@ impl Stream for Subscription {
         loop {
             let next = match self.snapshot.take() {
                 Some(newest) => Some(newest),
-                None => match ready!(Pin::new(&mut self.states).poll_next(cx)) {
-                    Some(Ok(next)) => Some(next),
-                    // It lagged: the newest state replaces all that it has missed.
-                    Some(Err(_)) => self.topic.newest(),
-                    // Does not happen: the topic, which this keeps alive, holds the sender.
-                    None => return Poll::Ready(None),
-                },
+                None => {
+                    // Neither ends: the topic, which this keeps alive, holds the sender as long as there is a receiver.
+                    let Some(states) = self.states.as_mut() else {
+                        return Poll::Ready(None);
+                    };
+                    match ready!(Pin::new(states).poll_next(cx)) {
+                        Some(Ok(next)) => Some(next),
+                        // It lagged: the newest state replaces all that it has missed.
+                        Some(Err(_)) => self.topic.newest(),
+                        None => return Poll::Ready(None),
+                    }
+                }
             };
             if let Some(next) = next
                 && next.seq > self.last_seq
@@ -83,6 +89,8 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.states = None;
+        self.topic.trim();
         self.topic.remove_connection(self.connection_id);
         self.topics.remove_unused(&self.job, &self.topic);
         self.topics.changes().send_replace(());

@@ -16,7 +16,8 @@ static NEXT_CONNECTION_ID: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Topic {
     /// Snapshot and receiver are taken under this one lock, so that no state falls between them.
     newest: Mutex<Newest>,
-    states: broadcast::Sender<Arc<Publication>>,
+    /// How many publications are kept for a receiver that lags.
+    backlog: usize,
     connections: Mutex<BTreeMap<u64, Connection>>,
 }
 
@@ -24,6 +25,8 @@ pub(super) struct Topic {
 struct Newest {
     state: Option<Arc<Publication>>,
     preview: Option<Arc<Preview>>,
+    /// Only while there are receivers: it has room for the whole backlog.
+    states: Option<broadcast::Sender<Arc<Publication>>>,
     /// Where later updates are delivered.
     mailboxes: Vec<Arc<Mailbox>>,
 }
@@ -32,7 +35,7 @@ impl Topic {
     pub(super) fn new(backlog: usize) -> Self {
         Self {
             newest: Mutex::default(),
-            states: broadcast::Sender::new(backlog),
+            backlog,
             connections: Mutex::default(),
         }
     }
@@ -44,8 +47,10 @@ impl Topic {
         for mailbox in &newest.mailboxes {
             mailbox.deliver(Update::State(publication.clone()));
         }
-        // An error means that there is no receiver, which is no failure.
-        let _ = self.states.send(publication);
+        if let Some(states) = &newest.states {
+            // An error means that there is no receiver, which is no failure.
+            let _ = states.send(publication);
+        }
     }
 
     pub(super) fn publish_preview(&self, preview: Preview) {
@@ -55,6 +60,10 @@ impl Topic {
         for mailbox in &newest.mailboxes {
             mailbox.deliver(Update::Preview(preview.clone()));
         }
+    }
+
+    pub(super) fn forget_preview(&self) {
+        lock(&self.newest).preview = None;
     }
 
     pub(super) fn newest(&self) -> Option<Arc<Publication>> {
@@ -72,8 +81,21 @@ impl Topic {
         Option<Arc<Publication>>,
         broadcast::Receiver<Arc<Publication>>,
     ) {
-        let newest = lock(&self.newest);
-        (newest.state.clone(), self.states.subscribe())
+        let mut newest = lock(&self.newest);
+        let state = newest.state.clone();
+        let states = newest
+            .states
+            .get_or_insert_with(|| broadcast::Sender::new(self.backlog));
+        (state, states.subscribe())
+    }
+
+    /// Frees the backlog, if no receiver is left.
+    pub(super) fn trim(&self) {
+        let mut newest = lock(&self.newest);
+        newest.states = newest
+            .states
+            .take()
+            .filter(|states| states.receiver_count() > 0);
     }
 
     /// Delivers all later updates to a mailbox, too.

@@ -70,6 +70,7 @@ impl Job {
                 changed
             }
             Event::Reported(report) => self.apply_report(report, now),
+            Event::Closed(outcome) => self.end(outcome, EndSource::Relay, now),
         }
     }
 

@@ -9,10 +9,18 @@ pub enum EndSource {
     Queue,
     /// By a report of a producer other than ComfyUI.
     Producer,
+    /// The relay has ended it itself: its producer was silent for too long, or it was cancelled where nobody runs it.
+    Relay,
 }
 
 impl EndSource {
-    const ALL: [Self; 4] = [Self::Ws, Self::History, Self::Queue, Self::Producer];
+    const ALL: [Self; 5] = [
+        Self::Ws,
+        Self::History,
+        Self::Queue,
+        Self::Producer,
+        Self::Relay,
+    ];
 
     /// The inverse of [`EndSource::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
@@ -26,6 +34,7 @@ impl EndSource {
             Self::History => "history",
             Self::Queue => "queue",
             Self::Producer => "producer",
+            Self::Relay => "relay",
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::text;
 
 /// Why a job failed.
@@ -20,14 +22,17 @@ pub enum ErrorCode {
     Reported,
     /// ComfyUI's validation refused the graph.
     Rejected,
+    /// A producer other than ComfyUI has reported nothing for too long.
+    ProducerLost,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::ExecutionError,
         Self::PromptLost,
         Self::Reported,
         Self::Rejected,
+        Self::ProducerLost,
     ];
 
     /// The inverse of [`ErrorCode::as_str`].
@@ -42,6 +47,7 @@ impl ErrorCode {
             Self::PromptLost => "prompt_lost",
             Self::Reported => "reported",
             Self::Rejected => "workflow_rejected",
+            Self::ProducerLost => "producer_lost",
         }
     }
 }
@@ -83,6 +89,15 @@ impl JobError {
         Self {
             code: ErrorCode::ExecutionError,
             message: "the prompt ended without outputs; see the log of ComfyUI".to_owned(),
+        }
+    }
+
+    /// The producer of the job has reported nothing for this time.
+    pub fn producer_lost(silence: Duration) -> Self {
+        let seconds = silence.as_secs();
+        Self {
+            code: ErrorCode::ProducerLost,
+            message: format!("the producer of this job has reported nothing for {seconds} s"),
         }
     }
 

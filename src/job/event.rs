@@ -65,6 +65,8 @@ pub enum Event {
     Reachable(bool),
     /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
+    /// The relay itself ends the job, because nobody else will.
+    Closed(Outcome),
 }
 
 /// How a prompt ended.

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::nodes::{Bar, NodeCounts};
 use super::progress::{in_milliseconds, whole_seconds};
-use super::{Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text};
+use super::{
+    EndSource, Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text,
+};
 
 /// The longest message of a producer, in characters.
 const MAX_MESSAGE: usize = 200;
@@ -103,6 +105,8 @@ impl Job {
         if let Some(message) = self
             .report
             .as_ref()
+            // What its producer reported last is not how it ended.
+            .filter(|_| self.end_source != Some(EndSource::Relay))
             .and_then(|(report, _)| report.message.as_deref())
         {
             return text::short(message, MAX_MESSAGE);

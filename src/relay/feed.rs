@@ -71,7 +71,7 @@ impl Relay {
             jobs: HashMap::new(),
             ready: VecDeque::new(),
         };
-        feed.add_jobs(|entry| !entry.job.status().is_final());
+        feed.add_open_jobs();
         feed
     }
 }
@@ -83,10 +83,7 @@ impl JobFeed {
             tokio::select! {
                 () = self.delivered.0.notified() => self.take_delivered(),
                 // Fails only if the registry is gone, and the tracker keeps it.
-                Ok(()) = self.newest_job.changed() => {
-                    // A job that had ended before it was read from the database is nothing new.
-                    self.add_jobs(|entry| !entry.job.status().is_final() || entry.is_owned());
-                }
+                Ok(()) = self.newest_job.changed() => self.add_new_jobs(),
             }
         }
         self.ready()
@@ -97,9 +94,27 @@ impl JobFeed {
         std::mem::take(&mut self.ready)
     }
 
-    /// Subscribes to the selected jobs that were not looked at yet.
-    fn add_jobs(&mut self, is_new: impl Fn(&Entry) -> bool) {
-        let added: Vec<JobId> = {
+    /// Subscribes to the selected jobs that have not ended, in the order of registration.
+    fn add_open_jobs(&mut self) {
+        let mut open: Vec<(u64, JobId)> = {
+            let registry = self.tracker.registry();
+            let selected = registry
+                .all_open()
+                .filter(|entry| self.selection.is_of(&entry.job));
+            let open = selected.map(|entry| (entry.number(), entry.job.id().clone()));
+            let open = open.collect();
+            self.last_number = *self.newest_job.borrow_and_update();
+            open
+        };
+        open.sort_unstable();
+        self.subscribe(open.into_iter().map(|(_, id)| id).collect());
+    }
+
+    /// Subscribes to the selected jobs that were registered since the last look.
+    fn add_new_jobs(&mut self) {
+        // A job that had ended before it was read from the database is nothing new.
+        let is_new = |entry: &Entry| !entry.job.status().is_final() || entry.is_owned();
+        let added = {
             let registry = self.tracker.registry();
             let registered = registry.registered_after(self.last_number);
             let selected =
@@ -108,6 +123,10 @@ impl JobFeed {
             self.last_number = *self.newest_job.borrow_and_update();
             added
         };
+        self.subscribe(added);
+    }
+
+    fn subscribe(&mut self, added: Vec<JobId>) {
         for id in added {
             let subscription = self.tracker.hub.subscribe_shared(&id, self.mailbox.clone());
             let state = subscription.newest().map(Update::State);

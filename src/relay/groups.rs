@@ -53,7 +53,7 @@ impl Relay {
             ..JobFilter::default()
         };
         let stored = tracker.recorder.store().jobs(&filter, MAX_STORED).await?;
-        for stored in stored {
+        for stored in stored.jobs {
             let (id, updated_at) = (stored.id.clone(), stored.updated_at);
             let progress = Job::stored(stored).progress(None, updated_at);
             group.set(&id, GroupMember::from(&progress));
@@ -90,9 +90,9 @@ impl Tracker {
     /// Adds the jobs of a group that have ended in memory, and need not be written yet.
     fn add_ended(&self, group: &mut JobGroup, name: &str) {
         let registry = self.registry();
-        for entry in registry.iter() {
+        for entry in registry.of_group(name) {
             let job = &entry.job;
-            if job.status().is_final() && job.tags().group.as_deref() == Some(name) {
+            if job.status().is_final() {
                 let newest = self.hub.newest(job.id());
                 let member = newest.and_then(|newest| GroupMember::parse(&newest.payload).ok());
                 if let Some(member) = member {

@@ -1,11 +1,17 @@
 //! The first half of the path of one event: an event changes a job.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::backend::Backend;
 use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::job::{Event, JobId};
+
+/// How long the newest preview of a job is kept after its end. Its outputs show more then.
+const PREVIEW_TIME: Duration = Duration::from_secs(10);
 
 impl Tracker {
     /// Applies an event to a job, and publishes the new state: a change of status at once, any other
@@ -23,14 +29,20 @@ impl Tracker {
         id: &JobId,
         event: Event,
     ) {
+        let Some(entry) = registry.get(id) else {
+            return;
+        };
+        // A place in the queue is nothing to keep: after a restart the queue is read again.
+        let is_recorded = !matches!(event, Event::Queued { .. });
+        let status_before = entry.job.status();
+        let outputs_before = entry.job.outputs().len();
+        if !registry.apply(id, event, self.now()) {
+            return;
+        }
         let Some(entry) = registry.get_mut(id) else {
             return;
         };
-        let status_before = entry.job.status();
-        let outputs_before = entry.job.outputs().len();
-        if !entry.job.apply(event, self.now()) {
-            return;
-        }
+        entry.publishing.is_changed |= is_recorded;
         if entry.job.outputs().len() > outputs_before {
             self.check_saved_images(entry, outputs_before);
         }
@@ -46,11 +58,23 @@ impl Tracker {
         };
         if status.is_final() {
             entry.pending_plan.end();
+            if entry.publishing.previews > 0 {
+                let forget = self.clone().forget_preview(id.clone());
+                self.tasks.spawn(forget);
+            }
         }
         if status == status_before {
             self.publish_throttled(entry);
         } else {
             self.publish(entry);
+        }
+    }
+
+    /// Forgets the preview of a job that has ended, when subscribers have had the time to read it.
+    async fn forget_preview(self: Arc<Self>, id: JobId) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep(PREVIEW_TIME) => self.hub.forget_preview(&id),
         }
     }
 

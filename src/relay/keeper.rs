@@ -135,7 +135,7 @@ impl Relay {
                 return Vec::new();
             }
         };
-        let jobs = stored.into_iter().rev().filter_map(|stored| {
+        let jobs = stored.jobs.into_iter().rev().filter_map(|stored| {
             let name = stored.backend?;
             let backend = self.backend_named(&name).ok()?.clone();
             Some(CompletedJob {

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
 use super::registry::Entry;
-use crate::job::{JobId, Status};
+use crate::job::JobId;
 use crate::store::StoreError;
 
 /// How often in a heartbeat silent jobs are looked for: a heartbeat is late by a quarter at most.
@@ -24,12 +24,14 @@ impl Relay {
     pub(super) async fn heartbeat(self) {
         let tracker = &self.0.tracker;
         let heartbeat = self.0.config.heartbeat;
-        // Nothing more is received about a job whose backend is not configured any more.
         let is_silent = |entry: &&Entry| {
-            entry.is_owned()
-                && entry.job.status() == Status::Processing
-                && entry.publishing.published_at.elapsed() >= heartbeat
-                && (entry.backend.is_some() || entry.job.prompt_id().is_none())
+            entry.is_owned() && entry.publishing.published_at.elapsed() >= heartbeat
+        };
+        // Nothing more is received about a job whose backend is not configured any more. The estimate of another producer is
+        // nothing to learn from: it is only for those who follow the job.
+        let is_wanted = |entry: &&Entry| match entry.job.prompt_id() {
+            Some(_) => entry.backend.is_some(),
+            None => tracker.hub.is_followed(entry.job.id()),
         };
         let mut tick = interval(heartbeat / TICKS_PER_HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,15 +41,15 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             let mut registry = tracker.registry();
-            if registry.iter().all(|entry| entry.job.status().is_final()) {
+            if registry.all_open().next().is_none() {
                 tracker.clock.reset();
                 continue;
             }
-            let silent = registry.iter().filter(is_silent);
+            let silent = registry.processing().filter(is_silent).filter(is_wanted);
             let silent: Vec<JobId> = silent.map(|entry| entry.job.id().clone()).collect();
             for id in silent {
                 if let Some(entry) = registry.get_mut(&id) {
-                    tracker.publish(entry);
+                    tracker.republish(entry);
                 }
             }
         }
@@ -75,14 +77,12 @@ impl Relay {
 
     fn forget_ended(&self) {
         let now = self.0.tracker.now();
-        let mut registry = self.0.tracker.registry();
-        let is_old = |ended: Timestamp| {
-            let since = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
-            since >= self.0.config.remember
+        let Ok(old) = now.checked_sub(self.0.config.remember) else {
+            return;
         };
+        let mut registry = self.0.tracker.registry();
         let old: Vec<JobId> = registry
-            .iter()
-            .filter(|entry| entry.job.ended_at().is_some_and(is_old))
+            .ended_by(old)
             .filter(|entry| entry.asked_at.elapsed() >= MIN_REMEMBERED)
             // The store cannot answer for a state that is not written yet.
             .filter(|entry| self.recorder().is_written(entry.job.id()))

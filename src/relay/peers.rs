@@ -168,10 +168,9 @@ impl Tracker {
     /// Our open jobs of producers that are not ComfyUI: they may report to another relay.
     fn owned_reports(&self) -> Vec<JobId> {
         let registry = self.registry();
-        let owned = registry.iter().filter(|entry| {
-            let job = &entry.job;
-            entry.is_owned() && job.prompt_id().is_none() && !job.status().is_final()
-        });
+        let owned = registry
+            .open_without_backend()
+            .filter(|entry| entry.is_owned() && entry.job.prompt_id().is_none());
         owned.map(|entry| entry.job.id().clone()).collect()
     }
 }

@@ -7,22 +7,56 @@
 
 use jiff::Timestamp;
 
-use super::registry::{Entry, Registry};
+use super::registry::{Entry, Publishing, RecordedState, Registry};
 use super::stored_job;
 use super::tracker::Tracker;
 use crate::hub::Publication;
 use crate::job::{Job, JobId, Progress, Status};
 
+/// How many states of a job may be published that are not recorded: fewer than the numbers that a restart skips.
+const MAX_UNRECORDED: u64 = 1_000;
+
 impl Tracker {
     /// Publishes the state of a job as it is now, and records it, if this relay is its owner.
     pub(super) fn publish(&self, entry: &mut Entry) {
         let progress = self.publish_unrecorded(entry);
-        if entry.is_owned() {
-            let writer = (&self.owner, entry.epoch);
-            let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
-            self.recorder.record(record);
-            self.kept.on_ended(&entry.job);
+        self.record(entry, progress);
+    }
+
+    /// Publishes the state of a job again, because time has passed or others before it have ended. Subscribers get it; the
+    /// database has nothing new to keep, unless the job has a change that is not recorded yet.
+    ///
+    /// A crash must make neither the progress nor the number of a state fall: it is recorded if the percentage has changed,
+    /// and before as many states are unrecorded as a restart skips numbers.
+    pub(super) fn republish(&self, entry: &mut Entry) {
+        let progress = self.publish_unrecorded(entry);
+        let Publishing {
+            is_changed,
+            recorded,
+            ..
+        } = &entry.publishing;
+        let is_due = recorded.is_none_or(|recorded| {
+            progress.progress != recorded.progress
+                || progress.seq.saturating_sub(recorded.seq) >= MAX_UNRECORDED
+        });
+        if *is_changed || is_due {
+            self.record(entry, progress);
         }
+    }
+
+    fn record(&self, entry: &mut Entry, progress: Progress) {
+        if !entry.is_owned() {
+            return;
+        }
+        entry.publishing.is_changed = false;
+        entry.publishing.recorded = Some(RecordedState {
+            seq: progress.seq,
+            progress: progress.progress,
+        });
+        let writer = (&self.owner, entry.epoch);
+        let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
+        self.recorder.record(record);
+        self.kept.on_ended(&entry.job);
     }
 
     /// Publishes the state that the row of a job has, under the row's number.
@@ -78,7 +112,7 @@ impl Tracker {
         let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
         let shown = remaining.map(|remaining| remaining.whole_seconds());
         if shown != entry.publishing.published_remaining {
-            self.publish(entry);
+            self.republish(entry);
         }
     }
 }

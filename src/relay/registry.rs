@@ -1,22 +1,22 @@
 //! The jobs that the relay remembers, and its records of each.
 
+mod entry;
+mod status_index;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::backend::Backend;
-use super::ownership::{HeldState, Ownership, StateVersion};
-use super::pending_plan::PendingPlan;
+use super::ownership::Ownership;
 use super::stored_counts::StoredCounts;
-use super::stored_job::StoredEstimate;
-use crate::estimate::EstimateLog;
-use crate::job::{Job, JobId, Progress, Status};
-use crate::store::NodeCostRecord;
+use crate::job::{Event, Job, JobId, Status};
+use status_index::StatusIndex;
 
-/// The epoch of a new job.
-const FIRST_EPOCH: u64 = 1;
+pub(super) use entry::{Entry, Publishing, RecordedState};
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
@@ -32,144 +32,9 @@ pub(super) struct Registry {
     unowned: HashSet<JobId>,
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
+    by_status: StatusIndex,
     /// The ended jobs that are not here.
     pub(super) stored: StoredCounts,
-}
-
-/// A job, and the relay's records of it.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) job: Job,
-    /// The backend that has its prompt; `None` for jobs of other producers, and of a backend that is not
-    /// configured any more.
-    pub(super) backend: Option<Arc<Backend>>,
-    /// What its nodes have cost; `None` if nothing was learned from it.
-    pub(super) costs: Option<HashMap<String, NodeCostRecord>>,
-    pub(super) publishing: Publishing,
-    pub(super) comparison: Comparison,
-    pub(super) pending_plan: PendingPlan,
-    /// What this relay is to it.
-    pub(super) ownership: Ownership,
-    /// How often another relay had taken it over when this one did.
-    pub(super) epoch: u64,
-    /// What its row says of its end; only of a copy.
-    pub(super) stored_estimate: Option<StoredEstimate>,
-    /// When somebody last asked for it.
-    pub(super) asked_at: Instant,
-    number: u64,
-}
-
-/// What was published of a job.
-#[derive(Debug)]
-pub(super) struct Publishing {
-    pub(super) published_at: Instant,
-    /// The remaining seconds that were published last.
-    pub(super) published_remaining: Option<u64>,
-    /// When a state is published that was held back.
-    pub(super) flush_at: Option<Instant>,
-    /// A caller was told that it is written.
-    pub(super) is_acknowledged: bool,
-    /// How many previews were published.
-    pub(super) previews: u64,
-    /// What was predicted when it began, and the estimates that were published while it ran.
-    pub(super) estimate_log: Option<Box<EstimateLog>>,
-}
-
-/// What comparing a job with its backend's queue and history has shown.
-#[derive(Debug)]
-pub(super) struct Comparison {
-    /// The prompt was submitted under our client id: its events go to our socket.
-    pub(super) own_client: bool,
-    /// ComfyUI has not answered the submission yet, and may not have the prompt.
-    pub(super) is_unanswered: bool,
-    /// The socket has received that the work is done.
-    pub(super) work_done: bool,
-    /// The backend has accepted our request to cancel it.
-    pub(super) cancel_requested: bool,
-    /// When its end was first found in the history, while the socket had not received it.
-    pub(super) end_found_at: Option<Instant>,
-    /// The backend's disconnect counter when its server last had the prompt.
-    pub(super) disconnects_when_seen: u64,
-    /// Since when the prompt is neither in the queue nor in the history.
-    pub(super) missing_since: Option<Instant>,
-    /// An unreadable history was logged; the next ones are not.
-    pub(super) failure_logged: bool,
-}
-
-impl Entry {
-    fn new(
-        job: Job,
-        backend: Option<Arc<Backend>>,
-        disconnects_when_seen: u64,
-        number: u64,
-    ) -> Self {
-        Self {
-            job,
-            backend,
-            costs: None,
-            publishing: Publishing {
-                published_at: Instant::now(),
-                published_remaining: None,
-                flush_at: None,
-                is_acknowledged: false,
-                previews: 0,
-                estimate_log: None,
-            },
-            comparison: Comparison {
-                own_client: false,
-                is_unanswered: false,
-                work_done: false,
-                cancel_requested: false,
-                end_found_at: None,
-                disconnects_when_seen,
-                missing_since: None,
-                failure_logged: false,
-            },
-            pending_plan: PendingPlan::default(),
-            ownership: Ownership::Owner,
-            epoch: FIRST_EPOCH,
-            stored_estimate: None,
-            asked_at: Instant::now(),
-            number,
-        }
-    }
-
-    /// Whether this relay publishes and writes it.
-    pub(super) fn is_owned(&self) -> bool {
-        self.ownership == Ownership::Owner
-    }
-
-    /// What the relay has of it, as the rules of ownership see it.
-    pub(super) fn held(&self) -> HeldState {
-        HeldState {
-            ownership: self.ownership,
-            version: StateVersion {
-                epoch: self.epoch,
-                seq: self.job.seq(),
-            },
-            has_ended: self.job.status().is_final(),
-        }
-    }
-
-    /// Whether its own events show how much time a job that runs has left. True also of its end.
-    pub(super) fn has_live_estimate(&self) -> bool {
-        let status = self.job.status();
-        status.is_final() || (self.comparison.own_client && status == Status::Processing)
-    }
-
-    fn prompt_key(&self) -> Option<(usize, String)> {
-        let backend = self.backend.as_ref()?;
-        Some((backend.index, self.job.prompt_id()?.to_owned()))
-    }
-}
-
-impl Publishing {
-    /// Records that a state was published just now.
-    pub(super) fn published(&mut self, progress: &Progress) {
-        self.published_at = Instant::now();
-        self.flush_at = None;
-        self.published_remaining = progress.estimated_remaining;
-    }
 }
 
 impl Registry {
@@ -187,6 +52,7 @@ impl Registry {
         let number = match &before {
             Some(entry) => {
                 self.unlink_prompt(entry);
+                self.by_status.remove(entry);
                 entry.number
             }
             None => {
@@ -203,17 +69,30 @@ impl Registry {
         if status.is_final() && before.is_none_or(|before| !before.job.status().is_final()) {
             self.stored.remove(status);
         }
+        self.by_status.add(&entry);
         self.by_id.entry(id).insert_entry(entry).into_mut()
+    }
+
+    /// Applies an event to a job, and returns whether subscribers would see a difference. The only way in which the status
+    /// of a job that is here changes.
+    pub(super) fn apply(&mut self, id: &JobId, event: Event, now: Timestamp) -> bool {
+        let Some(entry) = self.by_id.get_mut(id) else {
+            return false;
+        };
+        let before = entry.job.status();
+        let is_changed = entry.job.apply(event, now);
+        self.by_status.change(entry, before);
+        is_changed
     }
 
     /// Makes this relay no longer the owner of a backend's open jobs.
     pub(super) fn give_up(&mut self, backend: &Backend) {
-        for entry in self.by_id.values_mut() {
-            let is_of_backend =
-                (entry.backend.as_ref()).is_some_and(|it| it.index == backend.index);
-            if is_of_backend && entry.is_owned() && !entry.job.status().is_final() {
+        for id in self.by_status.open(Some(backend.index)) {
+            if let Some(entry) = self.by_id.get_mut(id)
+                && entry.is_owned()
+            {
                 entry.ownership = Ownership::FormerOwner;
-                self.unowned.insert(entry.job.id().clone());
+                self.unowned.insert(id.clone());
             }
         }
     }
@@ -310,16 +189,40 @@ impl Registry {
 
     /// The jobs of a backend that have not ended.
     pub(super) fn open(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
-        let index = backend.index;
-        self.by_id.values().filter(move |entry| {
-            let entry_index = entry.backend.as_ref().map(|backend| backend.index);
-            entry_index == Some(index) && !entry.job.status().is_final()
-        })
+        self.entries(self.by_status.open(Some(backend.index)))
     }
 
-    /// All jobs, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.by_id.values()
+    /// The jobs of other producers, and of backends that are not configured, that have not ended.
+    pub(super) fn open_without_backend(&self) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.open(None))
+    }
+
+    /// All jobs that have not ended.
+    pub(super) fn all_open(&self) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.all_open())
+    }
+
+    /// All jobs that run.
+    pub(super) fn processing(&self) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.processing())
+    }
+
+    /// The jobs that ended at that moment or before, the oldest end first.
+    pub(super) fn ended_by(&self, moment: Timestamp) -> impl Iterator<Item = &Entry> {
+        let numbers = self.by_status.ended_by(moment);
+        self.entries(numbers.filter_map(|number| self.order.get(&number)))
+    }
+
+    /// The jobs of a group.
+    pub(super) fn of_group(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.of_group(name))
+    }
+
+    fn entries<'a>(
+        &'a self,
+        ids: impl Iterator<Item = &'a JobId>,
+    ) -> impl Iterator<Item = &'a Entry> {
+        ids.filter_map(|id| self.by_id.get(id))
     }
 
     /// All jobs, the newest first.
@@ -348,10 +251,7 @@ impl Registry {
 
     /// How many jobs are in a status.
     pub(super) fn count(&self, status: Status) -> usize {
-        self.by_id
-            .values()
-            .filter(|entry| entry.job.status() == status)
-            .count()
+        self.by_status.count(status)
     }
 
     /// Forgets a job that the database remembers.
@@ -365,6 +265,7 @@ impl Registry {
         if status.is_final() {
             self.stored.add(status);
         }
+        self.by_status.remove(&entry);
         self.unlink_prompt(&entry);
     }
 
@@ -380,3 +281,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

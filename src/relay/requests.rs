@@ -1,7 +1,7 @@
 //! What callers ask of the relay, one file a verb.
 
 mod await_socket;
-mod cancel;
+pub(super) mod cancel;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;

@@ -81,17 +81,19 @@ impl Tracker {
             }
         };
         let mut registry = self.registry();
-        let mut in_memory: HashMap<Status, usize> = HashMap::new();
-        for entry in registry.iter() {
-            if self.recorder.is_written(entry.job.id()) {
-                *in_memory.entry(entry.job.status()).or_default() += 1;
+        let mut unwritten: HashMap<Status, usize> = HashMap::new();
+        for id in self.recorder.unwritten() {
+            if let Some(entry) = registry.get(&id) {
+                *unwritten.entry(entry.job.status()).or_default() += 1;
             }
         }
         let others = counted.into_iter().map(|(status, count)| {
-            let known = in_memory.get(&status).copied().unwrap_or_default();
-            (status, count.saturating_sub(known))
+            let unwritten = unwritten.get(&status).copied().unwrap_or_default();
+            let in_memory = registry.count(status).saturating_sub(unwritten);
+            (status, count.saturating_sub(in_memory))
         });
-        registry.stored = others.collect();
+        let others = others.collect();
+        registry.stored = others;
         drop(registry);
         self.notify_monitors();
     }
@@ -100,7 +102,8 @@ impl Tracker {
     fn is_ours(&self, stored: &StoredJob) -> bool {
         let may_publish = match self.backend_of(stored) {
             Some(backend) => backend.state().lease_held_until.is_some(),
-            None => stored.backend.is_none(),
+            // Only where no relay follows the backend, this one has taken the job over, to end it.
+            None => true,
         };
         may_publish && stored.owner.as_deref() == Some(self.owner.as_str())
     }

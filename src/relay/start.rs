@@ -148,6 +148,7 @@ impl Relay {
         }
         tasks.spawn(self.clone().keep_outputs(to_keep));
         tasks.spawn(self.clone().heartbeat());
+        tasks.spawn(self.clone().end_lost_producers());
         tasks.spawn(self.clone().cleanup());
         tasks.spawn(self.clone().keep_registered());
         tasks.spawn(self.clone().read_moved());

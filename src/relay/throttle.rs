@@ -16,7 +16,7 @@ impl Tracker {
         let due = entry.publishing.published_at + self.publish_interval;
         let is_first = entry.job.seq() == 0;
         if is_first || Instant::now() >= due {
-            self.publish(entry);
+            self.republish(entry);
         } else if entry.publishing.flush_at.is_none() {
             entry.publishing.flush_at = Some(due);
             let flush = self.clone().flush_at(entry.job.id().clone(), due);
@@ -34,7 +34,7 @@ impl Tracker {
         let mut registry = self.registry();
         let held = registry.get_mut(&id);
         if let Some(entry) = held.filter(|entry| entry.publishing.flush_at == Some(due)) {
-            self.publish(entry);
+            self.republish(entry);
         }
     }
 }

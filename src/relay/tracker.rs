@@ -110,20 +110,20 @@ impl Tracker {
             // The history of servers of 2023 does not say how a prompt ended.
             let outcomes = early_events.into_iter();
             for event in outcomes.filter(|event| matches!(event, Event::Ended(_))) {
-                if let Some(entry) = registry.get_mut(job_id) {
-                    entry.job.apply(event, self.now());
-                }
+                registry.apply(job_id, event, self.now());
             }
             let ended = Event::History(history.clone());
             return self.ingest_locked(registry, job_id, ended);
         }
-        if let Some(entry) = registry.get_mut(job_id) {
-            if let Some(SubmittedGraph { graph, plan }) = submitted {
+        if let Some(SubmittedGraph { graph, plan }) = submitted {
+            if let Some(entry) = registry.get_mut(job_id) {
                 entry.comparison.own_client = true;
                 entry.pending_plan.submit(graph);
-                entry.job.apply(Event::Planned(plan), self.now());
             }
-            entry.job.apply(Event::Reachable(reachable), self.now());
+            registry.apply(job_id, Event::Planned(plan), self.now());
+        }
+        registry.apply(job_id, Event::Reachable(reachable), self.now());
+        if let Some(entry) = registry.get_mut(job_id) {
             self.publish(entry);
         }
         for event in early_events {

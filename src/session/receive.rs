@@ -214,7 +214,7 @@ impl Shard {
         subscriber.awaits_answer = true;
         let (relay, handle) = (self.context.relay.clone(), self.handle.clone());
         let task = async move {
-            let result = relay.cancel(&job).await;
+            let result = relay.cancel(&job).await.map(|_| ());
             handle.send(ShardCommand::Cancelled { key, job, result });
         };
         self.context.tasks.spawn_on(task, &self.runtime);

@@ -8,18 +8,55 @@ use serde_json::Value;
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
-use super::schema::{jobs, node_runs};
+use super::names::Names;
+use super::schema::jobs;
 use super::tag_filters::{has_labels, has_text};
 use crate::job::{JobId, Selection, Status, StoredJob, Tags};
 
 /// The words of the final statuses.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
 
-/// How many rows one statement deletes at most, so that it never holds many locks.
-const DELETE_BATCH: i64 = 1_000;
-
 /// How many jobs one statement asks for by their ids at most.
 const MAX_KEYS: usize = 500;
+
+/// How many rows one page of a search covers at most: some milliseconds of work.
+pub const MAX_SEARCHED: i64 = 3_000;
+
+/// Limits a query to what indexes have.
+macro_rules! in_ranges {
+    ($query:ident, $filter:expr) => {
+        let JobFilter {
+            selection,
+            since,
+            until,
+            after,
+        } = $filter;
+        if let Some(backend) = &selection.backend {
+            $query = $query.filter(jobs::backend.eq(backend));
+        }
+        if let Some(group) = &selection.group {
+            $query = $query.filter(jobs::job_group.eq(group));
+        }
+        if let Some(workflow) = &selection.workflow {
+            $query = $query.filter(jobs::workflow.eq(workflow));
+        }
+        if let Some(since) = *since {
+            $query = $query.filter(jobs::created_at.ge(Moment(since)));
+        }
+        if let Some(until) = *until {
+            $query = $query.filter(jobs::created_at.lt(Moment(until)));
+        }
+        if let Some(after) = after {
+            // The first condition is where the range of the index begins.
+            let at = Moment(after.created_at);
+            $query = $query.filter(jobs::created_at.le(at)).filter(
+                jobs::created_at
+                    .lt(at)
+                    .or(jobs::job_key.lt(after.job_id.as_str())),
+            );
+        }
+    };
+}
 
 /// Which jobs a list contains.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,8 +71,18 @@ pub struct JobFilter {
     pub after: Option<Cursor>,
 }
 
-/// A position in the list of jobs, which is sorted by the time of registration, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A part of the list of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredPage {
+    /// The jobs, the newest first.
+    pub jobs: Vec<StoredJob>,
+    /// The position after which the list goes on; `None` at its end.
+    pub next: Option<Cursor>,
+}
+
+/// A position in the list of jobs, which is sorted by the time of registration, the newest first. Of two positions the
+/// greater one comes first in the list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// When the job was registered.
     pub created_at: Timestamp,
@@ -122,12 +169,11 @@ impl Store {
         Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
     }
 
-    /// At most `limit` jobs, the newest first.
-    pub async fn jobs(
-        &self,
-        filter: &JobFilter,
-        limit: usize,
-    ) -> Result<Vec<StoredJob>, StoreError> {
+    /// At most `limit` jobs, the newest first, and where the list goes on.
+    ///
+    /// Where no index has what is searched for, one page covers [`MAX_SEARCHED`] rows at most: it may hold fewer jobs than
+    /// there are, even none, and yet the list goes on.
+    pub async fn jobs(&self, filter: &JobFilter, limit: usize) -> Result<StoredPage, StoreError> {
         // Each query is one range of one index, however rare a status is.
         let selected = Status::ALL.into_iter();
         let selected = selected.filter(|status| filter.selection.has_status(*status));
@@ -135,21 +181,74 @@ impl Store {
         if statuses.len() == Status::ALL.len() {
             statuses = vec![None];
         }
-        let mut found = Vec::new();
-        for status in statuses {
-            let rows = in_time(self.newest(filter, status, limit)).await?;
-            found.extend(rows.into_iter().filter_map(StoredJobRow::read));
+        let mut end: Option<Cursor> = None;
+        if self.is_search(filter) {
+            for status in &statuses {
+                let searched = in_time(self.search_end(filter, *status)).await?;
+                end = end.max(searched);
+            }
         }
-        found.sort_by(|a, b| (b.created_at, b.id.as_str()).cmp(&(a.created_at, a.id.as_str())));
-        found.truncate(limit);
-        Ok(found)
+        let mut jobs = Vec::new();
+        for status in statuses {
+            let rows = in_time(self.newest(filter, status, end.as_ref(), limit + 1)).await?;
+            jobs.extend(rows.into_iter().filter_map(StoredJobRow::read));
+        }
+        jobs.sort_by(|a, b| (b.created_at, b.id.as_str()).cmp(&(a.created_at, a.id.as_str())));
+        let has_more = jobs.len() > limit;
+        jobs.truncate(limit);
+        let last = jobs.last().filter(|_| has_more);
+        let next = last.map(|job| Cursor {
+            created_at: job.created_at,
+            job_id: job.id.clone(),
+        });
+        Ok(StoredPage {
+            jobs,
+            next: next.or(end),
+        })
     }
 
-    /// At most `limit` jobs in one status, or in any.
+    /// Whether rows have to be read to know whether they are wanted.
+    fn is_search(&self, filter: &JobFilter) -> bool {
+        let Selection { text, labels, .. } = &filter.selection;
+        let has_label_index = matches!(self.names, Names::Postgres(_));
+        text.is_some() || (!labels.is_empty() && !has_label_index)
+    }
+
+    /// The position of the last row that a page of a search covers; `None` if it covers all.
+    async fn search_end(
+        &self,
+        filter: &JobFilter,
+        status: Option<Status>,
+    ) -> Result<Option<Cursor>, StoreError> {
+        let rows: Vec<(Moment, String)> =
+            with_connection!(self, reads, |connection, names, Kind| {
+                let mut query = jobs::table
+                    .select((jobs::created_at, jobs::job_key))
+                    .order((jobs::created_at.desc(), jobs::job_key.desc()))
+                    .offset(MAX_SEARCHED - 1)
+                    .limit(1)
+                    .into_boxed::<Kind>();
+                if let Some(status) = status {
+                    query = query.filter(jobs::status.eq(status.as_str()));
+                }
+                in_ranges!(query, filter);
+                names.query(query)?.load(connection).await?
+            });
+        let position = rows.into_iter().find_map(|(created_at, job_key)| {
+            Some(Cursor {
+                created_at: created_at.0,
+                job_id: JobId::parse(&job_key).ok()?,
+            })
+        });
+        Ok(position)
+    }
+
+    /// At most `limit` jobs in one status, or in any, down to the position `end`.
     async fn newest(
         &self,
         filter: &JobFilter,
         status: Option<Status>,
+        end: Option<&Cursor>,
         limit: usize,
     ) -> Result<Vec<StoredJobRow>, StoreError> {
         let selection = &filter.selection;
@@ -166,37 +265,22 @@ impl Store {
                 // Not those that somebody has marked in a way of their own.
                 None => query.filter(jobs::status.eq_any(Status::ALL.map(Status::as_str))),
             };
-            if let Some(backend) = &selection.backend {
-                query = query.filter(jobs::backend.eq(backend));
-            }
-            if let Some(group) = &selection.group {
-                query = query.filter(jobs::job_group.eq(group));
-            }
-            if let Some(workflow) = &selection.workflow {
-                query = query.filter(jobs::workflow.eq(workflow));
-            }
+            in_ranges!(query, filter);
             if let Some(has_labels) = has_labels(&self.names, &selection.labels) {
                 query = query.filter(has_labels);
             }
             if let Some(text) = &selection.text {
                 query = query.filter(has_text(text));
             }
-            if let Some(since) = filter.since {
-                query = query.filter(jobs::created_at.ge(Moment(since)));
-            }
-            if let Some(until) = filter.until {
-                query = query.filter(jobs::created_at.lt(Moment(until)));
-            }
             if let Some(only) = &only {
                 query = query.filter(jobs::job_key.eq_any(only));
             }
-            if let Some(after) = &filter.after {
-                // The first condition is where the range of the index begins.
-                let at = Moment(after.created_at);
-                query = query.filter(jobs::created_at.le(at)).filter(
+            if let Some(end) = end {
+                let at = Moment(end.created_at);
+                query = query.filter(jobs::created_at.ge(at)).filter(
                     jobs::created_at
-                        .lt(at)
-                        .or(jobs::job_key.lt(after.job_id.as_str())),
+                        .gt(at)
+                        .or(jobs::job_key.ge(end.job_id.as_str())),
                 );
             }
             names.query(query)?.load(connection).await?
@@ -223,49 +307,6 @@ impl Store {
         })
         .await?;
         Ok(read_counts(rows))
-    }
-
-    /// Deletes the jobs that ended and the node runs that began before a time, a few at a time. Returns the number of
-    /// deleted jobs.
-    pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {
-        let runs = node_runs::table
-            .filter(node_runs::started_at.lt(Moment(before)))
-            .order(node_runs::started_at)
-            .select(node_runs::id)
-            .limit(DELETE_BATCH);
-        loop {
-            let deleted = in_time(async {
-                Ok(with_connection!(self, reads, |connection, names| {
-                    let ids: Vec<i64> = names.query(runs)?.load(connection).await?;
-                    let old = node_runs::table.filter(node_runs::id.eq_any(ids));
-                    let delete = diesel::delete(old);
-                    names.statement(&delete)?.execute(connection).await?
-                }))
-            });
-            if deleted.await? == 0 {
-                break;
-            }
-        }
-        let ended = jobs::table
-            .filter(jobs::completed_at.lt(Moment(before)))
-            .order(jobs::completed_at)
-            .select(jobs::job_key)
-            .limit(DELETE_BATCH);
-        let mut total = 0;
-        loop {
-            let deleted = in_time(async {
-                Ok(with_connection!(self, reads, |connection, names| {
-                    let keys: Vec<String> = names.query(ended)?.load(connection).await?;
-                    let old = jobs::table.filter(jobs::job_key.eq_any(keys));
-                    let delete = diesel::delete(old);
-                    names.statement(&delete)?.execute(connection).await?
-                }))
-            });
-            match deleted.await? {
-                0 => return Ok(total),
-                deleted => total += deleted,
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod batches;
 mod pending;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -133,6 +134,14 @@ impl Recorder {
     pub fn is_written(&self, id: &JobId) -> bool {
         let pending = self.pending();
         !pending.has_unwritten(id, pending.last_number) && !pending.moved.contains(id)
+    }
+
+    /// The jobs whose newest states are not written, or not known to be.
+    pub fn unwritten(&self) -> HashSet<JobId> {
+        let pending = self.pending();
+        let waiting = pending.records.keys().chain(pending.refused.keys());
+        let others = pending.in_flight.keys().chain(&pending.moved);
+        waiting.chain(others).cloned().collect()
     }
 
     /// Waits until rows turn out to be newer than the states of their jobs. Returns these jobs, again and again until

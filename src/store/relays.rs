@@ -122,6 +122,20 @@ impl Store {
         self.open_jobs().await
     }
 
+    /// Takes over the open job of a backend that no relay follows. Returns its row, if there is one: it names its owner.
+    pub async fn take_unfollowed_job(
+        &self,
+        owner: &LeaseOwner,
+        id: &JobId,
+    ) -> Result<Option<StoredJob>, StoreError> {
+        let now = self.now();
+        let take = self.names.text(&format!(
+            "{TAKE} job_key = $2 AND (owner IS NULL OR owner <> $1) AND backend NOT IN \
+             (SELECT backend FROM comfy_relay.leases WHERE held_until >= {now})"
+        ));
+        self.take(&take, owner, id).await
+    }
+
     /// Takes over a producer's open job, whoever has it: its producer reports to `owner` now. Returns its row, if there
     /// is one.
     pub async fn take_reported_job(
@@ -132,9 +146,18 @@ impl Store {
         let take = self.names.text(&format!(
             "{TAKE} job_key = $2 AND prompt_id IS NULL AND (owner IS NULL OR owner <> $1)"
         ));
+        self.take(&take, owner, id).await
+    }
+
+    async fn take(
+        &self,
+        statement: &str,
+        owner: &LeaseOwner,
+        id: &JobId,
+    ) -> Result<Option<StoredJob>, StoreError> {
         in_time(async {
             with_connection!(self, reads, |connection, _names| {
-                let taking = sql_query(&take)
+                let taking = sql_query(statement)
                     .bind::<Text, _>(owner.as_str())
                     .bind::<Text, _>(id.as_str());
                 taking.execute(connection).await?

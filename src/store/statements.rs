@@ -24,6 +24,7 @@ const POSTGRES_JOBS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key 
     completed_at timestamptz, last_updated timestamptz, mirror_due boolean, \
     owner text, epoch bigint, labels text, job_group text, workflow text)";
 
+/// The values of `jsonb_each` are parsed already; those of `json_each` are texts, which each `->>` would parse again.
 const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt_id' AS prompt_id, \
     value->>'backend' AS backend, value->>'status' AS status, value->>'progress' AS progress, \
     value->>'estimated_remaining' AS estimated_remaining, value->>'message' AS message, \
@@ -32,7 +33,7 @@ const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt
     value->'outputs' AS outputs, value->>'created_at' AS created_at, value->>'started_at' AS started_at, \
     value->>'completed_at' AS completed_at, value->>'last_updated' AS last_updated, \
     value->>'mirror_due' AS mirror_due, value->>'owner' AS owner, value->>'epoch' AS epoch, \
-    value->>'labels' AS labels, value->>'job_group' AS job_group, value->>'workflow' AS workflow FROM json_each($1)) AS r";
+    value->>'labels' AS labels, value->>'job_group' AS job_group, value->>'workflow' AS workflow FROM jsonb_each($1)) AS r";
 
 /// A state is written only over an older one: the relay that took a job over has a higher epoch, and the numbers of one
 /// relay grow. The same state may come twice, because its writer may not have learned that it was written. A final state
@@ -63,7 +64,7 @@ const SQLITE_RUNS: &str = "(SELECT value->>'job_key' AS job_key, value->>'backen
     value->>'started_at' AS started_at, value->>'seconds' AS seconds, value->>'steps' AS steps, \
     value->>'cached' AS cached, value->>'units' AS units, value->>'calls' AS calls, value->>'models' AS models, \
     value->>'planned_steps' AS planned_steps, value->>'cold' AS cold, value->>'tick' AS tick, \
-    value->>'ticks' AS ticks, value->>'parallel' AS parallel FROM json_each($1)) AS r";
+    value->>'ticks' AS ticks, value->>'parallel' AS parallel FROM jsonb_each($1)) AS r";
 
 impl Statements {
     pub(super) fn new(names: &Names) -> Self {

@@ -29,7 +29,9 @@ impl Store {
     pub async fn upsert(&self, records: &[JobRecord]) -> Result<Vec<JobId>, StoreError> {
         let row =
             |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
-        let rows: Vec<_> = records.iter().map(row).collect();
+        let mut rows: Vec<_> = records.iter().map(row).collect();
+        // Neighbours in the index are written together, and two relays lock the rows that both write in the same order.
+        rows.sort_unstable_by_key(|row| row.job_key);
         let jobs = batch(&rows)?;
         let statements = &self.statements;
         let written: HashSet<String> = in_time(async {

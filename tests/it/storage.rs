@@ -14,6 +14,7 @@ mod owners;
 mod passwords;
 mod pgbouncer;
 mod pipeline_tables;
+mod producers;
 mod refusals;
 mod relays;
 mod restart;

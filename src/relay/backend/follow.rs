@@ -254,21 +254,30 @@ impl Follower {
         let Some(prompt_id) = preview.prompt_id.or_else(current) else {
             return;
         };
-        let mut registry = self.tracker.registry();
-        for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
-            let Some(entry) = registry.get_mut(&id) else {
-                continue;
-            };
-            entry.publishing.previews += 1;
-            let number = entry.publishing.previews;
-            let current = entry.job.nodes().current().map(|current| current.id);
-            self.tracker.hub.publish_preview(hub::Preview {
-                node: preview.node.as_deref().or(current).map(str::to_owned),
-                seq: number,
-                mime: preview.mime,
-                image: preview.image.clone(),
-                job: id,
-            });
+        let mut previews = Vec::new();
+        {
+            let mut registry = self.tracker.registry();
+            for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
+                let Some(entry) = registry.get_mut(&id) else {
+                    continue;
+                };
+                if entry.job.status().is_final() {
+                    continue;
+                }
+                entry.publishing.previews += 1;
+                let current = entry.job.nodes().current().map(|current| current.id);
+                previews.push(hub::Preview {
+                    node: preview.node.as_deref().or(current).map(str::to_owned),
+                    seq: entry.publishing.previews,
+                    mime: preview.mime,
+                    image: preview.image.clone(),
+                    job: id,
+                });
+            }
+        }
+        // This task alone publishes previews of its backend: without the lock of the jobs they stay in order.
+        for preview in previews {
+            self.tracker.hub.publish_preview(preview);
         }
     }
 }

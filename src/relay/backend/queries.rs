@@ -2,6 +2,7 @@
 //! counts as no answer; only a server that does not answer at all is a failure.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use crate::comfy::{HistoryEntry, Queue, RestError};
 use crate::job::JobId;
@@ -29,9 +30,12 @@ impl Follower {
         Ok(())
     }
 
-    /// Fetches the queue. `None` if the answer cannot be read.
-    pub(in crate::relay) async fn fetch_queue(&self) -> Result<Option<Queue>, RestError> {
-        match self.backend.comfy.rest().queue().await {
+    /// Fetches the queue. `None` if the answer cannot be read. `last` is the last answer.
+    pub(in crate::relay) async fn fetch_queue(
+        &self,
+        last: Option<Arc<Queue>>,
+    ) -> Result<Option<Arc<Queue>>, RestError> {
+        match self.backend.comfy.rest().queue_since(last).await {
             Ok(queue) => {
                 let now = self.tracker.now();
                 let mut state = self.backend.state();

@@ -1,14 +1,13 @@
 //! Task B: compares open jobs with a backend's queue and history, on every connect, when a prompt ends,
 //! and at intervals, because some prompts send us no events.
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::comfy::RestError;
+use crate::comfy::{Queue, RestError};
 use crate::job::{Event, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
@@ -34,6 +33,7 @@ impl Follower {
         let mut rested_at = Instant::now();
         let mut has_failed = false;
         let mut plans = Plans::default();
+        let mut last_queue = None;
         loop {
             let soon = async {
                 sleep_until(rested_at).await;
@@ -55,7 +55,7 @@ impl Follower {
             let compared = tokio::select! {
                 // A server that hangs must not hold up the shutdown.
                 () = self.stop.cancelled() => return,
-                compared = self.compare_jobs(&mut plans) => compared,
+                compared = self.compare_jobs(&mut plans, &mut last_queue) => compared,
             };
             let took = began_at.elapsed().min(MAX_DURATION);
             rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
@@ -78,11 +78,16 @@ impl Follower {
     /// Compares all open jobs once. Returns the pause until the next time; `None` if no job is open.
     ///
     /// Fails only if the server does not answer: an answer that cannot be read concerns one job.
-    async fn compare_jobs(&self, plans: &mut Plans) -> Result<Option<Duration>, RestError> {
+    async fn compare_jobs(
+        &self,
+        plans: &mut Plans,
+        last_queue: &mut Option<Arc<Queue>>,
+    ) -> Result<Option<Duration>, RestError> {
         self.fetch_version().await?;
         let open = self.open_jobs();
         if open.is_empty() {
             // The length of the queue comes over the socket.
+            *last_queue = None;
             return Ok(None);
         }
         let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
@@ -90,26 +95,24 @@ impl Follower {
         let mut is_due = !ending.is_empty();
         let mut missing = Vec::new();
         for mut job in ending {
-            if self.compare(&mut job, None).await? == Decision::FetchQueue {
+            if self.compare(&mut job).await? == Decision::FetchQueue {
                 missing.push(job);
             }
         }
         // Read the disconnect counter before asking: a disconnect during the request makes the answer
         // stale.
         let disconnects = self.backend.state().socket.disconnects;
-        let queue = self.fetch_queue().await?;
+        let queue = self.fetch_queue(last_queue.take()).await?;
+        last_queue.clone_from(&queue);
         if let Some(queue) = &queue {
             self.confirm_graphs(&running, queue);
         }
-        self.forecast_queue(plans, queue.as_ref());
+        self.forecast_queue(plans, queue.as_deref());
         let answer = QueueAnswer { queue, disconnects };
-        let mut confirmed = HashSet::new();
-        for mut job in running {
+        let (confirmed, unplaced) = self.apply_positions(running, &answer);
+        for mut job in unplaced {
             job.answers.queue = answer.position(&job.prompt_id);
-            match self.compare(&mut job, Some(&answer)).await? {
-                Decision::InQueue(_) => {
-                    confirmed.insert(job.disconnects_when_seen);
-                }
+            match self.compare(&mut job).await? {
                 Decision::AwaitEvents => is_due = true,
                 Decision::AwaitEntry | Decision::CheckRestart | Decision::Vanished(_) => {
                     missing.push(job);
@@ -155,11 +158,7 @@ impl Follower {
     }
 
     /// Decides about one job, fetches its history if that is to be known, and applies the answers.
-    async fn compare(
-        &self,
-        job: &mut OpenJob,
-        answer: Option<&QueueAnswer>,
-    ) -> Result<Decision, RestError> {
+    async fn compare(&self, job: &mut OpenJob) -> Result<Decision, RestError> {
         let mut decision = self.decide(job);
         let mut history = None;
         if decision == Decision::FetchHistory {
@@ -172,14 +171,8 @@ impl Follower {
             history = fetched.flatten();
             decision = self.decide(job);
         }
-        match (decision, answer, history) {
-            (Decision::InQueue(position), Some(answer), _) => {
-                self.apply_position(job, position, answer);
-            }
-            (Decision::ApplyHistory { events_missed }, _, Some(entry)) => {
-                self.apply_history(job, entry, events_missed);
-            }
-            _ => {}
+        if let (Decision::ApplyHistory { events_missed }, Some(entry)) = (decision, history) {
+            self.apply_history(job, entry, events_missed);
         }
         Ok(decision)
     }

@@ -1,47 +1,106 @@
 //! Cancels a job.
 
+use std::sync::Arc;
+
 use crate::comfy::Cancellation;
-use crate::job::JobId;
+use crate::job::{Event, JobId, Outcome};
+use crate::relay::backend::Backend;
 use crate::relay::{Relay, RelayError};
 
+/// What a request to cancel a job has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// ComfyUI was asked to; the job ends when ComfyUI reports it.
+    Requested,
+    /// The job has ended.
+    Ended,
+}
+
 impl Relay {
-    /// Asks ComfyUI to interrupt a job that runs, or to delete one that waits. The job ends when ComfyUI
-    /// reports it.
-    pub async fn cancel(&self, job_id: &JobId) -> Result<(), RelayError> {
-        let tracker = &self.0.tracker;
-        let refuse = |reason| Err(RelayError::NotCancellable(job_id.clone(), reason));
-        let (backend, prompt_id) = {
-            let registry = tracker.registry();
-            let entry = registry
-                .get(job_id)
-                .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
-            if entry.job.status().is_final() {
-                return refuse("it has ended");
-            }
-            if !entry.is_owned()
-                && let Some(name) = entry.job.backend()
-            {
-                let backend = self.backend_named(name);
-                let refusal = backend.ok().and_then(|backend| backend.refusal());
-                let elsewhere = || RelayError::HeldByPeer(name.to_owned());
-                return Err(refusal.unwrap_or_else(elsewhere));
-            }
-            match (&entry.backend, entry.job.prompt_id()) {
-                (Some(backend), Some(prompt)) => (backend.clone(), prompt.to_owned()),
-                (None, Some(_)) => return refuse("its ComfyUI server is not configured"),
-                (_, None) => return refuse("its producer is not ComfyUI"),
-            }
-        };
-        let cancelled = backend.comfy.rest().cancel(&prompt_id).await;
+    /// Asks ComfyUI to interrupt a job that runs, or to delete one that waits: the job ends when ComfyUI reports it. A job
+    /// of another producer, or of a ComfyUI server that no relay follows, ends at once, and is on the disk when this
+    /// returns.
+    pub async fn cancel(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
+        match self.runner(job_id)? {
+            Some((backend, prompt_id)) => self.cancel_prompt(job_id, &backend, &prompt_id).await,
+            None => self.close_cancelled(job_id).await,
+        }
+    }
+
+    /// The backend and the prompt of a job that has not ended; `None` if no configured backend runs it.
+    fn runner(&self, job_id: &JobId) -> Result<Option<(Arc<Backend>, String)>, RelayError> {
+        let registry = self.0.tracker.registry();
+        let entry = registry
+            .get(job_id)
+            .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
+        if entry.job.status().is_final() {
+            return Err(has_ended(job_id));
+        }
+        if !entry.is_owned()
+            && let Some(name) = entry.job.backend()
+            && let Ok(backend) = self.backend_named(name)
+        {
+            let elsewhere = || RelayError::HeldByPeer(name.to_owned());
+            return Err(backend.refusal().unwrap_or_else(elsewhere));
+        }
+        let prompt_id = entry.job.prompt_id().map(str::to_owned);
+        Ok(entry.backend.clone().zip(prompt_id))
+    }
+
+    async fn cancel_prompt(
+        &self,
+        job_id: &JobId,
+        backend: &Backend,
+        prompt_id: &str,
+    ) -> Result<Cancelled, RelayError> {
+        let cancelled = backend.comfy.rest().cancel(prompt_id).await;
         let cancelled =
             cancelled.map_err(|source| RelayError::request_failed(backend.name(), source))?;
-        if let Some(entry) = tracker.registry().get_mut(job_id) {
+        if let Some(entry) = self.0.tracker.registry().get_mut(job_id) {
             entry.comparison.cancel_requested = cancelled == Cancellation::Requested;
         }
         backend.reconcile_now.notify_one();
         match cancelled {
-            Cancellation::Requested => Ok(()),
-            Cancellation::NotFound => refuse("ComfyUI has it neither running nor waiting"),
+            Cancellation::Requested => Ok(Cancelled::Requested),
+            Cancellation::NotFound => Err(RelayError::NotCancellable(
+                job_id.clone(),
+                "ComfyUI has it neither running nor waiting",
+            )),
         }
     }
+
+    /// Ends a job that no backend ends.
+    async fn close_cancelled(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
+        let tracker = &self.0.tracker;
+        self.take_reported(job_id).await?;
+        let is_owned = tracker
+            .registry()
+            .get(job_id)
+            .is_some_and(|it| it.is_owned());
+        let store = tracker.recorder.store();
+        if !is_owned && let Some(row) = store.take_unfollowed_job(&tracker.owner, job_id).await? {
+            tracker.apply_row(row);
+        }
+        {
+            let mut registry = tracker.registry();
+            let entry = registry
+                .get(job_id)
+                .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
+            if entry.job.status().is_final() {
+                return Err(has_ended(job_id));
+            }
+            if !entry.is_owned() {
+                let backend = entry.job.backend().unwrap_or_default();
+                return Err(RelayError::HeldByPeer(backend.to_owned()));
+            }
+            let cancelled = Event::Closed(Outcome::Cancelled);
+            tracker.ingest_locked(&mut registry, job_id, cancelled);
+        }
+        tracker.await_written(job_id).await.check(job_id)?;
+        Ok(Cancelled::Ended)
+    }
+}
+
+fn has_ended(job_id: &JobId) -> RelayError {
+    RelayError::NotCancellable(job_id.clone(), "it has ended")
 }

@@ -115,22 +115,18 @@ impl Relay {
     /// At most `limit` jobs from the store, the newest first. Jobs that the relay remembers have the state
     /// of this moment.
     pub async fn list(&self, filter: &JobFilter, limit: usize) -> Result<JobPage, RelayError> {
-        let mut stored = self.recorder().store().jobs(filter, limit + 1).await?;
-        let has_more = stored.len() > limit;
-        stored.truncate(limit);
-        let last = stored.last().filter(|_| has_more);
-        let next_cursor = last.map(|job| Cursor {
-            created_at: job.created_at,
-            job_id: job.id.clone(),
-        });
-        let mut jobs = self.views(stored);
+        let stored = self.recorder().store().jobs(filter, limit).await?;
+        let mut jobs = self.views(stored.jobs);
         // The status of a job may have changed since it was written.
         let matches = |view: &JobView| filter.selection.has_status(view.progress.status);
         jobs.retain(matches);
         for job in &mut jobs {
             job.place_kept().await;
         }
-        Ok(JobPage { jobs, next_cursor })
+        Ok(JobPage {
+            jobs,
+            next_cursor: stored.next,
+        })
     }
 
     /// Stored jobs, with the state of this moment where they are in memory.

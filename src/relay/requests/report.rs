@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
@@ -48,7 +48,7 @@ impl Relay {
     }
 
     /// Makes this relay the owner of a job that is reported to it, if there is such a job.
-    async fn take_reported(&self, job_id: &JobId) -> Result<(), RelayError> {
+    pub(super) async fn take_reported(&self, job_id: &JobId) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
         let held = {
             let registry = tracker.registry();
@@ -105,8 +105,11 @@ impl Relay {
         if is_new != Some(false) {
             tracker.ingest_locked(&mut registry, job_id, Event::Reported(report));
         }
-        let entry = registry.get(job_id);
-        let is_acknowledged = entry.is_some_and(|entry| entry.publishing.is_acknowledged);
+        let entry = registry.get_mut(job_id);
+        let is_acknowledged = entry.is_some_and(|entry| {
+            entry.reported_at = Instant::now();
+            entry.publishing.is_acknowledged
+        });
         Ok(is_last || !is_acknowledged)
     }
 }

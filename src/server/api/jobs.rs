@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::job::JobId;
+use crate::relay::Cancelled;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
@@ -73,16 +74,19 @@ pub(in crate::server) async fn workflow(
     Ok(response::json(StatusCode::OK, &answer))
 }
 
-/// `POST /api/anime/jobs/{job_id}/cancel`. The job has ended only when ComfyUI reports it.
+/// `POST /api/anime/jobs/{job_id}/cancel`. A job that ComfyUI runs has ended only when ComfyUI reports it.
 pub(in crate::server) async fn cancel(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
     state.relay.lookup(job).await?;
-    state.relay.cancel(job).await?;
+    let message = match state.relay.cancel(job).await? {
+        Cancelled::Requested => "ComfyUI was asked to cancel it",
+        Cancelled::Ended => "it is cancelled",
+    };
     let answer = CancelAnswer {
         job_id: job,
-        message: "ComfyUI was asked to cancel it",
+        message,
     };
     Ok(response::json(StatusCode::ACCEPTED, &answer))
 }

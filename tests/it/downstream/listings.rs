@@ -107,6 +107,9 @@ async fn a_job_is_shown_with_its_nodes_as_bars() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_cancelled_is_said_for_each_job() {
     let relay = relay_with_jobs().await;
+    let (code, text, _) = run(&relay, &["cancel", "shot-2"]).await;
+    assert_eq!(code, Some(0));
+    assert!(text.contains("shot-2  it is cancelled"), "{text}");
     let (code, _, error) = run(&relay, &["cancel", "shot-1", "shot-2"]).await;
     assert_eq!(code, Some(1));
     for job in ["shot-1", "shot-2"] {

@@ -1,5 +1,6 @@
 //! Labels and groups of jobs: kept in the database, and what lists are narrowed by.
 
+use comfy_relay::store::MAX_SEARCHED;
 use serde_json::{Value, json};
 
 use super::lifecycle::settings;
@@ -11,6 +12,7 @@ use crate::support::test_relay::{Settings, TestRelay};
 on_both!(
     lists_are_narrowed_by_labels_group_workflow_and_text,
     labels_outlive_a_restart,
+    a_search_covers_a_part_of_the_jobs_and_says_where_it_stopped,
 );
 
 async fn reported(relay: &TestRelay, job: &str, labels: Value, group: Option<&str>) {
@@ -154,4 +156,40 @@ async fn wrong_labels_and_groups_are_refused() {
         .await;
     let refused = (status, answer["error"]["code"].as_str().unwrap());
     assert_eq!(refused, (400, "bad_job_id"));
+}
+
+async fn a_search_covers_a_part_of_the_jobs_and_says_where_it_stopped(db: TestDatabase) {
+    let relay = TestRelay::without_backend(settings(db.config())).await;
+    reported(&relay, "a", json!({"shot": "needle"}), None).await;
+    // Two pages and a half of jobs that are newer than the one that is searched for.
+    let rows = MAX_SEARCHED * 5 / 2;
+    db.execute(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+         INSERT INTO comfy_relay.jobs (job_key, status, progress, seq, outputs, created_at, last_updated, mirror_due, \
+         labels) SELECT 'job-' || i, 'completed', 100, 1, '[]', '2126-01-01T00:00:00.000Z', \
+         '2126-01-01T00:00:00.000Z', false, '{{\"shot\":\"other\"}}' FROM n"
+    ))
+    .await;
+    for query in [
+        "q=NEEDLE",
+        "label=shot=needle",
+        "q=needle&status=completed,failed",
+    ] {
+        let (mut pages, mut found) = (0, Vec::new());
+        let mut cursor = String::new();
+        loop {
+            let (_, page) = relay.get(&format!("/api/anime/jobs?{query}{cursor}")).await;
+            pages += 1;
+            let jobs = page["jobs"].as_array().unwrap().iter();
+            found.extend(jobs.map(|job| job["job_id"].clone()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(found, ["a"], "{query}");
+        // PostgreSQL has an index of labels.
+        let is_indexed = db.is_postgres() && query.starts_with("label");
+        assert_eq!(pages, if is_indexed { 1 } else { 3 }, "{query}");
+    }
 }

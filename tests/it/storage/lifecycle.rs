@@ -218,7 +218,7 @@ async fn lists_can_be_limited_to_ids(db: TestDatabase) {
             },
             ..JobFilter::default()
         };
-        let jobs = store.jobs(&filter, limit).await.unwrap();
+        let jobs = store.jobs(&filter, limit).await.unwrap().jobs;
         let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
         assert_eq!(ids, found, "{asked:?}");
     }

@@ -37,7 +37,7 @@ async fn writes_a_job(url: &str) {
     });
     let is_written = async || {
         let jobs = store.jobs(&Default::default(), 10).await;
-        jobs.is_ok_and(|jobs| jobs.len() == 1)
+        jobs.is_ok_and(|page| page.jobs.len() == 1)
     };
     crate::support::wait::wait_until("the job is written", is_written).await;
 }

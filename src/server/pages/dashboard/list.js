@@ -142,16 +142,21 @@ export class HistoryList {
     const generation = this.#generation;
     this.#isLoading = true;
     try {
-      const { jobs, next_cursor } = await request(this.#path());
-      if (generation !== this.#generation) return;
-      if (isFirst) {
-        this.#shown.clear();
-        $("rows").replaceChildren();
+      // A page of a search covers a part of the jobs, and can be empty before the end.
+      for (let isEmpty = true; isEmpty; ) {
+        const { jobs, next_cursor } = await request(this.#path());
+        if (generation !== this.#generation) return;
+        if (isFirst) {
+          this.#shown.clear();
+          $("rows").replaceChildren();
+          isFirst = false;
+        }
+        this.#cursor = next_cursor;
+        const fresh = jobs.filter(({ job_id }) => !this.#shown.has(job_id));
+        for (const { job_id } of fresh) this.#shown.add(job_id);
+        $("rows").append(...fresh.map(row));
+        isEmpty = next_cursor && fresh.length === 0;
       }
-      this.#cursor = next_cursor;
-      const fresh = jobs.filter(({ job_id }) => !this.#shown.has(job_id));
-      for (const { job_id } of fresh) this.#shown.add(job_id);
-      $("rows").append(...fresh.map(row));
       if (this.#shown.size === 0) this.#showEmpty();
       this.#showCount();
     } catch (error) {

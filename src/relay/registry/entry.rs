@@ -1,0 +1,180 @@
+//! [`Entry`]: one job that the relay remembers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::estimate::EstimateLog;
+use crate::job::{Job, Progress, Status};
+use crate::relay::backend::Backend;
+use crate::relay::ownership::{HeldState, Ownership, StateVersion};
+use crate::relay::pending_plan::PendingPlan;
+use crate::relay::stored_job::StoredEstimate;
+use crate::store::NodeCostRecord;
+
+/// The epoch of a new job.
+const FIRST_EPOCH: u64 = 1;
+
+/// A job, and the relay's records of it.
+#[derive(Debug)]
+pub(in crate::relay) struct Entry {
+    pub(in crate::relay) job: Job,
+    /// The backend that has its prompt; `None` for jobs of other producers, and of a backend that is not
+    /// configured any more.
+    pub(in crate::relay) backend: Option<Arc<Backend>>,
+    /// What its nodes have cost; `None` if nothing was learned from it.
+    pub(in crate::relay) costs: Option<HashMap<String, NodeCostRecord>>,
+    pub(in crate::relay) publishing: Publishing,
+    pub(in crate::relay) comparison: Comparison,
+    pub(in crate::relay) pending_plan: PendingPlan,
+    /// What this relay is to it.
+    pub(in crate::relay) ownership: Ownership,
+    /// How often another relay had taken it over when this one did.
+    pub(in crate::relay) epoch: u64,
+    /// What its row says of its end; only of a copy.
+    pub(in crate::relay) stored_estimate: Option<StoredEstimate>,
+    /// When its producer last reported, or when it was registered or read from the database; only of a job without a prompt.
+    pub(in crate::relay) reported_at: Instant,
+    /// When somebody last asked for it.
+    pub(in crate::relay) asked_at: Instant,
+    pub(super) number: u64,
+}
+
+/// What was published of a job.
+#[derive(Debug)]
+pub(in crate::relay) struct Publishing {
+    pub(in crate::relay) published_at: Instant,
+    /// The remaining seconds that were published last.
+    pub(in crate::relay) published_remaining: Option<u64>,
+    /// When a state is published that was held back.
+    pub(in crate::relay) flush_at: Option<Instant>,
+    /// A change was published, or is held back, that is not recorded.
+    pub(in crate::relay) is_changed: bool,
+    /// The state that was recorded last.
+    pub(in crate::relay) recorded: Option<RecordedState>,
+    /// A caller was told that it is written.
+    pub(in crate::relay) is_acknowledged: bool,
+    /// How many previews were published.
+    pub(in crate::relay) previews: u64,
+    /// What was predicted when it began, and the estimates that were published while it ran.
+    pub(in crate::relay) estimate_log: Option<Box<EstimateLog>>,
+}
+
+/// A state of a job that was recorded.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::relay) struct RecordedState {
+    pub(in crate::relay) seq: u64,
+    /// 0 to 100.
+    pub(in crate::relay) progress: u8,
+}
+
+/// What comparing a job with its backend's queue and history has shown.
+#[derive(Debug)]
+pub(in crate::relay) struct Comparison {
+    /// The prompt was submitted under our client id: its events go to our socket.
+    pub(in crate::relay) own_client: bool,
+    /// ComfyUI has not answered the submission yet, and may not have the prompt.
+    pub(in crate::relay) is_unanswered: bool,
+    /// The socket has received that the work is done.
+    pub(in crate::relay) work_done: bool,
+    /// The backend has accepted our request to cancel it.
+    pub(in crate::relay) cancel_requested: bool,
+    /// When its end was first found in the history, while the socket had not received it.
+    pub(in crate::relay) end_found_at: Option<Instant>,
+    /// The backend's disconnect counter when its server last had the prompt.
+    pub(in crate::relay) disconnects_when_seen: u64,
+    /// Since when the prompt is neither in the queue nor in the history.
+    pub(in crate::relay) missing_since: Option<Instant>,
+    /// An unreadable history was logged; the next ones are not.
+    pub(in crate::relay) failure_logged: bool,
+}
+
+impl Entry {
+    pub(super) fn new(
+        job: Job,
+        backend: Option<Arc<Backend>>,
+        disconnects_when_seen: u64,
+        number: u64,
+    ) -> Self {
+        Self {
+            job,
+            backend,
+            costs: None,
+            publishing: Publishing {
+                published_at: Instant::now(),
+                published_remaining: None,
+                flush_at: None,
+                is_changed: false,
+                recorded: None,
+                is_acknowledged: false,
+                previews: 0,
+                estimate_log: None,
+            },
+            comparison: Comparison {
+                own_client: false,
+                is_unanswered: false,
+                work_done: false,
+                cancel_requested: false,
+                end_found_at: None,
+                disconnects_when_seen,
+                missing_since: None,
+                failure_logged: false,
+            },
+            pending_plan: PendingPlan::default(),
+            ownership: Ownership::Owner,
+            epoch: FIRST_EPOCH,
+            stored_estimate: None,
+            reported_at: Instant::now(),
+            asked_at: Instant::now(),
+            number,
+        }
+    }
+
+    /// Whether this relay publishes and writes it.
+    pub(in crate::relay) fn is_owned(&self) -> bool {
+        self.ownership == Ownership::Owner
+    }
+
+    /// What the relay has of it, as the rules of ownership see it.
+    pub(in crate::relay) fn held(&self) -> HeldState {
+        HeldState {
+            ownership: self.ownership,
+            version: StateVersion {
+                epoch: self.epoch,
+                seq: self.job.seq(),
+            },
+            has_ended: self.job.status().is_final(),
+        }
+    }
+
+    /// Whether its own events show how much time a job that runs has left. True also of its end.
+    pub(in crate::relay) fn has_live_estimate(&self) -> bool {
+        let status = self.job.status();
+        status.is_final() || (self.comparison.own_client && status == Status::Processing)
+    }
+
+    /// Its place in the order of registration.
+    pub(in crate::relay) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its place among the backends; `None` if it has none, or one that is not configured.
+    pub(super) fn backend_index(&self) -> Option<usize> {
+        self.backend.as_ref().map(|backend| backend.index)
+    }
+
+    pub(super) fn prompt_key(&self) -> Option<(usize, String)> {
+        let backend = self.backend.as_ref()?;
+        Some((backend.index, self.job.prompt_id()?.to_owned()))
+    }
+}
+
+impl Publishing {
+    /// Records that a state was published just now.
+    pub(in crate::relay) fn published(&mut self, progress: &Progress) {
+        self.published_at = Instant::now();
+        self.flush_at = None;
+        self.published_remaining = progress.estimated_remaining;
+    }
+}

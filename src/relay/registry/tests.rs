@@ -1,0 +1,69 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::job::{Outcome, Tags};
+
+/// A step: which job, and what happens to it.
+type Step = (u8, u8);
+
+fn id(job: u8) -> JobId {
+    JobId::parse(&format!("job-{job}")).unwrap()
+}
+
+fn at(second: usize) -> Timestamp {
+    Timestamp::from_second(second as i64).unwrap()
+}
+
+fn take(registry: &mut Registry, (job, step): Step, now: Timestamp) {
+    let id = id(job);
+    match step {
+        0 => {
+            let tags = Tags {
+                group: (job % 2 == 0).then(|| "even".to_owned()),
+                ..Tags::default()
+            };
+            let job = Job::new(id, now).tagged(Arc::new(tags));
+            registry.insert(job, None, 0);
+        }
+        1 => {
+            registry.apply(&id, Event::Started, now);
+        }
+        2 => {
+            registry.apply(&id, Event::Closed(Outcome::Cancelled), now);
+        }
+        3 => registry.remove(&id),
+        _ => {
+            registry.apply(&id, Event::Queued { ahead: Some(3) }, now);
+        }
+    }
+}
+
+fn ids<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashSet<JobId> {
+    entries.map(|entry| entry.job.id().clone()).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_index_has_what_a_scan_finds(steps in prop::collection::vec((0u8..6, 0u8..5), 1..80)) {
+        let mut registry = Registry::default();
+        for (second, step) in steps.iter().enumerate() {
+            take(&mut registry, *step, at(second));
+        }
+        let scan = |wanted: &dyn Fn(&&Entry) -> bool| ids(registry.newest_first().filter(wanted));
+        let status = |entry: &&Entry| entry.job.status();
+        prop_assert_eq!(ids(registry.all_open()), scan(&|entry| !status(entry).is_final()));
+        prop_assert_eq!(ids(registry.open_without_backend()), ids(registry.all_open()));
+        prop_assert_eq!(ids(registry.processing()), scan(&|entry| status(entry) == Status::Processing));
+        let is_even = |entry: &&Entry| entry.job.tags().group.is_some();
+        prop_assert_eq!(ids(registry.of_group("even")), scan(&is_even));
+        for wanted in Status::ALL {
+            prop_assert_eq!(registry.count(wanted), scan(&|entry| status(entry) == wanted).len());
+        }
+        let middle = at(steps.len() / 2);
+        let had_ended = |entry: &&Entry| entry.job.ended_at().is_some_and(|ended| ended <= middle);
+        prop_assert_eq!(ids(registry.ended_by(middle)), scan(&had_ended));
+    }
+}

@@ -1,0 +1,58 @@
+//! Deletes what is older than the retention.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use jiff::Timestamp;
+
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::moment::Moment;
+use super::schema::{jobs, node_runs};
+
+/// How many rows one statement deletes at most, so that it never holds many locks.
+const DELETE_BATCH: i64 = 1_000;
+
+impl Store {
+    /// Deletes the jobs that ended and the node runs that began before a time, a few at a time. Returns the number of
+    /// deleted jobs.
+    pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let runs = node_runs::table
+            .filter(node_runs::started_at.lt(Moment(before)))
+            .order(node_runs::started_at)
+            .select(node_runs::id)
+            .limit(DELETE_BATCH);
+        loop {
+            let deleted = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    let ids: Vec<i64> = names.query(runs)?.load(connection).await?;
+                    let old = node_runs::table.filter(node_runs::id.eq_any(ids));
+                    let delete = diesel::delete(old);
+                    names.statement(&delete)?.execute(connection).await?
+                }))
+            });
+            if deleted.await? == 0 {
+                break;
+            }
+        }
+        let ended = jobs::table
+            .filter(jobs::completed_at.lt(Moment(before)))
+            .order(jobs::completed_at)
+            .select(jobs::job_key)
+            .limit(DELETE_BATCH);
+        let mut total = 0;
+        loop {
+            let deleted = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    let keys: Vec<String> = names.query(ended)?.load(connection).await?;
+                    let old = jobs::table.filter(jobs::job_key.eq_any(keys));
+                    let delete = diesel::delete(old);
+                    names.statement(&delete)?.execute(connection).await?
+                }))
+            });
+            match deleted.await? {
+                0 => return Ok(total),
+                deleted => total += deleted,
+            }
+        }
+    }
+}
