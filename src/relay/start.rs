@@ -19,6 +19,7 @@ use super::followed_groups::FollowedGroups;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
@@ -112,6 +113,7 @@ impl Relay {
             followers: followers.collect(),
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
+            lookups: SharedLookups::default(),
             groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),
             config,
