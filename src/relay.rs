@@ -19,6 +19,7 @@ mod maintenance;
 mod metrics;
 mod output_root;
 mod ownership;
+mod peer_watch;
 mod peers;
 mod pending_plan;
 mod planning;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
@@ -66,7 +66,7 @@ impl Relay {
         };
         let store = tracker.recorder.store();
         if is_owned {
-            if !tracker.recorder.health().is_connected {
+            if tracker.peers.is_alone(Instant::now()) || !tracker.recorder.health().is_connected {
                 return Ok(());
             }
             match timeout(ROW_TIMEOUT, store.job(job_id)).await {
@@ -76,6 +76,15 @@ impl Relay {
                 _ => return Ok(()),
             }
         }
+        let has_ended = {
+            let registry = tracker.registry();
+            let entry = registry.get(job_id);
+            entry.is_some_and(|entry| entry.job.status().is_final())
+        };
+        if has_ended {
+            return Ok(());
+        }
+        tracker.peers.noticed().await;
         if let Some(row) = store.take_reported_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
         }
