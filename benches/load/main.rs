@@ -6,6 +6,7 @@
 //! addresses, because between two addresses there are only some 28,000 ports. A publisher
 //! ([`publisher`]) posts states as a producer does, and [`tally`] counts what arrives.
 
+mod chain;
 mod clients;
 mod figures;
 mod flood;
