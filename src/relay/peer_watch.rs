@@ -7,12 +7,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::store::RelayRegistration;
 
 /// How often a registration is renewed before it would end.
 const RENEWALS: u32 = 3;
+
+/// How long a caller waits for a relay that has just started to be registered.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a registration is renewed that `lasts` as long.
 pub(super) fn renewal(lasts: Duration) -> Duration {
@@ -21,7 +25,11 @@ pub(super) fn renewal(lasts: Duration) -> Duration {
 
 /// What the registrations of this relay have shown of others.
 #[derive(Debug, Default)]
-pub(super) struct PeerWatch(Mutex<Peers>);
+pub(super) struct PeerWatch {
+    peers: Mutex<Peers>,
+    /// When all others know of this one; `None` before it is registered.
+    noticed_at: watch::Sender<Option<Instant>>,
+}
 
 #[derive(Debug, Default)]
 struct Peers {
@@ -29,19 +37,20 @@ struct Peers {
     has_others: bool,
     /// Until when no other relay takes a job of ours.
     alone_until: Option<Instant>,
-    /// When all others know of this one.
-    noticed_at: Option<Instant>,
+    /// The last registration failed, or its answer was lost: it may have removed relays that have ended.
+    has_failed: bool,
 }
 
 impl PeerWatch {
-    /// Records a registration that was sent at `sent_at` and confirmed at `now`.
+    /// Records a registration that was sent at `sent_at` and confirmed at `now`. Returns whether jobs may be free: of relays
+    /// that it has removed, or one before it whose answer was lost.
     pub(super) fn registered(
         &self,
         registration: &RelayRegistration,
         sent_at: Instant,
         now: Instant,
         lasts: Duration,
-    ) {
+    ) -> bool {
         // A renewal may take as long as half the time between two.
         let grace = renewal(lasts) * 3 / 2;
         let mut peers = self.lock();
@@ -50,8 +59,15 @@ impl PeerWatch {
         let is_alone = registration.was_held && !peers.has_others;
         peers.alone_until = is_alone.then(|| sent_at + grace);
         if !registration.was_held {
-            peers.noticed_at = Some(now + grace);
+            self.noticed_at.send_replace(Some(now + grace));
         }
+        let has_failed = std::mem::take(&mut peers.has_failed);
+        registration.removed > 0 || !registration.was_held || has_failed
+    }
+
+    /// Records a registration that was not confirmed.
+    pub(super) fn failed(&self) {
+        self.lock().has_failed = true;
     }
 
     /// Whether other relays run on the same database.
@@ -65,16 +81,22 @@ impl PeerWatch {
         alone_until.is_some_and(|until| now < until)
     }
 
-    /// Waits until all others know of this relay: before, they may write their jobs without asking whose they are.
-    pub(super) async fn noticed(&self) {
-        let noticed_at = self.lock().noticed_at;
-        if let Some(noticed_at) = noticed_at {
-            sleep_until(noticed_at).await;
-        }
+    /// Waits until all others know of this relay: before, they may write their jobs without asking whose they are. Returns
+    /// `false` if it cannot be registered.
+    pub(super) async fn noticed(&self) -> bool {
+        let mut noticed_at = self.noticed_at.subscribe();
+        let registering = noticed_at.wait_for(Option::is_some);
+        let registered = timeout(REGISTRATION_TIMEOUT, registering).await;
+        let noticed_at = registered.ok().and_then(|at| *at.ok()?);
+        let Some(noticed_at) = noticed_at else {
+            return false;
+        };
+        sleep_until(noticed_at).await;
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Peers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn jobs_may_be_free_after_a_registration_whose_answer_was_lost() {
+        let (peers, now) = (PeerWatch::default(), Instant::now());
+        let renew = || peers.registered(&registration(true, 0), now, now, LASTS);
+        assert!(!renew());
+        peers.failed();
+        assert!(renew() && !renew());
+    }
+
+    #[test]
     fn a_new_relay_takes_a_job_only_when_no_other_believes_to_be_alone() {
         let (first, second) = (PeerWatch::default(), PeerWatch::default());
         let now = Instant::now();
@@ -102,7 +133,7 @@ mod tests {
         assert!(first.is_alone(now));
         second.registered(&registration(false, 1), now, now, LASTS);
         assert!(second.has_others() && !second.is_alone(now));
-        let noticed_at = second.lock().noticed_at.unwrap();
+        let noticed_at = second.noticed_at.borrow().unwrap();
         assert!(!first.is_alone(noticed_at), "although it could not renew");
         let renewed_at = now + renewal(LASTS);
         first.registered(&registration(true, 1), renewed_at, renewed_at, LASTS);

@@ -97,18 +97,19 @@ impl Tracker {
         let registration = match timeout(renewal(lasts), registering).await {
             Ok(Ok(registration)) => registration,
             Ok(Err(error)) => {
+                self.peers.failed();
                 let error = &error as &dyn Error;
                 return tracing::debug!(error, "cannot register among the relays, retrying");
             }
             Err(_) => {
+                self.peers.failed();
                 return tracing::debug!(
                     "the database did not register this relay in time, retrying"
                 );
             }
         };
-        self.peers
-            .registered(&registration, sent_at, Instant::now(), lasts);
-        if registration.removed > 0 || !registration.was_held {
+        let now = Instant::now();
+        if self.peers.registered(&registration, sent_at, now, lasts) {
             self.take_over().await;
         }
         if !registration.was_held {

@@ -9,6 +9,7 @@ use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::Durability;
 use crate::relay::{Relay, RelayError};
+use crate::store::StoreError;
 
 /// How long a report of a known job waits for its row. Without an answer, memory decides.
 const ROW_TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,7 +85,9 @@ impl Relay {
         if has_ended {
             return Ok(());
         }
-        tracker.peers.noticed().await;
+        if !tracker.peers.noticed().await {
+            return Err(StoreError::Slow.into());
+        }
         if let Some(row) = store.take_reported_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
         }
