@@ -20,6 +20,7 @@ mod maintenance;
 mod metrics;
 mod output_root;
 mod ownership;
+mod peer_watch;
 mod peers;
 mod pending_plan;
 mod planning;
@@ -50,6 +51,7 @@ use crate::workflow::Workflows;
 use backend::follower::Follower;
 use backend::select::Turns;
 use followed_groups::FollowedGroups;
+use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
@@ -81,6 +83,7 @@ struct Organs {
     followers: Vec<Arc<Follower>>,
     turns: Turns,
     unknown_jobs: UnknownJobs,
+    lookups: SharedLookups,
     groups: FollowedGroups,
     /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,

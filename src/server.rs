@@ -117,7 +117,7 @@ impl Server {
         state.tasks.spawn(state.monitor.clone().run());
         state.tasks.spawn(trim_memory::trim_memory(state.clone()));
         state.tasks.spawn(refresh(state.clone()));
-        state.tasks.spawn(state.clone().accept(listener));
+        state.tasks.spawn(Arc::new(state.clone()).accept(listener));
         Ok(Self { address, state })
     }
 

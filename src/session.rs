@@ -17,7 +17,7 @@
 //! messages of the server are framed here (`frame`), once for all subscribers.
 //!
 //! What has to wait for ComfyUI or the database is a task, which reports its result to the shard as a
-//! command (`commands`).
+//! command (`commands`). Of those who wait for a job that nobody has registered, one task serves all (`job_wait`).
 
 mod allowance;
 mod await_job;
@@ -42,6 +42,8 @@ mod handshake;
 #[cfg(target_os = "linux")]
 mod io_uring;
 mod job_end;
+mod job_lookup;
+mod job_wait;
 mod keepalive;
 mod keys;
 mod message;

@@ -78,7 +78,7 @@ fn run(options: &LoadOptions) -> anyhow::Result<Round> {
         .build()?;
     let comfyui = Arc::new(runtime.block_on(ScriptedComfy::start()));
     comfyui.set_queue(&["p"], &[]);
-    let server = Server::relay(Some(&comfyui.url()), &options.relay)?;
+    let server = Server::relay(Some(&comfyui.url()), options)?;
     runtime.block_on(async {
         comfyui.wait_for_calls("GET /ws", 1).await;
         register(&server).await

@@ -36,11 +36,23 @@ struct Connection {
     pending: Vec<u8>,
 }
 
-#[derive(Default)]
+/// What subscribers of a job without a state get, as long as the relay's.
+const NOTICE: &str = r#"{"type":"connection","status":"connected","job_id":"load-0","message":"Nobody has registered this job yet; waiting 86400 s more","job_wait":86400,"timestamp":"2026-01-01T00:00:00.000Z"}"#;
+
 struct Job {
     subscribers: Vec<usize>,
     seq: u64,
     newest: Vec<u8>,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Self {
+            subscribers: Vec::new(),
+            seq: 0,
+            newest: frames::text(NOTICE.as_bytes()),
+        }
+    }
 }
 
 struct Floor {

@@ -55,7 +55,7 @@ pub(crate) fn measure(name: &str, options: &LoadOptions) -> anyhow::Result<bool>
 }
 
 fn run(crowd: usize, options: &LoadOptions) -> anyhow::Result<Figures> {
-    let server = Server::relay(None, &options.relay)?;
+    let server = Server::relay(None, options)?;
     publisher::register(server.address, 2)?;
     let updates = Arc::new(Updates::new(2));
     let tally = Tally::new(

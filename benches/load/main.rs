@@ -6,6 +6,7 @@
 //! addresses, because between two addresses there are only some 28,000 ports. A publisher
 //! ([`publisher`]) posts states as a producer does, and [`tally`] counts what arrives.
 
+mod chain;
 mod clients;
 mod figures;
 mod flood;
@@ -15,6 +16,7 @@ mod leave;
 mod options;
 mod process;
 mod publisher;
+mod queue;
 mod scenario;
 #[path = "../../tests/it/support/scripted_comfy.rs"]
 #[expect(
@@ -25,7 +27,6 @@ mod scenario;
 mod scripted_comfy;
 mod tally;
 mod updates;
-mod waiting;
 
 use std::process::ExitCode;
 

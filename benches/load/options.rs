@@ -1,5 +1,7 @@
 //! [`LoadOptions`]: how large the scenarios are, and how long they last.
 
+use std::path::PathBuf;
+
 /// How the scenarios are run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadOptions {
@@ -22,4 +24,8 @@ pub(crate) struct LoadOptions {
     /// An argument for the relay's `serve`, such as --relay=--publish-rate=10; can be repeated
     #[arg(long, allow_hyphen_values = true, value_name = "ARGUMENT")]
     pub(crate) relay: Vec<String>,
+
+    /// The relay's program, to compare another build of it; the one of this build by default
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_comfy-relay"))]
+    pub(crate) program: PathBuf,
 }

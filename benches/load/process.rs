@@ -10,6 +10,8 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::options::LoadOptions;
+
 /// What a server prints before its address once it listens.
 pub(crate) const SERVING: &str = "serving http://";
 
@@ -34,14 +36,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the relay with a new database. `extra` are more arguments for it.
+    /// Starts the relay with a new database.
     ///
     /// With a ComfyUI it publishes at its default rate; without one, every state.
-    pub(crate) fn relay(comfyui: Option<&str>, extra: &[String]) -> anyhow::Result<Self> {
+    pub(crate) fn relay(comfyui: Option<&str>, options: &LoadOptions) -> anyhow::Result<Self> {
         let publish_rate = if comfyui.is_some() { "10" } else { "0" };
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("load.db").display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+        let mut command = Command::new(&options.program);
         // Warnings, and the line with the address.
         command.args(["--log", "warn,comfy_relay::cli=info", "serve"]);
         command.args(["--listen", "127.0.0.1:0", "--database-url", &database]);
@@ -49,8 +51,9 @@ impl Server {
         // Flags take precedence over these.
         command.env("WEBSOCKET_PING_INTERVAL", NEVER);
         command.env("WEBSOCKET_CONNECTION_TIMEOUT", NEVER);
+        command.env("WEBSOCKET_JOB_WAIT", NEVER);
         command.env("PUBLISH_RATE", publish_rate);
-        command.args(extra);
+        command.args(&options.relay);
         Self::start(command, folder)
     }
 

@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{flood, leave, waiting};
+use crate::{chain, flood, leave, queue};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -30,11 +30,15 @@ pub(crate) enum Scenario {
     Saturated,
     /// 100 subscribers of each of 100 jobs, states at a pace
     Jobs,
+    /// 10 subscribers of each of 100 jobs, states at a pace: what a publication costs
+    Few,
     /// One subscriber of a job beside 10,000 of another one, whose states come as fast as they are
     /// delivered; latencies of the one subscriber
     Beside,
     /// 10,000 subscribers without any state: connecting, and memory
     Idle,
+    /// 10,000 subscribers of a job that is registered only when all have connected: connecting, and memory
+    Waiting,
     /// 19,000 subscribers in one process, 2 states a second
     Held,
     /// 10,000 subscribers of a job that ends
@@ -44,8 +48,10 @@ pub(crate) enum Scenario {
     Leave,
     /// 2,000 messages a second from ComfyUI, each on 100 nodes; the relay alone
     Flood,
+    /// 50 servers that play a recording 15 times as fast as it was made; the relay alone
+    Chain,
     /// 10,000 prompts that wait, and 50 servers with 100 open jobs each; the relay alone
-    Waiting,
+    Queue,
 }
 
 /// How a scenario is run.
@@ -56,6 +62,8 @@ struct Plan {
     first_timed: usize,
     pace: Option<Pace>,
     settles: bool,
+    /// Jobs are registered before subscribers connect.
+    registers_first: bool,
     ends: bool,
 }
 
@@ -68,24 +76,28 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
+        Self::Few,
         Self::Beside,
         Self::Idle,
+        Self::Waiting,
         Self::Held,
         Self::Finals,
         Self::Leave,
         Self::Flood,
-        Self::Waiting,
+        Self::Chain,
+        Self::Queue,
     ];
 
     /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
     pub(crate) fn measure(self, options: &LoadOptions) -> anyhow::Result<bool> {
         match self {
             Self::Flood => return flood::measure(options),
-            Self::Waiting => return waiting::measure(options),
+            Self::Chain => return chain::measure(options),
+            Self::Queue => return queue::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
         }
@@ -131,6 +143,7 @@ impl Scenario {
     fn plan(self, options: &LoadOptions) -> Plan {
         let (jobs, subscribers) = match self {
             Self::Jobs => (100, 10_000),
+            Self::Few => (100, 1_000),
             Self::Held => (1, 19_000),
             _ => (1, 10_000),
         };
@@ -149,13 +162,20 @@ impl Scenario {
             first_timed: usize::from(self == Self::Beside),
             counts,
             pace: match self {
-                Self::Paced | Self::Jobs => every(options.rate),
+                Self::Paced | Self::Jobs | Self::Few => every(options.rate),
                 Self::Held => every(options.rate.min(HELD_RATE)),
                 Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(options.seconds))),
                 Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(options.seconds))),
-                Self::Idle | Self::Finals | Self::Leave | Self::Flood | Self::Waiting => None,
+                Self::Idle
+                | Self::Waiting
+                | Self::Finals
+                | Self::Leave
+                | Self::Flood
+                | Self::Chain
+                | Self::Queue => None,
             },
-            settles: matches!(self, Self::Idle | Self::Held),
+            settles: matches!(self, Self::Idle | Self::Waiting | Self::Held),
+            registers_first: self != Self::Waiting,
             ends: self == Self::Finals,
         }
     }
@@ -177,19 +197,25 @@ impl Plan {
     fn run(&self, kind: Kind, options: &LoadOptions) -> anyhow::Result<(Figures, bool)> {
         let server = match kind {
             Kind::Floor => Server::floor()?,
-            Kind::Relay => Server::relay(None, &options.relay)?,
+            Kind::Relay => Server::relay(None, options)?,
         };
         let jobs = self.counts.len();
-        publisher::register(server.address, jobs)?;
+        if self.registers_first {
+            publisher::register(server.address, jobs)?;
+        }
         let total: usize = self.counts.iter().sum();
         let before = server.memory()?;
         let updates = Arc::new(Updates::new(jobs));
         let counts = self.counts.iter().map(|&count| count as u32).collect();
         let tally = Tally::new(updates.clone(), counts, self.first_timed, Mark::Report);
         let mut clients = Clients::new(server.address, tally)?;
+        let (cpu, own) = (server.cpu()?, own_cpu()?);
         let opening = clients.open(&self.turns())?;
         let mut figures = Figures {
             connects: total as f64 / opening.as_secs_f64(),
+            // Of a connect, unless states are published.
+            cpu: micros_each(server.cpu()? - cpu, total as u64),
+            client_cpu: micros_each(own_cpu()? - own, total as u64),
             ..Figures::default()
         };
         if self.settles {
@@ -199,6 +225,10 @@ impl Plan {
             figures.memory = Some(grown as f64 / total as f64);
         }
         let mut all_arrived = true;
+        if !self.registers_first {
+            publisher::register(server.address, jobs)?;
+            all_arrived &= clients.receive_until(|it| it.tally.states >= total as u64)?;
+        }
         if let Some(pace) = self.pace {
             let (cpu, own, began) = (server.cpu()?, own_cpu()?, Instant::now());
             clients.tally.restart();

@@ -23,12 +23,14 @@ pub(crate) struct Seen {
     /// The number of the last update.
     mark: u64,
     has_final: bool,
+    /// The message that nobody has registered the job yet.
+    has_notice: bool,
 }
 
 impl Seen {
-    /// Whether any state has arrived.
+    /// Whether any state has arrived, or the message that there is none yet.
     pub(crate) fn any(&self) -> bool {
-        self.seq > 0
+        self.seq > 0 || self.has_notice
     }
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct Tally {
     mark: Finder<'static>,
     is_each_a_state: bool,
     end: Finder<'static>,
+    notice: Finder<'static>,
     /// How many subscribers each update has reached, by job and by its number modulo [`RING`].
     reached: Vec<Vec<u32>>,
     /// The last update of each job that has reached all subscribers.
@@ -80,6 +83,7 @@ impl Tally {
             mark: Finder::new(mark),
             is_each_a_state,
             end: Finder::new("\"status\":\"completed\""),
+            notice: Finder::new("\"job_wait\":"),
             reached: vec![vec![0; RING]; jobs],
             complete: vec![0; jobs],
             counts,
@@ -108,6 +112,7 @@ impl Tally {
     /// Counts a text message that arrived at a subscriber of a job. Only states count.
     pub(crate) fn text(&mut self, job: usize, seen: &mut Seen, text: &[u8]) {
         let Some(seq) = number_after(&self.seq, text) else {
+            seen.has_notice |= self.notice.find(text).is_some();
             return;
         };
         self.states += 1;
@@ -115,7 +120,7 @@ impl Tally {
             self.out_of_order += 1;
             return;
         }
-        let mut missing = if seen.any() { seq - seen.seq - 1 } else { 0 };
+        let mut missing = if seen.seq > 0 { seq - seen.seq - 1 } else { 0 };
         seen.seq = seq;
         if self.end.find(text).is_some() {
             self.finals += u64::from(!seen.has_final);

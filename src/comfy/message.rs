@@ -1,18 +1,19 @@
 //! Text frames of every version of ComfyUI, and what each means for a job. Pure.
 
-use std::borrow::Cow;
-use std::fmt;
+mod envelope;
+mod progress_state;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::ExecutionError;
 use super::known_types::with_known_types;
 use super::output;
-use crate::job::{Event, NodeReport, NodeState, Outcome};
+use crate::job::{Event, Outcome};
 use crate::python_json;
+use envelope::{Data, Envelope};
+use progress_state::ProgressState;
 
 /// A text frame of ComfyUI's socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,14 +39,6 @@ pub enum Message {
     Ignored,
     /// A type that is not known, or data of an unknown shape.
     Unknown,
-}
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -91,28 +84,6 @@ struct ProgressData {
 }
 
 #[derive(Deserialize)]
-struct ProgressStateData {
-    prompt_id: Option<String>,
-    nodes: NodeList,
-}
-
-/// The nodes of a `progress_state`, in the server's order.
-struct NodeList(Vec<NodeReport>);
-
-#[derive(Deserialize)]
-struct NodeData<'a> {
-    #[serde(default)]
-    value: f64,
-    #[serde(default)]
-    max: f64,
-    #[serde(borrow, default)]
-    state: Cow<'a, str>,
-    display_node_id: Option<String>,
-    #[serde(borrow, default)]
-    activity: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
 struct ExecutedData<'a> {
     prompt_id: Option<String>,
     node: Option<String>,
@@ -138,9 +109,16 @@ impl Message {
     }
 
     fn read(text: &str, view: &str) -> serde_json::Result<Self> {
-        let envelope: Envelope<'_> = serde_json::from_str(text)?;
-        let data = envelope.data.map_or("{}", RawValue::get);
-        Ok(match envelope.kind.as_ref() {
+        let Envelope { kind, data } = serde_json::from_str(text)?;
+        let data = match data {
+            Data::Raw(data) => data.get(),
+            Data::Missing => "{}",
+            Data::ProgressState(state) => {
+                let (prompt_id, event) = (state.prompt_id, Event::Nodes(state.nodes.0));
+                return Ok(Self::Prompt { prompt_id, event });
+            }
+        };
+        Ok(match kind.as_ref() {
             "status" => Self::Status {
                 queue_remaining: queue_remaining(data)?,
             },
@@ -156,7 +134,7 @@ impl Message {
             }
             "progress" => progress(data)?,
             "progress_state" => {
-                let ProgressStateData { prompt_id, nodes } = serde_json::from_str(data)?;
+                let ProgressState { prompt_id, nodes } = serde_json::from_str(data)?;
                 let event = Event::Nodes(nodes.0);
                 Self::Prompt { prompt_id, event }
             }
@@ -235,40 +213,6 @@ fn execution_error(data: &str) -> serde_json::Result<Message> {
         prompt_id: error.prompt_id.clone(),
         event: Event::Ended(Outcome::Failed(error.into())),
     })
-}
-
-impl<'de> Deserialize<'de> for NodeList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NodeListVisitor;
-        impl<'de> Visitor<'de> for NodeListVisitor {
-            type Value = NodeList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the nodes of a progress_state")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeList, A::Error> {
-                let mut nodes = Vec::with_capacity(map.size_hint().unwrap_or(0));
-                while let Some(id) = map.next_key::<String>()? {
-                    let node: NodeData<'de> = map.next_value()?;
-                    nodes.push(NodeReport {
-                        node: id,
-                        display: node.display_node_id,
-                        value: node.value,
-                        max: node.max,
-                        state: match node.state.as_ref() {
-                            "finished" => NodeState::Finished,
-                            "error" => NodeState::Failed,
-                            _ => NodeState::Running,
-                        },
-                        loading: node.activity.as_deref() == Some("loading"),
-                    });
-                }
-                Ok(NodeList(nodes))
-            }
-        }
-        deserializer.deserialize_map(NodeListVisitor)
-    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,16 @@
 //! follows the jobs of those that run from their rows.
 
 use std::error::Error;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Relay;
 use super::ownership::Ownership;
+use super::peer_watch::renewal;
 use super::tracker::Tracker;
 use crate::job::JobId;
 use crate::store::StoreError;
-
-/// How often a registration is renewed before it would end.
-const RENEWALS: u32 = 3;
 
 /// How often the rows of jobs are read that another relay writes and somebody follows here.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,11 +31,13 @@ impl Relay {
             () = tracker.recorder.ready() => {}
         }
         let lasts = self.0.comfy.lease;
+        tracker.register_relay(lasts).await;
         loop {
+            // The first renewal comes at once: it shows whether there are others.
             tracker.register_relay(lasts).await;
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
-                () = sleep(lasts / RENEWALS) => {}
+                () = sleep(renewal(lasts)) => {}
             }
         }
     }
@@ -93,22 +92,24 @@ impl Relay {
 impl Tracker {
     /// Registers this relay, or renews that. Takes over the jobs of relays that have ended.
     pub(super) async fn register_relay(&self, lasts: Duration) {
+        let sent_at = Instant::now();
         let registering = self.recorder.store().register_relay(&self.owner, lasts);
-        let registration = match timeout(lasts / RENEWALS, registering).await {
+        let registration = match timeout(renewal(lasts), registering).await {
             Ok(Ok(registration)) => registration,
             Ok(Err(error)) => {
+                self.peers.failed();
                 let error = &error as &dyn Error;
                 return tracing::debug!(error, "cannot register among the relays, retrying");
             }
             Err(_) => {
+                self.peers.failed();
                 return tracing::debug!(
                     "the database did not register this relay in time, retrying"
                 );
             }
         };
-        self.has_peers
-            .store(registration.others > 0, Ordering::Relaxed);
-        if registration.removed > 0 || !registration.was_held {
+        let now = Instant::now();
+        if self.peers.registered(&registration, sent_at, now, lasts) {
             self.take_over().await;
         }
         if !registration.was_held {
@@ -145,7 +146,7 @@ impl Tracker {
             }
         }
         drop(registry);
-        if self.has_peers.load(Ordering::Relaxed) {
+        if self.peers.has_others() {
             ids.extend(self.owned_reports());
             ids.extend(self.hub.awaited(MAX_AWAITED));
         }
@@ -154,7 +155,7 @@ impl Tracker {
 
     /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
     async fn read_open_rows(&self) -> Result<(), StoreError> {
-        if !self.has_peers.load(Ordering::Relaxed) || !self.registry().has_feeds() {
+        if !self.peers.has_others() || !self.registry().has_feeds() {
             return Ok(());
         }
         for stored in self.recorder.store().open_jobs().await? {

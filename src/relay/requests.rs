@@ -9,6 +9,7 @@ pub(super) mod output;
 mod post_prompt;
 pub(super) mod register;
 mod report;
+pub(super) mod shared_lookup;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod totals;

@@ -19,6 +19,8 @@ use super::followed_groups::FollowedGroups;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::peer_watch::PeerWatch;
+use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
@@ -87,7 +89,7 @@ impl Relay {
             recorder: recorder.clone(),
             owner: Arc::new(LeaseOwner::new()),
             has_learned: AtomicBool::new(false),
-            has_peers: AtomicBool::new(false),
+            peers: PeerWatch::default(),
             metrics: Metrics::default(),
             clock: JobClock::new(),
             output_root: OutputRoot::new(config.output_root.clone()),
@@ -112,6 +114,7 @@ impl Relay {
             followers: followers.collect(),
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
+            lookups: SharedLookups::default(),
             groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),
             config,

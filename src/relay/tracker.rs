@@ -16,6 +16,7 @@ use super::estimates::Estimator;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::peer_watch::PeerWatch;
 use super::registry::Registry;
 use crate::hub::Hub;
 use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
@@ -36,8 +37,8 @@ pub(super) struct Tracker {
     pub(super) owner: Arc<LeaseOwner>,
     /// Whether what the database has of earlier runs was learned: no job is restored before.
     pub(super) has_learned: AtomicBool,
-    /// Whether other relays run on the same database.
-    pub(super) has_peers: AtomicBool,
+    /// What is known of other relays on the same database.
+    pub(super) peers: PeerWatch,
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,

@@ -38,8 +38,9 @@ const REJECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT_ANSWER: Duration = Duration::from_secs(1);
 
 impl ServerState {
-    /// Accepts connections until the server is to stop.
-    pub(super) async fn accept(self, listener: TcpListener) {
+    /// Accepts connections until the server is to stop. They share one state: a copy for each would cost more than
+    /// what is read of it.
+    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener) {
         let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
         let mut is_failing = false;
         loop {
@@ -68,7 +69,12 @@ impl ServerState {
     }
 
     /// Spawns the task of a connection, unless there are too many to answer even with a refusal.
-    fn admit(&self, stream: TcpStream, address: SocketAddr, rejections: &Arc<Semaphore>) {
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        rejections: &Arc<Semaphore>,
+    ) {
         let address = address.ip().to_canonical();
         let (peer, exceeded) = match self.security.connect(address) {
             Ok(permit) => (Peer::new(address, permit), None),
@@ -83,7 +89,7 @@ impl ServerState {
         self.tasks.spawn(self.clone().open(stream, peer, exceeded));
     }
 
-    async fn open(self, stream: TcpStream, peer: Peer, exceeded: Option<LimitExceeded>) {
+    async fn open(self: Arc<Self>, stream: TcpStream, peer: Peer, exceeded: Option<LimitExceeded>) {
         // Messages are small and must not wait for each other (TCP_NODELAY).
         let configured = stream
             .set_nodelay(true)
@@ -105,7 +111,7 @@ impl ServerState {
     }
 
     /// Serves one connection, encrypted or not.
-    async fn serve<S>(self, stream: S, peer: Peer, exceeded: Option<LimitExceeded>)
+    async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, exceeded: Option<LimitExceeded>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

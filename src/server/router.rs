@@ -1,5 +1,6 @@
 //! The table of routes: which request goes where, by which method, and with which scope.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
@@ -120,7 +121,7 @@ impl<'a> Route<'a> {
 
 /// Answers one request.
 pub(super) async fn answer(
-    state: ServerState,
+    state: Arc<ServerState>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -130,7 +131,7 @@ pub(super) async fn answer(
     let cors = state.security.cors_headers(&request, &address);
     let accepts_gzip = gzip::is_accepted(request.headers());
     let client = state.security.client_ip(&peer, &request);
-    let response = match serve(state, &peer, address, request).await {
+    let response = match serve(&state, &peer, address, request).await {
         Ok(response) => response,
         Err(error) => error.response(),
     };
@@ -145,7 +146,7 @@ pub(super) async fn answer(
 /// all the same and closed with the reason: a browser does not show its pages the status of a refused
 /// upgrade.
 pub(super) async fn reject(
-    state: ServerState,
+    state: Arc<ServerState>,
     peer: Peer,
     exceeded: LimitExceeded,
     mut request: Request<Incoming>,
@@ -170,7 +171,7 @@ pub(super) async fn reject(
 }
 
 async fn serve(
-    state: ServerState,
+    state: &ServerState,
     peer: &Peer,
     address: PublicAddress,
     request: Request<Incoming>,
@@ -197,7 +198,7 @@ async fn serve(
         response.headers_mut().insert(header::ALLOW, methods);
         return Ok(response);
     }
-    dispatch(&state, caller, route, request).await
+    dispatch(state, caller, route, request).await
 }
 
 async fn dispatch(

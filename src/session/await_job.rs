@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -14,9 +15,9 @@ use crate::relay::{Relay, RelayError};
 pub(crate) enum NotFound {
     /// Nobody has registered it. It may still come within this time. With the reason if ComfyUI could not be
     /// asked for it.
-    Unregistered(Duration, Option<RelayError>),
+    Unregistered(Duration, Option<Arc<RelayError>>),
     /// The job has not come in time.
-    Absent(RelayError),
+    Absent(Arc<RelayError>),
 }
 
 /// Looks for a job that nobody has registered among the prompts of the ComfyUI servers, now and at the
@@ -25,17 +26,13 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
     let deadline = Instant::now() + wait;
     let (late_relay, late_job) = (relay.clone(), job.clone());
     let first = async move {
-        let error = match relay.lookup(&job).await {
-            Ok(()) => return None,
-            Err(RelayError::JobNotFound(_)) => None,
-            Err(error) => Some(error),
-        };
+        let error = relay.lookup_shared(&job).await.err()?;
         let left = deadline.saturating_duration_since(Instant::now());
-        Some(NotFound::Unregistered(left, error))
+        Some(NotFound::unregistered(left, error))
     };
     let last = async move {
         sleep_until(deadline).await;
-        let found = late_relay.lookup(&late_job).await;
+        let found = late_relay.lookup_shared(&late_job).await;
         found.err().map(NotFound::Absent)
     };
     let lookups = stream::once(first).chain(stream::once(last));
@@ -43,6 +40,12 @@ pub(crate) fn await_job(relay: Relay, job: JobId, wait: Duration) -> BoxStream<'
 }
 
 impl NotFound {
+    /// That a look-up has failed with `error` while there is `left` to wait.
+    pub(super) fn unregistered(left: Duration, error: Arc<RelayError>) -> Self {
+        let is_unknown = matches!(*error, RelayError::JobNotFound(_));
+        Self::Unregistered(left, (!is_unknown).then_some(error))
+    }
+
     /// The message for the client, as JSON. It is no error while the job may still come.
     pub(crate) fn message(&self, job: &JobId) -> String {
         match self {
@@ -64,14 +67,17 @@ impl NotFound {
 
     /// Whether there certainly is no such job.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Absent(RelayError::JobNotFound(_)))
+        let Self::Absent(error) = self else {
+            return false;
+        };
+        matches!(**error, RelayError::JobNotFound(_))
     }
 
     /// How the client's session ends if it has no other subscription; `None` while the job may still come.
     pub(crate) fn disconnect(&self) -> Option<Disconnect> {
         match self {
             Self::Unregistered(..) => None,
-            Self::Absent(RelayError::JobNotFound(_)) => Some(Disconnect::Close(
+            Self::Absent(_) if self.is_not_found() => Some(Disconnect::Close(
                 close::JOB_NOT_FOUND,
                 "there is no such job",
             )),

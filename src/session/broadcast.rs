@@ -200,8 +200,8 @@ impl Shard {
             Update::State(publication) => subscription.last_seq = publication.seq,
             Update::Preview(preview) => subscription.last_preview_seq = preview.seq,
         }
-        if let Some(lookup) = subscription.lookup.take() {
-            lookup.abort();
+        if let Some(wait) = subscription.wait.take() {
+            self.waits.remove(&(wait.until, key, topic));
         }
         if update.is_final() {
             self.end_subscription(key, topic);

@@ -1,7 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::await_job::NotFound;
-use super::keys::SubscriberKey;
+use super::keys::{SubscriberKey, TopicKey};
 use super::subscriber::NewSubscriber;
 use super::transport::Handover;
 use crate::hub::Mailbox;
@@ -13,11 +12,10 @@ use crate::relay::RelayError;
 pub(super) enum ShardCommand {
     /// Serve a client whose handshake is done.
     Add(Box<(Handover, NewSubscriber)>),
-    /// A job that a subscriber waits for was not found.
-    NotFound {
-        key: SubscriberKey,
-        job: JobId,
-        result: NotFound,
+    /// A job that subscribers wait for was looked for.
+    LookedUp {
+        topic: TopicKey,
+        result: Result<(), Arc<RelayError>>,
     },
     /// A subscriber's request to cancel a job was handled.
     Cancelled {

@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::task::Wake;
@@ -44,6 +44,8 @@ pub(super) struct Shard {
     pub(super) unfinished_reads: VecDeque<SubscriberKey>,
     pub(super) pings: Timeouts,
     pub(super) closes: Timeouts,
+    /// Until when which subscriber waits for the job of which topic to be registered.
+    pub(super) waits: BTreeSet<(Instant, SubscriberKey, TopicKey)>,
     /// When to close the socket of which subscriber, because its jobs ended long before. The subscriber may
     /// have left since, or have subscribed to another job.
     pub(super) ends: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
@@ -96,6 +98,7 @@ impl Shard {
             unfinished_reads: VecDeque::new(),
             pings: Timeouts::new(context.config.ping_interval),
             closes: Timeouts::new(CLOSE_TIMEOUT),
+            waits: BTreeSet::new(),
             ends: BinaryHeap::new(),
             token_checks: BinaryHeap::new(),
             writer: BatchWriter::Loop,
@@ -141,7 +144,14 @@ impl Shard {
         }
         let token_check = self.token_checks.peek().map(|Reverse((due, _))| *due);
         let end = self.ends.peek().map(|Reverse((due, _))| *due);
-        let next = [self.pings.next(), self.closes.next(), token_check, end];
+        let wait = self.waits.first().map(|(due, ..)| *due);
+        let next = [
+            self.pings.next(),
+            self.closes.next(),
+            wait,
+            token_check,
+            end,
+        ];
         next.into_iter()
             .flatten()
             .min()
@@ -165,7 +175,7 @@ impl Shard {
                     let (handover, client) = *new;
                     self.add_subscriber(handover, client);
                 }
-                ShardCommand::NotFound { key, job, result } => self.on_not_found(key, &job, result),
+                ShardCommand::LookedUp { topic, result } => self.on_looked_up(topic, &result),
                 ShardCommand::Cancelled { key, job, result } => {
                     self.on_cancelled(key, &job, result)
                 }
@@ -196,6 +206,7 @@ impl Shard {
         let now = Instant::now();
         self.close_expired(now);
         self.close_ended(now);
+        self.end_waits(now);
         while let Some(key) = self.pings.pop(now) {
             self.ping(key, now);
         }

@@ -1,15 +1,11 @@
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use mio::Interest;
 
-use super::await_job::{NotFound, await_job};
 use super::close_code as close;
 use super::codec::WsCodec;
-use super::commands::ShardCommand;
 use super::disconnect::Disconnect;
 use super::event_loop::Shard;
 use super::frame::text_frame;
@@ -21,11 +17,27 @@ use super::transport::Handover;
 use crate::hub::{Publication, Update};
 use crate::job::JobId;
 
-/// The state that a job has when a client subscribes.
-struct Snapshot {
-    topic: TopicKey,
-    state: Arc<Publication>,
-    frame: Bytes,
+/// What a client gets as soon as it subscribes to a job.
+enum FirstFrame {
+    /// The state that the job has.
+    State {
+        topic: TopicKey,
+        state: Arc<Publication>,
+        frame: Bytes,
+    },
+    /// That nobody has registered the job yet.
+    Notice(Bytes),
+    /// Nothing: the job is being looked for.
+    None,
+}
+
+impl FirstFrame {
+    fn frame(&self) -> Option<&Bytes> {
+        match self {
+            Self::State { frame, .. } | Self::Notice(frame) => Some(frame),
+            Self::None => None,
+        }
+    }
 }
 
 impl Shard {
@@ -65,18 +77,18 @@ impl Shard {
         self.schedule_token_check(key, now);
         // Subscribed before the greeting is sent: a client that has read it misses nothing that happens
         // afterwards.
-        let snapshot = self.subscribe(key, &job);
+        let first = self.subscribe(key, &job);
         let greeting = format!("Connected to job {job}");
         let greeting = ServerMessage::connection(job.as_str(), &greeting).encode();
         let mut frames = response;
         frames.extend_from_slice(&text_frame(&greeting));
-        if let Some(snapshot) = &snapshot {
-            frames.extend_from_slice(&snapshot.frame);
+        if let Some(frame) = first.frame() {
+            frames.extend_from_slice(frame);
         }
         if let Err(reason) = self.subscribers[key].send_all(frames.freeze()) {
             return self.disconnect(key, reason);
         }
-        self.record_snapshot(key, snapshot);
+        self.record_first(key, first);
         if has_early_bytes {
             self.read(key);
         }
@@ -88,46 +100,27 @@ impl Shard {
         key: SubscriberKey,
         job: &JobId,
     ) -> Result<(), Disconnect> {
-        let snapshot = self.subscribe(key, job);
-        if let Some(snapshot) = &snapshot {
-            self.subscribers[key].send_all(snapshot.frame.clone())?;
+        let first = self.subscribe(key, job);
+        if let Some(frame) = first.frame() {
+            self.subscribers[key].send_all(frame.clone())?;
         }
-        self.record_snapshot(key, snapshot);
+        self.record_first(key, first);
         Ok(())
     }
 
-    fn record_snapshot(&mut self, key: SubscriberKey, snapshot: Option<Snapshot>) {
-        if let Some(Snapshot { topic, state, .. }) = snapshot {
+    fn record_first(&mut self, key: SubscriberKey, first: FirstFrame) {
+        if let FirstFrame::State { topic, state, .. } = first {
             self.record_sent(key, topic, &Update::State(state), WriteProgress::Started);
         }
         self.send_missed(key);
     }
 
-    /// Subscribes a client to a job. While the job has no state, a task looks for it.
-    fn subscribe(&mut self, key: SubscriberKey, job: &JobId) -> Option<Snapshot> {
+    /// Subscribes a client to a job. While the job has no state, the client waits for it.
+    fn subscribe(&mut self, key: SubscriberKey, job: &JobId) -> FirstFrame {
         let topic = self.topic(job);
         let it = &mut self.topics[topic];
         let subscriber = &mut self.subscribers[key];
         let newest = it.subscription.newest();
-        let lookup = if newest.is_none() {
-            let lookups = await_job(
-                self.context.relay.clone(),
-                job.clone(),
-                self.context.config.job_wait,
-            );
-            let (handle, job) = (self.handle.clone(), job.clone());
-            let task = async move {
-                let mut lookups = pin!(lookups);
-                while let Some(result) = lookups.next().await {
-                    let job = job.clone();
-                    handle.send(ShardCommand::NotFound { key, job, result });
-                }
-            };
-            let task = self.context.tasks.spawn_on(task, &self.runtime);
-            Some(task.abort_handle())
-        } else {
-            None
-        };
         subscriber.subscriptions.push(JobSubscription {
             topic,
             index: it.add(key),
@@ -136,13 +129,19 @@ impl Shard {
                 .add_connection(subscriber.connection.clone()),
             last_seq: 0,
             last_preview_seq: 0,
-            lookup,
+            wait: None,
         });
-        newest.map(|state| Snapshot {
-            topic,
-            frame: it.state_frame(&state, subscriber.deflates, &mut self.deflater),
-            state,
-        })
+        match newest {
+            Some(state) => FirstFrame::State {
+                topic,
+                frame: it.state_frame(&state, subscriber.deflates, &mut self.deflater),
+                state,
+            },
+            None => match self.await_job(key, topic) {
+                Some(notice) => FirstFrame::Notice(notice),
+                None => FirstFrame::None,
+            },
+        }
     }
 
     fn topic(&mut self, job: &JobId) -> TopicKey {
@@ -162,8 +161,8 @@ impl Shard {
             return;
         };
         let subscription = subscriptions.swap_remove(index);
-        if let Some(lookup) = subscription.lookup {
-            lookup.abort();
+        if let Some(wait) = subscription.wait {
+            self.waits.remove(&(wait.until, key, topic));
         }
         let it = &mut self.topics[topic];
         it.subscription
@@ -187,32 +186,6 @@ impl Shard {
             .and_then(|it| Some(it.subscriptions.last()?.topic))
         {
             self.unsubscribe(key, topic);
-        }
-    }
-
-    /// Handles that a job was not found. It may have been registered since, with its first state not
-    /// sent yet.
-    pub(super) fn on_not_found(&mut self, key: SubscriberKey, job: &JobId, result: NotFound) {
-        let Some(&topic) = self.by_job.get(job) else {
-            return;
-        };
-        let is_known = self.topics[topic].subscription.newest().is_some();
-        let subscriber = self.subscribers.get_mut(key);
-        let is_subscribed = subscriber.is_some_and(|it| it.subscription_to(topic).is_some());
-        if is_known || !is_subscribed {
-            return;
-        }
-        let message = text_frame(&result.message(job));
-        if self.is_open(key)
-            && let Err(reason) = self.subscribers[key].send_all(message)
-        {
-            return self.disconnect(key, reason);
-        }
-        if let Some(reason) = result.disconnect() {
-            self.unsubscribe(key, topic);
-            if self.subscribers[key].subscriptions.is_empty() {
-                self.disconnect(key, reason);
-            }
         }
     }
 

@@ -3,12 +3,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::task::AbortHandle;
 
 use super::allowance::Allowance;
 use super::codec::WsCodec;
 use super::context::Admission;
 use super::disconnect::Disconnect;
+use super::job_lookup::JobWait;
 use super::keys::TopicKey;
 use super::transport::Transport;
 use crate::hub::{Connection, Update};
@@ -88,8 +88,8 @@ pub(super) struct JobSubscription {
     pub(super) last_seq: u64,
     /// The number of the newest preview that was sent.
     pub(super) last_preview_seq: u64,
-    /// The task that looks for the job; `None` once the job has a state.
-    pub(super) lookup: Option<AbortHandle>,
+    /// That it waits for its job; `None` once the job has a state.
+    pub(super) wait: Option<JobWait>,
 }
 
 /// The number that no state reaches: a subscription with it wants nothing more.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::compression::deflate::Deflater;
 use super::frame::text_frame;
 use super::frame_cache::FrameCache;
+use super::job_lookup::JobLookup;
 use super::keys::SubscriberKey;
 use super::message::ServerMessage;
 use crate::hub::{PendingUpdates, Publication, SharedSubscription, Update};
@@ -29,6 +30,8 @@ pub(super) struct ShardTopic {
     frames: FrameCache,
     /// The `error` message that subscribers get before the final state of a failed job.
     failure_frame: OnceCell<Bytes>,
+    /// The look-up of the job while nobody has registered it.
+    pub(super) lookup: JobLookup,
 }
 
 impl ShardTopic {
@@ -43,6 +46,7 @@ impl ShardTopic {
             is_queued: false,
             frames: FrameCache::default(),
             failure_frame: OnceCell::new(),
+            lookup: JobLookup::default(),
         }
     }
 

@@ -23,3 +23,4 @@ mod recordings;
 mod sessions;
 mod shutdown;
 mod terminal;
+mod waiting;

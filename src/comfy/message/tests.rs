@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::job::NodeState;
 
 fn parse(text: &str) -> Message {
     Message::parse(text, "http://c/view")
@@ -49,6 +50,27 @@ fn no_node_means_that_the_prompt_has_ended() {
             prompt_id: Some("p".to_owned())
         }
     );
+}
+
+#[test]
+fn the_type_may_come_after_the_data() {
+    let data = r#"{"prompt_id": "p", "nodes": {"4": {"value": 2, "max": 8, "state": "running"}}}"#;
+    let first = parse(&format!(r#"{{"type": "progress_state", "data": {data}}}"#));
+    let last = parse(&format!(
+        r#"{{"sid": [1], "data": {data}, "ty\u0070e": "progress_state"}}"#
+    ));
+    assert!(matches!(
+        &first,
+        Message::Prompt { event: Event::Nodes(nodes), .. } if nodes.len() == 1
+    ));
+    assert_eq!(first, last);
+    for without in [
+        r#"{"type": "progress_state"}"#,
+        r#"{"type": "progress_state", "data": null}"#,
+        r#"{"data": {}}"#,
+    ] {
+        assert_eq!(parse(without), Message::Unknown, "{without}");
+    }
 }
 
 #[test]

@@ -203,14 +203,15 @@ impl Follower {
         };
         let mut registry = self.tracker.registry();
         let jobs: Vec<JobId> = registry.of_prompt(&self.backend, &prompt_id).to_vec();
-        if jobs.is_empty() {
+        let Some((last, others)) = jobs.split_last() else {
             self.backend.state().early_events.add(prompt_id, event);
             return;
+        };
+        for id in others {
+            self.tracker.ingest_locked(&mut registry, id, event.clone());
         }
-        for id in jobs {
-            self.tracker
-                .ingest_locked(&mut registry, &id, event.clone());
-        }
+        // An event can be long, and nearly always one job follows a prompt.
+        self.tracker.ingest_locked(&mut registry, last, event);
         if ends {
             self.backend.reconcile_now.notify_one();
         }

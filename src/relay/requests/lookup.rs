@@ -59,6 +59,16 @@ impl Relay {
         }
     }
 
+    /// As [`Relay::lookup`], for callers of which many may ask for the same job at the same time: it is looked for
+    /// once, and the failure is that of them all.
+    pub async fn lookup_shared(&self, job_id: &JobId) -> Result<(), Arc<RelayError>> {
+        let lookup = self.0.lookups.share(job_id, || {
+            let (relay, job_id) = (self.clone(), job_id.clone());
+            async move { relay.lookup(&job_id).await }
+        });
+        lookup.await
+    }
+
     /// Finds the backend that has a prompt in its queue or its history: the one with the index `only`, or
     /// any. All are asked at the same time, and those that are away are dialled at once: they may be back. The first
     /// that has the prompt is the answer.

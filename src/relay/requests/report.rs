@@ -9,6 +9,7 @@ use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::Durability;
 use crate::relay::{Relay, RelayError};
+use crate::store::StoreError;
 
 /// How long a report of a known job waits for its row. Without an answer, memory decides.
 const ROW_TIMEOUT: Duration = Duration::from_millis(500);
@@ -66,7 +67,7 @@ impl Relay {
         };
         let store = tracker.recorder.store();
         if is_owned {
-            if !tracker.recorder.health().is_connected {
+            if tracker.peers.is_alone(Instant::now()) || !tracker.recorder.health().is_connected {
                 return Ok(());
             }
             match timeout(ROW_TIMEOUT, store.job(job_id)).await {
@@ -75,6 +76,17 @@ impl Relay {
                         || row.epoch != epoch => {}
                 _ => return Ok(()),
             }
+        }
+        let has_ended = {
+            let registry = tracker.registry();
+            let entry = registry.get(job_id);
+            entry.is_some_and(|entry| entry.job.status().is_final())
+        };
+        if has_ended {
+            return Ok(());
+        }
+        if !tracker.peers.noticed().await {
+            return Err(StoreError::Slow.into());
         }
         if let Some(row) = store.take_reported_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
