@@ -9,6 +9,7 @@
 //   node tests/browser/dashboard.mjs languages ADDRESS JOB   the dashboard and the history in each language, and what they load
 //   node tests/browser/dashboard.mjs forced ADDRESS JOB      with the colours of a high-contrast theme
 //   node tests/browser/dashboard.mjs bell ADDRESS JOB        notifies of the end of the job in a tab that nobody sees
+//   node tests/browser/dashboard.mjs gap ADDRESS JOB         how far the farm is from the only card on a phone
 //   node tests/browser/dashboard.mjs lane ADDRESS JOB        opens a lane as a list on a phone
 //   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
 
@@ -237,11 +238,17 @@ const SCENARIOS = {
     await page.waitForFunction(() => window.shown.length > 0, undefined, { polling: 100 });
     print("notified", { shown: await page.evaluate(() => window.shown) });
   },
+  async gap(page) {
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.goto(address);
+    await card(page).waitFor();
+    await page.locator("main:not([aria-busy])").waitFor();
+    print("gap", { pixels: await page.evaluate(() => document.getElementById("farm").getBoundingClientRect().top - document.querySelector(".card").getBoundingClientRect().bottom) });
+  },
   async lane(page) {
     await page.setViewportSize({ width: 390, height: 844 });
     await page.goto(address);
     await card(page).waitFor();
-    const gap = await page.evaluate(() => document.getElementById("farm").getBoundingClientRect().top - [...document.querySelectorAll(".card")].at(-1).getBoundingClientRect().bottom);
     const lane = page.locator(".lane:not(.skeleton)").first();
     const button = lane.locator("button");
     const before = await button.getAttribute("aria-expanded");
@@ -249,7 +256,7 @@ const SCENARIOS = {
     await page.keyboard.press("Enter");
     const link = lane.locator(".lane-jobs a", { hasText: "waits-2" });
     await link.waitFor();
-    print("opened", { gap, before, after: await button.getAttribute("aria-expanded"), label: await button.getAttribute("aria-label"), jobs: await lane.locator(".lane-jobs a b").allTextContents(), said: await link.locator("span").textContent() });
+    print("opened", { before, after: await button.getAttribute("aria-expanded"), label: await button.getAttribute("aria-label"), jobs: await lane.locator(".lane-jobs a b").allTextContents(), said: await link.locator("span").textContent() });
     await link.click();
     await page.waitForURL(/\/jobs\/waits-2$/);
   },

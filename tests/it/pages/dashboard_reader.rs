@@ -96,6 +96,19 @@ async fn the_end_of_a_job_is_notified_where_nobody_sees_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_farm_follows_the_only_card_on_a_phone() {
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    run_shot(&relay).await;
+    let Some(page) = open("gap", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let pixels = find(&events, "gap")["pixels"].as_f64().unwrap();
+    // What is between all parts of the page.
+    assert!((0.0..40.0).contains(&pixels), "{pixels} pixels of nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lane_opens_as_a_list_on_a_phone() {
     let (relay, recording) = experienced("0.8.0/10-queue-delete-pending").await;
     // Time stands still until the last of the recorded prompts is posted.
@@ -125,6 +138,4 @@ async fn a_lane_opens_as_a_list_on_a_phone() {
         "{said}"
     );
     assert_eq!(opened["label"], "Open the jobs of 127.0.0.1");
-    let gap = opened["gap"].as_f64().unwrap();
-    assert!((0.0..120.0).contains(&gap), "{gap} pixels of nothing");
 }
