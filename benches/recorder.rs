@@ -160,6 +160,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             estimated_low: None,
             estimated_high: None,
             estimated_completion: None,
+            estimated_start: None,
             message: "KSampler: step 9 of 20".to_owned(),
             output_path: None,
             error: None,

@@ -63,6 +63,8 @@ pub struct Estimate {
     pub low: Option<f64>,
     /// Their 90th percentile, in seconds.
     pub high: Option<f64>,
+    /// The median of the seconds until a job that waits begins; `None` for any other, and while there is no evidence.
+    pub starts_in: Option<f64>,
 }
 
 impl Estimate {
@@ -141,6 +143,7 @@ impl Estimate {
             remaining: Some(remaining),
             low: Some((remaining - f64::sqrt(below)).max(0.0)),
             high: Some(remaining + f64::sqrt(above)),
+            starts_in: None,
         }
     }
 
@@ -151,6 +154,7 @@ impl Estimate {
             remaining: self.remaining.map(left),
             low: self.low.map(left),
             high: self.high.map(left),
+            starts_in: self.starts_in.map(left),
             ..self
         }
     }
@@ -160,6 +164,7 @@ impl Estimate {
         Some(Remaining {
             seconds: self.remaining?,
             interval: self.low.zip(self.high),
+            starts_in: self.starts_in,
         })
     }
 
@@ -169,6 +174,7 @@ impl Estimate {
             remaining: Some(remaining),
             low: Some(remaining),
             high: Some(remaining),
+            starts_in: None,
         }
     }
 
@@ -219,6 +225,7 @@ impl From<Forecast> for Estimate {
             remaining: Some(forecast.remaining),
             low: Some(low),
             high: Some(high),
+            starts_in: None,
         }
     }
 }

@@ -55,6 +55,14 @@ impl Hub {
             .with_topic(&job, |topic| topic.publish(publication));
     }
 
+    /// Replaces the newest state of a job by one that says more under the same number: clients that subscribe later get
+    /// it, and those that have that state get nothing.
+    pub fn replace(&self, publication: Publication) {
+        if let Some(topic) = self.topics.get(&publication.job) {
+            topic.replace(publication);
+        }
+    }
+
     /// Publishes a preview image to the subscribers that asked for previews. Only the newest is kept.
     pub fn publish_preview(&self, preview: Preview) {
         let job = preview.job.clone();

@@ -60,6 +60,7 @@ class State(_Always, total=False):
     estimated_low: int
     estimated_high: int
     estimated_completion: str
+    estimated_start: str
     output_path: str
     error: str
     prompt_id: str

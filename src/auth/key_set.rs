@@ -19,6 +19,15 @@ pub enum KeysError {
         min = KeySource::MIN_SECRET
     )]
     ShortSecret(usize),
+    /// The secret for links is too short. Holds its length in bytes.
+    #[error(
+        "the secret for links has {0} bytes, but needs {min} (LINK_SECRET); make one with: openssl rand -base64 48",
+        min = KeySource::MIN_SECRET
+    )]
+    ShortLinkSecret(usize),
+    /// The system has no random bytes for a key.
+    #[error("the system has no random bytes for the key of links; set LINK_SECRET")]
+    NoRandomness,
     /// The file cannot be read.
     #[error("cannot read the keys for tokens from {path} (AUTH_JWKS_FILE)")]
     Unreadable {
@@ -70,6 +79,14 @@ pub(super) fn bytes_of(secret: &Secret) -> Result<&[u8], KeysError> {
         return Err(KeysError::ShortSecret(secret.len()));
     }
     Ok(secret)
+}
+
+/// What links are signed with, if it is long enough.
+pub(super) fn link_secret(secret: &Secret) -> Result<&[u8], KeysError> {
+    bytes_of(secret).map_err(|error| match error {
+        KeysError::ShortSecret(length) => KeysError::ShortLinkSecret(length),
+        other => other,
+    })
 }
 
 fn from_file(path: &Path) -> Result<Arc<[Key]>, KeysError> {

@@ -1,14 +1,15 @@
 //! Links that open one file of one job without a token, until they expire.
 //!
-//! A browser sends no header for an `<img>`. A link is signed with a key that is derived from the secret of the tokens,
-//! so that neither can be made of the other.
+//! A browser sends no header for an `<img>`. A link is signed with a key that is derived from a secret: one of its own, or that
+//! of the tokens, so that neither can be made of the other.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
 use super::error::AuthError;
+use super::key_set::KeysError;
 use crate::job::JobId;
 
 /// What the key is derived for. A link of another version would be another text.
@@ -33,6 +34,13 @@ impl LinkKey {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let derived = hmac::sign(&secret, PURPOSE);
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+
+    /// A key that nobody else has: its links hold until the relay stops.
+    pub(super) fn random() -> Result<Self, KeysError> {
+        let mut secret = [0; 32];
+        rand::fill(&mut secret).map_err(|_| KeysError::NoRandomness)?;
+        Ok(Self::of(&secret))
     }
 
     /// A link to the file with this number.

@@ -39,8 +39,8 @@ struct Keys {
     issuer: Option<String>,
     current: RwLock<Arc<[Key]>>,
     file: WatchedFile,
-    /// Signs links to files; `None` with keys that only verify.
-    links: Option<LinkKey>,
+    /// Signs links to files.
+    links: LinkKey,
 }
 
 impl Verifier {
@@ -73,15 +73,15 @@ impl Verifier {
         permissions.replace(self.verify(Some(token))?)
     }
 
-    /// A link that opens a file of a job without a token; `None` where no tokens are needed, or links cannot be signed.
+    /// A link that opens a file of a job without a token; `None` where no tokens are needed.
     pub(crate) fn link(
         &self,
         job: &JobId,
         number: usize,
         expires_at: Timestamp,
     ) -> Option<SignedLink> {
-        let links = self.keys.as_ref()?.links.as_ref()?;
-        Some(links.sign(job, number, expires_at))
+        let keys = self.keys.as_ref()?;
+        Some(keys.links.sign(job, number, expires_at))
     }
 
     /// Refuses a link that does not open a file of a job.
@@ -93,10 +93,7 @@ impl Verifier {
     ) -> Result<(), AuthError> {
         match &self.keys {
             None => Ok(()),
-            Some(Keys { links: None, .. }) => Err(AuthError::BadLink),
-            Some(Keys {
-                links: Some(links), ..
-            }) => links.check(job, number, link, Timestamp::now()),
+            Some(keys) => keys.links.check(job, number, link, Timestamp::now()),
         }
     }
 
@@ -110,9 +107,11 @@ impl Verifier {
 
 impl Keys {
     fn load(source: &KeySource, config: &AccessConfig) -> Result<Self, KeysError> {
-        let links = match source {
-            KeySource::Secret(secret) => Some(LinkKey::of(key_set::bytes_of(secret)?)),
-            KeySource::File(_) => None,
+        let links = match (&config.link_secret, source) {
+            (Some(secret), _) => LinkKey::of(key_set::link_secret(secret)?),
+            (None, KeySource::Secret(secret)) => LinkKey::of(key_set::bytes_of(secret)?),
+            // Nothing that signs can be made of keys that only verify.
+            (None, KeySource::File(_)) => LinkKey::random()?,
         };
         let file = WatchedFile::new(match source {
             KeySource::Secret(_) => Vec::new(),

@@ -74,16 +74,22 @@ pub(super) struct SubmitResponse {
     pub(super) ignored: Vec<Value>,
 }
 
-/// The fields of a message on a job's socket that are shown.
+/// The fields of a job's state that are shown: of a message on a socket, or of an answer.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct JobMessage {
+    #[serde(default)]
     pub(super) r#type: String,
+    #[serde(default)]
+    pub(super) job_id: String,
     #[serde(default)]
     pub(super) status: String,
     #[serde(default)]
     pub(super) progress: u64,
     #[serde(default)]
     pub(super) message: String,
+    /// The name of the ComfyUI server.
+    #[serde(default)]
+    pub(super) backend: Option<String>,
     #[serde(default)]
     pub(super) timestamp: Option<Timestamp>,
     #[serde(default)]
@@ -136,7 +142,7 @@ impl JobMessage {
             .node
             .as_mut()
             .map(|node| [&mut node.title, &mut node.class_type]);
-        let texts = [&mut self.error, &mut self.output_path];
+        let texts = [&mut self.error, &mut self.output_path, &mut self.backend];
         for text in texts.into_iter().chain(names.into_iter().flatten()) {
             *text = text.take().map(|text| printable_line(&text));
         }
@@ -181,9 +187,13 @@ impl ApiClient {
         &self.base
     }
 
-    /// Opens a job's socket.
-    pub(super) async fn socket(&self, job: &str) -> tungstenite::Result<WebSocket> {
-        let url = self.url_of(&format!("ws/{job}"));
+    /// Opens the socket at a path below `ws/`: that of a job, or of many.
+    pub(super) async fn socket(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> tungstenite::Result<WebSocket> {
+        let url = self.url_of(&format!("ws/{path}"), query);
         self.connector
             .websocket(&url, WebSocketConfig::default())
             .await
@@ -213,11 +223,7 @@ impl ApiClient {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let client = self.connector.http_client().build()?;
-        let mut url = self.url_of(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = client.request(method, url);
+        let mut request = client.request(method, self.url_of(path, query));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -251,10 +257,13 @@ impl ApiClient {
     }
 
     /// The URL of `path` on the relay, which may itself be served under a path.
-    fn url_of(&self, path: &str) -> Url {
+    fn url_of(&self, path: &str, query: &[(&str, String)]) -> Url {
         let mut url = self.base.clone();
         let folder = self.base.path().trim_end_matches('/');
         url.set_path(&format!("{folder}/{path}"));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         url
     }
 }

@@ -14,10 +14,9 @@ use tokio::time::interval;
 
 use super::exit_code::WrongSetting;
 use super::options::access::AccessOptions;
-use super::progress_bar::JobBar;
+use super::progress_bar::{COUNT_INTERVAL, JobBar};
 use super::relay_clock::RelayClock;
 use super::shutdown_signal::shutdown_signal;
-use super::watch::COUNT_INTERVAL;
 use crate::cli::output::print_line;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::hub::Connection;

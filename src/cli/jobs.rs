@@ -1,21 +1,13 @@
 //! `comfy-relay jobs`: lists jobs.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use console::Term;
-use serde_json::Value;
-use tokio::time::sleep;
-
-use super::api_client::{ApiClient, JOBS, RelayOptions};
-use super::duration::duration;
-use super::status_style::status_style;
-use super::table::{Cell, Table};
+use super::api_client::{JOBS, RelayOptions};
+use super::jobs_table;
+use super::jobs_watch::JobsWatch;
+use super::tag_options::TagOptions;
 use crate::cli::output::{print_line, print_text};
 use crate::job::{Status, printable_json};
-
-/// How often the list is read again.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// List jobs, the newest first
 ///
@@ -29,6 +21,9 @@ pub(super) struct JobsArgs {
     /// Only jobs of this ComfyUI server
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
+
+    #[command(flatten)]
+    tags: TagOptions,
 
     /// Only jobs registered at this moment or later, such as 2025-12-10T15:30:45Z
     #[arg(long, value_name = "MOMENT")]
@@ -58,13 +53,14 @@ pub(super) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
     let relay = args.relay.client()?;
     let query = args.query();
     if args.watch {
-        return watch(&relay, &query).await;
+        let watching = JobsWatch::new(&relay, query, args.feed_query());
+        return watching.run().await;
     }
     let page = relay.get(JOBS, &query).await?;
     if args.json {
         print_line(printable_json(&page.to_string()));
     } else {
-        print_text(text(&page));
+        print_text(jobs_table::text(&page));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -83,51 +79,14 @@ impl JobsArgs {
         let given = parameters
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
-        given.collect()
+        given.chain(self.tags.query()).collect()
     }
-}
 
-/// Draws the list over itself; where standard output is no terminal, prints it again.
-async fn watch(relay: &ApiClient, query: &[(&str, String)]) -> anyhow::Result<ExitCode> {
-    let terminal = Term::stdout();
-    let mut drawn = String::new();
-    loop {
-        let text = text(&relay.get(JOBS, query).await?);
-        if text != drawn {
-            if terminal.is_term() {
-                terminal.clear_last_lines(drawn.lines().count())?;
-            }
-            print_text(&text);
-            drawn = text;
-        }
-        sleep(REFRESH_INTERVAL).await;
+    /// The parameters of the stream of these jobs. A job stays in it when its status changes.
+    fn feed_query(&self) -> Vec<(&'static str, String)> {
+        let backend = self.backend.iter().map(|name| ("backend", name.clone()));
+        backend.chain(self.tags.query()).collect()
     }
-}
-
-fn text(page: &Value) -> String {
-    let mut table = Table::new(&["JOB", "STATUS", "", "LEFT", "MESSAGE", "SERVER"]);
-    for job in page["jobs"].as_array().into_iter().flatten() {
-        let word = |name: &str| job[name].as_str().unwrap_or_default();
-        let status = Cell::new(word("status"));
-        let left = job["estimated_remaining"]
-            .as_u64()
-            .filter(|_| job["completed_at"].is_null());
-        table.add(vec![
-            Cell::new(word("job_id")),
-            match Status::from_word(word("status")) {
-                Some(known) => status.styled(status_style(known)),
-                None => status,
-            },
-            Cell::new(&format!(
-                "{:>3} %",
-                job["progress"].as_u64().unwrap_or_default()
-            )),
-            Cell::new(&left.map(duration).unwrap_or_default()),
-            Cell::new(word("message")),
-            Cell::new(word("backend")),
-        ]);
-    }
-    table.lines().join("\n") + "\n"
 }
 
 fn parse_status(text: &str) -> Result<Status, String> {

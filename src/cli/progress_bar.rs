@@ -17,6 +17,9 @@ use crate::job::Status;
 /// How often the spinner turns, which shows that the program is alive.
 const SPIN_INTERVAL: Duration = Duration::from_millis(120);
 
+/// How often the remaining time is drawn between two messages.
+pub(super) const COUNT_INTERVAL: Duration = Duration::from_millis(250);
+
 /// What stands before the text of a line: the spinner and a space.
 const SPINNER_WIDTH: usize = 2;
 

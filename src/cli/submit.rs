@@ -1,5 +1,6 @@
 //! `comfy-relay submit`: submits a workflow through the relay.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::api_client::{ApiRefusal, RelayOptions};
+use super::tag_options::parse_label;
 use super::watch::{parse_job_id, watch};
 use crate::cli::output::{print_line, print_note};
 use crate::job::JobId;
@@ -33,6 +35,14 @@ pub(super) struct SubmitArgs {
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
 
+    /// Give the job a label, such as episode=3: lists and "watch" are narrowed by it; can be repeated
+    #[arg(long = "label", value_parser = parse_label, value_name = "KEY=TEXT")]
+    labels: Vec<(String, String)>,
+
+    /// The group that the job belongs to; "watch group:NAME" shows all its jobs as one
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+
     /// Show the job's progress until it ends, and exit as "watch" does
     #[arg(long)]
     watch: bool,
@@ -43,11 +53,14 @@ pub(super) struct SubmitArgs {
 
 pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let params: Map<String, Value> = args.params.into_iter().collect();
+    let labels: HashMap<String, String> = args.labels.into_iter().collect();
     let job = json!({
         "job_id": args.job_id,
         "workflow": read(&args.workflow).await?,
         "params": params,
         "backend": args.backend,
+        "labels": labels,
+        "group": args.group,
     });
     let relay = args.relay.client()?;
     let submitted = match relay.submit(&job).await {

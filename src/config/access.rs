@@ -17,6 +17,10 @@ pub struct AccessConfig {
     #[arg(skip)]
     pub keys: Option<KeySource>,
 
+    /// What links to files are signed with; `None` for a key of the relay's own.
+    #[arg(skip)]
+    pub link_secret: Option<Secret>,
+
     /// The value that the aud claim of every token must contain
     #[arg(
         long = "auth-audience",

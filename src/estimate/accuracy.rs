@@ -168,6 +168,7 @@ mod tests {
             remaining: Some(seconds),
             low: Some(seconds - 5.0),
             high: Some(seconds + 5.0),
+            starts_in: None,
         }
     }
 

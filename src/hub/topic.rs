@@ -53,6 +53,15 @@ impl Topic {
         }
     }
 
+    /// Puts a state in place of the newest one, if that has the same number.
+    pub(super) fn replace(&self, publication: Publication) {
+        let mut newest = lock(&self.newest);
+        let seq = newest.state.as_ref().map(|state| state.seq);
+        if seq == Some(publication.seq) {
+            newest.state = Some(Arc::new(publication));
+        }
+    }
+
     pub(super) fn publish_preview(&self, preview: Preview) {
         let preview = Arc::new(preview);
         let mut newest = lock(&self.newest);

@@ -181,6 +181,7 @@ impl JobGroup {
             estimated_low: interval.map(|(low, _)| low.round() as u64),
             estimated_high: interval.map(|(_, high)| high.round() as u64),
             estimated_completion: remaining.and_then(|remaining| remaining.completion(now)),
+            estimated_start: None,
             message: text::group(counts.completed, self.members.len(), &counts.others()),
             output_path: None,
             error: self.error(&counts).filter(|_| status == Status::Failed),
@@ -283,6 +284,7 @@ impl JobGroup {
         Some(Remaining {
             seconds: last,
             interval,
+            starts_in: None,
         })
     }
 

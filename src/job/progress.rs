@@ -34,6 +34,12 @@ pub struct Progress {
         serialize_with = "with_milliseconds"
     )]
     pub estimated_completion: Option<Timestamp>,
+    /// The moment in which a job that waits will begin, as of its queue; `None` without evidence, and once it has begun.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "with_milliseconds"
+    )]
+    pub estimated_start: Option<Timestamp>,
     /// One short sentence for people.
     pub message: String,
     /// The first final output, relative to ComfyUI's output folder.
@@ -82,6 +88,8 @@ pub struct Remaining {
     pub seconds: f64,
     /// The 10th and the 90th percentile, in seconds.
     pub interval: Option<(f64, f64)>,
+    /// The median until the job begins, in seconds; `None` for one that does not wait.
+    pub starts_in: Option<f64>,
 }
 
 impl Remaining {
@@ -92,9 +100,18 @@ impl Remaining {
 
     /// The moment in which the median ends, in whole milliseconds; `None` if no calendar has it.
     pub(super) fn completion(&self, now: Timestamp) -> Option<Timestamp> {
-        let seconds = SignedDuration::try_from_secs_f64(self.seconds.max(0.0)).ok()?;
-        now.checked_add(seconds).ok().map(in_milliseconds)
+        moment_in(self.seconds, now)
     }
+
+    /// The moment in which the job begins, in whole milliseconds; `None` for one that does not wait.
+    pub(super) fn start(&self, now: Timestamp) -> Option<Timestamp> {
+        moment_in(self.starts_in?, now)
+    }
+}
+
+fn moment_in(seconds: f64, now: Timestamp) -> Option<Timestamp> {
+    let seconds = SignedDuration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+    now.checked_add(seconds).ok().map(in_milliseconds)
 }
 
 /// Seconds as they are published: rounded, and at least 0.

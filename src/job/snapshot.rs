@@ -52,6 +52,9 @@ impl Job {
             estimated_completion: remaining
                 .filter(|_| !self.status.is_final())
                 .and_then(|remaining| remaining.completion(now)),
+            estimated_start: remaining
+                .filter(|_| self.status == Status::Queued)
+                .and_then(|remaining| remaining.start(now)),
             message: self.message(),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),

@@ -329,11 +329,15 @@ fn the_moment_of_completion_is_exact_until_the_job_ends() {
         Some(Remaining {
             seconds,
             interval: None,
+            starts_in: Some(1.0),
         })
     };
     let mut job = job();
+    let waiting = job.publish(0.0, seconds(2.4), at(500));
+    assert_eq!(waiting.estimated_start, Some(at(1_500)));
     job.apply(started("3"), at(0));
     let state = job.publish(0.1, seconds(2.4), at(1_600));
+    assert_eq!(state.estimated_start, None);
     assert_eq!(state.estimated_remaining, Some(2));
     let text = serde_json::to_value(&state).unwrap();
     assert_eq!(text["estimated_completion"], "1970-01-01T00:00:04.000Z");

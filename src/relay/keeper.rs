@@ -123,7 +123,7 @@ impl Relay {
                 statuses: vec![Status::Completed],
                 ..Selection::default()
             },
-            since: Timestamp::now().checked_sub(LOOK_BACK).ok(),
+            ended_since: Timestamp::now().checked_sub(LOOK_BACK).ok(),
             ..JobFilter::default()
         };
         let store = self.0.tracker.recorder.store();
@@ -166,6 +166,7 @@ impl Relay {
                 sleep(pause).await;
             }
         }
+        self.0.tracker.place_kept(&job.id);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::job::{Job, JobId, Output, Status};
+use crate::job::{Job, JobId, Output, Progress, Status};
 
 /// The folder, and the jobs whose files are still to be copied into it.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ impl KeptOutputs {
     pub(super) fn paths_of(&self, job: &Job) -> Option<impl Iterator<Item = PathBuf>> {
         let has_completed = job.status() == Status::Completed;
         has_completed.then(|| self.paths(job.id(), job.outputs()))?
+    }
+
+    /// Has the output path of a completed job name the copy, once that is there.
+    pub(super) fn place(&self, job: &Job, progress: &mut Progress) {
+        let number = job.main_output_number();
+        let path = number.and_then(|number| self.path(job, number));
+        if let Some(path) = path.filter(|path| path.exists()) {
+            progress.output_path = Some(path.to_string_lossy().into_owned());
+        }
     }
 
     /// Where one of them is kept, or will be.

@@ -53,10 +53,41 @@ impl Tracker {
             seq: progress.seq,
             progress: progress.progress,
         });
+        self.write(entry, progress);
+        self.kept.on_ended(&entry.job);
+    }
+
+    fn write(&self, entry: &Entry, progress: Progress) {
         let writer = (&self.owner, entry.epoch);
         let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
         self.recorder.record(record);
-        self.kept.on_ended(&entry.job);
+    }
+
+    /// Has the final state of a job name the copies of its files, which are there now: for those who subscribe later, and
+    /// in the row of the job. Its number stays: subscribers get the final state once.
+    pub(super) fn place_kept(&self, id: &JobId) {
+        let mut registry = self.registry();
+        let Some(entry) = registry.get_mut(id) else {
+            // Whoever asks for it again finds the copies.
+            return;
+        };
+        let now = self.now();
+        let estimate = self.estimator.estimate(entry, now);
+        let mut progress = entry.job.progress(estimate.remaining_time(), now);
+        self.place_output(&entry.job, &mut progress);
+        match Publication::encode(&progress, entry.job.outcome()) {
+            Ok(publication) => self.hub.replace(publication),
+            Err(error) => tracing::error!(job_id = %id, %error, "cannot encode a state"),
+        }
+        if entry.is_owned() {
+            self.write(entry, progress);
+        }
+    }
+
+    /// Makes the output path of a job one that can be opened, where there is one.
+    fn place_output(&self, job: &Job, progress: &mut Progress) {
+        self.output_root.place(job, progress);
+        self.kept.place(job, progress);
     }
 
     /// Publishes the state that the row of a job has, under the row's number.
@@ -65,7 +96,7 @@ impl Tracker {
         let estimate = self.estimator.estimate(entry, now);
         let mut progress = entry.job.progress(estimate.remaining_time(), now);
         progress.timestamp = updated_at;
-        self.output_root.place(&entry.job, &mut progress);
+        self.place_output(&entry.job, &mut progress);
         entry.publishing.published(&progress);
         self.send(&progress, &entry.job);
     }

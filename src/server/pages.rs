@@ -79,6 +79,7 @@ const ASSETS: &[Asset] = assets![
     "/web/job_state.js" SCRIPT "pages/dashboard/job_state.js",
     "/web/keys.js" SCRIPT "pages/dashboard/keys.js",
     "/web/lane.js" SCRIPT "pages/dashboard/lane.js",
+    "/web/lane_list.js" SCRIPT "pages/dashboard/lane_list.js",
     "/web/list.js" SCRIPT "pages/dashboard/list.js",
     "/web/live.js" SCRIPT "pages/dashboard/live.js",
     "/web/makes.js" SCRIPT "pages/dashboard/makes.js",

@@ -67,6 +67,8 @@ pub struct JobFilter {
     pub since: Option<Timestamp>,
     /// Only those registered before this time.
     pub until: Option<Timestamp>,
+    /// Only those that ended at this time or later.
+    pub ended_since: Option<Timestamp>,
     /// Only those that follow this position in the list.
     pub after: Option<Cursor>,
 }
@@ -271,6 +273,9 @@ impl Store {
             }
             if let Some(text) = &selection.text {
                 query = query.filter(has_text(text));
+            }
+            if let Some(since) = filter.ended_since {
+                query = query.filter(jobs::completed_at.ge(Moment(since)));
             }
             if let Some(only) = &only {
                 query = query.filter(jobs::job_key.eq_any(only));

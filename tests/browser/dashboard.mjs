@@ -6,6 +6,11 @@
 //   node tests/browser/dashboard.mjs sizes ADDRESS JOB       each page on phone, tablet, desktop and wall, light and dark
 //   node tests/browser/dashboard.mjs keyboard ADDRESS JOB    by the keyboard alone
 //   node tests/browser/dashboard.mjs token ADDRESS JOB TOKEN asks for the token, then shows the job
+//   node tests/browser/dashboard.mjs languages ADDRESS JOB   the dashboard and the history in each language, and what they load
+//   node tests/browser/dashboard.mjs forced ADDRESS JOB      with the colours of a high-contrast theme
+//   node tests/browser/dashboard.mjs bell ADDRESS JOB        notifies of the end of the job in a tab that nobody sees
+//   node tests/browser/dashboard.mjs gap ADDRESS JOB         how far the farm is from the only card on a phone
+//   node tests/browser/dashboard.mjs lane ADDRESS JOB        opens a lane as a list on a phone
 //   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
 
 import { readFileSync } from "node:fs";
@@ -158,6 +163,102 @@ const SCENARIOS = {
     await page.goto(`${address}jobs/${job}`);
     await page.locator(".st.completed").waitFor();
     print("shown", { owner: await page.locator("#token-owner").textContent(), url: page.url() });
+  },
+  async languages(page, browser) {
+    // What the cache has counts as well.
+    const session = await browser.newCDPSession(page);
+    await session.send("Network.enable");
+    await session.send("Network.setCacheDisabled", { cacheDisabled: true });
+    for (const language of ["en", "de", "ja"]) {
+      await page.goto(`${address}?lang=${language}`);
+      await live(page);
+      await card(page).waitFor();
+      await page.locator("#rows .row").first().waitFor();
+      const loaded = await page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => /\/(web|client)\//.test(name)).map(({ name, decodedBodySize }) => [name.split("/").at(-1), decodedBodySize]));
+      print("home", {
+        language,
+        lang: await page.locator("html").getAttribute("lang"),
+        headline: await page.locator("#headline").textContent(),
+        status: await page.locator("#rows .row .st").first().textContent(),
+        tables: loaded.map(([name]) => name).filter((name) => ["english.js", "german.js", "japanese.js"].includes(name)),
+        bytes: loaded.reduce((sum, [, size]) => sum + size, 0),
+        sideways: await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth),
+      });
+      await page.goto(`${address}history?lang=${language}`);
+      const image = page.locator("#rows .row img").first();
+      await image.scrollIntoViewIfNeeded();
+      await page.waitForFunction(() => document.querySelector("#rows .row img").naturalWidth > 0);
+      print("history", { language, image: await image.getAttribute("src"), width: await image.evaluate(({ naturalWidth }) => naturalWidth) });
+    }
+  },
+  async forced(page) {
+    await page.emulateMedia({ forcedColors: "active" });
+    await page.goto(address);
+    await card(page).waitFor();
+    await page.locator(".blk.running").first().waitFor();
+    const look = (selector, pseudo) => page.evaluate(([selector, pseudo]) => {
+      const { backgroundColor, backgroundImage, borderTopStyle, color } = getComputedStyle(document.querySelector(selector), pseudo);
+      return { backgroundColor, backgroundImage, borderTopStyle, color };
+    }, [selector, pseudo]);
+    const system = await page.evaluate(() => {
+      const probe = document.body.appendChild(document.createElement("i"));
+      const colour = (name) => {
+        probe.style.setProperty("forced-color-adjust", "none");
+        probe.style.setProperty("color", name);
+        return getComputedStyle(probe).color;
+      };
+      return { text: colour("CanvasText"), highlight: colour("Highlight") };
+    });
+    print("forced", { system, block: await look(".blk.running > a", "::before"), now: await look(".now", "::before"), rail: await look(".rail > i"), track: await look(".rail", "::before") });
+  },
+  async bell(page, browser) {
+    await browser.grantPermissions(["notifications"]);
+    // Records what the browser is asked to show, and has it shown.
+    await page.addInitScript(() => {
+      window.shown = [];
+      window.Notification = class extends Notification {
+        constructor(title, options) {
+          super(title, options);
+          window.shown.push({ title, tag: this.tag });
+        }
+      };
+    });
+    await page.goto(address);
+    await live(page);
+    await card(page).waitFor();
+    await page.locator("#bell").click();
+    await page.locator("#bell[aria-pressed=true]").waitFor();
+    // The browser of the tests gives each page the focus unless it is told not to.
+    const session = await browser.newCDPSession(page);
+    await session.send("Emulation.setFocusEmulationEnabled", { enabled: false });
+    const other = await browser.newPage();
+    await other.bringToFront();
+    await page.waitForFunction(() => document.hidden || !document.hasFocus(), undefined, { polling: 100 });
+    print("away");
+    await page.waitForFunction(() => window.shown.length > 0, undefined, { polling: 100 });
+    print("notified", { shown: await page.evaluate(() => window.shown) });
+  },
+  async gap(page) {
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.goto(address);
+    await card(page).waitFor();
+    await page.locator("main:not([aria-busy])").waitFor();
+    print("gap", { pixels: await page.evaluate(() => document.getElementById("farm").getBoundingClientRect().top - document.querySelector(".card").getBoundingClientRect().bottom) });
+  },
+  async lane(page) {
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.goto(address);
+    await card(page).waitFor();
+    const lane = page.locator(".lane:not(.skeleton)").first();
+    const button = lane.locator("button");
+    const before = await button.getAttribute("aria-expanded");
+    await button.focus();
+    await page.keyboard.press("Enter");
+    const link = lane.locator(".lane-jobs a", { hasText: "waits-2" });
+    await link.waitFor();
+    print("opened", { before, after: await button.getAttribute("aria-expanded"), label: await button.getAttribute("aria-label"), jobs: await lane.locator(".lane-jobs a b").allTextContents(), said: await link.locator("span").textContent() });
+    await link.click();
+    await page.waitForURL(/\/jobs\/waits-2$/);
   },
   async opens(page) {
     // A link of an earlier release.

@@ -1,6 +1,7 @@
 //! The pages: what is served, what they read, and how they are in Chromium, driven by the scripts in `tests/browser`.
 
 mod dashboard;
+mod dashboard_reader;
 mod data;
 mod files;
 mod test_page;

@@ -33,6 +33,16 @@ pub(in crate::cli) struct AccessOptions {
     )]
     auth_jwks_file: Option<PathBuf>,
 
+    /// The secret that links to files are signed with, at least 32 bytes; the same for all relays that share clients.
+    /// Without it AUTH_JWT_SECRET is used, and with AUTH_JWKS_FILE a key that is new with each start
+    #[arg(
+        long,
+        env = "LINK_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    link_secret: Option<Secret>,
+
     /// Listen beyond loopback without tokens: every client that reaches the relay can do everything
     #[arg(long, env = "INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
@@ -60,6 +70,7 @@ impl AccessOptions {
     /// Sets what these options decide. Fails if clients need no token and could come from other machines.
     pub(in crate::cli) fn apply_to(self, server: &mut ServerConfig) -> anyhow::Result<()> {
         server.access.keys = self.keys(server.listen)?;
+        server.access.link_secret.clone_from(&self.link_secret);
         server.access.origins = self.origins();
         Ok(())
     }

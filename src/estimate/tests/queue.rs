@@ -9,6 +9,7 @@ fn a_waiting_job_ends_after_all_jobs_before_it() {
         remaining: Some(seconds),
         low: Some(seconds - 3.0),
         high: Some(seconds + 4.0),
+        starts_in: None,
     };
     let estimate = Estimate::queued([one(10.0), one(20.0)], one(5.0));
     assert_eq!(estimate.remaining, Some(35.0));
@@ -26,6 +27,7 @@ fn the_remaining_time_falls_with_time_and_never_below_zero() {
         remaining: Some(10.0),
         low: Some(4.0),
         high: Some(15.0),
+        starts_in: Some(5.0),
     };
     let then = now.later(6.0);
     assert_eq!(
@@ -33,5 +35,9 @@ fn the_remaining_time_falls_with_time_and_never_below_zero() {
         (Some(0.0), Some(4.0), Some(9.0))
     );
     assert_eq!(now.later(60.0).high, Some(0.0));
+    assert_eq!(
+        (now.later(3.0).starts_in, now.later(9.0).starts_in),
+        (Some(2.0), Some(0.0))
+    );
     assert_eq!(Estimate::default().later(1.0), Estimate::default());
 }

@@ -10,7 +10,7 @@ use crate::estimate::Estimate;
 #[derive(Debug, Default)]
 pub(in crate::relay) struct QueueForecast {
     running: HashMap<String, RunningEstimate>,
-    waiting: HashMap<String, Estimate>,
+    waiting: HashMap<String, WaitingEstimate>,
 }
 
 /// What a queue is predicted to take, by the plans of its prompts.
@@ -18,9 +18,17 @@ pub(in crate::relay) struct QueueForecast {
 pub(in crate::relay) struct QueuePrediction {
     /// For each prompt that runs: from its start to its end.
     pub(in crate::relay) running: HashMap<String, Estimate>,
-    /// For each prompt that waits: from the end of the running one to its own end. Prompts behind the
-    /// first one of which nothing is known are left out.
-    pub(in crate::relay) waiting: HashMap<String, Estimate>,
+    /// For each prompt that waits. Prompts behind the first one of which nothing is known are left out.
+    pub(in crate::relay) waiting: HashMap<String, WaitingEstimate>,
+}
+
+/// A prompt that waits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::relay) struct WaitingEstimate {
+    /// The seconds from the end of the running prompt to its start, as a median.
+    pub(in crate::relay) start: f64,
+    /// From the end of the running prompt to its own end.
+    pub(in crate::relay) end: Estimate,
 }
 
 /// A prompt that runs.
@@ -90,13 +98,15 @@ impl QueueForecast {
             // Its start was not received yet.
             return running.left(now);
         }
-        let Some(until) = self.waiting.get(prompt_id) else {
+        let Some(waiting) = self.waiting.get(prompt_id) else {
             return Estimate::default();
         };
-        Estimate::queued(
-            self.running.values().map(|running| running.left(now)),
-            *until,
-        )
+        let running = || self.running.values().map(|running| running.left(now));
+        let left: Option<f64> = running().map(|running| running.remaining).sum();
+        Estimate {
+            starts_in: left.map(|left| left + waiting.start),
+            ..Estimate::queued(running(), waiting.end)
+        }
     }
 }
 
@@ -119,9 +129,13 @@ mod tests {
 
     fn predicted(running: Option<f64>) -> QueuePrediction {
         let whole = running.map_or_else(Estimate::default, takes);
+        let waiting = WaitingEstimate {
+            start: 2.0,
+            end: takes(5.0),
+        };
         QueuePrediction {
             running: HashMap::from([("r".to_owned(), whole)]),
-            waiting: HashMap::from([("w".to_owned(), takes(5.0))]),
+            waiting: HashMap::from([("w".to_owned(), waiting)]),
         }
     }
 
@@ -135,6 +149,7 @@ mod tests {
         forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 0), Some(15.0));
         assert_eq!(waits(&forecast, 4), Some(11.0));
+        assert_eq!(forecast.of("w", at(4)).starts_in, Some(8.0));
         forecast.update(predicted(Some(20.0)), |_| None, |_| None, at(6));
         assert_eq!(waits(&forecast, 6), Some(9.0));
         assert_eq!(waits(&forecast, 60), Some(5.0), "never below zero");
@@ -154,6 +169,7 @@ mod tests {
         let mut forecast = QueueForecast::default();
         forecast.update(predicted(None), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 1), None);
+        assert_eq!(forecast.of("w", at(1)).starts_in, None);
         forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(2));
         assert_eq!(waits(&forecast, 2), Some(13.0));
     }

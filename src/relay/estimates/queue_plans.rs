@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::comfy::{Queue, QueueEntry};
 use crate::estimate::Estimate;
 use crate::job::{ImageFile, Plan, PlannedNode, Role};
-use crate::relay::estimates::queue_forecast::QueuePrediction;
+use crate::relay::estimates::queue_forecast::{QueuePrediction, WaitingEstimate};
 
 /// How many bytes of graphs one prediction reads: some 10 ms of work. A longer graph is read alone.
 const MAX_READ: usize = 1 << 20;
@@ -92,7 +92,7 @@ impl Plans {
             prediction.running.insert(entry.prompt_id.clone(), whole);
             before = plan;
         }
-        let mut ahead = None;
+        let mut ahead: Option<Estimate> = None;
         for entry in queue.pending() {
             let Some(plan) = self.plan(entry, source, &mut pass) else {
                 break;
@@ -104,7 +104,10 @@ impl Plans {
             }
             // A prompt that waits twice has its first position.
             let waiting = prediction.waiting.entry(entry.prompt_id.clone());
-            waiting.or_insert(until);
+            waiting.or_insert(WaitingEstimate {
+                start: ahead.and_then(|ahead| ahead.remaining).unwrap_or(0.0),
+                end: until,
+            });
             (ahead, before) = (Some(until), Some(plan));
         }
         prediction

@@ -36,6 +36,8 @@ export interface Progress {
   estimated_low?: number;
   estimated_high?: number;
   estimated_completion?: string;
+  /** When a job that waits will begin. */
+  estimated_start?: string;
   message: string;
   output_path?: string;
   error?: string;

@@ -19,6 +19,9 @@ const STYLE_LINK: &str = "<link rel=\"stylesheet\" href=\"{root}web/{style}.css\
 /// The place of a lane until the script of the page draws it, so that nothing moves then.
 const LANE: &str = "<li class=\"lane skeleton\"><div class=\"who\"><b></b><span class=\"until\"></span></div><div class=\"track\"></div></li>";
 
+/// With more servers than this, lanes are lower; the script of the page has the same number.
+const DENSE: usize = 16;
+
 /// A page of the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Page {
@@ -65,6 +68,7 @@ impl Page {
             .replace("{style}", &style)
             .replace("{main}", self.content())
             .replace("{list}", HISTORY_LIST)
+            .replace("{dense}", if lanes > DENSE { " dense" } else { "" })
             .replace("{lanes}", &LANE.repeat(lanes))
             .replace("{page}", self.name())
             .replace("{root}", self.root())

@@ -57,6 +57,11 @@ async fn errors_name_the_wrong_access_setting() {
         (&[], &[("AUTH_JWKS_FILE", &twice)], "several keys"),
         (
             &[],
+            &[("AUTH_JWT_SECRET", SECRET), ("LINK_SECRET", "short")],
+            "(LINK_SECRET)",
+        ),
+        (
+            &[],
             &[("AUTH_JWKS_FILE", &twice), ("AUTH_JWT_SECRET", SECRET)],
             "cannot be used with",
         ),

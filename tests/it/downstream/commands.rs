@@ -12,6 +12,7 @@ use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 use crate::support::tokens::SECRET;
+use crate::support::tool::Events;
 
 /// Runs the program to its end.
 async fn run(arguments: &[&str]) -> Output {
@@ -324,4 +325,72 @@ async fn watch_exits_quietly_when_its_output_is_closed() {
     let output = Program::output(command).await;
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
+}
+
+/// The state of a job that a producer reports, with a label.
+fn of_episode(episode: &str, progress: u64, status: &str) -> serde_json::Value {
+    json!({"progress": progress, "status": status, "labels": {"episode": episode}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_follows_all_jobs_with_a_label_until_none_is_left() {
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
+    relay
+        .report("old", &of_episode("3", 100, "completed"))
+        .await;
+    relay.report("a", &of_episode("3", 10, "processing")).await;
+    relay
+        .report("other", &of_episode("4", 10, "processing"))
+        .await;
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_comfy-relay"));
+    watch.args(["watch", "--label", "episode=3", "--json"]);
+    watch.args(["--relay", &relay.url()]);
+    let mut printed = Events::of(watch);
+    assert_eq!(printed.next().await["type"], "connection");
+    assert_eq!(printed.next().await["job_id"], "a");
+    // One that comes meanwhile.
+    relay.report("b", &of_episode("3", 0, "queued")).await;
+    assert_eq!(printed.next().await["job_id"], "b");
+    relay.report("a", &of_episode("3", 100, "completed")).await;
+    assert_eq!(printed.next().await["status"], "completed");
+    relay.report("b", &of_episode("3", 0, "cancelled")).await;
+    assert_eq!(printed.next().await["status"], "cancelled");
+    assert!(!printed.end().await, "exit code 2: one was cancelled");
+
+    let label = ["watch", "--label", "episode=3", "--relay", &relay.url()];
+    let output = run(&label).await;
+    assert_eq!(output.status.code(), Some(3));
+    let shown = stderr(&output);
+    assert!(shown.contains("no such job waits or runs"), "{shown}");
+    for wrong in [
+        &["watch"][..],
+        &["watch", "a", "--label", "b=c"],
+        &["watch", "--label", "b"],
+    ] {
+        assert_eq!(run(wrong).await.status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submitted_job_has_its_labels_and_its_group() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    let url = relay.url();
+    let labels = [
+        "--label",
+        "episode=3",
+        "--label",
+        "note=a=b",
+        "--group",
+        "ep3",
+    ];
+    let submit = ["submit", "txt2img", "--job-id", "shot", "--relay", &url];
+    let output = run(&[&submit[..], &labels].concat()).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (_, job) = relay.job("shot").await;
+    assert_eq!(job["labels"], json!({"episode": "3", "note": "a=b"}));
+    assert_eq!(job["group"], "ep3");
+    for (label, is_listed) in [("episode=3", true), ("episode=4", false)] {
+        let output = run(&["jobs", "--label", label, "--group", "ep3", "--relay", &url]).await;
+        assert_eq!(stdout(&output).contains("shot"), is_listed, "{output:?}");
+    }
 }

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use comfy_relay::config::{Database, ServerConfig, StoreConfig};
+use crate::support::database::TestDatabase;
+use comfy_relay::config::{Secret, ServerConfig, StoreConfig};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::{Reply, ScriptedComfy, saved_view};
+use crate::support::signer::{Signer, guarded_by, write_keys};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{guarded, in_seconds, token};
 use crate::support::wait::wait_until;
@@ -118,6 +120,37 @@ fn size(picture: &[u8]) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn links_are_signed_also_where_keys_only_verify_tokens() {
+    let folder = TempDir::new().unwrap();
+    let (file, signer) = (folder.path().join("keys.json"), Signer::ed("a"));
+    write_keys(&file, &[signer.jwk()]);
+    let claims =
+        json!({"sub": "mika", "jobs": "*", "scope": "subscribe register", "exp": in_seconds(60)});
+    let token = signer.sign(&claims);
+    let mut shared = guarded_by(&file);
+    let secret = "a secret for links of more than thirty-two bytes".to_owned();
+    shared.access.link_secret = Some(Secret::from(secret));
+    for (settings, is_shared) in [(guarded_by(&file), false), (shared, true)] {
+        let (comfyui, relay) = with_files(&["a.txt"], settings.clone()).await;
+        comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "hello".to_owned()));
+        let list = relay.request_as(&token, Method::GET, "/api/anime/jobs/p/outputs");
+        let list: Value = list.send().await.unwrap().json().await.unwrap();
+        let url = list["outputs"][0]["url"].as_str().unwrap();
+        let link = url.strip_prefix(&relay.url()).unwrap();
+        assert_eq!(read(&relay, link).await.text().await.unwrap(), "hello");
+        let other = link.replace("sig=", "sig=A");
+        assert_eq!(error(read(&relay, &other).await).await, refused("bad_link"));
+        // Another relay opens it only with the same secret; it knows the job by its prompt.
+        let (comfyui, second) = with_files(&["a.txt"], settings).await;
+        comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "hello".to_owned()));
+        let known = second.request_as(&token, Method::GET, "/api/anime/jobs/p");
+        assert_eq!(known.send().await.unwrap().status(), 200);
+        let opened = read(&second, link).await;
+        assert_eq!(opened.status() == 200, is_shared, "{opened:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thumbnail_is_smaller_never_larger_and_kept() {
     let folder = TempDir::new().unwrap();
     let server = ServerConfig {
@@ -186,7 +219,8 @@ async fn wait_for(path: &Path) {
 async fn the_files_of_a_completed_job_are_copied_and_stay() {
     let folder = TempDir::new().unwrap();
     let names = ["a.txt", "a.txt", "../../x.txt", "b.txt"];
-    let (comfyui, relay) = with_files(&names, keeping(folder.path(), StoreConfig::default())).await;
+    let db = TestDatabase::sqlite().await;
+    let (comfyui, relay) = with_files(&names, keeping(folder.path(), db.config())).await;
     // The same file twice is one output.
     for name in ["a.txt", "b.txt", "..%2F..%2Fx.txt"] {
         comfyui.reply(
@@ -218,6 +252,16 @@ async fn the_files_of_a_completed_job_are_copied_and_stay() {
     assert_eq!(job["output_path"], path.to_str().unwrap());
     let (_, page) = relay.get("/api/anime/jobs").await;
     assert_eq!(page["jobs"][0]["output_path"], path.to_str().unwrap());
+    // The state that a socket or an event stream begins with, and the row.
+    let named = path.to_str().unwrap();
+    wait_until("the final state names the copy", async || {
+        let mut late = relay.subscribe("p").await;
+        late.ends_as("completed").await;
+        late.last()["output_path"] == named
+    })
+    .await;
+    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
+    db.wait_for(row, named).await;
     let (_, list) = relay.get("/api/anime/jobs/p/outputs").await;
     let shown: Vec<&Value> = (list["outputs"].as_array().unwrap().iter())
         .map(|output| &output["size"])
@@ -227,20 +271,22 @@ async fn the_files_of_a_completed_job_are_copied_and_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_copied_before_a_restart_is_copied_after_it() {
-    let folder = TempDir::new().unwrap();
-    let store = StoreConfig {
-        database: format!("sqlite:{}/relay.db", folder.path().display())
-            .parse::<Database>()
-            .unwrap(),
-        ..StoreConfig::default()
-    };
-    let (comfyui, relay) = with_files(&["a.txt"], Settings::from(store.clone())).await;
+    let (folder, db) = (TempDir::new().unwrap(), TestDatabase::sqlite().await);
+    let settings = Settings::from(db.config());
+    let (comfyui, relay) = with_files(&["a.txt"], settings).await;
     comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "text".to_owned()));
     relay.subscribe("p").await.ends_as("completed").await;
     relay.stop().await;
-    let settings = keeping(&folder.path().join("kept"), store);
+    // It waited for days, and has ended just now.
+    db.execute("UPDATE comfy_relay.jobs SET created_at = '2020-01-01T00:00:00.000Z'")
+        .await;
+    let settings = keeping(folder.path(), db.config());
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
-    wait_for(&folder.path().join("kept/p/a.txt")).await;
+    let copy = folder.path().join("p/a.txt");
+    wait_for(&copy).await;
+    let mut late = relay.subscribe("p").await;
+    late.ends_as("completed").await;
+    assert_eq!(late.last()["output_path"], copy.to_str().unwrap());
     relay.stop().await;
 }
 

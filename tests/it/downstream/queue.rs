@@ -1,51 +1,14 @@
 //! How long jobs wait: the queue ahead of them, with the prompts of other clients.
 
-use std::sync::Arc;
-
 use comfy_relay::recording::{Exchange, Recording};
-use comfy_relay::replay::PlaybackSpeed;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::recordings::recording;
+use crate::support::experience::{experienced, register};
 use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::PATIENCE;
-
-/// How fast the recordings are played: fast enough for a test, and slow enough for a step to take
-/// milliseconds.
-const SPEED: f64 = 4.0;
-
-/// A relay that knows the workflows of a recording, because it has played it once. When it is played
-/// again, time stands still until its last prompt is posted.
-async fn experienced(name: &str) -> (TestRelay, Arc<Recording>) {
-    let recording = recording(name).await;
-    let relay = TestRelay::replaying_all(vec![recording.clone()], PlaybackSpeed::Real(SPEED)).await;
-    let mut subscribers = Vec::new();
-    for (number, prompt) in recording.prompts().enumerate() {
-        let job = format!("before-{number}");
-        subscribers.push(relay.subscribe(&job).await);
-        if prompt.request_body["client_id"] == recording.meta.client_id.as_str() {
-            relay
-                .submit_workflow(&job, &prompt.request_body["prompt"])
-                .await;
-        } else {
-            register(&relay, &job, &prompt.request_body).await;
-        }
-    }
-    for mut subscriber in subscribers {
-        assert_eq!(subscriber.close_code().await, 1000);
-    }
-    (relay, recording)
-}
-
-/// Posts a prompt as another client would, and registers it.
-async fn register(relay: &TestRelay, job: &str, body: &Value) {
-    let (status, answer) = relay.post_to_comfyui("/prompt", body).await;
-    assert_eq!(status, 200, "{answer}");
-    let prompt_id = answer["prompt_id"].as_str().unwrap();
-    relay.register(job, prompt_id).await;
-}
 
 fn prompt(recording: &Recording, index: usize) -> &Exchange {
     recording.prompts().nth(index).unwrap()
@@ -125,6 +88,15 @@ async fn a_waiting_job_counts_the_time_of_all_jobs_ahead() {
             "{seconds} {left:?}"
         );
     }
+    // A job begins when the one before it ends.
+    let (_, before) = relay.job("c").await;
+    let moment = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let start = moment(&shown["estimated_start"]);
+    let gap = start.duration_since(moment(&before["estimated_completion"]));
+    assert!(gap.as_secs_f64().abs() < 0.1 * left[2], "{gap:?} {left:?}");
+    assert!(before["estimated_start"].is_string(), "{before}");
+    let (_, running) = relay.job("a").await;
+    assert!(running.get("estimated_start").is_none(), "{running}");
     // When the jobs ahead end, its time is shorter.
     relay
         .submit_workflow("e", &workflow(&recording, 4, 4))

@@ -116,3 +116,32 @@ async fn a_terminal_shows_why_a_job_cannot_be_watched() {
     let (code, drawn) = terminal.end().await;
     assert_eq!(code, Some(3), "{drawn:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_jobs_is_drawn_again_when_a_state_comes() {
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
+    let running = |progress: u64| json!({"progress": progress, "status": "processing", "labels": {"take": "1"}});
+    relay.report("a", &running(48)).await;
+    relay
+        .report("other", &json!({"progress": 9, "status": "processing"}))
+        .await;
+    let arguments = [
+        "jobs",
+        "--watch",
+        "--label",
+        "take=1",
+        "--relay",
+        &relay.url(),
+    ];
+    let mut terminal = Terminal::start(100, &arguments, &[]);
+    terminal.draws("48 %").await;
+    relay.report("a", &running(61)).await;
+    terminal.draws("61 %").await;
+    relay.report("new", &running(7)).await;
+    terminal.draws("new").await;
+    relay
+        .report("new", &json!({"progress": 7, "status": "failed"}))
+        .await;
+    terminal.draws("failed").await;
+    assert!(!terminal.drawn().contains("other"), "{}", terminal.drawn());
+}

@@ -22,6 +22,19 @@ fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<
     parts.filter_map(move |part| Some(part.split_once(after)?.0))
 }
 
+/// The keys of a table of texts: words before a colon and a text, or a list of two.
+fn keys_of(table: &str) -> HashSet<String> {
+    let code = table.lines().filter(|line| line.starts_with("  "));
+    let entries = code.flat_map(|line| line.split(", ").flat_map(|part| part.split_once(": ")));
+    let keys = entries.filter(|(_, value)| value.starts_with(['"', '[']));
+    let keys = keys.map(|(key, _)| key.trim().to_owned());
+    keys.filter(|key| {
+        key.chars()
+            .all(|it| it.is_ascii_lowercase() || it == '_' || it.is_ascii_digit())
+    })
+    .collect()
+}
+
 #[tokio::test]
 async fn every_file_that_a_page_needs_is_served() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
@@ -59,8 +72,15 @@ async fn every_file_that_a_page_needs_is_served() {
         let text = get(&relay, &format!("/web/{file}")).await;
         to_read.extend(between(&text, "from \"./", "\"").map(str::to_owned));
     }
-    for language in ["german.js", "japanese.js"] {
-        get(&relay, &format!("/web/{language}")).await;
+    // Of these a page loads one; each has all texts.
+    let mut keys = Vec::new();
+    for language in ["english.js", "german.js", "japanese.js"] {
+        keys.push(keys_of(&get(&relay, &format!("/web/{language}")).await));
+    }
+    assert!(keys[0].len() > 150, "{keys:?}");
+    for other in &keys[1..] {
+        let differing: Vec<&String> = keys[0].symmetric_difference(other).collect();
+        assert!(differing.is_empty(), "{differing:?}");
     }
     assert!(read.len() > 40, "{read:?}");
 }

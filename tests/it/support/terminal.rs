@@ -69,6 +69,11 @@ impl Terminal {
         assert!(is_drawn, "{text:?} is not in {:?}", *self.drawn.borrow());
     }
 
+    /// Everything that it has drawn so far.
+    pub(crate) fn drawn(&self) -> String {
+        self.drawn.borrow().clone()
+    }
+
     /// Waits for its end. Returns its exit code, and everything that it has drawn.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let ended = timeout(PATIENCE, async {

@@ -68,7 +68,7 @@ fn seconds(plan: &Plan, cached: &[String]) -> Estimate {
 }
 
 fn remaining(prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
-    prediction.waiting.get(prompt)?.remaining
+    prediction.waiting.get(prompt)?.end.remaining
 }
 
 #[test]

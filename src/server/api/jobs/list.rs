@@ -34,6 +34,7 @@ pub(in crate::server) async fn list(
         since: moment("since")?,
         until: moment("until")?,
         after: query.value("cursor").map(parse_cursor).transpose()?,
+        ended_since: None,
     };
     let limit = query
         .value("limit")

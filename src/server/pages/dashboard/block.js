@@ -49,6 +49,12 @@ export function described({ job, kind, from, to, softFrom = 0, softTo = 0, count
   return { label: text("job_waiting", { name, time: words.clock(from) }), tip: { name, more: text("waiting"), rows: [["starts", starts], ["takes", takes], ["ends", ends]] } };
 }
 
+/** When an open job begins or how far it is, and how long it takes, in a few words. */
+export function blockTimes({ job, kind, from, to }) {
+  if (kind === "running") return `${words.percent(job.progress)} · ${words.timeLeft(leftOf(job))}`;
+  return `${text("from", { time: words.clock(from) })} · ${words.about((to - from) / 1000)}`;
+}
+
 /** A block on the page. */
 export class BlockView {
   #link = make("a", [], { tabIndex: -1 });

@@ -18,6 +18,9 @@ function activity({ node, message }) {
   return node.steps ? `${text("step", node)} · ${name}` : name;
 }
 
+/** A space as wide as a figure: the percentage stays where it is. */
+const FIGURE = "\u2007";
+
 export class Card {
   #image = make("img", [], { alt: "", hidden: true });
   #server = make("span", [], { className: "chip" });
@@ -55,7 +58,7 @@ export class Card {
     const isOver = FINAL.has(job.status);
     const left = isLive ? timeLeft(job) : null;
     const said = isOver ? text(job.status) : isLive ? words.timeLeft(left) : text("not_known_now");
-    setText(this.#number, String(job.progress));
+    setText(this.#number, String(job.progress).padStart(3, FIGURE));
     setText(this.#server, server);
     this.#server.hidden = server === "";
     setText(this.#workflow, job.workflow ?? (job.nodes ? text("nodes_done", { done: job.nodes.done, all: job.nodes.total }) : "\u00a0"));

@@ -17,6 +17,9 @@ const PREVIEW_INTERVAL = 250;
 /** For how long the card of a job that has ended stays, in milliseconds. */
 const LINGER = 2_500;
 
+/** For how long there is room for cards that have left, in milliseconds: others may come. */
+const ROOM = 10_000;
+
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
 const newest = new Map();
@@ -30,6 +33,7 @@ const observer = new IntersectionObserver((entries) => {
 let most = MOST;
 let empty = null;
 let all = null;
+let room = { cards: 0, since: 0, isKept: false };
 
 /** Takes a preview of a job. Only the newest one of a card in view is drawn. */
 export function takePreview({ job_id, blob }) {
@@ -75,13 +79,21 @@ export function drawCards(jobs) {
     newest.delete(id);
   }
   drawEmpty(shown.length === 0);
-  const kept = $("cards");
-  if (shown.length !== kept.shownCards && kept.offsetHeight > 0) {
-    // What is below does not jump up when a card leaves.
-    kept.shownCards = shown.length;
-    kept.style.minHeight = `${kept.offsetHeight}px`;
-  }
+  keepRoom(shown.length);
   drawAll(Math.max(running.length, shown.length), shown.length);
+}
+
+/** What is below does not jump up when a card leaves; it follows when no other has come for a while. */
+function keepRoom(number) {
+  const element = $("cards");
+  const now = performance.now();
+  if (number !== room.cards && element.offsetHeight > 0) {
+    room = { cards: number, since: now, isKept: true };
+    element.style.minHeight = `${element.offsetHeight}px`;
+  } else if (room.isKept && now - room.since > ROOM) {
+    room.isKept = false;
+    element.style.minHeight = "";
+  }
 }
 
 /** Jobs that ended a moment ago keep their cards until the next one of the same server begins, in their place. */

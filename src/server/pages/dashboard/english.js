@@ -21,6 +21,7 @@ export default {
   unreachable: "unreachable since {time}", held_elsewhere: "another relay follows it", contested: "its socket is lost again and again",
   sick: "{n} failures in a row", others: "busy with other clients",
   later: ["+{n} later, until {time}", "+{n} later, until {time}"], until: "until {time}", unknown_later: ["{n} waits, time not known yet", "{n} wait, time not known yet"],
+  lane_opens: "Open the jobs of {name}", from: "from {time}",
   lane_jobs: ["{name}: {n} job", "{name}: {n} jobs"], batch: ["{n} job", "{n} jobs"],
   starts: "starts", takes: "takes", took: "took", ends: "ends", ended: "ended",
   waiting: "Waiting", processing: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled",

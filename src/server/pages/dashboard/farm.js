@@ -16,7 +16,7 @@ const DENSE = 16;
 const LABEL_GAP = 3.5;
 
 /** How long one frame draws lanes, in milliseconds: the rest comes in the next ones. */
-const BUDGET = 8;
+const BUDGET = 4;
 
 const $ = (id) => document.getElementById(id);
 const lanes = new Map();

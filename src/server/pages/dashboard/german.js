@@ -21,6 +21,7 @@ export default {
   unreachable: "nicht erreichbar seit {time}", held_elsewhere: "ein anderes Relay folgt ihm", contested: "sein Socket geht immer wieder verloren",
   sick: "{n} Fehler in Folge", others: "mit anderen Clients belegt",
   later: ["+{n} später, bis {time}", "+{n} später, bis {time}"], until: "bis {time}", unknown_later: ["{n} wartet, Dauer noch unbekannt", "{n} warten, Dauer noch unbekannt"],
+  lane_opens: "Aufträge von {name} aufklappen", from: "ab {time}",
   lane_jobs: ["{name}: {n} Auftrag", "{name}: {n} Aufträge"], batch: ["{n} Auftrag", "{n} Aufträge"],
   starts: "beginnt", takes: "dauert", took: "dauerte", ends: "endet", ended: "endete",
   waiting: "Wartet", processing: "Läuft", completed: "Fertig", failed: "Gescheitert", cancelled: "Abgebrochen",

@@ -20,6 +20,7 @@ export default {
   unreachable: "{time} から応答なし", held_elsewhere: "別のリレーが担当", contested: "ソケットが何度も切断",
   sick: "{n} 回連続で失敗", others: "他のクライアントが使用中",
   later: "ほか {n} 件、{time} まで", until: "{time} まで", unknown_later: "{n} 件待機、時間は未定",
+  lane_opens: "{name} のジョブを開く", from: "{time} から",
   lane_jobs: "{name}: {n} 件", batch: "{n} 件",
   starts: "開始", takes: "所要", took: "実績", ends: "終了", ended: "終了",
   waiting: "待機中", processing: "実行中", completed: "完了", failed: "失敗", cancelled: "中止",

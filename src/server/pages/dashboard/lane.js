@@ -2,6 +2,7 @@
 
 import { BlockView } from "./block.js";
 import { icon, make, setAttribute, setIcon, setText } from "./elements.js";
+import { LaneList } from "./lane_list.js";
 import { text } from "./texts.js";
 import { timeline } from "./timeline.js";
 import * as words from "./words.js";
@@ -12,7 +13,7 @@ const SICK = 3;
 /** Neighbouring blocks narrower than this, in pixels, are drawn as one. */
 const NARROW = 3;
 
-const ICONS = { idle: "check", sick: "warn", away: "away", warn: "warn" };
+const ICONS = { busy: "dot", idle: "check", held: "dot", sick: "warn", away: "away", warn: "warn" };
 
 /** What a server is at this moment: `{state, words, short}`. */
 function condition(server, jobs, lane) {
@@ -60,12 +61,15 @@ export class LaneView {
   #blocks = make("ol");
   #more = make("span", [], { className: "more" });
   #views = new Map();
+  #list = new LaneList();
 
   constructor() {
     const until = make("span", [this.#icon, this.#words], { className: "until" });
     this.element = make("li", [
       make("div", [this.#name, until], { className: "who" }),
       make("div", [this.#blocks, this.#more], { className: "track" }),
+      this.#list.button,
+      this.#list.element,
     ], { className: "lane" });
   }
 
@@ -79,14 +83,14 @@ export class LaneView {
     setAttribute(this.#name, "title", server.name);
     setText(this.#words, isDense ? short ?? said : said);
     setAttribute(this.#words, "title", server.reason ?? null);
-    this.#icon.toggleAttribute("hidden", !ICONS[state]);
-    if (ICONS[state]) setIcon(this.#icon, ICONS[state]);
+    setIcon(this.#icon, ICONS[state]);
     const open = jobs.filter((job) => !job.endedAt).length;
     setAttribute(this.#blocks, "aria-label", text("lane_jobs", { name: server.shown, n: open }));
     const shown = visible(lane.blocks, axis, pixels);
     if (isAway) for (const block of shown) block.ghost = block.kind !== "ended";
     this.#drawBlocks(shown, axis, pixels, now);
     this.#drawMore(lane, axis);
+    this.#list.draw(server.shown, lane.blocks);
     return { ...lane, state, isBusy: open > 0 };
   }
 

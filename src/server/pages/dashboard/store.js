@@ -15,6 +15,9 @@ const MAX_ENDED = 500;
 /** An end is never nearer than this, in milliseconds, until it is there. */
 const MIN_LEFT = 500;
 
+/** For how long what a job has left is not said anew, in milliseconds, so that it can be read. */
+const HOLD = 2_000;
+
 const jobs = new Map();
 const drawers = new Set();
 const enders = new Set();
@@ -99,6 +102,12 @@ export function all() {
 export function timeLeft(job, now = relayNow()) {
   const end = Date.parse(job.estimated_completion);
   if (!Number.isFinite(end)) return null;
+  const isHeld = job.held?.status === job.status && Math.abs(now - job.held.at) < HOLD;
+  if (!isHeld) job.held = { at: now, status: job.status, left: leftAt(job, end, now) };
+  return job.held.left;
+}
+
+function leftAt(job, end, now) {
   const middle = Math.max(end, now + MIN_LEFT);
   const passed = (now - job.at) / 1000;
   const left = (middle - now) / 1000;

@@ -1,9 +1,7 @@
 // The texts of the pages, in the language of their reader.
 
-import ENGLISH from "./english.js";
-
-/** The files of the other languages. */
-const FILES = { de: "german", ja: "japanese" };
+/** The files of the languages, each with all texts: a reader loads one of them. */
+const FILES = { en: "english", de: "german", ja: "japanese" };
 const KEY = "language";
 
 function stored() {
@@ -16,14 +14,14 @@ function stored() {
 
 function choose() {
   const wanted = [new URLSearchParams(location.search).get("lang"), stored(), ...(navigator.languages ?? [])];
-  const known = wanted.map((language) => language?.slice(0, 2).toLowerCase()).find((language) => language === "en" || language in FILES);
+  const known = wanted.map((language) => language?.slice(0, 2).toLowerCase()).find((language) => language in FILES);
   return known ?? "en";
 }
 
 /** The language of the page: `en`, `de` or `ja`. */
 export const LANGUAGE = choose();
 const PLURALS = new Intl.PluralRules(LANGUAGE);
-const TABLE = LANGUAGE in FILES ? (await import(`./${FILES[LANGUAGE]}.js`)).default : ENGLISH;
+const TABLE = (await import(`./${FILES[LANGUAGE]}.js`)).default;
 
 /** Keeps another language for all pages, and shows this one in it. */
 export function changeLanguage(language) {
@@ -39,7 +37,7 @@ export function changeLanguage(language) {
 
 /** A text with its values; `{n}` decides between singular and plural. */
 export function text(key, values = {}) {
-  let found = TABLE[key] ?? ENGLISH[key] ?? key;
+  let found = TABLE[key] ?? key;
   if (Array.isArray(found)) found = found[PLURALS.select(values.n) === "one" ? 0 : 1];
   return found.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }

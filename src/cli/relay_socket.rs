@@ -1,0 +1,88 @@
+//! [`RelaySocket`]: a WebSocket of a relay, and why it ends.
+
+use futures_util::StreamExt;
+use reqwest::StatusCode;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+
+use super::api_client::{ApiClient, CA_OPTION, explain_status};
+use crate::connector::{self, WebSocket};
+
+/// What a proxy answers while the relay behind it restarts.
+const PROXY_FAILURES: [StatusCode; 3] = [
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
+/// The close code of a relay that needs another token.
+const UNAUTHENTICATED: u16 = 4401;
+
+/// The close codes after which reconnecting is useless: bad request (1008), try again later (1013), not authenticated,
+/// not allowed (4403).
+const REFUSALS: [u16; 4] = [1008, 1013, UNAUTHENTICATED, 4403];
+
+/// A connection that receives the messages of one job or of many.
+#[derive(Debug)]
+pub(super) struct RelaySocket {
+    socket: WebSocket,
+    /// The reason that the relay sends before it closes the socket.
+    pub(super) last_error: Option<String>,
+}
+
+/// Why a connection ended, or was not made.
+#[derive(Debug)]
+pub(super) enum SocketEnd {
+    /// The relay refuses it.
+    Refused(String),
+    /// The relay went away, or was not there.
+    Lost(String),
+}
+
+impl RelaySocket {
+    /// Connects to a path below `ws/`.
+    pub(super) async fn connect(
+        relay: &ApiClient,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Self, SocketEnd> {
+        match relay.socket(path, query).await {
+            Ok(socket) => Ok(Self {
+                socket,
+                last_error: None,
+            }),
+            Err(tungstenite::Error::Http(response)) => {
+                let status = response.status();
+                if PROXY_FAILURES.contains(&status) {
+                    let why = format!("{status}, perhaps of a proxy before it");
+                    return Err(SocketEnd::Lost(why));
+                }
+                let why = explain_status(&format!("the relay answers {status}"), status);
+                Err(SocketEnd::Refused(why))
+            }
+            Err(error) => Err(match connector::explain_certificate(&error, CA_OPTION) {
+                Some(why) => SocketEnd::Refused(why),
+                None => SocketEnd::Lost(error.to_string()),
+            }),
+        }
+    }
+
+    /// Receives the next text message. Cancel safe: no message is lost.
+    pub(super) async fn receive(&mut self) -> Result<Utf8Bytes, SocketEnd> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
+                    let reason = self.last_error.take().unwrap_or_else(|| close.to_string());
+                    let status = match close.code.into() {
+                        UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
+                        _ => StatusCode::FORBIDDEN,
+                    };
+                    return Err(SocketEnd::Refused(explain_status(&reason, status)));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(SocketEnd::Lost(error.to_string())),
+                None => return Err(SocketEnd::Lost("the connection ended".to_owned())),
+            }
+        }
+    }
+}
