@@ -68,7 +68,7 @@ pub(crate) fn measure(options: &LoadOptions) -> anyhow::Result<bool> {
 /// Milliseconds of processor time for a look at a queue that stays, and at one that moves on.
 async fn looks(waiting: usize, options: &LoadOptions) -> anyhow::Result<(f64, f64)> {
     let queued = Queued::start(waiting).await;
-    let server = Server::relay(Some(&queued.comfyui.url()), &options.relay)?;
+    let server = Server::relay(Some(&queued.comfyui.url()), options)?;
     queued.register(&server, "job").await?;
     queued.show(0);
     queued.comfyui.wait_for_more_calls(LOOK, FIRST_LOOKS).await;
@@ -86,7 +86,7 @@ async fn idle_servers(options: &LoadOptions) -> anyhow::Result<f64> {
         servers.push(Queued::start(OPEN_EACH).await);
     }
     let urls: Vec<String> = servers.iter().map(|it| it.comfyui.url()).collect();
-    let server = Server::relay(Some(&urls.join(",")), &options.relay)?;
+    let server = Server::relay(Some(&urls.join(",")), options)?;
     for (number, queued) in servers.iter().enumerate() {
         queued.comfyui.wait_for_calls("GET /ws", 1).await;
         queued.register(&server, &format!("job-{number}")).await?;

@@ -30,6 +30,8 @@ macro_rules! in_ranges {
             since,
             until,
             after,
+            // No index has it.
+            ended_since: _,
         } = $filter;
         if let Some(backend) = &selection.backend {
             $query = $query.filter(jobs::backend.eq(backend));
