@@ -1,5 +1,7 @@
 //! A WebSocket client of the relay that checks every message against the protocol.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -9,6 +11,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::wait::PATIENCE;
+
+/// How long a test waits for one message among others.
+const LONG_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A subscriber of one or several jobs, or of the monitor.
 pub(crate) struct Subscriber {
@@ -83,13 +88,16 @@ impl Subscriber {
 
     /// Receives until a message satisfies the condition.
     pub(crate) async fn receive_until(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            match self.receive().await {
-                Received::Text(message) if is_wanted(&message) => return message,
-                Received::Closed(code) => panic!("closed with {code} before it came"),
-                _ => {}
+        let receiving = timeout(LONG_PATIENCE, async {
+            loop {
+                match self.receive().await {
+                    Received::Text(message) if is_wanted(&message) => return message,
+                    Received::Closed(code) => panic!("closed with {code} before it came"),
+                    _ => {}
+                }
             }
-        }
+        });
+        receiving.await.expect("other messages come instead")
     }
 
     /// Receives until a message has this type.
