@@ -25,6 +25,7 @@ mod scenario;
 mod scripted_comfy;
 mod tally;
 mod updates;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{flood, leave};
+use crate::{flood, leave, waiting};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -44,6 +44,8 @@ pub(crate) enum Scenario {
     Leave,
     /// 2,000 messages a second from ComfyUI, each on 100 nodes; the relay alone
     Flood,
+    /// 10,000 prompts that wait, and 50 servers with 100 open jobs each; the relay alone
+    Waiting,
 }
 
 /// How a scenario is run.
@@ -66,7 +68,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -76,12 +78,14 @@ impl Scenario {
         Self::Finals,
         Self::Leave,
         Self::Flood,
+        Self::Waiting,
     ];
 
     /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
     pub(crate) fn measure(self, options: &LoadOptions) -> anyhow::Result<bool> {
         match self {
             Self::Flood => return flood::measure(options),
+            Self::Waiting => return waiting::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
         }
@@ -149,7 +153,7 @@ impl Scenario {
                 Self::Held => every(options.rate.min(HELD_RATE)),
                 Self::Saturated => Some(Pace::Saturated(Duration::from_secs_f64(options.seconds))),
                 Self::Beside => Some(Pace::Beside(Duration::from_secs_f64(options.seconds))),
-                Self::Idle | Self::Finals | Self::Leave | Self::Flood => None,
+                Self::Idle | Self::Finals | Self::Leave | Self::Flood | Self::Waiting => None,
             },
             settles: matches!(self, Self::Idle | Self::Held),
             ends: self == Self::Finals,
