@@ -22,7 +22,10 @@ const WAITING: usize = 10_000;
 const SERVERS: usize = 50;
 const OPEN_EACH: usize = 100;
 
-/// How many prompts are registered at a time.
+/// On how many servers at a time prompts are registered.
+const SERVERS_AT_ONCE: usize = 4;
+
+/// How many prompts of a server are registered at a time.
 const AT_ONCE: usize = 100;
 
 /// The nodes of each prompt's graph.
@@ -87,14 +90,17 @@ async fn idle_servers(options: &LoadOptions) -> anyhow::Result<f64> {
     }
     let urls: Vec<String> = servers.iter().map(|it| it.comfyui.url()).collect();
     let server = Server::relay(Some(&urls.join(",")), options)?;
-    for (number, queued) in servers.iter().enumerate() {
-        queued.comfyui.wait_for_calls("GET /ws", 1).await;
+    let registered = servers.iter().enumerate().map(async |(number, queued)| {
         queued.register(&server, &format!("job-{number}")).await?;
         queued.show(0);
-    }
-    for queued in &servers {
+        anyhow::Ok(())
+    });
+    let registered = stream::iter(registered).buffer_unordered(SERVERS_AT_ONCE);
+    registered.try_for_each(|()| async { Ok(()) }).await?;
+    let looked_at = stream::iter(&servers).for_each_concurrent(None, async |queued| {
         queued.comfyui.wait_for_more_calls(LOOK, FIRST_LOOKS).await;
-    }
+    });
+    looked_at.await;
     let (cpu, began) = (server.cpu()?, Instant::now());
     tokio::time::sleep(length(options)).await;
     Ok((server.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64())
