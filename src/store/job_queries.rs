@@ -225,7 +225,7 @@ impl Store {
         status: Option<Status>,
     ) -> Result<Option<Cursor>, StoreError> {
         let rows: Vec<(Moment, String)> =
-            with_connection!(self, reads, |connection, names, Kind| {
+            with_connection!(self, lists, |connection, names, Kind| {
                 let mut query = jobs::table
                     .select((jobs::created_at, jobs::job_key))
                     .order((jobs::created_at.desc(), jobs::job_key.desc()))
@@ -258,7 +258,7 @@ impl Store {
         let selection = &filter.selection;
         let only = selection.only.as_ref();
         let only: Option<Vec<&str>> = only.map(|ids| ids.iter().map(JobId::as_str).collect());
-        Ok(with_connection!(self, reads, |connection, names, Kind| {
+        Ok(with_connection!(self, lists, |connection, names, Kind| {
             let mut query = jobs::table
                 .select(StoredJobRow::as_select())
                 .order((jobs::created_at.desc(), jobs::job_key.desc()))
@@ -300,7 +300,7 @@ impl Store {
         since: Option<Timestamp>,
     ) -> Result<Vec<(Status, usize)>, StoreError> {
         let rows: Vec<(String, i64)> = in_time(async {
-            Ok(with_connection!(self, reads, |connection, names, Kind| {
+            Ok(with_connection!(self, lists, |connection, names, Kind| {
                 let mut counted = jobs::table
                     .filter(jobs::status.eq_any(FINAL))
                     .group_by(jobs::status)

@@ -8,8 +8,10 @@ use crate::config::StoreConfig;
 /// all connections take no lease.
 #[derive(Debug, Clone)]
 pub(super) struct StorePools {
-    /// For what callers and subscribers ask for.
+    /// For the jobs that callers, subscribers and reports name.
     pub(super) reads: Pools,
+    /// For lists and totals, and for the deletion of old jobs.
+    pub(super) lists: Pools,
     /// For the recorder.
     pub(super) writes: Pools,
     /// For leases and client ids.
@@ -27,6 +29,7 @@ impl StorePools {
         // Each connection to `:memory:` would have a database of its own.
         if config.database.is_in_memory() {
             return Self {
+                lists: reads.clone(),
                 writes: reads.clone(),
                 leases: reads.clone(),
                 mirror: reads.clone(),
@@ -38,12 +41,49 @@ impl StorePools {
             connections: 1,
             ..config.clone()
         };
+        let half = StoreConfig {
+            connections: config.connections.div_ceil(2),
+            ..config.clone()
+        };
         Self {
             reads,
+            lists: connect::open(&half, &failure),
             writes: connect::open(&single, &failure),
             leases: connect::open(&single, &failure),
             mirror: connect::open(&single, &failure),
             failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+    use crate::store::{JobFilter, Store};
+
+    #[tokio::test]
+    async fn lists_that_take_all_connections_delay_no_look_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+        let config = StoreConfig {
+            database: url.parse().unwrap(),
+            ..StoreConfig::default()
+        };
+        let store = Store::open(&config);
+        store.migrate().await.unwrap();
+        let Pools::Sqlite(lists) = &store.pools.lists else {
+            panic!("not the configured database");
+        };
+        let mut held = Vec::new();
+        for _ in 0..config.connections.div_ceil(2) {
+            held.push(lists.get().await.unwrap());
+        }
+        assert!(
+            store.jobs(&JobFilter::default(), 1).await.is_err(),
+            "all are taken"
+        );
+        let job = JobId::parse("job").unwrap();
+        assert!(store.job(&job).await.unwrap().is_none());
     }
 }

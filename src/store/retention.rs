@@ -23,7 +23,7 @@ impl Store {
             .limit(DELETE_BATCH);
         loop {
             let deleted = in_time(async {
-                Ok(with_connection!(self, reads, |connection, names| {
+                Ok(with_connection!(self, lists, |connection, names| {
                     let ids: Vec<i64> = names.query(runs)?.load(connection).await?;
                     let old = node_runs::table.filter(node_runs::id.eq_any(ids));
                     let delete = diesel::delete(old);
@@ -42,7 +42,7 @@ impl Store {
         let mut total = 0;
         loop {
             let deleted = in_time(async {
-                Ok(with_connection!(self, reads, |connection, names| {
+                Ok(with_connection!(self, lists, |connection, names| {
                     let keys: Vec<String> = names.query(ended)?.load(connection).await?;
                     let old = jobs::table.filter(jobs::job_key.eq_any(keys));
                     let delete = diesel::delete(old);
