@@ -6,7 +6,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    let is_id = (1..=128).contains(&text.len()) && text.bytes().all(is_plain) && text != "monitor";
+    let is_reserved = ["monitor", "jobs", "events", ".", ".."].contains(&text);
+    let is_id = (1..=128).contains(&text.len()) && text.bytes().all(is_plain) && !is_reserved;
     match JobId::parse(text) {
         Ok(id) => {
             assert!(is_id);
@@ -18,10 +19,13 @@ fuzz_target!(|text: &str| {
         }
         Err(error) => {
             assert!(!is_id);
-            match error {
-                JobIdError::Length { found } => assert_eq!(found, text.chars().count()),
-                JobIdError::Character { found } => assert!(text.contains(found)),
-                JobIdError::Reserved => assert_eq!(text, "monitor"),
+            match &error {
+                JobIdError::Length { found } => assert_eq!(*found, text.chars().count()),
+                JobIdError::Character { found } => assert!(text.contains(*found)),
+                JobIdError::Reserved { found } | JobIdError::Folder { found } => {
+                    assert_eq!(found, text);
+                }
+                JobIdError::Group => panic!("only those who name a job for a client refuse that"),
             }
             assert!(!error.to_string().contains('\n'));
         }
