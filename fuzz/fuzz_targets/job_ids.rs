@@ -25,7 +25,7 @@ fuzz_target!(|text: &str| {
                 JobIdError::Reserved { found } | JobIdError::Folder { found } => {
                     assert_eq!(found, text);
                 }
-                JobIdError::Group => panic!("only those who name a job for a client refuse that"),
+                JobIdError::Group => panic!("`check_job` alone refuses the name of a group"),
             }
             assert!(!error.to_string().contains('\n'));
         }
