@@ -53,8 +53,12 @@ impl KeptOutputs {
 
     /// Has the output path of a completed job name the copy, once that is there.
     pub(super) fn place(&self, job: &Job, progress: &mut Progress) {
-        let number = job.main_output_number();
-        let path = number.and_then(|number| self.path(job, number));
+        let Some(mut paths) = self.paths_of(job) else {
+            return;
+        };
+        let path = job
+            .main_output_number()
+            .and_then(|number| paths.nth(number));
         if let Some(path) = path.filter(|path| path.exists()) {
             progress.output_path = Some(path.to_string_lossy().into_owned());
         }

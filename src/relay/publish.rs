@@ -68,7 +68,7 @@ impl Tracker {
     pub(super) fn place_kept(&self, id: &JobId) {
         let mut registry = self.registry();
         let Some(entry) = registry.get_mut(id) else {
-            // Whoever asks for it again finds the copies.
+            // It is read from its row again when a client asks for it, and names the copies then.
             return;
         };
         let now = self.now();

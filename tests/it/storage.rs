@@ -9,6 +9,7 @@ mod labels;
 mod learning;
 mod leases;
 mod lifecycle;
+mod lists;
 mod mirror;
 mod owners;
 mod passwords;
