@@ -1,4 +1,6 @@
-//! The answer to `GET /queue`.
+//! The prompts that run and wait on a server, as `GET /queue` answers with their graphs, and newer servers without them.
+
+mod job_list;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,13 +17,15 @@ use crate::python_json;
 
 /// The prompts that run and wait on a server, in the order in which they will run.
 ///
-/// A queue holds whole graphs and can be many megabytes, so each graph is parsed only on demand.
+/// An answer with graphs can be many megabytes, so each graph is parsed only on demand.
 #[derive(Debug, Clone)]
 pub struct Queue {
     running: Vec<QueueEntry>,
     pending: Vec<QueueEntry>,
     /// The index of each prompt among those that run, then those that wait. Of one that is there twice, the first.
     places: HashMap<String, usize>,
+    /// Whether the answer holds the graphs and the clients of the prompts.
+    has_graphs: bool,
     /// The answer from which it was read.
     body: Bytes,
 }
@@ -34,11 +38,11 @@ pub struct QueueEntry {
     /// The prompt.
     pub prompt_id: String,
     /// The client that submitted it: its events go to the socket with this id. `None` for a prompt without
-    /// one.
+    /// one, and in an answer without graphs.
     pub client_id: Option<String>,
     /// When it was submitted, by the server's clock; `None` from servers before the end of 2025.
     pub submitted_at: Option<Timestamp>,
-    /// Its JSON in the answer.
+    /// Its JSON, with the graph; empty in an answer without graphs.
     item: Bytes,
 }
 
@@ -46,6 +50,9 @@ impl QueueEntry {
     /// The prompt's graph with the outputs that the server executes, parsed now. `None` if the entry has
     /// no graph.
     pub fn graph(&self) -> Option<PromptGraph> {
+        if self.item.is_empty() {
+            return None;
+        }
         let prompt: Option<Value> = python_json::read(&self.item).ok();
         prompt.and_then(history::graph)
     }
@@ -101,12 +108,21 @@ impl Queue {
     }
 
     fn read(body: &Bytes) -> serde_json::Result<Self> {
-        let (running, mut pending) = {
+        let (running, pending) = {
             let read: QueueBody<'_> = serde_json::from_slice(body)?;
             let entries = |items: &[&RawValue]| entries(body, items);
             (entries(&read.queue_running), entries(&read.queue_pending))
         };
-        // The server answers in heap order; it takes the lowest (number, prompt id) next.
+        Ok(Self::new(running, pending, body, true))
+    }
+
+    fn new(
+        running: Vec<QueueEntry>,
+        mut pending: Vec<QueueEntry>,
+        body: &Bytes,
+        has_graphs: bool,
+    ) -> Self {
+        // The server answers in no useful order; it takes the lowest (number, prompt id) next.
         pending.sort_by(|a, b| {
             let by_number = a.number.total_cmp(&b.number);
             by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
@@ -115,12 +131,18 @@ impl Queue {
         for (place, entry) in running.iter().chain(&pending).enumerate() {
             places.entry(entry.prompt_id.clone()).or_insert(place);
         }
-        Ok(Self {
+        Self {
             running,
             pending,
             places,
+            has_graphs,
             body: body.clone(),
-        })
+        }
+    }
+
+    /// Whether it has the graphs and the clients of its prompts.
+    pub fn has_graphs(&self) -> bool {
+        self.has_graphs
     }
 
     /// Whether this answer is the one from which it was read, byte by byte: then nothing in it has changed.
@@ -142,6 +164,15 @@ impl Queue {
     pub fn prompt_ids(&self) -> impl Iterator<Item = &str> {
         let entries = self.running.iter().chain(&self.pending);
         entries.map(|entry| entry.prompt_id.as_str())
+    }
+
+    /// How many of [`Queue::prompt_ids`] there are up to the last one for which this holds.
+    pub fn count_up_to_last(&self, holds: impl Fn(&str) -> bool) -> usize {
+        let last = |entries: &[QueueEntry]| entries.iter().rposition(|it| holds(&it.prompt_id));
+        match last(&self.pending) {
+            Some(last) => self.running.len() + last + 1,
+            None => last(&self.running).map_or(0, |last| last + 1),
+        }
     }
 
     /// How many prompts wait.
@@ -168,24 +199,29 @@ impl Queue {
 }
 
 fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
-    let items = items.iter().filter_map(|item| {
-        // Part by part: one of an unknown shape must not make a prompt look gone.
-        let parts: Vec<&RawValue> = serde_json::from_str(item.get()).ok()?;
-        let number = serde_json::from_str(parts.first()?.get());
-        let extra = parts.get(3).map(|extra| serde_json::from_str(extra.get()));
-        let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
-        Some(QueueEntry {
-            number: number.unwrap_or(f64::MAX),
-            prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
-            submitted_at: extra.as_ref().and_then(|extra| {
-                let milliseconds = extra.create_time.as_ref()?.as_i64()?;
-                Timestamp::from_millisecond(milliseconds).ok()
-            }),
-            client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
-            item: body.slice_ref(item.get().as_bytes()),
-        })
-    });
-    items.collect()
+    let items = items.iter().map(|item| item.get().as_bytes());
+    items
+        .filter_map(|item| read_entry(body.slice_ref(item)))
+        .collect()
+}
+
+/// Reads `[number, id, graph, extra_data, output node ids]` part by part: one of an unknown shape must not make a prompt
+/// look gone.
+fn read_entry(item: Bytes) -> Option<QueueEntry> {
+    let parts: Vec<&RawValue> = serde_json::from_slice(&item).ok()?;
+    let number = serde_json::from_str(parts.first()?.get());
+    let extra = parts.get(3).map(|extra| serde_json::from_str(extra.get()));
+    let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
+    Some(QueueEntry {
+        number: number.unwrap_or(f64::MAX),
+        prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
+        submitted_at: extra.as_ref().and_then(|extra| {
+            let milliseconds = extra.create_time.as_ref()?.as_i64()?;
+            Timestamp::from_millisecond(milliseconds).ok()
+        }),
+        client_id: extra.and_then(|extra| Some(extra.client_id?.into_owned())),
+        item: item.clone(),
+    })
 }
 
 #[cfg(test)]

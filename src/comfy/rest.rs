@@ -2,6 +2,7 @@
 
 mod file;
 mod image_size;
+mod queue;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,13 @@ use url::Url;
 
 use super::history::HistoryEntry;
 use super::object_info::NodeClasses;
-use super::queue::{Queue, QueuePosition};
+use super::queue::QueuePosition;
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
 use crate::job::ImageFile;
 use crate::python_json;
+use queue::Abilities;
 
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,6 +140,7 @@ pub struct Rest {
     base: Url,
     view: String,
     response_timeout: Duration,
+    abilities: Arc<Abilities>,
 }
 
 impl Rest {
@@ -159,6 +162,7 @@ impl Rest {
             base,
             view,
             response_timeout: answer_timeout,
+            abilities: Arc::default(),
         })
     }
 
@@ -185,24 +189,6 @@ impl Rest {
         }
         success(call, status)?;
         Ok(json_of(call, &answer)?)
-    }
-
-    /// The queue.
-    pub async fn queue(&self) -> Result<Queue, RestError> {
-        let call = "GET /queue";
-        let answer = self.get(call, self.at("queue")).await?;
-        parse_blocking(answer.len(), call, move || Queue::parse(answer)).await
-    }
-
-    /// The same, without reading it again if it has not changed since the last answer: it can be many megabytes.
-    pub async fn queue_since(&self, last: Option<Arc<Queue>>) -> Result<Arc<Queue>, RestError> {
-        let call = "GET /queue";
-        let answer = self.get(call, self.at("queue")).await?;
-        if let Some(last) = last.filter(|last| last.is_of(&answer)) {
-            return Ok(last);
-        }
-        let queue = parse_blocking(answer.len(), call, move || Queue::parse(answer)).await?;
-        Ok(Arc::new(queue))
     }
 
     /// A prompt's entry in the history; `None` as long as there is none.
@@ -264,7 +250,7 @@ impl Rest {
         if status.is_success() && cancels(&answer) {
             return Ok(Cancellation::Requested);
         }
-        let (call, path, body) = match self.queue().await?.position(prompt_id) {
+        let (call, path, body) = match self.positions(None).await?.position(prompt_id) {
             Some(QueuePosition::Running) => (
                 "POST /interrupt",
                 "interrupt",

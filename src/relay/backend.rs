@@ -10,6 +10,7 @@ mod lease;
 mod outage;
 pub(super) mod prompt_lookup;
 mod queries;
+mod queue_graphs;
 mod queue_view;
 mod queued_plans;
 mod reconcile;

@@ -9,11 +9,16 @@ use crate::comfy::{HistoryEntry, Queue, QueueEntry, QueuePosition};
 use crate::job::{Event, JobId};
 use crate::relay::backend::decide::{Answers, PromptAnswer};
 use crate::relay::backend::follower::Follower;
+use crate::relay::backend::queue_graphs::QueueGraphs;
+use crate::relay::backend::queued_plans::PlanSource;
 use crate::relay::estimates::queue_plans::Plans;
 use crate::relay::registry::Registry;
 
 /// How many jobs get their positions under one lock: a tenth of a millisecond.
 const JOBS_A_LOCK: usize = 100;
+
+/// How many prompts a short queue has at most.
+const SHORT_QUEUE: usize = 20;
 
 /// An open job, and what its backend has answered about it in this comparison.
 pub(in crate::relay) struct OpenJob {
@@ -42,6 +47,7 @@ impl Follower {
         &self,
         jobs: Vec<OpenJob>,
         answer: &QueueAnswer,
+        graphs: &QueueGraphs,
     ) -> (HashSet<u64>, Vec<OpenJob>) {
         let Some(queue) = &answer.queue else {
             return (HashSet::new(), jobs);
@@ -51,7 +57,7 @@ impl Follower {
         while jobs.peek().is_some() {
             let mut registry = self.tracker.registry();
             for job in jobs.by_ref().take(JOBS_A_LOCK) {
-                if self.apply_position(&mut registry, &job, queue, answer.disconnects) {
+                if self.apply_position(&mut registry, &job, queue, graphs, answer.disconnects) {
                     seen.insert(job.disconnects_when_seen);
                 } else {
                     others.push(job);
@@ -67,6 +73,7 @@ impl Follower {
         registry: &mut Registry,
         job: &OpenJob,
         queue: &Queue,
+        graphs: &QueueGraphs,
         disconnects: u64,
     ) -> bool {
         let Some(position) = queue.position(&job.prompt_id) else {
@@ -78,19 +85,20 @@ impl Follower {
         if entry.job.is_ending() {
             return false;
         }
-        let place = queue.entry(&job.prompt_id);
-        let client_id = place.and_then(|place| place.client_id.as_deref());
-        entry.comparison.own_client = client_id == Some(self.backend.comfy.client_id());
+        if let Some(shown) = graphs.entry(&job.prompt_id) {
+            entry.comparison.own_client = self.is_own_client(shown);
+        }
         entry.comparison.disconnects_when_seen = disconnects;
         entry.comparison.missing_since = None;
         entry.comparison.is_unanswered = false;
         let event = match position {
             QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
             QueuePosition::Running => self
-                .began_at(queue, &job.prompt_id)
+                .began_at(registry, queue, graphs, &job.prompt_id)
                 .map_or(Event::Started, Event::StartedAt),
         };
-        if !entry.job.is_as(&event) {
+        let is_as = (registry.get(&job.id)).is_some_and(|entry| entry.job.is_as(&event));
+        if !is_as {
             let answers = Event::Reachable(true);
             self.tracker.ingest_locked(registry, &job.id, answers);
             self.tracker.ingest_locked(registry, &job.id, event);
@@ -99,15 +107,48 @@ impl Follower {
         true
     }
 
-    /// Reads the plans of jobs that the queue shows for the first time: it names the outputs that the
+    /// Reads the plans of jobs whose graphs the queue shows for the first time: it names the outputs that the
     /// server executes.
-    pub(in crate::relay) fn confirm_graphs(&self, jobs: &[OpenJob], queue: &Queue) {
+    pub(in crate::relay) fn confirm_graphs(&self, jobs: &[OpenJob], graphs: &QueueGraphs) {
         for job in jobs.iter().filter(|job| self.is_unconfirmed(job)) {
-            let entry = queue.entry(&job.prompt_id);
-            if let Some(graph) = entry.and_then(QueueEntry::graph) {
-                self.tracker.confirm_graph(&job.id, graph);
+            if let Some(entry) = graphs.entry(&job.prompt_id) {
+                self.tracker.confirm_graph(&job.id, entry.graph());
             }
         }
+    }
+
+    /// The prompts of a queue without graphs whose graphs are to be read: those of jobs whose plans are not known, and those
+    /// that run before the last of our jobs.
+    ///
+    /// A graph that the relay has submitted itself is read again only while the queue is short: what it executes differs
+    /// seldom.
+    pub(in crate::relay) fn prompts_without_plan(
+        &self,
+        jobs: &[OpenJob],
+        queue: &Queue,
+        plans: &Plans,
+        graphs: &QueueGraphs,
+    ) -> Vec<String> {
+        let is_short = queue.prompt_ids().take(SHORT_QUEUE + 1).count() <= SHORT_QUEUE;
+        let registry = self.tracker.registry();
+        let is_wanted = |job: &&OpenJob| {
+            let pending = registry.get(&job.id).map(|entry| &entry.pending_plan);
+            let is_wanted = pending.is_some_and(|pending| {
+                !pending.is_confirmed() && (is_short || pending.graph().is_none())
+            });
+            is_wanted && queue.position(&job.prompt_id).is_some()
+        };
+        let wanted = jobs.iter().filter(is_wanted);
+        let mut wanted: Vec<String> = wanted.map(|job| job.prompt_id.clone()).collect();
+        let is_followed = |prompt: &str| !registry.of_prompt(&self.backend, prompt).is_empty();
+        let followed = queue.count_up_to_last(is_followed);
+        drop(registry);
+        let source = PlanSource {
+            follower: self,
+            graphs,
+        };
+        wanted.extend(plans.unknown(queue.prompt_ids().take(followed), &source));
+        wanted
     }
 
     /// The prompt has ended. If its socket was open all the time and `events_missed`, the socket receives
@@ -128,8 +169,8 @@ impl Follower {
                 self.backend.redial.notify_one();
             }
         }
-        if let Some(graph) = entry.graph.filter(|_| self.is_unconfirmed(job)) {
-            self.tracker.confirm_graph(&job.id, graph);
+        if entry.graph.is_some() && self.is_unconfirmed(job) {
+            self.tracker.confirm_graph(&job.id, entry.graph);
         }
         self.tracker.ingest(&job.id, Event::History(entry.history));
     }
@@ -145,10 +186,13 @@ impl Follower {
 
     /// Replaces a socket that receives nothing although a prompt of ours runs: the server may have
     /// forgotten it, and then it is open, healthy and silent for ever.
-    pub(in crate::relay) fn replace_stale_socket(&self, queue: &Queue) {
-        let client_id = Some(self.backend.comfy.client_id());
-        let mut running = queue.running().iter();
-        if !running.any(|entry| entry.client_id.as_deref() == client_id) {
+    pub(in crate::relay) fn replace_stale_socket(&self, queue: &Queue, graphs: &QueueGraphs) {
+        let is_ours = {
+            let registry = self.tracker.registry();
+            let mut running = queue.running().iter();
+            running.any(|entry| self.is_own(&registry, graphs, &entry.prompt_id))
+        };
+        if !is_ours {
             return;
         }
         let silent_for = self
@@ -166,12 +210,21 @@ impl Follower {
     }
 
     /// Updates the forecast of the queue, from which the estimates of jobs that wait are made.
-    pub(in crate::relay) fn forecast_queue(&self, plans: &mut Plans, queue: Option<&Queue>) {
+    pub(in crate::relay) fn forecast_queue(
+        &self,
+        plans: &mut Plans,
+        queue: Option<&Queue>,
+        graphs: &QueueGraphs,
+    ) {
         let (backend, estimator) = (&self.backend, &self.estimator);
         let Some(queue) = queue else {
             return estimator.clear_queue(backend);
         };
-        let predicted = estimator.predict_queue(backend, plans, queue, self);
+        let source = PlanSource {
+            follower: self,
+            graphs,
+        };
+        let predicted = estimator.predict_queue(backend, plans, queue, &source);
         let registry = self.tracker.registry();
         let now = self.tracker.now();
         let live = |prompt: &String| {
@@ -180,17 +233,37 @@ impl Follower {
             Some((prompt.clone(), estimator.estimate(entry, now)))
         };
         let live = predicted.running.keys().filter_map(live).collect();
-        let began_at = |prompt: &str| self.began_at(queue, prompt);
+        let began_at = |prompt: &str| self.began_at(&registry, queue, graphs, prompt);
         estimator.update_queue(backend, predicted, &live, began_at, now);
     }
 
     /// When a prompt of another client began that runs, if that is known. Of our own, events are received.
-    fn began_at(&self, queue: &Queue, prompt_id: &str) -> Option<Timestamp> {
+    fn began_at(
+        &self,
+        registry: &Registry,
+        queue: &Queue,
+        graphs: &QueueGraphs,
+        prompt_id: &str,
+    ) -> Option<Timestamp> {
         let mut running = queue.running().iter();
         let entry = running.find(|entry| entry.prompt_id == prompt_id)?;
         let now = self.tracker.now();
-        let is_own = entry.client_id.as_deref() == Some(self.backend.comfy.client_id());
+        let is_own = self.is_own(registry, graphs, prompt_id);
         (!is_own).then(|| self.backend.state().queue.began_at(entry, now))?
+    }
+
+    /// Whether our socket receives the events of a prompt: by its entry in the queue, or by what a job of it has shown.
+    fn is_own(&self, registry: &Registry, graphs: &QueueGraphs, prompt_id: &str) -> bool {
+        match graphs.entry(prompt_id) {
+            Some(shown) => self.is_own_client(shown),
+            None => registry
+                .entries_of_prompt(&self.backend, prompt_id)
+                .any(|entry| entry.comparison.own_client),
+        }
+    }
+
+    fn is_own_client(&self, entry: &QueueEntry) -> bool {
+        entry.client_id.as_deref() == Some(self.backend.comfy.client_id())
     }
 
     fn is_unconfirmed(&self, job: &OpenJob) -> bool {

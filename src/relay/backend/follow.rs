@@ -95,8 +95,9 @@ impl Follower {
     }
 
     fn on_connect(&self) {
-        // Its server may have been restarted, on other files.
+        // Its server may have been restarted, on other files and with another version.
         self.backend.images.clear();
+        self.backend.comfy.rest().forget_abilities();
         let unreachable_since = {
             let mut state = self.backend.state();
             state.socket.on_connect();

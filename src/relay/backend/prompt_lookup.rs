@@ -95,7 +95,7 @@ impl PromptLookup {
                 let rest = rest.clone();
                 let answer = async move {
                     sleep_until(sent_at).await;
-                    let queue = rest.queue().await?;
+                    let queue = rest.positions(None).await?;
                     Ok(Arc::new(queue.prompt_ids().map(str::to_owned).collect()))
                 };
                 let answer = answer.boxed().shared();

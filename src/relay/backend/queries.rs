@@ -35,7 +35,7 @@ impl Follower {
         &self,
         last: Option<Arc<Queue>>,
     ) -> Result<Option<Arc<Queue>>, RestError> {
-        match self.backend.comfy.rest().queue_since(last).await {
+        match self.backend.comfy.rest().positions(last).await {
             Ok(queue) => {
                 let now = self.tracker.now();
                 let mut state = self.backend.state();
@@ -45,12 +45,16 @@ impl Follower {
                 Ok(Some(queue))
             }
             Err(error) => {
-                let is_first =
-                    || !std::mem::replace(&mut self.backend.state().api.failure_logged, true);
-                log_unreadable(error, is_first)?;
+                self.log_unreadable_queue(error)?;
                 Ok(None)
             }
         }
+    }
+
+    /// Returns the failure of a server that does not answer for its queue. Logs any other failure, if it is the first.
+    pub(in crate::relay) fn log_unreadable_queue(&self, error: RestError) -> Result<(), RestError> {
+        let is_first = || !std::mem::replace(&mut self.backend.state().api.failure_logged, true);
+        log_unreadable(error, is_first)
     }
 
     /// Fetches a prompt's entry in the history: `Some(None)` if there is none, `None` if the answer cannot

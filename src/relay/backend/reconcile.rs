@@ -12,6 +12,7 @@ use crate::job::{Event, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
+use crate::relay::backend::queue_graphs::QueueGraphs;
 use crate::relay::estimates::queue_plans::Plans;
 use crate::relay::registry::Entry;
 
@@ -25,6 +26,13 @@ const PAUSE_FACTOR: u32 = 4;
 /// The longest time that a comparison counts for the pause after it.
 const MAX_DURATION: Duration = Duration::from_secs(5);
 
+/// The queue of the last comparison.
+#[derive(Default)]
+struct LastQueue {
+    queue: Option<Arc<Queue>>,
+    graphs: QueueGraphs,
+}
+
 impl Follower {
     /// Reconciles the backend's jobs until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = self.backend.name()))]
@@ -33,7 +41,7 @@ impl Follower {
         let mut rested_at = Instant::now();
         let mut has_failed = false;
         let mut plans = Plans::default();
-        let mut last_queue = None;
+        let mut last = LastQueue::default();
         loop {
             let soon = async {
                 sleep_until(rested_at).await;
@@ -55,7 +63,7 @@ impl Follower {
             let compared = tokio::select! {
                 // A server that hangs must not hold up the shutdown.
                 () = self.stop.cancelled() => return,
-                compared = self.compare_jobs(&mut plans, &mut last_queue) => compared,
+                compared = self.compare_jobs(&mut plans, &mut last) => compared,
             };
             let took = began_at.elapsed().min(MAX_DURATION);
             rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
@@ -81,13 +89,13 @@ impl Follower {
     async fn compare_jobs(
         &self,
         plans: &mut Plans,
-        last_queue: &mut Option<Arc<Queue>>,
+        last: &mut LastQueue,
     ) -> Result<Option<Duration>, RestError> {
         self.fetch_version().await?;
         let open = self.open_jobs();
         if open.is_empty() {
             // The length of the queue comes over the socket.
-            *last_queue = None;
+            *last = LastQueue::default();
             return Ok(None);
         }
         let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
@@ -102,14 +110,16 @@ impl Follower {
         // Read the disconnect counter before asking: a disconnect during the request makes the answer
         // stale.
         let disconnects = self.backend.state().socket.disconnects;
-        let queue = self.fetch_queue(last_queue.take()).await?;
-        last_queue.clone_from(&queue);
+        let queue = self.fetch_queue(last.queue.take()).await?;
+        last.queue.clone_from(&queue);
+        let graphs = &mut last.graphs;
         if let Some(queue) = &queue {
-            self.confirm_graphs(&running, queue);
+            self.read_graphs(graphs, &running, queue, plans).await?;
+            self.confirm_graphs(&running, graphs);
         }
-        self.forecast_queue(plans, queue.as_deref());
+        self.forecast_queue(plans, queue.as_deref(), graphs);
         let answer = QueueAnswer { queue, disconnects };
-        let (confirmed, unplaced) = self.apply_positions(running, &answer);
+        let (confirmed, unplaced) = self.apply_positions(running, &answer, graphs);
         for mut job in unplaced {
             job.answers.queue = answer.position(&job.prompt_id);
             match self.compare(&mut job).await? {
@@ -131,12 +141,29 @@ impl Follower {
             }
         }
         if let Some(queue) = &answer.queue {
-            self.replace_stale_socket(queue);
+            self.replace_stale_socket(queue, graphs);
         }
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
         let poll_interval = self.config.poll_interval;
         let due_interval = DUE_INTERVAL.min(poll_interval);
         Ok(is_open.then_some(if is_due { due_interval } else { poll_interval }))
+    }
+
+    /// Reads the graphs that the queue has left out, and that something waits for.
+    async fn read_graphs(
+        &self,
+        graphs: &mut QueueGraphs,
+        jobs: &[OpenJob],
+        queue: &Arc<Queue>,
+        plans: &Plans,
+    ) -> Result<(), RestError> {
+        graphs.update(queue);
+        if queue.has_graphs() {
+            return Ok(());
+        }
+        let wanted = self.prompts_without_plan(jobs, queue, plans, graphs);
+        let read = graphs.read(self.backend.comfy.rest(), wanted).await;
+        read.or_else(|error| self.log_unreadable_queue(error))
     }
 
     fn open_jobs(&self) -> Vec<OpenJob> {

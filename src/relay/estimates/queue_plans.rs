@@ -30,6 +30,9 @@ pub(in crate::relay) trait QueuedPlans {
     /// The plan that a job has of a prompt.
     fn of_job(&self, prompt_id: &str) -> Option<Plan>;
 
+    /// The entry of a prompt with its graph; `None` if that was not read.
+    fn graph(&self, prompt_id: &str) -> Option<&QueueEntry>;
+
     /// Reads the plan of a prompt from its graph, and fetches the sizes of its images that are not known.
     /// Returns it with the files whose sizes are to come.
     fn read(&self, entry: &QueueEntry) -> (Plan, Vec<ImageFile>);
@@ -86,7 +89,7 @@ impl Plans {
         let mut prediction = QueuePrediction::default();
         let mut before = None;
         for entry in queue.running() {
-            let plan = self.plan(entry, source, &mut pass);
+            let plan = self.plan(&entry.prompt_id, source, &mut pass);
             let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut pass));
             let whole = whole.unwrap_or_default();
             prediction.running.insert(entry.prompt_id.clone(), whole);
@@ -94,7 +97,7 @@ impl Plans {
         }
         let mut ahead: Option<Estimate> = None;
         for entry in queue.pending() {
-            let Some(plan) = self.plan(entry, source, &mut pass) else {
+            let Some(plan) = self.plan(&entry.prompt_id, source, &mut pass) else {
                 break;
             };
             let alone = self.estimate(plan, before, &predict, &mut pass);
@@ -122,30 +125,53 @@ impl Plans {
         self.plans.retain(|id, _| used.contains(id));
     }
 
-    /// The plan of a prompt, read again only if something has changed. `None` if it is not known and a limit is
-    /// reached.
+    /// Those of these prompts whose plans can be read only from their graphs.
+    pub(in crate::relay) fn unknown<'a>(
+        &self,
+        prompts: impl Iterator<Item = &'a str>,
+        source: &impl QueuedPlans,
+    ) -> Vec<String> {
+        if self.is_full() {
+            return Vec::new();
+        }
+        let is_unknown = |prompt: &&str| match self.by_prompt.get(*prompt) {
+            Some(plan) => source.knows_any(&plan.awaited),
+            None => source.version(prompt).is_none(),
+        };
+        prompts.filter(is_unknown).map(str::to_owned).collect()
+    }
+
+    fn is_full(&self) -> bool {
+        let nodes: usize = self.plans.values().map(|plan| plan.nodes().count()).sum();
+        self.plans.len() >= MAX_PLANS || nodes >= MAX_NODES
+    }
+
+    /// The plan of a prompt, read again only if something has changed. `None` if it is not known, and its graph was not read
+    /// or a limit is reached.
     fn plan(
         &mut self,
-        entry: &QueueEntry,
+        prompt_id: &str,
         source: &impl QueuedPlans,
         pass: &mut Pass,
     ) -> Option<PlanId> {
-        let version = source.version(&entry.prompt_id);
-        let before = self.by_prompt.get(&entry.prompt_id);
+        let version = source.version(prompt_id);
+        let before = self.by_prompt.get(prompt_id);
         let before = match before {
             Some(plan) if plan.version == version && !source.knows_any(&plan.awaited) => {
                 return Some(plan.id);
             }
             before => before.map(|plan| plan.id),
         };
-        let nodes: usize = self.plans.values().map(|plan| plan.nodes().count()).sum();
-        if self.plans.len() >= MAX_PLANS || nodes >= MAX_NODES {
+        if self.is_full() {
             return before;
         }
-        let (plan, awaited) = match source.of_job(&entry.prompt_id) {
-            Some(plan) => (plan, Vec::new()),
-            None if pass.read > 0 && pass.read + entry.size() > MAX_READ => return before,
-            None => {
+        let (plan, awaited) = match (source.of_job(prompt_id), source.graph(prompt_id)) {
+            (Some(plan), _) => (plan, Vec::new()),
+            (None, None) => return before,
+            (None, Some(entry)) if pass.read > 0 && pass.read + entry.size() > MAX_READ => {
+                return before;
+            }
+            (None, Some(entry)) => {
                 pass.read += entry.size();
                 source.read(entry)
             }
@@ -164,7 +190,7 @@ impl Plans {
             version,
             awaited,
         };
-        self.by_prompt.insert(entry.prompt_id.clone(), plan);
+        self.by_prompt.insert(prompt_id.to_owned(), plan);
         Some(id)
     }
 

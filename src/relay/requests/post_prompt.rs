@@ -84,6 +84,6 @@ async fn was_accepted(rest: &Rest, prompt_id: &str) -> bool {
 
 /// Whether ComfyUI has a prompt in its queue or its history.
 pub(in crate::relay) async fn has_prompt(rest: &Rest, prompt_id: &str) -> Result<bool, RestError> {
-    let queue = rest.queue().await?;
+    let queue = rest.positions(None).await?;
     Ok(queue.entry(prompt_id).is_some() || rest.history(prompt_id).await?.is_some())
 }

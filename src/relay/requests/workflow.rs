@@ -18,8 +18,14 @@ impl Relay {
         };
         let rest = backend.comfy.rest();
         let failed = |error| RelayError::request_failed(backend.name(), error);
-        let queue = rest.queue().await.map_err(failed)?;
-        let queued = queue.entry(&prompt).and_then(|entry| entry.graph());
+        let shown = rest.queued_prompt(&prompt).await.map_err(failed)?;
+        let queued = match shown {
+            Some(entry) => entry.graph(),
+            None => {
+                let queue = rest.queue().await.map_err(failed)?;
+                queue.entry(&prompt).and_then(|entry| entry.graph())
+            }
+        };
         let graph = match queued {
             Some(graph) => graph,
             None => {

@@ -138,7 +138,9 @@ async fn jobs_continue_on_the_relay_that_takes_over(db: TestDatabase) {
     let state = subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(20))
         .await;
-    // The relay that stands by answers from the job's row.
+    // The relay that stands by answers from the job's row, which is written after the state is published.
+    let follows_row = async || second.get("/api/anime/jobs/job").await.1["status"] == "processing";
+    wait_until("the row says that the job runs", follows_row).await;
     for path in ["/api/anime/jobs/job", "/api/anime/jobs/job/estimate"] {
         let (status, answer) = second.get(path).await;
         assert_eq!((status, &answer["status"]), (200, &json!("processing")));

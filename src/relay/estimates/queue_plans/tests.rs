@@ -5,13 +5,25 @@ use serde_json::{Value, json};
 use super::*;
 use crate::job::ImageSizes;
 
-/// Reads every graph; no job has a plan.
-#[derive(Default)]
+/// Reads every graph of a queue; no job has a plan.
 struct Graphs {
+    queue: Queue,
     read: Cell<usize>,
     version: Cell<Option<u64>>,
     awaited: Vec<ImageFile>,
     knows: Cell<bool>,
+}
+
+impl Graphs {
+    fn of(queue: &Queue) -> Self {
+        Self {
+            queue: queue.clone(),
+            read: Cell::default(),
+            version: Cell::default(),
+            awaited: Vec::new(),
+            knows: Cell::default(),
+        }
+    }
 }
 
 impl QueuedPlans for Graphs {
@@ -21,6 +33,10 @@ impl QueuedPlans for Graphs {
 
     fn of_job(&self, _: &str) -> Option<Plan> {
         None
+    }
+
+    fn graph(&self, prompt_id: &str) -> Option<&QueueEntry> {
+        self.queue.entry(prompt_id)
     }
 
     fn read(&self, entry: &QueueEntry) -> (Plan, Vec<ImageFile>) {
@@ -81,7 +97,7 @@ fn prompts_add_up_in_the_order_of_their_numbers() {
             (-1.0, "second", graph("other", 4)),
         ],
     );
-    let prediction = Plans::default().predict(&queue, &Graphs::default(), seconds);
+    let prediction = Plans::default().predict(&queue, &Graphs::of(&queue), seconds);
     assert_eq!(prediction.running["r"].remaining, Some(101.0));
     assert_eq!(remaining(&prediction, "front"), Some(30.0));
     assert_eq!(
@@ -103,7 +119,7 @@ fn prompts_behind_one_that_cannot_be_predicted_are_unknown() {
                 (3.0, "c", graph("m", 1)),
             ],
         );
-        let prediction = Plans::default().predict(&queue, &Graphs::default(), seconds);
+        let prediction = Plans::default().predict(&queue, &Graphs::of(&queue), seconds);
         assert_eq!(remaining(&prediction, "a"), Some(101.0));
         assert_eq!(remaining(&prediction, "b"), None);
         assert_eq!(remaining(&prediction, "c"), None);
@@ -112,13 +128,13 @@ fn prompts_behind_one_that_cannot_be_predicted_are_unknown() {
 
 #[test]
 fn each_prompt_is_read_once_and_forgotten_with_the_queue() {
-    let own = &Graphs::default();
     let many: Vec<(f64, String)> = (0..50).map(|n| (f64::from(n), format!("p{n}"))).collect();
     let pending: Vec<(f64, &str, Value)> = many
         .iter()
         .map(|(number, id)| (*number, id.as_str(), graph("m", 2)))
         .collect();
     let (full, mut plans) = (queue(&[], &pending), Plans::default());
+    let own = &Graphs::of(&full);
     for _ in 0..3 {
         let prediction = plans.predict(&full, own, seconds);
         assert_eq!(prediction.waiting.len(), 50);
@@ -138,7 +154,7 @@ fn a_prompt_is_read_again_when_a_size_or_a_jobs_plan_has_changed() {
     let queue = queue(&[], &[(1.0, "a", graph("m", 2))]);
     let graphs = Graphs {
         awaited: vec![ImageFile::parse("photo.png").unwrap()],
-        ..Graphs::default()
+        ..Graphs::of(&queue)
     };
     let mut plans = Plans::default();
     let read = |plans: &mut Plans| {
@@ -151,6 +167,24 @@ fn a_prompt_is_read_again_when_a_size_or_a_jobs_plan_has_changed() {
     graphs.knows.set(false);
     graphs.version.set(Some(1));
     assert_eq!((read(&mut plans), read(&mut plans)), (3, 3));
+}
+
+#[test]
+fn a_prompt_whose_graph_was_not_read_is_unknown_until_then() {
+    let queue = queue(&[], &[(1.0, "a", graph("m", 2)), (2.0, "b", graph("m", 3))]);
+    let graphs = Graphs::of(&queue);
+    let without =
+        Graphs::of(&Queue::parse(r#"{"queue_running":[],"queue_pending":[]}"#.into()).unwrap());
+    let mut plans = Plans::default();
+    assert!(plans.predict(&queue, &without, seconds).waiting.is_empty());
+    assert_eq!(plans.unknown(queue.prompt_ids(), &without), ["a", "b"]);
+    assert_eq!(plans.predict(&queue, &graphs, seconds).waiting.len(), 2);
+    assert!(plans.unknown(queue.prompt_ids(), &without).is_empty());
+    assert_eq!(
+        plans.predict(&queue, &without, seconds).waiting.len(),
+        2,
+        "they are known"
+    );
 }
 
 #[test]
@@ -169,7 +203,7 @@ fn one_prediction_reads_at_most_so_much_and_the_next_one_continues() {
     let known: Vec<usize> = (0..4)
         .map(|_| {
             plans
-                .predict(&queue, &Graphs::default(), seconds)
+                .predict(&queue, &Graphs::of(&queue), seconds)
                 .waiting
                 .len()
         })
@@ -198,7 +232,7 @@ fn one_prediction_covers_at_most_so_many_nodes() {
     let known: Vec<usize> = (0..4)
         .map(|_| {
             plans
-                .predict(&queue, &Graphs::default(), seconds)
+                .predict(&queue, &Graphs::of(&queue), seconds)
                 .waiting
                 .len()
         })

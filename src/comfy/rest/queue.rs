@@ -1,0 +1,108 @@
+//! The calls that read the queue. Newer servers list its jobs without their graphs, which can be many megabytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
+
+use super::{MAX_ANSWER, Rest, RestError, parse_blocking, success};
+use crate::comfy::queue::{Queue, QueueEntry};
+
+/// What the answers of a server have shown that it cannot do.
+#[derive(Debug, Default)]
+pub(super) struct Abilities {
+    /// It has no list of jobs, as before 0.5.1.
+    has_no_list: AtomicBool,
+    /// A single job is shown without its graph, as before 0.34.
+    shows_no_graph: AtomicBool,
+}
+
+impl Rest {
+    /// The queue with the graphs of its prompts.
+    pub async fn queue(&self) -> Result<Queue, RestError> {
+        let call = "GET /queue";
+        let answer = self.get(call, self.at("queue")).await?;
+        parse_blocking(answer.len(), call, move || Queue::parse(answer)).await
+    }
+
+    /// The queue, without graphs where the server can leave them out. It is not read again if the answer has not changed since
+    /// `last`.
+    pub async fn positions(&self, last: Option<Arc<Queue>>) -> Result<Arc<Queue>, RestError> {
+        if let Some(queue) = self.job_list(last.as_ref()).await? {
+            return Ok(queue);
+        }
+        let call = "GET /queue";
+        let answer = self.get(call, self.at("queue")).await?;
+        if let Some(last) = last.filter(|last| last.is_of(&answer)) {
+            return Ok(last);
+        }
+        let queue = parse_blocking(answer.len(), call, move || Queue::parse(answer)).await?;
+        Ok(Arc::new(queue))
+    }
+
+    /// A prompt of the queue with its graph; `None` if the server does not show it alone: it may be in [`Rest::queue`].
+    pub async fn queued_prompt(&self, prompt_id: &str) -> Result<Option<QueueEntry>, RestError> {
+        let shows_no_graph = &self.abilities.shows_no_graph;
+        if self.has_no_list() || shows_no_graph.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
+        let request = self.client.get(self.at(&format!("api/jobs/{id}")));
+        let (status, answer) = self
+            .send("GET /api/jobs/{prompt_id}", request, MAX_ANSWER)
+            .await?;
+        if !status.is_success() {
+            return Ok(None);
+        }
+        let entry = QueueEntry::parse_job(&answer);
+        if entry.is_none() {
+            shows_no_graph.store(true, Ordering::Relaxed);
+        }
+        Ok(entry)
+    }
+
+    /// Forgets what the server cannot do: it may be a newer one now.
+    pub fn forget_abilities(&self) {
+        let Abilities {
+            has_no_list,
+            shows_no_graph,
+        } = &*self.abilities;
+        has_no_list.store(false, Ordering::Relaxed);
+        shows_no_graph.store(false, Ordering::Relaxed);
+    }
+
+    fn has_no_list(&self) -> bool {
+        self.abilities.has_no_list.load(Ordering::Relaxed)
+    }
+
+    /// The list of the jobs that run and wait; `None` if the server has none, or shows only a part of it.
+    async fn job_list(&self, last: Option<&Arc<Queue>>) -> Result<Option<Arc<Queue>>, RestError> {
+        if self.has_no_list() {
+            return Ok(None);
+        }
+        let call = "GET /api/jobs";
+        let mut url = self.at("api/jobs");
+        url.set_query(Some("status=in_progress,pending"));
+        let (status, answer) = self.send(call, self.client.get(url), MAX_ANSWER).await?;
+        if let Some(last) = last.filter(|last| status.is_success() && last.is_of(&answer)) {
+            return Ok(Some(last.clone()));
+        }
+        let read = |answer: Bytes| move || Queue::parse_job_list(&answer);
+        let listed = match success(call, status) {
+            Ok(()) => parse_blocking(answer.len(), call, read(answer)).await,
+            Err(error) => Err(error),
+        };
+        match listed {
+            Ok(queue) => Ok(queue.map(Arc::new)),
+            Err(error) => {
+                // An error of a server that has the list passes.
+                let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+                tracing::debug!(%error, "reading the whole queue");
+                self.abilities.has_no_list.store(!passes, Ordering::Relaxed);
+                Ok(None)
+            }
+        }
+    }
+}
