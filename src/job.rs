@@ -266,7 +266,12 @@ impl Job {
             Event::Started | Event::StartedAt(_) => self.status != Status::Queued,
             _ => false,
         };
-        is_there && self.unreachable_since.is_none()
+        is_there && self.is_reachable()
+    }
+
+    /// Whether its backend answers.
+    pub fn is_reachable(&self) -> bool {
+        self.unreachable_since.is_none()
     }
 
     /// What its producer reported last, and when.

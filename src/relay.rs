@@ -129,12 +129,16 @@ impl Relay {
 
     /// Follows a job, known or not: first its newest state, then every later one.
     pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
-        self.0.tracker.hub.subscribe(job, connection)
+        let subscription = self.0.tracker.hub.subscribe(job, connection);
+        self.0.tracker.refresh(job);
+        subscription
     }
 
     /// Follows a job, known or not, for many clients: its publications come to the mailbox.
     pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
-        self.0.tracker.hub.subscribe_shared(job, mailbox)
+        let subscription = self.0.tracker.hub.subscribe_shared(job, mailbox);
+        self.0.tracker.refresh(job);
+        subscription
     }
 
     /// Whether a job is in memory, or a group is followed: nobody has to be asked for it.

@@ -115,6 +115,7 @@ impl Estimator {
     pub(super) fn update_queue(
         &self,
         backend: &Backend,
+        queue: &Arc<Queue>,
         predicted: QueuePrediction,
         live: &HashMap<String, Estimate>,
         began_at: impl Fn(&str) -> Option<Timestamp>,
@@ -122,7 +123,13 @@ impl Estimator {
     ) {
         let mut queues = self.queues();
         let forecast = queues.entry(backend.index).or_default();
-        forecast.update(predicted, |prompt| live.get(prompt).copied(), began_at, now);
+        forecast.update(
+            queue,
+            predicted,
+            |prompt| live.get(prompt).copied(),
+            began_at,
+            now,
+        );
     }
 
     /// Records that a backend's queue is not known any more.

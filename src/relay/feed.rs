@@ -129,6 +129,7 @@ impl JobFeed {
     fn subscribe(&mut self, added: Vec<JobId>) {
         for id in added {
             let subscription = self.tracker.hub.subscribe_shared(&id, self.mailbox.clone());
+            self.tracker.refresh(&id);
             let state = subscription.newest().map(Update::State);
             let preview = subscription.preview().map(Update::Preview);
             let job = FeedJob {

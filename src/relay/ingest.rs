@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::backend::Backend;
 use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
-use crate::job::{Event, JobId};
+use crate::job::{Event, JobId, Status};
 
 /// How long the newest preview of a job is kept after its end. Its outputs show more then.
 const PREVIEW_TIME: Duration = Duration::from_secs(10);
@@ -68,6 +68,33 @@ impl Tracker {
         } else {
             self.publish(entry);
         }
+    }
+
+    /// Applies where a prompt is in its backend's queue, which thus answers for it. A place that changes for a job that nobody
+    /// follows is published when somebody does.
+    pub(super) fn ingest_place(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        id: &JobId,
+        event: Event,
+    ) {
+        let Some(entry) = registry.get(id) else {
+            return;
+        };
+        if entry.job.is_as(&event) {
+            return;
+        }
+        let stays_queued =
+            entry.job.status() == Status::Queued && matches!(event, Event::Queued { .. });
+        if stays_queued && entry.job.is_reachable() && !self.hub.is_followed(id) {
+            registry.apply(id, event, self.now());
+            if let Some(entry) = registry.get_mut(id) {
+                entry.publishing.is_stale = true;
+            }
+            return;
+        }
+        self.ingest_locked(registry, id, Event::Reachable(true));
+        self.ingest_locked(registry, id, event);
     }
 
     /// Forgets the preview of a job that has ended, when subscribers have had the time to read it.

@@ -44,11 +44,10 @@ impl PendingPlan {
         self.graph = Some(Arc::new(graph));
     }
 
-    /// Records the graph as the server's queue or history shows it; `None` if that cannot be read. One without outputs
-    /// replaces none.
-    pub(super) fn confirm(&mut self, graph: Option<PromptGraph>) {
+    /// Records the graph as the server's queue or history shows it. One without outputs replaces none.
+    pub(super) fn confirm(&mut self, graph: PromptGraph) {
         self.is_confirmed = true;
-        if let Some(graph) = graph.filter(|graph| graph.has_outputs() || self.graph.is_none()) {
+        if graph.has_outputs() || self.graph.is_none() {
             self.graph = Some(Arc::new(graph));
         }
     }
@@ -110,7 +109,7 @@ mod tests {
         pending.planned(HashSet::from([file.clone()]));
         pending.give_up(&file);
         assert!(pending.graph().is_some(), "the outputs may change");
-        pending.confirm(Some(graph(&["9"])));
+        pending.confirm(graph(&["9"]));
         pending.planned(HashSet::from([file.clone()]));
         assert!(pending.graph().is_some() && pending.awaits(&file));
         pending.planned(HashSet::new());
@@ -121,10 +120,10 @@ mod tests {
     fn a_server_that_names_no_outputs_changes_none() {
         let mut pending = PendingPlan::default();
         pending.submit(graph(&["9"]));
-        pending.confirm(Some(graph(&[])));
+        pending.confirm(graph(&[]));
         assert!(pending.graph().is_some_and(|graph| graph.has_outputs()));
         let mut pending = PendingPlan::default();
-        pending.confirm(Some(graph(&[])));
+        pending.confirm(graph(&[]));
         assert!(pending.graph().is_some());
     }
 }

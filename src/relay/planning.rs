@@ -12,8 +12,8 @@ use crate::job::{Event, ImageFile, JobId, Plan, PromptGraph};
 
 impl Tracker {
     /// Reads the plan of a job from the graph that the server's queue or history shows, which names the
-    /// outputs that it executes. `None` if the server shows none that can be read.
-    pub(super) fn confirm_graph(self: &Arc<Self>, id: &JobId, graph: Option<PromptGraph>) {
+    /// outputs that it executes.
+    pub(super) fn confirm_graph(self: &Arc<Self>, id: &JobId, graph: PromptGraph) {
         if let Some(entry) = self.registry().get_mut(id) {
             entry.pending_plan.confirm(graph);
         }

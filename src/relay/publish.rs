@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::registry::{Entry, Publishing, RecordedState, Registry};
+use super::registry::{Entry, Publishing, RecordedState};
 use super::stored_job;
 use super::tracker::Tracker;
 use crate::hub::Publication;
@@ -131,19 +131,30 @@ impl Tracker {
         self.notify_monitors();
     }
 
-    /// Publishes the state of a job that waits again, if its remaining seconds are not those that were
-    /// published.
-    pub(super) fn republish_waiting(&self, registry: &mut Registry, id: &JobId) {
-        let Some(entry) = registry.get_mut(id) else {
-            return;
-        };
-        if entry.job.status() != Status::Queued {
-            return;
-        }
-        let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
-        let shown = remaining.map(|remaining| remaining.whole_seconds());
-        if shown != entry.publishing.published_remaining {
+    /// Publishes the state of a job that waits again, if somebody follows it and would see a difference.
+    pub(super) fn republish_waiting(&self, entry: &mut Entry) {
+        if entry.job.status() == Status::Queued
+            && self.hub.is_followed(entry.job.id())
+            && self.is_outdated(entry)
+        {
             self.republish(entry);
         }
+    }
+
+    /// Publishes the state of a job for a subscriber that has just come, if it has changed since nobody followed it.
+    pub(super) fn refresh(&self, id: &JobId) {
+        if let Some(entry) = self.registry().get_mut(id)
+            && entry.job.status() == Status::Queued
+            && self.is_outdated(entry)
+        {
+            self.republish(entry);
+        }
+    }
+
+    /// Whether a job that waits has another place or another estimate, in whole seconds, than was published.
+    fn is_outdated(&self, entry: &Entry) -> bool {
+        let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
+        let shown = remaining.map(|remaining| remaining.whole_seconds());
+        entry.publishing.is_stale || shown != entry.publishing.published_remaining
     }
 }

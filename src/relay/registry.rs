@@ -1,6 +1,8 @@
 //! The jobs that the relay remembers, and its records of each.
 
+mod changes;
 mod entry;
+mod prompt_index;
 mod status_index;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,16 +16,18 @@ use super::backend::Backend;
 use super::ownership::Ownership;
 use super::stored_counts::StoredCounts;
 use crate::job::{Event, Job, JobId, Status};
+use changes::ChangeCounts;
+use prompt_index::PromptIndex;
 use status_index::StatusIndex;
 
+pub(super) use changes::Changes;
 pub(super) use entry::{Entry, Publishing, RecordedState};
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     by_id: HashMap<JobId, Entry>,
-    /// By backend and prompt. Several jobs can follow one prompt.
-    by_prompt: HashMap<(usize, String), Vec<JobId>>,
+    by_prompt: PromptIndex,
     /// In the order of registration.
     order: BTreeMap<u64, JobId>,
     /// The number of the newest job.
@@ -33,6 +37,7 @@ pub(super) struct Registry {
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
     by_status: StatusIndex,
+    changes: ChangeCounts,
     /// The ended jobs that are not here.
     pub(super) stored: StoredCounts,
 }
@@ -51,7 +56,7 @@ impl Registry {
         let before = self.by_id.remove(&id);
         let number = match &before {
             Some(entry) => {
-                self.unlink_prompt(entry);
+                self.by_prompt.remove(entry);
                 self.by_status.remove(entry);
                 entry.number
             }
@@ -62,9 +67,8 @@ impl Registry {
         };
         self.order.insert(number, id.clone());
         let entry = Entry::new(job, backend, disconnects_when_seen, number);
-        if let Some(key) = entry.prompt_key() {
-            self.by_prompt.entry(key).or_default().push(id.clone());
-        }
+        self.by_prompt.add(&entry);
+        self.changes.count_plan(entry.backend_index());
         let status = entry.job.status();
         if status.is_final() && before.is_none_or(|before| !before.job.status().is_final()) {
             self.stored.remove(status);
@@ -79,14 +83,34 @@ impl Registry {
         let Some(entry) = self.by_id.get_mut(id) else {
             return false;
         };
-        let before = entry.job.status();
+        let before = (entry.job.status(), entry.job.is_ending());
+        let is_plan = matches!(event, Event::Planned(_));
         let is_changed = entry.job.apply(event, now);
-        self.by_status.change(entry, before);
+        self.by_status.change(entry, before.0);
+        if is_plan {
+            self.changes.count_plan(entry.backend_index());
+        } else if before != (entry.job.status(), entry.job.is_ending()) {
+            self.changes.count_job(entry.backend_index());
+        }
         is_changed
+    }
+
+    /// How often the jobs of a backend have changed.
+    pub(super) fn changes(&self, backend: &Backend) -> Changes {
+        self.changes.of(backend.index)
+    }
+
+    /// Has the plan of a job read again when its server shows the graph again.
+    pub(super) fn reopen_plan(&mut self, id: &JobId) {
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.pending_plan.reopen();
+            self.changes.count_plan(entry.backend_index());
+        }
     }
 
     /// Makes this relay no longer the owner of a backend's open jobs.
     pub(super) fn give_up(&mut self, backend: &Backend) {
+        self.changes.count_job(Some(backend.index));
         for id in self.by_status.open(Some(backend.index)) {
             if let Some(entry) = self.by_id.get_mut(id)
                 && entry.is_owned()
@@ -103,6 +127,7 @@ impl Registry {
             return;
         };
         entry.ownership = ownership;
+        self.changes.count_job(entry.backend_index());
         if ownership == Ownership::Owner || entry.job.status().is_final() {
             self.unowned.remove(id);
         } else {
@@ -135,15 +160,10 @@ impl Registry {
         let Some(entry) = self.by_id.get_mut(id) else {
             return;
         };
-        let before = entry.prompt_key();
+        self.by_prompt.remove(entry);
         entry.job.rename_prompt(prompt_id);
-        let after = entry.prompt_key();
-        if let Some(jobs) = before.and_then(|key| self.by_prompt.get_mut(&key)) {
-            jobs.retain(|job| job != id);
-        }
-        if let Some(key) = after {
-            self.by_prompt.entry(key).or_default().push(id.clone());
-        }
+        self.by_prompt.add(entry);
+        self.changes.count_plan(entry.backend_index());
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Entry> {
@@ -156,8 +176,7 @@ impl Registry {
 
     /// The jobs that follow a prompt of a backend.
     pub(super) fn of_prompt(&self, backend: &Backend, prompt_id: &str) -> &[JobId] {
-        let jobs = self.by_prompt.get(&(backend.index, prompt_id.to_owned()));
-        jobs.map(Vec::as_slice).unwrap_or_default()
+        self.by_prompt.of(backend.index, prompt_id)
     }
 
     /// The entries of the jobs that follow a prompt of a backend.
@@ -190,6 +209,13 @@ impl Registry {
     /// The jobs of a backend that have not ended.
     pub(super) fn open(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
         self.entries(self.by_status.open(Some(backend.index)))
+    }
+
+    /// The jobs of a backend that have not ended, but whose end the socket has received.
+    pub(super) fn ending(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
+        let index = Some(backend.index);
+        let ending = self.entries(self.by_status.ending());
+        ending.filter(move |entry| entry.backend_index() == index)
     }
 
     /// The jobs of other producers, and of backends that are not configured, that have not ended.
@@ -266,19 +292,8 @@ impl Registry {
             self.stored.add(status);
         }
         self.by_status.remove(&entry);
-        self.unlink_prompt(&entry);
-    }
-
-    fn unlink_prompt(&mut self, entry: &Entry) {
-        let id = entry.job.id();
-        if let Some(key) = entry.prompt_key()
-            && let Some(jobs) = self.by_prompt.get_mut(&key)
-        {
-            jobs.retain(|job| job != id);
-            if jobs.is_empty() {
-                self.by_prompt.remove(&key);
-            }
-        }
+        self.by_prompt.remove(&entry);
+        self.changes.count_job(entry.backend_index());
     }
 }
 

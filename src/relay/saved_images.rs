@@ -104,9 +104,7 @@ impl Tracker {
                 .filter(|entry| concerns(entry.job.plan()));
             let concerned: Vec<JobId> = open.map(|entry| entry.job.id().clone()).collect();
             for id in &concerned {
-                if let Some(entry) = registry.get_mut(id) {
-                    entry.pending_plan.reopen();
-                }
+                registry.reopen_plan(id);
             }
             concerned
         };

@@ -81,6 +81,23 @@ impl PostedPrompt {
         ])
     }
 
+    /// The prompt as `/api/jobs` lists it; `None` if it neither runs nor waits.
+    pub(super) fn as_job(&self) -> Option<Value> {
+        let status = match self.state {
+            PromptState::Pending => "pending",
+            PromptState::Running => "in_progress",
+            PromptState::Finished => return None,
+        };
+        Some(json!({
+            "id": self.id,
+            "status": status,
+            "priority": self.number,
+            "create_time": self.extra_data["create_time"],
+            "outputs_count": 0,
+            "previewable_outputs_count": 0,
+        }))
+    }
+
     /// Takes the prompt out of the queue, and skips the rest of its recorded steps.
     pub(super) fn diverge(&mut self) {
         self.state = PromptState::Finished;

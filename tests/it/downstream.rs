@@ -11,6 +11,7 @@ mod floods;
 mod groups;
 mod histories;
 mod http;
+mod job_list;
 mod listings;
 mod methods;
 mod metrics;

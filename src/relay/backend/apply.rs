@@ -12,10 +12,10 @@ use crate::relay::backend::follower::Follower;
 use crate::relay::backend::queue_graphs::QueueGraphs;
 use crate::relay::backend::queued_plans::PlanSource;
 use crate::relay::estimates::queue_plans::Plans;
-use crate::relay::registry::Registry;
+use crate::relay::registry::{Entry, Registry};
 
 /// How many jobs get their positions under one lock: a tenth of a millisecond.
-const JOBS_A_LOCK: usize = 100;
+const JOBS_A_LOCK: usize = 200;
 
 /// How many prompts a short queue has at most.
 const SHORT_QUEUE: usize = 20;
@@ -25,7 +25,6 @@ pub(in crate::relay) struct OpenJob {
     pub(in crate::relay) id: JobId,
     pub(in crate::relay) prompt_id: String,
     pub(in crate::relay) created_at: Timestamp,
-    pub(in crate::relay) is_ending: bool,
     pub(in crate::relay) disconnects_when_seen: u64,
     pub(in crate::relay) answers: Answers,
 }
@@ -45,74 +44,99 @@ impl Follower {
     /// Thousands can wait: the jobs are locked for a part of them at a time, because the reader of the socket must not wait.
     pub(in crate::relay) fn apply_positions(
         &self,
-        jobs: Vec<OpenJob>,
         answer: &QueueAnswer,
         graphs: &QueueGraphs,
     ) -> (HashSet<u64>, Vec<OpenJob>) {
-        let Some(queue) = &answer.queue else {
-            return (HashSet::new(), jobs);
-        };
         let (mut seen, mut others) = (HashSet::new(), Vec::new());
-        let mut jobs = jobs.into_iter().peekable();
-        while jobs.peek().is_some() {
+        for ids in self.open_ids().chunks(JOBS_A_LOCK) {
             let mut registry = self.tracker.registry();
-            for job in jobs.by_ref().take(JOBS_A_LOCK) {
-                if self.apply_position(&mut registry, &job, queue, graphs, answer.disconnects) {
-                    seen.insert(job.disconnects_when_seen);
-                } else {
-                    others.push(job);
+            for id in ids {
+                match self.apply_position(&mut registry, id, answer, graphs) {
+                    Some(disconnects_when_seen) => {
+                        seen.insert(disconnects_when_seen);
+                    }
+                    None => others.extend(registry.get(id).and_then(OpenJob::of)),
                 }
             }
         }
+        // Of the jobs that follow one prompt, the first has seen most of it: it is to be learned from.
+        others.sort_by_key(|job| job.created_at);
         (seen, others)
     }
 
-    /// Applies the position of a job, if its prompt waits or runs. Returns whether it does.
+    /// Applies the position of a job, if its prompt waits or runs. Returns the disconnect counter under which it was seen
+    /// before; `None` if it does not.
     fn apply_position(
         &self,
         registry: &mut Registry,
-        job: &OpenJob,
-        queue: &Queue,
+        id: &JobId,
+        answer: &QueueAnswer,
         graphs: &QueueGraphs,
-        disconnects: u64,
-    ) -> bool {
-        let Some(position) = queue.position(&job.prompt_id) else {
-            return false;
-        };
-        let Some(entry) = registry.get_mut(&job.id) else {
-            return false;
-        };
+    ) -> Option<u64> {
+        let queue = answer.queue.as_ref()?;
+        let entry = registry.get_mut(id)?;
+        let prompt_id = entry.job.prompt_id()?;
+        let position = queue.position(prompt_id)?;
         if entry.job.is_ending() {
-            return false;
+            return None;
         }
-        if let Some(shown) = graphs.entry(&job.prompt_id) {
+        if let Some(shown) = graphs.entry(prompt_id) {
             entry.comparison.own_client = self.is_own_client(shown);
         }
-        entry.comparison.disconnects_when_seen = disconnects;
-        entry.comparison.missing_since = None;
-        entry.comparison.is_unanswered = false;
-        let event = match position {
-            QueuePosition::Pending { ahead } => Event::Queued { ahead: Some(ahead) },
-            QueuePosition::Running => self
-                .began_at(registry, queue, graphs, &job.prompt_id)
-                .map_or(Event::Started, Event::StartedAt),
-        };
-        let is_as = (registry.get(&job.id)).is_some_and(|entry| entry.job.is_as(&event));
-        if !is_as {
-            let answers = Event::Reachable(true);
-            self.tracker.ingest_locked(registry, &job.id, answers);
-            self.tracker.ingest_locked(registry, &job.id, event);
+        let comparison = &mut entry.comparison;
+        let disconnects_before =
+            std::mem::replace(&mut comparison.disconnects_when_seen, answer.disconnects);
+        comparison.missing_since = None;
+        comparison.is_unanswered = false;
+        match position {
+            QueuePosition::Pending { ahead } => {
+                let event = Event::Queued { ahead: Some(ahead) };
+                self.tracker.ingest_place(registry, id, event);
+            }
+            QueuePosition::Running => {
+                let prompt_id = prompt_id.to_owned();
+                let began_at = self.began_at(registry, queue, graphs, &prompt_id);
+                let event = began_at.map_or(Event::Started, Event::StartedAt);
+                self.tracker.ingest_place(registry, id, event);
+            }
         }
-        self.tracker.republish_waiting(registry, &job.id);
-        true
+        Some(disconnects_before)
+    }
+
+    /// Publishes the states of the jobs that wait again that would show another estimate, if somebody follows them.
+    pub(in crate::relay) fn republish_waiting(&self) {
+        for ids in self.open_ids().chunks(JOBS_A_LOCK) {
+            let mut registry = self.tracker.registry();
+            for id in ids {
+                if let Some(entry) = registry.get_mut(id) {
+                    self.tracker.republish_waiting(entry);
+                }
+            }
+        }
+    }
+
+    fn open_ids(&self) -> Vec<JobId> {
+        let registry = self.tracker.registry();
+        let open = registry.open(&self.backend);
+        open.map(|entry| entry.job.id().clone()).collect()
     }
 
     /// Reads the plans of jobs whose graphs the queue shows for the first time: it names the outputs that the
     /// server executes.
-    pub(in crate::relay) fn confirm_graphs(&self, jobs: &[OpenJob], graphs: &QueueGraphs) {
-        for job in jobs.iter().filter(|job| self.is_unconfirmed(job)) {
-            if let Some(entry) = graphs.entry(&job.prompt_id) {
-                self.tracker.confirm_graph(&job.id, entry.graph());
+    pub(in crate::relay) fn confirm_graphs(&self, graphs: &QueueGraphs) {
+        let shown: Vec<(JobId, QueueEntry)> = {
+            let registry = self.tracker.registry();
+            let open = registry.open(&self.backend);
+            let unconfirmed = open.filter(|entry| !entry.pending_plan.is_confirmed());
+            let shown = unconfirmed.filter_map(|entry| {
+                let shown = graphs.entry(entry.job.prompt_id()?)?;
+                Some((entry.job.id().clone(), shown.clone()))
+            });
+            shown.collect()
+        };
+        for (id, entry) in shown {
+            if let Some(graph) = entry.graph() {
+                self.tracker.confirm_graph(&id, graph);
             }
         }
     }
@@ -124,25 +148,24 @@ impl Follower {
     /// seldom.
     pub(in crate::relay) fn prompts_without_plan(
         &self,
-        jobs: &[OpenJob],
         queue: &Queue,
         plans: &Plans,
         graphs: &QueueGraphs,
     ) -> Vec<String> {
         let is_short = queue.prompt_ids().take(SHORT_QUEUE + 1).count() <= SHORT_QUEUE;
-        let registry = self.tracker.registry();
-        let is_wanted = |job: &&OpenJob| {
-            let pending = registry.get(&job.id).map(|entry| &entry.pending_plan);
-            let is_wanted = pending.is_some_and(|pending| {
+        let (mut wanted, followed) = {
+            let registry = self.tracker.registry();
+            let is_wanted = |entry: &&Entry| {
+                let pending = &entry.pending_plan;
                 !pending.is_confirmed() && (is_short || pending.graph().is_none())
-            });
-            is_wanted && queue.position(&job.prompt_id).is_some()
+            };
+            let wanted = registry.open(&self.backend).filter(is_wanted);
+            let wanted = wanted.filter_map(|entry| entry.job.prompt_id());
+            let wanted = wanted.filter(|prompt| queue.position(prompt).is_some());
+            let wanted: Vec<String> = wanted.map(str::to_owned).collect();
+            let is_followed = |prompt: &str| !registry.of_prompt(&self.backend, prompt).is_empty();
+            (wanted, queue.count_up_to_last(is_followed))
         };
-        let wanted = jobs.iter().filter(is_wanted);
-        let mut wanted: Vec<String> = wanted.map(|job| job.prompt_id.clone()).collect();
-        let is_followed = |prompt: &str| !registry.of_prompt(&self.backend, prompt).is_empty();
-        let followed = queue.count_up_to_last(is_followed);
-        drop(registry);
         let source = PlanSource {
             follower: self,
             graphs,
@@ -169,8 +192,8 @@ impl Follower {
                 self.backend.redial.notify_one();
             }
         }
-        if entry.graph.is_some() && self.is_unconfirmed(job) {
-            self.tracker.confirm_graph(&job.id, entry.graph);
+        if let Some(graph) = entry.graph.filter(|_| self.is_unconfirmed(job)) {
+            self.tracker.confirm_graph(&job.id, graph);
         }
         self.tracker.ingest(&job.id, Event::History(entry.history));
     }
@@ -209,22 +232,25 @@ impl Follower {
         }
     }
 
-    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made.
+    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made. Returns whether another one
+    /// would know no more.
     pub(in crate::relay) fn forecast_queue(
         &self,
         plans: &mut Plans,
-        queue: Option<&Queue>,
+        queue: Option<&Arc<Queue>>,
         graphs: &QueueGraphs,
-    ) {
+    ) -> bool {
         let (backend, estimator) = (&self.backend, &self.estimator);
         let Some(queue) = queue else {
-            return estimator.clear_queue(backend);
+            estimator.clear_queue(backend);
+            return false;
         };
         let source = PlanSource {
             follower: self,
             graphs,
         };
         let predicted = estimator.predict_queue(backend, plans, queue, &source);
+        let is_whole = !predicted.is_cut;
         let registry = self.tracker.registry();
         let now = self.tracker.now();
         let live = |prompt: &String| {
@@ -234,7 +260,8 @@ impl Follower {
         };
         let live = predicted.running.keys().filter_map(live).collect();
         let began_at = |prompt: &str| self.began_at(&registry, queue, graphs, prompt);
-        estimator.update_queue(backend, predicted, &live, began_at, now);
+        estimator.update_queue(backend, queue, predicted, &live, began_at, now);
+        is_whole
     }
 
     /// When a prompt of another client began that runs, if that is known. Of our own, events are received.
@@ -270,6 +297,19 @@ impl Follower {
         let registry = self.tracker.registry();
         let entry = registry.get(&job.id);
         entry.is_some_and(|entry| !entry.pending_plan.is_confirmed())
+    }
+}
+
+impl OpenJob {
+    /// A job of which nothing is asked yet; `None` if it has no prompt.
+    pub(in crate::relay) fn of(entry: &Entry) -> Option<Self> {
+        Some(Self {
+            id: entry.job.id().clone(),
+            prompt_id: entry.job.prompt_id()?.to_owned(),
+            created_at: entry.job.created_at(),
+            disconnects_when_seen: entry.comparison.disconnects_when_seen,
+            answers: Answers::default(),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -28,6 +29,8 @@ pub(in crate::relay) struct BackendImages {
     files: Mutex<KnownFiles>,
     /// Shared with plans that are being read.
     observed: Mutex<Arc<ObservedSizes>>,
+    /// How often something has become known, or was forgotten.
+    revision: AtomicU64,
     requests: Semaphore,
 }
 
@@ -45,6 +48,7 @@ impl BackendImages {
         Self {
             files: Mutex::default(),
             observed: Mutex::default(),
+            revision: AtomicU64::new(0),
             requests: Semaphore::new(MAX_REQUESTS),
         }
     }
@@ -66,7 +70,13 @@ impl BackendImages {
             sizes.clear();
         }
         sizes.insert(key, size);
+        self.revision.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    /// How often something has become known, or was forgotten: as long as this stays, so do the plans.
+    pub(in crate::relay) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// The sizes of these files that are known.
@@ -120,6 +130,7 @@ impl BackendImages {
         fetched: Result<Option<ImageSize>, RestError>,
     ) -> bool {
         let mut known = self.files();
+        self.revision.fetch_add(1, Ordering::Relaxed);
         known.awaited.remove(file);
         match fetched {
             Ok(size) => known.add(file, size),
@@ -138,6 +149,7 @@ impl BackendImages {
     /// Forgets all files: the server may be another one.
     pub(in crate::relay) fn clear(&self) {
         let mut known = self.files();
+        self.revision.fetch_add(1, Ordering::Relaxed);
         known.sizes.clear();
         known.order.clear();
     }

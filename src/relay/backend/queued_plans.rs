@@ -4,7 +4,7 @@ use crate::comfy::QueueEntry;
 use crate::job::{ImageFile, Plan};
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::queue_graphs::QueueGraphs;
-use crate::relay::estimates::queue_plans::QueuedPlans;
+use crate::relay::estimates::queue_plans::{PlanRevision, QueuedPlans};
 
 /// The plans of jobs, and those of the graphs that were read.
 pub(in crate::relay) struct PlanSource<'a> {
@@ -13,6 +13,14 @@ pub(in crate::relay) struct PlanSource<'a> {
 }
 
 impl QueuedPlans for PlanSource<'_> {
+    fn revision(&self) -> PlanRevision {
+        let Follower {
+            backend, tracker, ..
+        } = self.follower;
+        let changes = tracker.registry().changes(backend);
+        (changes.plans, backend.images.revision())
+    }
+
     fn version(&self, prompt_id: &str) -> Option<u64> {
         let registry = self.follower.tracker.registry();
         let mut jobs = registry.entries_of_prompt(&self.follower.backend, prompt_id);

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::comfy::{Queue, RestError};
 use crate::job::{Event, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
-use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
+use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::queue_graphs::QueueGraphs;
 use crate::relay::estimates::queue_plans::Plans;
-use crate::relay::registry::Entry;
+use crate::relay::registry::{Changes, Entry};
 
 /// How soon the backend is asked again about a prompt that is about to be in its history.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -26,11 +26,26 @@ const PAUSE_FACTOR: u32 = 4;
 /// The longest time that a comparison counts for the pause after it.
 const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// The queue of the last comparison.
+/// What the last comparison has found.
 #[derive(Default)]
-struct LastQueue {
+struct LastComparison {
     queue: Option<Arc<Queue>>,
     graphs: QueueGraphs,
+    plans: Plans,
+    /// What it rested on, if every job was in the queue and nothing is left to find out: with the same answer of the queue,
+    /// another comparison would find the same.
+    settled: Option<Basis>,
+}
+
+/// What a comparison rests on beside the answer of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    jobs: Changes,
+    /// [`crate::relay::estimates::learning::Learning::revision`].
+    model: u64,
+    /// [`crate::relay::backend::images::BackendImages::revision`].
+    images: u64,
+    disconnects: u64,
 }
 
 impl Follower {
@@ -40,8 +55,7 @@ impl Follower {
         let mut next_at = None;
         let mut rested_at = Instant::now();
         let mut has_failed = false;
-        let mut plans = Plans::default();
-        let mut last = LastQueue::default();
+        let mut last = LastComparison::default();
         loop {
             let soon = async {
                 sleep_until(rested_at).await;
@@ -63,7 +77,7 @@ impl Follower {
             let compared = tokio::select! {
                 // A server that hangs must not hold up the shutdown.
                 () = self.stop.cancelled() => return,
-                compared = self.compare_jobs(&mut plans, &mut last) => compared,
+                compared = self.compare_jobs(&mut last) => compared,
             };
             let took = began_at.elapsed().min(MAX_DURATION);
             rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
@@ -86,20 +100,15 @@ impl Follower {
     /// Compares all open jobs once. Returns the pause until the next time; `None` if no job is open.
     ///
     /// Fails only if the server does not answer: an answer that cannot be read concerns one job.
-    async fn compare_jobs(
-        &self,
-        plans: &mut Plans,
-        last: &mut LastQueue,
-    ) -> Result<Option<Duration>, RestError> {
+    async fn compare_jobs(&self, last: &mut LastComparison) -> Result<Option<Duration>, RestError> {
         self.fetch_version().await?;
-        let open = self.open_jobs();
-        if open.is_empty() {
+        if self.tracker.registry().open(&self.backend).next().is_none() {
             // The length of the queue comes over the socket.
-            *last = LastQueue::default();
+            *last = LastComparison::default();
+            self.estimator.clear_queue(&self.backend);
             return Ok(None);
         }
-        let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
-            open.into_iter().partition(|job| job.is_ending);
+        let ending = self.ending_jobs();
         let mut is_due = !ending.is_empty();
         let mut missing = Vec::new();
         for mut job in ending {
@@ -107,19 +116,28 @@ impl Follower {
                 missing.push(job);
             }
         }
-        // Read the disconnect counter before asking: a disconnect during the request makes the answer
-        // stale.
-        let disconnects = self.backend.state().socket.disconnects;
-        let queue = self.fetch_queue(last.queue.take()).await?;
+        // Read before asking: a disconnect during the request makes the answer stale, and what changes meanwhile is for the
+        // next comparison.
+        let basis = self.basis();
+        let queue = self.fetch_queue(last.queue.clone()).await?;
+        let is_same =
+            same_queue(last.queue.as_ref(), queue.as_ref()) && last.settled == Some(basis);
         last.queue.clone_from(&queue);
-        let graphs = &mut last.graphs;
-        if let Some(queue) = &queue {
-            self.read_graphs(graphs, &running, queue, plans).await?;
-            self.confirm_graphs(&running, graphs);
+        if is_same && missing.is_empty() {
+            return Ok(Some(self.rest(last, is_due)));
         }
-        self.forecast_queue(plans, queue.as_deref(), graphs);
+        last.settled = None;
+        if let Some(queue) = &queue {
+            self.read_graphs(last, queue).await?;
+            self.confirm_graphs(&last.graphs);
+        }
+        let is_whole = self.forecast_queue(&mut last.plans, queue.as_ref(), &last.graphs);
+        let disconnects = basis.disconnects;
         let answer = QueueAnswer { queue, disconnects };
-        let (confirmed, unplaced) = self.apply_positions(running, &answer, graphs);
+        let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs);
+        if is_whole && unplaced.is_empty() && missing.is_empty() {
+            last.settled = Some(basis);
+        }
         for mut job in unplaced {
             job.answers.queue = answer.position(&job.prompt_id);
             match self.compare(&mut job).await? {
@@ -140,48 +158,54 @@ impl Follower {
                 self.conclude_missing(&mut job).await?;
             }
         }
-        if let Some(queue) = &answer.queue {
-            self.replace_stale_socket(queue, graphs);
-        }
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
+        Ok(is_open.then(|| self.rest(last, is_due)))
+    }
+
+    /// What each comparison ends with: looks after the socket, and after those who watch jobs that wait. Returns the pause
+    /// until the next one.
+    fn rest(&self, last: &LastComparison, is_due: bool) -> Duration {
+        if let Some(queue) = &last.queue {
+            self.replace_stale_socket(queue, &last.graphs);
+        }
+        self.republish_waiting();
         let poll_interval = self.config.poll_interval;
         let due_interval = DUE_INTERVAL.min(poll_interval);
-        Ok(is_open.then_some(if is_due { due_interval } else { poll_interval }))
+        if is_due { due_interval } else { poll_interval }
+    }
+
+    fn basis(&self) -> Basis {
+        Basis {
+            jobs: self.tracker.registry().changes(&self.backend),
+            model: self.estimator.learning.revision(),
+            images: self.backend.images.revision(),
+            disconnects: self.backend.state().socket.disconnects,
+        }
     }
 
     /// Reads the graphs that the queue has left out, and that something waits for.
     async fn read_graphs(
         &self,
-        graphs: &mut QueueGraphs,
-        jobs: &[OpenJob],
+        last: &mut LastComparison,
         queue: &Arc<Queue>,
-        plans: &Plans,
     ) -> Result<(), RestError> {
-        graphs.update(queue);
+        last.graphs.update(queue);
         if queue.has_graphs() {
             return Ok(());
         }
-        let wanted = self.prompts_without_plan(jobs, queue, plans, graphs);
-        let read = graphs.read(self.backend.comfy.rest(), wanted).await;
+        let wanted = self.prompts_without_plan(queue, &last.plans, &last.graphs);
+        let read = last.graphs.read(self.backend.comfy.rest(), wanted).await;
         read.or_else(|error| self.log_unreadable_queue(error))
     }
 
-    fn open_jobs(&self) -> Vec<OpenJob> {
+    /// The jobs whose end the socket has received, the first one first.
+    fn ending_jobs(&self) -> Vec<OpenJob> {
         let registry = self.tracker.registry();
-        let open = registry.open(&self.backend).filter_map(|entry| {
-            Some(OpenJob {
-                id: entry.job.id().clone(),
-                prompt_id: entry.job.prompt_id()?.to_owned(),
-                created_at: entry.job.created_at(),
-                is_ending: entry.job.is_ending(),
-                disconnects_when_seen: entry.comparison.disconnects_when_seen,
-                answers: Answers::default(),
-            })
-        });
-        let mut open: Vec<OpenJob> = open.collect();
+        let ending = registry.ending(&self.backend);
+        let mut ending: Vec<OpenJob> = ending.filter_map(OpenJob::of).collect();
         // Of the jobs that follow one prompt, the first has seen most of it: it is to be learned from.
-        open.sort_by_key(|job| job.created_at);
-        open
+        ending.sort_by_key(|job| job.created_at);
+        ending
     }
 
     /// Decides about one job, fetches its history if that is to be known, and applies the answers.
@@ -254,6 +278,11 @@ impl Follower {
             is_gap_over: is_over(comparison.missing_since, self.config.history_grace),
         }
     }
+}
+
+/// Whether two answers of the queue are one and the same.
+fn same_queue(last: Option<&Arc<Queue>>, now: Option<&Arc<Queue>>) -> bool {
+    matches!((last, now), (Some(last), Some(now)) if Arc::ptr_eq(last, now))
 }
 
 async fn until(moment: Option<Instant>) {

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ const MAX_PENDING_JOBS: usize = 64;
 #[derive(Debug)]
 pub(in crate::relay) struct Learning {
     model: Mutex<CostModel>,
+    /// How often the model has learned something.
+    revision: AtomicU64,
     /// When the relay started: runs since then are learned as their jobs end.
     started_at: Timestamp,
     /// Held during a replay: one after another.
@@ -71,6 +74,7 @@ impl Learning {
     pub(in crate::relay) fn new<'a>(backends: impl Iterator<Item = &'a str>) -> Self {
         Self {
             model: Mutex::default(),
+            revision: AtomicU64::new(0),
             started_at: Timestamp::now(),
             replay_lock: tokio::sync::Mutex::default(),
             pending: Mutex::new(PendingTraining {
@@ -85,6 +89,11 @@ impl Learning {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often the model has learned something: as long as this stays, so do its predictions.
+    pub(in crate::relay) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
     /// Learns what the nodes of a job that has ended have cost. Returns their costs by node.
     pub(in crate::relay) fn learn(&self, job: &Job) -> HashMap<String, NodeCostRecord> {
         let mut pending = self.pending();
@@ -94,6 +103,7 @@ impl Learning {
             runs.filter_map(|(node, run)| Some((node.to_owned(), stored_runs::cost(&run)?)));
         let costs = costs.collect();
         model.learn(job);
+        self.revision.fetch_add(1, Ordering::Relaxed);
         pending.add(job);
         costs
     }
@@ -197,6 +207,7 @@ impl Learning {
                 let mut model = base.clone();
                 pending.live.iter().for_each(|job| model.learn(job));
                 *self.model() = model;
+                self.revision.fetch_add(1, Ordering::Relaxed);
                 pending.base = base;
             }
             Err(error) => tracing::error!(%error, "cannot learn the costs of nodes"),

@@ -1,16 +1,20 @@
 //! How long the prompts in a backend's queue will take.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::comfy::{Queue, QueuePosition};
 use crate::estimate::Estimate;
 
 /// How long the prompts in a backend's queue will take, as of the last answer of the queue.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct QueueForecast {
     running: HashMap<String, RunningEstimate>,
-    waiting: HashMap<String, WaitingEstimate>,
+    /// The queue, and those of its prompts that wait, by their places.
+    queue: Option<Arc<Queue>>,
+    waiting: Vec<WaitingEstimate>,
 }
 
 /// What a queue is predicted to take, by the plans of its prompts.
@@ -18,8 +22,10 @@ pub(in crate::relay) struct QueueForecast {
 pub(in crate::relay) struct QueuePrediction {
     /// For each prompt that runs: from its start to its end.
     pub(in crate::relay) running: HashMap<String, Estimate>,
-    /// For each prompt that waits. Prompts behind the first one of which nothing is known are left out.
-    pub(in crate::relay) waiting: HashMap<String, WaitingEstimate>,
+    /// For each prompt that waits, in their order. Prompts behind the first one of which nothing is known are left out.
+    pub(in crate::relay) waiting: Vec<WaitingEstimate>,
+    /// There was more to read than one prediction does: the next one knows more.
+    pub(in crate::relay) is_cut: bool,
 }
 
 /// A prompt that waits.
@@ -52,6 +58,7 @@ impl QueueForecast {
     /// `began_at` when it began, if that is known.
     pub(in crate::relay) fn update(
         &mut self,
+        queue: &Arc<Queue>,
         predicted: QueuePrediction,
         live: impl Fn(&str) -> Option<Estimate>,
         began_at: impl Fn(&str) -> Option<Timestamp>,
@@ -71,6 +78,7 @@ impl QueueForecast {
             (prompt, running)
         });
         self.running = running.collect();
+        self.queue = Some(queue.clone());
         self.waiting = predicted.waiting;
     }
 
@@ -89,7 +97,8 @@ impl QueueForecast {
     /// Records that the queue is not known any more. Since when a prompt runs is kept, in case it still
     /// does.
     pub(in crate::relay) fn clear(&mut self) {
-        self.waiting.clear();
+        self.queue = None;
+        self.waiting = Vec::new();
     }
 
     /// When a prompt that waits will end; unknown if it is not in the queue.
@@ -98,7 +107,7 @@ impl QueueForecast {
             // Its start was not received yet.
             return running.left(now);
         }
-        let Some(waiting) = self.waiting.get(prompt_id) else {
+        let Some(waiting) = self.waiting(prompt_id) else {
             return Estimate::default();
         };
         let running = || self.running.values().map(|running| running.left(now));
@@ -106,6 +115,14 @@ impl QueueForecast {
         Estimate {
             starts_in: left.map(|left| left + waiting.start),
             ..Estimate::queued(running(), waiting.end)
+        }
+    }
+
+    fn waiting(&self, prompt_id: &str) -> Option<&WaitingEstimate> {
+        let queue = self.queue.as_ref()?;
+        match queue.position(prompt_id)? {
+            QueuePosition::Running => None,
+            QueuePosition::Pending { ahead } => self.waiting.get(ahead - queue.running().len()),
         }
     }
 }
@@ -135,8 +152,16 @@ mod tests {
         };
         QueuePrediction {
             running: HashMap::from([("r".to_owned(), whole)]),
-            waiting: HashMap::from([("w".to_owned(), waiting)]),
+            waiting: vec![waiting],
+            is_cut: false,
         }
+    }
+
+    /// "r" runs and "w" waits.
+    fn queue() -> Arc<Queue> {
+        let body =
+            r#"{"queue_running": [[0, "r", {}, {}, []]], "queue_pending": [[1, "w", {}, {}, []]]}"#;
+        Arc::new(Queue::parse(body.into()).unwrap())
     }
 
     fn waits(forecast: &QueueForecast, now: i64) -> Option<f64> {
@@ -146,11 +171,11 @@ mod tests {
     #[test]
     fn a_prompt_of_another_client_has_left_what_it_had_when_first_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(0));
+        forecast.update(&queue(), predicted(Some(10.0)), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 0), Some(15.0));
         assert_eq!(waits(&forecast, 4), Some(11.0));
         assert_eq!(forecast.of("w", at(4)).starts_in, Some(8.0));
-        forecast.update(predicted(Some(20.0)), |_| None, |_| None, at(6));
+        forecast.update(&queue(), predicted(Some(20.0)), |_| None, |_| None, at(6));
         assert_eq!(waits(&forecast, 6), Some(9.0));
         assert_eq!(waits(&forecast, 60), Some(5.0), "never below zero");
     }
@@ -158,26 +183,38 @@ mod tests {
     #[test]
     fn a_prompt_of_another_client_counts_from_when_it_began() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(Some(10.0)), |_| None, |_| Some(at(1)), at(4));
+        forecast.update(
+            &queue(),
+            predicted(Some(10.0)),
+            |_| None,
+            |_| Some(at(1)),
+            at(4),
+        );
         assert_eq!(waits(&forecast, 4), Some(12.0));
-        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(5));
+        forecast.update(&queue(), predicted(Some(10.0)), |_| None, |_| None, at(5));
         assert_eq!(waits(&forecast, 5), Some(11.0));
     }
 
     #[test]
     fn a_late_prediction_counts_from_when_the_prompt_was_first_seen() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(None), |_| None, |_| None, at(0));
+        forecast.update(&queue(), predicted(None), |_| None, |_| None, at(0));
         assert_eq!(waits(&forecast, 1), None);
         assert_eq!(forecast.of("w", at(1)).starts_in, None);
-        forecast.update(predicted(Some(10.0)), |_| None, |_| None, at(2));
+        forecast.update(&queue(), predicted(Some(10.0)), |_| None, |_| None, at(2));
         assert_eq!(waits(&forecast, 2), Some(13.0));
     }
 
     #[test]
     fn live_estimates_of_the_running_prompt_move_those_that_wait() {
         let mut forecast = QueueForecast::default();
-        forecast.update(predicted(Some(10.0)), |_| Some(takes(8.0)), |_| None, at(0));
+        forecast.update(
+            &queue(),
+            predicted(Some(10.0)),
+            |_| Some(takes(8.0)),
+            |_| None,
+            at(0),
+        );
         assert_eq!(waits(&forecast, 1), Some(12.0));
         forecast.update_running("r", takes(30.0), at(1));
         assert_eq!(waits(&forecast, 1), Some(35.0));

@@ -22,8 +22,14 @@ const MAX_PREDICTED: usize = 20_000;
 /// Identifies a plan.
 type PlanId = u64;
 
+/// How often a plan of a job, and the size of an image, has changed.
+pub(in crate::relay) type PlanRevision = (u64, u64);
+
 /// Where the plans of the prompts in a queue come from.
 pub(in crate::relay) trait QueuedPlans {
+    /// As long as this stays, so do all plans that are known.
+    fn revision(&self) -> PlanRevision;
+
     /// The number of the plan that a job has of a prompt; `None` if no job has one.
     fn version(&self, prompt_id: &str) -> Option<u64>;
 
@@ -48,6 +54,8 @@ pub(in crate::relay) struct Plans {
     by_prompt: HashMap<String, QueuedPlan>,
     plans: HashMap<PlanId, Plan>,
     next_id: PlanId,
+    /// When `by_prompt` was last compared with its source.
+    revision: Option<PlanRevision>,
 }
 
 /// The plan of a prompt, and what it depends on.
@@ -63,8 +71,12 @@ struct QueuedPlan {
 /// What one prediction has done and found out so far.
 #[derive(Default)]
 struct Pass {
+    /// Nothing has changed of plans that were known before.
+    is_current: bool,
     /// Bytes of graphs.
     read: usize,
+    /// A graph was left for the next prediction.
+    is_cut: bool,
     /// Nodes.
     predicted: usize,
     /// By plan and the plan of the prompt before.
@@ -85,16 +97,20 @@ impl Plans {
         predict: impl Fn(&Plan, &[String]) -> Estimate,
     ) -> QueuePrediction {
         self.retain(queue);
-        let mut pass = Pass::default();
-        let mut prediction = QueuePrediction::default();
+        let revision = source.revision();
+        let mut pass = Pass {
+            is_current: self.revision == Some(revision),
+            ..Pass::default()
+        };
+        let mut running = HashMap::new();
         let mut before = None;
         for entry in queue.running() {
             let plan = self.plan(&entry.prompt_id, source, &mut pass);
             let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut pass));
-            let whole = whole.unwrap_or_default();
-            prediction.running.insert(entry.prompt_id.clone(), whole);
+            running.insert(entry.prompt_id.clone(), whole.unwrap_or_default());
             before = plan;
         }
+        let mut waiting = Vec::with_capacity(queue.pending_count());
         let mut ahead: Option<Estimate> = None;
         for entry in queue.pending() {
             let Some(plan) = self.plan(&entry.prompt_id, source, &mut pass) else {
@@ -105,22 +121,26 @@ impl Plans {
             if until.remaining.is_none() {
                 break;
             }
-            // A prompt that waits twice has its first position.
-            let waiting = prediction.waiting.entry(entry.prompt_id.clone());
-            waiting.or_insert(WaitingEstimate {
+            waiting.push(WaitingEstimate {
                 start: ahead.and_then(|ahead| ahead.remaining).unwrap_or(0.0),
                 end: until,
             });
             (ahead, before) = (Some(until), Some(plan));
         }
-        prediction
+        // What comes behind the last one that is known was not compared.
+        let is_whole = waiting.len() == queue.pending_count();
+        self.revision = is_whole.then_some(revision);
+        QueuePrediction {
+            running,
+            waiting,
+            is_cut: pass.is_cut,
+        }
     }
 
     /// Forgets prompts that are not in the queue any more.
     fn retain(&mut self, queue: &Queue) {
-        let queued: HashSet<&str> = queue.prompt_ids().collect();
         self.by_prompt
-            .retain(|prompt, _| queued.contains(prompt.as_str()));
+            .retain(|prompt, _| queue.position(prompt).is_some());
         let used: HashSet<PlanId> = self.by_prompt.values().map(|plan| plan.id).collect();
         self.plans.retain(|id, _| used.contains(id));
     }
@@ -154,8 +174,11 @@ impl Plans {
         source: &impl QueuedPlans,
         pass: &mut Pass,
     ) -> Option<PlanId> {
-        let version = source.version(prompt_id);
         let before = self.by_prompt.get(prompt_id);
+        if let Some(plan) = before.filter(|_| pass.is_current) {
+            return Some(plan.id);
+        }
+        let version = source.version(prompt_id);
         let before = match before {
             Some(plan) if plan.version == version && !source.knows_any(&plan.awaited) => {
                 return Some(plan.id);
@@ -169,6 +192,7 @@ impl Plans {
             (Some(plan), _) => (plan, Vec::new()),
             (None, None) => return before,
             (None, Some(entry)) if pass.read > 0 && pass.read + entry.size() > MAX_READ => {
+                pass.is_cut = true;
                 return before;
             }
             (None, Some(entry)) => {

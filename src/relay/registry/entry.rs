@@ -49,6 +49,8 @@ pub(in crate::relay) struct Publishing {
     pub(in crate::relay) published_remaining: Option<u64>,
     /// When a state is published that was held back.
     pub(in crate::relay) flush_at: Option<Instant>,
+    /// The state has changed, and is published when somebody subscribes: nobody follows the job.
+    pub(in crate::relay) is_stale: bool,
     /// A change was published, or is held back, that is not recorded.
     pub(in crate::relay) is_changed: bool,
     /// The state that was recorded last.
@@ -105,6 +107,7 @@ impl Entry {
                 published_at: Instant::now(),
                 published_remaining: None,
                 flush_at: None,
+                is_stale: false,
                 is_changed: false,
                 recorded: None,
                 is_acknowledged: false,
@@ -163,11 +166,6 @@ impl Entry {
     pub(super) fn backend_index(&self) -> Option<usize> {
         self.backend.as_ref().map(|backend| backend.index)
     }
-
-    pub(super) fn prompt_key(&self) -> Option<(usize, String)> {
-        let backend = self.backend.as_ref()?;
-        Some((backend.index, self.job.prompt_id()?.to_owned()))
-    }
 }
 
 impl Publishing {
@@ -175,6 +173,7 @@ impl Publishing {
     pub(in crate::relay) fn published(&mut self, progress: &Progress) {
         self.published_at = Instant::now();
         self.flush_at = None;
+        self.is_stale = false;
         self.published_remaining = progress.estimated_remaining;
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct StatusIndex {
     /// By the index of their backend; `None` for jobs of other producers, and of backends that are not configured.
     open: HashMap<Option<usize>, HashSet<JobId>>,
     processing: HashSet<JobId>,
+    /// Those of the open ones whose end the socket has received.
+    ending: HashSet<JobId>,
     /// In the order of their ends, by the numbers of the jobs.
     ended: BTreeSet<(Timestamp, u64)>,
     /// By the name of their group.
@@ -33,6 +35,9 @@ impl StatusIndex {
         if status == Status::Processing {
             self.processing.insert(id.clone());
         }
+        if entry.job.is_ending() && !status.is_final() {
+            self.ending.insert(id.clone());
+        }
         if let Some(group) = &job.tags().group {
             let jobs = self.groups.entry(group.clone()).or_default();
             jobs.insert(id.clone());
@@ -42,6 +47,11 @@ impl StatusIndex {
     /// The status of a job has changed, or not. Final ones stay.
     pub(super) fn change(&mut self, entry: &Entry, before: Status) {
         let (id, after) = (entry.job.id(), entry.job.status());
+        if entry.job.is_ending() && !after.is_final() {
+            self.ending.insert(id.clone());
+        } else if !self.ending.is_empty() {
+            self.ending.remove(id);
+        }
         if before == after {
             return;
         }
@@ -77,6 +87,7 @@ impl StatusIndex {
         self.count_out(job.status());
         self.ended.remove(&(ended_at(entry), entry.number));
         self.processing.remove(id);
+        self.ending.remove(id);
         self.close(entry);
         if let Some(group) = &job.tags().group
             && let Some(jobs) = self.groups.get_mut(group)
@@ -106,6 +117,11 @@ impl StatusIndex {
     /// The jobs that run.
     pub(super) fn processing(&self) -> impl Iterator<Item = &JobId> {
         self.processing.iter()
+    }
+
+    /// The open jobs whose end the socket has received.
+    pub(super) fn ending(&self) -> impl Iterator<Item = &JobId> {
+        self.ending.iter()
     }
 
     /// The numbers of the jobs that ended at that moment or before.

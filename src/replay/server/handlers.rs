@@ -28,6 +28,29 @@ impl SharedState {
         json!({"queue_running": listed(PromptState::Running), "queue_pending": listed(PromptState::Pending)})
     }
 
+    /// `GET /api/jobs`, of the jobs that run and wait; `None` from a server before that.
+    pub(super) fn job_list(&self) -> Option<Value> {
+        let state = self.lock();
+        if !state.current_or_next()?.lists_jobs {
+            return None;
+        }
+        let open = state.prompts().filter_map(PostedPrompt::as_job);
+        let jobs: Vec<Value> = open.collect();
+        let pagination =
+            json!({"offset": 0, "limit": null, "total": jobs.len(), "has_more": false});
+        Some(json!({"jobs": jobs, "pagination": pagination}))
+    }
+
+    /// `GET /api/jobs/{id}`, of a job that runs or waits; `None` if there is none.
+    pub(super) fn job(&self, id: &str) -> Option<Value> {
+        let state = self.lock();
+        if !state.current_or_next()?.lists_jobs {
+            return None;
+        }
+        let mut named = state.prompts().filter(|prompt| prompt.id == id);
+        named.find_map(PostedPrompt::as_job)
+    }
+
     /// `GET /prompt`.
     pub(super) fn exec_info(&self) -> Value {
         json!({"exec_info": {"queue_remaining": self.lock().remaining()}})

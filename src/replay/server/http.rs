@@ -22,6 +22,9 @@ use super::{view, websocket};
 /// The largest request body, in bytes: graphs with embedded images are large.
 const MAX_BODY: usize = websocket::MAX_MESSAGE;
 
+/// The one route that exists only under `/api`.
+const JOBS: &str = "/api/jobs";
+
 /// What is needed to serve one connection.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
@@ -65,7 +68,7 @@ impl ConnectionContext {
         let path = request.uri().path().to_owned();
         let path = path
             .strip_prefix("/api")
-            .filter(|rest| rest.starts_with('/'))
+            .filter(|rest| rest.starts_with('/') && !path.starts_with(JOBS))
             .unwrap_or(&path);
         // aiohttp responds to HEAD wherever it does to GET; hyper leaves out the body.
         if [Method::GET, Method::HEAD].contains(request.method()) {
@@ -111,12 +114,25 @@ impl ConnectionContext {
             "/system_stats" => json_response(200, &self.state.system_stats()),
             "/object_info" => json_response(200, &self.state.classes.all()),
             "/view" => view::view(&self.state, parameter, request.headers()),
-            _ => match (history_id(path), class(path)) {
-                (Some(id), _) => json_response(200, &self.state.history(&id)),
-                (None, Some(class)) => json_response(200, &self.state.classes.one(&class)),
-                (None, None) if is_route(path) => method_not_allowed(),
-                (None, None) => not_found(),
+            JOBS => match self.state.job_list() {
+                Some(list) => json_response(200, &list),
+                None => not_found(),
             },
+            _ => self.get_one(path),
+        }
+    }
+
+    /// A GET that names one thing in its path.
+    fn get_one(&self, path: &str) -> Response<Full<Bytes>> {
+        match (history_id(path), class(path), job_id(path)) {
+            (Some(id), ..) => json_response(200, &self.state.history(&id)),
+            (None, Some(class), _) => json_response(200, &self.state.classes.one(&class)),
+            (None, None, Some(id)) => match self.state.job(&id) {
+                Some(job) => json_response(200, &job),
+                None => json_response(404, &json!({"error": "Job not found"})),
+            },
+            _ if is_route(path) => method_not_allowed(),
+            _ => not_found(),
         }
     }
 
@@ -180,6 +196,11 @@ fn is_route(path: &str) -> bool {
 /// The prompt id, decoded, of `/history/{id}`.
 fn history_id(path: &str) -> Option<String> {
     last_segment(path, "/history/")
+}
+
+/// The job id, decoded, of `/api/jobs/{id}`.
+fn job_id(path: &str) -> Option<String> {
+    last_segment(path, "/api/jobs/")
 }
 
 /// The node class, decoded, of `/object_info/{class}`.

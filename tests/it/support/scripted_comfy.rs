@@ -26,6 +26,9 @@ const MAX_EVENTS: usize = 8_192;
 /// How long a test waits for a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The call that lists jobs, on newer servers.
+pub(crate) const JOB_LIST: &str = "GET /api/jobs";
+
 /// Counted like a call: a socket was closed.
 const CLOSE: &str = "CLOSE /ws";
 
@@ -118,6 +121,22 @@ impl ScriptedComfy {
         };
         let queue = json!({"queue_running": items(running), "queue_pending": items(pending)});
         self.answer("GET /queue", 200, &queue);
+    }
+
+    /// Lists the prompts that run and those that wait, as newer servers do. The queue stays as it is.
+    pub(crate) fn list_jobs(&self, running: &[&str], pending: &[&str]) {
+        let status = |status: &'static str| move |(number, id): (usize, &&str)| json!({"id": id, "status": status, "priority": number});
+        let running = running.iter().enumerate().map(status("in_progress"));
+        let pending = pending.iter().enumerate().map(status("pending"));
+        // The newest one first.
+        let jobs: Vec<Value> = running.chain(pending).rev().collect();
+        let pagination =
+            json!({"offset": 0, "limit": null, "total": jobs.len(), "has_more": false});
+        self.answer(
+            JOB_LIST,
+            200,
+            &json!({"jobs": jobs, "pagination": pagination}),
+        );
     }
 
     /// Sets the one prompt that runs, with its graph and the outputs that are executed.

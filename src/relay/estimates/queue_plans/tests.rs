@@ -27,6 +27,13 @@ impl Graphs {
 }
 
 impl QueuedPlans for Graphs {
+    fn revision(&self) -> PlanRevision {
+        (
+            self.version.get().unwrap_or_default(),
+            u64::from(self.knows.get()),
+        )
+    }
+
     fn version(&self, _: &str) -> Option<u64> {
         self.version.get()
     }
@@ -83,8 +90,10 @@ fn seconds(plan: &Plan, cached: &[String]) -> Estimate {
     }
 }
 
-fn remaining(prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
-    prediction.waiting.get(prompt)?.end.remaining
+fn remaining(queue: &Queue, prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
+    let mut pending = queue.pending().iter();
+    let place = pending.position(|entry| entry.prompt_id == prompt)?;
+    prediction.waiting.get(place)?.end.remaining
 }
 
 #[test]
@@ -99,13 +108,13 @@ fn prompts_add_up_in_the_order_of_their_numbers() {
     );
     let prediction = Plans::default().predict(&queue, &Graphs::of(&queue), seconds);
     assert_eq!(prediction.running["r"].remaining, Some(101.0));
-    assert_eq!(remaining(&prediction, "front"), Some(30.0));
+    assert_eq!(remaining(&queue, &prediction, "front"), Some(30.0));
     assert_eq!(
-        remaining(&prediction, "second"),
+        remaining(&queue, &prediction, "second"),
         Some(134.0),
         "its own model"
     );
-    assert_eq!(remaining(&prediction, "last"), Some(236.0));
+    assert_eq!(remaining(&queue, &prediction, "last"), Some(236.0));
 }
 
 #[test]
@@ -120,9 +129,9 @@ fn prompts_behind_one_that_cannot_be_predicted_are_unknown() {
             ],
         );
         let prediction = Plans::default().predict(&queue, &Graphs::of(&queue), seconds);
-        assert_eq!(remaining(&prediction, "a"), Some(101.0));
-        assert_eq!(remaining(&prediction, "b"), None);
-        assert_eq!(remaining(&prediction, "c"), None);
+        assert_eq!(remaining(&queue, &prediction, "a"), Some(101.0));
+        assert_eq!(remaining(&queue, &prediction, "b"), None);
+        assert_eq!(remaining(&queue, &prediction, "c"), None);
     }
 }
 
