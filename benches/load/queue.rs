@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::figures::median;
 use crate::options::LoadOptions;
 use crate::process::Server;
-use crate::scripted_comfy::ScriptedComfy;
+use crate::scripted_comfy::{JOB_LIST, ScriptedComfy};
 
-/// The call that a look makes.
-const LOOK: &str = "GET /queue";
+/// The call that a look makes at servers that send all graphs.
+const QUEUE: &str = "GET /queue";
 
 /// How many prompts wait on one server.
 const WAITING: usize = 10_000;
@@ -41,6 +41,17 @@ const MIN_SECONDS: f64 = 10.0;
 struct Queued {
     comfyui: ScriptedComfy,
     prompts: usize,
+    /// The call that a look makes.
+    look: &'static str,
+}
+
+/// Milliseconds of processor time for a look.
+#[derive(Default)]
+struct LookCosts {
+    /// At a queue that stays.
+    still: Vec<f64>,
+    /// At one that moves on.
+    moving: Vec<f64>,
 }
 
 /// Prints what a look costs, and what many servers cost while nothing changes.
@@ -50,31 +61,46 @@ pub(crate) fn measure(options: &LoadOptions) -> anyhow::Result<bool> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let (mut still, mut moving, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut listed, mut whole) = (LookCosts::default(), LookCosts::default());
+    let mut idle = Vec::new();
     for _ in 0..options.rounds {
-        let round = runtime.block_on(looks(waiting, options))?;
-        still.push(round.0);
-        moving.push(round.1);
+        for (look, costs) in [(JOB_LIST, &mut listed), (QUEUE, &mut whole)] {
+            let (still, moving) = runtime.block_on(looks(look, waiting, options))?;
+            costs.still.push(still);
+            costs.moving.push(moving);
+        }
         idle.push(runtime.block_on(idle_servers(options))?);
     }
     let of = |figures: Vec<f64>| median(figures).unwrap_or_default();
+    for (costs, server) in [
+        (listed, "that lists its jobs"),
+        (whole, "that sends all graphs"),
+    ] {
+        println!(
+            "waiting {waiting}: a look at a server {server} takes {:.1} ms of processor time while nothing changes, {:.1} ms \
+             while the queue moves on",
+            of(costs.still),
+            of(costs.moving),
+        );
+    }
     println!(
-        "waiting {waiting}: a look takes {:.1} ms of processor time while nothing changes, {:.1} ms while the queue moves \
-         on; {SERVERS} servers with {OPEN_EACH} open jobs each take {:.1} % of a core",
-        of(still),
-        of(moving),
+        "waiting: {SERVERS} servers with {OPEN_EACH} open jobs each take {:.1} % of a core",
         of(idle) * 100.0
     );
     Ok(true)
 }
 
 /// Milliseconds of processor time for a look at a queue that stays, and at one that moves on.
-async fn looks(waiting: usize, options: &LoadOptions) -> anyhow::Result<(f64, f64)> {
-    let queued = Queued::start(waiting).await;
+async fn looks(
+    look: &'static str,
+    waiting: usize,
+    options: &LoadOptions,
+) -> anyhow::Result<(f64, f64)> {
+    let queued = Queued::start(waiting, look).await;
     let server = Server::relay(Some(&queued.comfyui.url()), options)?;
     queued.register(&server, "job").await?;
     queued.show(0);
-    queued.comfyui.wait_for_more_calls(LOOK, FIRST_LOOKS).await;
+    queued.comfyui.wait_for_more_calls(look, FIRST_LOOKS).await;
     let still = queued.cost_of_looks(&server, options, |_| {}).await?;
     let moving = queued
         .cost_of_looks(&server, options, |look| queued.show(look))
@@ -86,7 +112,7 @@ async fn looks(waiting: usize, options: &LoadOptions) -> anyhow::Result<(f64, f6
 async fn idle_servers(options: &LoadOptions) -> anyhow::Result<f64> {
     let mut servers = Vec::new();
     for _ in 0..SERVERS {
-        servers.push(Queued::start(OPEN_EACH).await);
+        servers.push(Queued::start(OPEN_EACH, JOB_LIST).await);
     }
     let urls: Vec<String> = servers.iter().map(|it| it.comfyui.url()).collect();
     let server = Server::relay(Some(&urls.join(",")), options)?;
@@ -98,7 +124,10 @@ async fn idle_servers(options: &LoadOptions) -> anyhow::Result<f64> {
     let registered = stream::iter(registered).buffer_unordered(SERVERS_AT_ONCE);
     registered.try_for_each(|()| async { Ok(()) }).await?;
     let looked_at = stream::iter(&servers).for_each_concurrent(None, async |queued| {
-        queued.comfyui.wait_for_more_calls(LOOK, FIRST_LOOKS).await;
+        queued
+            .comfyui
+            .wait_for_more_calls(queued.look, FIRST_LOOKS)
+            .await;
     });
     looked_at.await;
     let (cpu, began) = (server.cpu()?, Instant::now());
@@ -107,9 +136,14 @@ async fn idle_servers(options: &LoadOptions) -> anyhow::Result<f64> {
 }
 
 impl Queued {
-    async fn start(prompts: usize) -> Self {
+    async fn start(prompts: usize, look: &'static str) -> Self {
         let comfyui = ScriptedComfy::start().await;
-        Self { comfyui, prompts }
+        comfyui.answer(JOB_LIST, 404, &Value::Null);
+        Self {
+            comfyui,
+            prompts,
+            look,
+        }
     }
 
     /// Has the prompts from this one on in its queue: the first one runs.
@@ -121,7 +155,12 @@ impl Queued {
         let running = [item(first)];
         let pending: Vec<Value> = (first + 1..self.prompts).map(item).collect();
         let queue = json!({"queue_running": running, "queue_pending": pending});
-        self.comfyui.answer(LOOK, 200, &queue);
+        self.comfyui.answer(QUEUE, 200, &queue);
+        if self.look == JOB_LIST {
+            let prompts: Vec<String> = (first..self.prompts).map(prompt).collect();
+            let ids: Vec<&str> = prompts.iter().map(String::as_str).collect();
+            self.comfyui.list_jobs(&ids[..1], &ids[1..]);
+        }
     }
 
     /// Registers all prompts, while the queue is short to read: without graphs.
@@ -129,6 +168,9 @@ impl Queued {
         let prompts: Vec<String> = (0..self.prompts).map(prompt).collect();
         let ids: Vec<&str> = prompts.iter().map(String::as_str).collect();
         self.comfyui.set_queue(&ids[..1], &ids[1..]);
+        if self.look == JOB_LIST {
+            self.comfyui.list_jobs(&ids[..1], &ids[1..]);
+        }
         self.comfyui.wait_for_calls("GET /ws", 1).await;
         let client = Client::builder().no_proxy().build()?;
         let url = format!("http://{}/api/anime/jobs", server.address);
@@ -158,7 +200,7 @@ impl Queued {
         while Instant::now() < until {
             looks += 1;
             before(looks);
-            self.comfyui.wait_for_more_calls(LOOK, 1).await;
+            self.comfyui.wait_for_more_calls(self.look, 1).await;
         }
         Ok((server.cpu()? - cpu).as_secs_f64() * 1e3 / looks as f64)
     }
