@@ -101,8 +101,12 @@ impl Hub {
 
     /// Whether somebody follows a job.
     pub fn is_followed(&self, job: &JobId) -> bool {
-        let topic = self.topics.get(job);
-        topic.is_some_and(|topic| topic.is_followed())
+        self.topics.is_followed(job)
+    }
+
+    /// The jobs that somebody follows; `None` if they are more than `max`.
+    pub fn followed(&self, max: usize) -> Option<Vec<JobId>> {
+        self.topics.followed(max)
     }
 
     /// Forgets the preview of a job.

@@ -19,7 +19,7 @@ pub struct SharedSubscription {
 
 impl SharedSubscription {
     pub(super) fn new(topics: Topics, job: JobId, mailbox: Arc<Mailbox>) -> Self {
-        let topic = topics.with_topic(&job, |topic| {
+        let topic = topics.join(&job, |topic| {
             topic.attach(mailbox.clone());
             topic.clone()
         });
@@ -63,6 +63,6 @@ impl SharedSubscription {
 impl Drop for SharedSubscription {
     fn drop(&mut self) {
         self.topic.detach(&self.mailbox);
-        self.topics.remove_unused(&self.job, &self.topic);
+        self.topics.leave(&self.job, &self.topic);
     }
 }

@@ -30,7 +30,7 @@ pub struct Subscription {
 
 impl Subscription {
     pub(super) fn new(topics: Topics, job: &JobId, connection: Connection) -> Self {
-        let (topic, connection_id) = topics.with_topic(job, |topic| {
+        let (topic, connection_id) = topics.join(job, |topic| {
             (topic.clone(), topic.add_connection(connection))
         });
         let (snapshot, states) = topic.subscribe();
@@ -92,7 +92,7 @@ impl Drop for Subscription {
         self.states = None;
         self.topic.trim();
         self.topic.remove_connection(self.connection_id);
-        self.topics.remove_unused(&self.job, &self.topic);
+        self.topics.leave(&self.job, &self.topic);
         self.topics.changes().send_replace(());
     }
 }

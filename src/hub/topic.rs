@@ -142,11 +142,6 @@ impl Topic {
     pub(super) fn is_followed(&self) -> bool {
         !lock(&self.newest).mailboxes.is_empty() || !self.connections().is_empty()
     }
-
-    /// Whether it has neither a state nor subscribers.
-    pub(super) fn is_unused(&self) -> bool {
-        self.newest().is_none() && !self.is_followed()
-    }
 }
 
 /// What these locks guard is consistent at any moment, also after a panic elsewhere.

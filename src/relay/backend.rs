@@ -6,6 +6,7 @@ mod early_events;
 mod follow;
 pub(super) mod follower;
 mod images;
+mod last_comparison;
 mod lease;
 mod outage;
 pub(super) mod prompt_lookup;

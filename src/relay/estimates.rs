@@ -1,7 +1,7 @@
 //! When jobs will end: the cost model, and the queue of each backend.
 
 pub(super) mod learning;
-mod queue_forecast;
+pub(super) mod queue_forecast;
 pub(super) mod queue_plans;
 mod stored_runs;
 

@@ -14,9 +14,7 @@ impl Tracker {
     /// Reads the plan of a job from the graph that the server's queue or history shows, which names the
     /// outputs that it executes.
     pub(super) fn confirm_graph(self: &Arc<Self>, id: &JobId, graph: PromptGraph) {
-        if let Some(entry) = self.registry().get_mut(id) {
-            entry.pending_plan.confirm(graph);
-        }
+        self.registry().confirm_plan(id, graph);
         self.read_plan(id);
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::backend::Backend;
 use super::ownership::Ownership;
 use super::stored_counts::StoredCounts;
-use crate::job::{Event, Job, JobId, Status};
+use crate::job::{Event, Job, JobId, PromptGraph, Status};
 use changes::ChangeCounts;
 use prompt_index::PromptIndex;
 use status_index::StatusIndex;
@@ -100,12 +100,31 @@ impl Registry {
         self.changes.of(backend.index)
     }
 
+    /// Records the graph of a job as its server's queue or history shows it.
+    pub(super) fn confirm_plan(&mut self, id: &JobId, graph: PromptGraph) {
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.pending_plan.confirm(graph);
+            self.by_status.plan_changed(entry);
+        }
+    }
+
     /// Has the plan of a job read again when its server shows the graph again.
     pub(super) fn reopen_plan(&mut self, id: &JobId) {
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.pending_plan.reopen();
+            self.by_status.plan_changed(entry);
             self.changes.count_plan(entry.backend_index());
         }
+    }
+
+    /// The open jobs of a backend whose graphs the server has not shown.
+    pub(super) fn unconfirmed(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.unconfirmed(backend.index))
+    }
+
+    /// The ids of the jobs of a backend that have not ended.
+    pub(super) fn open_ids(&self, backend: &Backend) -> impl Iterator<Item = &JobId> {
+        self.by_status.open(Some(backend.index))
     }
 
     /// Makes this relay no longer the owner of a backend's open jobs.

@@ -9,8 +9,10 @@ use crate::comfy::{HistoryEntry, Queue, QueueEntry, QueuePosition};
 use crate::job::{Event, JobId};
 use crate::relay::backend::decide::{Answers, PromptAnswer};
 use crate::relay::backend::follower::Follower;
+use crate::relay::backend::last_comparison::LastComparison;
 use crate::relay::backend::queue_graphs::QueueGraphs;
 use crate::relay::backend::queued_plans::PlanSource;
+use crate::relay::estimates::queue_forecast::Lack;
 use crate::relay::estimates::queue_plans::Plans;
 use crate::relay::registry::{Entry, Registry};
 
@@ -105,20 +107,28 @@ impl Follower {
 
     /// Publishes the states of the jobs that wait again that would show another estimate, if somebody follows them.
     pub(in crate::relay) fn republish_waiting(&self) {
-        for ids in self.open_ids().chunks(JOBS_A_LOCK) {
+        let open = self.tracker.registry().open_ids(&self.backend).count();
+        // Thousands may wait that nobody follows, and thousands may be followed at other backends.
+        let ids = self.tracker.hub.followed(open);
+        let ids = ids.unwrap_or_else(|| self.open_ids());
+        for ids in ids.chunks(JOBS_A_LOCK) {
             let mut registry = self.tracker.registry();
             for id in ids {
-                if let Some(entry) = registry.get_mut(id) {
+                if let Some(entry) = registry.get_mut(id).filter(|it| self.has(it)) {
                     self.tracker.republish_waiting(entry);
                 }
             }
         }
     }
 
+    fn has(&self, entry: &Entry) -> bool {
+        let backend = entry.backend.as_ref();
+        backend.is_some_and(|backend| backend.index == self.backend.index)
+    }
+
     fn open_ids(&self) -> Vec<JobId> {
         let registry = self.tracker.registry();
-        let open = registry.open(&self.backend);
-        open.map(|entry| entry.job.id().clone()).collect()
+        registry.open_ids(&self.backend).cloned().collect()
     }
 
     /// Reads the plans of jobs whose graphs the queue shows for the first time: it names the outputs that the
@@ -126,8 +136,7 @@ impl Follower {
     pub(in crate::relay) fn confirm_graphs(&self, graphs: &QueueGraphs) {
         let shown: Vec<(JobId, QueueEntry)> = {
             let registry = self.tracker.registry();
-            let open = registry.open(&self.backend);
-            let unconfirmed = open.filter(|entry| !entry.pending_plan.is_confirmed());
+            let unconfirmed = registry.unconfirmed(&self.backend);
             let shown = unconfirmed.filter_map(|entry| {
                 let shown = graphs.entry(entry.job.prompt_id()?)?;
                 Some((entry.job.id().clone(), shown.clone()))
@@ -141,36 +150,37 @@ impl Follower {
         }
     }
 
-    /// The prompts of a queue without graphs whose graphs are to be read: those of jobs whose plans are not known, and those
-    /// that run before the last of our jobs.
+    /// The prompts of a queue without graphs whose graphs are to be read: those of jobs whose plans are not known, and if the
+    /// forecast lacks any, those that run before the last of our jobs.
     ///
     /// A graph that the relay has submitted itself is read again only while the queue is short: what it executes differs
     /// seldom.
     pub(in crate::relay) fn prompts_without_plan(
         &self,
         queue: &Queue,
-        plans: &Plans,
-        graphs: &QueueGraphs,
+        last: &LastComparison,
+        lacks_graphs: bool,
     ) -> Vec<String> {
         let is_short = queue.prompt_ids().take(SHORT_QUEUE + 1).count() <= SHORT_QUEUE;
         let (mut wanted, followed) = {
             let registry = self.tracker.registry();
-            let is_wanted = |entry: &&Entry| {
-                let pending = &entry.pending_plan;
-                !pending.is_confirmed() && (is_short || pending.graph().is_none())
-            };
-            let wanted = registry.open(&self.backend).filter(is_wanted);
+            let unconfirmed = registry.unconfirmed(&self.backend);
+            let wanted =
+                unconfirmed.filter(|entry| is_short || entry.pending_plan.graph().is_none());
             let wanted = wanted.filter_map(|entry| entry.job.prompt_id());
             let wanted = wanted.filter(|prompt| queue.position(prompt).is_some());
             let wanted: Vec<String> = wanted.map(str::to_owned).collect();
             let is_followed = |prompt: &str| !registry.of_prompt(&self.backend, prompt).is_empty();
             (wanted, queue.count_up_to_last(is_followed))
         };
-        let source = PlanSource {
-            follower: self,
-            graphs,
-        };
-        wanted.extend(plans.unknown(queue.prompt_ids().take(followed), &source));
+        if lacks_graphs {
+            let source = PlanSource {
+                follower: self,
+                graphs: &last.graphs,
+            };
+            let prompts = queue.prompt_ids().take(followed);
+            wanted.extend(last.plans.unknown(prompts, &source));
+        }
         wanted
     }
 
@@ -232,25 +242,20 @@ impl Follower {
         }
     }
 
-    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made. Returns whether another one
-    /// would know no more.
+    /// Updates the forecast of the queue, from which the estimates of jobs that wait are made. Returns what it lacks.
     pub(in crate::relay) fn forecast_queue(
         &self,
         plans: &mut Plans,
-        queue: Option<&Arc<Queue>>,
+        queue: &Arc<Queue>,
         graphs: &QueueGraphs,
-    ) -> bool {
+    ) -> Lack {
         let (backend, estimator) = (&self.backend, &self.estimator);
-        let Some(queue) = queue else {
-            estimator.clear_queue(backend);
-            return false;
-        };
         let source = PlanSource {
             follower: self,
             graphs,
         };
         let predicted = estimator.predict_queue(backend, plans, queue, &source);
-        let is_whole = !predicted.is_cut;
+        let lack = predicted.lack;
         let registry = self.tracker.registry();
         let now = self.tracker.now();
         let live = |prompt: &String| {
@@ -261,7 +266,7 @@ impl Follower {
         let live = predicted.running.keys().filter_map(live).collect();
         let began_at = |prompt: &str| self.began_at(&registry, queue, graphs, prompt);
         estimator.update_queue(backend, queue, predicted, &live, began_at, now);
-        is_whole
+        lack
     }
 
     /// When a prompt of another client began that runs, if that is known. Of our own, events are received.

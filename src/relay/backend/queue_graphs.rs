@@ -34,24 +34,28 @@ impl QueueGraphs {
         }
     }
 
-    /// Reads the graphs of these prompts, but those that were read before. If there are none, all are dropped.
+    /// Drops all graphs: nothing waits for them.
+    pub(in crate::relay) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Reads the graphs of these prompts, but those that were read before. Returns whether there were any.
     pub(in crate::relay) async fn read(
         &mut self,
         rest: &Rest,
         wanted: Vec<String>,
-    ) -> Result<(), RestError> {
-        if wanted.is_empty() {
-            *self = Self::default();
-            return Ok(());
-        }
+    ) -> Result<bool, RestError> {
         let is_lacking = |prompt: &String| self.entry(prompt).is_none();
         let lacking: Vec<String> = wanted.into_iter().filter(is_lacking).collect();
-        if lacking.len() <= MAX_SINGLE && self.read_single(rest, &lacking).await? {
-            return Ok(());
+        if lacking.is_empty() {
+            return Ok(false);
         }
-        let queue = Arc::new(rest.queue().await?);
-        self.update(&queue);
-        Ok(())
+        let is_few = lacking.len() <= MAX_SINGLE;
+        if !is_few || !self.read_single(rest, &lacking).await? {
+            let queue = Arc::new(rest.queue().await?);
+            self.update(&queue);
+        }
+        Ok(true)
     }
 
     /// Asks for prompts one by one. Returns whether the server shows their graphs.

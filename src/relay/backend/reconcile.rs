@@ -12,9 +12,9 @@ use crate::job::{Event, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
-use crate::relay::backend::queue_graphs::QueueGraphs;
-use crate::relay::estimates::queue_plans::Plans;
-use crate::relay::registry::{Changes, Entry};
+use crate::relay::backend::last_comparison::{Basis, LastComparison};
+use crate::relay::estimates::queue_forecast::Lack;
+use crate::relay::registry::Entry;
 
 /// How soon the backend is asked again about a prompt that is about to be in its history.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -25,28 +25,6 @@ const PAUSE_FACTOR: u32 = 4;
 
 /// The longest time that a comparison counts for the pause after it.
 const MAX_DURATION: Duration = Duration::from_secs(5);
-
-/// What the last comparison has found.
-#[derive(Default)]
-struct LastComparison {
-    queue: Option<Arc<Queue>>,
-    graphs: QueueGraphs,
-    plans: Plans,
-    /// What it rested on, if every job was in the queue and nothing is left to find out: with the same answer of the queue,
-    /// another comparison would find the same.
-    settled: Option<Basis>,
-}
-
-/// What a comparison rests on beside the answer of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Basis {
-    jobs: Changes,
-    /// [`crate::relay::estimates::learning::Learning::revision`].
-    model: u64,
-    /// [`crate::relay::backend::images::BackendImages::revision`].
-    images: u64,
-    disconnects: u64,
-}
 
 impl Follower {
     /// Reconciles the backend's jobs until the relay stops.
@@ -127,11 +105,13 @@ impl Follower {
             return Ok(Some(self.rest(last, is_due)));
         }
         last.settled = None;
-        if let Some(queue) = &queue {
-            self.read_graphs(last, queue).await?;
-            self.confirm_graphs(&last.graphs);
-        }
-        let is_whole = self.forecast_queue(&mut last.plans, queue.as_ref(), &last.graphs);
+        let is_whole = match &queue {
+            Some(queue) => self.forecast(last, queue).await? == Lack::Nothing,
+            None => {
+                self.estimator.clear_queue(&self.backend);
+                false
+            }
+        };
         let disconnects = basis.disconnects;
         let answer = QueueAnswer { queue, disconnects };
         let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs);
@@ -183,19 +163,32 @@ impl Follower {
         }
     }
 
-    /// Reads the graphs that the queue has left out, and that something waits for.
-    async fn read_graphs(
+    /// Forecasts a queue, and reads the graphs that it has left out, and that something waits for. Returns what the forecast
+    /// lacks.
+    async fn forecast(
         &self,
         last: &mut LastComparison,
         queue: &Arc<Queue>,
-    ) -> Result<(), RestError> {
+    ) -> Result<Lack, RestError> {
         last.graphs.update(queue);
+        self.confirm_graphs(&last.graphs);
+        let lack = self.forecast_queue(&mut last.plans, queue, &last.graphs);
         if queue.has_graphs() {
-            return Ok(());
+            return Ok(lack);
         }
-        let wanted = self.prompts_without_plan(queue, &last.plans, &last.graphs);
-        let read = last.graphs.read(self.backend.comfy.rest(), wanted).await;
-        read.or_else(|error| self.log_unreadable_queue(error))
+        let wanted = self.prompts_without_plan(queue, last, lack != Lack::Nothing);
+        if wanted.is_empty() {
+            // Prompts behind all of ours may stay unknown.
+            last.graphs.clear();
+            return Ok(Lack::Nothing);
+        }
+        match last.graphs.read(self.backend.comfy.rest(), wanted).await {
+            Ok(false) => return Ok(lack),
+            Ok(true) => {}
+            Err(error) => self.log_unreadable_queue(error)?,
+        }
+        self.confirm_graphs(&last.graphs);
+        Ok(self.forecast_queue(&mut last.plans, queue, &last.graphs))
     }
 
     /// The jobs whose end the socket has received, the first one first.
@@ -278,11 +271,6 @@ impl Follower {
             is_gap_over: is_over(comparison.missing_since, self.config.history_grace),
         }
     }
-}
-
-/// Whether two answers of the queue are one and the same.
-fn same_queue(last: Option<&Arc<Queue>>, now: Option<&Arc<Queue>>) -> bool {
-    matches!((last, now), (Some(last), Some(now)) if Arc::ptr_eq(last, now))
 }
 
 async fn until(moment: Option<Instant>) {

@@ -24,8 +24,20 @@ pub(in crate::relay) struct QueuePrediction {
     pub(in crate::relay) running: HashMap<String, Estimate>,
     /// For each prompt that waits, in their order. Prompts behind the first one of which nothing is known are left out.
     pub(in crate::relay) waiting: Vec<WaitingEstimate>,
+    /// Why more is not known, if that can change.
+    pub(in crate::relay) lack: Lack,
+}
+
+/// What a prediction lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::relay) enum Lack {
+    /// Nothing that the next one would have.
+    #[default]
+    Nothing,
     /// There was more to read than one prediction does: the next one knows more.
-    pub(in crate::relay) is_cut: bool,
+    Time,
+    /// The graph of a prompt was not read.
+    Graph,
 }
 
 /// A prompt that waits.
@@ -153,7 +165,7 @@ mod tests {
         QueuePrediction {
             running: HashMap::from([("r".to_owned(), whole)]),
             waiting: vec![waiting],
-            is_cut: false,
+            lack: Lack::Nothing,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::comfy::{Queue, QueueEntry};
 use crate::estimate::Estimate;
 use crate::job::{ImageFile, Plan, PlannedNode, Role};
-use crate::relay::estimates::queue_forecast::{QueuePrediction, WaitingEstimate};
+use crate::relay::estimates::queue_forecast::{Lack, QueuePrediction, WaitingEstimate};
 
 /// How many bytes of graphs one prediction reads: some 10 ms of work. A longer graph is read alone.
 const MAX_READ: usize = 1 << 20;
@@ -75,8 +75,8 @@ struct Pass {
     is_current: bool,
     /// Bytes of graphs.
     read: usize,
-    /// A graph was left for the next prediction.
-    is_cut: bool,
+    /// What was not known when it was needed.
+    lack: Lack,
     /// Nodes.
     predicted: usize,
     /// By plan and the plan of the prompt before.
@@ -133,7 +133,7 @@ impl Plans {
         QueuePrediction {
             running,
             waiting,
-            is_cut: pass.is_cut,
+            lack: pass.lack,
         }
     }
 
@@ -190,9 +190,12 @@ impl Plans {
         }
         let (plan, awaited) = match (source.of_job(prompt_id), source.graph(prompt_id)) {
             (Some(plan), _) => (plan, Vec::new()),
-            (None, None) => return before,
+            (None, None) => {
+                pass.lack = Lack::Graph;
+                return before;
+            }
             (None, Some(entry)) if pass.read > 0 && pass.read + entry.size() > MAX_READ => {
-                pass.is_cut = true;
+                pass.lack = Lack::Time;
                 return before;
             }
             (None, Some(entry)) => {

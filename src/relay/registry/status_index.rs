@@ -14,6 +14,8 @@ pub(super) struct StatusIndex {
     processing: HashSet<JobId>,
     /// Those of the open ones whose end the socket has received.
     ending: HashSet<JobId>,
+    /// Those of the open ones whose graph the server has not shown, by the index of their backend.
+    unconfirmed: HashMap<Option<usize>, HashSet<JobId>>,
     /// In the order of their ends, by the numbers of the jobs.
     ended: BTreeSet<(Timestamp, u64)>,
     /// By the name of their group.
@@ -31,6 +33,7 @@ impl StatusIndex {
         } else {
             let open = self.open.entry(entry.backend_index()).or_default();
             open.insert(id.clone());
+            self.plan_changed(entry);
         }
         if status == Status::Processing {
             self.processing.insert(id.clone());
@@ -74,10 +77,23 @@ impl StatusIndex {
         }
     }
 
+    /// Whether the server has shown the graph of a job has changed, or not.
+    pub(super) fn plan_changed(&mut self, entry: &Entry) {
+        let id = entry.job.id();
+        let unconfirmed = self.unconfirmed.entry(entry.backend_index()).or_default();
+        if entry.pending_plan.is_confirmed() || entry.job.status().is_final() {
+            unconfirmed.remove(id);
+        } else {
+            unconfirmed.insert(id.clone());
+        }
+    }
+
     fn close(&mut self, entry: &Entry) {
         let backend = entry.backend_index();
-        if let Some(open) = self.open.get_mut(&backend) {
-            open.remove(entry.job.id());
+        for jobs in [&mut self.open, &mut self.unconfirmed] {
+            if let Some(jobs) = jobs.get_mut(&backend) {
+                jobs.remove(entry.job.id());
+            }
         }
     }
 
@@ -122,6 +138,11 @@ impl StatusIndex {
     /// The open jobs whose end the socket has received.
     pub(super) fn ending(&self) -> impl Iterator<Item = &JobId> {
         self.ending.iter()
+    }
+
+    /// The open jobs of a backend whose graphs the server has not shown.
+    pub(super) fn unconfirmed(&self, backend: usize) -> impl Iterator<Item = &JobId> {
+        self.unconfirmed.get(&Some(backend)).into_iter().flatten()
     }
 
     /// The numbers of the jobs that ended at that moment or before.

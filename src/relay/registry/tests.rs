@@ -35,6 +35,9 @@ fn take(registry: &mut Registry, (job, step): Step, now: Timestamp) {
             registry.apply(&id, Event::Closed(Outcome::Cancelled), now);
         }
         3 => registry.remove(&id),
+        4 => {
+            registry.apply(&id, Event::Ended(Outcome::Completed), now);
+        }
         _ => {
             registry.apply(&id, Event::Queued { ahead: Some(3) }, now);
         }
@@ -47,7 +50,7 @@ fn ids<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashSet<JobId> {
 
 proptest! {
     #[test]
-    fn the_index_has_what_a_scan_finds(steps in prop::collection::vec((0u8..6, 0u8..5), 1..80)) {
+    fn the_index_has_what_a_scan_finds(steps in prop::collection::vec((0u8..6, 0u8..6), 1..80)) {
         let mut registry = Registry::default();
         for (second, step) in steps.iter().enumerate() {
             take(&mut registry, *step, at(second));
@@ -57,6 +60,8 @@ proptest! {
         prop_assert_eq!(ids(registry.all_open()), scan(&|entry| !status(entry).is_final()));
         prop_assert_eq!(ids(registry.open_without_backend()), ids(registry.all_open()));
         prop_assert_eq!(ids(registry.processing()), scan(&|entry| status(entry) == Status::Processing));
+        let ending = ids(registry.entries(registry.by_status.ending()));
+        prop_assert_eq!(ending, scan(&|entry| entry.job.is_ending() && !status(entry).is_final()));
         let is_even = |entry: &&Entry| entry.job.tags().group.is_some();
         prop_assert_eq!(ids(registry.of_group("even")), scan(&is_even));
         for wanted in Status::ALL {

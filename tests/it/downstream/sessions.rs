@@ -162,7 +162,9 @@ async fn a_message_that_is_too_long_closes_with_its_own_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn previews_are_sent_to_subscribers_that_ask_for_them() {
-    let relay = TestRelay::replaying(PREVIEWS).await;
+    // Not as fast as can be: the prompt must not have ended before its job is registered.
+    let settings = Settings::from(PlaybackSpeed::Real(4.0));
+    let relay = TestRelay::replaying_with(PREVIEWS, settings).await;
     let mut curious = relay.subscribe("job?previews=1").await;
     let mut plain = relay.subscribe("job").await;
     relay.submit("job", PREVIEWS).await;
