@@ -61,6 +61,7 @@ class State(_Always, total=False):
     estimated_high: int
     estimated_completion: str
     estimated_start: str
+    cancelling: bool
     output_path: str
     error: str
     prompt_id: str

@@ -1,5 +1,6 @@
 //! The calls of ComfyUI's HTTP API.
 
+mod cancel;
 mod file;
 mod image_size;
 
@@ -16,12 +17,14 @@ use url::Url;
 
 use super::history::HistoryEntry;
 use super::object_info::NodeClasses;
-use super::queue::{Queue, QueuePosition};
+use super::queue::Queue;
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
 use crate::job::ImageFile;
 use crate::python_json;
+
+pub use cancel::Cancellation;
 
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,15 +123,6 @@ impl Submitted {
     pub fn ignored(&self) -> Vec<WrongInput> {
         rejection::wrong_inputs(&self.node_errors)
     }
-}
-
-/// What came of a call that cancels a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancellation {
-    /// The server accepted the call to interrupt it or to remove it from its queue.
-    Requested,
-    /// The prompt neither runs nor waits.
-    NotFound,
 }
 
 /// One ComfyUI server's HTTP API. Cheap to clone.
@@ -251,41 +245,6 @@ impl Rest {
         parse_blocking(length, call, move || python_json::read(&answer)).await
     }
 
-    /// Interrupts a running prompt, or removes a waiting one from the queue.
-    ///
-    /// Servers since 0.25 do both by id, and say so if they have not. For those and for older ones the queue is read first, because they interrupt
-    /// whatever runs, whichever id they are given.
-    pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
-        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
-        let newer = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
-        let (status, answer) = self
-            .send("POST /api/jobs/{prompt_id}/cancel", newer, MAX_ANSWER)
-            .await?;
-        if status.is_success() && cancels(&answer) {
-            return Ok(Cancellation::Requested);
-        }
-        let (call, path, body) = match self.queue().await?.position(prompt_id) {
-            Some(QueuePosition::Running) => (
-                "POST /interrupt",
-                "interrupt",
-                json!({"prompt_id": prompt_id}),
-            ),
-            Some(QueuePosition::Pending { .. }) => {
-                ("POST /queue", "queue", json!({"delete": [prompt_id]}))
-            }
-            None => return Ok(Cancellation::NotFound),
-        };
-        let (status, _) = self
-            .send(
-                call,
-                self.client.post(self.at(path)).json(&body),
-                MAX_ANSWER,
-            )
-            .await?;
-        success(call, status)?;
-        Ok(Cancellation::Requested)
-    }
-
     fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         let folder = self.base.path().trim_end_matches('/');
@@ -332,12 +291,6 @@ impl Rest {
         }
         Ok((response.status(), answer.freeze()))
     }
-}
-
-/// Whether an answer to a call that cancels says that it was done: `{"cancelled": true}`, or nothing of it.
-fn cancels(answer: &[u8]) -> bool {
-    let answer: Option<Value> = python_json::read(answer).ok();
-    answer.is_none_or(|answer| answer["cancelled"] != false)
 }
 
 fn success(call: &str, status: StatusCode) -> Result<(), RestError> {

@@ -27,6 +27,8 @@ pub(super) struct Timeline {
     pub(super) system_stats: Value,
     /// Whether the server uses the prompt ids that clients send with `/prompt` and `/interrupt`: since 0.3.60.
     pub(super) uses_client_ids: bool,
+    /// Whether the server cancels a prompt by its id, and says whether it has: since 0.25.
+    pub(super) cancels_by_id: bool,
     /// Whether execution events carry a timestamp: not in 2023.
     pub(super) has_timestamps: bool,
     /// The pictures that its graphs load.

@@ -1,5 +1,6 @@
 //! The relay over real sockets: from recorded traffic of ComfyUI to what subscribers receive.
 
+mod cancelling;
 mod commands;
 mod ends;
 mod explanations;

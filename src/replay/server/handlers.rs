@@ -35,14 +35,7 @@ impl SharedState {
 
     /// `POST /queue`: removes pending prompts from the queue. Ids of other prompts are ignored, as ComfyUI does.
     pub(super) fn delete_pending(&self, body: &Value) {
-        let mut state = self.lock();
-        let named = state
-            .prompts_mut()
-            .filter(|prompt| prompt.state == PromptState::Pending && names(body, &prompt.id));
-        if named.map(PostedPrompt::diverge).count() > 0 {
-            state.broadcast_status();
-        }
-        drop(state);
+        self.lock().remove_pending(|id| names(body, id));
         self.changed.notify_one();
     }
 
@@ -93,6 +86,19 @@ impl SharedState {
         if self.lock().interrupt(body["prompt_id"].as_str()) {
             self.changed.notify_one();
         }
+    }
+
+    /// `POST /api/jobs/{id}/cancel`: interrupts a running prompt or removes a pending one, and answers whether it has. `None`
+    /// from a server that is too old.
+    pub(super) fn cancel(&self, id: &str) -> Option<Value> {
+        let mut state = self.lock();
+        if !state.current_or_next()?.cancels_by_id {
+            return None;
+        }
+        let is_cancelled = state.interrupt(Some(id)) || state.remove_pending(|it| it == id);
+        drop(state);
+        self.changed.notify_one();
+        Some(json!({"cancelled": is_cancelled}))
     }
 
     /// The picture that `GET /view` asks for, if graphs load it.
