@@ -3,6 +3,7 @@
 mod cancel;
 mod file;
 mod image_size;
+mod prompt_body;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::history::HistoryEntry;
 use super::object_info::NodeClasses;
+use super::prompt_options::PromptOptions;
 use super::queue::Queue;
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
@@ -25,6 +27,7 @@ use crate::job::ImageFile;
 use crate::python_json;
 
 pub use cancel::Cancellation;
+use prompt_body::PromptBody;
 
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,15 +164,17 @@ impl Rest {
         &self.view
     }
 
-    /// Submits a graph. Its events go to the socket of `client_id`; `prompt_id` is a proposal.
-    pub async fn submit(
+    /// Submits a graph with what is passed on beside it. Its events go to the socket of `client_id`; `prompt_id` is a
+    /// proposal.
+    pub(super) async fn submit(
         &self,
         graph: &Map<String, Value>,
         client_id: &str,
         prompt_id: &str,
+        options: &PromptOptions,
     ) -> Result<Submitted, SubmitError> {
         let call = "POST /prompt";
-        let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
+        let body = PromptBody::new(graph, client_id, prompt_id, options);
         let request = self.client.post(self.at("prompt")).json(&body);
         let request = request.timeout(SUBMIT_TIMEOUT);
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;

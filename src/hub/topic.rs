@@ -143,6 +143,11 @@ impl Topic {
         !lock(&self.newest).mailboxes.is_empty() || !self.connections().is_empty()
     }
 
+    /// Whether one of its subscribers wants previews.
+    pub(super) fn wants_previews(&self) -> bool {
+        self.connections().values().any(Connection::wants_previews)
+    }
+
     /// Whether it has neither a state nor subscribers.
     pub(super) fn is_unused(&self) -> bool {
         self.newest().is_none() && !self.is_followed()

@@ -10,6 +10,7 @@ mod feeds;
 mod files;
 mod floods;
 mod groups;
+mod handed_over;
 mod histories;
 mod http;
 mod listings;
