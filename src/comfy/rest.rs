@@ -180,7 +180,7 @@ impl Rest {
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         if status == StatusCode::BAD_REQUEST {
             let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-            return Err(SubmitError::Rejected(Rejection::read(&refusal)));
+            return Err(SubmitError::Rejected(Rejection::read(&refusal, graph)));
         }
         success(call, status)?;
         Ok(json_of(call, &answer)?)
