@@ -246,6 +246,11 @@ impl Job {
         self.socket_outcome.is_some() && !self.status.is_final()
     }
 
+    /// Whether its backend was asked to stop it, and has not yet.
+    pub fn is_cancelling(&self) -> bool {
+        self.is_cancelling
+    }
+
     /// How it ended, as the socket reported it.
     pub fn socket_outcome(&self) -> Option<&Outcome> {
         self.socket_outcome.as_ref()
