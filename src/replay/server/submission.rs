@@ -63,7 +63,7 @@ impl State {
             if !recorded.keeps_number {
                 number = match asked {
                     Some(asked) => json!(asked),
-                    None if is_front => json!(-(next as f64)),
+                    None if is_front => json!(-next.cast_signed()),
                     None => json!(next),
                 };
             }
