@@ -161,6 +161,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             estimated_high: None,
             estimated_completion: None,
             estimated_start: None,
+            cancelling: None,
             message: "KSampler: step 9 of 20".to_owned(),
             output_path: None,
             error: None,

@@ -3,6 +3,7 @@
 //! Knows nothing of the relay's jobs or of subscribers. The wire format is that of ComfyUI's `server.py` and
 //! `execution.py`, versions 0.0.8 to 0.38.
 
+mod api_key;
 mod error;
 mod history;
 mod image_header;
@@ -12,6 +13,7 @@ mod node_text;
 mod object_info;
 mod output;
 mod preview;
+mod prompt_options;
 mod queue;
 mod rejection;
 mod rest;
@@ -19,11 +21,13 @@ mod socket;
 mod timings;
 mod video_header;
 
+pub use api_key::ApiKeyError;
 pub use history::HistoryEntry;
 pub use message::Message;
 pub use node_text::NodeText;
 pub use object_info::{InputKind, NodeClasses};
 pub use preview::PreviewImage;
+pub use prompt_options::{PreviewMethod, PromptOptions, QueuePlace};
 pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput, refused_outputs};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
@@ -32,12 +36,14 @@ pub use timings::PromptTiming;
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
 use crate::config::{ComfyConfig, ServerUrl};
 use crate::connector::{self, CaFileError, Connector};
+use api_key::ApiKey;
 
 /// Why no client for a configured ComfyUI server can be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,11 @@ pub enum SetupError {
     /// The token holds characters that no HTTP header can.
     #[error("ComfyUI's token holds characters that no header can (--comfyui-token, COMFYUI_TOKEN)")]
     Token,
+    /// The file with the key of partner nodes cannot be used.
+    #[error(
+        "cannot use the file of the API key of partner nodes (--comfy-api-key-file, COMFY_API_KEY_FILE)"
+    )]
+    ApiKey(#[from] ApiKeyError),
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTP client")]
     Http(#[from] reqwest::Error),
@@ -62,6 +73,7 @@ pub struct ComfyClient {
     url: Url,
     client_id: String,
     connector: Connector,
+    api_key: Option<Arc<ApiKey>>,
     rest: Rest,
 }
 
@@ -70,7 +82,14 @@ impl ComfyClient {
     pub fn all(config: &ComfyConfig) -> Result<Vec<Self>, SetupError> {
         let is_encrypted = config.urls.iter().any(|url| url.url().scheme() == "https");
         let tls = Connector::new(config.connection.ca_file.as_deref(), is_encrypted)?;
-        let clients = config.urls.iter().map(|url| Self::new(url, &tls, config));
+        let api_key = ApiKey::new(config)?.map(Arc::new);
+        let clients = config.urls.iter().map(|url| {
+            let client = Self::new(url, &tls, config)?;
+            Ok(Self {
+                api_key: api_key.clone(),
+                ..client
+            })
+        });
         clients.collect()
     }
 
@@ -90,6 +109,7 @@ impl ComfyClient {
             client_id: Uuid::new_v4().simple().to_string(),
             rest: Rest::new(url.clone(), &connector, config.response_timeout)?,
             connector,
+            api_key: None,
             url,
         })
     }
@@ -128,6 +148,23 @@ impl ComfyClient {
     /// The HTTP API.
     pub fn rest(&self) -> &Rest {
         &self.rest
+    }
+
+    /// Submits a graph. Its events go to our socket; `prompt_id` is a proposal. The configured key for partner nodes is
+    /// added to `options` that have none.
+    pub async fn submit(
+        &self,
+        graph: &Map<String, Value>,
+        prompt_id: &str,
+        mut options: PromptOptions,
+    ) -> Result<Submitted, SubmitError> {
+        if let Some(api_key) = self.api_key.as_ref().filter(|_| !options.has_credentials()) {
+            options = options.with_api_key(api_key.read().await.expose());
+        }
+        let client_id = &self.client_id;
+        self.rest
+            .submit(graph, client_id, prompt_id, &options)
+            .await
     }
 
     /// The socket to the server, not yet connected. There must never be two with one client id.

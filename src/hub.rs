@@ -109,6 +109,12 @@ impl Hub {
         self.topics.followed(max)
     }
 
+    /// Whether a client that is subscribed to a job wants its previews.
+    pub fn wants_previews(&self, job: &JobId) -> bool {
+        let topic = self.topics.get(job);
+        topic.is_some_and(|topic| topic.wants_previews())
+    }
+
     /// Forgets the preview of a job.
     pub fn forget_preview(&self, job: &JobId) {
         if let Some(topic) = self.topics.get(job) {

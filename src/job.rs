@@ -61,6 +61,8 @@ pub struct Job {
     ahead: Option<usize>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
+    /// Its backend was asked to stop it, and has not yet.
+    is_cancelling: bool,
     socket_outcome: Option<Outcome>,
     work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
@@ -88,6 +90,7 @@ impl Job {
             outputs: IndexSet::new(),
             ahead: None,
             unreachable_since: None,
+            is_cancelling: false,
             socket_outcome: None,
             work_done_at: None,
             report: None,
@@ -241,6 +244,11 @@ impl Job {
     /// Whether the socket has reported its end, while its outputs are still unread.
     pub fn is_ending(&self) -> bool {
         self.socket_outcome.is_some() && !self.status.is_final()
+    }
+
+    /// Whether its backend was asked to stop it, and has not yet.
+    pub fn is_cancelling(&self) -> bool {
+        self.is_cancelling
     }
 
     /// How it ended, as the socket reported it.

@@ -24,6 +24,7 @@ mod peer_watch;
 mod peers;
 mod pending_plan;
 mod planning;
+mod preview_feeds;
 mod publish;
 mod registry;
 mod requests;

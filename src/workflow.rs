@@ -8,5 +8,5 @@ mod png;
 
 pub use catalog::Workflows;
 pub use error::WorkflowError;
-pub use graph::{check, is_prompt_body, parse};
+pub use graph::{check, check_targets, is_prompt_body, parse};
 pub use params::fill;

@@ -61,6 +61,7 @@ class State(_Always, total=False):
     estimated_high: int
     estimated_completion: str
     estimated_start: str
+    cancelling: bool
     output_path: str
     error: str
     prompt_id: str
@@ -120,9 +121,14 @@ class Relay:
         job_id: Optional[str] = None,
         params: Optional[Mapping[str, Any]] = None,
         backend: Optional[str] = None,
+        **more: Any,
     ) -> Submitted:
-        """Submits a graph in API format, or a workflow of the relay's folder by its name."""
-        job: dict[str, Any] = {"workflow": workflow, "params": dict(params or {})}
+        """Submits a graph in API format, or a workflow of the relay's folder by its name.
+
+        `more` are fields of the relay's API: labels, group, extra_data, preview_method, partial_execution_targets,
+        front, number.
+        """
+        job: dict[str, Any] = {"workflow": workflow, "params": dict(params or {}), **more}
         job.update({name: value for name, value in (("job_id", job_id), ("backend", backend)) if value is not None})
         answer: Submitted = await self._post("/api/anime/jobs", job)
         return answer
@@ -215,9 +221,10 @@ async def submit(
     backend: Optional[str] = None,
     url: Optional[str] = None,
     token: Optional[Token] = None,
+    **more: Any,
 ) -> Submitted:
     """Submits a job: see Relay.submit()."""
-    return await Relay(url, token).submit(workflow, job_id=job_id, params=params, backend=backend)
+    return await Relay(url, token).submit(workflow, job_id=job_id, params=params, backend=backend, **more)
 
 
 async def cancel(job_id: str, *, url: Optional[str] = None, token: Optional[Token] = None) -> None:

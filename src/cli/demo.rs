@@ -18,6 +18,7 @@ use super::progress_bar::{COUNT_INTERVAL, JobBar};
 use super::relay_clock::RelayClock;
 use super::shutdown_signal::shutdown_signal;
 use crate::cli::output::print_line;
+use crate::comfy::PromptOptions;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::hub::Connection;
 use crate::job::{JobId, Tags};
@@ -175,7 +176,14 @@ async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Resu
         };
         let work = Submission::Graph(sample.graph.clone());
         relay
-            .submit(Some(job_id.clone()), work, &Map::new(), None, tags)
+            .submit(
+                Some(job_id.clone()),
+                work,
+                &Map::new(),
+                None,
+                tags,
+                PromptOptions::default(),
+            )
             .await?;
         open.spawn(show(relay.clone(), job_id, bar));
         while open.len() >= OPEN_JOBS || (once && !open.is_empty()) {
@@ -192,7 +200,7 @@ async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Resu
 
 /// Shows a job until its end, as a subscriber does, but without a socket: it needs no token.
 async fn show(relay: Relay, job: JobId, mut bar: JobBar) {
-    let connection = Connection::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let connection = Connection::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
     let mut states = relay.subscribe(&job, connection);
     let mut clock = RelayClock::default();
     let mut count = interval(COUNT_INTERVAL);

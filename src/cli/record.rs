@@ -142,7 +142,12 @@ impl RecordedWorkflows {
             print_note(format_args!("recording {}", file.display()));
             inputs::measure(server, &graph, &mut self.inputs).await;
             match session.submit(graph).await {
-                Some(prompt_id) => self.ends.push(session.follow(prompt_id).await),
+                Some(prompt_id) => {
+                    session.record_prompt(&prompt_id).await;
+                    let end = session.follow(prompt_id).await;
+                    session.record_prompt(&end.prompt_id).await;
+                    self.ends.push(end);
+                }
                 None => print_note(format_args!(
                     "ComfyUI rejects {}; its response is recorded",
                     file.display()

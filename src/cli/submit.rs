@@ -43,6 +43,27 @@ pub(super) struct SubmitArgs {
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 
+    /// Put the prompt before the others in ComfyUI's queue
+    #[arg(long, conflicts_with = "number")]
+    front: bool,
+
+    /// Its place in ComfyUI's queue: lower numbers run first
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
+    number: Option<f64>,
+
+    /// How ComfyUI makes previews of it: default, none, auto, latent2rgb or taesd
+    #[arg(long, value_name = "METHOD")]
+    preview_method: Option<String>,
+
+    /// Run only the output with this node id; can be repeated
+    #[arg(long = "target", value_name = "NODE")]
+    targets: Vec<String>,
+
+    /// Pass something on to ComfyUI and its nodes (extra_data); can be repeated. Keys are better set at the relay
+    /// (COMFY_API_KEY): a list of processes shows flags
+    #[arg(long = "extra-data", value_parser = parse_extra_data, value_name = "KEY=VALUE")]
+    extra_data: Vec<(String, Value)>,
+
     /// Show the job's progress until it ends, and exit as "watch" does
     #[arg(long)]
     watch: bool,
@@ -52,8 +73,8 @@ pub(super) struct SubmitArgs {
 }
 
 pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let params: Map<String, Value> = args.params.into_iter().collect();
-    let labels: HashMap<String, String> = args.labels.into_iter().collect();
+    let params: Map<String, Value> = args.params.iter().cloned().collect();
+    let labels: HashMap<String, String> = args.labels.iter().cloned().collect();
     let job = json!({
         "job_id": args.job_id,
         "workflow": read(&args.workflow).await?,
@@ -62,6 +83,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         "labels": labels,
         "group": args.group,
     });
+    let job = with_prompt_options(job, &args);
     let relay = args.relay.client()?;
     let submitted = match relay.submit(&job).await {
         Err(error) if job["workflow"].is_string() && may_be_file(&args.workflow, &error) => {
@@ -90,6 +112,26 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The job with what goes to ComfyUI beside the graph. What is not given is left out: older relays do not know it.
+fn with_prompt_options(mut job: Value, args: &SubmitArgs) -> Value {
+    if args.front {
+        job["front"] = true.into();
+    }
+    if let Some(number) = args.number {
+        job["number"] = number.into();
+    }
+    if let Some(method) = &args.preview_method {
+        job["preview_method"] = method.as_str().into();
+    }
+    if !args.targets.is_empty() {
+        job["partial_execution_targets"] = args.targets.clone().into();
+    }
+    if !args.extra_data.is_empty() {
+        job["extra_data"] = Value::Object(args.extra_data.iter().cloned().collect());
+    }
+    job
+}
+
 /// Whether a name that could not be submitted may have been meant as that of a file.
 fn may_be_file(name: &str, error: &anyhow::Error) -> bool {
     let refusal = error.downcast_ref::<ApiRefusal>();
@@ -114,9 +156,16 @@ async fn read(workflow: &str) -> anyhow::Result<Value> {
 
 /// Reads `NODE.INPUT=VALUE`; a value that is not JSON is a string.
 fn parse_param(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or("expected NODE.INPUT=VALUE, such as 3.seed=7")?;
+    parse_pair(text).ok_or_else(|| "expected NODE.INPUT=VALUE, such as 3.seed=7".to_owned())
+}
+
+/// Reads `KEY=VALUE`; a value that is not JSON is a string.
+fn parse_extra_data(text: &str) -> Result<(String, Value), String> {
+    parse_pair(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+fn parse_pair(text: &str) -> Option<(String, Value)> {
+    let (name, value) = text.split_once('=')?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    Ok((name.to_owned(), value))
+    Some((name.to_owned(), value))
 }

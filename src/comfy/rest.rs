@@ -1,7 +1,9 @@
 //! The calls of ComfyUI's HTTP API.
 
+mod cancel;
 mod file;
 mod image_size;
+mod prompt_body;
 mod queue;
 
 use std::sync::Arc;
@@ -12,18 +14,21 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::history::HistoryEntry;
 use super::object_info::NodeClasses;
-use super::queue::QueuePosition;
+use super::prompt_options::PromptOptions;
 use super::rejection::{self, Rejection, WrongInput};
 use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
 use crate::job::ImageFile;
 use crate::python_json;
 use queue::Abilities;
+
+pub use cancel::Cancellation;
+use prompt_body::PromptBody;
 
 /// How long establishing a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,15 +129,6 @@ impl Submitted {
     }
 }
 
-/// What came of a call that cancels a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancellation {
-    /// The server accepted the call to interrupt it or to remove it from its queue.
-    Requested,
-    /// The prompt neither runs nor waits.
-    NotFound,
-}
-
 /// One ComfyUI server's HTTP API. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Rest {
@@ -171,21 +167,23 @@ impl Rest {
         &self.view
     }
 
-    /// Submits a graph. Its events go to the socket of `client_id`; `prompt_id` is a proposal.
-    pub async fn submit(
+    /// Submits a graph with what is passed on beside it. Its events go to the socket of `client_id`; `prompt_id` is a
+    /// proposal.
+    pub(super) async fn submit(
         &self,
         graph: &Map<String, Value>,
         client_id: &str,
         prompt_id: &str,
+        options: &PromptOptions,
     ) -> Result<Submitted, SubmitError> {
         let call = "POST /prompt";
-        let body = json!({"prompt": graph, "client_id": client_id, "prompt_id": prompt_id});
+        let body = PromptBody::new(graph, client_id, prompt_id, options);
         let request = self.client.post(self.at("prompt")).json(&body);
         let request = request.timeout(SUBMIT_TIMEOUT);
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         if status == StatusCode::BAD_REQUEST {
             let refusal = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-            return Err(SubmitError::Rejected(Rejection::read(&refusal)));
+            return Err(SubmitError::Rejected(Rejection::read(&refusal, graph)));
         }
         success(call, status)?;
         Ok(json_of(call, &answer)?)
@@ -237,41 +235,6 @@ impl Rest {
         parse_blocking(length, call, move || python_json::read(&answer)).await
     }
 
-    /// Interrupts a running prompt, or removes a waiting one from the queue.
-    ///
-    /// Servers since 0.25 do both by id, and say so if they have not. For those and for older ones the queue is read first, because they interrupt
-    /// whatever runs, whichever id they are given.
-    pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
-        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
-        let newer = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
-        let (status, answer) = self
-            .send("POST /api/jobs/{prompt_id}/cancel", newer, MAX_ANSWER)
-            .await?;
-        if status.is_success() && cancels(&answer) {
-            return Ok(Cancellation::Requested);
-        }
-        let (call, path, body) = match self.positions(None).await?.position(prompt_id) {
-            Some(QueuePosition::Running) => (
-                "POST /interrupt",
-                "interrupt",
-                json!({"prompt_id": prompt_id}),
-            ),
-            Some(QueuePosition::Pending { .. }) => {
-                ("POST /queue", "queue", json!({"delete": [prompt_id]}))
-            }
-            None => return Ok(Cancellation::NotFound),
-        };
-        let (status, _) = self
-            .send(
-                call,
-                self.client.post(self.at(path)).json(&body),
-                MAX_ANSWER,
-            )
-            .await?;
-        success(call, status)?;
-        Ok(Cancellation::Requested)
-    }
-
     fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         let folder = self.base.path().trim_end_matches('/');
@@ -318,12 +281,6 @@ impl Rest {
         }
         Ok((response.status(), answer.freeze()))
     }
-}
-
-/// Whether an answer to a call that cancels says that it was done: `{"cancelled": true}`, or nothing of it.
-fn cancels(answer: &[u8]) -> bool {
-    let answer: Option<Value> = python_json::read(answer).ok();
-    answer.is_none_or(|answer| answer["cancelled"] != false)
 }
 
 fn success(call: &str, status: StatusCode) -> Result<(), RestError> {

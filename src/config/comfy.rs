@@ -27,6 +27,25 @@ pub struct ComfyConfig {
     #[command(flatten)]
     pub connection: ComfyConnection,
 
+    /// The API key of comfy.org with which partner nodes call their services, for submissions that bring none of their own.
+    /// Better set in the environment: a list of processes shows flags
+    #[arg(
+        long = "comfy-api-key",
+        env = "COMFY_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub api_key: Option<Secret>,
+
+    /// A file that holds this key; read again for each submission
+    #[arg(
+        long = "comfy-api-key-file",
+        env = "COMFY_API_KEY_FILE",
+        conflicts_with = "api_key",
+        value_name = "FILE"
+    )]
+    pub api_key_file: Option<PathBuf>,
+
     /// The pause before the first attempt to reconnect a lost socket.
     #[arg(skip = ComfyConfig::default().min_backoff)]
     pub min_backoff: Duration,
@@ -107,6 +126,8 @@ impl Default for ComfyConfig {
         Self {
             urls: Vec::new(),
             connection: ComfyConnection::default(),
+            api_key: None,
+            api_key_file: None,
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             poll_interval: Duration::from_secs(2),

@@ -36,9 +36,14 @@ impl<'a> Prompts<'a> {
                 continue;
             };
             let refused = refused_outputs(&exchange.response["node_errors"]);
+            let targets = exchange.request_body.get("partial_execution_targets");
+            let targets = targets.and_then(Value::as_array).into_iter().flatten();
+            let targets: Vec<String> = targets
+                .filter_map(|id| id.as_str().map(str::to_owned))
+                .collect();
             submitted.entry(id).or_default().push_back(SubmittedPrompt {
                 graph,
-                outputs: outputs(graph, None, &refused),
+                outputs: outputs(graph, None, &refused, &targets),
                 queued: queued_outputs(recording, id, exchange.t),
             });
         }

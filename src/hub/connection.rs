@@ -13,6 +13,7 @@ struct ConnectionRecord {
     /// Milliseconds since 1970.
     connected_at: i64,
     address: IpAddr,
+    wants_previews: bool,
     /// Milliseconds since 1970.
     received_at: AtomicI64,
 }
@@ -27,12 +28,13 @@ pub struct ConnectionCount {
 }
 
 impl Connection {
-    /// A client at `address` that has just connected.
-    pub fn new(address: IpAddr) -> Self {
+    /// A client at `address` that has just connected, and wants preview images or not.
+    pub fn new(address: IpAddr, wants_previews: bool) -> Self {
         let now = Timestamp::now().as_millisecond();
         Self(Arc::new(ConnectionRecord {
             connected_at: now,
             address,
+            wants_previews,
             received_at: AtomicI64::new(now),
         }))
     }
@@ -45,6 +47,11 @@ impl Connection {
     /// The client's address.
     pub fn address(&self) -> IpAddr {
         self.0.address
+    }
+
+    /// Whether the client wants preview images.
+    pub fn wants_previews(&self) -> bool {
+        self.0.wants_previews
     }
 
     /// Records that something was received from the client just now.

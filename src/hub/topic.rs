@@ -142,6 +142,11 @@ impl Topic {
     pub(super) fn is_followed(&self) -> bool {
         !lock(&self.newest).mailboxes.is_empty() || !self.connections().is_empty()
     }
+
+    /// Whether one of its subscribers wants previews.
+    pub(super) fn wants_previews(&self) -> bool {
+        self.connections().values().any(Connection::wants_previews)
+    }
 }
 
 /// What these locks guard is consistent at any moment, also after a panic elsewhere.

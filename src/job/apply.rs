@@ -62,6 +62,7 @@ impl Job {
             Event::History(history) => self.apply_history(history, now),
             Event::Refused(error) => self.end(Outcome::Failed(error), EndSource::Queue, now),
             Event::Vanished(reason) => self.vanish(reason, now),
+            Event::CancelRequested => !std::mem::replace(&mut self.is_cancelling, true),
             Event::Reachable(reachable) => {
                 let changed = self.unreachable_since.is_none() != reachable;
                 if changed {
@@ -188,6 +189,7 @@ impl Job {
             }
         };
         self.status = status;
+        self.is_cancelling = false;
         self.nodes.close(nodes_end, now);
         self.ended_at = Some(now);
         self.work_done_at.get_or_insert(now);

@@ -61,6 +61,8 @@ pub enum Event {
     Vanished(Reason),
     /// ComfyUI has refused the graph after the job was accepted.
     Refused(JobError),
+    /// The backend has accepted a request to cancel it, and has still to end it.
+    CancelRequested,
     /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
     /// A producer other than ComfyUI reported the state of its job.

@@ -182,6 +182,7 @@ impl JobGroup {
             estimated_high: interval.map(|(_, high)| high.round() as u64),
             estimated_completion: remaining.and_then(|remaining| remaining.completion(now)),
             estimated_start: None,
+            cancelling: None,
             message: text::group(counts.completed, self.members.len(), &counts.others()),
             output_path: None,
             error: self.error(&counts).filter(|_| status == Status::Failed),

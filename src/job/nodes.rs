@@ -301,9 +301,13 @@ impl Nodes {
         if let Some(run) = self.runs.get(node) {
             return run.display.clone();
         }
-        reported.unwrap_or_else(|| match node.split_once('.') {
-            Some((parent, _)) if plan.node(node).is_none() => parent.to_owned(),
-            _ => node.to_owned(),
+        reported.unwrap_or_else(|| {
+            // Ids of the graph can hold dots, too: the nearest node of it counts.
+            let parents = node.rmatch_indices('.').map(|(dot, _)| &node[..dot]);
+            let mut nearest = std::iter::once(node).chain(parents);
+            let planned = nearest.find(|id| plan.node(id).is_some());
+            let outermost = node.split_once('.').map(|(outermost, _)| outermost);
+            planned.or(outermost).unwrap_or(node).to_owned()
         })
     }
 

@@ -40,6 +40,9 @@ pub struct Progress {
         serialize_with = "with_milliseconds"
     )]
     pub estimated_start: Option<Timestamp>,
+    /// Whether its backend was asked to stop it, and has not yet; `None` if it was not, and once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelling: Option<bool>,
     /// One short sentence for people.
     pub message: String,
     /// The first final output, relative to ComfyUI's output folder.

@@ -49,6 +49,8 @@ pub struct StoredJob {
     pub owner: Option<String>,
     /// How often another relay has taken it over.
     pub epoch: u64,
+    /// Its backend was asked to stop it, and had not yet.
+    pub is_cancelling: bool,
     /// What a client has said of it.
     pub tags: Tags,
 }
@@ -80,6 +82,7 @@ impl Job {
         job.prompt_id = stored.prompt_id;
         job.backend = stored.backend;
         job.status = stored.status;
+        job.is_cancelling = stored.is_cancelling && !stored.status.is_final();
         job.highest_fraction = f64::from(stored.progress) / 100.0;
         job.seq = if stored.status.is_final() {
             // Publishing the final state again gives it the number that it had.
@@ -133,6 +136,7 @@ mod tests {
             updated_at: Timestamp::UNIX_EPOCH,
             owner: None,
             epoch: 0,
+            is_cancelling: false,
             tags: Tags::default(),
         });
         job.apply(

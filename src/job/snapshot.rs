@@ -55,6 +55,7 @@ impl Job {
             estimated_start: remaining
                 .filter(|_| self.status == Status::Queued)
                 .and_then(|remaining| remaining.start(now)),
+            cancelling: self.is_cancelling.then_some(true),
             message: self.message(),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
@@ -120,6 +121,7 @@ impl Job {
             return text::unreachable(since);
         }
         match self.status {
+            Status::Queued | Status::Processing if self.is_cancelling => "Cancelling".to_owned(),
             Status::Queued => text::queued(self.ahead),
             Status::Processing if self.socket_outcome == Some(Outcome::Cancelled) => {
                 "Stopping".to_owned()

@@ -283,20 +283,25 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Outputs(vec![file("a.png", "output")])),
         1 => outcome().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
+        1 => Just(Event::CancelRequested),
         1 => ending(),
     ]
 }
 
 proptest! {
-    /// For every sequence of events: no panic, progress never falls and is 100 only when completed, and
-    /// a final state never changes.
+    /// For every sequence of events: no panic, progress never falls and is 100 only when completed, a job that was asked
+    /// to stop says so until its end, and a final state never changes.
     #[test]
     fn progress_never_falls_and_final_states_stay(events in prop::collection::vec(event(), 0..60)) {
         let mut job = job();
         let mut before = publish(&mut job);
+        let mut is_asked = false;
         for event in events {
+            is_asked |= event == Event::CancelRequested;
             job.apply(event, NOW);
             let after = publish(&mut job);
+            let is_cancelling = is_asked && !after.status.is_final();
+            prop_assert_eq!(after.cancelling, is_cancelling.then_some(true));
             prop_assert!(after.progress >= before.progress);
             prop_assert!(after.seq > before.seq);
             prop_assert_eq!(after.progress == 100, after.status == Status::Completed);

@@ -23,7 +23,7 @@ const MAX_WAITING: usize = 1;
 #[derive(Debug)]
 pub struct JobFeed {
     tracker: Arc<Tracker>,
-    selection: Selection,
+    selection: Arc<Selection>,
     wants_previews: bool,
     mailbox: Arc<Mailbox>,
     delivered: Arc<Delivered>,
@@ -57,6 +57,10 @@ impl Relay {
     /// Follows all jobs of a selection; with their previews, if they are wanted.
     pub fn feed(&self, selection: Selection, wants_previews: bool) -> JobFeed {
         let tracker = self.0.tracker.clone();
+        let selection = Arc::new(selection);
+        if wants_previews {
+            tracker.preview_feeds.add(&selection);
+        }
         let delivered: Arc<Delivered> = Arc::default();
         let mailbox = Mailbox::new(Waker::from(delivered.clone()), MAX_WAITING);
         let newest_job = tracker.registry().newest();

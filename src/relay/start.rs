@@ -20,6 +20,7 @@ use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
+use super::preview_feeds::PreviewFeeds;
 use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
@@ -66,12 +67,7 @@ impl Relay {
     ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
         let deadline = Instant::now() + DATABASE_TIMEOUT;
-        if let Ok(Some(refusal)) = timeout_at(deadline, Refusal::find(store)).await {
-            return Err(RelayStartError::Database {
-                database: store.database.clone(),
-                refusal,
-            });
-        }
+        check_database(store, deadline).await?;
         let recorder = Recorder::new(Store::open(store));
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
@@ -86,6 +82,7 @@ impl Relay {
             backends: backends.clone(),
             estimator: estimator.clone(),
             hub: Hub::new(config.backlog),
+            preview_feeds: PreviewFeeds::default(),
             recorder: recorder.clone(),
             owner: Arc::new(LeaseOwner::new()),
             has_learned: AtomicBool::new(false),
@@ -190,6 +187,17 @@ impl Relay {
         for follower in followers {
             follower.backend.reconcile_now.notify_one();
         }
+    }
+}
+
+/// Fails if the database refuses the relay for a reason that waiting does not heal.
+async fn check_database(store: &StoreConfig, deadline: Instant) -> Result<(), RelayStartError> {
+    match timeout_at(deadline, Refusal::find(store)).await {
+        Ok(Some(refusal)) => Err(RelayStartError::Database {
+            database: store.database.clone(),
+            refusal,
+        }),
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@ use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
+use super::preview_feeds::PreviewFeeds;
 use super::registry::Registry;
 use crate::hub::Hub;
 use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
@@ -32,6 +33,7 @@ pub(super) struct Tracker {
     pub(super) backends: Arc<[Arc<Backend>]>,
     pub(super) estimator: Arc<Estimator>,
     pub(super) hub: Hub,
+    pub(super) preview_feeds: PreviewFeeds,
     pub(super) recorder: Recorder,
     /// This relay, as other relays on the same database know it.
     pub(super) owner: Arc<LeaseOwner>,

@@ -19,6 +19,9 @@ const CLIENT_IDS_SINCE: [u32; 3] = [0, 3, 60];
 /// The first release whose server lists jobs without their graphs.
 const JOB_LIST_SINCE: [u32; 3] = [0, 5, 1];
 
+/// The first release whose server has `POST /api/jobs/{id}/cancel`.
+const CANCELS_BY_ID_SINCE: [u32; 3] = [0, 25, 0];
+
 /// How long a server stays down if its restart was not recorded, in seconds: long enough for clients to notice.
 const DOWNTIME_S: f64 = 1.0;
 
@@ -98,6 +101,7 @@ impl<'a> Compiler<'a> {
                 system_stats: stats.map_or(Value::Null, |exchange| exchange.response.clone()),
                 uses_client_ids: version.is_some_and(|version| version >= CLIENT_IDS_SINCE),
                 lists_jobs: version.is_some_and(|version| version >= JOB_LIST_SINCE),
+                cancels_by_id: version.is_some_and(|version| version >= CANCELS_BY_ID_SINCE),
                 has_timestamps: version.is_some(),
                 inputs: inputs.collect(),
                 ..Timeline::default()

@@ -29,6 +29,8 @@ pub(super) struct Timeline {
     pub(super) uses_client_ids: bool,
     /// Whether the server lists jobs without their graphs: since 0.5.1.
     pub(super) lists_jobs: bool,
+    /// Whether the server cancels a prompt by its id, and says whether it has: since 0.25.
+    pub(super) cancels_by_id: bool,
     /// Whether execution events carry a timestamp: not in 2023.
     pub(super) has_timestamps: bool,
     /// The pictures that its graphs load.

@@ -256,6 +256,7 @@ fn workflow_status(error: &WorkflowError) -> StatusCode {
         | WorkflowError::UnknownField(_)
         | WorkflowError::EditorFormat
         | WorkflowError::NotApiFormat(_)
+        | WorkflowError::Target(_)
         | WorkflowError::Parameter { .. } => StatusCode::BAD_REQUEST,
     }
 }

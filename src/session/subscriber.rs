@@ -131,7 +131,7 @@ impl Subscriber {
             codec: None,
             subscriptions: Vec::with_capacity(1),
             job,
-            connection: Connection::new(client.address),
+            connection: Connection::new(client.address, client.wants_previews),
             admission: client.admission,
             received_at: now,
             allowance: Allowance::default(),

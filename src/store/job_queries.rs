@@ -119,6 +119,7 @@ struct StoredJobRow {
     labels: Option<String>,
     job_group: Option<String>,
     workflow: Option<String>,
+    cancelling: Option<bool>,
 }
 
 impl Store {
@@ -350,6 +351,7 @@ impl StoredJobRow {
             updated_at: self.last_updated.0,
             owner: self.owner,
             epoch: self.epoch.try_into().unwrap_or_default(),
+            is_cancelling: self.cancelling.unwrap_or_default(),
             tags: Tags {
                 labels: self
                     .labels

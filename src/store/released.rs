@@ -362,6 +362,7 @@ impl ReleasedJob {
             labels: None,
             job_group: None,
             workflow: None,
+            cancelling: None,
         })
     }
 }

@@ -104,6 +104,7 @@ pub(super) struct JobRow<'a> {
     pub(super) labels: Option<String>,
     pub(super) job_group: Option<&'a str>,
     pub(super) workflow: Option<&'a str>,
+    pub(super) cancelling: Option<bool>,
 }
 
 /// A node's execution as a row of a batch.
@@ -162,6 +163,7 @@ impl JobRecord {
             labels: labels_text(&progress.tags.labels),
             job_group: progress.tags.group.as_deref(),
             workflow: progress.tags.workflow.as_deref(),
+            cancelling: progress.cancelling,
         }
     }
 

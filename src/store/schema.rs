@@ -55,6 +55,8 @@ diesel::table! {
         job_group -> Nullable<Text>,
         /// The name of the workflow that was submitted.
         workflow -> Nullable<Text>,
+        /// Whether its server was asked to stop it, and has not yet.
+        cancelling -> Nullable<Bool>,
     }
 }
 

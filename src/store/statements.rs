@@ -16,13 +16,13 @@ pub(super) struct Statements {
 
 const JOB_COLUMNS: &str = "job_key, prompt_id, backend, status, progress, estimated_remaining, message, \
     output_path, error_message, error_code, learned_from, seq, outputs, created_at, started_at, completed_at, \
-    last_updated, mirror_due, owner, epoch, labels, job_group, workflow";
+    last_updated, mirror_due, owner, epoch, labels, job_group, workflow, cancelling";
 
 const POSTGRES_JOBS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, prompt_id text, backend text, \
     status text, progress bigint, estimated_remaining bigint, message text, output_path text, error_message text, \
     error_code text, learned_from text, seq bigint, outputs json, created_at timestamptz, started_at timestamptz, \
     completed_at timestamptz, last_updated timestamptz, mirror_due boolean, \
-    owner text, epoch bigint, labels text, job_group text, workflow text)";
+    owner text, epoch bigint, labels text, job_group text, workflow text, cancelling boolean)";
 
 /// The values of `jsonb_each` are parsed already; those of `json_each` are texts, which each `->>` would parse again.
 const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt_id' AS prompt_id, \
@@ -33,7 +33,8 @@ const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt
     value->'outputs' AS outputs, value->>'created_at' AS created_at, value->>'started_at' AS started_at, \
     value->>'completed_at' AS completed_at, value->>'last_updated' AS last_updated, \
     value->>'mirror_due' AS mirror_due, value->>'owner' AS owner, value->>'epoch' AS epoch, \
-    value->>'labels' AS labels, value->>'job_group' AS job_group, value->>'workflow' AS workflow FROM jsonb_each($1)) AS r";
+    value->>'labels' AS labels, value->>'job_group' AS job_group, value->>'workflow' AS workflow, \
+    value->>'cancelling' AS cancelling FROM jsonb_each($1)) AS r";
 
 /// A state is written only over an older one: the relay that took a job over has a higher epoch, and the numbers of one
 /// relay grow. The same state may come twice, because its writer may not have learned that it was written. A final state
@@ -45,7 +46,7 @@ const UPDATE: &str = "UPDATE SET prompt_id = EXCLUDED.prompt_id, backend = EXCLU
     learned_from = EXCLUDED.learned_from, seq = EXCLUDED.seq, outputs = EXCLUDED.outputs, \
     started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, \
     last_updated = EXCLUDED.last_updated, mirror_due = EXCLUDED.mirror_due, \
-    owner = EXCLUDED.owner, epoch = EXCLUDED.epoch \
+    owner = EXCLUDED.owner, epoch = EXCLUDED.epoch, cancelling = EXCLUDED.cancelling \
     WHERE (target.status NOT IN ('completed', 'failed', 'cancelled') OR target.status = EXCLUDED.status) \
     AND (EXCLUDED.epoch > target.epoch OR EXCLUDED.epoch = target.epoch \
          AND (target.owner IS NULL OR target.owner = EXCLUDED.owner) AND EXCLUDED.seq >= target.seq) \

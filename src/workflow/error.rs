@@ -40,7 +40,7 @@ pub enum WorkflowError {
     NoGraphInPng,
     /// A field beside `prompt` that would be lost, as in the body of ComfyUI's `POST /prompt`.
     #[error(
-        "unknown field {:?} beside \"prompt\"; the relay passes only the graph on to ComfyUI, so remove the field or submit to ComfyUI and register the prompt",
+        "unknown field {:?} beside \"prompt\"; a workflow is a graph alone: give extra_data, partial_execution_targets, front and number as fields of the job",
         excerpt(.0)
     )]
     UnknownField(String),
@@ -54,6 +54,9 @@ pub enum WorkflowError {
         "the workflow is not in API format: {0}; expected {{\"3\": {{\"class_type\": ..., \"inputs\": {{...}}}}, ...}}"
     )]
     NotApiFormat(String),
+    /// An output that is to run is not in the graph.
+    #[error("partial_execution_targets: the graph has no node {:?}", excerpt(.0))]
+    Target(String),
     /// A parameter does not fit the graph.
     #[error("parameter {:?}: {why}", excerpt(.name))]
     Parameter {
@@ -75,6 +78,7 @@ impl WorkflowError {
             Self::EditorFormat => "editor_format",
             Self::UnknownField(_) => "unknown_field",
             Self::NoGraphInPng | Self::NotApiFormat(_) => "not_api_format",
+            Self::Target(_) => "bad_target",
             Self::Parameter { .. } => "bad_parameter",
         }
     }

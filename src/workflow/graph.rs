@@ -47,6 +47,14 @@ pub fn check(graph: Value) -> Result<Map<String, Value>, WorkflowError> {
     Ok(graph)
 }
 
+/// Checks that the outputs that are to run are nodes of a graph.
+pub fn check_targets(graph: &Map<String, Value>, targets: &[String]) -> Result<(), WorkflowError> {
+    match targets.iter().find(|id| !graph.contains_key(*id)) {
+        Some(unknown) => Err(WorkflowError::Target(unknown.clone())),
+        None => Ok(()),
+    }
+}
+
 /// Whether an object is the body of a `POST /prompt`: its `prompt` is an object, and not a node of this id.
 pub fn is_prompt_body(body: &Map<String, Value>) -> bool {
     let prompt = body.get("prompt").and_then(Value::as_object);

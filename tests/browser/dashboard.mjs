@@ -11,6 +11,7 @@
 //   node tests/browser/dashboard.mjs bell ADDRESS JOB        notifies of the end of the job in a tab that nobody sees
 //   node tests/browser/dashboard.mjs gap ADDRESS JOB         how far the farm is from the only card on a phone
 //   node tests/browser/dashboard.mjs lane ADDRESS JOB        opens a lane as a list on a phone
+//   node tests/browser/dashboard.mjs cancelling ADDRESS JOB  a job that is asked to stop, on its card and on its page
 //   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
 
 import { readFileSync } from "node:fs";
@@ -259,6 +260,18 @@ const SCENARIOS = {
     print("opened", { before, after: await button.getAttribute("aria-expanded"), label: await button.getAttribute("aria-label"), jobs: await lane.locator(".lane-jobs a b").allTextContents(), said: await link.locator("span").textContent() });
     await link.click();
     await page.waitForURL(/\/jobs\/waits-2$/);
+  },
+  async cancelling(page) {
+    await page.goto(address);
+    await live(page);
+    await card(page).locator(".foot", { hasText: "Refine" }).waitFor();
+    print("open");
+    await card(page).locator("button.danger:disabled").waitFor();
+    const onCard = await card(page).locator("button.danger").textContent();
+    await page.goto(`${address}jobs/${job}`);
+    await page.locator("#acts .danger:disabled").waitFor();
+    await page.locator(".nd").nth(4).waitFor();
+    print("shown", { onCard, onPage: await page.locator("#acts .danger").textContent(), nodes: await page.locator(".nd").evaluateAll((rows) => rows.map((row) => row.querySelector("[title]").title)) });
   },
   async opens(page) {
     // A link of an earlier release.

@@ -1,5 +1,6 @@
 //! The relay over real sockets: from recorded traffic of ComfyUI to what subscribers receive.
 
+mod cancelling;
 mod commands;
 mod ends;
 mod explanations;
@@ -9,6 +10,7 @@ mod feeds;
 mod files;
 mod floods;
 mod groups;
+mod handed_over;
 mod histories;
 mod http;
 mod job_list;

@@ -1,5 +1,6 @@
 //! The pages: what is served, what they read, and how they are in Chromium, driven by the scripts in `tests/browser`.
 
+mod cancelling;
 mod dashboard;
 mod dashboard_reader;
 mod data;

@@ -1,5 +1,6 @@
 //! [`RecordingSession`]: the traffic with one ComfyUI, as it is recorded.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const QUEUE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the history is read once a prompt has ended.
 const HISTORY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The query of `/api/jobs` for the prompts that run and wait: with others, the server walks its whole history.
+const OPEN_JOBS: &str = "?status=in_progress,pending&limit=200";
+
 /// The name of the one socket in a recording.
 const SOCKET: &str = "main";
 
@@ -40,6 +44,8 @@ pub(super) struct RecordingSession {
     exchanges: Arc<Mutex<Vec<Exchange>>>,
     /// Notified when the socket announces the end of a prompt.
     ended: Arc<Notify>,
+    /// The server has no `/api/jobs`: it is from before 0.5.1.
+    lacks_jobs: Arc<AtomicBool>,
 }
 
 /// How a prompt that ComfyUI accepted ended.
@@ -62,6 +68,7 @@ impl RecordingSession {
             frames: Arc::default(),
             exchanges: Arc::default(),
             ended: Arc::default(),
+            lacks_jobs: Arc::default(),
         })
     }
 
@@ -134,7 +141,26 @@ impl RecordingSession {
         loop {
             tick.tick().await;
             self.call(Method::GET, "/queue", Value::Null).await;
+            self.call_jobs(OPEN_JOBS).await;
         }
+    }
+
+    /// Records what the server says of a prompt by its id.
+    pub(super) async fn record_prompt(&self, prompt_id: &str) {
+        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
+        self.call_jobs(&format!("/{id}")).await;
+    }
+
+    /// Records an answer of `/api/jobs`, unless an earlier one has shown that the server has no such route.
+    async fn call_jobs(&self, below: &str) {
+        if self.lacks_jobs.load(Ordering::Relaxed) {
+            return;
+        }
+        let path = format!("/api/jobs{below}");
+        let exchange = self.call(Method::GET, &path, Value::Null).await;
+        // A server that has the route answers with JSON, also where it does not know a prompt.
+        let is_missing = matches!(exchange.status, Some(404 | 405)) && exchange.response.is_null();
+        self.lacks_jobs.fetch_or(is_missing, Ordering::Relaxed);
     }
 
     /// Submits a graph and returns the prompt's id; `None` if ComfyUI rejects the graph.

@@ -71,6 +71,7 @@ fn restored() -> Job {
         updated_at: at(0.0),
         owner: None,
         epoch: 0,
+        is_cancelling: false,
         tags: crate::job::Tags::default(),
     });
     job.apply(Event::Planned(graph(20, 512)), at(7.0));

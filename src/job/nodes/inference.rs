@@ -127,6 +127,7 @@ mod tests {
             updated_at: at(0),
             owner: None,
             epoch: 0,
+            is_cancelling: false,
             tags: crate::job::Tags::default(),
         })
     }

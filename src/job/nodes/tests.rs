@@ -197,3 +197,36 @@ fn a_run_that_is_reported_again_goes_on() {
     nodes.close(NodeState::Finished, at(60));
     assert_eq!(nodes.timing("1").unwrap().ended_at, Some(at(60)));
 }
+
+/// Ids of subgraphs have colons, those of expansions dots, and a graph can hold either.
+#[test]
+fn a_run_without_a_display_node_counts_as_the_nearest_node_of_the_graph() {
+    let text = r#"{
+        "57:12": {"class_type": "Loader", "inputs": {}},
+        "57:12.3": {"class_type": "KSampler", "inputs": {"model": ["57:12", 0]}},
+        "57:1": {"class_type": "SaveImage", "inputs": {"images": ["57:12.3", 0]}}
+    }"#;
+    let plan = Plan::from_graph(&serde_json::from_str(text).unwrap(), None);
+    let mut nodes = Nodes::default();
+    for run in [
+        "57:12",
+        "57:12.0.0.7",
+        "57:12.3",
+        "57:12.3.0.0.7",
+        "57:1.0.0.2",
+    ] {
+        nodes.started(run.to_owned(), None, &plan, Timestamp::UNIX_EPOCH);
+    }
+    let displays = nodes.timeline();
+    let displays = displays.iter().map(|run| (run.id, run.display));
+    assert_eq!(
+        displays.collect::<Vec<_>>(),
+        [
+            ("57:1.0.0.2", "57:1"),
+            ("57:12", "57:12"),
+            ("57:12.0.0.7", "57:12"),
+            ("57:12.3", "57:12.3"),
+            ("57:12.3.0.0.7", "57:12.3"),
+        ]
+    );
+}

@@ -98,10 +98,7 @@ impl Follower {
         // next comparison.
         let basis = self.basis();
         let queue = self.fetch_queue(last.queue.clone()).await?;
-        let is_same =
-            same_queue(last.queue.as_ref(), queue.as_ref()) && last.settled == Some(basis);
-        last.queue.clone_from(&queue);
-        if is_same && missing.is_empty() {
+        if last.repeats(queue.as_ref(), basis) && missing.is_empty() {
             return Ok(Some(self.rest(last, is_due)));
         }
         last.settled = None;

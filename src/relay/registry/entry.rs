@@ -99,6 +99,8 @@ impl Entry {
         disconnects_when_seen: u64,
         number: u64,
     ) -> Self {
+        // Also by this relay before it was restarted, or by another one.
+        let cancel_requested = job.is_cancelling();
         Self {
             job,
             backend,
@@ -118,7 +120,7 @@ impl Entry {
                 own_client: false,
                 is_unanswered: false,
                 work_done: false,
-                cancel_requested: false,
+                cancel_requested,
                 end_found_at: None,
                 disconnects_when_seen,
                 missing_since: None,

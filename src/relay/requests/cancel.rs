@@ -56,16 +56,28 @@ impl Relay {
         let cancelled = backend.comfy.rest().cancel(prompt_id).await;
         let cancelled =
             cancelled.map_err(|source| RelayError::request_failed(backend.name(), source))?;
-        if let Some(entry) = self.0.tracker.registry().get_mut(job_id) {
-            entry.comparison.cancel_requested = cancelled == Cancellation::Requested;
-        }
+        self.record_answer(job_id, cancelled);
         backend.reconcile_now.notify_one();
         match cancelled {
             Cancellation::Requested => Ok(Cancelled::Requested),
-            Cancellation::NotFound => Err(RelayError::NotCancellable(
+            Cancellation::Ended => Err(has_ended(job_id)),
+            Cancellation::Unknown => Err(RelayError::NotCancellable(
                 job_id.clone(),
-                "ComfyUI has it neither running nor waiting",
+                "ComfyUI does not know it any more",
             )),
+        }
+    }
+
+    /// Records what came of a request to cancel a job. A job that ComfyUI was asked to stop says so from now on.
+    fn record_answer(&self, job_id: &JobId, cancelled: Cancellation) {
+        let tracker = &self.0.tracker;
+        let mut registry = tracker.registry();
+        let is_requested = cancelled == Cancellation::Requested;
+        if let Some(entry) = registry.get_mut(job_id) {
+            entry.comparison.cancel_requested = is_requested;
+        }
+        if is_requested {
+            tracker.ingest_locked(&mut registry, job_id, Event::CancelRequested);
         }
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
-use crate::comfy::{Rest, RestError, SubmitError, Submitted};
+use crate::comfy::{PreviewMethod, PromptOptions, Rest, RestError, SubmitError, Submitted};
+use crate::job::{Job, JobId, Tags};
 use crate::relay::RelayError;
 use crate::relay::backend::Backend;
+use crate::relay::tracker::Tracker;
 
 /// How long a prompt is looked for if the answer to its submission was lost: the server may be away for a
 /// moment.
@@ -16,6 +18,15 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two attempts to find it.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
+
+/// What is handed in to ComfyUI for a job. It is dropped when ComfyUI has it: it can hold keys.
+#[derive(Debug)]
+pub(in crate::relay) struct Work {
+    pub(in crate::relay) job_id: JobId,
+    pub(in crate::relay) graph: Map<String, Value>,
+    pub(in crate::relay) options: PromptOptions,
+    pub(in crate::relay) tags: Arc<Tags>,
+}
 
 /// Why a backend has not taken a graph.
 #[derive(Debug)]
@@ -28,13 +39,15 @@ pub(in crate::relay) enum NotPlaced {
 
 /// Posts a graph under a prompt id. If the answer is lost, the prompt is looked for.
 pub(in crate::relay) async fn post_prompt(
+    tracker: Arc<Tracker>,
     backend: Arc<Backend>,
-    graph: Arc<Map<String, Value>>,
+    work: Arc<Work>,
     prompt_id: String,
 ) -> Result<Submitted, NotPlaced> {
     let comfy = &backend.comfy;
     let rest = comfy.rest();
-    let submitted = rest.submit(&graph, comfy.client_id(), &prompt_id).await;
+    let options = tracker.options(&backend, &work);
+    let submitted = comfy.submit(&work.graph, &prompt_id, options).await;
     match submitted {
         Ok(submitted) => {
             let is_kept = submitted.prompt_id == prompt_id;
@@ -65,6 +78,23 @@ pub(in crate::relay) async fn post_prompt(
         Err(SubmitError::Rejected(rejection)) => {
             Err(NotPlaced::Sent(RelayError::Rejected(rejection)))
         }
+    }
+}
+
+impl Tracker {
+    /// The options of a prompt that is handed in now: with previews, if a client waits for them and the submission says
+    /// nothing of them. Without, the server does as it was started, which is to make none by default.
+    fn options(&self, backend: &Backend, work: &Work) -> PromptOptions {
+        let options = work.options.clone();
+        if options.has_preview_method() {
+            return options;
+        }
+        let job = Job::new(work.job_id.clone(), self.now()).tagged(work.tags.clone());
+        let job = job.on_backend(backend.name(), "");
+        if self.hub.wants_previews(job.id()) || self.preview_feeds.show(&job) {
+            return options.with_previews(PreviewMethod::Auto);
+        }
+        options
     }
 }
 

@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::comfy::refused_outputs;
+use crate::comfy::{PromptOptions, refused_outputs};
 use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
 use crate::relay::requests::await_socket::await_socket;
-use crate::relay::requests::post_prompt::{NotPlaced, post_prompt};
+use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
 use crate::relay::requests::unanswered::{Posting, Unanswered};
 use crate::relay::restore::Known;
@@ -36,7 +36,7 @@ pub enum Submission {
 
 impl Relay {
     /// Registers a job for a prompt, or submits a workflow with its parameters filled in. Without a
-    /// `job_id` the job gets one; without a `backend`, by name, the relay chooses one.
+    /// `job_id` the job gets one; without a `backend`, by name, the relay chooses one. `options` are of a workflow alone.
     pub async fn submit(
         &self,
         job_id: Option<JobId>,
@@ -44,6 +44,7 @@ impl Relay {
         params: &Map<String, Value>,
         backend: Option<&str>,
         mut tags: Tags,
+        options: PromptOptions,
     ) -> Result<Accepted, RelayError> {
         let graph = match submission {
             Submission::Prompt(prompt_id) => {
@@ -58,24 +59,21 @@ impl Relay {
             }
         };
         let mut graph = workflow::check(Value::Object(graph))?;
+        workflow::check_targets(&graph, options.targets())?;
         let backends = self.0.tracker.backends.iter();
         let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
         workflow::fill(&mut graph, params, |class, input, value| {
             let kind = classes.iter().find_map(|it| it.input(class, input))?;
             (!kind.accepts(value)).then(|| kind.to_string())
         })?;
-        let job_id = match job_id {
-            Some(id) => {
-                // Only the store may remember the job that has this id, and it may be forgotten again at once.
-                match self.0.tracker.restore_from_store(&id).await {
-                    Known::Yes => return Err(RelayError::JobExists(id)),
-                    Known::Unreachable(error) => return Err(error.into()),
-                    Known::No => id,
-                }
-            }
-            None => new_job_id(),
-        };
+        let job_id = self.free_id(job_id).await?;
         let reservation = self.reserve(&job_id)?;
+        let work = Arc::new(Work {
+            job_id,
+            graph,
+            options,
+            tags: Arc::new(tags),
+        });
         let named = backend
             .map(|name| self.backend_named(name).cloned())
             .transpose()?;
@@ -89,7 +87,7 @@ impl Relay {
             };
             tokio::select! {
                 () = stopped => Err(RelayError::Stopping),
-                accepted = relay.place(reservation, named, graph, Arc::new(tags)) => accepted,
+                accepted = relay.place(reservation, named, work) => accepted,
             }
         });
         match submitting.await {
@@ -101,16 +99,27 @@ impl Relay {
         }
     }
 
+    /// The id of a new job: the one that was asked for, if no job has it.
+    async fn free_id(&self, job_id: Option<JobId>) -> Result<JobId, RelayError> {
+        let Some(id) = job_id else {
+            return Ok(new_job_id());
+        };
+        // Only the store may remember the job that has this id, and it may be forgotten again at once.
+        match self.0.tracker.restore_from_store(&id).await {
+            Known::Yes => Err(RelayError::JobExists(id)),
+            Known::Unreachable(error) => Err(error.into()),
+            Known::No => Ok(id),
+        }
+    }
+
     /// Submits a graph to the backend that was asked for, or to the best one. One that turns out not to be reachable
     /// before anything was sent is passed over for the next best.
     async fn place(
         &self,
         reservation: Reservation,
         named: Option<Arc<Backend>>,
-        graph: Map<String, Value>,
-        tags: Arc<Tags>,
+        work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
-        let graph = Arc::new(graph);
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
         let mut tried = Vec::new();
         let mut failure = RelayError::BackendUnreachable("no address".to_owned());
@@ -124,7 +133,7 @@ impl Relay {
                 return Err(failure);
             };
             let index = in_flight.backend().index;
-            let submitting = self.submit_graph(&reservation, in_flight, &graph, &tags);
+            let submitting = self.submit_work(&reservation, in_flight, &work);
             match submitting.await {
                 Ok(accepted) => return Ok(accepted),
                 Err(NotPlaced::Sent(error)) => return Err(error),
@@ -139,12 +148,11 @@ impl Relay {
         }
     }
 
-    async fn submit_graph(
+    async fn submit_work(
         &self,
         reservation: &Reservation,
         in_flight: InFlight,
-        graph: &Arc<Map<String, Value>>,
-        tags: &Arc<Tags>,
+        work: &Arc<Work>,
     ) -> Result<Accepted, NotPlaced> {
         let tracker = &self.0.tracker;
         let backend = in_flight.backend().clone();
@@ -152,22 +160,27 @@ impl Relay {
             () = self.0.stop.cancelled() => return Err(NotPlaced::Sent(RelayError::Stopping)),
             socket = await_socket(&backend) => socket.map_err(NotPlaced::NotSent)?,
         }
-        let disconnects = backend.state().socket.disconnects;
-        let prompt_id = Uuid::new_v4().to_string();
-        let posting = post_prompt(backend.clone(), graph.clone(), prompt_id.clone());
+        let mut prompt = FoundPrompt {
+            disconnects: backend.state().socket.disconnects,
+            backend: backend.clone(),
+            // Servers since 0.24 refuse ids that are not UUIDs in lower case.
+            prompt_id: Uuid::new_v4().to_string(),
+            history: None,
+            tags: work.tags.clone(),
+        };
+        let posting = post_prompt(
+            tracker.clone(),
+            backend.clone(),
+            work.clone(),
+            prompt.prompt_id.clone(),
+        );
         let mut posting: Posting = Box::pin(posting);
         let Ok(posted) = timeout(self.0.comfy.submit_wait, posting.as_mut()).await else {
             backend.state().api.unanswered_at = Some(Instant::now());
             let unanswered = Unanswered {
                 job_id: reservation.id.clone(),
-                prompt: FoundPrompt {
-                    backend,
-                    prompt_id,
-                    disconnects,
-                    history: None,
-                    tags: tags.clone(),
-                },
-                graph: graph.clone(),
+                prompt,
+                work: work.clone(),
                 posting,
                 in_flight,
             };
@@ -176,16 +189,10 @@ impl Relay {
         let submitted = posted?;
         in_flight.arrived();
         let ignored = submitted.ignored();
-        let submitted_graph = plan(&backend, graph, &submitted.node_errors);
+        let submitted_graph = plan(&backend, work, &submitted.node_errors);
         let plan = submitted_graph.as_ref().map(|submitted| &submitted.plan);
         let loads_images = plan.is_some_and(|plan| !plan.files().is_empty());
-        let prompt = FoundPrompt {
-            backend,
-            prompt_id: submitted.prompt_id,
-            disconnects,
-            history: None,
-            tags: tags.clone(),
-        };
+        prompt.prompt_id = submitted.prompt_id;
         tracker.register(
             &mut tracker.registry(),
             &reservation.id,
@@ -211,7 +218,7 @@ impl Relay {
     /// Accepts a job for which ComfyUI has not answered in time.
     async fn accept_unanswered(&self, unanswered: Unanswered) -> Accepted {
         let prompt = &unanswered.prompt;
-        let plan = plan(&prompt.backend, &unanswered.graph, &Value::Null);
+        let plan = plan(&prompt.backend, &unanswered.work, &Value::Null);
         let mut accepted = Accepted {
             job_id: unanswered.job_id.clone(),
             prompt_id: prompt.prompt_id.clone(),
@@ -241,16 +248,13 @@ impl Relay {
 }
 
 /// What will run of a graph, as far as the answer to its submission shows.
-fn plan(
-    backend: &Backend,
-    graph: &Map<String, Value>,
-    node_errors: &Value,
-) -> Option<SubmittedGraph> {
+fn plan(backend: &Backend, work: &Work, node_errors: &Value) -> Option<SubmittedGraph> {
     let refused = refused_outputs(node_errors);
     let classes = backend.node_classes();
     let classes = classes.as_ref().map(|classes| classes.outputs());
-    let outputs = job::outputs(graph, classes, &refused);
-    let graph = PromptGraph::new(graph.clone(), outputs)?;
+    let targets = work.options.targets();
+    let outputs = job::outputs(&work.graph, classes, &refused, targets);
+    let graph = PromptGraph::new(work.graph.clone(), outputs)?;
     let plan = backend.plan(&graph);
     Some(SubmittedGraph { graph, plan })
 }

@@ -4,13 +4,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
 use tokio::time::sleep;
 
 use crate::comfy::Submitted;
 use crate::job::{Event, JobError, JobId, Status};
 use crate::relay::backend::select::InFlight;
-use crate::relay::requests::post_prompt::{NotPlaced, has_prompt, post_prompt};
+use crate::relay::requests::post_prompt::{NotPlaced, Work, has_prompt, post_prompt};
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
 
@@ -25,7 +24,7 @@ pub(in crate::relay) type Posting =
 pub(in crate::relay) struct Unanswered {
     pub(in crate::relay) job_id: JobId,
     pub(in crate::relay) prompt: FoundPrompt,
-    pub(in crate::relay) graph: Arc<Map<String, Value>>,
+    pub(in crate::relay) work: Arc<Work>,
     pub(in crate::relay) posting: Posting,
     pub(in crate::relay) in_flight: InFlight,
 }
@@ -87,8 +86,12 @@ impl Relay {
                 return self.0.tracker.ingest(&unanswered.job_id, lost);
             }
             tracing::warn!(job_id = %unanswered.job_id, "ComfyUI has not got a submission; it is handed in again");
-            let graph = unanswered.graph.clone();
-            unanswered.posting = Box::pin(post_prompt(backend.clone(), graph, prompt_id.clone()));
+            unanswered.posting = Box::pin(post_prompt(
+                self.0.tracker.clone(),
+                backend.clone(),
+                unanswered.work.clone(),
+                prompt_id.clone(),
+            ));
         }
     }
 

@@ -41,14 +41,18 @@ impl SharedState {
         Some(json!({"jobs": jobs, "pagination": pagination}))
     }
 
-    /// `GET /api/jobs/{id}`, of a job that runs or waits; `None` if there is none.
+    /// `GET /api/jobs/{id}`; `None` if the prompt is neither in the queue nor in the history.
     pub(super) fn job(&self, id: &str) -> Option<Value> {
         let state = self.lock();
         if !state.current_or_next()?.lists_jobs {
             return None;
         }
         let mut named = state.prompts().filter(|prompt| prompt.id == id);
-        named.find_map(PostedPrompt::as_job)
+        let open = named.find_map(PostedPrompt::as_job);
+        open.or_else(|| {
+            let status = ended_as(&state.history.get(id)?[id]);
+            Some(json!({"id": id, "status": status}))
+        })
     }
 
     /// `GET /prompt`.
@@ -58,14 +62,7 @@ impl SharedState {
 
     /// `POST /queue`: removes pending prompts from the queue. Ids of other prompts are ignored, as ComfyUI does.
     pub(super) fn delete_pending(&self, body: &Value) {
-        let mut state = self.lock();
-        let named = state
-            .prompts_mut()
-            .filter(|prompt| prompt.state == PromptState::Pending && names(body, &prompt.id));
-        if named.map(PostedPrompt::diverge).count() > 0 {
-            state.broadcast_status();
-        }
-        drop(state);
+        self.lock().remove_pending(|id| names(body, id));
         self.changed.notify_one();
     }
 
@@ -118,6 +115,19 @@ impl SharedState {
         }
     }
 
+    /// `POST /api/jobs/{id}/cancel`: interrupts a running prompt or removes a pending one, and answers whether it has. `None`
+    /// from a server that is too old.
+    pub(super) fn cancel(&self, id: &str) -> Option<Value> {
+        let mut state = self.lock();
+        if !state.current_or_next()?.cancels_by_id {
+            return None;
+        }
+        let is_cancelled = state.interrupt(Some(id)) || state.remove_pending(|it| it == id);
+        drop(state);
+        self.changed.notify_one();
+        Some(json!({"cancelled": is_cancelled}))
+    }
+
     /// The picture that `GET /view` asks for, if graphs load it.
     pub(super) fn input(&self, file: &ImageFile) -> Option<RecordedInput> {
         self.lock().input(file)
@@ -128,6 +138,19 @@ impl SharedState {
         self.lock()
             .current_or_next()
             .map_or(Value::Null, |timeline| timeline.system_stats.clone())
+    }
+}
+
+/// The status of a prompt by its entry in the history.
+fn ended_as(entry: &Value) -> &'static str {
+    let messages = entry["status"]["messages"].as_array().into_iter().flatten();
+    let mut kinds = messages.map(|message| &message[0]);
+    if entry["status"]["status_str"] == "success" {
+        "completed"
+    } else if kinds.any(|kind| kind == "execution_interrupted") {
+        "cancelled"
+    } else {
+        "failed"
     }
 }
 

@@ -76,6 +76,10 @@ impl ConnectionContext {
             return self.get(path, &query, &mut request);
         }
         let is_post = request.method() == Method::POST;
+        if is_post && let Some(id) = cancelled_id(request.uri().path()) {
+            let answer = self.state.cancel(&id);
+            return answer.map_or_else(not_found, |answer| json_response(200, &answer));
+        }
         match path {
             "/prompt" | "/queue" | "/history" | "/interrupt" if is_post => {}
             _ if is_route(path) => return method_not_allowed(),
@@ -201,6 +205,11 @@ fn history_id(path: &str) -> Option<String> {
 /// The job id, decoded, of `/api/jobs/{id}`.
 fn job_id(path: &str) -> Option<String> {
     last_segment(path, "/api/jobs/")
+}
+
+/// The prompt id, decoded, of `/api/jobs/{id}/cancel`.
+fn cancelled_id(path: &str) -> Option<String> {
+    last_segment(path.strip_suffix("/cancel")?, "/api/jobs/")
 }
 
 /// The node class, decoded, of `/object_info/{class}`.

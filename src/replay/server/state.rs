@@ -278,6 +278,18 @@ impl State {
             .count()
     }
 
+    /// Removes the pending prompts with these ids from the queue. Returns whether there are any.
+    pub(super) fn remove_pending(&mut self, is_named: impl Fn(&str) -> bool) -> bool {
+        let named = self
+            .prompts_mut()
+            .filter(|prompt| prompt.state == PromptState::Pending && is_named(&prompt.id));
+        let are_any = named.map(PostedPrompt::diverge).count() > 0;
+        if are_any {
+            self.broadcast_status();
+        }
+        are_any
+    }
+
     /// Broadcasts the length of the queue.
     pub(super) fn broadcast_status(&self) {
         self.sockets.broadcast(&dumps(&status(self.remaining())));

@@ -57,11 +57,19 @@ impl State {
         let timeline = playback.timeline.clone();
         let recorded = &timeline.prompts[k];
         let mut number = recorded.response["number"].clone();
-        if recorded.id.is_some() && body.get("number").is_none() {
+        let asked = body["number"].as_f64();
+        if recorded.id.is_some() {
+            let (next, is_front) = (self.next_number, body["front"] == true);
             if !recorded.keeps_number {
-                number = json!(self.next_number);
+                number = match asked {
+                    Some(asked) => json!(asked),
+                    None if is_front => json!(-next.cast_signed()),
+                    None => json!(next),
+                };
             }
-            self.next_number += 1;
+            if asked.is_none() {
+                self.next_number += 1;
+            }
         }
         let requested_id = body["prompt_id"]
             .as_str()
@@ -85,7 +93,7 @@ impl State {
             graph: body["prompt"].clone(),
             extra_data,
             number: number.clone(),
-            outputs: recorded.outputs(),
+            outputs: asked_for(recorded.outputs(), &body["partial_execution_targets"]),
             state: if is_rejected {
                 PromptState::Finished
             } else {
@@ -102,6 +110,18 @@ impl State {
             response["number"] = number;
         }
         (recorded.status, response)
+    }
+}
+
+/// The outputs that run: those that are asked for, or all of them.
+fn asked_for(outputs: Value, targets: &Value) -> Value {
+    match (outputs, targets.as_array()) {
+        (Value::Array(outputs), Some(targets)) => {
+            let mut outputs = outputs;
+            outputs.retain(|output| targets.contains(output));
+            Value::Array(outputs)
+        }
+        (outputs, _) => outputs,
     }
 }
 

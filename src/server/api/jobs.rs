@@ -2,6 +2,7 @@
 
 mod create;
 mod list;
+mod prompt_options;
 mod report;
 
 use hyper::{Response, StatusCode};

@@ -38,6 +38,8 @@ export interface Progress {
   estimated_completion?: string;
   /** When a job that waits will begin. */
   estimated_start?: string;
+  /** ComfyUI was asked to stop it, and has not yet. */
+  cancelling?: true;
   message: string;
   output_path?: string;
   error?: string;

@@ -305,6 +305,21 @@ async fn wrong_servers_and_files_name_the_setting_and_no_secret() {
         ),
         (
             &["serve"],
+            &[("COMFY_API_KEY_FILE", "/no/such")],
+            &["COMFY_API_KEY_FILE", "/no/such"],
+        ),
+        (
+            &["serve"],
+            &[("COMFY_API_KEY_FILE", "/dev/null")],
+            &["COMFY_API_KEY_FILE", "/dev/null is empty"],
+        ),
+        (
+            &["serve", "--comfy-api-key-file", "/dev/null"],
+            &[("COMFY_API_KEY", "hunter2")],
+            &["COMFY_API_KEY", "--comfy-api-key-file"],
+        ),
+        (
+            &["serve"],
             &[("WORKFLOWS", "/no/such")],
             &[
                 "WORKFLOWS (--workflows <DIR>)",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{JOBS, case, refusal, scripted};
-use crate::support::recordings::one_node_workflow;
+use crate::support::recordings::{one_node_workflow, recording};
 use crate::support::scripted_comfy::Reply;
 
 const MANY_ERRORS: &str = include_str!("cases/many-node-errors.json");
@@ -154,4 +154,49 @@ async fn a_prompt_that_comfyui_does_not_have_was_not_accepted() {
     let answer = relay.post(JOBS, &body).await;
     assert_eq!(refusal(answer), (502, "backend_error".to_owned()));
     assert_eq!(relay.job("gw").await.0, 404);
+}
+
+/// What a server of today says of a class that it does not have: its message names the title alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_that_comfyui_lacks_is_named_with_its_node() {
+    let (comfyui, relay) = scripted().await;
+    let recording = recording("0.33.0/08-validation-error").await;
+    let refused = recording
+        .prompts()
+        .find(|post| post.response["error"]["type"] == "missing_node_type")
+        .unwrap();
+    comfyui.answer("POST /prompt", 400, &refused.response);
+    let body = json!({"workflow": refused.request_body["prompt"]});
+    let (status, answer) = relay.post(JOBS, &body).await;
+    let error = &answer["error"];
+    assert_eq!(
+        (status, &error["code"]),
+        (400, &json!("workflow_rejected")),
+        "{answer}"
+    );
+    let message = error["message"].as_str().unwrap();
+    assert!(message.ends_with("NoSuchNode (node 3)"), "{message}");
+    assert_eq!(error["inputs"][0]["node"], "3", "{answer}");
+    assert_eq!(error["inputs"][0]["class_type"], "NoSuchNode", "{answer}");
+}
+
+/// Servers since 0.24 refuse prompt ids that are not UUIDs in lower case.
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_are_submitted_under_ids_that_newer_servers_take() {
+    let (comfyui, relay) = scripted().await;
+    relay.submit_workflow("mine", &one_node_workflow()).await;
+    let id = comfyui.posted()["prompt_id"].as_str().unwrap().to_owned();
+    assert_eq!(uuid::Uuid::parse_str(&id).unwrap().to_string(), id);
+    // One that refuses all the same says so.
+    let refused = json!({"error": {"type": "invalid_prompt_id", "message": "Invalid prompt ID", "details": "it must be a UUID", "extra_info": {}},
+        "node_errors": {}});
+    comfyui.answer("POST /prompt", 400, &refused);
+    let (status, answer) = relay
+        .post(JOBS, &json!({"workflow": one_node_workflow()}))
+        .await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        answer["error"]["message"],
+        "ComfyUI refuses the workflow: Invalid prompt ID: it must be a UUID"
+    );
 }

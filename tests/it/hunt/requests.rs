@@ -32,19 +32,25 @@ async fn job_ids_that_mean_a_folder_are_refused() {
 
 /// `extra_data` holds the key of a partner node: without it, the prompt fails.
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comfyui_takes_beside_a_graph_is_passed_on() {
+    let (comfyui, relay) = scripted().await;
+    for body in [case(EXTRA_DATA), case(PROMPT_BODY)] {
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{body}: {answer}");
+        let posted = comfyui.posted();
+        assert!(body["extra_data"].is_object());
+        assert_eq!(posted["extra_data"], body["extra_data"], "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fields_that_are_not_known_are_refused_by_name() {
     let (comfyui, relay) = scripted().await;
     let workflow = one_node_workflow();
     for (body, field) in [
-        (case(EXTRA_DATA), "extra_data"),
-        (
-            json!({"workflow": workflow, "partial_execution_targets": ["9"]}),
-            "partial_execution_targets",
-        ),
-        (json!({"workflow": workflow, "front": true}), "front"),
+        (json!({"workflow": workflow, "front_": true}), "front_"),
         (json!({"workflow": workflow, "parms": {"9.a": 1}}), "parms"),
         (json!({"prompt_id": "prompt", "jobid": "x"}), "jobid"),
-        (case(PROMPT_BODY), "extra_data"),
         (
             json!({"workflow": {"prompt": workflow, "extra_data": {}}}),
             "extra_data",

@@ -190,3 +190,31 @@ async fn a_history_entry_is_as_late_as_in_the_recording() {
     assert_ne!(client.get(&history_path(&id)).await, json!({}));
     assert_eq!(client.get("/queue").await["queue_running"], json!([]));
 }
+
+/// What goes with a prompt beside its graph is in the queue, as ComfyUI has it there.
+#[tokio::test]
+async fn a_prompt_keeps_what_goes_with_it() {
+    let recording = recording("0.33.0/31-jobs-api");
+    let server = replay(&[&recording], PlaybackSpeed::Real(1.0), false).await;
+    let client = ReplayClient::of(&server);
+    for (posted, (more, number)) in recording.prompts().zip([
+        (json!({}), json!(0)),
+        (
+            json!({"front": true, "extra_data": {"preview_method": "auto"}}),
+            json!(-1),
+        ),
+        (json!({"number": 7.5}), json!(7.5)),
+        (json!({"partial_execution_targets": ["9"]}), json!(2)),
+    ]) {
+        let mut body = json!({"prompt": posted.request_body["prompt"]});
+        let fields = body.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        let (status, answer) = client.post("/prompt", &body).await;
+        assert_eq!((status, &answer["number"]), (200, &number), "{more}");
+    }
+    let queue = client.get("/queue").await;
+    let pending = queue["queue_pending"].as_array().unwrap();
+    let of = |number: Value| pending.iter().find(|entry| entry[0] == number).unwrap();
+    assert_eq!(of(json!(-1))[3]["preview_method"], "auto", "{queue}");
+    assert_eq!(of(json!(2))[4], json!(["9"]), "{queue}");
+}

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use comfy_relay::config::RelayConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::database::{TestDatabase, on_both};
+use crate::support::recordings::one_node_workflow;
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
 on_both!(
     totals_agree_after_a_restart,
     a_producers_message_survives_a_restart,
+    a_job_that_was_asked_to_stop_says_so_after_a_restart,
+    a_prompt_that_leaves_the_queue_during_a_restart_was_cancelled,
 );
 
 async fn end(relay: &TestRelay, job: &str, status: &str) {
@@ -75,4 +79,54 @@ async fn a_producers_message_survives_a_restart(db: TestDatabase) {
     let mut subscriber = relay.connect("/ws/render").await;
     let state = subscriber.receive_type("progress").await;
     assert_eq!(state["message"], "Frame 40 of 100");
+}
+
+/// A job that ComfyUI was asked to stop, and its relay is stopped before ComfyUI does. Returns ComfyUI.
+async fn cancelled_before_a_restart(
+    db: &TestDatabase,
+    running: &[&str],
+    pending: &[&str],
+) -> ScriptedComfy {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as("prompt");
+    comfyui.answer(
+        "POST /api/jobs/prompt/cancel",
+        200,
+        &json!({"cancelled": true}),
+    );
+    comfyui.set_queue(running, pending);
+    let relay = TestRelay::connected_to(&comfyui.url(), db.config()).await;
+    relay.submit_workflow("shot", &one_node_workflow()).await;
+    let (status, answer) = relay.post("/api/anime/jobs/shot/cancel", &json!({})).await;
+    assert_eq!(status, 202, "{answer}");
+    let is_cancelling = async || relay.job("shot").await.1["cancelling"] == true;
+    wait_until("it says so", is_cancelling).await;
+    relay.stop().await;
+    comfyui
+}
+
+async fn a_job_that_was_asked_to_stop_says_so_after_a_restart(db: TestDatabase) {
+    let comfyui = cancelled_before_a_restart(&db, &["prompt"], &[]).await;
+    let relay = TestRelay::connected_to(&comfyui.url(), db.config()).await;
+    let mut subscriber = relay.subscribe("shot").await;
+    let is_cancelling =
+        |state: &Value| state["cancelling"] == true && state["message"] == "Cancelling";
+    subscriber.receive_until(is_cancelling).await;
+    let entry = json!({"prompt": [0, "prompt", {}, {}, []], "outputs": {},
+        "status": {"status_str": "error", "messages": [["execution_interrupted", {}]]}});
+    comfyui.answer("GET /history/prompt", 200, &json!({"prompt": entry}));
+    comfyui.set_queue(&[], &[]);
+    subscriber.ends_as("cancelled").await;
+    assert_eq!(subscriber.last()["cancelling"], Value::Null);
+    relay.stop().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), db.config()).await;
+    assert_eq!(relay.job("shot").await.1["cancelling"], Value::Null);
+}
+
+async fn a_prompt_that_leaves_the_queue_during_a_restart_was_cancelled(db: TestDatabase) {
+    let comfyui = cancelled_before_a_restart(&db, &["other"], &["prompt"]).await;
+    comfyui.set_queue(&["other"], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), db.config()).await;
+    let mut subscriber = relay.subscribe("shot").await;
+    subscriber.ends_as("cancelled").await;
 }

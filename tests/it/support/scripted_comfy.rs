@@ -186,6 +186,20 @@ impl ScriptedComfy {
         self.send_frame(Message::binary(frame.concat()));
     }
 
+    /// Sends a preview of a node to every socket: four bytes stand for the image.
+    pub(crate) fn send_preview(&self, prompt: &str, node: &str, display: &str) {
+        let metadata = json!({"prompt_id": prompt, "node_id": node, "display_node_id": display, "image_type": "image/png"});
+        let metadata = metadata.to_string();
+        let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
+        let frame = [
+            &4u32.to_be_bytes(),
+            &length,
+            metadata.as_bytes(),
+            &[1, 2, 3, 4],
+        ];
+        self.send_frame(Message::binary(frame.concat()));
+    }
+
     fn send_frame(&self, frame: Message) {
         // Fails if no socket is open, which the test notices.
         let _ = self.script.events.send(frame);

@@ -273,6 +273,12 @@ impl TestRelay {
         response(self.client.post(url).json(body)).await
     }
 
+    /// Reads from ComfyUI itself, as another client would.
+    pub(crate) async fn get_from_comfyui(&self, path: &str) -> (u16, Value) {
+        let url = format!("{}{path}", self.comfyui_url());
+        response(self.client.get(url)).await
+    }
+
     /// Starts to stop the server, as SIGTERM does.
     pub(crate) fn start_shutdown(&self) {
         self.server.start_shutdown();

@@ -54,7 +54,7 @@ pub(in crate::server) async fn job(
         return full(StatusCode::NO_CONTENT, EVENT_STREAM, Bytes::new());
     }
     let (sink, response) = sink::open(state);
-    let subscription = state.relay.subscribe(&job, Connection::new(address));
+    let subscription = state.relay.subscribe(&job, Connection::new(address, false));
     // A number that the job has not reached yet is from before the relay was restarted.
     let newest = subscription.newest_seq();
     let last_event_id = last_event_id.filter(|&seq| newest.is_some_and(|newest| seq <= newest));

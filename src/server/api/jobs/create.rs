@@ -9,6 +9,7 @@ use crate::auth::{Permissions, Scope};
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
 use crate::relay::{Accepted, RelayError, Submission};
+use crate::server::api::jobs::prompt_options::PromptFields;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
@@ -20,7 +21,7 @@ use crate::workflow;
 const MAX_PROMPT_ID: usize = 200;
 
 /// The fields of the body.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 12] = [
     "job_id",
     "prompt_id",
     "workflow",
@@ -28,6 +29,11 @@ const NAMES: [&str; 7] = [
     "backend",
     "labels",
     "group",
+    PromptFields::NAMES[0],
+    PromptFields::NAMES[1],
+    PromptFields::NAMES[2],
+    PromptFields::NAMES[3],
+    PromptFields::NAMES[4],
 ];
 
 /// The fields of which a body has one.
@@ -53,6 +59,8 @@ struct NewJob {
     backend: Option<String>,
     labels: Map<String, Value>,
     group: Option<String>,
+    #[serde(flatten)]
+    prompt: PromptFields,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,9 +90,15 @@ pub(in crate::server) async fn create(
     }
     let tags = Tags::check(&new.labels, new.group)?;
     let submission = submission(new.prompt_id, new.workflow)?;
+    let given = new.prompt.given();
+    let options = new.prompt.options()?;
     match &submission {
         Submission::Prompt(prompt_id) => {
             permissions.check_register(job_id.as_ref())?;
+            if let Some(name) = given {
+                let why = format!("{name} is for a workflow: ComfyUI has this prompt already");
+                return Err(ApiError::bad_request("bad_job", why));
+            }
             // The same answer as for a prompt that does not exist.
             let jobs = state.relay.jobs_of_prompt(prompt_id);
             if !jobs.iter().all(|job| permissions.is_for(job)) {
@@ -103,6 +117,7 @@ pub(in crate::server) async fn create(
             &new.params,
             new.backend.as_deref(),
             tags,
+            options,
         )
         .await?;
     let answer = CreateAnswer::new(&accepted, address);

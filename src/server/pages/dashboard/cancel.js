@@ -42,3 +42,10 @@ export function cancelButton(id, className = "btn quiet danger") {
   });
   return button;
 }
+
+/** Shows on its button that a job was asked to stop. */
+export function drawCancel(button, { cancelling }) {
+  if (!cancelling) return;
+  button.disabled = true;
+  setText(button.lastChild, text("cancelling"));
+}

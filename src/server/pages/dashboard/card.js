@@ -2,7 +2,7 @@
 
 import { jobPage } from "./api.js";
 import { pegs } from "./blank.js";
-import { cancelButton } from "./cancel.js";
+import { cancelButton, drawCancel } from "./cancel.js";
 import { make, setAttribute, setText } from "./elements.js";
 import { Rail } from "./rail.js";
 import { FINAL, timeLeft } from "./store.js";
@@ -32,6 +32,7 @@ export class Card {
   #doneShort = make("span", [], { className: "short" });
   #activity = make("span", [], { className: "one" });
   #rail;
+  #cancel;
   #address = null;
 
   constructor(job) {
@@ -40,6 +41,7 @@ export class Card {
     Object.assign(this.#link, { href: jobPage(id), title: id });
     setAttribute(this.#image, "alt", text("preview_of", { name: id }));
     this.#rail = new Rail(id);
+    this.#cancel = cancelButton(id);
     const percent = make("span", [this.#number, make("span", "%", { className: "unit" })], { className: "pct" });
     this.element = make("article", [
       make("div", [pegs(), this.#image, this.#server], { className: "pic" }),
@@ -48,7 +50,7 @@ export class Card {
         this.#workflow,
         this.#rail.element,
         make("p", [this.#left, this.#done, this.#doneShort], { className: "eta" }),
-        make("div", [this.#activity, cancelButton(id)], { className: "foot" }),
+        make("div", [this.#activity, this.#cancel], { className: "foot" }),
       ], { className: "body" }),
     ], { className: "card sheet" });
   }
@@ -69,6 +71,7 @@ export class Card {
     setText(this.#doneShort, !isLive || left ? time : "");
     setText(this.#activity, isOver ? job.error ?? "" : activity(job));
     setAttribute(this.#activity, "title", job.message);
+    drawCancel(this.#cancel, job);
   }
 
   /** Shows a preview once it is decoded: the picture before it stays until then. */

@@ -29,7 +29,7 @@ export default {
   job_ended: "{name}, {status}, took {took}",
   almost: "almost done", about: "about {time}", left: "{time} left", done_at: "done {time}", not_known: "not known yet", not_known_now: "not known now",
   seen: "seen {time}", step: "{step} of {steps}", step_of: "step {step} of {steps}", progress_of: "Progress of {name}", progress: "Progress", preview_of: "Newest preview of {name}",
-  cancel: "Cancel", cancel_sure: "Cancel it?", cancel_of: "Cancel {name}", cancelling: "Asked to cancel", cancel_failed: "It cannot be cancelled: {reason}",
+  cancel: "Cancel", cancel_sure: "Cancel it?", cancel_of: "Cancel {name}", cancelling: "Cancelling", cancel_failed: "It cannot be cancelled: {reason}",
   nothing_runs: "Nothing runs", nothing_runs_more: "Send the first job, or register one that your pipeline has sent to ComfyUI.",
   show_running: "Show all {n}",
   status: "Status", server: "Server", every_server: "Every server", day: "Day", all: "All", show_more: "Show more", n_shown: "{n} shown", n_all: "{n}, that is all",

@@ -29,7 +29,7 @@ export default {
   job_ended: "{name}, {status}, dauerte {took}",
   almost: "gleich fertig", about: "etwa {time}", left: "noch {time}", done_at: "fertig {time}", not_known: "noch unbekannt", not_known_now: "jetzt unbekannt",
   seen: "gesehen {time}", step: "{step} von {steps}", step_of: "Schritt {step} von {steps}", progress_of: "Fortschritt von {name}", progress: "Fortschritt", preview_of: "Neueste Vorschau von {name}",
-  cancel: "Abbrechen", cancel_sure: "Abbrechen?", cancel_of: "{name} abbrechen", cancelling: "Abbruch verlangt", cancel_failed: "Abbruch nicht möglich: {reason}",
+  cancel: "Abbrechen", cancel_sure: "Abbrechen?", cancel_of: "{name} abbrechen", cancelling: "Wird abgebrochen", cancel_failed: "Abbruch nicht möglich: {reason}",
   nothing_runs: "Nichts läuft", nothing_runs_more: "Schicke den ersten Auftrag, oder melde einen an, den deine Pipeline an ComfyUI geschickt hat.",
   show_running: "Alle {n} zeigen",
   status: "Status", server: "Server", every_server: "Jeder Server", day: "Tag", all: "Alle", show_more: "Mehr zeigen", n_shown: "{n} gezeigt", n_all: "{n}, das sind alle",

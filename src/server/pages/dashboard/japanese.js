@@ -28,7 +28,7 @@ export default {
   job_ended: "{name}、{status}、{took}",
   almost: "まもなく完了", about: "約 {time}", left: "残り {time}", done_at: "{time} 完了", not_known: "未定", not_known_now: "現在不明",
   seen: "{time} 時点", step: "{step} / {steps}", step_of: "ステップ {step} / {steps}", progress_of: "{name} の進捗", progress: "進捗", preview_of: "{name} の最新プレビュー",
-  cancel: "中止", cancel_sure: "中止しますか?", cancel_of: "{name} を中止", cancelling: "中止を依頼しました", cancel_failed: "中止できません: {reason}",
+  cancel: "中止", cancel_sure: "中止しますか?", cancel_of: "{name} を中止", cancelling: "中止しています", cancel_failed: "中止できません: {reason}",
   nothing_runs: "実行中のジョブはありません", nothing_runs_more: "最初のジョブを送信するか、ComfyUI に送ったものを登録してください。",
   show_running: "{n} 件すべて表示",
   status: "状態", server: "サーバー", every_server: "すべてのサーバー", day: "日付", all: "すべて", show_more: "さらに表示", n_shown: "{n} 件表示", n_all: "全 {n} 件",

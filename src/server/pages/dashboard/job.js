@@ -2,7 +2,7 @@
 
 import { BASE, RelayError, TOKEN, jobPage, jobPath, request } from "./api.js";
 import { notifyEnd, useBell } from "./bell.js";
-import { cancelButton } from "./cancel.js";
+import { cancelButton, drawCancel } from "./cancel.js";
 import { copyButton } from "./clipboard.js";
 import { compareClocks, relayNow } from "./clock.js";
 import { icon, make, setText } from "./elements.js";
@@ -191,7 +191,7 @@ function drawHead(job) {
 
 function drawActions(job, isForced = false) {
   const isOver = FINAL.has(job.status);
-  const key = `${isOver} ${Boolean(job.prompt_id)}`;
+  const key = `${isOver} ${Boolean(job.prompt_id)} ${job.cancelling}`;
   if ($("acts").shown === key && !isForced) return;
   $("acts").shown = key;
   const buttons = [copyButton(() => jobPage(id), { label: text("copy_link"), symbol: "link" })];
@@ -201,7 +201,9 @@ function drawActions(job, isForced = false) {
     const bell = make("button", [icon("bell"), text("notify")], { type: "button", className: "btn", hidden: true });
     useBell(bell);
     buttons.unshift(bell);
-    buttons.push(cancelButton(id, "btn danger"));
+    const cancel = cancelButton(id, "btn danger");
+    drawCancel(cancel, job);
+    buttons.push(cancel);
   }
   $("acts").replaceChildren(...buttons);
 }

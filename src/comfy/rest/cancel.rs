@@ -1,0 +1,104 @@
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{MAX_ANSWER, Rest, RestError, success};
+use crate::comfy::queue::QueuePosition;
+use crate::python_json;
+
+/// What came of a call that cancels a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// The server accepted the call to interrupt it or to remove it from its queue.
+    Requested,
+    /// The prompt has ended.
+    Ended,
+    /// The server has it neither in its queue nor in its history.
+    Unknown,
+}
+
+/// Where a server has a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    Runs,
+    Waits,
+    Ended,
+    Unknown,
+}
+
+/// The answer to `GET /api/jobs/{prompt_id}`, as far as it is read.
+#[derive(Deserialize)]
+struct PromptStatus {
+    status: String,
+}
+
+impl Rest {
+    /// Interrupts a running prompt, or removes a waiting one from the queue.
+    ///
+    /// Servers since 0.25 do both by id, and answer whether they have. Older ones, and those that have not, are asked where
+    /// the prompt is first: older ones interrupt whatever runs, whichever id they are given.
+    pub async fn cancel(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
+        let whereabouts = match self.cancel_by_id(prompt_id).await? {
+            Some(true) => return Ok(Cancellation::Requested),
+            Some(false) => self.look_up(prompt_id).await?,
+            None => self.search(prompt_id).await?,
+        };
+        let (call, path, body) = match whereabouts {
+            Whereabouts::Runs => (
+                "POST /interrupt",
+                "interrupt",
+                json!({"prompt_id": prompt_id}),
+            ),
+            Whereabouts::Waits => ("POST /queue", "queue", json!({"delete": [prompt_id]})),
+            Whereabouts::Ended => return Ok(Cancellation::Ended),
+            Whereabouts::Unknown => return Ok(Cancellation::Unknown),
+        };
+        let request = self.client.post(self.at(path)).json(&body);
+        let (status, _) = self.send(call, request, MAX_ANSWER).await?;
+        success(call, status)?;
+        Ok(Cancellation::Requested)
+    }
+
+    /// Whether the server has cancelled the prompt: `{"cancelled": true}`, or nothing that denies it. `None` from one that
+    /// cannot do so by id.
+    async fn cancel_by_id(&self, prompt_id: &str) -> Result<Option<bool>, RestError> {
+        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
+        let request = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
+        let call = "POST /api/jobs/{prompt_id}/cancel";
+        let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
+        let answer: Option<Value> = python_json::read(&answer).ok();
+        let is_denied = answer.is_some_and(|answer| answer["cancelled"] == false);
+        Ok(status.is_success().then_some(!is_denied))
+    }
+
+    /// Where a server that cancels by id has a prompt. It has a route for one prompt, so its queue need not be read.
+    async fn look_up(&self, prompt_id: &str) -> Result<Whereabouts, RestError> {
+        let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
+        let request = self.client.get(self.at(&format!("api/jobs/{id}")));
+        let call = "GET /api/jobs/{prompt_id}";
+        let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(Whereabouts::Unknown);
+        }
+        let prompt: Option<PromptStatus> = python_json::read(&answer).ok();
+        match prompt.as_ref().map(|prompt| prompt.status.as_str()) {
+            Some("in_progress") => Ok(Whereabouts::Runs),
+            Some("pending") => Ok(Whereabouts::Waits),
+            Some("completed" | "failed" | "cancelled") => Ok(Whereabouts::Ended),
+            _ => self.search(prompt_id).await,
+        }
+    }
+
+    /// Where a server of any version has a prompt: its queue is read, then its history.
+    async fn search(&self, prompt_id: &str) -> Result<Whereabouts, RestError> {
+        match self.positions(None).await?.position(prompt_id) {
+            Some(QueuePosition::Running) => Ok(Whereabouts::Runs),
+            Some(QueuePosition::Pending { .. }) => Ok(Whereabouts::Waits),
+            None => Ok(match self.history(prompt_id).await? {
+                Some(_) => Whereabouts::Ended,
+                None => Whereabouts::Unknown,
+            }),
+        }
+    }
+}
