@@ -152,7 +152,8 @@ impl Relay {
         let Some(paths) = self.0.tracker.kept.paths(&job.id, &job.outputs) else {
             return;
         };
-        for (output, path) in job.outputs.iter().zip(paths) {
+        let made = job.outputs.iter().zip(paths);
+        for (output, path) in made.filter(|(output, _)| !output.is_shown_text()) {
             if fs::try_exists(&path).await.unwrap_or(false) {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -112,6 +113,8 @@ mod tests {
             subfolder: String::new(),
             r#type: "output".to_owned(),
             url: String::new(),
+            text: None,
+            truncated: false,
         }
     }
 

@@ -23,4 +23,5 @@ mod recordings;
 mod sessions;
 mod shutdown;
 mod terminal;
+mod texts;
 mod waiting;

@@ -120,6 +120,9 @@ impl Relay {
         // The status of a job may have changed since it was written.
         let matches = |view: &JobView| filter.selection.has_status(view.progress.status);
         jobs.retain(matches);
+        // Texts are for those who ask for the job: a page has hundreds of jobs.
+        let outputs = jobs.iter_mut().flat_map(|view| &mut view.progress.outputs);
+        outputs.for_each(|output| output.text = None);
         for job in &mut jobs {
             job.place_kept().await;
         }

@@ -45,6 +45,7 @@ export default {
   no_such_job: "このジョブは存在しません", no_such_job_more: "時間内に登録されませんでした。後で来た場合はこのページを開き直してください。", token_no: "このトークンでは許可されていません",
   server_away: "サーバー不在", unknown_away: "サーバー不在のため不明", last_heard: "最終受信 {time}。ジョブは続いている可能性があります",
   makes: "生成内容", model: "モデル", size: "サイズ", sampler: "サンプラー", seed: "シード", prompt: "プロンプト", pictures: "{size}、{n} 枚", frames: "{size}、{n} フレーム", steps: "{n} ステップ", cfg: "cfg {n}",
+  shown: "テキスト", shown_by: "{name} のテキスト",
   next_on: "{server} の次",
   node: "ノード {id}", runs_after: "{name} の後", nodes: "ノード", nodes_done: "{all} 中 {done} 完了", nodes_cached: "うち {n} はキャッシュ", key_took: "実績", key_predicted: "予測", key_cached: "キャッシュ",
   from_cache: "キャッシュから", cached: "キャッシュ", of_time: "/ {time}", failed_after: "{time}で失敗", not_reached: "未到達", interrupted: "{time}で停止",
