@@ -72,11 +72,13 @@ impl Relay {
         let keeping = async {
             self.0.tracker.recorder.ready().await;
             for job in self.completed_before().await {
+                self.0.tracker.kept.begin(&job.id);
                 self.clone().keep_in_turn(job, &mut turns);
             }
             while let Some(id) = completed.recv().await {
-                if let Some(job) = self.completed_job(&id) {
-                    self.clone().keep_in_turn(job, &mut turns);
+                match self.completed_job(&id) {
+                    Some(job) => self.clone().keep_in_turn(job, &mut turns),
+                    None => self.0.tracker.kept.finish(&id),
                 }
             }
         };
