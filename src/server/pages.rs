@@ -88,6 +88,8 @@ const ASSETS: &[Asset] = assets![
     "/web/row.js" SCRIPT "pages/dashboard/row.js",
     "/web/said.js" SCRIPT "pages/dashboard/said.js",
     "/web/servers.js" SCRIPT "pages/dashboard/servers.js",
+    "/web/shown.js" SCRIPT "pages/dashboard/shown.js",
+    "/web/speed_line.js" SCRIPT "pages/dashboard/speed_line.js",
     "/web/store.js" SCRIPT "pages/dashboard/store.js",
     "/web/tab.js" SCRIPT "pages/dashboard/tab.js",
     "/web/take.js" SCRIPT "pages/dashboard/take.js",

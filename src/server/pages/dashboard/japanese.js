@@ -54,5 +54,6 @@ export default {
   no_estimate: "予測の対象がまだありません。", estimate_lost: "予測は再起動後に残りません。",
   from_signature: "同サイズの実行 {n} 回", from_class: "別サイズの実行 {n} 回", from_other_backend: "他サーバーの実行 {n} 回", from_role: "類似ノードの実行 {n} 回", from_table: "仮の値: ここでは未実行", measured: "ステップ {seen} / {steps}、今回の実測", cold: "モデルをディスクから読込", shorter: "短いノード {n} 個", inside: "区間内", outside: "区間外",
   take: "持ち出す", link: "リンク", terminal: "ターミナル", socket: "ソケット", prompt_id: "プロンプト ID", error_all: "エラー全文", copy_error: "エラーをコピー", like_it: "このサーバーの失敗",
+  speed: "24 時間", speed_last: "通常の {n} 倍の時間", speed_of_day: "過去 24 時間の速度: {from} ～ {to} 倍、最新は{said}",
   queue: "キュー", queue_of: "{running} 件実行、{pending} 件待機", runs_now: "実行中", nothing: "なし", connected: "接続済み", n_connections: "{n} 接続", no_connections: "追跡されているジョブはありません", since: "{time} から", last_sign: "最終応答 {time}", details_hidden: "詳細には monitor スコープのトークンが必要です。", truncated: "これがすべてではありません。",
 };
