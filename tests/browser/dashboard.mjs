@@ -12,6 +12,9 @@
 //   node tests/browser/dashboard.mjs gap ADDRESS JOB         how far the farm is from the only card on a phone
 //   node tests/browser/dashboard.mjs lane ADDRESS JOB        opens a lane as a list on a phone
 //   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
+//   node tests/browser/dashboard.mjs texts ADDRESS JOB       copies the text that a node of a job shows
+//   node tests/browser/dashboard.mjs cut ADDRESS JOB         what a card on a phone says of a long interval
+//   node tests/browser/dashboard.mjs servers ADDRESS JOB     what is said of the servers
 
 import { readFileSync } from "node:fs";
 

@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod dashboard_reader;
+mod dashboard_states;
 mod data;
 mod files;
 mod test_page;
