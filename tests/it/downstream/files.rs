@@ -291,6 +291,27 @@ async fn what_was_not_copied_before_a_restart_is_copied_after_it() {
     relay.stop().await;
 }
 
+/// Nothing else would have them copied later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_does_not_answer_at_the_start_is_copied_all_the_same() {
+    let (folder, db) = (TempDir::new().unwrap(), TestDatabase::postgres().await);
+    let settings = Settings::from(db.config());
+    let (comfyui, relay) = with_files(&["a.txt"], settings).await;
+    comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "text".to_owned()));
+    relay.subscribe("p").await.ends_as("completed").await;
+    relay.stop().await;
+    db.execute("ALTER TABLE comfy_relay.jobs RENAME TO away")
+        .await;
+    let settings = keeping(folder.path(), db.config());
+    let relay = TestRelay::start(&comfyui.url(), settings).await;
+    let registered = "SELECT count(*) AS v FROM comfy_relay.relays";
+    db.wait_for(registered, "1").await;
+    db.execute("ALTER TABLE comfy_relay.away RENAME TO jobs")
+        .await;
+    wait_for(&folder.path().join("p/a.txt")).await;
+    relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_is_shown_in_the_list() {
     let (comfyui, relay) = with_files(&["note.txt", "long.txt"], Settings::default()).await;
