@@ -18,6 +18,7 @@ mod node_bar;
 mod open_files;
 mod options;
 mod output;
+mod preview;
 mod progress_bar;
 mod reconnection;
 mod record;

@@ -26,6 +26,7 @@ mod past_run;
 mod prediction;
 mod samples;
 mod speed;
+mod speed_day;
 mod speed_weights;
 mod spread;
 mod start;

@@ -11,6 +11,7 @@ mod group;
 mod id;
 mod node_state;
 mod nodes;
+mod output;
 mod plan;
 mod progress;
 mod restore;
@@ -32,11 +33,12 @@ pub use group::{GroupMember, JobGroup};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
 pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
+pub use output::Output;
 pub use plan::{
     ImageFile, ImageSize, ImageSizes, ObservedSize, ObservedSizes, Plan, PlannedNode, PromptGraph,
     Role, SavedImages, SizeFinding, SizeKey, outputs,
 };
-pub use progress::{NodeView, NodesView, Output, Progress, Remaining};
+pub use progress::{NodeView, NodesView, Progress, Remaining};
 pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
@@ -58,6 +60,8 @@ pub struct Job {
     plan: Plan,
     nodes: Nodes,
     outputs: IndexSet<Output>,
+    /// How many bytes of texts are among them.
+    text_size: usize,
     ahead: Option<usize>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
@@ -88,6 +92,7 @@ impl Job {
             plan: Plan::default(),
             nodes: Nodes::default(),
             outputs: IndexSet::new(),
+            text_size: 0,
             ahead: None,
             unreachable_since: None,
             is_cancelling: false,
@@ -236,7 +241,7 @@ impl Job {
         &self.nodes
     }
 
-    /// Every file that it has made so far.
+    /// Every file and text that it has made so far.
     pub fn outputs(&self) -> &IndexSet<Output> {
         &self.outputs
     }

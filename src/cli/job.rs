@@ -25,7 +25,7 @@ const SECONDS_WIDTH: usize = "  1234.5 s".len() + 1;
 /// A bar of fewer columns shows nothing.
 const MIN_BAR: usize = 8;
 
-/// Show one job, and its nodes as bars over its time
+/// Show one job, its nodes as bars over its time, and the texts that they show
 #[derive(Debug, clap::Args)]
 pub(super) struct JobArgs {
     /// The job's id, or a prompt id of ComfyUI
@@ -66,7 +66,30 @@ pub(super) async fn run(args: JobArgs) -> anyhow::Result<ExitCode> {
     for line in timeline(&job["timeline"], columns) {
         print_line(line);
     }
+    for line in texts(&job["outputs"]) {
+        print_line(line);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The texts that its nodes show, each below its node.
+fn texts(outputs: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for output in outputs.as_array().into_iter().flatten() {
+        let Some(text) = output["text"].as_str() else {
+            continue;
+        };
+        let node = output["node"].as_str().map(printable_line);
+        lines.push(format!("text       of node {}", node.unwrap_or_default()));
+        lines.extend(
+            text.lines()
+                .map(|line| format!("  {}", printable_line(line))),
+        );
+        if output["truncated"] == true {
+            lines.push("  … (cut off)".to_owned());
+        }
+    }
+    lines
 }
 
 /// What the job is, and how it is.
@@ -189,5 +212,21 @@ mod tests {
         );
         assert_eq!(timeline(&nodes, 20)[1], "  3 Sampler\u{fffd}      5…");
         assert!(timeline(&json!([]), 80).is_empty());
+    }
+
+    #[test]
+    fn texts_are_below_their_nodes() {
+        let outputs = json!([
+            {"node": "9", "filename": "a.png"},
+            {"node": "6", "text": "a cat\n\non a\u{1b}[2J mat", "truncated": true}
+        ]);
+        let lines = [
+            "text       of node 6",
+            "  a cat",
+            "  ",
+            "  on a\u{fffd}[2J mat",
+            "  … (cut off)",
+        ];
+        assert_eq!(texts(&outputs), lines);
     }
 }

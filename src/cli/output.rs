@@ -26,9 +26,14 @@ pub(super) fn print_note(line: impl Display) {
     print(io::stderr(), format_args!("{line}\n"));
 }
 
+/// Prints a text to standard error.
+pub(super) fn print_to_stderr(text: impl Display) {
+    print(io::stderr(), format_args!("{text}"));
+}
+
 /// Rings the bell of the terminal.
 pub(super) fn print_bell() {
-    print(io::stderr(), format_args!("\u{7}"));
+    print_to_stderr("\u{7}");
 }
 
 fn print(mut output: impl Write, text: std::fmt::Arguments<'_>) {

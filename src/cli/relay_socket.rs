@@ -1,5 +1,6 @@
 //! [`RelaySocket`]: a WebSocket of a relay, and why it ends.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::StatusCode;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
@@ -27,6 +28,15 @@ pub(super) struct RelaySocket {
     socket: WebSocket,
     /// The reason that the relay sends before it closes the socket.
     pub(super) last_error: Option<String>,
+}
+
+/// What is received.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// A message, one JSON object.
+    Text(Utf8Bytes),
+    /// A preview, where they were asked for.
+    Preview(Bytes),
 }
 
 /// Why a connection ended, or was not made.
@@ -69,8 +79,18 @@ impl RelaySocket {
     /// Receives the next text message. Cancel safe: no message is lost.
     pub(super) async fn receive(&mut self) -> Result<Utf8Bytes, SocketEnd> {
         loop {
+            if let Received::Text(text) = self.receive_any().await? {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// Receives the next message or preview. Cancel safe: none is lost.
+    pub(super) async fn receive_any(&mut self) -> Result<Received, SocketEnd> {
+        loop {
             match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Text(text))) => return Ok(Received::Text(text)),
+                Some(Ok(Message::Binary(bytes))) => return Ok(Received::Preview(bytes)),
                 Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {
                     let reason = self.last_error.take().unwrap_or_else(|| close.to_string());
                     let status = match close.code.into() {

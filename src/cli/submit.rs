@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::api_client::{ApiRefusal, RelayOptions};
+use super::preview::PreviewMode;
 use super::tag_options::parse_label;
 use super::watch::{parse_job_id, watch};
 use crate::cli::output::{print_line, print_note};
@@ -102,7 +103,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     }
     if args.watch {
         let job = JobId::parse(&submitted.job_id).context("the relay's response has no job id")?;
-        return Ok(watch(&relay, &[job], false).await);
+        return Ok(watch(&relay, &[job], false, PreviewMode::Auto).await);
     }
     print_line(submitted.job_id);
     print_note(format_args!(

@@ -10,10 +10,11 @@ use tokio::time::interval;
 
 use super::api_client::{ApiClient, JobMessage, RelayOptions};
 use super::exit_code::{UNREACHABLE, of_outcome, worst};
+use super::preview::{InlinePreview, PreviewMode, Protocol};
 use super::progress_bar::{COUNT_INTERVAL, JobBar};
 use super::reconnection::Reconnection;
 use super::relay_clock::RelayClock;
-use super::relay_socket::{RelaySocket, SocketEnd};
+use super::relay_socket::{Received, RelaySocket, SocketEnd};
 use super::tag_options::TagOptions;
 use super::watch_feed::watch_selected;
 use crate::cli::output::{print_bell, print_note};
@@ -47,6 +48,19 @@ pub(super) struct WatchArgs {
     /// Ring the terminal's bell at the end
     #[arg(long)]
     notify: bool,
+
+    /// Show the previews of a job above its bar; of several jobs, none are shown
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    previews: PreviewMode,
+}
+
+/// A job in the terminal.
+struct ShownJob {
+    bar: JobBar,
+    /// All bars.
+    bars: MultiProgress,
+    /// `None` if its previews are not shown.
+    protocol: Option<Protocol>,
 }
 
 /// How watching a job over one connection ended.
@@ -64,7 +78,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let code = if args.jobs.is_empty() {
         ExitCode::from(watch_selected(&relay, &args.tags.query(), args.json).await)
     } else {
-        watch(&relay, &args.jobs, args.json).await
+        watch(&relay, &args.jobs, args.json, args.previews).await
     };
     if args.notify && Term::stderr().is_term() {
         print_bell();
@@ -73,11 +87,22 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows the progress of jobs until they end.
-pub(super) async fn watch(relay: &ApiClient, jobs: &[JobId], json: bool) -> ExitCode {
+pub(super) async fn watch(
+    relay: &ApiClient,
+    jobs: &[JobId],
+    json: bool,
+    previews: PreviewMode,
+) -> ExitCode {
     let bars = MultiProgress::new();
+    let is_alone = jobs.len() == 1 && !json;
+    let protocol = previews.protocol().filter(|_| is_alone);
     let watches = jobs.iter().map(|job| {
-        let bar = || JobBar::new(job.as_str(), bars.add(ProgressBar::new(100))).with_node(&bars);
-        watch_job(relay, job, (!json).then(bar))
+        let shown = || ShownJob {
+            bar: JobBar::new(job.as_str(), bars.add(ProgressBar::new(100))).with_node(&bars),
+            bars: bars.clone(),
+            protocol,
+        };
+        watch_job(relay, job, (!json).then(shown))
     });
     let codes = join_all(watches).await;
     ExitCode::from(worst(codes))
@@ -85,10 +110,10 @@ pub(super) async fn watch(relay: &ApiClient, jobs: &[JobId], json: bool) -> Exit
 
 /// Shows a job's progress until the job ends. Reconnects to a relay that went away after its first message. Returns
 /// the exit code.
-async fn watch_job(relay: &ApiClient, job: &JobId, mut bar: Option<JobBar>) -> u8 {
+async fn watch_job(relay: &ApiClient, job: &JobId, mut shown: Option<ShownJob>) -> u8 {
     let mut reconnection = Reconnection::default();
     loop {
-        let why = match follow(relay, job, bar.as_mut(), &mut reconnection).await {
+        let why = match follow(relay, job, shown.as_mut(), &mut reconnection).await {
             WatchResult::Ended(status) => return of_outcome(status),
             WatchResult::OutputClosed => return 0,
             WatchResult::Socket(SocketEnd::Refused(reason)) => reason,
@@ -99,8 +124,8 @@ async fn watch_job(relay: &ApiClient, job: &JobId, mut bar: Option<JobBar>) -> u
                 }
             }
         };
-        if let Some(bar) = &mut bar {
-            bar.clear();
+        if let Some(shown) = &mut shown {
+            shown.bar.clear();
         }
         print_note(format_args!("error: {why}"));
         return UNREACHABLE;
@@ -111,10 +136,14 @@ async fn watch_job(relay: &ApiClient, job: &JobId, mut bar: Option<JobBar>) -> u
 async fn follow(
     relay: &ApiClient,
     job: &JobId,
-    mut bar: Option<&mut JobBar>,
+    mut shown: Option<&mut ShownJob>,
     reconnection: &mut Reconnection,
 ) -> WatchResult {
-    let mut socket = match RelaySocket::connect(relay, job.as_str(), &[]).await {
+    let protocol = shown.as_ref().and_then(|shown| shown.protocol);
+    // What was said of a connection that was lost is below the picture before.
+    let mut preview = protocol.map(InlinePreview::new);
+    let asked = preview.as_ref().map(|_| ("previews", "1".to_owned()));
+    let mut socket = match RelaySocket::connect(relay, job.as_str(), asked.as_slice()).await {
         Ok(socket) => socket,
         Err(end) => return WatchResult::Socket(end),
     };
@@ -122,19 +151,25 @@ async fn follow(
     let mut count = interval(COUNT_INTERVAL);
     loop {
         let text = tokio::select! {
-            text = socket.receive() => match text {
-                Ok(text) => text,
+            received = socket.receive_any() => match received {
+                Ok(Received::Text(text)) => text,
+                Ok(Received::Preview(bytes)) => {
+                    if let (Some(preview), Some(shown)) = (&mut preview, &shown) {
+                        preview.show(&bytes, &shown.bars);
+                    }
+                    continue;
+                }
                 Err(end) => return WatchResult::Socket(end),
             },
             _ = count.tick() => {
-                if let Some(bar) = &mut bar {
-                    bar.count_down();
+                if let Some(shown) = &mut shown {
+                    shown.bar.count_down();
                 }
                 continue;
             }
         };
         reconnection.reached();
-        if bar.is_none() && writeln!(std::io::stdout(), "{}", printable_json(&text)).is_err() {
+        if shown.is_none() && writeln!(std::io::stdout(), "{}", printable_json(&text)).is_err() {
             return WatchResult::OutputClosed;
         }
         let Ok(message) = serde_json::from_str::<JobMessage>(&text) else {
@@ -149,8 +184,8 @@ async fn follow(
             socket.last_error = message.error;
             continue;
         }
-        let ended = match &mut bar {
-            Some(bar) => bar.show(&message, &mut clock),
+        let ended = match &mut shown {
+            Some(shown) => shown.bar.show(&message, &mut clock),
             None => message.outcome(),
         };
         if let Some(status) = ended {

@@ -31,9 +31,9 @@ impl HistoryEntry {
         let empty = Map::new();
         let outputs = entry.get("outputs").and_then(Value::as_object);
         let outputs = outputs.unwrap_or(&empty);
-        let files = outputs
+        let made = outputs
             .iter()
-            .flat_map(|(node, output)| output::files(node, output, view))
+            .flat_map(|(node, output)| output::outputs(node, output, view))
             .collect();
         let status = |field: &str| entry.get("status")?.get(field);
         let messages = status("messages").and_then(Value::as_array);
@@ -44,7 +44,7 @@ impl HistoryEntry {
                 started_at: moment(messages, &["execution_start"]),
                 ended_at: moment(messages, &ENDS),
                 word: status("status_str").and_then(by_word),
-                outputs: files,
+                outputs: made,
                 produced: !outputs.is_empty(),
             },
             graph,

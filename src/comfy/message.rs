@@ -194,7 +194,7 @@ fn executed(data: &str, view: &str) -> serde_json::Result<Message> {
     let output = serde_json::from_str(output)?;
     Ok(Message::Prompt {
         prompt_id: data.prompt_id,
-        event: Event::Outputs(output::files(&node, &output, view)),
+        event: Event::Outputs(output::outputs(&node, &output, view)),
     })
 }
 

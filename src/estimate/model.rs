@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::conditions::Conditions;
 use super::costs::Costs;
 use super::evidence::SpeedEvidence;
@@ -10,6 +12,7 @@ use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
 use super::speed::{PersistentShift, SpeedFactor};
+use super::speed_day::SpeedDay;
 use super::speed_weights::SpeedWeights;
 use crate::job::{Job, PlannedNode, Role};
 
@@ -46,6 +49,7 @@ struct Machine {
 struct BackendCosts {
     costs: Costs,
     shift: PersistentShift,
+    day: SpeedDay,
     /// The signatures of the loaders that the last job used: their models are in memory.
     loaded: Vec<String>,
     /// The classes of nodes that let others run beside them.
@@ -59,6 +63,8 @@ pub(super) struct JobEvidence<'a> {
     pub(super) was_inside: Option<bool>,
     /// The signatures of the loaders that it used.
     pub(super) loaded: Vec<String>,
+    /// When it ended, if that is known.
+    pub(super) ended_at: Option<Timestamp>,
 }
 
 /// One run of a node, and what was predicted of it.
@@ -132,6 +138,9 @@ impl CostModel {
             machine.interval_width.calibrate(was_inside);
         }
         if shows_speed {
+            if let Some(ended_at) = job.ended_at {
+                own.day.add(ended_at, own.shift.log_factor() + log_factor);
+            }
             let change = own.shift.learn(log_factor, &machine.speed);
             machine.speed.learn(log_factor);
             if let Some(change) = change {
@@ -313,6 +322,13 @@ impl CostModel {
             message_cost: self.message_cost(backend),
             weights: self.weights,
         }
+    }
+
+    /// How many times as long as usual jobs took on a backend in each of the last 24 hours: medians, the current hour
+    /// last, `None` for an hour without jobs. Empty if there is none.
+    pub fn speed_of_day(&self, backend: &str, now: Timestamp) -> Vec<Option<f64>> {
+        let own = self.backends.get(backend);
+        own.map_or_else(Vec::new, |own| own.day.factors(now))
     }
 
     /// What the messages about the nodes of a job cost on the backend's machine.

@@ -1,6 +1,8 @@
 //! The runs that the cost model learns from: of jobs that ended here, of the store, and of ComfyUI's
 //! history.
 
+use jiff::Timestamp;
+
 use super::forecast::Forecast;
 use super::model::{CostModel, JobEvidence, ObservedRun};
 use super::parallel;
@@ -34,7 +36,7 @@ impl CostModel {
             .iter()
             .map(|node| (&*node.class_type, &*node.signature));
         let loaded = loaders(ran.chain(cached));
-        self.learn_sound_runs(backend, &runs, loaded);
+        self.learn_sound_runs(backend, &runs, loaded, job.work_done_at());
     }
 
     /// The runs that [`CostModel::learn`] learns from, with the ids of their nodes, in the order of
@@ -79,7 +81,8 @@ impl CostModel {
 
     /// Learns the stored runs of one job, in the order of their starts; the oldest job comes first. The
     /// model is then the same as after [`CostModel::learn`]. Runs with impossible numbers are left out.
-    pub fn learn_runs(&mut self, backend: &str, runs: &[PastRun<'_>]) {
+    /// `ended_at` is about when the job ended, if that is known.
+    pub fn learn_runs(&mut self, backend: &str, runs: &[PastRun<'_>], ended_at: Option<Timestamp>) {
         if runs.is_empty() {
             return;
         }
@@ -88,7 +91,7 @@ impl CostModel {
         let loaded = loaders(runs.iter().map(|run| (run.class, run.signature)));
         let ran = runs.iter().filter(|run| !run.is_cached);
         let ran: Vec<PastRun<'_>> = ran.copied().collect();
-        self.learn_sound_runs(backend, &ran, loaded);
+        self.learn_sound_runs(backend, &ran, loaded, ended_at);
     }
 
     /// Learns a prompt of ComfyUI's history, of which only the duration is known: its seconds are
@@ -125,7 +128,13 @@ impl CostModel {
         self.update_from_guesses(backend, runs.collect(), loaded);
     }
 
-    fn learn_sound_runs(&mut self, backend: &str, runs: &[PastRun<'_>], loaded: Vec<String>) {
+    fn learn_sound_runs(
+        &mut self,
+        backend: &str,
+        runs: &[PastRun<'_>],
+        loaded: Vec<String>,
+        ended_at: Option<Timestamp>,
+    ) {
         let sound = runs.iter().filter(|run| run.is_sound());
         let seconds: Vec<f64> = sound.map(|run| run.seconds).collect();
         self.learn_message_cost(backend, &seconds);
@@ -150,6 +159,7 @@ impl CostModel {
             was_inside: self.was_inside(backend, &observed),
             runs: observed,
             loaded,
+            ended_at,
         };
         self.update(backend, job);
     }

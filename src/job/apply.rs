@@ -10,6 +10,9 @@ use super::{
 /// How many files of a job are kept, so that no server can fill the memory: an hour of video in single frames.
 const MAX_OUTPUTS: usize = 100_000;
 
+/// How many bytes of texts of a job are kept: they are in its final state, which goes to every subscriber.
+const MAX_TEXTS: usize = 64 << 10;
+
 impl Job {
     /// Applies an event, and returns whether subscribers would see a difference. A final state never
     /// changes.
@@ -116,10 +119,16 @@ impl Job {
 
     fn add_outputs(&mut self, outputs: Vec<Output>) -> bool {
         let before = self.outputs.len();
-        for output in outputs {
-            if self.outputs.len() < MAX_OUTPUTS {
-                self.outputs.insert(output);
+        for mut output in outputs {
+            // The history repeats what the socket has sent.
+            if self.outputs.len() >= MAX_OUTPUTS || self.outputs.contains(&output) {
+                continue;
             }
+            if self.text_size + output.text_size() > MAX_TEXTS {
+                output = output.without_content();
+            }
+            self.text_size += output.text_size();
+            self.outputs.insert(output);
         }
         self.outputs.len() > before
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
-use super::{ImageFile, JobId, Status, Tags};
+use super::{JobId, Output, Status, Tags};
 
 /// The state of a job, as the documented `progress` message.
 ///
@@ -163,88 +163,4 @@ pub struct NodesView {
     pub cached: usize,
     /// All of them.
     pub total: usize,
-}
-
-/// What a file is for people, the most wanted first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Medium {
-    /// A picture or a video.
-    Picture,
-    /// A sound.
-    Audio,
-    /// A text.
-    Text,
-    /// Anything else.
-    Other,
-}
-
-/// A file that a prompt made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Output {
-    /// The node that made it.
-    pub node: String,
-    /// The key under which ComfyUI lists it: `images`, `gifs`, `audio`, ….
-    pub kind: String,
-    /// The file's name.
-    pub filename: String,
-    /// The subfolder of the folder that `type` names.
-    pub subfolder: String,
-    /// ComfyUI's folder: `output` for results, `temp` for previews, `input`.
-    pub r#type: String,
-    /// Where the file can be downloaded: at ComfyUI; in states of the job at the relay.
-    pub url: String,
-}
-
-impl Output {
-    /// The file at ComfyUI.
-    pub fn file(&self) -> ImageFile {
-        ImageFile {
-            name: self.filename.clone(),
-            subfolder: self.subfolder.clone(),
-            folder: self.r#type.clone(),
-        }
-    }
-
-    /// The address of a file at the relay, by its place among those of its job.
-    pub fn address(job: &JobId, number: usize) -> String {
-        format!("/api/anime/jobs/{job}/outputs/{number}")
-    }
-
-    /// The file's path, relative to ComfyUI's output folder.
-    pub fn path(&self) -> String {
-        match self.subfolder.trim_matches('/') {
-            "" => self.filename.clone(),
-            folder => format!("{folder}/{}", self.filename),
-        }
-    }
-
-    /// What it is, by the end of its name, else by the list in which ComfyUI names it.
-    pub(super) fn medium(&self) -> Medium {
-        let end = self.filename.rsplit_once('.');
-        let end = end.map(|(_, end)| end.to_ascii_lowercase());
-        match end.as_deref().unwrap_or_default() {
-            "png" | "jpg" | "jpeg" | "webp" | "gif" | "apng" | "avif" | "bmp" | "tif" | "tiff"
-            | "exr" | "hdr" | "svg" | "mp4" | "webm" | "mov" | "mkv" | "avi" | "m4v" => {
-                Medium::Picture
-            }
-            "flac" | "mp3" | "wav" | "ogg" | "opus" | "m4a" | "aac" => Medium::Audio,
-            "txt" | "json" | "csv" | "md" | "srt" => Medium::Text,
-            _ => match self.kind.as_str() {
-                "images" | "gifs" | "video" | "videos" => Medium::Picture,
-                "audio" => Medium::Audio,
-                "text" => Medium::Text,
-                _ => Medium::Other,
-            },
-        }
-    }
-
-    /// Whether the file is a text.
-    pub fn is_text(&self) -> bool {
-        self.medium() == Medium::Text
-    }
-
-    /// Whether the file is a result, not a preview.
-    pub fn is_result(&self) -> bool {
-        self.r#type == "output"
-    }
 }

@@ -91,6 +91,7 @@ impl Job {
             stored.seq.saturating_add(SEQ_JUMP)
         };
         job.outputs = stored.outputs.into_iter().collect();
+        job.text_size = job.outputs.iter().map(Output::text_size).sum();
         job.error = stored.error.map(|(code, message)| JobError {
             code: code
                 .as_deref()

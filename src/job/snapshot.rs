@@ -11,7 +11,7 @@ use super::{
 /// The longest message of a producer, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// How many files the states of a job that runs hold at most.
+/// How many outputs the states of a job that runs hold at most.
 const RUNNING_OUTPUTS: usize = 20;
 
 impl Job {
@@ -66,19 +66,28 @@ impl Job {
             nodes: self.nodes_view(),
             queue_position: self.queue_position(),
             elapsed: self.elapsed(now),
-            outputs: self.published_from(self.older_outputs()),
+            outputs: self.published_state_outputs(),
             outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
             backend: self.backend.clone(),
             tags: self.tags.clone(),
         }
     }
 
-    /// Every file that it has made so far, each with its address at the relay.
+    /// Everything that it has made so far, each with its address at the relay.
     pub fn published_outputs(&self) -> Vec<Output> {
         self.published_from(0)
     }
 
-    /// The files that are stored with its state, each with its address at ComfyUI.
+    /// The same as its state has it. Only the final state has texts: the others are sent ten times a second.
+    fn published_state_outputs(&self) -> Vec<Output> {
+        let mut outputs = self.published_from(self.older_outputs());
+        if !self.status.is_final() {
+            outputs.iter_mut().for_each(|output| output.text = None);
+        }
+        outputs
+    }
+
+    /// What is stored with its state, each file with its address at ComfyUI.
     pub fn stored_outputs(&self) -> Vec<Output> {
         self.outputs
             .iter()
@@ -96,7 +105,7 @@ impl Job {
         published.collect()
     }
 
-    /// How many files the states of a job that runs leave out: they hold only the newest.
+    /// How many outputs the states of a job that runs leave out: they hold only the newest.
     fn older_outputs(&self) -> usize {
         if self.status.is_final() {
             0

@@ -39,6 +39,8 @@ fn file(name: &str, folder: &str) -> Output {
         subfolder: String::new(),
         r#type: folder.into(),
         url: String::new(),
+        text: None,
+        truncated: false,
     }
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::Relay;
 use super::backend::Backend;
 use crate::job::{JobId, Output, Selection, Status};
-use crate::store::JobFilter;
+use crate::store::{JobFilter, StoreError};
 
 /// After a start, the files of jobs are copied that completed so long before, and were not copied then.
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3_600);
@@ -72,11 +72,13 @@ impl Relay {
         let keeping = async {
             self.0.tracker.recorder.ready().await;
             for job in self.completed_before().await {
+                self.0.tracker.kept.begin(&job.id);
                 self.clone().keep_in_turn(job, &mut turns);
             }
             while let Some(id) = completed.recv().await {
-                if let Some(job) = self.completed_job(&id) {
-                    self.clone().keep_in_turn(job, &mut turns);
+                match self.completed_job(&id) {
+                    Some(job) => self.clone().keep_in_turn(job, &mut turns),
+                    None => self.0.tracker.kept.finish(&id),
                 }
             }
         };
@@ -127,12 +129,18 @@ impl Relay {
             ..JobFilter::default()
         };
         let store = self.0.tracker.recorder.store();
-        let stored = match store.jobs(&filter, MAX_LOOKED_AT).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::warn!(error, "cannot read which files are still to be kept");
-                return Vec::new();
+        let mut pauses = PAUSES.into_iter();
+        let stored = loop {
+            match store.jobs(&filter, MAX_LOOKED_AT).await {
+                Ok(stored) => break stored,
+                Err(error) => {
+                    let pause = pauses.next();
+                    log_unread(&error, pause.is_some());
+                    let Some(pause) = pause else {
+                        return Vec::new();
+                    };
+                    sleep(pause).await;
+                }
             }
         };
         let jobs = stored.jobs.into_iter().rev().filter_map(|stored| {
@@ -152,7 +160,8 @@ impl Relay {
         let Some(paths) = self.0.tracker.kept.paths(&job.id, &job.outputs) else {
             return;
         };
-        for (output, path) in job.outputs.iter().zip(paths) {
+        let made = job.outputs.iter().zip(paths);
+        for (output, path) in made.filter(|(output, _)| !output.is_shown_text()) {
             if fs::try_exists(&path).await.unwrap_or(false) {
                 continue;
             }
@@ -167,6 +176,18 @@ impl Relay {
             }
         }
         self.0.tracker.place_kept(&job.id);
+    }
+}
+
+fn log_unread(error: &StoreError, is_retried: bool) {
+    let error = error as &dyn Error;
+    if is_retried {
+        tracing::debug!(
+            error,
+            "cannot read which files are still to be kept, retrying"
+        );
+    } else {
+        tracing::warn!(error, "cannot read which files are still to be kept");
     }
 }
 

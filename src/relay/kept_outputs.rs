@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -13,13 +14,20 @@ pub(super) struct KeptOutputs {
     /// `None` if nothing is kept.
     folder: Option<PathBuf>,
     completed: UnboundedSender<JobId>,
+    /// The completed jobs whose files are being copied, or will be.
+    under_way: Mutex<HashSet<JobId>>,
 }
 
 impl KeptOutputs {
     /// Also returns the receiver of the jobs that complete.
     pub(super) fn new(folder: Option<PathBuf>) -> (Self, UnboundedReceiver<JobId>) {
         let (completed, receiver) = unbounded_channel();
-        (Self { folder, completed }, receiver)
+        let kept = Self {
+            folder,
+            completed,
+            under_way: Mutex::default(),
+        };
+        (kept, receiver)
     }
 
     /// Whether anything is kept.
@@ -30,9 +38,20 @@ impl KeptOutputs {
     /// Has the files of a job copied, if it has completed.
     pub(super) fn on_ended(&self, job: &Job) {
         if self.is_on() && job.status() == Status::Completed {
+            self.begin(job.id());
             // An error means that the relay is being stopped: the next start copies them.
             let _ = self.completed.send(job.id().clone());
         }
+    }
+
+    /// From now on the output path of a job names the copy, which is on its way.
+    pub(super) fn begin(&self, id: &JobId) {
+        self.under_way().insert(id.clone());
+    }
+
+    /// From now on the output path of a job names the copy if it is there.
+    pub(super) fn finish(&self, id: &JobId) {
+        self.under_way().remove(id);
     }
 
     /// Where the files of a job are kept, in their order; `None` if none are.
@@ -51,22 +70,44 @@ impl KeptOutputs {
         has_completed.then(|| self.paths(job.id(), job.outputs()))?
     }
 
-    /// Has the output path of a completed job name the copy, once that is there.
+    /// Has the output path of a completed job name the copy, where that is there or on its way.
     pub(super) fn place(&self, job: &Job, progress: &mut Progress) {
-        let Some(mut paths) = self.paths_of(job) else {
-            return;
-        };
-        let path = job
-            .main_output_number()
-            .and_then(|number| paths.nth(number));
-        if let Some(path) = path.filter(|path| path.exists()) {
-            progress.output_path = Some(path.to_string_lossy().into_owned());
-        }
+        let path = self.main_path(job);
+        let path = path.filter(|path| self.is_under_way(job.id()) || path.exists());
+        name_output(path, progress);
+    }
+
+    /// The same of a job that has completed a moment ago at another relay, which copies its files.
+    pub(super) fn place_ahead(&self, job: &Job, progress: &mut Progress) {
+        name_output(self.main_path(job), progress);
+    }
+
+    /// Where the file is kept, or will be, that the output path names.
+    pub(super) fn main_path(&self, job: &Job) -> Option<PathBuf> {
+        self.path(job, job.main_output_number()?)
+    }
+
+    /// Whether the files of a job are being copied, or will be.
+    pub(super) fn is_under_way(&self, id: &JobId) -> bool {
+        self.under_way().contains(id)
     }
 
     /// Where one of them is kept, or will be.
     pub(super) fn path(&self, job: &Job, number: usize) -> Option<PathBuf> {
         self.paths_of(job)?.nth(number)
+    }
+
+    /// Locks it. Consistent at any moment.
+    fn under_way(&self) -> MutexGuard<'_, HashSet<JobId>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name_output(path: Option<PathBuf>, progress: &mut Progress) {
+    if let Some(path) = path {
+        progress.output_path = Some(path.to_string_lossy().into_owned());
     }
 }
 
@@ -112,6 +153,8 @@ mod tests {
             subfolder: String::new(),
             r#type: "output".to_owned(),
             url: String::new(),
+            text: None,
+            truncated: false,
         }
     }
 

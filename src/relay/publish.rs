@@ -19,6 +19,10 @@ const MAX_UNRECORDED: u64 = 1_000;
 impl Tracker {
     /// Publishes the state of a job as it is now, and records it, if this relay is its owner.
     pub(super) fn publish(&self, entry: &mut Entry) {
+        if entry.is_owned() {
+            // Before its state is made, which names the copy.
+            self.kept.on_ended(&entry.job);
+        }
         let progress = self.publish_unrecorded(entry);
         self.record(entry, progress);
     }
@@ -54,7 +58,6 @@ impl Tracker {
             progress: progress.progress,
         });
         self.write(entry, progress);
-        self.kept.on_ended(&entry.job);
     }
 
     fn write(&self, entry: &Entry, progress: Progress) {
@@ -63,9 +66,10 @@ impl Tracker {
         self.recorder.record(record);
     }
 
-    /// Has the final state of a job name the copies of its files, which are there now: for those who subscribe later, and
-    /// in the row of the job. Its number stays: subscribers get the final state once.
+    /// The files of a job were copied, or cannot be: has its final state name what is there, for those who subscribe later,
+    /// and in the row of the job. Its number stays: subscribers get the final state once.
     pub(super) fn place_kept(&self, id: &JobId) {
+        self.kept.finish(id);
         let mut registry = self.registry();
         let Some(entry) = registry.get_mut(id) else {
             // It is read from its row again when a client asks for it, and names the copies then.
@@ -90,13 +94,16 @@ impl Tracker {
         self.kept.place(job, progress);
     }
 
-    /// Publishes the state that the row of a job has, under the row's number.
-    pub(super) fn publish_row(&self, entry: &mut Entry, updated_at: Timestamp) {
+    /// Publishes the state that the row of a job has, under the row's number. `is_change` if an older one was published.
+    pub(super) fn publish_row(&self, entry: &mut Entry, updated_at: Timestamp, is_change: bool) {
         let now = self.now();
         let estimate = self.estimator.estimate(entry, now);
         let mut progress = entry.job.progress(estimate.remaining_time(), now);
         progress.timestamp = updated_at;
         self.place_output(&entry.job, &mut progress);
+        if is_change {
+            self.kept.place_ahead(&entry.job, &mut progress);
+        }
         entry.publishing.published(&progress);
         self.send(&progress, &entry.job);
     }
@@ -108,7 +115,7 @@ impl Tracker {
         let mut progress = entry
             .job
             .publish(estimate.fraction, estimate.remaining_time(), now);
-        self.output_root.place(&entry.job, &mut progress);
+        self.place_output(&entry.job, &mut progress);
         tracing::debug!(
             job_id = %progress.job_id,
             seq = progress.seq,

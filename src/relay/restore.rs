@@ -145,8 +145,7 @@ impl Tracker {
                 true
             }
             RowDecision::Follow => {
-                let was_ended = held.is_some_and(|held| held.has_ended);
-                self.copy_row(&mut registry, stored, !was_ended);
+                self.copy_row(&mut registry, stored, held);
                 false
             }
         }
@@ -168,7 +167,7 @@ impl Tracker {
     }
 
     /// The job is in memory as its row shows it.
-    fn copy_row(&self, registry: &mut Registry, stored: StoredJob, is_news: bool) {
+    fn copy_row(&self, registry: &mut Registry, stored: StoredJob, held: Option<HeldState>) {
         let has_ended = stored.status.is_final();
         // Of a job that runs, neither events nor answers of a backend count: its owner has them.
         let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
@@ -178,8 +177,8 @@ impl Tracker {
         let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
         entry.epoch = epoch;
         entry.stored_estimate = estimate;
-        if is_news {
-            self.publish_row(entry, updated_at);
+        if !held.is_some_and(|held| held.has_ended) {
+            self.publish_row(entry, updated_at, held.is_some());
         }
         registry.set_ownership(&id, Ownership::Reader);
     }

@@ -28,9 +28,10 @@ impl Tracker {
         let Some(backend) = &entry.backend else {
             return;
         };
-        let saved = &entry.job.outputs()[before..];
+        let saved = entry.job.outputs()[before..].iter();
+        let saved = saved.filter(|output| !output.is_shown_text());
         let mut nodes = HashSet::new();
-        for output in saved.iter().filter(|output| nodes.insert(&output.node)) {
+        for output in saved.clone().filter(|output| nodes.insert(&output.node)) {
             let plan = entry.job.plan();
             let Some(planned) = plan.node(&output.node).and_then(|node| node.saved) else {
                 continue;
@@ -39,7 +40,7 @@ impl Tracker {
             let files = SavedFiles {
                 planned,
                 first: output.file(),
-                count: saved.iter().filter(is_alike).count(),
+                count: saved.clone().filter(is_alike).count(),
                 loaded: plan.files().to_vec(),
             };
             self.tasks

@@ -13,6 +13,9 @@
 //   node tests/browser/dashboard.mjs lane ADDRESS JOB        opens a lane as a list on a phone
 //   node tests/browser/dashboard.mjs cancelling ADDRESS JOB  a job that is asked to stop, on its card and on its page
 //   node tests/browser/dashboard.mjs opens ADDRESS JOB       opens the page of a job from the dashboard
+//   node tests/browser/dashboard.mjs texts ADDRESS JOB       copies the text that a node of a job shows
+//   node tests/browser/dashboard.mjs cut ADDRESS JOB         what a card on a phone says of a long interval
+//   node tests/browser/dashboard.mjs servers ADDRESS JOB     what is said of the servers
 
 import { readFileSync } from "node:fs";
 
@@ -272,6 +275,51 @@ const SCENARIOS = {
     await page.locator("#acts .danger:disabled").waitFor();
     await page.locator(".nd").nth(4).waitFor();
     print("shown", { onCard, onPage: await page.locator("#acts .danger").textContent(), nodes: await page.locator(".nd").evaluateAll((rows) => rows.map((row) => row.querySelector("[title]").title)) });
+  },
+  async texts(page, browser) {
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.goto(`${address}jobs/${job}`);
+    const shown = page.locator("#shown");
+    await shown.locator("pre").waitFor();
+    await shown.getByRole("button").click();
+    await page.waitForFunction(async () => (await navigator.clipboard.readText()) !== "");
+    print("shown", {
+      name: await shown.locator("h3").textContent(),
+      text: await shown.locator("pre").textContent(),
+      copied: await page.evaluate(() => navigator.clipboard.readText()),
+      files: await page.locator("#strip button").allTextContents(),
+    });
+  },
+  async cut(page) {
+    for (const language of ["en", "de", "ja"]) {
+      for (const width of [320, 390]) {
+        await page.setViewportSize({ width, height: 844 });
+        await page.goto(`${address}?lang=${language}`);
+        await card(page).waitFor();
+        // A state as it would come: of few estimates the ends are that far apart.
+        await page.evaluate(async (job) => {
+          const { get, put } = await import("/web/store.js");
+          const [now, end] = [0, 58_000].map((later) => new Date(Date.now() + later).toISOString());
+          put({ ...get(job), held: undefined, seq: 1e9, timestamp: now, estimated_remaining: 58, estimated_low: 54, estimated_high: 75, estimated_completion: end });
+        }, job);
+        const left = card(page).locator(".eta b");
+        await page.waitForFunction(() => document.querySelector(".card .eta b").textContent.includes(" – "));
+        const parts = await card(page).locator(".eta > *").evaluateAll((parts) => parts.filter((part) => part.offsetWidth > 0).map((part) => [part.textContent, part.scrollWidth - part.clientWidth]));
+        print("card", { language, width, said: await left.textContent(), parts });
+      }
+    }
+  },
+  async servers(page) {
+    await page.goto(address);
+    const lane = page.locator(".lane:not(.skeleton)").first();
+    await lane.waitFor();
+    print("lane", { state: await lane.getAttribute("data-state"), said: await lane.locator(".until").textContent() });
+    await page.goto(`${address}servers`);
+    const server = page.locator(".server").first();
+    await server.waitFor();
+    const line = server.locator(".speed");
+    const label = (await line.count()) ? await line.getAttribute("aria-label") : null;
+    print("server", { state: await server.getAttribute("data-state"), said: await server.locator(".st").textContent(), label });
   },
   async opens(page) {
     // A link of an earlier release.

@@ -26,4 +26,5 @@ mod recordings;
 mod sessions;
 mod shutdown;
 mod terminal;
+mod texts;
 mod waiting;

@@ -3,6 +3,7 @@
 mod cancelling;
 mod dashboard;
 mod dashboard_reader;
+mod dashboard_states;
 mod data;
 mod files;
 mod test_page;

@@ -99,7 +99,7 @@ fn what_was_stored_of_parallel_nodes_is_learned_again() {
         let job = ran(3);
         let stored = learned.runs(&job).into_iter().map(|(_, run)| run);
         let stored: Vec<PastRun<'_>> = stored.collect();
-        restored.learn_runs("b", &stored);
+        restored.learn_runs("b", &stored, None);
         learned.learn(&job);
     }
     let whole = |model: &CostModel| Estimate::of_prompt("b", &services(3, false), &[], model);

@@ -52,7 +52,7 @@ fn stored_runs_teach_the_same_as_the_jobs_themselves() {
             is_cached: true,
             ..stored[0]
         });
-        restored.learn_runs("b", &stored);
+        restored.learn_runs("b", &stored, None);
         learned.learn(&job);
     }
     let plans = [graph(20, 512), graph(50, 768)];
@@ -82,7 +82,7 @@ fn a_run_stored_without_units_teaches_its_own_signature_only() {
             is_parallel: false,
         };
         let mut model = CostModel::default();
-        model.learn_runs("b", &[run]);
+        model.learn_runs("b", &[run], None);
         let prediction = model.predict("b", node, true);
         assert_eq!(
             (prediction.seconds, prediction.match_level),
@@ -106,7 +106,7 @@ fn a_run_stored_without_units_teaches_its_own_signature_only() {
             tick.tick = Some(wrong);
             ticks.ticks = Some(wrong);
             for run in [time, units, tick, ticks] {
-                model.learn_runs("b", &[run]);
+                model.learn_runs("b", &[run], None);
             }
         }
         assert_eq!(model.predict("b", node, true), prediction);
@@ -200,7 +200,7 @@ fn restore(model: &mut CostModel, job: &Job, runs: &[PastRun<'_>]) {
         ticks: None,
         is_parallel: false,
     }));
-    model.learn_runs("b", &stored);
+    model.learn_runs("b", &stored, None);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn runs_with_impossible_numbers_are_ignored() {
     });
     for wrong in [&units[..], &seconds, &tick, &ticks].concat() {
         let mut model = CostModel::default();
-        model.learn_runs("b", &[wrong]);
+        model.learn_runs("b", &[wrong], None);
         for node in [node, other.node("3").unwrap()] {
             let prediction = model.predict("b", node, true);
             assert_eq!(
@@ -296,7 +296,7 @@ fn runs_with_impossible_numbers_are_ignored() {
         }
     }
     let mut model = CostModel::default();
-    model.learn_runs("b", &[run]);
+    model.learn_runs("b", &[run], None);
     let prediction = model.predict("b", node, true);
     assert_eq!(prediction.match_level, prediction::MatchLevel::Signature);
 }

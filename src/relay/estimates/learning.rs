@@ -136,7 +136,7 @@ impl Learning {
         tracing::debug!(jobs = jobs.len(), "learning from the database");
         let teach = move |model: &mut CostModel| {
             for job in &jobs {
-                model.learn_runs(job.backend(), &job.past());
+                model.learn_runs(job.backend(), &job.past(), job.began_at());
             }
         };
         self.replay(known.iter(), teach).await;

@@ -44,13 +44,16 @@ pub struct JobView {
     /// Where its first file is kept, if it was copied already.
     #[serde(skip)]
     kept: Option<PathBuf>,
+    /// Its files are being copied.
+    #[serde(skip)]
+    is_being_kept: bool,
 }
 
 impl JobView {
-    /// Makes the output path that of the file that is kept.
+    /// Makes the output path that of the file that is kept, or will be in a moment.
     pub async fn place_kept(&mut self) {
         if let Some(path) = self.kept.take()
-            && try_exists(&path).await.unwrap_or(false)
+            && (self.is_being_kept || try_exists(&path).await.unwrap_or(false))
         {
             self.progress.output_path = Some(path.to_string_lossy().into_owned());
         }
@@ -120,6 +123,9 @@ impl Relay {
         // The status of a job may have changed since it was written.
         let matches = |view: &JobView| filter.selection.has_status(view.progress.status);
         jobs.retain(matches);
+        // Texts are for those who ask for the job: a page has hundreds of jobs.
+        let outputs = jobs.iter_mut().flat_map(|view| &mut view.progress.outputs);
+        outputs.for_each(|output| output.text = None);
         for job in &mut jobs {
             job.place_kept().await;
         }
@@ -156,6 +162,7 @@ impl Relay {
     fn job_view(&self, job: &Job, estimate: Estimate, now: Timestamp) -> JobView {
         let mut progress = job.progress(estimate.remaining_time(), now);
         self.0.tracker.output_root.place(job, &mut progress);
+        let keeping = &self.0.tracker.kept;
         JobView {
             progress,
             created_at: job.created_at(),
@@ -164,9 +171,8 @@ impl Relay {
             learned_from: job.end_source().map(|source| source.as_str()),
             error_code: job.error().map(|error| error.code.as_str()),
             timeline: None,
-            kept: job
-                .main_output_number()
-                .and_then(|number| self.0.tracker.kept.path(job, number)),
+            kept: keeping.main_path(job),
+            is_being_kept: keeping.is_under_way(job.id()),
         }
     }
 }

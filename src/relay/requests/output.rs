@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::RANGE;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use tower_http::services::ServeFile;
@@ -58,7 +58,7 @@ struct OutputPlace {
 }
 
 impl Relay {
-    /// The files that a known job has made so far.
+    /// What a known job has made so far.
     pub fn outputs(&self, id: &JobId) -> Option<Vec<Output>> {
         let registry = self.0.tracker.registry();
         let job = &registry.get(id)?.job;
@@ -81,7 +81,7 @@ impl Relay {
         source.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))
     }
 
-    /// Begins to read one of the files that a known job has made, by its place among them, from 0. `headers` are those
+    /// Begins to read one of the files or texts that a known job has made, by its place among them, from 0. `headers` are those
     /// of the request for it. Nothing but these files can be read.
     pub async fn output(
         &self,
@@ -94,6 +94,11 @@ impl Relay {
             kept,
             backend,
         } = self.output_place(id, number)?;
+        if output.is_shown_text() {
+            let text = Bytes::from(output.text.clone().unwrap_or_default());
+            let body = Full::new(text).map_err(|never| match never {});
+            return Ok((output, Response::new(body.boxed_unsync())));
+        }
         if let Some(path) = kept
             && let Some(response) = read_kept(&path, headers).await
         {
@@ -150,8 +155,8 @@ impl Relay {
                 Some(path) => tokio::fs::metadata(path).await.ok().map(|it| it.len()),
                 None => None,
             };
-            let mut text = None;
-            if output.is_text() && texts_left > 0 {
+            let mut text = output.text.clone();
+            if output.is_text_file() && texts_left > 0 {
                 texts_left -= 1;
                 match self.read_output(id, number, MAX_TEXT).await {
                     Ok(content) => text = String::from_utf8(content.to_vec()).ok(),

@@ -71,7 +71,7 @@ pub struct BackendStatus {
 }
 
 /// One ComfyUI server, for health checks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
@@ -89,6 +89,10 @@ pub struct BackendHealth {
     /// Why it is `unreachable`: what came instead of a socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How many times as long as usual its jobs took in each of the last 24 hours: medians, the current hour last, `null`
+    /// for an hour without jobs. Empty if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub speed: Vec<Option<f64>>,
 }
 
 /// One job, for monitors.
@@ -149,7 +153,13 @@ impl Relay {
     /// The ComfyUI servers, as health checks show them.
     pub fn backend_health(&self) -> Vec<BackendHealth> {
         let backends = self.0.tracker.backends.iter();
-        backends.map(|backend| backend_health(backend)).collect()
+        let now = self.0.tracker.now();
+        let learning = &self.0.tracker.estimator.learning;
+        let health = backends.map(|backend| {
+            let speed = learning.model().speed_of_day(backend.name(), now);
+            backend_health(backend, speed)
+        });
+        health.collect()
     }
 
     fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
@@ -170,7 +180,7 @@ impl Relay {
     }
 }
 
-fn backend_health(backend: &Backend) -> BackendHealth {
+fn backend_health(backend: &Backend, speed: Vec<Option<f64>>) -> BackendHealth {
     let connected = *backend.connected.borrow();
     let state = backend.state();
     let status = if backend.stands_by() {
@@ -197,6 +207,7 @@ fn backend_health(backend: &Backend) -> BackendHealth {
             .reason()
             .filter(|_| status == "unreachable")
             .map(str::to_owned),
+        speed: speed.into_iter().map(|hour| hour.map(in_percent)).collect(),
     }
 }
 
@@ -211,6 +222,11 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         version: state.api.version.clone(),
         unreachable_since: state.outage.since().map(seconds),
     }
+}
+
+/// A factor as it is published: to the hundredth.
+fn in_percent(factor: f64) -> f64 {
+    (factor * 100.0).round() / 100.0
 }
 
 /// The second in which a moment lies.

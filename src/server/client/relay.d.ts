@@ -13,14 +13,20 @@ export interface ConnectionState {
 
 export type Status = "queued" | "processing" | "completed" | "failed" | "cancelled";
 
-/** A file that a job has made. */
+/** A file that a job has made, or a text that one of its nodes shows. */
 export interface Output {
   node: string;
   kind: string;
+  /** Empty for a text. */
   filename: string;
   subfolder: string;
+  /** `output`, `temp` or `input`; `text` for a text. */
   type: string;
   url: string;
+  /** A text, once the job has ended. */
+  text?: string;
+  /** The text goes on. */
+  truncated?: boolean;
 }
 
 /** A state of a job, as the relay sends it. Later versions may add fields. */

@@ -8,9 +8,10 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::recordings::TXT2IMG;
+use crate::support::recordings::{TXT2IMG, one_node_workflow};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy, saved_view};
 use crate::support::signer::{Signer, guarded_by, write_keys};
+use crate::support::subscriber::Subscriber;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{guarded, in_seconds, token};
 use crate::support::wait::wait_until;
@@ -290,6 +291,27 @@ async fn what_was_not_copied_before_a_restart_is_copied_after_it() {
     relay.stop().await;
 }
 
+/// Nothing else would have them copied later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_does_not_answer_at_the_start_is_copied_all_the_same() {
+    let (folder, db) = (TempDir::new().unwrap(), TestDatabase::postgres().await);
+    let settings = Settings::from(db.config());
+    let (comfyui, relay) = with_files(&["a.txt"], settings).await;
+    comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "text".to_owned()));
+    relay.subscribe("p").await.ends_as("completed").await;
+    relay.stop().await;
+    db.execute("ALTER TABLE comfy_relay.jobs RENAME TO away")
+        .await;
+    let settings = keeping(folder.path(), db.config());
+    let relay = TestRelay::start(&comfyui.url(), settings).await;
+    let registered = "SELECT count(*) AS v FROM comfy_relay.relays";
+    db.wait_for(registered, "1").await;
+    db.execute("ALTER TABLE comfy_relay.away RENAME TO jobs")
+        .await;
+    wait_for(&folder.path().join("p/a.txt")).await;
+    relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_is_shown_in_the_list() {
     let (comfyui, relay) = with_files(&["note.txt", "long.txt"], Settings::default()).await;
@@ -307,4 +329,71 @@ async fn a_text_is_shown_in_the_list() {
     assert_eq!(list["outputs"][0]["size"], 6);
     assert!(list["outputs"][1].get("text").is_none());
     assert_eq!(list["outputs_total"], 2);
+}
+
+/// A relay that keeps files, whose ComfyUI has `prompt` run to its end, with one picture that is read as this reply says.
+async fn completed_with(
+    reply: Reply,
+    settings: Settings,
+) -> (ScriptedComfy, TestRelay, Subscriber) {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as("prompt");
+    comfyui.set_queue(&["prompt"], &[]);
+    comfyui.reply(&saved_view("a.png"), reply);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let mut subscriber = relay.subscribe("shot").await;
+    relay.submit_workflow("shot", &one_node_workflow()).await;
+    let file = json!({"filename": "a.png", "subfolder": "", "type": "output"});
+    let entry = json!({"outputs": {"9": {"images": [file]}},
+        "status": {"status_str": "success", "messages": [["execution_success", {}]]}});
+    comfyui.answer("GET /history/prompt", 200, &json!({"prompt": entry}));
+    comfyui.set_queue(&[], &[]);
+    subscriber.ends_as("completed").await;
+    (comfyui, relay, subscriber)
+}
+
+/// The end waits for no copy, and its path is the one that stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_final_state_names_the_copy_before_it_is_there() {
+    let (folder, db) = (TempDir::new().unwrap(), TestDatabase::sqlite().await);
+    let settings = keeping(folder.path(), db.config());
+    let (comfyui, relay, subscriber) = completed_with(Reply::Hang, settings).await;
+    let copy = folder.path().join("shot/a.png");
+    let named = copy.to_str().unwrap();
+    assert!(!copy.exists());
+    assert_eq!(subscriber.last()["output_path"], named);
+    let (_, job) = relay.job("shot").await;
+    assert_eq!(job["output_path"], named);
+    let (_, page) = relay.get("/api/anime/jobs").await;
+    assert_eq!(page["jobs"][0]["output_path"], named);
+    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
+    db.wait_for(row, named).await;
+    comfyui.reply(&saved_view("a.png"), Reply::File(b"a picture".to_vec()));
+    wait_for(&copy).await;
+    let mut late = relay.subscribe("shot").await;
+    late.ends_as("completed").await;
+    for field in ["output_path", "seq"] {
+        assert_eq!(late.last()[field], subscriber.last()[field]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_copy_failed_the_path_is_that_of_comfyui_again() {
+    let (folder, db) = (TempDir::new().unwrap(), TestDatabase::sqlite().await);
+    let settings = keeping(folder.path(), db.config());
+    let gone = Reply::Text(404, String::new());
+    let (_comfyui, relay, subscriber) = completed_with(gone, settings).await;
+    let copy = folder.path().join("shot/a.png");
+    assert_eq!(subscriber.last()["output_path"], copy.to_str().unwrap());
+    wait_until("the job names the file of ComfyUI", async || {
+        let (_, job) = relay.job("shot").await;
+        job["output_path"] == "a.png"
+    })
+    .await;
+    let mut late = relay.subscribe("shot").await;
+    late.ends_as("completed").await;
+    assert_eq!(late.last()["output_path"], "a.png");
+    assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
+    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
+    db.wait_for(row, "a.png").await;
 }

@@ -1,5 +1,8 @@
 //! What `watch` draws in a terminal.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use comfy_relay::replay::PlaybackSpeed;
 use console::{measure_text_width, strip_ansi_codes};
 use serde_json::json;
 
@@ -144,4 +147,64 @@ async fn the_list_of_jobs_is_drawn_again_when_a_state_comes() {
         .await;
     terminal.draws("failed").await;
     assert!(!terminal.drawn().contains("other"), "{}", terminal.drawn());
+}
+
+/// Its sampler sends previews.
+const PREVIEWS: &str = "0.8.0/02-previews-metadata";
+
+/// Everything that `watch` draws of a job with previews in a terminal with these variables.
+async fn watch_previews(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let relay = TestRelay::replaying_with(PREVIEWS, PlaybackSpeed::Real(4.0)).await;
+    let url = relay.url();
+    let arguments = [&["watch", "shot", "--relay", &url], arguments].concat();
+    // A terminal of the person who runs the tests is none of theirs.
+    let none = ["KITTY_WINDOW_ID", "LC_TERMINAL", "TERM_PROGRAM", "TMUX"].map(|name| (name, ""));
+    let mut terminal = Terminal::start(100, &arguments, &[&none, variables].concat());
+    terminal.draws("waiting").await;
+    relay.submit("shot", PREVIEWS).await;
+    let (code, drawn) = terminal.end().await;
+    assert_eq!(code, Some(0), "{drawn:?}");
+    drawn
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_are_drawn_as_the_terminal_takes_them() {
+    let kitty = watch_previews(&[], &[("TERM", "xterm-kitty")]).await;
+    let (_, picture) = kitty
+        .split_once("\u{1b}_Ga=T,f=100,")
+        .expect("no picture is drawn");
+    let (picture, _) = picture.split_once("\u{1b}\\").unwrap();
+    let (head, start) = picture.split_once(';').unwrap();
+    assert!(head.contains("q=2,C=1,"), "{head}");
+    let start = STANDARD.decode(&start[..start.len() / 4 * 4]).unwrap();
+    assert!(start.starts_with(b"\x89PNG"), "{start:?}");
+
+    let iterm = watch_previews(&[], &[("TERM_PROGRAM", "iTerm.app")]).await;
+    assert!(
+        iterm.contains("\u{1b}]1337;File=inline=1;size="),
+        "{iterm:?}"
+    );
+
+    let foot = watch_previews(&[], &[("TERM", "foot")]).await;
+    assert!(foot.contains("\u{1b}P0;1q\"1;1;"), "{foot:?}");
+    // The bar of the job is there as well.
+    assert!(foot.contains("100 %  Completed"), "{foot:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_are_drawn_only_where_they_can_be_shown_or_are_asked_for() {
+    let is_drawn = |drawn: &str| {
+        ["\u{1b}_G", "\u{1b}]1337", "\u{1b}P"]
+            .iter()
+            .any(|start| drawn.contains(start))
+    };
+    let plain = ("TERM", "xterm-256color");
+    assert!(!is_drawn(&watch_previews(&[], &[plain]).await));
+    let kitty = ("TERM", "xterm-kitty");
+    assert!(!is_drawn(
+        &watch_previews(&["--previews", "off"], &[kitty]).await
+    ));
+    assert!(is_drawn(
+        &watch_previews(&["--previews", "on"], &[plain]).await
+    ));
 }

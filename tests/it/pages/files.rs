@@ -72,10 +72,17 @@ async fn every_file_that_a_page_needs_is_served() {
         let text = get(&relay, &format!("/web/{file}")).await;
         to_read.extend(between(&text, "from \"./", "\"").map(str::to_owned));
     }
-    // Of these a page loads one; each has all texts.
+    // Of these a page loads one, and that of a job another one as well; each language has all texts.
     let mut keys = Vec::new();
-    for language in ["english.js", "german.js", "japanese.js"] {
-        keys.push(keys_of(&get(&relay, &format!("/web/{language}")).await));
+    for language in ["english", "german", "japanese"] {
+        let mut known = HashSet::new();
+        for part in ["", "_job"] {
+            let found = keys_of(&get(&relay, &format!("/web/{language}{part}.js")).await);
+            assert!(found.len() > 50, "{language}{part}: {found:?}");
+            assert!(known.is_disjoint(&found), "{language}{part}");
+            known.extend(found);
+        }
+        keys.push(known);
     }
     assert!(keys[0].len() > 150, "{keys:?}");
     for other in &keys[1..] {

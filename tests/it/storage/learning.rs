@@ -19,6 +19,7 @@ on_both!(
     a_job_that_only_the_database_knows_is_explained_by_what_its_nodes_took,
     costs_are_known_after_a_restart,
     costs_are_learned_from_servers_of_2023_too,
+    the_speed_of_the_day_is_known_after_a_restart,
 );
 
 /// Shares no node class with the others but the one that saves images.
@@ -248,5 +249,47 @@ async fn costs_are_known_once_the_database_is_reachable() {
         has_estimate(&state),
         "what was learned meanwhile is kept: {state}"
     );
+    relay.stop().await;
+}
+
+/// The hours of the only server, as health checks show them.
+async fn speed_of_day(relay: &TestRelay) -> Vec<Value> {
+    let (_, health) = relay.get("/api/anime/health").await;
+    let hours = health["components"]["comfyui"][0]["speed"].as_array();
+    hours.cloned().unwrap_or_default()
+}
+
+async fn the_speed_of_the_day_is_known_after_a_restart(db: TestDatabase) {
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(8.0)).await;
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    run(&relay, "first", TXT2IMG).await;
+    assert_eq!(
+        speed_of_day(&relay).await,
+        [Value::Null; 0],
+        "nothing to compare it with"
+    );
+    run(&relay, "second", TXT2IMG).await;
+    let before = speed_of_day(&relay).await;
+    assert_eq!(before.len(), 24);
+    // Between the second job and this, an hour may have begun.
+    let known: Vec<f64> = before.iter().filter_map(Value::as_f64).collect();
+    assert_eq!(known.len(), 1, "{before:?}");
+    assert!((0.3..3.0).contains(&known[0]), "{known:?}");
+    assert!(before[22].is_f64() || before[23].is_f64(), "{before:?}");
+    relay.stop().await;
+    clear_history(&comfyui).await;
+
+    let relay = relay_at(&comfyui.url(), db.config()).await;
+    wait_until("it is learned from the database", async || {
+        !speed_of_day(&relay).await.is_empty()
+    })
+    .await;
+    let after: Vec<f64> = speed_of_day(&relay)
+        .await
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
+    assert_eq!(after.len(), 1);
+    assert!((after[0] - known[0]).abs() <= 0.02, "{after:?} {known:?}");
     relay.stop().await;
 }

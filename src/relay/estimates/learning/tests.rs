@@ -145,7 +145,7 @@ async fn runs_from_the_store_teach_the_same_as_their_jobs_did() {
     stored.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
     for job in &stored {
-        replayed.learn_runs(job.backend(), &job.past());
+        replayed.learn_runs(job.backend(), &job.past(), job.began_at());
     }
     let (wanted, found) = (estimates(&learned, &all), estimates(&replayed, &all));
     assert!(wanted.iter().flatten().all(Option::is_some), "{wanted:?}");
@@ -307,7 +307,7 @@ async fn a_prompt_that_several_jobs_follow_is_learned_once() {
     stored.sort_by_key(JobRuns::began_at);
     let mut replayed = CostModel::default();
     for job in &stored {
-        replayed.learn_runs(job.backend(), &job.past());
+        replayed.learn_runs(job.backend(), &job.past(), job.began_at());
     }
     let (wanted, found) = (estimates(&once, &jobs), estimates(&replayed, &jobs));
     for (wanted, found) in wanted[0].iter().zip(found[0]) {

@@ -7,7 +7,7 @@ use hyper::header::{
 use hyper::{Request, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::media_type::media_type;
+use super::media_type::{file_name, media_type};
 use super::thumbnail::thumbnail;
 use crate::auth::SignedLink;
 use crate::job::{JobId, Output};
@@ -127,13 +127,14 @@ async fn whole(
 
 /// Says what a file is. One that browsers could run is only downloaded, whatever ComfyUI calls it.
 fn describe(headers: &mut HeaderMap, output: &Output) {
-    let media_type = media_type(&output.filename);
+    let media_type = media_type(output);
     let shown = if media_type.is_some() {
         "inline"
     } else {
         "attachment"
     };
-    let name = utf8_percent_encode(&output.filename, NAME);
+    let name = file_name(output);
+    let name = utf8_percent_encode(&name, NAME);
     let disposition = HeaderValue::from_str(&format!("{shown}; filename*=UTF-8''{name}"));
     if let Ok(disposition) = disposition {
         headers.insert(CONTENT_DISPOSITION, disposition);
@@ -154,6 +155,8 @@ mod tests {
             subfolder: String::new(),
             r#type: "output".to_owned(),
             url: String::new(),
+            text: None,
+            truncated: false,
         }
     }
 

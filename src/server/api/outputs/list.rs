@@ -41,6 +41,9 @@ struct OutputView {
     /// What is in a short text.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// Whether the text goes on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
     /// Where it can be read, at the relay.
     url: String,
 }
@@ -63,9 +66,10 @@ pub(in crate::server) async fn list(
         let path = Output::address(job, n) + query.as_deref().unwrap_or_default();
         OutputView {
             n,
-            media_type: media_type(&output.filename),
+            media_type: media_type(&output),
             size: details.size,
             text: details.text,
+            truncated: output.truncated,
             url: address.url(&path),
             node: output.node,
             kind: output.kind,

@@ -1,6 +1,15 @@
-/// The media type of a file that browsers show without running anything in it, by its name.
-pub(super) fn media_type(name: &str) -> Option<&'static str> {
-    let (_, extension) = name.rsplit_once('.')?;
+use std::borrow::Cow;
+
+use crate::job::Output;
+
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
+/// The media type of an output that browsers show without running anything in it, by its name.
+pub(super) fn media_type(output: &Output) -> Option<&'static str> {
+    if output.is_shown_text() {
+        return Some(PLAIN_TEXT);
+    }
+    let (_, extension) = output.filename.rsplit_once('.')?;
     Some(match extension.to_ascii_lowercase().as_str() {
         "png" | "apng" => "image/png",
         "jpg" | "jpeg" => "image/jpeg",
@@ -15,7 +24,16 @@ pub(super) fn media_type(name: &str) -> Option<&'static str> {
         "mp3" => "audio/mpeg",
         "wav" => "audio/wav",
         "opus" | "ogg" => "audio/ogg",
-        "txt" => "text/plain; charset=utf-8",
+        "txt" => PLAIN_TEXT,
         _ => return None,
     })
+}
+
+/// The name under which it is saved.
+pub(super) fn file_name(output: &Output) -> Cow<'_, str> {
+    if output.is_shown_text() {
+        Cow::Owned(format!("text-{}.txt", output.node))
+    } else {
+        Cow::Borrowed(&output.filename)
+    }
 }

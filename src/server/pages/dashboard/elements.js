@@ -31,14 +31,17 @@ export function setStyle(element, name, value) {
   element.style.setProperty(name, value);
 }
 
+/** Creates an element of a drawing. */
+export function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
 /** One of the icons of the page's symbols. */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "ico");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
+  const svg = shape("svg", { class: "ico", "aria-hidden": "true" });
+  svg.append(shape("use", { href: `#i-${name}` }));
   return svg;
 }
 

@@ -66,10 +66,11 @@ export class Gallery {
   take(job) {
     const outputs = job.outputs ?? [];
     const isEnd = FINAL.has(job.status);
-    if (outputs.length !== this.#outputs.length) {
-      // While it runs, states hold the newest files only: their numbers are known at the end.
-      const first = (job.outputs_total ?? outputs.length) - outputs.length;
-      this.#outputs = outputs.map((output, place) => this.#output(output, first + place));
+    // While it runs, states hold the newest outputs only: their numbers are known at the end.
+    const first = (job.outputs_total ?? outputs.length) - outputs.length;
+    const files = outputs.map((output, place) => ({ output, number: first + place })).filter(({ output }) => output.type !== "text");
+    if (files.length !== this.#outputs.length) {
+      this.#outputs = files.map(({ output, number }) => this.#output(output, number));
       this.#draw();
     }
     if (this.#outputs.length + this.#previews.length === 0) this.#showEmpty(isEnd);

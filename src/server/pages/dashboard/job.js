@@ -13,6 +13,7 @@ import { connection } from "./live.js";
 import { showMakes } from "./makes.js";
 import { JobSocket } from "./relay.js";
 import { say } from "./said.js";
+import { showTexts } from "./shown.js";
 import { FINAL, drawSoon, get, onDraw, onEnd, put } from "./store.js";
 import { showRing, showTitle } from "./tab.js";
 import { showTake } from "./take.js";
@@ -156,6 +157,7 @@ function draw(job) {
   if (isRead) $("main").removeAttribute("aria-busy");
   state.draw(job, explained);
   gallery.take(job);
+  showTexts(job, explained?.nodes);
   drawHead(job);
   drawActions(job);
   drawFault(job);

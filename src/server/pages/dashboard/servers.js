@@ -5,6 +5,7 @@ import { servers, watchServers } from "./backends.js";
 import { icon, make, setText } from "./elements.js";
 import { drawConnection, useFrame } from "./frame.js";
 import { follow } from "./live.js";
+import { speedLine } from "./speed_line.js";
 import { FINAL, onDraw, timeLeft } from "./store.js";
 import { showTitle } from "./tab.js";
 import { text } from "./texts.js";
@@ -46,15 +47,17 @@ function described(server, jobs) {
     queue: text("queue_of", { running: server.queue_running, pending: server.queue_pending }),
     running: running ? { id: running.job_id, percent: words.percent(running.progress) } : null,
     until: until ? words.clock(until) : "",
+    speed: server.speed ?? [],
   };
 }
 
-function card({ name, status, said, reason, queue, running, until }) {
+function card({ name, status, said, reason, queue, running, until, speed }) {
   const [state, symbol] = STATES[status] ?? ["warn", "warn"];
   const rows = [
     ["queue", queue],
     ["runs_now", running ? [make("a", running.id, { href: jobPage(running.id) }), ` ${running.percent}`] : text("nothing")],
     ["ends", until],
+    ["speed", speed.length ? speedLine(speed) : ""],
   ].filter(([, value]) => value);
   const element = make("article", [
     make("h2", [make("span", name, { className: "one", title: name }), make("span", [icon(symbol), said], { className: `st ${state}` })]),

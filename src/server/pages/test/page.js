@@ -219,8 +219,8 @@ function showOutputs(outputs) {
   $("output-list").replaceChildren(...outputs.map(outputItem));
 }
 
-function outputItem({ kind, filename, subfolder, type, url }) {
-  const path = subfolder ? `${subfolder}/${filename}` : filename;
+function outputItem({ kind, filename, subfolder, type, url, text }) {
+  const path = text ?? (subfolder ? `${subfolder}/${filename}` : filename);
   const note = make("span", ` ${kind}${type === "output" ? "" : `, ${type}`}`, { className: "dim" });
   // A link of another scheme, such as javascript:, could run code.
   const address = URL.canParse(url) ? new URL(url) : null;

@@ -1,0 +1,95 @@
+//! What the dashboard says of texts, long intervals, and servers.
+
+use comfy_relay::config::ServerConfig;
+use serde_json::{Value, json};
+
+use super::dashboard::{end, find, open, root, shown};
+use crate::support::database::TestDatabase;
+use crate::support::recordings::TXT2IMG;
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
+
+/// A node has shown a text of two lines beside its video.
+const SHOWN: &str = "0.33.0/12c-custom-ui-outputs";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_job_shows_the_texts_of_its_nodes_to_be_copied() {
+    let relay = TestRelay::replaying(SHOWN).await;
+    end(&relay, "shot", SHOWN, "completed").await;
+    let Some(page) = open("texts", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let text = find(&events, "shown");
+    assert_eq!(text["name"], "ui", "by its title");
+    assert_eq!(text["text"], "erste Zeile ✓\n\nzweite Zeile äöü");
+    assert_eq!(text["copied"], text["text"]);
+    assert_eq!(
+        text["files"],
+        json!(["AnimateDiff_00001.mp4", "ComfyUI_00001_.png"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_has_left_is_not_cut_off_on_a_phone() {
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let running = json!({"progress": 40, "status": "processing", "message": "Frame 40", "estimated_remaining": 600});
+    relay.report("shot", &running).await;
+    let Some(page) = open("cut", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let cards: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "card")
+        .collect();
+    assert_eq!(cards.len(), 6);
+    for card in cards {
+        let parts = card["parts"].as_array().unwrap();
+        assert_eq!(parts.len(), 2, "{card}");
+        assert!(
+            parts.iter().all(|part| part[1].as_i64().unwrap() <= 0),
+            "{card}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_the_servers_shows_their_speed_over_the_day() {
+    let relay = TestRelay::replaying(TXT2IMG).await;
+    end(&relay, "first", TXT2IMG, "completed").await;
+    end(&relay, "shot", TXT2IMG, "completed").await;
+    let Some(page) = open("servers", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let server = find(&events, "server");
+    assert_eq!(server["state"], "ok");
+    let label = server["label"].as_str().expect("no line is drawn");
+    assert!(
+        label.starts_with("Speed over the last 24 hours: from "),
+        "{label}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_another_relay_follows_is_shown_as_standing_by() {
+    let db = TestDatabase::sqlite().await;
+    let first = TestRelay::replaying_with(TXT2IMG, db.config()).await;
+    let second = TestRelay::start(&first.comfyui_url(), db.config()).await;
+    wait_until("the second relay stands by", async || {
+        let (_, health) = second.get("/api/anime/health").await;
+        health["components"]["comfyui"][0]["status"] == "held_elsewhere"
+    })
+    .await;
+    let Some(page) = open("servers", &root(&second), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    for place in ["lane", "server"] {
+        let said = find(&events, place);
+        let words = said["said"].as_str().unwrap();
+        assert!(words.starts_with("standing by: another relay"), "{said}");
+    }
+    assert_eq!(find(&events, "lane")["state"], "held");
+}
