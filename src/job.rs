@@ -41,7 +41,7 @@ pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
 pub use tags::{TagError, Tags};
-pub use text::{excerpt, printable, printable_json, redact};
+pub use text::{excerpt, passed, printable, printable_json, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
 #[derive(Debug, Clone)]
@@ -61,6 +61,8 @@ pub struct Job {
     ahead: Option<usize>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
+    /// Since when its backend shows no sign of life, if that is too long.
+    silent_since: Option<Timestamp>,
     socket_outcome: Option<Outcome>,
     work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
@@ -88,6 +90,7 @@ impl Job {
             outputs: IndexSet::new(),
             ahead: None,
             unreachable_since: None,
+            silent_since: None,
             socket_outcome: None,
             work_done_at: None,
             report: None,

@@ -69,6 +69,11 @@ impl Job {
                 }
                 changed
             }
+            Event::Silence(since) => {
+                let changed = self.silent_since != since;
+                self.silent_since = since;
+                changed
+            }
             Event::Reported(report) => self.apply_report(report, now),
             Event::Closed(outcome) => self.end(outcome, EndSource::Relay, now),
         }

@@ -63,6 +63,8 @@ pub enum Event {
     Refused(JobError),
     /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
+    /// Since when ComfyUI shows no sign of life, if that is too long; `None` once it does. The status of the job stays.
+    Silence(Option<Timestamp>),
     /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
     /// The relay itself ends the job, because nobody else will.

@@ -55,7 +55,7 @@ impl Job {
             estimated_start: remaining
                 .filter(|_| self.status == Status::Queued)
                 .and_then(|remaining| remaining.start(now)),
-            message: self.message(),
+            message: self.message(now),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
             timestamp: in_milliseconds(now),
@@ -104,7 +104,7 @@ impl Job {
         }
     }
 
-    fn message(&self) -> String {
+    fn message(&self, now: Timestamp) -> String {
         if let Some(message) = self
             .report
             .as_ref()
@@ -118,6 +118,12 @@ impl Job {
             && !self.status.is_final()
         {
             return text::unreachable(since);
+        }
+        if let Some(since) = self.silent_since
+            && self.status == Status::Processing
+            && self.socket_outcome.is_none()
+        {
+            return text::silent(now.duration_since(since));
         }
         match self.status {
             Status::Queued => text::queued(self.ahead),

@@ -4,7 +4,7 @@ mod paths;
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::nodes::{Bar, Current};
 use super::{Plan, PlannedNode};
@@ -53,6 +53,21 @@ pub(super) fn unreachable(since: Timestamp) -> String {
         "Waiting for ComfyUI to answer, since {} UTC",
         since.strftime("%H:%M:%S")
     )
+}
+
+/// The message of a job whose backend shows no sign of life.
+pub(super) fn silent(silence: SignedDuration) -> String {
+    format!("No sign of life from ComfyUI for {}", passed(silence))
+}
+
+/// A time that has passed, for people: "45 s", "6 min", "2 h 5 min".
+pub fn passed(time: SignedDuration) -> String {
+    let seconds = time.as_secs().max(0);
+    match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
 }
 
 /// The message of a running job.
@@ -214,6 +229,20 @@ mod tests {
         assert_eq!(queued(None), "Queued");
         assert_eq!(queued(Some(0)), "Queued, next in line");
         assert_eq!(queued(Some(3)), "Queued, 3 ahead");
+    }
+
+    #[test]
+    fn a_silence_is_said_in_words() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (6 * 60 + 30, "6 min"),
+            (7_500, "2 h 5 min"),
+        ] {
+            let said = silent(SignedDuration::from_secs(seconds));
+            assert_eq!(said, format!("No sign of life from ComfyUI for {words}"));
+        }
     }
 
     #[test]

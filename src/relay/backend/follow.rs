@@ -73,6 +73,7 @@ impl Follower {
             state.api.reachable = false;
             state.outage.end();
         }
+        self.on_sign_of_life();
         self.tracker
             .ingest_all(&self.backend, &Event::Reachable(false));
         self.drop_socket();
@@ -163,6 +164,8 @@ impl Follower {
             tracing::debug!(reason, "cannot connect to ComfyUI yet");
         }
         if !was_connected {
+            // What it did before is not known to go on.
+            self.on_sign_of_life();
             self.estimator.clear_queue(&self.backend);
             self.tracker
                 .ingest_all(&self.backend, &Event::Reachable(false));
@@ -190,6 +193,10 @@ impl Follower {
     /// runs.
     fn on_event(&self, named: Option<String>, event: Event) {
         let ends = matches!(event, Event::Ended(_));
+        // A new socket is greeted with the node that ran last, without the prompt's id, also by a server whose worker is dead.
+        if named.is_some() || matches!(event, Event::Bar { .. }) {
+            self.on_sign_of_life();
+        }
         let prompt_id = {
             let mut state = self.backend.state();
             if named.is_some() {
@@ -218,6 +225,7 @@ impl Follower {
     }
 
     fn on_done(&self, named: Option<String>) {
+        self.on_sign_of_life();
         let current = self.backend.state().queue.current.take();
         let Some(prompt_id) = named.or(current) else {
             return;
@@ -239,6 +247,7 @@ impl Follower {
         let Some(prompt_id) = current.filter(|_| text.is_of_partner()) else {
             return;
         };
+        self.on_sign_of_life();
         let mut registry = self.tracker.registry();
         for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
             let node = text.node.clone();
@@ -251,6 +260,7 @@ impl Follower {
         let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };
+        self.on_sign_of_life();
         let current = || self.backend.state().queue.current.clone();
         let Some(prompt_id) = preview.prompt_id.or_else(current) else {
             return;

@@ -88,6 +88,7 @@ impl Follower {
         if open.is_empty() {
             // The length of the queue comes over the socket.
             *last_queue = None;
+            self.rest_worker_watch();
             return Ok(None);
         }
         let (ending, running): (Vec<OpenJob>, Vec<OpenJob>) =
@@ -132,6 +133,7 @@ impl Follower {
         }
         if let Some(queue) = &answer.queue {
             self.replace_stale_socket(queue);
+            self.watch_worker(queue);
         }
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
         let poll_interval = self.config.poll_interval;
