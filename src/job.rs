@@ -31,7 +31,7 @@ pub use event::{Event, History, Outcome, Reason, Report};
 pub use group::{GroupMember, JobGroup};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
-pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
+pub use nodes::{Bar, Current, LoopRounds, NodeCounts, NodeRun, NodeTiming, Nodes, ServiceEnd};
 pub use plan::{
     ImageFile, ImageSize, ImageSizes, ObservedSize, ObservedSizes, Plan, PlannedNode, PromptGraph,
     Role, SavedImages, SizeFinding, SizeKey, outputs,
@@ -229,6 +229,12 @@ impl Job {
     /// Its graph.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The class of the node that a run counts as, if the job has it, begun or not.
+    pub fn class_of_run(&self, run: &str) -> Option<&str> {
+        let node = self.nodes.node_of(run, &self.plan);
+        Some(&self.plan.node(&node)?.class_type)
     }
 
     /// The state of its nodes.

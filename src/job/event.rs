@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{JobError, NodeReport, Output, Plan, Status};
+use super::{JobError, LoopRounds, NodeReport, Output, Plan, Status};
 
 /// One thing that happened to a job.
 ///
@@ -47,6 +47,17 @@ pub enum Event {
     Partner {
         /// The id of the run.
         node: String,
+        /// The status of the work, in the words of the service.
+        status: Option<String>,
+        /// How many seconds the service expects to need from now on.
+        remaining: Option<u64>,
+    },
+    /// A loop has said which of its rounds have ended.
+    Rounds {
+        /// The id of the run that opens it.
+        node: String,
+        /// How many have ended, and how many there are.
+        rounds: LoopRounds,
     },
     /// A node has made outputs.
     Outputs(Vec<Output>),

@@ -132,7 +132,7 @@ impl Job {
             }
             Status::Processing if self.socket_outcome.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
-            Status::Processing => text::running(self.nodes.current(), &self.plan),
+            Status::Processing => text::running(&self.nodes, &self.plan),
             Status::Completed => "Completed".to_owned(),
             Status::Failed => "Failed".to_owned(),
             Status::Cancelled => "Cancelled".to_owned(),

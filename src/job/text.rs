@@ -6,13 +6,16 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::nodes::{Bar, Current};
+use super::nodes::{Bar, Current, Nodes};
 use super::{Plan, PlannedNode};
 
 pub use paths::redact;
 
 /// The longest name of a node in a sentence, in characters.
 const MAX_NAME: usize = 60;
+
+/// The longest status of a service, in characters.
+const MAX_STATUS: usize = 40;
 
 /// The longest error text, in characters: a few lines on a page.
 const MAX_ERROR: usize = 500;
@@ -71,10 +74,22 @@ pub fn passed(time: SignedDuration) -> String {
 }
 
 /// The message of a running job.
-pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
-    let Some(current) = current else {
+pub(super) fn running(nodes: &Nodes, plan: &Plan) -> String {
+    let Some(current) = nodes.current() else {
         return "Starting".to_owned();
     };
+    let Some(rounds) = nodes.current_round() else {
+        return node(current, plan);
+    };
+    let (ended, all) = (rounds.ended, rounds.all);
+    if plan.opens_loop(current.id) {
+        return format!("Loop: {ended} of {all}");
+    }
+    format!("Loop: {ended} of {all}, {}", node(current, plan))
+}
+
+/// What a node does.
+fn node(current: Current<'_>, plan: &Plan) -> String {
     let planned = plan.node(current.id);
     let name = planned.map_or_else(
         || format!("Node {}", short(current.id, MAX_NAME)),
@@ -82,6 +97,12 @@ pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
     );
     if current.loading {
         return format!("{name}: loading a model");
+    }
+    if let Some(status) = current.status {
+        let share = current.bar.filter(|bar| has_moved(*bar));
+        let share = share.map(|bar| format!(", {:.0} %", bar.share() * 100.0));
+        let status = short(status, MAX_STATUS);
+        return format!("{name}: {status}{}", share.unwrap_or_default());
     }
     match current.bar.map(|bar| (bar, bar.steps())) {
         Some((_, Some((step, steps)))) => format!("{name}: step {step} of {steps}"),

@@ -82,13 +82,22 @@ impl Tracker {
 
     /// Applies an event to every open job of a backend.
     pub(super) fn ingest_all(self: &Arc<Self>, backend: &Backend, event: &Event) {
-        let mut registry = self.registry();
+        self.ingest_all_locked(&mut self.registry(), backend, event);
+    }
+
+    /// The same, for a caller that has locked the jobs.
+    pub(super) fn ingest_all_locked(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        backend: &Backend,
+        event: &Event,
+    ) {
         let open: Vec<JobId> = registry
             .open(backend)
             .map(|entry| entry.job.id().clone())
             .collect();
         for id in open {
-            self.ingest_locked(&mut registry, &id, event.clone());
+            self.ingest_locked(registry, &id, event.clone());
         }
     }
 

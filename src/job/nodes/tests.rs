@@ -1,6 +1,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::job::NodeReport;
 
 fn plan() -> Plan {
     let text = r#"{

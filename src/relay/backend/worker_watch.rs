@@ -9,6 +9,7 @@ use crate::estimate::Familiarity;
 use crate::job::{Event, JobId};
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::worker::{ExpectedEnd, Life, SilenceLimits, WorkSeen, Workload};
+use crate::relay::registry::Registry;
 
 impl Follower {
     /// Judges by the queue whether the worker lives, and says in the jobs of its prompt since when it does not seem to. They
@@ -52,22 +53,32 @@ impl Follower {
     /// The worker has shown that it lives, or nothing is known of it any more.
     pub(in crate::relay) fn on_sign_of_life(&self) {
         let was_silent = self.backend.state().worker.on_sign(Instant::now());
-        self.take_back_silence(was_silent);
+        if was_silent {
+            self.take_back_silence(&mut self.tracker.registry());
+        }
+    }
+
+    /// The same, for a caller that has locked the jobs.
+    pub(in crate::relay) fn on_sign_of_life_locked(&self, registry: &mut Registry) {
+        let was_silent = self.backend.state().worker.on_sign(Instant::now());
+        if was_silent {
+            self.take_back_silence(registry);
+        }
     }
 
     /// No job is open, so nobody looks at the queue.
     pub(in crate::relay) fn rest_worker_watch(&self) {
         let was_silent = self.backend.state().worker.rest(Instant::now());
-        self.take_back_silence(was_silent);
+        if was_silent {
+            self.take_back_silence(&mut self.tracker.registry());
+        }
     }
 
-    fn take_back_silence(&self, was_silent: bool) {
-        if was_silent {
-            log_life(Life::Alive);
-            self.tracker
-                .ingest_all(&self.backend, &Event::Silence(None));
-            self.tracker.notify_monitors();
-        }
+    fn take_back_silence(&self, registry: &mut Registry) {
+        log_life(Life::Alive);
+        self.tracker
+            .ingest_all_locked(registry, &self.backend, &Event::Silence(None));
+        self.tracker.notify_monitors();
     }
 
     /// The upper end of a prompt's whole time, as it was predicted when it began.
