@@ -266,7 +266,11 @@ impl Nodes {
         if node == display {
             self.displays.entry(display.clone()).or_default().state = Some(NodeState::Running);
         } else {
-            self.displays.entry(display.clone()).or_default();
+            let display = self.displays.entry(display.clone()).or_default();
+            // It was listed as cached, and runs after all.
+            if display.state == Some(NodeState::Cached) {
+                display.state = Some(NodeState::Running);
+            }
         }
         self.touch(&node);
         let earliest_start = self.earliest_start();
@@ -327,6 +331,20 @@ impl Nodes {
         }
         if run.display == node
             && let Some(display) = self.displays.get_mut(node)
+        {
+            display.state = Some(state);
+        }
+        self.end_display_without_run(node, state);
+    }
+
+    /// A node that was listed as cached, and of which only runs under other ids were seen, has ended with them.
+    fn end_display_without_run(&mut self, run: &str, state: NodeState) {
+        let Some(id) = self.runs.get(run).map(|run| run.display.clone()) else {
+            return;
+        };
+        if !self.runs.contains_key(&id)
+            && let Some(display) = self.displays.get_mut(&id)
+            && display.state == Some(NodeState::Running)
         {
             display.state = Some(state);
         }

@@ -308,6 +308,46 @@ proptest! {
         }
     }
 
+    /// The list of cached nodes is a hint: any of them may run after all. Then it is counted again, and no progress is lost.
+    #[test]
+    fn a_node_that_was_listed_as_cached_may_run(
+        listed in prop::collection::vec(prop::sample::select(vec!["4", "3", "9"]), 0..4),
+        ran in prop::collection::vec(prop::sample::select(vec!["4", "3", "9"]), 0..6),
+    ) {
+        let mut job = job();
+        job.apply(Event::Planned(sampler()), NOW);
+        let nodes = listed.iter().map(|id| (*id).to_owned()).collect();
+        job.apply(Event::Cached { nodes }, NOW);
+        let mut before = publish(&mut job);
+        let model = CostModel::default();
+        for (second, id) in ran.iter().enumerate() {
+            let now = NOW + SignedDuration::from_secs(second as i64 + 1);
+            for state in [NodeState::Running, NodeState::Finished] {
+                let report = NodeReport {
+                    node: (*id).to_owned(),
+                    display: None,
+                    value: 0.0,
+                    max: 1.0,
+                    state,
+                    loading: false,
+                };
+                job.apply(Event::Nodes(vec![report]), now);
+                prop_assert!(!job.nodes().is_cached(id));
+                let estimate = Estimate::of(&job, &model, now);
+                let after = job.publish(estimate.fraction, estimate.remaining_time(), now);
+                prop_assert!(after.progress >= before.progress);
+                before = after;
+            }
+        }
+        let has_run = |id: &&str| ran.contains(id);
+        let all = ["4", "3", "9"];
+        let counts = job.nodes().counts(job.plan());
+        let cached = all.iter().filter(|id| listed.contains(id) && !has_run(id));
+        prop_assert_eq!(counts.done, all.iter().filter(|id| has_run(id)).count());
+        prop_assert_eq!(counts.cached, cached.count());
+        prop_assert_eq!(counts.total, 3);
+    }
+
     /// A repeated event changes nothing.
     #[test]
     fn repeated_events_count_once(events in prop::collection::vec(event(), 1..30)) {
