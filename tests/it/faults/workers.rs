@@ -52,13 +52,32 @@ fn set_queue(comfyui: &ScriptedComfy, running: &str, waiting: usize) {
 
 /// Submits a prompt, which begins, and then is silent.
 async fn begin(relay: &TestRelay, comfyui: &ScriptedComfy, job: &str) -> Subscriber {
-    comfyui.accept_prompts_as("p");
-    comfyui.set_queue(&["p"], &[]);
-    relay.submit_workflow(job, &one_node_workflow()).await;
-    set_queue(comfyui, "p", 0);
-    comfyui.send(&json!({"type": "execution_start", "data": {"prompt_id": "p"}}));
-    comfyui.send(&json!({"type": "executing", "data": {"prompt_id": "p", "node": "9"}}));
+    begin_as(relay, comfyui, job, "p", &one_node_workflow()).await
+}
+
+/// The same with another prompt, of one node with the id 9.
+async fn begin_as(
+    relay: &TestRelay,
+    comfyui: &ScriptedComfy,
+    job: &str,
+    prompt: &str,
+    graph: &Value,
+) -> Subscriber {
+    comfyui.accept_prompts_as(prompt);
+    comfyui.set_queue(&[prompt], &[]);
+    relay.submit_workflow(job, graph).await;
+    set_queue(comfyui, prompt, 0);
+    comfyui.send(&json!({"type": "execution_start", "data": {"prompt_id": prompt}}));
+    comfyui.send(&json!({"type": "executing", "data": {"prompt_id": prompt, "node": "9"}}));
     relay.subscribe(job).await
+}
+
+/// Completes a prompt that runs.
+async fn complete(comfyui: &ScriptedComfy, prompt: &str, mut subscriber: Subscriber) {
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": prompt}}));
+    comfyui.set_queue(&[], &[]);
+    comfyui.complete(prompt);
+    subscriber.ends_as("completed").await;
 }
 
 /// The node that ran last greets each new socket, the queue changes, and other parts of the server talk.
@@ -147,6 +166,34 @@ async fn a_slow_node_is_not_a_dead_worker() {
     comfyui.set_queue(&[], &[]);
     comfyui.complete("p");
     subscriber.ends_as("completed").await;
+}
+
+/// What has run before is missed after the time that it may take; of anything else nothing is concluded for far longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_prompt_is_missed_sooner_than_one_that_has_never_run() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = impatient();
+    settings.comfy.stalled_after = Duration::from_secs(3_600);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let first = begin(&relay, &comfyui, "first").await;
+    complete(&comfyui, "p", first).await;
+    let other = json!({"9": {"class_type": "Slow", "inputs": {"frames": 900}}});
+    let mut unknown = begin_as(&relay, &comfyui, "unknown", "u", &other).await;
+    set_queue(&comfyui, "u", 1);
+    // It is silent for many times as long as the known one may be.
+    let long = |state: &Value| state["elapsed"].as_f64() > Some(3.0);
+    unknown.receive_until(long).await;
+    assert_eq!(health_status(&relay).await, "connected");
+    assert!(!unknown.states.iter().any(is_silent));
+    complete(&comfyui, "u", unknown).await;
+    let known = one_node_workflow();
+    let mut known = begin_as(&relay, &comfyui, "known", "k", &known).await;
+    set_queue(&comfyui, "k", 1);
+    known.receive_until(is_silent).await;
+    wait_until("the server is stalled", async || {
+        health_status(&relay).await == "stalled"
+    })
+    .await;
 }
 
 /// With the settings of every day, in which minutes pass before anything is concluded.
