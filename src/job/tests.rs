@@ -24,6 +24,17 @@ fn sampler() -> Plan {
     Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
 }
 
+/// A loop that makes copies of its body.
+fn looped() -> Plan {
+    let text = r#"{
+        "5": {"class_type": "StartLoop", "inputs": {"mode": "List", "mode.list": ["4", 0]}},
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20, "latent": ["5", 3]}},
+        "6": {"class_type": "EndLoop", "inputs": {"output_value": ["3", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["6", 0]}}
+    }"#;
+    Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
+}
+
 fn started(node: &str) -> Event {
     Event::NodeStarted {
         node: node.to_owned(),
@@ -283,6 +294,17 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Outputs(vec![file("a.png", "output")])),
         1 => outcome().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
+        1 => any::<bool>().prop_map(|silent| Event::Silence(silent.then_some(NOW))),
+        1 => Just(Event::Planned(looped())),
+        2 => (0u32..5, 0u32..5).prop_map(|(ended, all)| Event::Rounds {
+            node: "5".to_owned(),
+            rounds: LoopRounds { ended, all },
+        }),
+        1 => (node_id(), prop::option::of(any::<u64>())).prop_map(|(node, remaining)| Event::Partner {
+            node,
+            status: remaining.map(|_| "In progress".to_owned()),
+            remaining,
+        }),
         1 => ending(),
     ]
 }

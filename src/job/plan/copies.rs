@@ -61,6 +61,7 @@ impl CopiedLoops {
                 }
             }
             let rounds = graph.node(start).and_then(|start| rounds(start, numbers));
+            let rounds = rounds.filter(|rounds| !rounds.is_nan());
             let closed = CopiedLoop {
                 end: (*end).to_owned(),
                 rounds: rounds.map(|rounds| rounds.clamp(0.0, MAX_ROUNDS)),

@@ -59,9 +59,13 @@ impl Backend {
         if state.socket.is_contested() {
             return (Condition::Contested, None);
         }
-        if !connected {
+        let unreachable = || {
             let reason = state.outage.reason().map(str::to_owned);
-            return (Condition::Unreachable, reason);
+            (Condition::Unreachable, reason)
+        };
+        // A socket that was replaced, because nothing was received, is open again in a moment.
+        if !connected && !state.api.reachable {
+            return unreachable();
         }
         if state.device.is_sick() {
             let reason =
@@ -82,7 +86,8 @@ impl Backend {
                 );
                 (Condition::Stalled, Some(reason))
             }
-            _ => (Condition::Connected, None),
+            _ if connected => (Condition::Connected, None),
+            _ => unreachable(),
         }
     }
 }
