@@ -24,7 +24,7 @@ mod video_header;
 pub use api_key::ApiKeyError;
 pub use history::HistoryEntry;
 pub use message::Message;
-pub use node_text::NodeText;
+pub use node_text::{NodeSign, NodeText};
 pub use object_info::{InputKind, NodeClasses};
 pub use preview::PreviewImage;
 pub use prompt_options::{PreviewMethod, PromptOptions, QueuePlace};

@@ -11,6 +11,7 @@
 mod accuracy;
 mod call_costs;
 mod conditions;
+mod copies;
 mod costs;
 mod cusum;
 mod evidence;
@@ -25,6 +26,7 @@ mod parallel;
 mod past_run;
 mod prediction;
 mod samples;
+mod service;
 mod speed;
 mod speed_day;
 mod speed_weights;

@@ -32,7 +32,7 @@ pub use event::{Event, History, Outcome, Reason, Report};
 pub use group::{GroupMember, JobGroup};
 pub use id::{JobId, JobIdError};
 pub use node_state::{NodeReport, NodeState};
-pub use nodes::{Bar, Current, NodeCounts, NodeRun, NodeTiming, Nodes};
+pub use nodes::{Bar, Current, LoopRounds, NodeCounts, NodeRun, NodeTiming, Nodes, ServiceEnd};
 pub use output::Output;
 pub use plan::{
     ImageFile, ImageSize, ImageSizes, ObservedSize, ObservedSizes, Plan, PlannedNode, PromptGraph,
@@ -43,7 +43,7 @@ pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
 pub use tags::{TagError, Tags};
-pub use text::{excerpt, printable, printable_json, redact};
+pub use text::{excerpt, passed, printable, printable_json, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Job {
     unreachable_since: Option<Timestamp>,
     /// Its backend was asked to stop it, and has not yet.
     is_cancelling: bool,
+    /// Since when its backend shows no sign of life, if that is too long.
+    silent_since: Option<Timestamp>,
     socket_outcome: Option<Outcome>,
     work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
@@ -96,6 +98,7 @@ impl Job {
             ahead: None,
             unreachable_since: None,
             is_cancelling: false,
+            silent_since: None,
             socket_outcome: None,
             work_done_at: None,
             report: None,
@@ -234,6 +237,12 @@ impl Job {
     /// Its graph.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The class of the node that a run counts as, if the job has it, begun or not.
+    pub fn class_of_run(&self, run: &str) -> Option<&str> {
+        let node = self.nodes.node_of(run, &self.plan);
+        Some(&self.plan.node(&node)?.class_type)
     }
 
     /// The state of its nodes.

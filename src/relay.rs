@@ -56,6 +56,7 @@ use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
+pub use backend::condition::Condition;
 pub use error::RelayError;
 pub use feed::JobFeed;
 pub use requests::cancel::Cancelled;

@@ -47,7 +47,7 @@ fn row(backend: &Value) -> Vec<Cell> {
     let count = |name: &str| backend[name].as_u64().map(|count| count.to_string());
     let style = match word("status") {
         "connected" => Style::new().green(),
-        "unreachable" => Style::new().red(),
+        "unreachable" | "stalled" | "sick" => Style::new().red(),
         _ => Style::new().yellow(),
     };
     vec![

@@ -2,13 +2,16 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::job::LoopRounds;
+
 /// The binary type of a frame with a text.
 const TEXT: u32 = 3;
 
 /// The longest text that is read, in bytes: nodes may show whole documents.
 const MAX_TEXT: usize = 4096;
 
-/// A text that a node shows while it runs. It can hold anything, such as a prompt's text: it is never passed on.
+/// A text that a node shows while it runs. It can hold anything, such as a prompt's text: only what [`NodeText::sign`] reads is
+/// used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeText {
     /// The id of the run. The frame names no prompt.
@@ -34,19 +37,60 @@ impl NodeText {
         Some(Self { node, text })
     }
 
-    /// Whether it is one of those that partner nodes show each second: the time that the service has taken, or its price.
-    /// Other nodes write of a status, too.
-    pub fn is_of_partner(&self) -> bool {
-        let mut lines = self.text.lines().map(str::trim);
-        lines.any(|line| is_time(line) || is_price(line))
+    /// What it shows, if it is one of those that are known.
+    pub fn sign(&self) -> Option<NodeSign> {
+        if let Some(rounds) = rounds(self.text.trim()) {
+            return Some(NodeSign::Rounds(rounds));
+        }
+        let lines = || self.text.lines().map(str::trim);
+        let time = lines().find_map(time);
+        // Other nodes write of a status, too.
+        (time.is_some() || lines().any(is_price)).then(|| NodeSign::Service {
+            status: lines().find_map(status),
+            remaining: time.flatten(),
+        })
     }
 }
 
-/// Such as `Time elapsed: 12s (~30s remaining)`.
-fn is_time(line: &str) -> bool {
-    let time = line.strip_prefix("Time elapsed: ");
-    let seconds = time.and_then(|time| time.split_whitespace().next()?.strip_suffix('s'));
-    seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
+/// What the text of a node shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeSign {
+    /// A loop: how many of its rounds have ended.
+    Rounds(LoopRounds),
+    /// A service works for a partner node.
+    Service {
+        /// The status of its work, in its words.
+        status: Option<String>,
+        /// In how many seconds it expects to be ready.
+        remaining: Option<u64>,
+    },
+}
+
+/// Such as `Iteration 3 / 12`.
+fn rounds(text: &str) -> Option<LoopRounds> {
+    let (ended, all) = text.strip_prefix("Iteration ")?.split_once(" / ")?;
+    let rounds = LoopRounds {
+        ended: ended.parse().ok()?,
+        all: all.parse().ok()?,
+    };
+    (rounds.ended <= rounds.all).then_some(rounds)
+}
+
+/// Reads `Time elapsed: 12s (~30s remaining)`: the seconds that remain, where the service says it.
+fn time(line: &str) -> Option<Option<u64>> {
+    let mut words = line.strip_prefix("Time elapsed: ")?.split_whitespace();
+    words.next()?.strip_suffix('s')?.parse::<u64>().ok()?;
+    let remaining = words.next().and_then(|word| {
+        let seconds = word.strip_prefix("(~")?.strip_suffix('s')?;
+        seconds.parse().ok()
+    });
+    Some(remaining)
+}
+
+/// Reads `Status: In progress`.
+fn status(line: &str) -> Option<String> {
+    let status = line.strip_prefix("Status: ")?.trim();
+    (!status.is_empty()).then(|| status.to_owned())
 }
 
 /// Such as `Price: 14.2 credits`.
@@ -73,26 +117,39 @@ mod tests {
     }
 
     #[test]
-    fn partner_nodes_show_what_their_service_takes() {
-        for (text, is_of_partner) in [
+    fn only_known_texts_show_something() {
+        let service = |status: Option<&str>, remaining| {
+            let status = status.map(str::to_owned);
+            Some(NodeSign::Service { status, remaining })
+        };
+        let rounds = |ended, all| Some(NodeSign::Rounds(LoopRounds { ended, all }));
+        for (text, sign) in [
             (
                 "Status: In progress\nTime elapsed: 12s (~30s remaining)",
-                true,
+                service(Some("In progress"), Some(30)),
             ),
             (
                 "Status: Completed\nPrice: 14.2 credits\nTime elapsed: 40s",
-                true,
+                service(Some("Completed"), None),
             ),
-            ("Price: 14 credits", true),
-            ("Status: Queued", false),
-            ("a fox, Price: 14 credits", false),
-            ("Time elapsed: long", false),
-            ("Iteration 2 / 5", false),
-            ("", false),
+            ("Price: 14 credits", service(None, None)),
+            ("Time elapsed: 3s (~soon)", service(None, None)),
+            ("Status: Queued", None),
+            ("a fox, Price: 14 credits", None),
+            ("Time elapsed: long", None),
+            ("Iteration 0 / 5", rounds(0, 5)),
+            ("Iteration 5 / 5\n", rounds(5, 5)),
+            ("Iteration 0 / 0", rounds(0, 0)),
+            ("Iteration 6 / 5", None),
+            ("Iteration -1 / 5", None),
+            ("Iteration 2 / 5000000000", None),
+            ("Iteration 2 / 5 of a fox", None),
+            ("the prompt: Iteration 2 / 5", None),
+            ("", None),
         ] {
             let text = parse("57:3", text).unwrap();
             assert_eq!(text.node, "57:3");
-            assert_eq!(text.is_of_partner(), is_of_partner, "{text:?}");
+            assert_eq!(text.sign(), sign, "{text:?}");
         }
     }
 
@@ -119,7 +176,8 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 2u8..5) {
             let mut frame = vec![0, 0, 0, kind];
             frame.extend(bytes);
-            NodeText::parse(frame.into());
+            let text = NodeText::parse(frame.into());
+            text.and_then(|text| text.sign());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The calls of ComfyUI's HTTP API.
 
+mod abilities;
 mod cancel;
 mod file;
 mod image_size;
@@ -25,7 +26,7 @@ use super::timings::{self, PromptTiming};
 use crate::connector::Connector;
 use crate::job::ImageFile;
 use crate::python_json;
-use queue::Abilities;
+use abilities::Abilities;
 
 pub use cancel::Cancellation;
 use prompt_body::PromptBody;

@@ -68,6 +68,22 @@ pub struct ComfyConfig {
     #[arg(skip = ComfyConfig::default().max_silence)]
     pub max_silence: Duration,
 
+    /// How long a prompt that is known may go without a sign of life, at least, before ComfyUI counts as stalled.
+    #[arg(skip = ComfyConfig::default().min_stall)]
+    pub min_stall: Duration,
+
+    /// How long a prompt of which nothing is known may go without a sign of life before its job says so, and its server
+    /// counts as stalled where others wait. One that is known may for three times as long as it takes at most, and at least
+    /// 2 minutes
+    #[arg(
+        long,
+        env = "STALLED_AFTER",
+        default_value = seconds(ComfyConfig::default().stalled_after),
+        value_parser = parse_seconds,
+        value_name = "SECONDS"
+    )]
+    pub stalled_after: Duration,
+
     /// How long the end of a prompt of ours that was found in the history is held back, so that the socket can deliver
     /// the prompt's last events first.
     #[arg(skip = ComfyConfig::default().event_grace)]
@@ -133,6 +149,9 @@ impl Default for ComfyConfig {
             poll_interval: Duration::from_secs(2),
             min_poll_pause: Duration::from_millis(200),
             max_silence: Duration::from_secs(10),
+            min_stall: Duration::from_secs(120),
+            // A video of many frames is made for so long, without a word.
+            stalled_after: Duration::from_secs(1_800),
             event_grace: Duration::from_secs(1),
             history_grace: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),

@@ -272,9 +272,11 @@ impl<'a> Sources<'a> {
     }
 
     fn state(&self, id: &str, run: Option<&NodeRun<'_>>) -> &'static str {
-        match run.map(|run| run.state) {
+        let (nodes, plan) = (self.job.nodes(), self.job.plan());
+        let copies = || nodes.state_of(id, plan).filter(|_| plan.is_copied(id));
+        match run.map(|run| run.state).or_else(copies) {
             Some(state) => state.as_str(),
-            None if self.job.nodes().is_cached(id) => NodeState::Cached.as_str(),
+            None if nodes.is_cached(id) => NodeState::Cached.as_str(),
             None if self.left.contains_key(id) => "waiting",
             None => "not_run",
         }

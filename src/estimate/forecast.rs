@@ -8,10 +8,10 @@ use super::message_cost::MessageCost;
 use super::model::CostModel;
 use super::open_node::{OVERTIME, OpenNode, Pace};
 use super::parallel::ParallelLevels;
-use super::prediction::{MatchLevel, Prediction};
+use super::prediction::Prediction;
 use super::spread::Spread;
 use super::sum::DurationSum;
-use crate::job::{Job, Nodes, Plan, PlannedNode};
+use crate::job::{Job, Plan, PlannedNode};
 
 /// The share of the expected seconds that a job's nodes have to show before it is evidence: nodes that
 /// do nothing end at once.
@@ -68,33 +68,39 @@ impl<'a> Observation<'a> {
         let mut levels = ParallelLevels::default();
         for (id, node) in job.plan().nodes().rev() {
             let timing = nodes.timing(id);
-            if is_settled(id, node, nodes, &settled) {
+            if is_settled(id, node, job, &settled) {
                 settled.insert(id);
             }
             if timing.is_none() && (!node.needed || settled.contains(id)) {
                 continue;
             }
             if let Some(prediction) = predict(id, node) {
+                if job.plan().is_copied(id) {
+                    observed.add_copies(job, id, node, prediction);
+                    continue;
+                }
                 let open = OpenNode {
                     id,
                     prediction,
                     timing,
                     expanded_at: nodes.expanded_at(id),
                     level: levels.add(id, node, prediction.is_parallel),
+                    measured: None,
                 };
                 observed.add(node, open, message, now);
             }
         }
         // A node that a loop or a subgraph made has a bar of its own; nothing else is known of it.
-        let made = nodes
-            .active()
-            .filter(|(run, ..)| job.plan().node(run).is_none());
+        let made = nodes.active().filter(|(run, display, _)| {
+            job.plan().node(run).is_none() && !job.plan().is_copied(display)
+        });
         observed.open.extend(made.map(|(id, _, timing)| OpenNode {
             id,
             prediction: Prediction::UNKNOWN,
             timing: Some(timing),
             expanded_at: None,
             level: None,
+            measured: None,
         }));
         observed
     }
@@ -119,6 +125,41 @@ impl<'a> Observation<'a> {
                 self.open.push(open);
             }
             None => self.open.push(open),
+        }
+    }
+
+    /// Adds a node of which a loop makes copies: those that run, and those that are to come. Those that have ended show what one
+    /// takes.
+    fn add_copies(&mut self, job: &'a Job, id: &'a str, node: &PlannedNode, one: Prediction) {
+        let (nodes, copies) = (job.nodes(), job.plan().copies(id));
+        let measured = nodes.measured_copies(id);
+        self.expected += one.seconds * copies;
+        if let Some((runs, mean)) = measured.filter(|_| one.shows_speed) {
+            self.speed
+                .add(node.role, runs * mean, runs * one.seconds, 1.0);
+        }
+        let before = self.open.len();
+        let running = nodes.active();
+        let running = running.filter(|(run, display, _)| *display == id && *run != id);
+        self.open.extend(running.map(|(run, _, timing)| OpenNode {
+            id: run,
+            prediction: one,
+            timing: Some(timing),
+            expanded_at: None,
+            level: None,
+            measured,
+        }));
+        let running = (self.open.len() - before) as f64;
+        let waiting = copies - nodes.ended_copies(id, job.plan()) - running;
+        if waiting > 0.0 {
+            self.open.push(OpenNode {
+                id,
+                prediction: one.times(waiting),
+                timing: None,
+                expanded_at: None,
+                level: None,
+                measured: measured.map(|(runs, mean)| (runs, mean * waiting)),
+            });
         }
     }
 
@@ -185,7 +226,12 @@ impl Forecast {
         let waiting: Vec<_> = plan.needed().filter(|(id, _)| !is_cached(id)).collect();
         let mut levels = ParallelLevels::default();
         let open = waiting.into_iter().rev().map(|(id, node)| {
-            let prediction = model.predict(backend, node, model.is_cold(backend, node, is_cached));
+            let one = model.predict(backend, node, model.is_cold(backend, node, is_cached));
+            let prediction = if plan.is_copied(id) {
+                one.times(plan.copies(id))
+            } else {
+                one
+            };
             let level = levels.add(id, node, prediction.is_parallel);
             OpenNode::waiting(prediction, level)
         });
@@ -237,7 +283,7 @@ impl Forecast {
         let mut from_table = 0.0;
         for node in open {
             let (left, spread) = node.remaining(pace, now);
-            if node.prediction.match_level == MatchLevel::Default {
+            if node.is_guess() {
                 from_table += left;
             }
             if node.timing.is_none() && node.level.is_none() {
@@ -277,14 +323,15 @@ fn messages(open: &[OpenNode<'_>], cost: MessageCost, begun: usize) -> f64 {
 
 /// Whether a node has run or never will: it is cached, or all its consumers have ended without it, as
 /// those behind a switch do.
-fn is_settled(id: &str, node: &PlannedNode, nodes: &Nodes, settled: &HashSet<&str>) -> bool {
+fn is_settled(id: &str, node: &PlannedNode, job: &Job, settled: &HashSet<&str>) -> bool {
+    let (nodes, plan) = (job.nodes(), job.plan());
     let is_unused = || {
         let mut consumers = node.consumers.iter();
         !node.consumers.is_empty() && consumers.all(|consumer| settled.contains(consumer.as_str()))
     };
     match nodes.timing(id) {
         Some(timing) => timing.ended_at.is_some(),
-        None => nodes.has_passed(id) || is_unused(),
+        None => nodes.has_passed(id) || nodes.have_copies_ended(id, plan) || is_unused(),
     }
 }
 

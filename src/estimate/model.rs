@@ -11,6 +11,7 @@ use super::neighbours::NeighbourVariances;
 use super::past_run::PastRun;
 use super::prediction::{MatchLevel, Prediction};
 use super::samples::{Cost, ExpectedCost};
+use super::service::{ServiceFigures, ServiceTrust};
 use super::speed::{PersistentShift, SpeedFactor};
 use super::speed_day::SpeedDay;
 use super::speed_weights::SpeedWeights;
@@ -30,6 +31,8 @@ pub struct CostModel {
     backends: HashMap<String, BackendCosts>,
     machines: HashMap<String, Machine>,
     everywhere: Costs,
+    /// By the class of the partner node, whichever backend asks the service.
+    services: HashMap<String, ServiceFigures>,
     weights: SpeedWeights,
 }
 
@@ -209,7 +212,10 @@ impl CostModel {
     /// What a node is expected to cost on a backend, from the runs that match it most closely.
     pub(super) fn predict(&self, backend: &str, node: &PlannedNode, is_cold: bool) -> Prediction {
         let Some(closest) = self.closest_runs(backend, node, is_cold) else {
-            return Prediction::from_table(node, is_cold);
+            return Prediction {
+                service: self.service_trust(node),
+                ..Prediction::from_table(node, is_cold)
+            };
         };
         let shift = self.persistent_shift(backend).exp();
         let ExpectedCost { cost, spread, runs } = closest.expected.scaled(shift);
@@ -224,7 +230,19 @@ impl CostModel {
             is_cold,
             shows_speed: closest.is_sized,
             is_parallel: self.is_parallel(backend, &node.class_type),
+            service: self.service_trust(node),
         }
+    }
+
+    /// Learns how far the figure of a service was off: it was to take `stated` seconds in all.
+    pub(super) fn learn_figure(&mut self, class: &str, stated: f64, took: f64) {
+        let figures = self.services.entry(class.to_owned()).or_default();
+        figures.learn(stated, took);
+    }
+
+    fn service_trust(&self, node: &PlannedNode) -> ServiceTrust {
+        let figures = self.services.get(&node.class_type);
+        figures.map_or(ServiceTrust::PRIOR, ServiceFigures::trust)
     }
 
     /// Notes classes of nodes that let others run beside them.

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 
 use super::interval::IntervalWidth;
 use super::prediction::{MatchLevel, Prediction};
+use super::service::ServiceTrust;
 use super::spread::Spread;
 use crate::job::NodeTiming;
 
@@ -28,6 +29,7 @@ const MAX_RELIEF: f64 = 0.5;
 const RELIEF_SECONDS: f64 = 5.0;
 
 /// A node that has not ended.
+#[derive(Clone, Copy)]
 pub(super) struct OpenNode<'a> {
     pub(super) id: &'a str,
     pub(super) prediction: Prediction,
@@ -37,6 +39,8 @@ pub(super) struct OpenNode<'a> {
     pub(super) expanded_at: Option<Timestamp>,
     /// Its level among the nodes that run beside others; see [`super::parallel::ParallelLevels`].
     pub(super) level: Option<u32>,
+    /// How many copies of it have ended in this job, and the mean of what one, or what as many as are open, takes in seconds.
+    pub(super) measured: Option<(f64, f64)>,
 }
 
 /// How fast a job's nodes run.
@@ -98,11 +102,58 @@ impl OpenNode<'_> {
             timing: None,
             expanded_at: None,
             level,
+            measured: None,
         }
+    }
+
+    /// Whether nothing but the built-in table shows what it takes.
+    pub(super) fn is_guess(&self) -> bool {
+        let is_said = self
+            .timing
+            .is_some_and(|timing| timing.service_end.is_some());
+        self.prediction.match_level == MatchLevel::Default && self.measured.is_none() && !is_said
     }
 
     /// The remaining seconds, and their spread.
     pub(super) fn remaining(&self, pace: Pace, now: Timestamp) -> (f64, Spread) {
+        let Some((runs, mean)) = self.measured else {
+            return self.with_service(self.by_runs(pace, now), pace, now);
+        };
+        let at_this_pace = self.prediction.scaled(pace.factor);
+        let measured = Self {
+            prediction: at_this_pace.measured(runs, mean),
+            measured: None,
+            ..*self
+        };
+        // The copies have run at the speed of this job.
+        let factor = 1.0;
+        measured.remaining(Pace { factor, ..pace }, now)
+    }
+
+    /// What remains, together with what a service says, each weighted by the inverse of its variance.
+    fn with_service(
+        &self,
+        (left, spread): (f64, Spread),
+        pace: Pace,
+        now: Timestamp,
+    ) -> (f64, Spread) {
+        let Some(end) = self.timing.and_then(|timing| timing.service_end) else {
+            return (left, spread);
+        };
+        let ServiceTrust {
+            log_error,
+            deviation,
+        } = self.prediction.service;
+        let stated = end.expected_at.duration_since(now).as_secs_f64().max(0.0) * log_error.exp();
+        let own_weight = self.prediction.match_level.deviation(pace.width).powi(-2);
+        let weight = deviation.powi(-2);
+        let left = (own_weight * left + weight * stated) / (own_weight + weight);
+        let deviation = left / (own_weight + weight).sqrt();
+        (left, Spread::symmetric(deviation + JITTER))
+    }
+
+    /// What remains by what such nodes have taken before, and by what this one has shown.
+    fn by_runs(&self, pace: Pace, now: Timestamp) -> (f64, Spread) {
         let Some(timing) = self.timing else {
             return self.whole(pace);
         };

@@ -1,4 +1,5 @@
 use super::interval::IntervalWidth;
+use super::service::ServiceTrust;
 use super::spread::Spread;
 use crate::job::{PlannedNode, Role};
 
@@ -67,6 +68,8 @@ pub(super) struct Prediction {
     pub(super) shows_speed: bool,
     /// Whether other nodes run beside it.
     pub(super) is_parallel: bool,
+    /// How the figures of the service that does its work are to be read.
+    pub(super) service: ServiceTrust,
 }
 
 impl Prediction {
@@ -84,6 +87,7 @@ impl Prediction {
         is_cold: false,
         shows_speed: true,
         is_parallel: false,
+        service: ServiceTrust::PRIOR,
     };
 
     /// The prediction for a node that is unlike all runs so far.
@@ -92,6 +96,51 @@ impl Prediction {
             seconds: default_seconds(node.role) * node.units_or_calls(),
             is_cold,
             ..Self::UNKNOWN
+        }
+    }
+
+    /// The prediction for `copies` runs, one after another.
+    pub(super) fn times(self, copies: f64) -> Self {
+        Self {
+            seconds: self.seconds * copies,
+            tick: None,
+            ticks: None,
+            spread: Spread {
+                excess: self.spread.excess * copies,
+                variance: self.spread.variance * copies,
+            },
+            ..self
+        }
+    }
+
+    /// The prediction at a speed: everything takes `factor` times as long.
+    pub(super) fn scaled(self, factor: f64) -> Self {
+        Self {
+            seconds: self.seconds * factor,
+            tick: self.tick.map(|tick| tick * factor),
+            spread: self.spread.scaled(factor),
+            ..self
+        }
+    }
+
+    /// The prediction where `runs` runs of the same node in the same job have taken `mean` seconds each: with the weight `w`
+    /// of what was predicted, `(runs·mean + w·predicted) / (runs + w)`.
+    pub(super) fn measured(self, runs: f64, mean: f64) -> Self {
+        let weight = match self.match_level {
+            MatchLevel::Signature => 1.0,
+            MatchLevel::Class | MatchLevel::OtherBackend => 0.3,
+            MatchLevel::Role | MatchLevel::Default => 0.05,
+        };
+        let seconds = (runs * mean + weight * self.seconds) / (runs + weight);
+        let factor = if self.seconds > 0.0 {
+            seconds / self.seconds
+        } else {
+            1.0
+        };
+        Self {
+            seconds,
+            match_level: MatchLevel::Signature,
+            ..self.scaled(factor)
         }
     }
 }

@@ -94,6 +94,11 @@ impl StartForecast {
         self.familiarity
     }
 
+    /// The 90th percentile of the seconds that the job takes from its start to its end; `None` if nothing is known.
+    pub fn upper_end(&self) -> Option<f64> {
+        self.estimate.high
+    }
+
     /// Whether more is known of the job's start now: its graph, or before a node has begun, which of them
     /// are cached.
     pub(super) fn is_outdated(&self, job: &Job) -> bool {

@@ -1,5 +1,6 @@
 //! What the tests share: a graph, its jobs, and models trained on them.
 
+mod copied_loops;
 mod explanations;
 mod forecasts;
 mod large_graphs;

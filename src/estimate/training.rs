@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::copies;
 use super::forecast::Forecast;
 use super::model::{CostModel, JobEvidence, ObservedRun};
 use super::parallel;
@@ -23,6 +24,7 @@ impl CostModel {
         let parallel = parallel::runs(job).into_iter();
         let parallel = parallel.filter_map(|id| job.plan().node(id));
         self.add_parallel(backend, parallel.map(|node| &*node.class_type));
+        self.learn_figures(job);
         let runs: Vec<PastRun<'_>> = self.runs(job).into_iter().map(|(_, run)| run).collect();
         let cached = job.plan().needed();
         let cached = cached.filter(|(id, _)| job.nodes().is_cached(id));
@@ -39,6 +41,23 @@ impl CostModel {
         self.learn_sound_runs(backend, &runs, loaded, job.work_done_at());
     }
 
+    /// Learns how far the figures of services were off.
+    fn learn_figures(&mut self, job: &Job) {
+        let runs = job.runs().into_iter();
+        for run in runs.filter(|run| run.state == NodeState::Finished) {
+            let timing = job
+                .nodes()
+                .timing(run.id)
+                .filter(|timing| !timing.was_missed);
+            let Some(end) = timing.and_then(|timing| timing.service_end) else {
+                continue;
+            };
+            if let (Some(node), Some(ended_at)) = (job.plan().node(run.display), run.ended_at) {
+                self.learn_figure(&node.class_type, end.first_whole, run.seconds(ended_at));
+            }
+        }
+    }
+
     /// The runs that [`CostModel::learn`] learns from, with the ids of their nodes, in the order of
     /// their starts. Empty if the job has no backend, or if its work is not done.
     pub fn runs<'a>(&self, job: &'a Job) -> Vec<(&'a str, PastRun<'a>)> {
@@ -46,6 +65,7 @@ impl CostModel {
             return Vec::new();
         };
         let parallel = parallel::runs(job);
+        let copies = copies::typical(job);
         let is_finished = |run: &NodeRun<'_>| {
             run.state == NodeState::Finished
                 && (job.status() == Status::Completed
@@ -54,7 +74,8 @@ impl CostModel {
         let ran = job.runs().into_iter().filter(is_finished);
         let ran = ran.filter_map(|run| {
             let timing = job.nodes().timing(run.id)?;
-            let node = job.plan().node(run.id)?;
+            let copied = || job.plan().node(copies.get(run.id)?);
+            let node = job.plan().node(run.id).or_else(copied)?;
             (!timing.was_missed).then_some((run, node, timing))
         });
         let runs = ran.map(|(ran, node, timing)| {
@@ -67,7 +88,9 @@ impl CostModel {
                 calls: Some(node.calls),
                 models: node.models,
                 steps: node.steps,
-                is_cold: self.is_cold(backend, node, |id| job.nodes().is_cached(id)),
+                // Of several copies, the first has waited for the models.
+                is_cold: !copies.contains_key(ran.id)
+                    && self.is_cold(backend, node, |id| job.nodes().is_cached(id)),
                 is_cached: false,
                 seconds: ran.seconds(work_done_at),
                 tick: pace.map(|(ticks, seconds)| seconds / ticks),
@@ -101,11 +124,12 @@ impl CostModel {
             return;
         }
         let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
-        let ran: Vec<(&str, &PlannedNode)> =
-            plan.needed().filter(|(id, _)| !is_cached(id)).collect();
-        let predicted = |(_, node): (&str, &PlannedNode)| {
+        let runs = |id: &str| !is_cached(id) && plan.copies(id) > 0.0;
+        let ran: Vec<(&str, &PlannedNode)> = plan.needed().filter(|(id, _)| runs(id)).collect();
+        let predicted = |(id, node): (&str, &PlannedNode)| {
             let is_cold = self.is_cold(backend, node, is_cached);
-            (is_cold, self.predict(backend, node, is_cold).seconds)
+            let one = self.predict(backend, node, is_cold).seconds;
+            (is_cold, one * plan.copies(id))
         };
         let predicted: Vec<(bool, f64)> = ran.iter().copied().map(predicted).collect();
         let whole: f64 = predicted.iter().map(|(_, part)| part).sum();
@@ -115,9 +139,9 @@ impl CostModel {
         let runs = ran
             .iter()
             .zip(predicted)
-            .map(|((_, node), (is_cold, part))| {
+            .map(|((id, node), (is_cold, part))| {
                 let cost = Cost {
-                    seconds: part * seconds / whole,
+                    seconds: part * seconds / whole / plan.copies(id),
                     tick: None,
                     ticks: None,
                 };

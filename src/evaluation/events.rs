@@ -1,8 +1,9 @@
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::comfy::{Message, refused_outputs};
+use crate::comfy::{Message, NodeSign, NodeText, refused_outputs};
 use crate::job::{Event, ImageFile, ImageSize, ImageSizes, Outcome, Plan, outputs};
 use crate::recording::{FrameKind, RecordedOutcome, Recording};
 
@@ -102,8 +103,10 @@ fn queued_outputs(recording: &Recording, id: &str, since: f64) -> Option<(f64, V
 /// Every event that the sockets of a recording received, in order.
 pub(super) fn events(recording: &Recording) -> Vec<TimedEvent> {
     let events = recording.frames.iter().filter_map(|frame| {
-        let FrameKind::Text(text) = &frame.kind else {
-            return None;
+        let text = match &frame.kind {
+            FrameKind::Text(text) => text,
+            FrameKind::Binary(bytes) => return Some((frame.t, None, text_event(bytes)?)),
+            _ => return None,
         };
         match Message::parse(text, "") {
             Message::Prompt { prompt_id, event } => Some((frame.t, prompt_id, event)),
@@ -119,6 +122,21 @@ pub(super) fn events(recording: &Recording) -> Vec<TimedEvent> {
         }
     });
     events.collect()
+}
+
+/// What the text of a node shows, which is about the prompt that runs.
+fn text_event(frame: &Bytes) -> Option<Event> {
+    let text = NodeText::parse(frame.clone())?;
+    let sign = text.sign()?;
+    let node = text.node;
+    Some(match sign {
+        NodeSign::Rounds(rounds) => Event::Rounds { node, rounds },
+        NodeSign::Service { status, remaining } => Event::Partner {
+            node,
+            status,
+            remaining,
+        },
+    })
 }
 
 /// When a prompt that has started completes, if the recording holds its end.

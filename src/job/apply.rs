@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Bar, EndSource, Event, History, Job, JobError, NodeState, Outcome, Output, Plan, Reason,
-    Report, Status,
+    Bar, EndSource, Event, History, Job, JobError, LoopRounds, NodeState, Outcome, Output, Plan,
+    Reason, Report, Status,
 };
 
 /// How many files of a job are kept, so that no server can fill the memory: an hour of video in single frames.
@@ -50,7 +50,12 @@ impl Job {
                     | self.nodes.report(reports, &self.plan, now)
                     | self.nodes.infer_passed(&self.plan)
             }
-            Event::Partner { node } => self.add_partner(&node),
+            Event::Partner {
+                node,
+                status,
+                remaining,
+            } => self.add_partner(&node) | self.nodes.set_service(&node, status, remaining, now),
+            Event::Rounds { node, rounds } => self.set_rounds(&node, rounds),
             Event::Outputs(outputs) => self.add_outputs(outputs),
             Event::WorkDone => {
                 self.work_done_at.get_or_insert(now);
@@ -66,13 +71,8 @@ impl Job {
             Event::Refused(error) => self.end(Outcome::Failed(error), EndSource::Queue, now),
             Event::Vanished(reason) => self.vanish(reason, now),
             Event::CancelRequested => !std::mem::replace(&mut self.is_cancelling, true),
-            Event::Reachable(reachable) => {
-                let changed = self.unreachable_since.is_none() != reachable;
-                if changed {
-                    self.unreachable_since = (!reachable).then_some(now);
-                }
-                changed
-            }
+            Event::Reachable(reachable) => self.set_reachable(reachable, now),
+            Event::Silence(since) => std::mem::replace(&mut self.silent_since, since) != since,
             Event::Reported(report) => self.apply_report(report, now),
             Event::Closed(outcome) => self.end(outcome, EndSource::Relay, now),
         }
@@ -81,6 +81,9 @@ impl Job {
     fn set_plan(&mut self, mut plan: Plan) -> bool {
         let partners = self.nodes.partners();
         partners.for_each(|id| plan.set_partner(id));
+        for (start, rounds) in self.nodes.loops() {
+            plan.set_rounds(start, rounds.all);
+        }
         let changed = self.plan != plan && !plan.is_empty();
         if changed {
             self.plan = plan;
@@ -97,6 +100,22 @@ impl Job {
             self.nodes.read_percentages(&self.plan);
         }
         is_new
+    }
+
+    fn set_reachable(&mut self, reachable: bool, now: Timestamp) -> bool {
+        let changed = self.unreachable_since.is_none() != reachable;
+        if changed {
+            self.unreachable_since = (!reachable).then_some(now);
+        }
+        changed
+    }
+
+    fn set_rounds(&mut self, run: &str, rounds: LoopRounds) -> bool {
+        let changed = self.nodes.set_rounds(run, rounds, &self.plan);
+        for (start, rounds) in self.nodes.loops() {
+            self.plan.set_rounds(start, rounds.all);
+        }
+        changed
     }
 
     fn start(&mut self, now: Timestamp) -> bool {

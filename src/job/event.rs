@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{JobError, NodeReport, Output, Plan, Status};
+use super::{JobError, LoopRounds, NodeReport, Output, Plan, Status};
 
 /// One thing that happened to a job.
 ///
@@ -47,6 +47,17 @@ pub enum Event {
     Partner {
         /// The id of the run.
         node: String,
+        /// The status of the work, in the words of the service.
+        status: Option<String>,
+        /// How many seconds the service expects to need from now on.
+        remaining: Option<u64>,
+    },
+    /// A loop has said which of its rounds have ended.
+    Rounds {
+        /// The id of the run that opens it.
+        node: String,
+        /// How many have ended, and how many there are.
+        rounds: LoopRounds,
     },
     /// A node has made outputs.
     Outputs(Vec<Output>),
@@ -65,6 +76,8 @@ pub enum Event {
     CancelRequested,
     /// Whether the backend responds. The status of the job stays.
     Reachable(bool),
+    /// Since when ComfyUI shows no sign of life, if that is too long; `None` once it does. The status of the job stays.
+    Silence(Option<Timestamp>),
     /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
     /// The relay itself ends the job, because nobody else will.

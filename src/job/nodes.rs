@@ -1,22 +1,32 @@
 //! The nodes of a job that have begun, and how far each is.
 
 mod bar;
+mod copies;
 mod counts;
 mod inference;
+mod loop_rounds;
 mod percentages;
+mod reports;
 mod resumption;
+mod rounds;
 mod run;
+mod service;
+mod service_end;
 mod timing;
 
 use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 
-use super::{NodeReport, NodeState, Plan};
+use super::{NodeState, Plan};
 pub use bar::Bar;
+use copies::EndedCopies;
 pub use counts::NodeCounts;
+pub use loop_rounds::LoopRounds;
 use resumption::Resumption;
 pub use run::NodeRun;
+pub use service_end::ServiceEnd;
 pub use timing::NodeTiming;
 
 /// The most steps that one node counts for, so that a wrong bar cannot outweigh all others.
@@ -41,6 +51,8 @@ pub struct Nodes {
     resumption: Option<Resumption>,
     /// The ids of the runs that have shown that a service does their work.
     partners: HashSet<String>,
+    /// The loops of which ComfyUI has said how far they are, the one with the newest text last.
+    loops: IndexMap<String, LoopRounds>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +61,8 @@ struct RunState {
     state: NodeState,
     bar: Option<Bar>,
     loading: bool,
+    /// The status of the work that a service does.
+    status: Option<String>,
     timing: NodeTiming,
 }
 
@@ -60,6 +74,8 @@ struct DisplayNode {
     share: f64,
     /// The length of the longest of its bars.
     steps: f64,
+    /// The runs that a loop has made of it, and that have ended.
+    copies: EndedCopies,
 }
 
 /// The node that runs.
@@ -71,6 +87,8 @@ pub struct Current<'a> {
     pub bar: Option<Bar>,
     /// Whether it is loading a model.
     pub loading: bool,
+    /// The status of the work that a service does, in its words.
+    pub status: Option<&'a str>,
 }
 
 impl Nodes {
@@ -138,78 +156,6 @@ impl Nodes {
         self.advance(&node, bar, plan, now)
     }
 
-    /// Applies the states of all runs that have begun. Returns whether that changed anything.
-    pub(super) fn report(&mut self, reports: Vec<NodeReport>, plan: &Plan, now: Timestamp) -> bool {
-        self.reported = true;
-        let mut changed = false;
-        for report in &reports {
-            let before = self.runs.get(&report.node).map(|run| run.state);
-            // A cached output node is reported as finished, though it has not run.
-            let has_run = report.state != NodeState::Finished || !self.is_cached(&report.node);
-            if before.is_none() && !has_run {
-                continue;
-            }
-            if before.is_none_or(|state| state == NodeState::Running) {
-                changed |= self.report_one(report, before.is_none(), plan, now);
-            }
-        }
-        // Afterwards, so that the same report says the same again.
-        self.note_left_out(&reports, now);
-        changed
-    }
-
-    /// Notes which active runs a report of all nodes leaves out. One that waits for the nodes that it was expanded to goes on.
-    fn note_left_out(&mut self, reports: &[NodeReport], now: Timestamp) {
-        for id in &self.active {
-            let is_reported = reports.iter().any(|report| report.node == *id);
-            let reported = reports.iter().map(|report| &report.node);
-            let mut others = self.active.iter().chain(&self.last).chain(reported);
-            let is_expanded = others.any(|other| is_made_by(other, id));
-            if let Some(run) = self.runs.get_mut(id) {
-                let left_out_at = run.timing.left_out_at.unwrap_or(now);
-                run.timing.left_out_at = (!is_reported && !is_expanded).then_some(left_out_at);
-            }
-        }
-    }
-
-    fn report_one(
-        &mut self,
-        report: &NodeReport,
-        is_new: bool,
-        plan: &Plan,
-        now: Timestamp,
-    ) -> bool {
-        let mut changed = is_new;
-        if is_new {
-            let display = self.display_of(&report.node, report.display.clone(), plan);
-            self.begin(report.node.clone(), display, now);
-            if let Some(run) = self.runs.get_mut(&report.node) {
-                run.timing.was_missed |= report.state != NodeState::Running;
-            }
-        }
-        let bar = Bar {
-            value: report.value,
-            max: report.max,
-        };
-        // Nodes without a bar report 0 of 1 while they run.
-        let has_bar = report.max > 1.0 || (report.value > 0.0 && report.value < report.max);
-        if has_bar && self.advance(&report.node, bar, plan, now) {
-            self.touch(&report.node);
-            changed = true;
-        }
-        if let Some(run) = self.runs.get_mut(&report.node) {
-            changed |= run.loading != report.loading;
-            run.loading = report.loading;
-        }
-        if report.state != NodeState::Running {
-            self.end(&report.node, report.state, now);
-            self.active.retain(|id| *id != report.node);
-            self.last = Some(report.node.clone());
-            changed = true;
-        }
-        changed
-    }
-
     /// Ends all active runs, because the job has ended.
     pub(super) fn close(&mut self, state: NodeState, now: Timestamp) {
         for id in std::mem::take(&mut self.active) {
@@ -250,6 +196,7 @@ impl Nodes {
             id: &run.display,
             bar: run.bar,
             loading: run.loading,
+            status: run.status.as_deref(),
         })
     }
 
@@ -297,17 +244,23 @@ impl Nodes {
         runs.map(|(id, run)| (id.as_str(), run.display.as_str(), &run.timing))
     }
 
+    /// The node that a run counts as.
+    pub(super) fn node_of(&self, run: &str, plan: &Plan) -> String {
+        self.display_of(run, None, plan)
+    }
+
     fn display_of(&self, node: &str, reported: Option<String>, plan: &Plan) -> String {
         if let Some(run) = self.runs.get(node) {
             return run.display.clone();
         }
         reported.unwrap_or_else(|| {
+            let (outermost, made) = node.split_once('.').unwrap_or((node, ""));
+            let copied = copied_node(made).filter(|id| plan.is_copied(id));
             // Ids of the graph can hold dots, too: the nearest node of it counts.
             let parents = node.rmatch_indices('.').map(|(dot, _)| &node[..dot]);
-            let mut nearest = std::iter::once(node).chain(parents);
+            let mut nearest = std::iter::once(node).chain(copied).chain(parents);
             let planned = nearest.find(|id| plan.node(id).is_some());
-            let outermost = node.split_once('.').map(|(outermost, _)| outermost);
-            planned.or(outermost).unwrap_or(node).to_owned()
+            planned.unwrap_or(outermost).to_owned()
         })
     }
 
@@ -315,7 +268,11 @@ impl Nodes {
         if node == display {
             self.displays.entry(display.clone()).or_default().state = Some(NodeState::Running);
         } else {
-            self.displays.entry(display.clone()).or_default();
+            let display = self.displays.entry(display.clone()).or_default();
+            // It was listed as cached, and runs after all.
+            if display.state == Some(NodeState::Cached) {
+                display.state = Some(NodeState::Running);
+            }
         }
         self.touch(&node);
         let earliest_start = self.earliest_start();
@@ -324,6 +281,7 @@ impl Nodes {
             state: NodeState::Running,
             bar: None,
             loading: false,
+            status: None,
             timing: NodeTiming::new(earliest_start, now),
         });
         run.state = NodeState::Running;
@@ -364,14 +322,41 @@ impl Nodes {
         let Some(run) = self.runs.get_mut(node) else {
             return;
         };
+        let ends_now = run.state == NodeState::Running && state == NodeState::Finished;
         run.state = state;
         run.timing.ended_at = Some(now);
+        if ends_now
+            && run.display != node
+            && let Some(display) = self.displays.get_mut(&run.display)
+        {
+            display.copies.add(run.timing.seconds(now));
+        }
         if run.display == node
             && let Some(display) = self.displays.get_mut(node)
         {
             display.state = Some(state);
         }
+        self.end_display_without_run(node, state);
     }
+
+    /// A node that was listed as cached, and of which only runs under other ids were seen, has ended with them.
+    fn end_display_without_run(&mut self, run: &str, state: NodeState) {
+        let Some(id) = self.runs.get(run).map(|run| run.display.clone()) else {
+            return;
+        };
+        if !self.runs.contains_key(&id)
+            && let Some(display) = self.displays.get_mut(&id)
+            && display.state == Some(NodeState::Running)
+        {
+            display.state = Some(state);
+        }
+    }
+}
+
+/// The node that a run is a copy of, by the end of its id: `0.0.2_57:12` is the third copy of `57:12`.
+fn copied_node(made: &str) -> Option<&str> {
+    let (_, id) = made.rsplit_once('_')?;
+    Some(id)
 }
 
 /// Whether a loop or a subgraph, the run `node`, has made the run `run`.

@@ -1,5 +1,6 @@
 //! What a graph asks for.
 
+mod copies;
 mod correction;
 mod dimensions;
 mod expression;
@@ -13,6 +14,7 @@ mod partners;
 mod prompt_graph;
 mod repetition;
 mod role;
+mod rounds;
 mod signature;
 mod size;
 mod size_rules;
@@ -22,6 +24,7 @@ use std::collections::{HashMap, HashSet};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use copies::CopiedLoops;
 pub use correction::{ImageSizes, ObservedSize, ObservedSizes, SavedImages, SizeFinding, SizeKey};
 use features::GraphReader;
 use graph::{Graph, links};
@@ -40,6 +43,8 @@ pub struct Plan {
     nodes: IndexMap<String, PlannedNode>,
     /// The files that needed nodes load, sorted.
     files: Vec<ImageFile>,
+    /// The loops whose nodes are copied.
+    copied: CopiedLoops,
 }
 
 /// One node of a [`Plan`].
@@ -121,6 +126,7 @@ impl Plan {
             Some((id.to_owned(), planned))
         });
         let nodes = nodes.collect();
+        let copied = reader.copied_loops();
         let files = reader.into_files().into_iter();
         let mut files: Vec<ImageFile> = files
             .filter(|(id, _)| needed.contains(id))
@@ -128,7 +134,11 @@ impl Plan {
             .collect();
         files.sort_unstable();
         files.dedup();
-        Self { nodes, files }
+        Self {
+            nodes,
+            files,
+            copied,
+        }
     }
 
     /// The files that needed nodes load, sorted.

@@ -56,7 +56,7 @@ impl Job {
                 .filter(|_| self.status == Status::Queued)
                 .and_then(|remaining| remaining.start(now)),
             cancelling: self.is_cancelling.then_some(true),
-            message: self.message(),
+            message: self.message(now),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
             timestamp: in_milliseconds(now),
@@ -114,7 +114,7 @@ impl Job {
         }
     }
 
-    fn message(&self) -> String {
+    fn message(&self, now: Timestamp) -> String {
         if let Some(message) = self
             .report
             .as_ref()
@@ -129,6 +129,12 @@ impl Job {
         {
             return text::unreachable(since);
         }
+        if let Some(since) = self.silent_since
+            && self.status == Status::Processing
+            && self.socket_outcome.is_none()
+        {
+            return text::silent(now.duration_since(since));
+        }
         match self.status {
             Status::Queued | Status::Processing if self.is_cancelling => "Cancelling".to_owned(),
             Status::Queued => text::queued(self.ahead),
@@ -137,7 +143,7 @@ impl Job {
             }
             Status::Processing if self.socket_outcome.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
-            Status::Processing => text::running(self.nodes.current(), &self.plan),
+            Status::Processing => text::running(&self.nodes, &self.plan),
             Status::Completed => "Completed".to_owned(),
             Status::Failed => "Failed".to_owned(),
             Status::Cancelled => "Cancelled".to_owned(),

@@ -24,6 +24,17 @@ fn sampler() -> Plan {
     Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
 }
 
+/// A loop that makes copies of its body.
+fn looped() -> Plan {
+    let text = r#"{
+        "5": {"class_type": "StartLoop", "inputs": {"mode": "List", "mode.list": ["4", 0]}},
+        "3": {"class_type": "KSampler", "inputs": {"steps": 20, "latent": ["5", 3]}},
+        "6": {"class_type": "EndLoop", "inputs": {"output_value": ["3", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["6", 0]}}
+    }"#;
+    Plan::from_graph(&serde_json::from_str(text).unwrap(), None)
+}
+
 fn started(node: &str) -> Event {
     Event::NodeStarted {
         node: node.to_owned(),
@@ -286,6 +297,17 @@ fn event() -> impl Strategy<Value = Event> {
         1 => outcome().prop_map(Event::Ended),
         1 => any::<bool>().prop_map(Event::Reachable),
         1 => Just(Event::CancelRequested),
+        1 => any::<bool>().prop_map(|silent| Event::Silence(silent.then_some(NOW))),
+        1 => Just(Event::Planned(looped())),
+        2 => (0u32..5, 0u32..5).prop_map(|(ended, all)| Event::Rounds {
+            node: "5".to_owned(),
+            rounds: LoopRounds { ended, all },
+        }),
+        1 => (node_id(), prop::option::of(any::<u64>())).prop_map(|(node, remaining)| Event::Partner {
+            node,
+            status: remaining.map(|_| "In progress".to_owned()),
+            remaining,
+        }),
         1 => ending(),
     ]
 }
@@ -313,6 +335,46 @@ proptest! {
             }
             before = after;
         }
+    }
+
+    /// The list of cached nodes is a hint: any of them may run after all. Then it is counted again, and no progress is lost.
+    #[test]
+    fn a_node_that_was_listed_as_cached_may_run(
+        listed in prop::collection::vec(prop::sample::select(vec!["4", "3", "9"]), 0..4),
+        ran in prop::collection::vec(prop::sample::select(vec!["4", "3", "9"]), 0..6),
+    ) {
+        let mut job = job();
+        job.apply(Event::Planned(sampler()), NOW);
+        let nodes = listed.iter().map(|id| (*id).to_owned()).collect();
+        job.apply(Event::Cached { nodes }, NOW);
+        let mut before = publish(&mut job);
+        let model = CostModel::default();
+        for (second, id) in ran.iter().enumerate() {
+            let now = NOW + SignedDuration::from_secs(second as i64 + 1);
+            for state in [NodeState::Running, NodeState::Finished] {
+                let report = NodeReport {
+                    node: (*id).to_owned(),
+                    display: None,
+                    value: 0.0,
+                    max: 1.0,
+                    state,
+                    loading: false,
+                };
+                job.apply(Event::Nodes(vec![report]), now);
+                prop_assert!(!job.nodes().is_cached(id));
+                let estimate = Estimate::of(&job, &model, now);
+                let after = job.publish(estimate.fraction, estimate.remaining_time(), now);
+                prop_assert!(after.progress >= before.progress);
+                before = after;
+            }
+        }
+        let has_run = |id: &&str| ran.contains(id);
+        let all = ["4", "3", "9"];
+        let counts = job.nodes().counts(job.plan());
+        let cached = all.iter().filter(|id| listed.contains(id) && !has_run(id));
+        prop_assert_eq!(counts.done, all.iter().filter(|id| has_run(id)).count());
+        prop_assert_eq!(counts.cached, cached.count());
+        prop_assert_eq!(counts.total, 3);
     }
 
     /// A repeated event changes nothing.

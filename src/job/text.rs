@@ -4,15 +4,18 @@ mod paths;
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::nodes::{Bar, Current};
+use super::nodes::{Bar, Current, Nodes};
 use super::{Plan, PlannedNode};
 
 pub use paths::redact;
 
 /// The longest name of a node in a sentence, in characters.
 const MAX_NAME: usize = 60;
+
+/// The longest status of a service, in characters.
+const MAX_STATUS: usize = 40;
 
 /// The longest error text, in characters: a few lines on a page.
 const MAX_ERROR: usize = 500;
@@ -55,11 +58,38 @@ pub(super) fn unreachable(since: Timestamp) -> String {
     )
 }
 
+/// The message of a job whose backend shows no sign of life.
+pub(super) fn silent(silence: SignedDuration) -> String {
+    format!("No sign of life from ComfyUI for {}", passed(silence))
+}
+
+/// A time that has passed, for people: "45 s", "6 min", "2 h 5 min".
+pub fn passed(time: SignedDuration) -> String {
+    let seconds = time.as_secs().max(0);
+    match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// The message of a running job.
-pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
-    let Some(current) = current else {
+pub(super) fn running(nodes: &Nodes, plan: &Plan) -> String {
+    let Some(current) = nodes.current() else {
         return "Starting".to_owned();
     };
+    let Some(rounds) = nodes.current_round() else {
+        return node(current, plan);
+    };
+    let (ended, all) = (rounds.ended, rounds.all);
+    if plan.opens_loop(current.id) {
+        return format!("Loop: {ended} of {all}");
+    }
+    format!("Loop: {ended} of {all}, {}", node(current, plan))
+}
+
+/// What a node does.
+fn node(current: Current<'_>, plan: &Plan) -> String {
     let planned = plan.node(current.id);
     let name = planned.map_or_else(
         || format!("Node {}", short(current.id, MAX_NAME)),
@@ -67,6 +97,12 @@ pub(super) fn running(current: Option<Current<'_>>, plan: &Plan) -> String {
     );
     if current.loading {
         return format!("{name}: loading a model");
+    }
+    if let Some(status) = current.status {
+        let share = current.bar.filter(|bar| has_moved(*bar));
+        let share = share.map(|bar| format!(", {:.0} %", bar.share() * 100.0));
+        let status = short(status, MAX_STATUS);
+        return format!("{name}: {status}{}", share.unwrap_or_default());
     }
     match current.bar.map(|bar| (bar, bar.steps())) {
         Some((_, Some((step, steps)))) => format!("{name}: step {step} of {steps}"),
@@ -214,6 +250,20 @@ mod tests {
         assert_eq!(queued(None), "Queued");
         assert_eq!(queued(Some(0)), "Queued, next in line");
         assert_eq!(queued(Some(3)), "Queued, 3 ahead");
+    }
+
+    #[test]
+    fn a_silence_is_said_in_words() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (6 * 60 + 30, "6 min"),
+            (7_500, "2 h 5 min"),
+        ] {
+            let said = silent(SignedDuration::from_secs(seconds));
+            assert_eq!(said, format!("No sign of life from ComfyUI for {words}"));
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A configured ComfyUI server, and what is known of it at the moment.
 
 mod apply;
+pub(super) mod condition;
 mod decide;
+pub(super) mod device_faults;
 mod early_events;
 mod follow;
 pub(super) mod follower;
@@ -17,6 +19,8 @@ mod queued_plans;
 mod reconcile;
 pub(super) mod select;
 mod socket_health;
+mod worker;
+mod worker_watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,12 +32,14 @@ use tokio::time::Instant;
 use crate::comfy::{ComfyClient, NodeClasses};
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use crate::relay::RelayError;
+use device_faults::DeviceFaults;
 use early_events::EarlyEvents;
 use images::BackendImages;
 use outage::Outage;
 use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
 use socket_health::SocketHealth;
+use worker::Worker;
 
 /// How long a backend that has not answered a request in time is passed over for others, unless it answers another one.
 const PASSED_OVER: Duration = Duration::from_secs(60);
@@ -89,6 +95,8 @@ pub(super) struct BackendState {
     pub(super) api: ApiState,
     pub(super) socket: SocketHealth,
     pub(super) outage: Outage,
+    pub(super) worker: Worker,
+    pub(super) device: DeviceFaults,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
     /// Until when the database keeps the lease for this relay; `None` if it does not.
@@ -155,6 +163,8 @@ impl Backend {
                 },
                 socket: SocketHealth::new(),
                 outage: Outage::starting(Timestamp::now()),
+                worker: Worker::new(),
+                device: DeviceFaults::default(),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
                 lease_held_until: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::backend::Backend;
+use super::backend::device_faults::DeviceEvidence;
 use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::job::{Event, JobId, Status};
@@ -52,6 +53,7 @@ impl Tracker {
         }
         if status.is_final() {
             self.learn_from(registry, id);
+            self.watch_device(registry, id);
         }
         let Some(entry) = registry.get_mut(id) else {
             return;
@@ -107,13 +109,22 @@ impl Tracker {
 
     /// Applies an event to every open job of a backend.
     pub(super) fn ingest_all(self: &Arc<Self>, backend: &Backend, event: &Event) {
-        let mut registry = self.registry();
+        self.ingest_all_locked(&mut self.registry(), backend, event);
+    }
+
+    /// The same, for a caller that has locked the jobs.
+    pub(super) fn ingest_all_locked(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        backend: &Backend,
+        event: &Event,
+    ) {
         let open: Vec<JobId> = registry
             .open(backend)
             .map(|entry| entry.job.id().clone())
             .collect();
         for id in open {
-            self.ingest_locked(&mut registry, &id, event.clone());
+            self.ingest_locked(registry, &id, event.clone());
         }
     }
 
@@ -129,6 +140,34 @@ impl Tracker {
         }
         if let Some(entry) = registry.unlearned(id) {
             entry.costs = Some(self.estimator.learning.learn(&entry.job));
+        }
+    }
+}
+
+impl Tracker {
+    /// Records what the end of a job shows of the graphics card of its backend.
+    fn watch_device(&self, registry: &Registry, id: &JobId) {
+        let Some(entry) = registry.get(id) else {
+            return;
+        };
+        let (Some(backend), Some(evidence)) = (&entry.backend, DeviceEvidence::of(&entry.job))
+        else {
+            return;
+        };
+        let (is_changed, is_sick) = {
+            let mut state = backend.state();
+            let disconnects = state.socket.disconnects;
+            let is_changed = state.device.record(evidence, disconnects);
+            (is_changed, state.device.is_sick())
+        };
+        if is_changed && is_sick {
+            tracing::warn!(
+                backend = backend.name(),
+                "prompts of different graphs fail with a fault of the graphics card, one after another: restart ComfyUI; \
+                 submissions go to other servers"
+            );
+        } else if is_changed {
+            tracing::info!(backend = backend.name(), "a prompt has completed again");
         }
     }
 }

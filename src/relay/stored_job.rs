@@ -82,8 +82,8 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
         NodeRunRecord {
             node: run.id.to_owned(),
             class: planned.map(|node| node.class_type.clone()),
-            // The nodes that a node was expanded to have other costs than the node.
-            signature: signature(job.plan().node(run.id), cost.is_some()),
+            // The nodes that a node was expanded to have other costs than the node, but for copies that a loop has made of it.
+            signature: signature(job.plan().node(run.id).or(planned), cost.is_some()),
             started_at: run.started_at,
             seconds: run.seconds(ended_at),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),

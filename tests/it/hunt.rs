@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod holds;
 mod long_texts;
+mod loops;
 mod node_ids;
 mod outputs;
 mod params;

@@ -37,14 +37,14 @@ struct ListedJob<'a> {
 
 /// One prompt with its graph.
 #[derive(Deserialize)]
-struct ShownJob {
+struct JobWithGraph {
     id: Box<RawValue>,
     priority: Box<RawValue>,
-    workflow: ShownWorkflow,
+    workflow: PromptWorkflow,
 }
 
 #[derive(Deserialize)]
-struct ShownWorkflow {
+struct PromptWorkflow {
     prompt: Box<RawValue>,
     extra_data: Box<RawValue>,
 }
@@ -85,8 +85,8 @@ impl QueueEntry {
     /// Reads one prompt from the answer to `GET /api/jobs/{id}`; `None` if that shows no graph, as before 0.34. The outputs
     /// that are executed are not in it.
     pub(in crate::comfy) fn parse_job(body: &[u8]) -> Option<Self> {
-        let job: ShownJob = python_json::read(body).ok()?;
-        let ShownWorkflow { prompt, extra_data } = job.workflow;
+        let job: JobWithGraph = python_json::read(body).ok()?;
+        let PromptWorkflow { prompt, extra_data } = job.workflow;
         let parts = [job.priority, job.id, prompt, extra_data];
         let parts = parts.map(|part| part.get().to_owned()).join(",");
         read_entry(format!("[{parts}]").into())

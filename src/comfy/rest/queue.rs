@@ -1,7 +1,6 @@
 //! The calls that read the queue. Newer servers list its jobs without their graphs, which can be many megabytes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,15 +8,6 @@ use reqwest::StatusCode;
 
 use super::{MAX_ANSWER, Rest, RestError, parse_blocking, success};
 use crate::comfy::queue::{Queue, QueueEntry};
-
-/// What the answers of a server have shown that it cannot do.
-#[derive(Debug, Default)]
-pub(super) struct Abilities {
-    /// It has no list of jobs, as before 0.5.1.
-    has_no_list: AtomicBool,
-    /// A single job is shown without its graph, as before 0.34.
-    shows_no_graph: AtomicBool,
-}
 
 impl Rest {
     /// The queue with the graphs of its prompts.
@@ -44,8 +34,7 @@ impl Rest {
 
     /// A prompt of the queue with its graph; `None` if the server does not show it alone: it may be in [`Rest::queue`].
     pub async fn queued_prompt(&self, prompt_id: &str) -> Result<Option<QueueEntry>, RestError> {
-        let shows_no_graph = &self.abilities.shows_no_graph;
-        if self.has_no_list() || shows_no_graph.load(Ordering::Relaxed) {
+        if !self.abilities.lists_jobs() || !self.abilities.shows_graphs() {
             return Ok(None);
         }
         let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
@@ -58,28 +47,19 @@ impl Rest {
         }
         let entry = QueueEntry::parse_job(&answer);
         if entry.is_none() {
-            shows_no_graph.store(true, Ordering::Relaxed);
+            self.abilities.note_no_graphs();
         }
         Ok(entry)
     }
 
     /// Forgets what the server cannot do: it may be a newer one now.
     pub fn forget_abilities(&self) {
-        let Abilities {
-            has_no_list,
-            shows_no_graph,
-        } = &*self.abilities;
-        has_no_list.store(false, Ordering::Relaxed);
-        shows_no_graph.store(false, Ordering::Relaxed);
-    }
-
-    fn has_no_list(&self) -> bool {
-        self.abilities.has_no_list.load(Ordering::Relaxed)
+        self.abilities.forget();
     }
 
     /// The list of the jobs that run and wait; `None` if the server has none, or shows only a part of it.
     async fn job_list(&self, last: Option<&Arc<Queue>>) -> Result<Option<Arc<Queue>>, RestError> {
-        if self.has_no_list() {
+        if !self.abilities.lists_jobs() {
             return Ok(None);
         }
         let call = "GET /api/jobs";
@@ -97,10 +77,12 @@ impl Rest {
         match listed {
             Ok(queue) => Ok(queue.map(Arc::new)),
             Err(error) => {
+                tracing::debug!(%error, "reading the whole queue");
                 // An error of a server that has the list passes.
                 let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                tracing::debug!(%error, "reading the whole queue");
-                self.abilities.has_no_list.store(!passes, Ordering::Relaxed);
+                if !passes {
+                    self.abilities.note_no_list();
+                }
                 Ok(None)
             }
         }

@@ -191,6 +191,25 @@ fn tail(until: f64) -> Job {
     job
 }
 
+/// ComfyUI has thrown a result away that it has listed as cached.
+#[test]
+fn a_cached_node_that_runs_after_all_is_waited_for() {
+    let model = trained(3);
+    let mut job = job(graph(20, 512));
+    job.apply(Event::Started, at(0.0));
+    let nodes = ["4", "5", "3", "8"].map(str::to_owned).to_vec();
+    job.apply(Event::Cached { nodes }, at(0.0));
+    assert!(remaining(&job, &model, 0.0) < 1.0);
+    begin(&mut job, "3", 0.1);
+    let left = remaining(&job, &model, 0.1);
+    assert!((9.0..12.0).contains(&left), "{left}");
+    let first = Estimate::of(&job, &model, at(5.0));
+    begin(&mut job, "8", 10.1);
+    let left = remaining(&job, &model, 10.1);
+    assert!((0.9..1.6).contains(&left), "{left}");
+    assert!(Estimate::of(&job, &model, at(10.1)).fraction > first.fraction);
+}
+
 #[test]
 fn a_node_may_work_on_when_its_bar_is_full() {
     let mut model = CostModel::default();

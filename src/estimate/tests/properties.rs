@@ -4,10 +4,24 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::job::LoopRounds;
 
 fn event() -> impl Strategy<Value = Event> {
-    let node =
-        || prop::sample::select(vec!["4", "3", "8", "9", "7.0.0.1", "x"]).prop_map(str::to_owned);
+    let node = || {
+        prop::sample::select(vec![
+            "4",
+            "3",
+            "8",
+            "9",
+            "7.0.0.1",
+            "x",
+            "20",
+            "20.0.0.0_21",
+            "20.0.0.1_21",
+            "22",
+        ])
+        .prop_map(str::to_owned)
+    };
     let number = || prop_oneof![3 => (0u32..30).prop_map(f64::from), 1 => prop::num::f64::ANY];
     prop_oneof![
         Just(Event::Started),
@@ -20,6 +34,15 @@ fn event() -> impl Strategy<Value = Event> {
             node: Some(node),
             value,
             max,
+        }),
+        (node(), prop::option::of(0u64..1_000_000)).prop_map(|(node, remaining)| Event::Partner {
+            node,
+            status: None,
+            remaining,
+        }),
+        (0u32..4, any::<u32>()).prop_map(|(ended, all)| Event::Rounds {
+            node: "20".to_owned(),
+            rounds: LoopRounds { ended, all },
         }),
     ]
 }
@@ -50,16 +73,23 @@ proptest! {
     fn estimates_are_sane_for_all_events_and_graphs(
         events in prop::collection::vec((event(), pause()), 0..40),
         trained_runs in 0usize..3,
-        fields in prop::collection::vec(value(), 7),
+        fields in prop::collection::vec(value(), 11),
     ) {
-        let names = ["steps", "width", "height", "batch_size", "scale_by", "start_at_step", "denoise"];
+        let names = ["steps", "width", "height", "batch_size", "scale_by", "start_at_step", "denoise", "mode.num_iterations",
+            "mode.start_iteration_index", "mode.max_iteration", "mode.step"];
         let inputs: serde_json::Map<String, Value> =
             names.iter().map(|name| (*name).to_owned()).zip(fields).collect();
+        let mut loop_inputs = inputs.clone();
+        let mode = if trained_runs == 1 { "For" } else { "simple" };
+        loop_inputs.insert("mode".to_owned(), json!(mode));
         let graph = json!({
             "1": {"class_type": "EmptyLatentImage", "inputs": inputs},
             "3": {"class_type": "KSampler", "inputs": inputs},
             "4": {"class_type": "VAELoader", "inputs": {"x": ["3", 0]}},
-            "8": {"class_type": "ImageUpscaleWithModel", "inputs": {"x": ["4", 0], "y": ["3", 1]}}
+            "8": {"class_type": "ImageUpscaleWithModel", "inputs": {"x": ["4", 0], "y": ["3", 1]}},
+            "20": {"class_type": "StartLoop", "inputs": loop_inputs},
+            "21": {"class_type": "KSampler", "inputs": {"steps": 5, "latent": ["20", 4]}},
+            "22": {"class_type": "EndLoop", "inputs": {"output_value": ["21", 0]}}
         });
         let mut model = trained(trained_runs);
         let mut job = job(Plan::from_graph(graph.as_object().unwrap(), None));

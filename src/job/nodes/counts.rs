@@ -18,13 +18,21 @@ impl Nodes {
         let mut counts = NodeCounts::default();
         for (id, _) in self.counted(plan) {
             counts.total += 1;
-            match self.displays.get(id).and_then(|display| display.state) {
+            match self.state_of(id, plan) {
                 Some(NodeState::Finished) => counts.done += 1,
                 Some(NodeState::Cached) => counts.cached += 1,
                 Some(NodeState::Running | NodeState::Failed | NodeState::Interrupted) | None => {}
             }
         }
         counts
+    }
+
+    /// The state of a node of the graph; of one of which a loop makes copies, that of all of them.
+    pub fn state_of(&self, id: &str, plan: &Plan) -> Option<NodeState> {
+        if plan.is_copied(id) {
+            return self.copied_state(id, plan);
+        }
+        self.displays.get(id)?.state
     }
 
     /// The share of the steps that are done, 0 to 1. A node without a bar is one step.

@@ -1,6 +1,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::job::NodeReport;
 
 fn plan() -> Plan {
     let text = r#"{
@@ -49,6 +50,27 @@ fn a_node_that_begins_twice_counts_once() {
             total: 3
         }
     );
+}
+
+/// Under the id of a copy that a loop has made of it.
+#[test]
+fn a_cached_node_of_which_a_copy_runs_is_counted_again() {
+    let mut nodes = Nodes::default();
+    nodes.cached(vec!["1".to_owned(), "2".to_owned()]);
+    let counts = |nodes: &Nodes| {
+        let NodeCounts { done, cached, .. } = nodes.counts(&plan());
+        (done, cached)
+    };
+    assert_eq!(counts(&nodes), (0, 2));
+    let copy = |value, state| NodeReport {
+        display: Some("2".to_owned()),
+        ..report("9.0.0.1", value, 1.0, state)
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    nodes.report(vec![copy(0.0, NodeState::Running)], &plan(), now);
+    assert_eq!(counts(&nodes), (0, 1));
+    nodes.report(vec![copy(1.0, NodeState::Finished)], &plan(), now);
+    assert_eq!(counts(&nodes), (1, 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 
 use super::bar::Bar;
+use super::service_end::ServiceEnd;
 
 /// The ticks of a bar that counts in fractions of 1.
 const FRACTION_TICKS: f64 = 100.0;
@@ -34,6 +35,8 @@ pub struct NodeTiming {
     pub left_out_at: Option<Timestamp>,
     /// Whether its bar is a percentage that a service reports: its ticks are no steps, and show no pace of the machine.
     pub is_percentage: bool,
+    /// When the service that does its work expects to be ready.
+    pub service_end: Option<ServiceEnd>,
     /// When it began at the earliest.
     earliest_start: Timestamp,
     /// The ticks of the bars before the current one.
@@ -60,6 +63,7 @@ impl NodeTiming {
             was_missed: earliest_start.is_some(),
             left_out_at: None,
             is_percentage: false,
+            service_end: None,
             earliest_start: earliest_start.unwrap_or(now),
             before: 0.0,
             length: 0.0,
@@ -100,6 +104,7 @@ impl NodeTiming {
             ended_at: self.ended_at,
             was_missed: self.was_missed,
             left_out_at: self.left_out_at,
+            service_end: self.service_end,
             is_percentage: true,
             ..Self::new(Some(self.earliest_start), self.started_at)
         };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::copies::CopiedLoops;
 use super::correction::{ImageSizes, SavedImages, SizeKey};
 use super::dimensions::Dimensions;
 use super::graph::{Graph, MAX_FEATURE, class, inputs, link};
@@ -202,6 +203,11 @@ impl<'a> GraphReader<'a> {
     /// What is known of the images that leave a node.
     pub(super) fn size(&self, id: &str) -> Option<Size<'a>> {
         self.sizes.get(id).copied()
+    }
+
+    /// The loops whose nodes are copied.
+    pub(super) fn copied_loops(&self) -> CopiedLoops {
+        CopiedLoops::read(self.graph, &self.numbers, &self.graph.topological())
     }
 
     /// The files that nodes load, with the ids of the nodes.

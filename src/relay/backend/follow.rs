@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::comfy::{Incoming, Message, NodeText, PreviewImage};
+use crate::comfy::{Incoming, Message, NodeSign, NodeText, PreviewImage};
 use crate::hub;
 use crate::job::{Event, JobId};
 use crate::relay::backend::follower::Follower;
@@ -73,6 +73,7 @@ impl Follower {
             state.api.reachable = false;
             state.outage.end();
         }
+        self.on_sign_of_life();
         self.tracker
             .ingest_all(&self.backend, &Event::Reachable(false));
         self.drop_socket();
@@ -164,6 +165,8 @@ impl Follower {
             tracing::debug!(reason, "cannot connect to ComfyUI yet");
         }
         if !was_connected {
+            // What it did before is not known to go on.
+            self.on_sign_of_life();
             self.estimator.clear_queue(&self.backend);
             self.tracker
                 .ingest_all(&self.backend, &Event::Reachable(false));
@@ -191,6 +194,10 @@ impl Follower {
     /// runs.
     fn on_event(&self, named: Option<String>, event: Event) {
         let ends = matches!(event, Event::Ended(_));
+        // A new socket is greeted with the node that ran last, without the prompt's id, also by a server whose worker is dead.
+        if named.is_some() || matches!(event, Event::Bar { .. }) {
+            self.on_sign_of_life();
+        }
         let prompt_id = {
             let mut state = self.backend.state();
             if named.is_some() {
@@ -219,6 +226,7 @@ impl Follower {
     }
 
     fn on_done(&self, named: Option<String>) {
+        self.on_sign_of_life();
         let current = self.backend.state().queue.current.take();
         let Some(prompt_id) = named.or(current) else {
             return;
@@ -234,17 +242,52 @@ impl Follower {
         self.backend.reconcile_now.notify_one();
     }
 
-    /// Applies what the text of a node shows to the jobs of the prompt that runs: it names none.
+    /// Applies what the text of a node shows to the jobs of the prompt that runs and has the node: it names no prompt.
     fn on_text(&self, text: NodeText) {
-        let current = self.backend.state().queue.current.clone();
-        let Some(prompt_id) = current.filter(|_| text.is_of_partner()) else {
+        let Some(sign) = text.sign() else {
             return;
         };
+        let current = self.backend.state().queue.current.clone();
         let mut registry = self.tracker.registry();
-        for id in registry.of_prompt(&self.backend, &prompt_id).to_vec() {
-            let node = text.node.clone();
-            self.tracker
-                .ingest_locked(&mut registry, &id, Event::Partner { node });
+        let running: Vec<JobId> = match &current {
+            Some(prompt_id) => registry.of_prompt(&self.backend, prompt_id).to_vec(),
+            None => {
+                let open = registry.processing();
+                let open = open.filter(|entry| entry.is_on(&self.backend));
+                open.map(|entry| entry.job.id().clone()).collect()
+            }
+        };
+        let having = running.into_iter().filter_map(|id| {
+            let job = &registry.get(&id)?.job;
+            let class = job.class_of_run(&text.node)?.to_owned();
+            Some((id, class))
+        });
+        let having: Vec<(JobId, String)> = having.collect();
+        if having.is_empty() {
+            return;
+        }
+        self.on_sign_of_life_locked(&mut registry);
+        for (id, class) in having {
+            let event = self.event_of(&text.node, sign.clone(), &class);
+            self.tracker.ingest_locked(&mut registry, &id, event);
+        }
+    }
+
+    /// What the text of a node of a class is to a job. The words of a service are passed on only if the server says that it is
+    /// one: any other node can write what looks the same.
+    fn event_of(&self, node: &str, sign: NodeSign, class: &str) -> Event {
+        let node = node.to_owned();
+        match sign {
+            NodeSign::Rounds(rounds) => Event::Rounds { node, rounds },
+            NodeSign::Service { status, remaining } => {
+                let classes = self.backend.node_classes();
+                let is_known = classes.is_some_and(|classes| classes.partners().contains(class));
+                Event::Partner {
+                    node,
+                    status: status.filter(|_| is_known),
+                    remaining,
+                }
+            }
         }
     }
 
@@ -252,6 +295,7 @@ impl Follower {
         let Some(preview) = PreviewImage::parse(frame) else {
             return;
         };
+        self.on_sign_of_life();
         let current = || self.backend.state().queue.current.clone();
         let Some(prompt_id) = preview.prompt_id.or_else(current) else {
             return;

@@ -26,7 +26,23 @@ impl Follower {
             (api.version, api.version_due) = (version, false);
         }
         self.start_node_classes();
+        self.clear_faults_of_restarted().await?;
         self.tracker.notify_monitors();
+        Ok(())
+    }
+
+    /// Forgets the faults of the graphics card if the server was restarted since.
+    async fn clear_faults_of_restarted(&self) -> Result<(), RestError> {
+        let disconnects = {
+            let state = self.backend.state();
+            if !state.device.has_faults() {
+                return Ok(());
+            }
+            state.device.disconnects
+        };
+        if !self.is_same_server(disconnects).await? {
+            self.backend.state().device.on_restart();
+        }
         Ok(())
     }
 

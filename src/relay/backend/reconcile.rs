@@ -84,6 +84,7 @@ impl Follower {
             // The length of the queue comes over the socket.
             *last = LastComparison::default();
             self.estimator.clear_queue(&self.backend);
+            self.rest_worker_watch();
             return Ok(None);
         }
         let ending = self.ending_jobs();
@@ -144,6 +145,7 @@ impl Follower {
     fn rest(&self, last: &LastComparison, is_due: bool) -> Duration {
         if let Some(queue) = &last.queue {
             self.replace_stale_socket(queue, &last.graphs);
+            self.watch_worker(queue);
         }
         self.republish_waiting();
         let poll_interval = self.config.poll_interval;

@@ -46,7 +46,8 @@ impl Drop for InFlight {
 
 impl Turns {
     /// The backend with the shortest queue, those on their way to it counted, that is not among the `tried` ones.
-    /// One whose queue is not known comes after all others that answer, then one that hangs, and one that is away last.
+    /// One whose queue is not known comes after all others that answer, then one that shows no sign of life, one that hangs,
+    /// one whose graphics card has failed, and one that is away last.
     pub(in crate::relay) fn choose(
         &self,
         backends: &[Arc<Backend>],
@@ -61,7 +62,9 @@ impl Turns {
                 (backend.index + backends.len() - *turn % backends.len()) % backends.len();
             (
                 !is_available,
+                state.device.is_sick(),
                 state.api.hangs(),
+                state.worker.silent_since().is_some(),
                 state.queue.load(),
                 from_turn,
             )

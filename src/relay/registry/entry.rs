@@ -164,6 +164,11 @@ impl Entry {
         self.number
     }
 
+    /// Whether a backend has its prompt.
+    pub(in crate::relay) fn is_on(&self, backend: &Backend) -> bool {
+        self.backend_index() == Some(backend.index)
+    }
+
     /// Its place among the backends; `None` if it has none, or one that is not configured.
     pub(super) fn backend_index(&self) -> Option<usize> {
         self.backend.as_ref().map(|backend| backend.index)

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::job::{JobId, Status};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
+use crate::relay::backend::condition::Condition;
 
 /// How many jobs the status lists.
 const RECENT_JOBS: usize = 10;
@@ -61,6 +62,11 @@ pub struct BackendStatus {
     pub url: String,
     /// Whether its socket is open.
     pub connected: bool,
+    /// The word of its [`Condition`]; `connected` if it is healthy.
+    pub status: &'static str,
+    /// Why it is not healthy, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// How many prompts run or wait there, those of all clients counted.
     pub queue_remaining: Option<u64>,
     /// Its version.
@@ -75,9 +81,7 @@ pub struct BackendStatus {
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
-    /// `connected` or `unreachable`; `held_elsewhere` if another relay follows it, and this one stands by;
-    /// `contested` if socket after socket is lost or receives nothing, as if another client uses the relay's
-    /// client id.
+    /// The word of its [`Condition`]; `connected` if it is healthy.
     pub status: &'static str,
     /// How many prompts ran when its queue was last received.
     pub queue_running: usize,
@@ -86,7 +90,7 @@ pub struct BackendHealth {
     /// Since when it is `unreachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
-    /// Why it is `unreachable`: what came instead of a socket.
+    /// Why it is not healthy, if that is known: of one that is `unreachable`, what came instead of a socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How many times as long as usual its jobs took in each of the last 24 hours: medians, the current hour last, `null`
@@ -130,7 +134,10 @@ impl Relay {
     /// The ComfyUI servers, as monitors show them.
     pub fn backend_statuses(&self) -> Vec<BackendStatus> {
         let backends = self.0.tracker.backends.iter();
-        backends.map(|backend| backend_status(backend)).collect()
+        let now = self.0.tracker.now();
+        backends
+            .map(|backend| backend_status(backend, now))
+            .collect()
     }
 
     /// How many jobs there are: those in memory, and those that only the database remembers.
@@ -157,7 +164,7 @@ impl Relay {
         let learning = &self.0.tracker.estimator.learning;
         let health = backends.map(|backend| {
             let speed = learning.model().speed_of_day(backend.name(), now);
-            backend_health(backend, speed)
+            backend_health(backend, speed, now)
         });
         health.collect()
     }
@@ -180,44 +187,34 @@ impl Relay {
     }
 }
 
-fn backend_health(backend: &Backend, speed: Vec<Option<f64>>) -> BackendHealth {
-    let connected = *backend.connected.borrow();
+fn backend_health(backend: &Backend, speed: Vec<Option<f64>>, now: Timestamp) -> BackendHealth {
+    let (condition, reason) = backend.condition(now);
     let state = backend.state();
-    let status = if backend.stands_by() {
-        "held_elsewhere"
-    } else if state.socket.is_contested() {
-        "contested"
-    } else if !connected {
-        "unreachable"
-    } else {
-        "connected"
-    };
     BackendHealth {
         name: backend.name().to_owned(),
-        status,
+        status: condition.as_str(),
         queue_running: state.queue.running,
         queue_pending: state.queue.pending,
         unreachable_since: state
             .outage
             .since()
-            .filter(|_| status == "unreachable")
+            .filter(|_| condition == Condition::Unreachable)
             .map(in_seconds),
-        reason: state
-            .outage
-            .reason()
-            .filter(|_| status == "unreachable")
-            .map(str::to_owned),
+        reason,
         speed: speed.into_iter().map(|hour| hour.map(in_percent)).collect(),
     }
 }
 
-fn backend_status(backend: &Backend) -> BackendStatus {
+fn backend_status(backend: &Backend, now: Timestamp) -> BackendStatus {
     let connected = *backend.connected.borrow();
+    let (condition, reason) = backend.condition(now);
     let state = backend.state();
     BackendStatus {
         name: backend.name().to_owned(),
         url: backend.comfy.address().to_owned(),
         connected,
+        status: condition.as_str(),
+        reason,
         queue_remaining: state.queue.remaining,
         version: state.api.version.clone(),
         unreachable_since: state.outage.since().map(seconds),

@@ -8,9 +8,13 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::relay::Condition;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
+
+/// A gauge for each value of two labels.
+type StatusGauge = Family<[(&'static str, String); 2], Gauge>;
 
 /// A gauge for each value of one label.
 type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
@@ -45,9 +49,15 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
     for (status, jobs) in [("queued", counts.queued), ("processing", counts.active)] {
         set(&open, ("status", status.to_owned()), jobs as u64);
     }
+    let statuses = StatusGauge::default();
     for backend in state.relay.backend_statuses() {
         let label = || ("backend", backend.name.clone());
         set(&connected, label(), u64::from(backend.connected));
+        for condition in Condition::ALL.map(Condition::as_str) {
+            let labels = [label(), ("status", condition.to_owned())];
+            let is_so = i64::from(condition == backend.status);
+            statuses.get_or_create(&labels).set(is_so);
+        }
         if let Some(remaining) = backend.queue_remaining {
             set(&queue, label(), remaining);
         }
@@ -57,6 +67,11 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "backend_connected",
         "1 if the socket to the ComfyUI server is open",
         connected,
+    );
+    registry.register(
+        "backend_status",
+        "1 for the status that the ComfyUI server has, 0 for each other",
+        statuses,
     );
     registry.register(
         "backend_queue_length",

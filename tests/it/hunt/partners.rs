@@ -126,6 +126,33 @@ async fn a_bar_counts_no_steps_any_more_once_its_node_is_known_as_a_partner() {
     shows(&mut subscriber, "KlingTextToVideoNode: 45 %").await;
 }
 
+/// The words of a service are shown where the server says that it is one, and what it expects counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_says_of_its_work_is_shown() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.answer(CLASSES, 200, &classes());
+    let (_relay, mut subscriber) = running(&comfyui, StoreConfig::default()).await;
+    // What no service says.
+    comfyui.send_node_text("1", "Status: a secret fox");
+    comfyui.send_node_text("2", "Status: a secret fox\nTime elapsed: 1s");
+    let text = "Status: In progress\nTime elapsed: 12s (~600s remaining)";
+    comfyui.send_node_text("1", text);
+    shows(&mut subscriber, "KlingTextToVideoNode: In progress").await;
+    let left = |state: &Value| state["estimated_remaining"].as_u64();
+    let expects = |state: &Value| left(state).is_some_and(|left| (400..700).contains(&left));
+    subscriber.receive_until(expects).await;
+    bar(&comfyui, 20);
+    shows(&mut subscriber, "KlingTextToVideoNode: In progress, 20 %").await;
+    comfyui.send_node_text("1", "Status: Completed\nPrice: 14 credits");
+    shows(&mut subscriber, "KlingTextToVideoNode: Completed, 20 %").await;
+    let texts = subscriber.states.iter().map(Value::to_string);
+    assert!(
+        texts
+            .clone()
+            .all(|text| !text.contains("secret") && !text.contains("credits"))
+    );
+}
+
 /// A server that does not say what its nodes are: the text of the node shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_shows_the_time_of_its_service_has_no_steps() {

@@ -236,6 +236,11 @@ impl ScriptedComfy {
         self.script.cuts_sockets.send_replace(cut);
     }
 
+    /// Closes every socket that is open.
+    pub(crate) fn close_sockets(&self) {
+        self.send_frame(Message::Close(None));
+    }
+
     /// The body of the last `POST /prompt`.
     pub(crate) fn posted(&self) -> Value {
         self.script.posted.lock().unwrap().clone()

@@ -20,12 +20,13 @@ function condition(server, jobs, lane) {
   const since = (key, moment) => ({ words: text(key, { time: words.clock(Date.parse(moment)) }) });
   if (server.status === "unreachable") return { state: "away", ...since("unreachable", server.unreachable_since) };
   if (server.status === "held_elsewhere") return { state: "held", words: text("held_elsewhere") };
+  if (server.status === "stalled" || server.status === "sick") return { state: "sick", words: text(server.status) };
   if (server.status === "contested") return { state: "warn", words: text("contested") };
   const ended = jobs.filter((job) => job.endedAt).sort((a, b) => b.endedAt - a.endedAt);
   const failures = ended.findIndex((job) => job.status !== "failed");
   const inARow = failures === -1 ? ended.length : failures;
   const isBusy = jobs.length > ended.length;
-  if (inARow >= SICK) return { state: "sick", words: [text("sick", { n: inARow }), lane.until && text("until", { time: words.clock(lane.until) })].filter(Boolean).join(" · ") };
+  if (inARow >= SICK) return { state: "sick", words: [text("failing", { n: inARow }), lane.until && text("until", { time: words.clock(lane.until) })].filter(Boolean).join(" · ") };
   if (isBusy && lane.until) {
     const time = words.clock(lane.until);
     return { state: "busy", words: text("busy_until", { time }) + words.plusMinus(lane.spread), short: text("until", { time }) };

@@ -11,7 +11,7 @@ import { showTitle } from "./tab.js";
 import { text } from "./texts.js";
 import * as words from "./words.js";
 
-const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"] };
+const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"] };
 
 const $ = (id) => document.getElementById(id);
 let shown = "";

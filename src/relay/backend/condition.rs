@@ -1,0 +1,93 @@
+//! How a backend is, in one word and with the reason.
+
+use jiff::Timestamp;
+
+use crate::job;
+use crate::relay::backend::Backend;
+use crate::relay::backend::worker::Life;
+
+/// How a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Healthy: its socket is open, and its prompts run.
+    Connected,
+    /// It shows no sign of life, and prompts that it has taken do not start.
+    Stalled,
+    /// Its graphics card has failed in prompt after prompt.
+    Sick,
+    /// No socket can be opened.
+    Unreachable,
+    /// Another relay follows it, and this one stands by.
+    HeldElsewhere,
+    /// Socket after socket is lost or receives nothing.
+    Contested,
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Connected,
+        Self::Stalled,
+        Self::Sick,
+        Self::Unreachable,
+        Self::HeldElsewhere,
+        Self::Contested,
+    ];
+
+    /// Its word in the API and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Stalled => "stalled",
+            Self::Sick => "sick",
+            Self::Unreachable => "unreachable",
+            Self::HeldElsewhere => "held_elsewhere",
+            Self::Contested => "contested",
+        }
+    }
+}
+
+impl Backend {
+    /// How it is, and why, if it is not healthy and the reason is known.
+    pub(in crate::relay) fn condition(&self, now: Timestamp) -> (Condition, Option<String>) {
+        let connected = *self.connected.borrow();
+        let stands_by = self.stands_by();
+        let state = self.state();
+        if stands_by {
+            return (Condition::HeldElsewhere, None);
+        }
+        if state.socket.is_contested() {
+            return (Condition::Contested, None);
+        }
+        let unreachable = || {
+            let reason = state.outage.reason().map(str::to_owned);
+            (Condition::Unreachable, reason)
+        };
+        // A socket that was replaced, because nothing was received, is open again in a moment.
+        if !connected && !state.api.reachable {
+            return unreachable();
+        }
+        if state.device.is_sick() {
+            let reason =
+                "prompt after prompt fails with a fault of the graphics card; restart ComfyUI";
+            return (Condition::Sick, Some(reason.to_owned()));
+        }
+        match (state.worker.life(), state.worker.silent_since()) {
+            (Life::Stalled, Some(since)) => {
+                let silence = job::passed(now.duration_since(since));
+                let waiting = state.queue.pending;
+                let prompts = if waiting == 1 {
+                    "prompt waits"
+                } else {
+                    "prompts wait"
+                };
+                let reason = format!(
+                    "no sign of life for {silence} while {waiting} {prompts}; if nothing moves, restart ComfyUI"
+                );
+                (Condition::Stalled, Some(reason))
+            }
+            _ if connected => (Condition::Connected, None),
+            _ => unreachable(),
+        }
+    }
+}
