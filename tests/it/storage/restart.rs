@@ -12,6 +12,7 @@ use crate::support::wait::wait_until;
 on_both!(
     totals_agree_after_a_restart,
     a_producers_message_survives_a_restart,
+    an_output_path_survives_a_restart,
 );
 
 async fn end(relay: &TestRelay, job: &str, status: &str) {
@@ -75,4 +76,36 @@ async fn a_producers_message_survives_a_restart(db: TestDatabase) {
     let mut subscriber = relay.connect("/ws/render").await;
     let state = subscriber.receive_type("progress").await;
     assert_eq!(state["message"], "Frame 40 of 100");
+}
+
+/// It has made a video and a picture, the node of which comes first in its graph.
+const TWO_FILES: &str = "0.33.0/12c-custom-ui-outputs";
+
+async fn an_output_path_survives_a_restart(db: TestDatabase) {
+    let settings = |root: Option<&str>| Settings {
+        relay: RelayConfig {
+            output_root: root.map(Into::into),
+            ..Settings::default().relay
+        },
+        ..db.config().into()
+    };
+    for (job, root) in [("below", None), ("placed", Some("/mnt/output"))] {
+        let relay = TestRelay::replaying_with(TWO_FILES, settings(root)).await;
+        let mut subscriber = relay.subscribe(job).await;
+        relay.submit(job, TWO_FILES).await;
+        subscriber.ends_as("completed").await;
+        let path = subscriber.last()["output_path"].clone();
+        assert!(
+            path.as_str().unwrap().ends_with("ComfyUI_00001_.png"),
+            "{path}"
+        );
+        relay.stop().await;
+        let relay = TestRelay::without_backend(settings(root)).await;
+        let mut late = relay.subscribe(job).await;
+        late.ends_as("completed").await;
+        assert_eq!(late.last()["output_path"], path);
+        let (_, page) = relay.get("/api/anime/jobs?limit=1").await;
+        assert_eq!(page["jobs"][0]["output_path"], path);
+        relay.stop().await;
+    }
 }
