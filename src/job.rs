@@ -62,6 +62,8 @@ pub struct Job {
     outputs: IndexSet<Output>,
     /// How many bytes of texts are among them.
     text_size: usize,
+    /// The place of the one that its output path names, where the graph that decides that is not known any more.
+    main_output: Option<usize>,
     ahead: Option<usize>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
@@ -95,6 +97,7 @@ impl Job {
             nodes: Nodes::default(),
             outputs: IndexSet::new(),
             text_size: 0,
+            main_output: None,
             ahead: None,
             unreachable_since: None,
             is_cancelling: false,

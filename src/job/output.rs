@@ -70,6 +70,15 @@ impl Output {
         self.r#type == TEXT
     }
 
+    /// Whether a path leads to a file of its name: its own path, also below another folder, or that of a copy.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        let ends_with = |name: &str| {
+            let before = path.strip_suffix(name);
+            before.is_some_and(|before| before.is_empty() || before.ends_with(['/', '\\']))
+        };
+        self.is_result() && (ends_with(&self.path()) || ends_with(&self.filename))
+    }
+
     /// How much memory its text takes, in bytes.
     pub(super) fn text_size(&self) -> usize {
         self.text.as_ref().map_or(0, String::len)

@@ -67,6 +67,10 @@ impl Job {
     /// The job as it was stored, to go on from there. Its progress does not fall below what it was.
     pub fn restored(stored: StoredJob) -> Self {
         let mut job = Self::new(stored.id, stored.created_at).tagged(Arc::new(stored.tags));
+        // The graph of a job that has ended is not read again.
+        let path = stored.output_path.as_deref();
+        let path = path.filter(|_| stored.status.is_final() && stored.prompt_id.is_some());
+        job.main_output = path.and_then(|path| stored.outputs.iter().position(|it| it.is_at(path)));
         // Without a prompt, a producer reported everything, the output path included.
         if stored.prompt_id.is_none() {
             let report = Report {

@@ -163,6 +163,9 @@ impl Job {
     /// The place of the first picture or video that was saved, else the first sound, text or other file, by the order of the graph:
     /// the same in each run, whichever node was the fastest.
     pub fn main_output_number(&self) -> Option<usize> {
+        if self.main_output.is_some() {
+            return self.main_output;
+        }
         let results = self.outputs.iter().enumerate();
         let results = results.filter(|(_, output)| output.is_result());
         let main =

@@ -34,6 +34,11 @@ impl QueueGraphs {
         }
     }
 
+    /// Whether no graph was read.
+    pub(in crate::relay) fn is_empty(&self) -> bool {
+        self.queue.is_none() && self.single.is_empty()
+    }
+
     /// Drops all graphs: nothing waits for them.
     pub(in crate::relay) fn clear(&mut self) {
         *self = Self::default();

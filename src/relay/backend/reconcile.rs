@@ -175,7 +175,9 @@ impl Follower {
         if queue.has_graphs() {
             return Ok(lack);
         }
-        let wanted = self.prompts_without_plan(queue, last, lack != Lack::Nothing);
+        // Graphs that were read are kept for prompts that the forecast has not come to.
+        let is_lacking = lack != Lack::Nothing || !last.graphs.is_empty();
+        let wanted = self.prompts_without_plan(queue, last, is_lacking);
         if wanted.is_empty() {
             // Prompts behind all of ours may stay unknown.
             last.graphs.clear();

@@ -17,6 +17,7 @@ use crate::support::tokens::{guarded, in_seconds, token};
 use crate::support::wait::wait_until;
 
 const FILE: &str = "/api/anime/jobs/p/outputs/0";
+const ROW_PATH: &str = "SELECT output_path AS v FROM comfy_relay.jobs";
 
 /// A relay whose ComfyUI has run a prompt `p` that has saved these files.
 async fn with_files(files: &[&str], settings: impl Into<Settings>) -> (ScriptedComfy, TestRelay) {
@@ -261,8 +262,7 @@ async fn the_files_of_a_completed_job_are_copied_and_stay() {
         late.last()["output_path"] == named
     })
     .await;
-    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
-    db.wait_for(row, named).await;
+    db.wait_for(ROW_PATH, named).await;
     let (_, list) = relay.get("/api/anime/jobs/p/outputs").await;
     let shown: Vec<&Value> = (list["outputs"].as_array().unwrap().iter())
         .map(|output| &output["size"])
@@ -299,6 +299,8 @@ async fn what_the_database_does_not_answer_at_the_start_is_copied_all_the_same()
     let (comfyui, relay) = with_files(&["a.txt"], settings).await;
     comfyui.reply(&saved_view("a.txt"), Reply::Text(200, "text".to_owned()));
     relay.subscribe("p").await.ends_as("completed").await;
+    db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "completed")
+        .await;
     relay.stop().await;
     db.execute("ALTER TABLE comfy_relay.jobs RENAME TO away")
         .await;
@@ -366,8 +368,7 @@ async fn the_final_state_names_the_copy_before_it_is_there() {
     assert_eq!(job["output_path"], named);
     let (_, page) = relay.get("/api/anime/jobs").await;
     assert_eq!(page["jobs"][0]["output_path"], named);
-    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
-    db.wait_for(row, named).await;
+    db.wait_for(ROW_PATH, named).await;
     comfyui.reply(&saved_view("a.png"), Reply::File(b"a picture".to_vec()));
     wait_for(&copy).await;
     let mut late = relay.subscribe("shot").await;
@@ -394,6 +395,5 @@ async fn where_a_copy_failed_the_path_is_that_of_comfyui_again() {
     late.ends_as("completed").await;
     assert_eq!(late.last()["output_path"], "a.png");
     assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
-    let row = "SELECT output_path AS v FROM comfy_relay.jobs";
-    db.wait_for(row, "a.png").await;
+    db.wait_for(ROW_PATH, "a.png").await;
 }

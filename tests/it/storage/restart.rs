@@ -16,6 +16,7 @@ on_both!(
     a_producers_message_survives_a_restart,
     a_job_that_was_asked_to_stop_says_so_after_a_restart,
     a_prompt_that_leaves_the_queue_during_a_restart_was_cancelled,
+    an_output_path_survives_a_restart,
 );
 
 async fn end(relay: &TestRelay, job: &str, status: &str) {
@@ -129,4 +130,36 @@ async fn a_prompt_that_leaves_the_queue_during_a_restart_was_cancelled(db: TestD
     let relay = TestRelay::connected_to(&comfyui.url(), db.config()).await;
     let mut subscriber = relay.subscribe("shot").await;
     subscriber.ends_as("cancelled").await;
+}
+
+/// It has made a video and a picture, the node of which comes first in its graph.
+const TWO_FILES: &str = "0.33.0/12c-custom-ui-outputs";
+
+async fn an_output_path_survives_a_restart(db: TestDatabase) {
+    let settings = |root: Option<&str>| Settings {
+        relay: RelayConfig {
+            output_root: root.map(Into::into),
+            ..Settings::default().relay
+        },
+        ..db.config().into()
+    };
+    for (job, root) in [("below", None), ("placed", Some("/mnt/output"))] {
+        let relay = TestRelay::replaying_with(TWO_FILES, settings(root)).await;
+        let mut subscriber = relay.subscribe(job).await;
+        relay.submit(job, TWO_FILES).await;
+        subscriber.ends_as("completed").await;
+        let path = subscriber.last()["output_path"].clone();
+        assert!(
+            path.as_str().unwrap().ends_with("ComfyUI_00001_.png"),
+            "{path}"
+        );
+        relay.stop().await;
+        let relay = TestRelay::without_backend(settings(root)).await;
+        let mut late = relay.subscribe(job).await;
+        late.ends_as("completed").await;
+        assert_eq!(late.last()["output_path"], path);
+        let (_, page) = relay.get("/api/anime/jobs?limit=1").await;
+        assert_eq!(page["jobs"][0]["output_path"], path);
+        relay.stop().await;
+    }
 }
