@@ -130,7 +130,8 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     db.execute(
         "UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL; \
          ALTER TABLE comfy_relay.node_runs DROP COLUMN parallel; \
-         DELETE FROM comfy_relay.migrations WHERE version = 4",
+         ALTER TABLE comfy_relay.jobs DROP COLUMN cancelling; \
+         DELETE FROM comfy_relay.migrations WHERE version >= 4",
     )
     .await;
     let relay = relay_at(&comfyui.url(), db.config()).await;
