@@ -18,7 +18,7 @@ const SEED: u64 = 2_026;
 const RUNS: u64 = 1_000;
 
 /// How many recordings are played at the same time; most of them wait.
-const CONCURRENCY: usize = 24;
+const CONCURRENCY: usize = 36;
 
 /// Recordings with more frames than this are chosen less often.
 const LONG: usize = 200;
