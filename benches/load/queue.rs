@@ -163,13 +163,14 @@ impl Queued {
         }
     }
 
-    /// Registers all prompts, while the queue is short to read: without graphs.
+    /// Registers all prompts, while the queue is short to read: without graphs, where it is read for each.
     async fn register(&self, server: &Server, jobs: &str) -> anyhow::Result<()> {
         let prompts: Vec<String> = (0..self.prompts).map(prompt).collect();
         let ids: Vec<&str> = prompts.iter().map(String::as_str).collect();
-        self.comfyui.set_queue(&ids[..1], &ids[1..]);
         if self.look == JOB_LIST {
-            self.comfyui.list_jobs(&ids[..1], &ids[1..]);
+            self.show(0);
+        } else {
+            self.comfyui.set_queue(&ids[..1], &ids[1..]);
         }
         self.comfyui.wait_for_calls("GET /ws", 1).await;
         let client = Client::builder().no_proxy().build()?;
