@@ -9,6 +9,9 @@ use crate::relay::RelayError;
 /// How long it counts that nobody had registered a job, without another look-up.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
+/// How long it counts that nobody could be asked: thousands can come at once, and the server may be back soon.
+const FAILURE_REMEMBERED: Duration = Duration::from_millis(250);
+
 /// The look-up of a job that nobody has registered: one for all of a topic's subscribers.
 #[derive(Debug, Default)]
 pub(super) struct JobLookup {
@@ -16,8 +19,8 @@ pub(super) struct JobLookup {
     task: Option<AbortHandle>,
     /// Who waits for its result.
     asking: Vec<SubscriberKey>,
-    /// When it was last found that there is no such job, and the error that says so.
-    absent: Option<(Instant, Arc<RelayError>)>,
+    /// Until when it counts that the job was not found, and the error that says so.
+    missed: Option<(Instant, Arc<RelayError>)>,
 }
 
 /// That a subscriber waits for a job to be registered.
@@ -30,10 +33,10 @@ pub(super) struct JobWait {
 }
 
 impl JobLookup {
-    /// The error of a look-up that has just found that there is no such job.
-    pub(super) fn absent(&self, now: Instant) -> Option<Arc<RelayError>> {
-        let (since, error) = self.absent.as_ref()?;
-        (now.saturating_duration_since(*since) < REMEMBERED).then(|| error.clone())
+    /// The error of a look-up that has just not found the job.
+    pub(super) fn missed(&self, now: Instant) -> Option<Arc<RelayError>> {
+        let (until, error) = self.missed.as_ref()?;
+        (now < *until).then(|| error.clone())
     }
 
     /// Adds a subscriber to those that get the result. `start` starts the look-up, unless it runs.
@@ -49,12 +52,13 @@ impl JobLookup {
         now: Instant,
     ) -> Vec<SubscriberKey> {
         self.task = None;
-        self.absent = match result {
-            Err(error) if matches!(**error, RelayError::JobNotFound(_)) => {
-                Some((now, error.clone()))
-            }
-            _ => None,
-        };
+        self.missed = result.as_ref().err().map(|error| {
+            let remembered = match **error {
+                RelayError::JobNotFound(_) => REMEMBERED,
+                _ => FAILURE_REMEMBERED,
+            };
+            (now + remembered, error.clone())
+        });
         std::mem::take(&mut self.asking)
     }
 }
@@ -64,6 +68,29 @@ impl Drop for JobLookup {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+
+    #[test]
+    fn what_was_missed_counts_for_a_while() {
+        let now = Instant::now();
+        let unknown = RelayError::JobNotFound(JobId::parse("render").unwrap());
+        let held = RelayError::HeldByPeer("gpu".to_owned());
+        for (error, remembered) in [(unknown, REMEMBERED), (held, FAILURE_REMEMBERED)] {
+            let mut lookup = JobLookup::default();
+            assert!(lookup.missed(now).is_none());
+            lookup.finish(&Err(Arc::new(error)), now);
+            let last = now + remembered - Duration::from_millis(1);
+            assert!(lookup.missed(last).is_some());
+            assert!(lookup.missed(now + remembered).is_none());
+            lookup.finish(&Ok(()), now);
+            assert!(lookup.missed(now).is_none());
         }
     }
 }

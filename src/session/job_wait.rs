@@ -19,18 +19,18 @@ impl Shard {
     pub(super) fn await_job(&mut self, key: SubscriberKey, topic: TopicKey) -> Option<Bytes> {
         let now = Instant::now();
         let until = now + self.context.config.job_wait;
-        let absent = self.topics[topic].lookup.absent(now);
+        let missed = self.topics[topic].lookup.missed(now);
         let subscription = self.subscribers[key].subscription_to(topic)?;
         subscription.wait = Some(JobWait {
             until,
             is_asking: false,
         });
         self.waits.insert((until, key, topic));
-        if absent.is_none() {
+        let Some(error) = missed else {
             self.ask(key, topic);
             return None;
-        }
-        let message = NotFound::Unregistered(until - now, None);
+        };
+        let message = NotFound::unregistered(until - now, error);
         Some(text_frame(
             &message.message(self.topics[topic].subscription.job()),
         ))
@@ -99,7 +99,7 @@ impl Shard {
             let Some(it) = self.topics.get(topic) else {
                 continue;
             };
-            match it.lookup.absent(now) {
+            match it.lookup.missed(now) {
                 // Not if it was registered since, and its state comes.
                 Some(error) if it.subscription.newest().is_none() => {
                     self.report_missing(key, topic, &error, Duration::ZERO);
