@@ -114,14 +114,14 @@ impl Follower {
         for ids in ids.chunks(JOBS_A_LOCK) {
             let mut registry = self.tracker.registry();
             for id in ids {
-                if let Some(entry) = registry.get_mut(id).filter(|it| self.has(it)) {
+                if let Some(entry) = registry.get_mut(id).filter(|it| self.follows(it)) {
                     self.tracker.republish_waiting(entry);
                 }
             }
         }
     }
 
-    fn has(&self, entry: &Entry) -> bool {
+    fn follows(&self, entry: &Entry) -> bool {
         let backend = entry.backend.as_ref();
         backend.is_some_and(|backend| backend.index == self.backend.index)
     }

@@ -100,7 +100,7 @@ impl Follower {
         let basis = self.basis();
         let queue = self.fetch_queue(last.queue.clone()).await?;
         if last.repeats(queue.as_ref(), basis) && missing.is_empty() {
-            return Ok(Some(self.rest(last, is_due)));
+            return Ok(Some(self.end_comparison(last, is_due)));
         }
         last.settled = None;
         let is_whole = match &queue {
@@ -137,12 +137,12 @@ impl Follower {
             }
         }
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
-        Ok(is_open.then(|| self.rest(last, is_due)))
+        Ok(is_open.then(|| self.end_comparison(last, is_due)))
     }
 
     /// What each comparison ends with: looks after the socket, and after those who watch jobs that wait. Returns the pause
     /// until the next one.
-    fn rest(&self, last: &LastComparison, is_due: bool) -> Duration {
+    fn end_comparison(&self, last: &LastComparison, is_due: bool) -> Duration {
         if let Some(queue) = &last.queue {
             self.replace_stale_socket(queue, &last.graphs);
             self.watch_worker(queue);
