@@ -49,7 +49,7 @@ pub(super) struct SubmitArgs {
     front: bool,
 
     /// Its place in ComfyUI's queue: lower numbers run first
-    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER", value_parser = finite)]
     number: Option<f64>,
 
     /// How ComfyUI makes previews of it: default, none, auto, latent2rgb or taesd
@@ -161,6 +161,15 @@ fn parse_param(text: &str) -> Result<(String, Value), String> {
 }
 
 /// Reads `KEY=VALUE`; a value that is not JSON is a string.
+/// A place in the queue, which JSON can hold.
+fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number")?;
+    let is_finite = number.is_finite();
+    is_finite
+        .then_some(number)
+        .ok_or_else(|| "expected a finite number".to_owned())
+}
+
 fn parse_extra_data(text: &str) -> Result<(String, Value), String> {
     parse_pair(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
 }

@@ -132,6 +132,7 @@ impl Job {
         if let Some(since) = self.silent_since
             && self.status == Status::Processing
             && self.socket_outcome.is_none()
+            && !self.is_cancelling
         {
             return text::silent(now.duration_since(since));
         }

@@ -20,6 +20,7 @@ struct JobList<'a> {
 
 #[derive(Deserialize)]
 struct Pagination {
+    total: usize,
     has_more: bool,
 }
 
@@ -54,7 +55,7 @@ impl Queue {
     /// it holds only a part of them: no prompt must look gone.
     pub(in crate::comfy) fn parse_job_list(body: &Bytes) -> serde_json::Result<Option<Self>> {
         let list: JobList<'_> = serde_json::from_slice(body)?;
-        if list.pagination.has_more {
+        if list.pagination.has_more || list.pagination.total > list.jobs.len() {
             return Ok(None);
         }
         let (mut running, mut pending) = (Vec::new(), Vec::with_capacity(list.jobs.len()));
@@ -101,7 +102,11 @@ mod tests {
     use crate::comfy::QueuePosition;
 
     fn list(jobs: Value, has_more: bool) -> serde_json::Result<Option<Queue>> {
-        let body = json!({"jobs": jobs, "pagination": {"offset": 0, "limit": null, "total": 3, "has_more": has_more}});
+        list_of(jobs, 1, has_more)
+    }
+
+    fn list_of(jobs: Value, total: usize, has_more: bool) -> serde_json::Result<Option<Queue>> {
+        let body = json!({"jobs": jobs, "pagination": {"offset": 0, "limit": null, "total": total, "has_more": has_more}});
         Queue::parse_job_list(&body.to_string().into())
     }
 
@@ -131,7 +136,8 @@ mod tests {
     #[test]
     fn a_part_of_the_list_is_not_the_queue() {
         let jobs = json!([{"id": "r", "status": "in_progress", "priority": 0}]);
-        assert!(list(jobs, true).unwrap().is_none());
+        assert!(list(jobs.clone(), true).unwrap().is_none());
+        assert!(list_of(jobs, 2, false).unwrap().is_none());
     }
 
     #[test]

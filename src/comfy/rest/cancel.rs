@@ -61,15 +61,17 @@ impl Rest {
     }
 
     /// Whether the server has cancelled the prompt: `{"cancelled": true}`, or nothing that denies it. `None` from one that
-    /// cannot do so by id.
+    /// cannot do so by id, and where something else answers for it.
     async fn cancel_by_id(&self, prompt_id: &str) -> Result<Option<bool>, RestError> {
         let id = utf8_percent_encode(prompt_id, NON_ALPHANUMERIC);
         let request = self.client.post(self.at(&format!("api/jobs/{id}/cancel")));
         let call = "POST /api/jobs/{prompt_id}/cancel";
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
+        if !status.is_success() {
+            return Ok(None);
+        }
         let answer: Option<Value> = python_json::read(&answer).ok();
-        let is_denied = answer.is_some_and(|answer| answer["cancelled"] == false);
-        Ok(status.is_success().then_some(!is_denied))
+        Ok(answer.map(|answer| answer["cancelled"] != false))
     }
 
     /// Where a server that cancels by id has a prompt. It has a route for one prompt, so its queue need not be read.

@@ -52,6 +52,11 @@ impl Rest {
         Ok(entry)
     }
 
+    /// Records that the list of jobs has left out a prompt of the queue: it is not asked for again.
+    pub fn distrust_list(&self) {
+        self.abilities.note_no_list();
+    }
+
     /// Forgets what the server cannot do: it may be a newer one now.
     pub fn forget_abilities(&self) {
         self.abilities.forget();
@@ -65,7 +70,15 @@ impl Rest {
         let call = "GET /api/jobs";
         let mut url = self.at("api/jobs");
         url.set_query(Some("status=in_progress,pending"));
-        let (status, answer) = self.send(call, self.client.get(url), MAX_ANSWER).await?;
+        let (status, answer) = match self.send(call, self.client.get(url), MAX_ANSWER).await {
+            // It breaks off, or does not come: the queue may.
+            Err(error) if error.may_be_done() => {
+                tracing::debug!(%error, "reading the whole queue");
+                self.abilities.note_no_list();
+                return Ok(None);
+            }
+            sent => sent?,
+        };
         if let Some(last) = last.filter(|last| status.is_success() && last.is_of(&answer)) {
             return Ok(Some(last.clone()));
         }

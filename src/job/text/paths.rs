@@ -1,8 +1,14 @@
 /// The first line of a Python traceback.
 const TRACEBACK: &str = "Traceback (most recent call last)";
 
-/// Removes what must not be published: Python tracebacks, the folders of paths, and the queries of URLs,
-/// which may contain keys. The last name of a path stays, because it helps.
+/// How the keys of ComfyUI's accounts begin.
+const KEY: &str = "comfyui-";
+
+/// The shortest secret behind that, in characters: the names of packages are shorter.
+const MIN_SECRET: usize = 32;
+
+/// Removes what must not be published: Python tracebacks, the folders of paths, the keys of ComfyUI's accounts, and the
+/// queries of URLs, which may contain keys. The last name of a path stays, because it helps.
 pub fn redact(text: &str) -> String {
     let text = text.split(TRACEBACK).next().unwrap_or_default();
     let mut redacted = String::with_capacity(text.len());
@@ -21,6 +27,11 @@ pub fn redact(text: &str) -> String {
             let url = &rest[..length];
             redacted.push_str(url.split('?').next().unwrap_or_default());
             before = url.chars().next_back();
+            rest = &rest[length..];
+        } else if let Some(length) = begins.then(|| key(rest)).flatten() {
+            redacted.push_str(KEY);
+            redacted.push_str("***");
+            before = Some('*');
             rest = &rest[length..];
         } else {
             redacted.push(next);
@@ -64,6 +75,14 @@ fn url(text: &str) -> Option<usize> {
     }
     let end = text.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '>' | ')'));
     Some(end.unwrap_or(text.len()))
+}
+
+/// The length of the account key that a text begins with, in bytes; `None` if it is none.
+fn key(text: &str) -> Option<usize> {
+    let secret = text.strip_prefix(KEY)?;
+    let is_secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let end = secret.find(|c| !is_secret(c)).unwrap_or(secret.len());
+    (end >= MIN_SECRET).then_some(KEY.len() + end)
 }
 
 /// Whether a path may follow this character.
@@ -127,6 +146,24 @@ mod tests {
             redact("403 for url: https://api.example/v1/x?key=SECRET (retry)"),
             "403 for url: https://api.example/v1/x (retry)"
         );
+    }
+
+    #[test]
+    fn keys_of_accounts_are_masked() {
+        let secret = "0123456789abcdef".repeat(4);
+        for (text, redacted) in [
+            (
+                format!("Unauthorized: comfyui-{secret} is not valid"),
+                "Unauthorized: comfyui-*** is not valid",
+            ),
+            (format!("key='comfyui-{secret}'"), "key='comfyui-***'"),
+            (
+                "install comfyui-frontend-package".to_owned(),
+                "install comfyui-frontend-package",
+            ),
+        ] {
+            assert_eq!(redact(&text), redacted);
+        }
     }
 
     #[test]

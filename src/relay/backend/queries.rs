@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::comfy::{HistoryEntry, Queue, RestError};
 use crate::job::JobId;
+use crate::relay::backend::apply::QueueAnswer;
 use crate::relay::backend::follower::Follower;
 
 impl Follower {
@@ -65,6 +66,34 @@ impl Follower {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the server has a prompt in its queue that its list of jobs has left out: a job ends for good. Also if the queue
+    /// cannot be read. `whole` is the queue, once it was read in this comparison.
+    pub(in crate::relay) async fn has_unlisted(
+        &self,
+        prompt_id: &str,
+        answer: &QueueAnswer,
+        whole: &mut Option<Queue>,
+    ) -> Result<bool, RestError> {
+        if answer.queue.as_ref().is_none_or(|queue| queue.has_graphs()) {
+            return Ok(false);
+        }
+        let rest = self.backend.comfy.rest();
+        if whole.is_none() {
+            match rest.queue().await {
+                Ok(queue) => *whole = Some(queue),
+                Err(error) => self.log_unreadable_queue(error)?,
+            }
+        }
+        let Some(queue) = whole else {
+            return Ok(true);
+        };
+        let is_queued = queue.position(prompt_id).is_some();
+        if is_queued {
+            rest.distrust_list();
+        }
+        Ok(is_queued)
     }
 
     /// Returns the failure of a server that does not answer for its queue. Logs any other failure, if it is the first.

@@ -126,6 +126,7 @@ impl Follower {
                 _ => {}
             }
         }
+        let mut whole = None;
         for mut job in missing {
             job.answers.queue = answer.position(&job.prompt_id);
             if !matches!(job.answers.queue, PromptAnswer::Found(_)) {
@@ -133,7 +134,7 @@ impl Follower {
                 if confirmed.contains(&job.disconnects_when_seen) {
                     self.confirm_server(&mut job, disconnects);
                 }
-                self.conclude_missing(&mut job).await?;
+                self.conclude_missing(&mut job, &answer, &mut whole).await?;
             }
         }
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
@@ -223,14 +224,21 @@ impl Follower {
     }
 
     /// Concludes what became of a prompt that is neither in the queue nor in the history.
-    async fn conclude_missing(&self, job: &mut OpenJob) -> Result<(), RestError> {
+    async fn conclude_missing(
+        &self,
+        job: &mut OpenJob,
+        answer: &QueueAnswer,
+        whole: &mut Option<Queue>,
+    ) -> Result<(), RestError> {
         let mut decision = self.decide(job);
         if decision == Decision::CheckRestart {
             let is_same_server = self.is_same_server(job.disconnects_when_seen).await?;
             job.answers.is_same_server = Some(is_same_server);
             decision = self.decide(job);
         }
-        if let Decision::Vanished(reason) = decision {
+        if let Decision::Vanished(reason) = decision
+            && !self.has_unlisted(&job.prompt_id, answer, whole).await?
+        {
             self.tracker.ingest(&job.id, Event::Vanished(reason));
         }
         Ok(())

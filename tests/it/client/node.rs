@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::ServerConfig;
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use crate::support::browser::proxy_without_sockets;
@@ -64,7 +65,8 @@ fn completed() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tracker_is_iterated_from_before_the_job_to_its_end() {
-    let relay = TestRelay::replaying(TXT2IMG).await;
+    // Not as fast as can be: on a busy machine all steps would come at once.
+    let relay = TestRelay::replaying_with(TXT2IMG, PlaybackSpeed::Real(4.0)).await;
     let Some(mut tracker) = run("follow", &relay.url(), &["shot"]) else {
         return;
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::scripted_comfy::{JOB_LIST, ScriptedComfy};
+use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy};
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
@@ -34,10 +34,14 @@ fn set_queue(comfyui: &ScriptedComfy, prompts: &[&str], graph: &Value) {
 
 /// A relay that looks often.
 async fn relay_at(url: &str) -> TestRelay {
+    TestRelay::connected_to(url, settings()).await
+}
+
+fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.comfy.poll_interval = Duration::from_millis(20);
     settings.comfy.min_poll_pause = Duration::from_millis(5);
-    TestRelay::connected_to(url, settings).await
+    settings
 }
 
 /// A relay that follows the prompt "ours" as "job", as the last one of these.
@@ -122,6 +126,42 @@ async fn a_part_of_the_list_makes_no_prompt_look_gone() {
     comfyui.wait_for_more_calls(JOB_LIST, 5).await;
     let (_, view) = relay.job("job").await;
     assert_eq!(view["status"], "queued", "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_the_list_leaves_out_is_looked_for_in_the_queue() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["foreign"], &["ours"]);
+    comfyui.list_jobs(&["foreign"], &["ours"]);
+    let mut settings = settings();
+    settings.comfy.history_grace = Duration::ZERO;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    relay.register("job", "ours").await;
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber
+        .receive_until(|state| state["queue_position"] == 1)
+        .await;
+    comfyui.list_jobs(&["foreign"], &[]);
+    let looks = comfyui.calls(QUEUE);
+    comfyui.wait_for_calls(QUEUE, looks + 3).await;
+    let (_, view) = relay.job("job").await;
+    assert_eq!(view["status"], "queued", "{view}");
+    // It is gone when it is in neither.
+    comfyui.set_queue(&["foreign"], &[]);
+    subscriber.ends_as("cancelled").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_breaks_off_is_replaced_by_the_queue() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["foreign"], &["ours"]);
+    comfyui.reply(JOB_LIST, Reply::Disconnect);
+    let relay = relay_at(&comfyui.url()).await;
+    relay.register("job", "ours").await;
+    let mut subscriber = relay.subscribe("job").await;
+    subscriber
+        .receive_until(|state| state["queue_position"] == 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

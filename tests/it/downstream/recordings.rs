@@ -157,7 +157,11 @@ async fn submit(
 ) -> Result<(), Value> {
     let body = &prompt.request_body;
     let request = if is_ours(recording, prompt) {
-        json!({"job_id": job, "workflow": body["prompt"]})
+        let mut request = json!({"job_id": job, "workflow": body["prompt"]});
+        if let Some(targets) = body.get("partial_execution_targets") {
+            request["partial_execution_targets"] = targets.clone();
+        }
+        request
     } else {
         let (status, answer) = relay.post_to_comfyui("/prompt", body).await;
         assert_eq!(status, 200, "{answer}");
