@@ -189,6 +189,21 @@ fn a_final_state_holds_all_outputs_and_a_running_one_the_newest() {
 }
 
 #[test]
+fn a_job_that_is_asked_to_stop_says_so_while_its_server_is_silent() {
+    let mut job = job();
+    for event in [
+        Event::Planned(sampler()),
+        Event::Started,
+        Event::Silence(Some(NOW)),
+    ] {
+        job.apply(event, NOW);
+    }
+    assert!(publish(&mut job).message.starts_with("No sign of life"));
+    job.apply(Event::CancelRequested, NOW);
+    assert_eq!(publish(&mut job).message, "Cancelling");
+}
+
+#[test]
 fn an_unreachable_backend_ends_nothing() {
     let mut job = job();
     job.apply(Event::Started, NOW);

@@ -4,7 +4,7 @@ use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use crate::support::recordings::one_node_workflow;
-use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -119,6 +119,17 @@ async fn a_prompt_that_has_ended_is_said_to_have_ended() {
     }
     assert_eq!(comfyui.calls("POST /interrupt"), 0);
     assert_eq!(relay.job("mine").await.1["cancelling"], Value::Null);
+}
+
+/// A proxy before the server may answer for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_answer_to_a_cancellation_cancels_nothing() {
+    let (comfyui, relay) = running().await;
+    let page = "<html>Please log in</html>".to_owned();
+    comfyui.reply(CANCEL, Reply::Text(200, page));
+    let (status, _) = cancel(&relay, "mine").await;
+    assert_eq!(status, 202);
+    assert_eq!(comfyui.calls("POST /interrupt"), 1);
 }
 
 /// On an older server, the history has it.
