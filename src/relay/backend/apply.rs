@@ -16,7 +16,7 @@ use crate::relay::estimates::queue_forecast::Lack;
 use crate::relay::estimates::queue_plans::Plans;
 use crate::relay::registry::{Entry, Registry};
 
-/// How many jobs get their positions under one lock: a tenth of a millisecond.
+/// How many jobs get their positions under one lock: some tenths of a millisecond.
 const JOBS_A_LOCK: usize = 200;
 
 /// How many prompts a short queue has at most.
@@ -41,18 +41,20 @@ pub(in crate::relay) struct QueueAnswer {
 
 impl Follower {
     /// Applies the positions of the jobs that run or wait. Returns the disconnect counters under which their prompts were
-    /// seen before, and the jobs that are not in the queue, or whose end the socket has received.
+    /// seen before, and the jobs that are not in the queue, or whose end the socket has received. Those in `compared` are left
+    /// out: their histories were read in this comparison.
     ///
     /// Thousands can wait: the jobs are locked for a part of them at a time, because the reader of the socket must not wait.
     pub(in crate::relay) fn apply_positions(
         &self,
         answer: &QueueAnswer,
         graphs: &QueueGraphs,
+        compared: &HashSet<JobId>,
     ) -> (HashSet<u64>, Vec<OpenJob>) {
         let (mut seen, mut others) = (HashSet::new(), Vec::new());
         for ids in self.open_ids().chunks(JOBS_A_LOCK) {
             let mut registry = self.tracker.registry();
-            for id in ids {
+            for id in ids.iter().filter(|id| !compared.contains(*id)) {
                 match self.apply_position(&mut registry, id, answer, graphs) {
                     Some(disconnects_when_seen) => {
                         seen.insert(disconnects_when_seen);

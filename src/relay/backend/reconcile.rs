@@ -1,6 +1,7 @@
 //! Task B: compares open jobs with a backend's queue and history, on every connect, when a prompt ends,
 //! and at intervals, because some prompts send us no events.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::comfy::{Queue, RestError};
-use crate::job::{Event, Status};
+use crate::job::{Event, JobId, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
@@ -89,6 +90,7 @@ impl Follower {
         }
         let ending = self.ending_jobs();
         let mut is_due = !ending.is_empty();
+        let compared: HashSet<JobId> = ending.iter().map(|job| job.id.clone()).collect();
         let mut missing = Vec::new();
         for mut job in ending {
             if self.compare(&mut job).await? == Decision::FetchQueue {
@@ -112,8 +114,8 @@ impl Follower {
         };
         let disconnects = basis.disconnects;
         let answer = QueueAnswer { queue, disconnects };
-        let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs);
-        if is_whole && unplaced.is_empty() && missing.is_empty() {
+        let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs, &compared);
+        if is_whole && unplaced.is_empty() && compared.is_empty() {
             last.settled = Some(basis);
         }
         for mut job in unplaced {

@@ -68,7 +68,7 @@ impl Relay {
         }
     }
 
-    /// Records what came of a request to cancel a job. A job that ComfyUI was asked to stop says so from now on.
+    /// Records ComfyUI's answer to the cancellation of a job. A job that it was asked to stop says so until it has ended.
     fn record_answer(&self, job_id: &JobId, cancelled: Cancellation) {
         let tracker = &self.0.tracker;
         let mut registry = tracker.registry();

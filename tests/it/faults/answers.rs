@@ -248,6 +248,30 @@ async fn a_queue_of_fifty_megabytes_delays_no_event() {
     subscriber.ends_as("completed").await;
 }
 
+/// Its history is read once for each queue, however long the entry takes to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_about_to_come_is_asked_for_once_a_look() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = settings();
+    settings.comfy.history_grace = FOREVER;
+    let relay = connected_relay(&comfyui, settings).await;
+    let mut subscriber = job(&relay, &comfyui).await;
+    comfyui.answer("GET /history/p", 200, &json!({}));
+    comfyui.set_queue(&[], &[]);
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": "p"}}));
+    comfyui.wait_for_more_calls("GET /history/p", 3).await;
+    let count = |call| comfyui.calls(call);
+    let (looks, reads) = (count("GET /queue"), count("GET /history/p"));
+    comfyui.wait_for_more_calls("GET /queue", 8).await;
+    let (looks, reads) = (count("GET /queue") - looks, count("GET /history/p") - reads);
+    assert!(
+        reads <= looks + 2,
+        "{reads} reads of the history in {looks} looks"
+    );
+    comfyui.complete("p");
+    subscriber.ends_as("completed").await;
+}
+
 /// While the history cannot be read, the relay cannot know that the prompt is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_history_does_not_end_a_job() {
