@@ -162,6 +162,8 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             estimated_completion: None,
             estimated_start: None,
             cancelling: None,
+            waiting_for: None,
+            attempt: None,
             message: "KSampler: step 9 of 20".to_owned(),
             output_path: None,
             error: None,

@@ -27,7 +27,7 @@ pub use message::Message;
 pub use node_text::{NodeSign, NodeText};
 pub use object_info::{InputKind, NodeClasses};
 pub use preview::PreviewImage;
-pub use prompt_options::{PreviewMethod, PromptOptions, QueuePlace};
+pub use prompt_options::{PreviewMethod, PromptOptions, QueuePlace, StoredOptions};
 pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput, refused_outputs};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};

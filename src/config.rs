@@ -24,7 +24,7 @@ pub use listen_address::parse_listen_address;
 pub use postgres::{
     ChannelBinding, Keepalives, PostgresConfig, PostgresHost, SslMode, SslRoots, TargetSession,
 };
-pub use relay::RelayConfig;
+pub use relay::{Dispatch, RelayConfig};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use server_url::{ServerUrl, ServerUrlError, parse_comfyui_url, parse_relay_url};

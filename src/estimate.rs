@@ -117,6 +117,11 @@ impl Estimate {
         }
     }
 
+    /// The estimate where nothing is left to do.
+    pub fn none_left() -> Self {
+        Self::exact(0.0, 0.0)
+    }
+
     /// How long a prompt will run, from its start to its end. `cached` are the ids of the nodes that
     /// need not run.
     pub fn of_prompt(backend: &str, plan: &Plan, cached: &[String], model: &CostModel) -> Self {

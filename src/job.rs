@@ -14,12 +14,14 @@ mod nodes;
 mod output;
 mod plan;
 mod progress;
+mod queue_wait;
 mod restore;
 mod selection;
 mod snapshot;
 mod status;
 mod tags;
 mod text;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub use plan::{
     Role, SavedImages, SizeFinding, SizeKey, outputs,
 };
 pub use progress::{NodeView, NodesView, Progress, Remaining};
+pub use queue_wait::QueueWait;
 pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
@@ -65,6 +68,12 @@ pub struct Job {
     /// The place of the one that its output path names, where the graph that decides that is not known any more.
     main_output: Option<usize>,
     ahead: Option<usize>,
+    /// Set while it waits in the relay's own queue.
+    wait: Option<QueueWait>,
+    /// How often its prompt was handed in or waits to be, from 1.
+    attempt: u32,
+    /// When it first began, in an earlier attempt.
+    began_before: Option<Timestamp>,
     /// Since when its backend does not answer; `None` while it does.
     unreachable_since: Option<Timestamp>,
     /// Its backend was asked to stop it, and has not yet.
@@ -99,6 +108,9 @@ impl Job {
             text_size: 0,
             main_output: None,
             ahead: None,
+            wait: None,
+            attempt: 1,
+            began_before: None,
             unreachable_since: None,
             is_cancelling: false,
             silent_since: None,
@@ -195,10 +207,10 @@ impl Job {
         self.work_done_at
     }
 
-    /// Seconds since execution began, until `now` or its end, in whole milliseconds.
+    /// Seconds since execution first began, until `now` or its end, in whole milliseconds.
     pub fn elapsed(&self, now: Timestamp) -> Option<f64> {
         let until = self.ended_at.unwrap_or(now);
-        let since = self.started_at?;
+        let since = self.began_before.or(self.started_at)?;
         let seconds = until.duration_since(since).as_secs_f64().max(0.0);
         Some((seconds * 1000.0).round() / 1000.0)
     }

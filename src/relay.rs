@@ -26,6 +26,7 @@ mod pending_plan;
 mod planning;
 mod preview_feeds;
 mod publish;
+mod queue;
 mod registry;
 mod requests;
 mod restore;
@@ -65,7 +66,7 @@ pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
-pub use requests::submit::Submission;
+pub use requests::submit::{Submission, SubmitOptions};
 pub use requests::totals::Totals;
 pub use start::RelayStartError;
 

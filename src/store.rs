@@ -26,6 +26,7 @@ mod rows;
 mod run_queries;
 mod schema;
 mod statements;
+mod submissions;
 mod tag_filters;
 mod upsert;
 
@@ -41,6 +42,7 @@ pub use refusal::Refusal;
 pub use relays::RelayRegistration;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
+pub use submissions::StoredSubmission;
 
 use crate::config::StoreConfig;
 use database::Pools;

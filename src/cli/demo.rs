@@ -18,12 +18,11 @@ use super::progress_bar::{COUNT_INTERVAL, JobBar};
 use super::relay_clock::RelayClock;
 use super::shutdown_signal::shutdown_signal;
 use crate::cli::output::print_line;
-use crate::comfy::PromptOptions;
 use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
 use crate::hub::Connection;
 use crate::job::{JobId, Tags};
 use crate::recording::Recording;
-use crate::relay::{Relay, Submission};
+use crate::relay::{Relay, Submission, SubmitOptions};
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use crate::server::{self, Server};
 
@@ -180,9 +179,8 @@ async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Resu
                 Some(job_id.clone()),
                 work,
                 &Map::new(),
-                None,
                 tags,
-                PromptOptions::default(),
+                SubmitOptions::default(),
             )
             .await?;
         open.spawn(show(relay.clone(), job_id, bar));

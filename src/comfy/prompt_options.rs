@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
 /// The key of `extra_data` that says how previews of the prompt are made. Servers before 0.5 ignore it.
@@ -35,6 +36,16 @@ pub enum QueuePlace {
     Number(Number),
 }
 
+/// [`PromptOptions`] without keys, as they can be stored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredOptions {
+    extra_data: Map<String, Value>,
+    targets: Vec<String>,
+    front: bool,
+    number: Option<Number>,
+}
+
 /// How a server makes previews of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreviewMethod {
@@ -61,9 +72,37 @@ impl PromptOptions {
         }
     }
 
+    /// The same without the keys of partner nodes, to be stored; and these keys, if there are any.
+    pub fn to_stored(&self) -> (StoredOptions, Map<String, Value>) {
+        let is_key = |(key, _): &(String, Value)| CREDENTIALS.contains(&key.as_str());
+        let extra_data = self.extra_data.clone().into_iter();
+        let (keys, extra_data) = extra_data.partition(is_key);
+        let stored = StoredOptions {
+            extra_data,
+            targets: self.targets.clone(),
+            front: self.place == QueuePlace::Front,
+            number: match &self.place {
+                QueuePlace::Number(number) => Some(number.clone()),
+                QueuePlace::Back | QueuePlace::Front => None,
+            },
+        };
+        (stored, keys)
+    }
+
+    /// The same, with keys of partner nodes.
+    pub fn with_keys(mut self, keys: Map<String, Value>) -> Self {
+        self.extra_data.extend(keys);
+        self
+    }
+
     /// The ids of the outputs that are to run; none for all of them.
     pub fn targets(&self) -> &[String] {
         &self.targets
+    }
+
+    /// Whether it goes before the prompts that wait.
+    pub fn goes_to_front(&self) -> bool {
+        self.place == QueuePlace::Front
     }
 
     /// Whether it says how previews are made.
@@ -97,6 +136,17 @@ impl PromptOptions {
 
     pub(super) fn place(&self) -> &QueuePlace {
         &self.place
+    }
+}
+
+impl From<StoredOptions> for PromptOptions {
+    fn from(stored: StoredOptions) -> Self {
+        let place = match stored.number {
+            Some(number) => QueuePlace::Number(number),
+            None if stored.front => QueuePlace::Front,
+            None => QueuePlace::Back,
+        };
+        Self::new(stored.extra_data, stored.targets, place)
     }
 }
 

@@ -124,6 +124,14 @@ pub struct Submitted {
 }
 
 impl Submitted {
+    /// Of a prompt that the server has, although its answer was lost.
+    pub fn unanswered(prompt_id: String) -> Self {
+        Self {
+            prompt_id,
+            node_errors: Value::Null,
+        }
+    }
+
     /// The wrong inputs because of which some outputs will not run.
     pub fn ignored(&self) -> Vec<WrongInput> {
         rejection::wrong_inputs(&self.node_errors)

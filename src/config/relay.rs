@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration::{parse_rate, parse_seconds, parse_seconds_or_none, rate, seconds};
+use super::store::parse_switch;
 
 /// How jobs are kept in memory and published.
 ///
@@ -55,6 +56,61 @@ pub struct RelayConfig {
     )]
     pub producer_timeout: Duration,
 
+    /// How submitted jobs go to ComfyUI: queue keeps them here, on the disk, until a server has room, and hands each in where it
+    /// ends first; direct hands each in at once
+    #[arg(long, env = "DISPATCH", value_enum, default_value_t = RelayConfig::default().dispatch, value_name = "queue|direct")]
+    pub dispatch: Dispatch,
+
+    /// How many prompts each server is kept busy with: one runs, the others are ready
+    #[arg(
+        long,
+        env = "DISPATCH_DEPTH",
+        default_value_t = RelayConfig::default().dispatch_depth,
+        value_parser = parse_depth,
+        value_name = "PROMPTS"
+    )]
+    pub dispatch_depth: usize,
+
+    /// Whether waiting jobs of one priority are shared out fairly, by predicted seconds: to the subs of tokens, or by the label
+    /// fair_share
+    #[arg(
+        long,
+        env = "FAIR_SHARE",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    pub fair_share: bool,
+
+    /// How many jobs wait at most; a submission beyond is refused with queue_full. 0 for any number
+    #[arg(
+        long,
+        env = "QUEUE_LIMIT",
+        default_value_t = RelayConfig::default().queue_limit,
+        value_name = "JOBS"
+    )]
+    pub queue_limit: usize,
+
+    /// How many jobs of one sub, or of one label fair_share, wait at most; 0 for any number
+    #[arg(
+        long,
+        env = "QUEUE_LIMIT_PER_SUB",
+        default_value_t = RelayConfig::default().queue_limit_per_sub,
+        value_name = "JOBS"
+    )]
+    pub queue_limit_per_sub: usize,
+
+    /// How long a server may not answer before its prompts count as lost, and run again on other servers; 0 for ever
+    #[arg(
+        long,
+        env = "LOST_AFTER",
+        default_value = seconds(RelayConfig::default().lost_after),
+        value_parser = parse_seconds_or_none,
+        value_name = "SECONDS"
+    )]
+    pub lost_after: Duration,
+
     /// How long a running job may go without an event before its state is published again.
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
@@ -76,6 +132,25 @@ pub struct RelayConfig {
     pub backlog: usize,
 }
 
+/// How submitted jobs go to ComfyUI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dispatch {
+    /// They wait in the relay's own queue until a server has room.
+    Queue,
+    /// They are handed in at once.
+    Direct,
+}
+
+/// The most prompts that a server is kept busy with: more would wait where they can be lost.
+const MAX_DEPTH: usize = 100;
+
+fn parse_depth(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(depth @ 1..=MAX_DEPTH) => Ok(depth),
+        _ => Err(format!("expected a number from 1 to {MAX_DEPTH}")),
+    }
+}
+
 impl Default for RelayConfig {
     fn default() -> Self {
         Self {
@@ -86,6 +161,13 @@ impl Default for RelayConfig {
             remember: Duration::from_secs(3_600),
             // A producer that renders for minutes between two reports is not lost.
             producer_timeout: Duration::from_secs(900),
+            dispatch: Dispatch::Queue,
+            dispatch_depth: 2,
+            fair_share: false,
+            queue_limit: 0,
+            queue_limit_per_sub: 0,
+            // A server that is restarted is back by then, with its models still to load.
+            lost_after: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,

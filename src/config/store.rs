@@ -75,7 +75,7 @@ impl Default for StoreConfig {
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, &'static str> {
+pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),

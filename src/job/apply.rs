@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Bar, EndSource, Event, History, Job, JobError, LoopRounds, NodeState, Outcome, Output, Plan,
-    Reason, Report, Status,
+    QueueWait, Reason, Report, Status,
 };
 
 /// How many files of a job are kept, so that no server can fill the memory: an hour of video in single frames.
@@ -30,6 +30,7 @@ impl Job {
                 }
                 changed
             }
+            Event::Waits(wait) => self.set_wait(wait),
             Event::Started => self.start(now),
             Event::StartedAt(at) => self.start(at.min(now)),
             Event::Cached { nodes } => self.start(now) | self.nodes.cached(nodes),
@@ -75,6 +76,16 @@ impl Job {
             Event::Silence(since) => std::mem::replace(&mut self.silent_since, since) != since,
             Event::Reported(report) => self.apply_report(report, now),
             Event::Closed(outcome) => self.end(outcome, EndSource::Relay, now),
+        }
+    }
+
+    fn set_wait(&mut self, wait: QueueWait) -> bool {
+        match &mut self.wait {
+            Some(known) if *known != wait => {
+                *known = wait;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -217,6 +228,7 @@ impl Job {
             }
         };
         self.status = status;
+        self.wait = None;
         self.is_cancelling = false;
         self.nodes.close(nodes_end, now);
         self.ended_at = Some(now);

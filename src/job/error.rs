@@ -24,15 +24,18 @@ pub enum ErrorCode {
     Rejected,
     /// A producer other than ComfyUI has reported nothing for too long.
     ProducerLost,
+    /// ComfyUI does not take the prompt.
+    BackendError,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::ExecutionError,
         Self::PromptLost,
         Self::Reported,
         Self::Rejected,
         Self::ProducerLost,
+        Self::BackendError,
     ];
 
     /// The inverse of [`ErrorCode::as_str`].
@@ -48,6 +51,7 @@ impl ErrorCode {
             Self::Reported => "reported",
             Self::Rejected => "workflow_rejected",
             Self::ProducerLost => "producer_lost",
+            Self::BackendError => "backend_error",
         }
     }
 }
@@ -72,6 +76,14 @@ impl JobError {
         Self {
             code: ErrorCode::Rejected,
             message: text::failure(None, &format!("ComfyUI refuses the workflow: {reason}")),
+        }
+    }
+
+    /// ComfyUI does not take the prompt, for this reason.
+    pub fn not_taken(reason: &str) -> Self {
+        Self {
+            code: ErrorCode::BackendError,
+            message: text::failure(None, reason),
         }
     }
 

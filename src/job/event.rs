@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{JobError, LoopRounds, NodeReport, Output, Plan, Status};
+use super::{JobError, LoopRounds, NodeReport, Output, Plan, QueueWait, Status};
 
 /// One thing that happened to a job.
 ///
@@ -16,6 +16,8 @@ pub enum Event {
         /// How many prompts run or wait before it; `None` if the queue was not read.
         ahead: Option<usize>,
     },
+    /// What is known of its wait in the relay's own queue.
+    Waits(QueueWait),
     /// Execution began.
     Started,
     /// Execution began at an earlier time.

@@ -183,6 +183,8 @@ impl JobGroup {
             estimated_completion: remaining.and_then(|remaining| remaining.completion(now)),
             estimated_start: None,
             cancelling: None,
+            waiting_for: None,
+            attempt: None,
             message: text::group(counts.completed, self.members.len(), &counts.others()),
             output_path: None,
             error: self.error(&counts).filter(|_| status == Status::Failed),

@@ -43,6 +43,12 @@ pub struct Progress {
     /// Whether its backend was asked to stop it, and has not yet; `None` if it was not, and once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelling: Option<bool>,
+    /// `server` while it waits in the relay's own queue: `message` says what for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<&'static str>,
+    /// How often its prompt was handed in or waits to be; `None` while that is once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// One short sentence for people.
     pub message: String,
     /// The first final output, relative to ComfyUI's output folder.
@@ -76,7 +82,7 @@ pub struct Progress {
     /// How many files were made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs_total: Option<usize>,
-    /// The name of the ComfyUI server that runs it.
+    /// The name of the ComfyUI server that runs it, or for which it is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// What a client has said of it.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{EndSource, ErrorCode, Job, JobError, JobId, Output, Report, Status, Tags, text};
+use super::{
+    EndSource, ErrorCode, Job, JobError, JobId, Output, QueueWait, Report, Status, Tags, text,
+};
 
 /// How far `seq` jumps at a restart: more than the number of states that were published but not yet
 /// stored, so that it keeps growing for subscribers that saw them.
@@ -56,6 +58,11 @@ pub struct StoredJob {
 }
 
 impl Job {
+    /// Whether an open job has a prompt that no backend has yet.
+    fn waits_in_own_queue(&self) -> bool {
+        self.prompt_id.is_some() && self.backend.is_none() && !self.status.is_final()
+    }
+
     /// The job in the state that is stored, with the number of that state.
     pub fn stored(stored: StoredJob) -> Self {
         let seq = stored.seq;
@@ -86,6 +93,13 @@ impl Job {
         job.prompt_id = stored.prompt_id;
         job.backend = stored.backend;
         job.status = stored.status;
+        if job.waits_in_own_queue() {
+            job.began_before = stored
+                .started_at
+                .filter(|_| job.status == Status::Processing);
+            job.status = Status::Queued;
+            job.wait = Some(QueueWait::default());
+        }
         job.is_cancelling = stored.is_cancelling && !stored.status.is_final();
         job.highest_fraction = f64::from(stored.progress) / 100.0;
         job.seq = if stored.status.is_final() {
@@ -105,8 +119,8 @@ impl Job {
             message: text::stored_failure(&message),
         });
         job.end_source = stored.end_source.as_deref().and_then(EndSource::from_word);
-        job.started_at = stored.started_at;
-        if let (Status::Processing, Some(started_at)) = (stored.status, stored.started_at) {
+        job.started_at = stored.started_at.filter(|_| job.status != Status::Queued);
+        if let (Status::Processing, Some(started_at)) = (job.status, stored.started_at) {
             job.nodes.resume(started_at);
         }
         job.ended_at = stored.ended_at;

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::nodes::{Bar, NodeCounts};
 use super::progress::{in_milliseconds, whole_seconds};
 use super::{
-    EndSource, Job, NodeView, NodesView, Outcome, Output, Progress, Remaining, Status, text,
+    EndSource, Job, NodeView, NodesView, Outcome, Output, Progress, QueueWait, Remaining, Status,
+    text,
 };
 
 /// The longest message of a producer, in characters.
@@ -13,6 +14,9 @@ const MAX_MESSAGE: usize = 200;
 
 /// How many outputs the states of a job that runs hold at most.
 const RUNNING_OUTPUTS: usize = 20;
+
+/// What a job waits for that waits in the relay's own queue.
+const WAITING_FOR_SERVER: &str = "server";
 
 impl Job {
     /// The next state for subscribers, with the next number. Its progress is at least that of the
@@ -40,7 +44,7 @@ impl Job {
         let percent = (self.highest_fraction * 100.0 + 1e-9).floor() as u8;
         Progress {
             job_id: self.id.clone(),
-            status: self.status,
+            status: self.published_status(),
             progress: if self.status == Status::Completed {
                 100
             } else {
@@ -56,6 +60,8 @@ impl Job {
                 .filter(|_| self.status == Status::Queued)
                 .and_then(|remaining| remaining.start(now)),
             cancelling: self.is_cancelling.then_some(true),
+            waiting_for: self.wait.as_ref().map(|_| WAITING_FOR_SERVER),
+            attempt: (self.attempt > 1).then_some(self.attempt),
             message: self.message(now),
             output_path: self.output_path(),
             error: self.error.as_ref().map(|error| error.message.clone()),
@@ -68,7 +74,7 @@ impl Job {
             elapsed: self.elapsed(now),
             outputs: self.published_state_outputs(),
             outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
-            backend: self.backend.clone(),
+            backend: self.backend.clone().or_else(|| self.planned_backend()),
             tags: self.tags.clone(),
         }
     }
@@ -138,17 +144,46 @@ impl Job {
         }
         match self.status {
             Status::Queued | Status::Processing if self.is_cancelling => "Cancelling".to_owned(),
-            Status::Queued => text::queued(self.ahead),
+            Status::Queued => self.queued_message(),
             Status::Processing if self.socket_outcome == Some(Outcome::Cancelled) => {
                 "Stopping".to_owned()
             }
             Status::Processing if self.socket_outcome.is_some() => "Finishing".to_owned(),
             Status::Processing if self.report.is_some() => "Running".to_owned(),
+            Status::Processing if self.attempt > 1 && self.nodes.begun() == 0 => {
+                text::restarted(self.backend.as_deref())
+            }
             Status::Processing => text::running(&self.nodes, &self.plan),
             Status::Completed => "Completed".to_owned(),
             Status::Failed => "Failed".to_owned(),
             Status::Cancelled => "Cancelled".to_owned(),
         }
+    }
+
+    fn queued_message(&self) -> String {
+        match &self.wait {
+            Some(QueueWait {
+                reason: Some(reason),
+                ..
+            }) => text::waiting(reason),
+            Some(wait) if self.attempt > 1 => text::to_restart(wait.ahead),
+            Some(wait) => text::queued(wait.ahead),
+            None if self.attempt > 1 => text::restarted(self.backend.as_deref()),
+            None => text::queued(self.ahead),
+        }
+    }
+
+    /// A job that is to run again does not go back to `queued`.
+    fn published_status(&self) -> Status {
+        if self.status == Status::Queued && self.began_before() {
+            return Status::Processing;
+        }
+        self.status
+    }
+
+    fn planned_backend(&self) -> Option<String> {
+        let backend = self.wait.as_ref()?.backend.as_ref()?;
+        Some(backend.to_string())
     }
 
     fn output_path(&self) -> Option<String> {
@@ -209,7 +244,10 @@ impl Job {
 
     fn queue_position(&self) -> Option<usize> {
         match self.status {
-            Status::Queued => self.ahead.map(|ahead| ahead.max(1)),
+            Status::Queued => {
+                let ahead = self.wait.as_ref().map_or(self.ahead, |wait| wait.ahead);
+                ahead.map(|ahead| ahead.max(1))
+            }
             Status::Processing => Some(0),
             Status::Completed | Status::Failed | Status::Cancelled => None,
         }

@@ -35,6 +35,27 @@ pub(super) fn queued(ahead: Option<usize>) -> String {
     }
 }
 
+/// The message of a job that no backend takes.
+pub(super) fn waiting(reason: &str) -> String {
+    format!("Waiting: {reason}")
+}
+
+/// The message of a job whose prompt was lost, and is to be handed in again.
+pub(super) fn to_restart(ahead: Option<usize>) -> String {
+    match ahead {
+        None | Some(0) => "Lost with its server, to be restarted".to_owned(),
+        Some(ahead) => format!("Lost with its server, to be restarted, {ahead} ahead"),
+    }
+}
+
+/// The message of a job whose prompt was handed in again.
+pub(super) fn restarted(backend: Option<&str>) -> String {
+    match backend {
+        None => "Restarted".to_owned(),
+        Some(backend) => format!("Restarted on {}", short(backend, MAX_NAME)),
+    }
+}
+
 /// The message of a group: how many of its jobs have completed, and how many there are of each other kind.
 pub(super) fn group(completed: usize, total: usize, others: &[(usize, &str)]) -> String {
     let noun = if total == 1 { "shot" } else { "shots" };

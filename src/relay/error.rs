@@ -82,6 +82,16 @@ pub enum RelayError {
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
+    /// So many jobs wait that no more is taken.
+    #[error("{waiting} jobs wait already, and the limit is {limit}; try again in {retry_after} s")]
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+        /// How many may.
+        limit: usize,
+        /// When one of them is predicted to begin, in seconds.
+        retry_after: u64,
+    },
     /// ComfyUI's validation has rejected the graph.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
@@ -114,6 +124,7 @@ impl RelayError {
             Self::OutputUnavailable(..) => "output_unavailable",
             Self::WorkflowUnavailable(_) => "workflow_unavailable",
             Self::OutputUnreadable(..) => "output_unreadable",
+            Self::QueueFull { .. } => "queue_full",
             Self::Rejected(..) => "workflow_rejected",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),

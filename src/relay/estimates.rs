@@ -14,7 +14,7 @@ use super::backend::Backend;
 use super::registry::Entry;
 use crate::comfy::Queue;
 use crate::estimate::{Estimate, EstimateLog, Explanation};
-use crate::job::{Job, Progress, Status};
+use crate::job::{Job, Plan, Progress, Status};
 use learning::Learning;
 use queue_forecast::{QueueForecast, QueuePrediction};
 use queue_plans::{Plans, QueuedPlans};
@@ -42,6 +42,9 @@ impl Estimator {
         let job = &entry.job;
         if let Some(stored) = entry.stored_estimate {
             return stored.at(now);
+        }
+        if job.wait().is_some() {
+            return entry.queued_estimate(now);
         }
         match (&entry.backend, job.prompt_id()) {
             (Some(backend), Some(prompt)) if job.status() == Status::Queued => {
@@ -108,6 +111,24 @@ impl Estimator {
         plans.predict(queue, source, |plan, cached| {
             Estimate::of_prompt(backend.name(), plan, cached, &self.learning.model())
         })
+    }
+
+    /// How long a prompt with this plan runs on a backend, from its start to its end; `loaded` are the ids of the nodes that
+    /// need not run.
+    pub(super) fn predict(&self, backend: &Backend, plan: &Plan, loaded: &[String]) -> Estimate {
+        Estimate::of_prompt(backend.name(), plan, loaded, &self.learning.model())
+    }
+
+    /// When all prompts have ended that a backend's queue has shown; `None` if that is not known.
+    pub(super) fn queue_end(&self, backend: &Backend, now: Timestamp) -> Option<Estimate> {
+        self.queues().get(&backend.index)?.end(now)
+    }
+
+    /// Whether a backend's queue has shown a prompt.
+    pub(super) fn has_seen(&self, backend: &Backend, prompt_id: &str) -> bool {
+        let queues = self.queues();
+        let forecast = queues.get(&backend.index);
+        forecast.is_some_and(|forecast| forecast.has_seen(prompt_id))
     }
 
     /// Records a backend's queue. `live` are the estimates of running prompts by their own events; `began_at`

@@ -60,6 +60,8 @@ impl Tracker {
         };
         if status.is_final() {
             entry.pending_plan.end();
+            self.queue.remove(id);
+            self.queue.wake();
             if entry.publishing.previews > 0 {
                 let forget = self.clone().forget_preview(id.clone());
                 self.tasks.spawn(forget);

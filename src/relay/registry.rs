@@ -127,6 +127,50 @@ impl Registry {
         self.by_status.open(Some(backend.index))
     }
 
+    /// How many jobs of a backend have not ended.
+    pub(super) fn count_open(&self, backend: &Backend) -> usize {
+        self.by_status.count_open(Some(backend.index))
+    }
+
+    /// A backend has the prompt of a job that waited in the relay's own queue. `false` if it does not wait there any more.
+    pub(super) fn hand_over(
+        &mut self,
+        id: &JobId,
+        backend: &Arc<Backend>,
+        prompt_id: &str,
+        disconnects: u64,
+    ) -> bool {
+        let Some(entry) = self.by_id.get_mut(id) else {
+            return false;
+        };
+        if entry.job.wait().is_none() {
+            return false;
+        }
+        self.by_prompt.remove(entry);
+        self.by_status.remove(entry);
+        entry.hand_over(backend.clone(), prompt_id, disconnects);
+        self.by_prompt.add(entry);
+        self.by_status.add(entry);
+        self.changes.count_plan(entry.backend_index());
+        true
+    }
+
+    /// The prompt of a job is gone from its backend: it waits in the relay's own queue, to be handed in as `prompt_id`. `None`
+    /// if it has ended.
+    pub(super) fn take_back(&mut self, id: &JobId, prompt_id: &str) -> Option<&mut Entry> {
+        let entry = self.by_id.get_mut(id)?;
+        if entry.job.status().is_final() {
+            return None;
+        }
+        self.by_prompt.remove(entry);
+        self.by_status.remove(entry);
+        self.changes.count_job(entry.backend_index());
+        entry.take_back(prompt_id);
+        self.by_prompt.add(entry);
+        self.by_status.add(entry);
+        Some(entry)
+    }
+
     /// Makes this relay no longer the owner of a backend's open jobs.
     pub(super) fn give_up(&mut self, backend: &Backend) {
         self.changes.count_job(Some(backend.index));

@@ -6,7 +6,7 @@ pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
 pub(super) mod output;
-mod post_prompt;
+pub(super) mod post_prompt;
 pub(super) mod register;
 mod report;
 pub(super) mod shared_lookup;

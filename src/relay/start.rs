@@ -21,6 +21,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
+use super::queue::job_queue::JobQueue;
 use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
@@ -81,6 +82,7 @@ impl Relay {
             registry: std::sync::Mutex::default(),
             backends: backends.clone(),
             estimator: estimator.clone(),
+            queue: JobQueue::new(backends.len()),
             hub: Hub::new(config.backlog),
             preview_feeds: PreviewFeeds::default(),
             recorder: recorder.clone(),
@@ -147,6 +149,7 @@ impl Relay {
             follower.start();
         }
         tasks.spawn(self.clone().keep_outputs(to_keep));
+        tasks.spawn(self.clone().dispatch());
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().end_lost_producers());
         tasks.spawn(self.clone().cleanup());

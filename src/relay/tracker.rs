@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
+use super::queue::job_queue::JobQueue;
 use super::registry::Registry;
 use crate::hub::Hub;
 use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
@@ -32,6 +33,8 @@ pub(super) struct Tracker {
     pub(super) registry: Mutex<Registry>,
     pub(super) backends: Arc<[Arc<Backend>]>,
     pub(super) estimator: Arc<Estimator>,
+    /// The jobs that no backend has yet.
+    pub(super) queue: JobQueue,
     pub(super) hub: Hub,
     pub(super) preview_feeds: PreviewFeeds,
     pub(super) recorder: Recorder,
@@ -88,7 +91,7 @@ impl Tracker {
         self.hub.changes().send_replace(());
     }
 
-    /// Adds a job that follows a prompt, publishes its first state, and applies the events of the prompt that came
+    /// Adds a job that follows a prompt, or has one that waited in the relay's own queue follow it; publishes its first state, and applies the events of the prompt that came
     /// before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes
     /// with its graph.
     pub(super) fn register(
@@ -99,15 +102,17 @@ impl Tracker {
         submitted: Option<SubmittedGraph>,
     ) {
         let (backend, prompt_id) = (&prompt.backend, prompt.prompt_id.as_str());
-        let job = Job::new(job_id.clone(), self.now())
-            .on_backend(backend.name(), prompt_id)
-            .tagged(prompt.tags.clone());
         let (reachable, early_events) = {
             let mut state = backend.state();
             state.socket.restart_silence();
             (state.api.reachable, state.early_events.take(prompt_id))
         };
-        registry.insert(job, Some(backend.clone()), prompt.disconnects);
+        if !registry.hand_over(job_id, backend, prompt_id, prompt.disconnects) {
+            let job = Job::new(job_id.clone(), self.now())
+                .on_backend(backend.name(), prompt_id)
+                .tagged(prompt.tags.clone());
+            registry.insert(job, Some(backend.clone()), prompt.disconnects);
+        }
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(history) = &prompt.history {
             // The history of servers of 2023 does not say how a prompt ended.

@@ -225,6 +225,7 @@ impl From<RelayError> for ApiError {
             | RelayError::LeaseLapsed(_)
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             RelayError::RowRefused(..) => StatusCode::UNPROCESSABLE_ENTITY,
             RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => {
                 StatusCode::BAD_GATEWAY
@@ -233,6 +234,12 @@ impl From<RelayError> for ApiError {
         };
         let code = error.code();
         let message = error.to_string();
+        let header = match &error {
+            RelayError::QueueFull { retry_after, .. } => {
+                Some(ErrorHeader::RetryAfter(*retry_after))
+            }
+            _ => None,
+        };
         let (inputs, total) = match error {
             RelayError::Rejected(rejection) => (rejection.inputs, rejection.inputs_total),
             _ => (Vec::new(), 0),
@@ -240,6 +247,7 @@ impl From<RelayError> for ApiError {
         Self {
             inputs_total: Some(total).filter(|&total| total > inputs.len()),
             inputs,
+            header,
             ..Self::new(status, code, message)
         }
     }

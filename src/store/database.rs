@@ -28,8 +28,8 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error("the database did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
     Slow,
-    /// The state of a job cannot be encoded.
-    #[error("cannot encode the state of a job")]
+    /// A job cannot be encoded.
+    #[error("cannot encode a job")]
     Encoding(#[from] serde_json::Error),
 }
 

@@ -15,19 +15,21 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 5] = [
+static POSTGRES: [&str; 6] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
     include_str!("../../migrations/postgres/4_parallel.sql"),
     include_str!("../../migrations/postgres/5_cancelling.sql"),
+    include_str!("../../migrations/postgres/6_queue.sql"),
 ];
-static SQLITE: [&str; 5] = [
+static SQLITE: [&str; 6] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
     include_str!("../../migrations/sqlite/4_parallel.sql"),
     include_str!("../../migrations/sqlite/5_cancelling.sql"),
+    include_str!("../../migrations/sqlite/6_queue.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

@@ -151,4 +151,63 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// What is to be handed in to ComfyUI for a job.
+    comfy_relay.submissions (job_key) {
+        /// The job.
+        job_key -> Text,
+        /// `waiting` or `handed_in`.
+        state -> Text,
+        /// The order of arrival: microseconds since 1970.
+        place -> BigInt,
+        /// Higher ones come first.
+        priority -> BigInt,
+        /// For whom it is.
+        share -> Nullable<Text>,
+        /// The backend that has it, or is claimed for it.
+        backend -> Nullable<Text>,
+        /// Under which prompt id.
+        prompt_id -> Text,
+        /// How often it was handed in or waits to be, from 1.
+        attempt -> BigInt,
+        /// How often it may be handed in again after it is lost.
+        retries -> BigInt,
+        /// The attempts that were lost: a JSON list.
+        lost -> Text,
+        /// Of the body of the request.
+        digest -> Nullable<Text>,
+        /// The job that it repeats.
+        retry_of -> Nullable<Text>,
+        /// The graph and everything that is passed on with it: JSON, compressed.
+        request -> Binary,
+        /// Keys of partner nodes, sealed.
+        secrets -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    /// What operators have stopped.
+    comfy_relay.operations (subject) {
+        /// The name of a backend, or the queue.
+        subject -> Text,
+        /// How.
+        state -> Text,
+    }
+}
+
+diesel::table! {
+    /// Which job a request with an Idempotency-Key has made.
+    comfy_relay.requests (request_key) {
+        /// Names the request.
+        request_key -> Text,
+        /// Of its body.
+        digest -> Text,
+        /// The job.
+        job_key -> Text,
+        /// Milliseconds since 1970.
+        created_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);
+diesel::allow_tables_to_appear_in_same_query!(submissions, leases);

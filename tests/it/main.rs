@@ -11,6 +11,7 @@ mod faults;
 mod hunt;
 mod old_clients;
 mod pages;
+mod queue;
 mod replay;
 mod storage;
 mod support;

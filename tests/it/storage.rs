@@ -8,7 +8,7 @@ mod kills;
 mod labels;
 mod learning;
 mod leases;
-mod lifecycle;
+pub(crate) mod lifecycle;
 mod lists;
 mod mirror;
 mod owners;

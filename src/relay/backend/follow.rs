@@ -119,7 +119,26 @@ impl Follower {
         self.tracker
             .ingest_all(&self.backend, &Event::Reachable(true));
         self.tracker.notify_monitors();
+        self.cancel_abandoned();
+        self.tracker.queue.wake();
         self.backend.reconcile_now.notify_one();
+    }
+
+    /// The server answers again: what was taken back from it runs elsewhere.
+    fn cancel_abandoned(&self) {
+        let abandoned = self.tracker.queue.take_abandoned(&self.backend);
+        if abandoned.is_empty() {
+            return;
+        }
+        let backend = self.backend.clone();
+        self.tasks.spawn(async move {
+            for prompt_id in abandoned {
+                match backend.comfy.rest().cancel(&prompt_id).await {
+                    Ok(_) => tracing::info!(prompt_id, "cancelled a prompt that runs elsewhere by now"),
+                    Err(error) => tracing::warn!(prompt_id, %error, "cannot cancel a prompt that runs elsewhere by now"),
+                }
+            }
+        });
     }
 
     /// A socket that was open is dialled again at once, and subscribers need not know. One that cannot be
@@ -181,6 +200,7 @@ impl Follower {
                 let queue = &mut self.backend.state().queue;
                 queue.set_length(queue_remaining, now);
                 self.tracker.notify_monitors();
+                self.tracker.queue.wake();
                 self.backend.reconcile_soon.notify_one();
             }
             Message::Prompt { prompt_id, event } => self.on_event(prompt_id, event),

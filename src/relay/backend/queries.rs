@@ -59,6 +59,8 @@ impl Follower {
                 state.api.failure_logged = false;
                 state.api.unanswered_at = None;
                 state.queue.set(&queue, now);
+                drop(state);
+                self.tracker.queue.wake();
                 Ok(Some(queue))
             }
             Err(error) => {

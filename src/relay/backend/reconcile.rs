@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::comfy::{Queue, RestError};
-use crate::job::{Event, JobId, Status};
+use crate::job::{Event, JobId, Reason, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
@@ -241,9 +241,24 @@ impl Follower {
         if let Decision::Vanished(reason) = decision
             && !self.has_unlisted(&job.prompt_id, answer, whole).await?
         {
-            self.tracker.ingest(&job.id, Event::Vanished(reason));
+            self.end_missing(&job.id, reason).await;
         }
         Ok(())
+    }
+
+    /// A prompt is gone. One that was lost with its server runs again, if it may; any other has ended.
+    async fn end_missing(&self, id: &JobId, reason: Reason) {
+        if reason == Reason::Forgotten {
+            match self.tracker.take_back(id).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = &error as &dyn Error;
+                    return tracing::debug!(error, job_id = %id, "cannot take back a lost job, retrying");
+                }
+            }
+        }
+        self.tracker.ingest(id, Event::Vanished(reason));
     }
 
     /// Decides by the answers so far, and starts the clock of what is waited for.

@@ -130,6 +130,24 @@ impl QueueForecast {
         }
     }
 
+    /// When the last prompt of the queue ends; `None` if that is not known.
+    pub(in crate::relay) fn end(&self, now: Timestamp) -> Option<Estimate> {
+        let queue = self.queue.as_ref()?;
+        if self.waiting.len() < queue.pending_count() {
+            return None;
+        }
+        let none = Estimate::none_left();
+        let waiting = self.waiting.last().map_or(none, |waiting| waiting.end);
+        let running = self.running.values().map(|running| running.left(now));
+        Some(Estimate::queued(running, waiting))
+    }
+
+    /// Whether the queue has shown a prompt.
+    pub(in crate::relay) fn has_seen(&self, prompt_id: &str) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.position(prompt_id).is_some())
+    }
+
     fn waiting(&self, prompt_id: &str) -> Option<&WaitingEstimate> {
         let queue = self.queue.as_ref()?;
         match queue.position(prompt_id)? {

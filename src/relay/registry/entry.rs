@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::estimate::EstimateLog;
+use crate::estimate::{Estimate, EstimateLog};
 use crate::job::{Job, Progress, Status};
 use crate::relay::backend::Backend;
 use crate::relay::ownership::{HeldState, Ownership, StateVersion};
@@ -34,6 +35,8 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) epoch: u64,
     /// What its row says of its end; only of a copy.
     pub(in crate::relay) stored_estimate: Option<StoredEstimate>,
+    /// When it will end by the last plan of the queue in which it waits, and when that was made.
+    pub(in crate::relay) queue_estimate: Option<(Estimate, Timestamp)>,
     /// When its producer last reported, or when it was registered or read from the database; only of a job without a prompt.
     pub(in crate::relay) reported_at: Instant,
     /// When somebody last asked for it.
@@ -116,24 +119,33 @@ impl Entry {
                 previews: 0,
                 estimate_log: None,
             },
-            comparison: Comparison {
-                own_client: false,
-                is_unanswered: false,
-                work_done: false,
-                cancel_requested,
-                end_found_at: None,
-                disconnects_when_seen,
-                missing_since: None,
-                failure_logged: false,
-            },
+            comparison: Comparison::new(disconnects_when_seen, cancel_requested),
             pending_plan: PendingPlan::default(),
             ownership: Ownership::Owner,
             epoch: FIRST_EPOCH,
             stored_estimate: None,
+            queue_estimate: None,
             reported_at: Instant::now(),
             asked_at: Instant::now(),
             number,
         }
+    }
+
+    /// A backend has its prompt.
+    pub(super) fn hand_over(&mut self, backend: Arc<Backend>, prompt_id: &str, disconnects: u64) {
+        self.job.hand_over(backend.name(), prompt_id);
+        self.backend = Some(backend);
+        self.queue_estimate = None;
+        self.comparison = Comparison::new(disconnects, false);
+    }
+
+    /// Its prompt is gone from its backend. What was published stays.
+    pub(super) fn take_back(&mut self, prompt_id: &str) {
+        self.job.take_back(prompt_id);
+        self.backend = None;
+        self.pending_plan = PendingPlan::default();
+        self.publishing.estimate_log = None;
+        self.comparison = Comparison::new(0, false);
     }
 
     /// Whether this relay publishes and writes it.
@@ -159,6 +171,14 @@ impl Entry {
         status.is_final() || (self.comparison.own_client && status == Status::Processing)
     }
 
+    /// When a job that waits in the relay's own queue will end, at a moment. Nothing is known before it is planned.
+    pub(in crate::relay) fn queued_estimate(&self, now: Timestamp) -> Estimate {
+        let Some((estimate, at)) = self.queue_estimate else {
+            return Estimate::default();
+        };
+        estimate.later(now.duration_since(at).as_secs_f64().max(0.0))
+    }
+
     /// Its place in the order of registration.
     pub(in crate::relay) fn number(&self) -> u64 {
         self.number
@@ -172,6 +192,22 @@ impl Entry {
     /// Its place among the backends; `None` if it has none, or one that is not configured.
     pub(super) fn backend_index(&self) -> Option<usize> {
         self.backend.as_ref().map(|backend| backend.index)
+    }
+}
+
+impl Comparison {
+    /// Of a prompt that the server had under this disconnect counter.
+    fn new(disconnects_when_seen: u64, cancel_requested: bool) -> Self {
+        Self {
+            own_client: false,
+            is_unanswered: false,
+            work_done: false,
+            cancel_requested,
+            end_found_at: None,
+            disconnects_when_seen,
+            missing_since: None,
+            failure_logged: false,
+        }
     }
 }
 

@@ -125,6 +125,11 @@ impl StatusIndex {
         self.open.get(&backend).into_iter().flatten()
     }
 
+    /// How many jobs of a backend have not ended.
+    pub(super) fn count_open(&self, backend: Option<usize>) -> usize {
+        self.open.get(&backend).map_or(0, HashSet::len)
+    }
+
     /// All jobs that have not ended.
     pub(super) fn all_open(&self) -> impl Iterator<Item = &JobId> {
         self.open.values().flatten()

@@ -1,11 +1,14 @@
 //! Waits for the socket to a backend on behalf of a caller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::select_ok;
 use tokio::time::{Instant, timeout};
 
-use crate::relay::RelayError;
 use crate::relay::backend::Backend;
+use crate::relay::{Relay, RelayError};
 
 /// How long a caller waits for a socket that is being dialled. Events go only to open sockets, so the socket comes
 /// first.
@@ -43,6 +46,36 @@ pub(in crate::relay) async fn await_socket(backend: &Backend) -> Result<(), Rela
         return Ok(());
     }
     Err(unreachable(backend))
+}
+
+impl Relay {
+    /// Waits until the socket of one of the backends with these names is open, or of any if there are none. One that was open
+    /// before will be again: jobs wait for it.
+    pub(in crate::relay) async fn await_any_socket(
+        &self,
+        names: &[String],
+    ) -> Result<(), RelayError> {
+        let backends = self.0.tracker.backends.iter();
+        let is_named = |backend: &&Arc<Backend>| {
+            names.is_empty() || names.iter().any(|name| name == backend.name())
+        };
+        let named = backends.filter(is_named);
+        let was_open = |backend: &Arc<Backend>| {
+            *backend.connected.borrow() || backend.state().socket.disconnects > 0
+        };
+        if named
+            .clone()
+            .any(|backend| backend.refusal().is_none() && was_open(backend))
+        {
+            return Ok(());
+        }
+        let opening = named.map(|backend| await_socket(backend).boxed());
+        match select_ok(opening).await {
+            Ok(_) => Ok(()),
+            // The last one to fail: they fail for the same reason in most cases.
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// A backend to which no socket can be opened, with what came instead, if anything did.

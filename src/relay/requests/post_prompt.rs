@@ -61,10 +61,7 @@ pub(in crate::relay) async fn post_prompt(
             if error.may_be_done() && was_accepted(rest, &prompt_id).await =>
         {
             tracing::warn!(prompt_id, %error, "ComfyUI has accepted a prompt without an answer of its own");
-            Ok(Submitted {
-                prompt_id,
-                node_errors: Value::Null,
-            })
+            Ok(Submitted::unanswered(prompt_id))
         }
         Err(SubmitError::Rest(source)) => {
             let was_sent = !source.is_unreachable() || source.may_be_done();

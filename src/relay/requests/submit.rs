@@ -8,9 +8,12 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::comfy::{PromptOptions, refused_outputs};
+use crate::config::Dispatch;
 use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
+use crate::relay::queue::admission::{NewQueuedJob, NotAdmitted};
+use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::await_socket::await_socket;
 use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
@@ -21,7 +24,37 @@ use crate::relay::{Relay, RelayError};
 use crate::workflow;
 
 /// How long a stop waits for the answer to a prompt that is being sent.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+pub(in crate::relay) const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a submission says beside what is to be done.
+#[derive(Debug, Clone)]
+pub struct SubmitOptions {
+    /// The names of the backends that may run it; none for all of them.
+    pub backends: Vec<String>,
+    /// Jobs of a higher priority are handed in first.
+    pub priority: i64,
+    /// How often it may be handed in again after it is lost with its server.
+    pub retries: u32,
+    /// For whom it is, where waiting jobs are shared out fairly.
+    pub share: Option<String>,
+    /// Of the body of the request: one that is repeated has the same.
+    pub digest: Option<String>,
+    /// What goes to ComfyUI with a graph.
+    pub prompt: PromptOptions,
+}
+
+impl Default for SubmitOptions {
+    fn default() -> Self {
+        Self {
+            backends: Vec::new(),
+            priority: 0,
+            retries: 1,
+            share: None,
+            digest: None,
+            prompt: PromptOptions::default(),
+        }
+    }
+}
 
 /// What a job is to do.
 #[derive(Debug, Clone)]
@@ -36,19 +69,21 @@ pub enum Submission {
 
 impl Relay {
     /// Registers a job for a prompt, or submits a workflow with its parameters filled in. Without a
-    /// `job_id` the job gets one; without a `backend`, by name, the relay chooses one. `options` are of a workflow alone.
+    /// `job_id` the job gets one. Of several backends, the first one is asked for a prompt.
     pub async fn submit(
         &self,
         job_id: Option<JobId>,
         submission: Submission,
         params: &Map<String, Value>,
-        backend: Option<&str>,
         mut tags: Tags,
-        options: PromptOptions,
+        options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
         let graph = match submission {
             Submission::Prompt(prompt_id) => {
-                return self.register(job_id, prompt_id, backend, tags).await;
+                let backend = options.backends.first();
+                return self
+                    .register(job_id, prompt_id, backend.map(String::as_str), tags)
+                    .await;
             }
             Submission::Graph(graph) => graph,
             Submission::Named(name) => {
@@ -59,7 +94,10 @@ impl Relay {
             }
         };
         let mut graph = workflow::check(Value::Object(graph))?;
-        workflow::check_targets(&graph, options.targets())?;
+        workflow::check_targets(&graph, options.prompt.targets())?;
+        for name in &options.backends {
+            self.backend_named(name)?;
+        }
         let backends = self.0.tracker.backends.iter();
         let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
         workflow::fill(&mut graph, params, |class, input, value| {
@@ -71,12 +109,9 @@ impl Relay {
         let work = Arc::new(Work {
             job_id,
             graph,
-            options,
+            options: options.prompt.clone(),
             tags: Arc::new(tags),
         });
-        let named = backend
-            .map(|name| self.backend_named(name).cloned())
-            .transpose()?;
         // The caller may leave in the middle; a prompt that ComfyUI has accepted is followed all the same.
         let relay = self.clone();
         let submitting = self.0.tasks.spawn(async move {
@@ -87,7 +122,7 @@ impl Relay {
             };
             tokio::select! {
                 () = stopped => Err(RelayError::Stopping),
-                accepted = relay.place(reservation, named, work) => accepted,
+                accepted = relay.take_in(reservation, options, work) => accepted,
             }
         });
         match submitting.await {
@@ -112,24 +147,63 @@ impl Relay {
         }
     }
 
-    /// Submits a graph to the backend that was asked for, or to the best one. One that turns out not to be reachable
-    /// before anything was sent is passed over for the next best.
+    /// Takes a job into the queue, or submits it at once where there is none.
+    async fn take_in(
+        &self,
+        reservation: Reservation,
+        options: SubmitOptions,
+        work: Arc<Work>,
+    ) -> Result<Accepted, RelayError> {
+        if self.0.config.dispatch == Dispatch::Direct {
+            return self.place(reservation, &options.backends, work).await;
+        }
+        self.await_any_socket(&options.backends).await?;
+        let (stored, keys) = work.options.to_stored();
+        let request = QueuedRequest {
+            graph: work.graph.clone(),
+            options: stored,
+            backends: options.backends.clone(),
+            has_keys: !keys.is_empty(),
+        };
+        let admission = NewQueuedJob {
+            plan: self.plan_of(&request),
+            allowed: self.allowed(&request.backends),
+            request,
+            keys,
+            tags: work.tags.clone(),
+            priority: options.priority,
+            retries: options.retries,
+            share: options.share,
+            digest: options.digest,
+            retry_of: None,
+            is_first: work.options.goes_to_front(),
+        };
+        match self.admit(&reservation, admission).await {
+            Ok(accepted) => Ok(accepted),
+            Err(NotAdmitted::Refused(error)) => Err(error),
+            Err(NotAdmitted::Unstored(error)) => {
+                tracing::debug!(%error, job_id = %work.job_id, "cannot store a submission, handing it in at once");
+                self.place(reservation, &options.backends, work).await
+            }
+        }
+    }
+
+    /// Submits a graph to the best one of the backends with these names, or of all if there are none. One that turns out not to
+    /// be reachable before anything was sent is passed over for the next best.
     async fn place(
         &self,
         reservation: Reservation,
-        named: Option<Arc<Backend>>,
+        names: &[String],
         work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
-        let mut tried = Vec::new();
+        let allowed = self.allowed(names);
+        let is_barred = |index: &usize| allowed.as_ref().is_some_and(|allowed| !allowed[*index]);
+        let mut tried: Vec<usize> = (0..backends.len()).filter(is_barred).collect();
+        let barred = tried.len();
         let mut failure = RelayError::BackendUnreachable("no address".to_owned());
         loop {
-            let chosen = match &named {
-                Some(backend) if tried.is_empty() => Some(InFlight::new(backend.clone())),
-                Some(_) => None,
-                None => turns.choose(backends, &tried),
-            };
-            let Some(in_flight) = chosen else {
+            let Some(in_flight) = turns.choose(backends, &tried) else {
                 return Err(failure);
             };
             let index = in_flight.backend().index;
@@ -139,7 +213,7 @@ impl Relay {
                 Err(NotPlaced::Sent(error)) => return Err(error),
                 Err(NotPlaced::NotSent(error)) => {
                     // Of several that cannot be reached, the best one is named.
-                    if tried.is_empty() {
+                    if tried.len() == barred {
                         failure = error;
                     }
                     tried.push(index);
@@ -248,7 +322,11 @@ impl Relay {
 }
 
 /// What will run of a graph, as far as the answer to its submission shows.
-fn plan(backend: &Backend, work: &Work, node_errors: &Value) -> Option<SubmittedGraph> {
+pub(in crate::relay) fn plan(
+    backend: &Backend,
+    work: &Work,
+    node_errors: &Value,
+) -> Option<SubmittedGraph> {
     let refused = refused_outputs(node_errors);
     let classes = backend.node_classes();
     let classes = classes.as_ref().map(|classes| classes.outputs());

@@ -3,6 +3,7 @@
 mod create;
 mod list;
 mod prompt_options;
+mod queue_fields;
 mod report;
 
 use hyper::{Response, StatusCode};

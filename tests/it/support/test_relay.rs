@@ -59,6 +59,8 @@ impl Default for Settings {
                 backlog: 4_096,
                 // Recordings are played faster than real time; no state may be throttled away.
                 publish_interval: Duration::ZERO,
+                // Replayed servers wait for all prompts that were in the recorded queue.
+                dispatch_depth: 1_000,
                 ..RelayConfig::default()
             },
             store: StoreConfig::default(),

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use crate::auth::{Permissions, Scope};
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
-use crate::relay::{Accepted, RelayError, Submission};
+use crate::relay::{Accepted, RelayError, Submission, SubmitOptions};
 use crate::server::api::jobs::prompt_options::PromptFields;
+use crate::server::api::jobs::queue_fields::QueueFields;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
@@ -21,12 +22,14 @@ use crate::workflow;
 const MAX_PROMPT_ID: usize = 200;
 
 /// The fields of the body.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "job_id",
     "prompt_id",
     "workflow",
     "params",
-    "backend",
+    QueueFields::NAMES[0],
+    QueueFields::NAMES[1],
+    QueueFields::NAMES[2],
     "labels",
     "group",
     PromptFields::NAMES[0],
@@ -35,6 +38,12 @@ const NAMES: [&str; 12] = [
     PromptFields::NAMES[3],
     PromptFields::NAMES[4],
 ];
+
+/// The label that says for whom a job is, where waiting jobs are shared out fairly.
+const FAIR_SHARE: &str = "fair_share";
+
+/// How often a job may be handed in again, if a submission does not say.
+const DEFAULT_RETRIES: u32 = 1;
 
 /// The fields of which a body has one.
 const SAYS_WHAT: [&str; 2] = ["prompt_id", "workflow"];
@@ -56,7 +65,8 @@ struct NewJob {
     /// The workflow to submit: a graph in API format, or a name.
     workflow: Option<Value>,
     params: Map<String, Value>,
-    backend: Option<String>,
+    #[serde(flatten)]
+    queue: QueueFields,
     labels: Map<String, Value>,
     group: Option<String>,
     #[serde(flatten)]
@@ -90,8 +100,17 @@ pub(in crate::server) async fn create(
     }
     let tags = Tags::check(&new.labels, new.group)?;
     let submission = submission(new.prompt_id, new.workflow)?;
-    let given = new.prompt.given();
-    let options = new.prompt.options()?;
+    let given = new.prompt.given().or(new.queue.given());
+    let share = tags.labels.get(FAIR_SHARE).map(String::as_str);
+    let share = share.or(permissions.sub().map(|sub| &**sub));
+    let options = SubmitOptions {
+        backends: new.queue.backends()?,
+        priority: new.queue.priority()?,
+        retries: new.queue.retries()?.unwrap_or(DEFAULT_RETRIES),
+        share: share.map(str::to_owned),
+        digest: None,
+        prompt: new.prompt.options()?,
+    };
     match &submission {
         Submission::Prompt(prompt_id) => {
             permissions.check_register(job_id.as_ref())?;
@@ -111,14 +130,7 @@ pub(in crate::server) async fn create(
     }
     let accepted = state
         .relay
-        .submit(
-            job_id,
-            submission,
-            &new.params,
-            new.backend.as_deref(),
-            tags,
-            options,
-        )
+        .submit(job_id, submission, &new.params, tags, options)
         .await?;
     let answer = CreateAnswer::new(&accepted, address);
     let status = if accepted.is_unanswered || !accepted.is_written {

@@ -1,0 +1,272 @@
+//! Decides which waiting job goes to which backend now, and when the others will end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::estimate::Estimate;
+use crate::job::{Event, JobId, QueueWait};
+use crate::placement::{self, Planned, WaitingJob};
+use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::queue::hand_in::Lot;
+use crate::relay::queue::job_queue::{JobQueue, QueueState};
+use crate::relay::queue::loads::{BackendView, allow_last_choice};
+
+/// How often everything is planned again, if nothing happens: times pass.
+const TICK: Duration = Duration::from_secs(1);
+
+/// After a pass that took a second, the next one waits so many seconds.
+const PAUSE_FACTOR: u32 = 4;
+
+/// A pause that is not worth a timer.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+
+/// How many jobs get their places under one lock: some tenths of a millisecond.
+const JOBS_A_LOCK: usize = 200;
+
+/// How many backends a reason names.
+const MAX_NAMED: usize = 3;
+
+/// Where a job waits.
+struct Place {
+    id: JobId,
+    wait: QueueWait,
+    estimate: Estimate,
+}
+
+/// What one pass has decided.
+#[derive(Default)]
+struct DispatchPass {
+    lots: Vec<Lot>,
+    places: Vec<Place>,
+    /// The jobs whose callers wait, and that no backend takes now.
+    fresh: Vec<JobId>,
+}
+
+impl Relay {
+    /// Hands waiting jobs in until the relay stops.
+    pub(in crate::relay) async fn dispatch(self) {
+        let tracker = &self.0.tracker;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut planned_at = None;
+        loop {
+            let is_tick = tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = tracker.queue.wake.notified() => false,
+                _ = tick.tick() => true,
+            };
+            if is_tick {
+                self.sync_queue().await;
+                self.take_back_unreachable().await;
+            }
+            let began_at = Instant::now();
+            let is_due = planned_at.is_none_or(|at: Instant| at.elapsed() >= TICK);
+            let Some(pass) = self.plan_queue(is_due) else {
+                continue;
+            };
+            planned_at = Some(began_at);
+            self.apply(pass);
+            let pause = began_at.elapsed() * PAUSE_FACTOR;
+            if pause >= MIN_PAUSE {
+                sleep(pause.min(TICK)).await;
+            }
+        }
+    }
+
+    /// Plans all waiting jobs, unless it is not due and no backend has room.
+    fn plan_queue(&self, is_due: bool) -> Option<DispatchPass> {
+        let tracker = &self.0.tracker;
+        let open: Vec<usize> = {
+            let registry = tracker.registry();
+            let backends = tracker.backends.iter();
+            let open = |it: &Arc<Backend>| registry.count_open(it) - registry.ending(it).count();
+            backends.map(open).collect()
+        };
+        let now = tracker.now();
+        let mut state = tracker.queue.state();
+        if state.jobs.is_empty() {
+            return None;
+        }
+        let depth = self.0.config.dispatch_depth;
+        let records = state.backends.iter_mut().zip(tracker.backends.iter());
+        let views = records.zip(open).map(|((record, backend), open)| {
+            record.view(backend, &tracker.estimator, (depth, open), now)
+        });
+        let mut views: Vec<BackendView> = views.collect();
+        allow_last_choice(&mut views);
+        let has_room = views.iter().any(|it| it.load.takes && it.load.room > 0);
+        let has_fresh = || state.jobs.values().any(|job| job.fresh.is_some());
+        if !is_due && !has_room && !has_fresh() {
+            return None;
+        }
+        state.kinds.refresh(&tracker.backends, &tracker.estimator);
+        Some(state.plan(&tracker.backends, views, self.0.config.fair_share))
+    }
+
+    /// Hands in what is to be, and publishes where the others wait.
+    fn apply(&self, pass: DispatchPass) {
+        let tracker = &self.0.tracker;
+        for lot in pass.lots {
+            self.0.tasks.spawn(self.clone().hand_in_lot(lot));
+        }
+        for id in pass.fresh {
+            tracker.register_waiting(&mut tracker.registry(), &id);
+        }
+        let now = tracker.now();
+        let mut places = pass.places.into_iter().peekable();
+        while places.peek().is_some() {
+            let mut registry = tracker.registry();
+            for place in places.by_ref().take(JOBS_A_LOCK) {
+                let is_new = registry.apply(&place.id, Event::Waits(place.wait), now);
+                let Some(entry) = registry.get_mut(&place.id) else {
+                    continue;
+                };
+                if entry.job.wait().is_some() && entry.is_owned() {
+                    entry.publishing.is_stale |= is_new;
+                    entry.queue_estimate = Some((place.estimate, now));
+                    tracker.republish_waiting(entry);
+                }
+            }
+        }
+    }
+}
+
+impl JobQueue {
+    /// Whether a backend has a job handed in to it right now.
+    pub(super) fn set_idle(&self, backend: &Backend) {
+        self.state().backends[backend.index].is_busy = false;
+    }
+}
+
+impl QueueState {
+    fn plan(
+        &mut self,
+        backends: &[Arc<Backend>],
+        views: Vec<BackendView>,
+        is_fair: bool,
+    ) -> DispatchPass {
+        let unclaimed = self.jobs.iter();
+        let unclaimed = unclaimed.filter(|(_, job)| job.claimed_for.is_none());
+        let (ids, waiting): (Vec<JobId>, Vec<WaitingJob>) = unclaimed
+            .map(|(id, job)| {
+                let waiting = WaitingJob {
+                    kind: job.kind,
+                    priority: job.priority,
+                    order: order(job.place),
+                    share: job.share,
+                };
+                (id.clone(), waiting)
+            })
+            .unzip();
+        let loads: Vec<_> = views.iter().map(|view| view.load).collect();
+        if is_fair {
+            self.fair_share.update(&waiting);
+        }
+        let fair = is_fair.then_some(&self.fair_share);
+        let planned = placement::plan(&loads, self.kinds.as_slice(), &waiting, fair);
+        let later = planned.iter().flatten().filter(|planned| !planned.now);
+        let starts = later.map(|planned| planned.starts_in);
+        let starts = starts.filter(|seconds| seconds.is_finite());
+        self.next_start = starts.min_by(f64::total_cmp);
+        let mut by_backend: BTreeMap<usize, Vec<(usize, Planned)>> = BTreeMap::new();
+        let mut pass = DispatchPass::default();
+        for (index, planned) in planned.into_iter().enumerate() {
+            match planned {
+                Some(planned) => {
+                    let jobs = by_backend.entry(planned.backend).or_default();
+                    jobs.push((index, planned));
+                }
+                None => pass.places.push(Place {
+                    id: ids[index].clone(),
+                    wait: QueueWait {
+                        reason: Some("no server can run it".into()),
+                        ..QueueWait::default()
+                    },
+                    estimate: Estimate::default(),
+                }),
+            }
+        }
+        for (backend, mut jobs) in by_backend {
+            jobs.sort_by(|(_, a), (_, b)| a.number.cmp(&b.number));
+            let jobs = jobs
+                .into_iter()
+                .map(|(index, planned)| (ids[index].clone(), waiting[index].kind, planned.now));
+            self.place(&backends[backend], &views, jobs, &mut pass);
+        }
+        let is_fresh = |id: &JobId| self.jobs.get(id).is_some_and(|job| job.fresh.is_some());
+        let fresh = pass.places.iter().map(|place| &place.id);
+        pass.fresh = fresh.filter(|id| is_fresh(id)).cloned().collect();
+        pass
+    }
+
+    /// Adds the jobs that are planned on one backend, in their order, to a pass.
+    fn place(
+        &mut self,
+        backend: &Arc<Backend>,
+        views: &[BackendView],
+        jobs: impl Iterator<Item = (JobId, usize, bool)>,
+        pass: &mut DispatchPass,
+    ) {
+        let view = &views[backend.index];
+        let name: Arc<str> = backend.name().into();
+        let (mut until, mut model) = (view.free, view.load.model);
+        let mut ahead = view.prompts;
+        let mut lot = Vec::new();
+        for (id, kind, is_now) in jobs {
+            let own = self.kinds.estimate(kind, backend.index, model);
+            let starts_in = until.and_then(|until| until.remaining);
+            until = until.map(|until| Estimate::queued([until], own));
+            model = self.kinds.model(kind).or(model);
+            if is_now {
+                lot.push(id);
+            } else {
+                let estimate = until.unwrap_or_default();
+                let reason = (!view.load.takes).then(|| self.refusals(kind, views));
+                pass.places.push(Place {
+                    id,
+                    wait: QueueWait {
+                        ahead: Some(ahead).filter(|_| reason.is_none()),
+                        backend: Some(name.clone()),
+                        reason,
+                    },
+                    estimate: Estimate {
+                        starts_in: starts_in.filter(|_| estimate.remaining.is_some()),
+                        ..estimate
+                    },
+                });
+            }
+            ahead += 1;
+        }
+        if lot.is_empty() {
+            return;
+        }
+        for id in &lot {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.claimed_for = Some(backend.index);
+            }
+        }
+        self.backends[backend.index].is_busy = true;
+        pass.lots.push(Lot {
+            backend: backend.clone(),
+            jobs: lot,
+        });
+    }
+
+    /// Why none of the backends that can run jobs of a kind takes any.
+    fn refusals(&self, kind: usize, views: &[BackendView]) -> Arc<str> {
+        let able = views.iter().enumerate();
+        let able = able.filter(|(backend, _)| self.kinds.can_run(kind, *backend));
+        let refusals = able.filter_map(|(_, view)| view.refusal.as_deref());
+        let refusals: Vec<&str> = refusals.take(MAX_NAMED).collect();
+        refusals.join(", ").into()
+    }
+}
+
+/// A place as a number without a sign, in the same order.
+fn order(place: i64) -> u64 {
+    place.cast_unsigned() ^ (1 << 63)
+}

@@ -1,0 +1,149 @@
+//! [`JobQueue`]: the jobs that wait for a backend.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::sync::{Notify, oneshot};
+
+use crate::comfy::WrongInput;
+use crate::job::{JobId, Tags};
+use crate::placement::FairShare;
+use crate::relay::RelayError;
+use crate::relay::queue::kinds::Kinds;
+use crate::relay::queue::loads::BackendRecord;
+
+/// The jobs that wait for a backend.
+#[derive(Debug)]
+pub(in crate::relay) struct JobQueue {
+    state: Mutex<QueueState>,
+    /// Wakes the task that dispatches.
+    pub(super) wake: Notify,
+    /// The place of the newest job.
+    newest: AtomicI64,
+}
+
+#[derive(Debug)]
+pub(super) struct QueueState {
+    pub(super) jobs: HashMap<JobId, QueuedJob>,
+    pub(super) kinds: Kinds,
+    /// Jobs that were being handed in when a relay ended, of which it is being asked where they are.
+    pub(super) settling: HashSet<JobId>,
+    /// By the index of the backend.
+    pub(super) backends: Vec<BackendRecord>,
+    /// How many jobs were handed in.
+    pub(super) handed_in: u64,
+    /// Numbers for the names of shares.
+    pub(super) shares: HashMap<String, u32>,
+    pub(super) fair_share: FairShare,
+    /// When the first waiting job begins, by the last plan, in seconds from then.
+    pub(super) next_start: Option<f64>,
+}
+
+/// A job that waits for a backend.
+#[derive(Debug)]
+pub(super) struct QueuedJob {
+    /// The order of arrival.
+    pub(super) place: i64,
+    /// Higher ones come first.
+    pub(super) priority: i64,
+    pub(super) share: Option<u32>,
+    /// What it has in common with others.
+    pub(super) kind: usize,
+    /// The backend to which it is being handed in.
+    pub(super) claimed_for: Option<usize>,
+    /// How often handing it in has failed.
+    pub(super) failures: u32,
+    /// Set while its caller waits for what becomes of it: it is not registered yet.
+    pub(super) fresh: Option<Fresh>,
+    /// Keys of partner nodes, which are handed in with it.
+    pub(super) keys: Map<String, Value>,
+}
+
+/// A job whose caller waits for what becomes of it. It is registered only then: a job that is refused leaves nothing.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) caller: oneshot::Sender<Verdict>,
+    pub(super) tags: Arc<Tags>,
+    pub(super) prompt_id: String,
+}
+
+/// What has become of a job whose caller waits.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// A backend has it.
+    HandedIn {
+        /// The name of the backend.
+        backend: String,
+        /// ComfyUI's id for it.
+        prompt_id: String,
+        /// Inputs because of which ComfyUI ignores some outputs.
+        ignored: Vec<WrongInput>,
+    },
+    /// It waits.
+    Waits,
+    /// It was refused.
+    Refused(RelayError),
+}
+
+impl JobQueue {
+    /// An empty queue before this many backends.
+    pub(in crate::relay) fn new(backends: usize) -> Self {
+        Self {
+            state: Mutex::new(QueueState {
+                jobs: HashMap::new(),
+                kinds: Kinds::default(),
+                settling: HashSet::new(),
+                backends: vec![BackendRecord::default(); backends],
+                handed_in: 0,
+                shares: HashMap::new(),
+                fair_share: FairShare::default(),
+                next_start: None,
+            }),
+            wake: Notify::new(),
+            newest: AtomicI64::new(0),
+        }
+    }
+
+    /// Has it looked whether a backend has room.
+    pub(in crate::relay) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Removes a job that has ended, or that a backend has.
+    pub(in crate::relay) fn remove(&self, id: &JobId) {
+        self.state().remove(id);
+    }
+
+    /// The next place at the end, in microseconds since 1970: it grows with each job, whatever the clock does.
+    pub(in crate::relay) fn next_place(&self) -> i64 {
+        let now = Timestamp::now().as_microsecond();
+        let next = |newest: i64| Some(now.max(newest + 1));
+        let before = self
+            .newest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        now.max(before.unwrap_or_default() + 1)
+    }
+
+    /// Locks it. After that of the jobs, and never over an `await`.
+    pub(super) fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QueueState {
+    pub(super) fn remove(&mut self, id: &JobId) -> Option<QueuedJob> {
+        let job = self.jobs.remove(id)?;
+        self.kinds.remove(job.kind);
+        Some(job)
+    }
+
+    /// The number of a share.
+    pub(super) fn share(&mut self, name: Option<&str>) -> Option<u32> {
+        let name = name?;
+        let next = u32::try_from(self.shares.len()).unwrap_or(u32::MAX);
+        Some(*self.shares.entry(name.to_owned()).or_insert(next))
+    }
+}

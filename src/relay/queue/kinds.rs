@@ -1,0 +1,208 @@
+//! What waiting jobs have in common: the plans of their graphs, and how long those run on each backend.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::estimate::Estimate;
+use crate::job::{Plan, Role};
+use crate::placement::{Kind, Runtime};
+use crate::relay::backend::Backend;
+use crate::relay::estimates::Estimator;
+
+/// How many nodes are predicted in one pass, each in about a microsecond.
+const MAX_PREDICTED: usize = 5_000;
+
+/// The kinds of the jobs that wait.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    records: Vec<KindRecord>,
+    /// For the plan, by the same indices.
+    kinds: Vec<Kind>,
+    /// By the hash of the plan and of the backends.
+    by_hash: HashMap<u64, Vec<usize>>,
+    /// Indices that no job uses.
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct KindRecord {
+    plan: Plan,
+    /// Which backends may run it, by their indices; `None` if all may.
+    allowed: Option<Vec<bool>>,
+    hash: u64,
+    /// How many jobs are of this kind.
+    jobs: usize,
+    /// The revision of the cost model for which the estimates hold.
+    revision: Option<u64>,
+    /// By backend.
+    estimates: Vec<KindEstimate>,
+}
+
+/// How long jobs of a kind run on a backend, from their start to their end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KindEstimate {
+    /// Behind a job that has left its models loaded.
+    warm: Estimate,
+    /// With loading its models.
+    cold: Estimate,
+}
+
+impl Kinds {
+    /// Adds a job of a kind, and returns the kind's index.
+    pub(super) fn add(&mut self, plan: Plan, allowed: Option<Vec<bool>>) -> usize {
+        let hash = hash(&plan, allowed.as_deref());
+        let same = self.by_hash.get(&hash).into_iter().flatten().copied();
+        let mut same = same.filter(|index| {
+            let record = &self.records[*index];
+            record.plan == plan && record.allowed == allowed
+        });
+        if let Some(index) = same.next() {
+            self.records[index].jobs += 1;
+            return index;
+        }
+        let kind = Kind {
+            runtimes: Vec::new(),
+            model: model_key(&plan),
+        };
+        let record = KindRecord {
+            plan,
+            allowed,
+            hash,
+            jobs: 1,
+            revision: None,
+            estimates: Vec::new(),
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                (self.records[index], self.kinds[index]) = (record, kind);
+                index
+            }
+            None => {
+                self.records.push(record);
+                self.kinds.push(kind);
+                self.records.len() - 1
+            }
+        };
+        self.by_hash.entry(hash).or_default().push(index);
+        index
+    }
+
+    /// Removes a job of a kind.
+    pub(super) fn remove(&mut self, index: usize) {
+        let record = &mut self.records[index];
+        record.jobs -= 1;
+        if record.jobs > 0 {
+            return;
+        }
+        record.plan = Plan::default();
+        let hash = record.hash;
+        if let Some(same) = self.by_hash.get_mut(&hash) {
+            same.retain(|other| *other != index);
+            if same.is_empty() {
+                self.by_hash.remove(&hash);
+            }
+        }
+        self.free.push(index);
+    }
+
+    /// Brings the estimates up to date with what was learned, as far as one pass may take; the rest stays as it was until the
+    /// next one.
+    pub(super) fn refresh(&mut self, backends: &[Arc<Backend>], estimator: &Estimator) {
+        let revision = estimator.learning.revision();
+        let mut predicted = 0;
+        for (record, kind) in self.records.iter_mut().zip(&mut self.kinds) {
+            let is_current = record.revision == Some(revision);
+            // Of those without any, at least one backend must be known.
+            let is_late = record.revision.is_some() && predicted > MAX_PREDICTED;
+            if record.jobs == 0 || is_current || is_late {
+                continue;
+            }
+            predicted += record.plan.nodes().count() * backends.len() * 2;
+            record.predict(backends, estimator);
+            record.revision = Some(revision);
+            kind.runtimes = record.runtimes(backends);
+        }
+    }
+
+    /// For the plan.
+    pub(super) fn as_slice(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// The key of the model with which a kind works.
+    pub(super) fn model(&self, index: usize) -> Option<u64> {
+        self.kinds[index].model
+    }
+
+    /// How long a job of a kind runs on a backend, behind one that has left this model.
+    pub(super) fn estimate(&self, index: usize, backend: usize, model: Option<u64>) -> Estimate {
+        let estimates = self.records[index].estimates.get(backend);
+        let estimates = estimates.copied().unwrap_or_default();
+        let is_warm = model.is_some() && model == self.kinds[index].model;
+        if is_warm {
+            estimates.warm
+        } else {
+            estimates.cold
+        }
+    }
+
+    /// Whether a backend may run jobs of a kind, and has the node classes for them, as far as they are known.
+    pub(super) fn can_run(&self, index: usize, backend: usize) -> bool {
+        let runtimes = &self.kinds[index].runtimes;
+        runtimes.get(backend).is_some_and(Option::is_some)
+    }
+}
+
+impl KindRecord {
+    fn predict(&mut self, backends: &[Arc<Backend>], estimator: &Estimator) {
+        let loaded: Vec<String> = loaders(&self.plan).map(|(id, _)| id.to_owned()).collect();
+        let plan = &self.plan;
+        let estimates = backends.iter().map(|backend| KindEstimate {
+            warm: estimator.predict(backend, plan, &loaded),
+            cold: estimator.predict(backend, plan, &[]),
+        });
+        self.estimates = estimates.collect();
+    }
+
+    fn runtimes(&self, backends: &[Arc<Backend>]) -> Vec<Option<Runtime>> {
+        let may_run = |backend: &Backend| {
+            let allowed = self.allowed.as_ref();
+            allowed.is_none_or(|allowed| allowed.get(backend.index) == Some(&true))
+        };
+        let seconds = |estimate: Estimate| estimate.remaining.unwrap_or(f64::NAN);
+        let estimated = backends.iter().zip(&self.estimates);
+        let runtimes = estimated.map(|(backend, estimate)| {
+            may_run(backend).then_some(Runtime {
+                warm: seconds(estimate.warm),
+                cold: seconds(estimate.cold),
+            })
+        });
+        runtimes.collect()
+    }
+}
+
+/// The nodes of a plan that load models.
+fn loaders(plan: &Plan) -> impl Iterator<Item = (&str, &str)> {
+    let needed = plan.needed();
+    let loaders = needed.filter(|(_, node)| node.role == Role::Loader);
+    loaders.map(|(id, node)| (id, node.signature.as_str()))
+}
+
+/// Plans that load the same models have the same key; `None` of a plan that loads none.
+fn model_key(plan: &Plan) -> Option<u64> {
+    let mut signatures: Vec<&str> = loaders(plan).map(|(_, signature)| signature).collect();
+    signatures.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    signatures.hash(&mut hasher);
+    (!signatures.is_empty()).then(|| hasher.finish())
+}
+
+fn hash(plan: &Plan, allowed: Option<&[bool]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    allowed.hash(&mut hasher);
+    for (id, node) in plan.nodes() {
+        (id, &node.signature).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,84 @@
+//! The fields of a submission that say how it waits in the relay's own queue.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::server::error::ApiError;
+
+/// The highest priority, and the lowest one below zero.
+const MAX_PRIORITY: i64 = 1_000_000;
+
+/// How often a job is handed in again at most.
+const MAX_RETRIES: u64 = 10;
+
+/// How many backends a submission names at most.
+const MAX_BACKENDS: usize = 1_000;
+
+/// The fields as the body has them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct QueueFields {
+    backend: Option<Value>,
+    priority: Option<Value>,
+    retries: Option<Value>,
+}
+
+impl QueueFields {
+    /// Their names.
+    pub(super) const NAMES: [&str; 3] = ["backend", "priority", "retries"];
+
+    /// The name of one that the body has, and that only a workflow takes.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let fields = [("priority", &self.priority), ("retries", &self.retries)];
+        let mut given = fields.into_iter().filter(|(_, value)| value.is_some());
+        given.next().map(|(name, _)| name)
+    }
+
+    /// The names of the backends that may run it; none for all of them.
+    pub(super) fn backends(&self) -> Result<Vec<String>, ApiError> {
+        let name = |value: &Value| value.as_str().map(str::to_owned);
+        let names = match &self.backend {
+            None => Some(Vec::new()),
+            Some(Value::Array(names)) if (1..=MAX_BACKENDS).contains(&names.len()) => {
+                names.iter().map(name).collect()
+            }
+            Some(value) => name(value).map(|name| vec![name]),
+        };
+        names.ok_or_else(|| {
+            ApiError::bad_request(
+                "bad_backend",
+                "backend is the name of a backend, or a list of names",
+            )
+        })
+    }
+
+    /// Jobs of a higher priority are handed in first.
+    pub(super) fn priority(&self) -> Result<i64, ApiError> {
+        let Some(value) = &self.priority else {
+            return Ok(0);
+        };
+        let priority = value.as_i64();
+        let priority = priority.filter(|it| (-MAX_PRIORITY..=MAX_PRIORITY).contains(it));
+        priority.ok_or_else(|| {
+            ApiError::bad_request(
+                "bad_priority",
+                format!("priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"),
+            )
+        })
+    }
+
+    /// How often it may be handed in again after it is lost; `None` if it does not say.
+    pub(super) fn retries(&self) -> Result<Option<u32>, ApiError> {
+        let Some(value) = &self.retries else {
+            return Ok(None);
+        };
+        let retries = value.as_u64().filter(|it| *it <= MAX_RETRIES);
+        let retries = retries.and_then(|it| u32::try_from(it).ok());
+        retries.map(Some).ok_or_else(|| {
+            ApiError::bad_request(
+                "bad_retries",
+                format!("retries is a whole number from 0 to {MAX_RETRIES}"),
+            )
+        })
+    }
+}

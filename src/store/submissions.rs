@@ -1,0 +1,273 @@
+//! What is to be handed in to ComfyUI for jobs: it waits here, and stays until its job is deleted, so that it can be handed
+//! in again.
+
+use diesel::dsl::{exists, sql};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::lease_owner::LeaseOwner;
+use super::schema::{leases, submissions};
+use crate::job::JobId;
+
+/// It waits for a backend.
+const WAITING: &str = "waiting";
+
+/// A backend has it, or is claimed for it.
+const HANDED_IN: &str = "handed_in";
+
+/// The most keys that one statement names.
+const MAX_KEYS: usize = 500;
+
+/// What is to be handed in to ComfyUI for a job, and where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredSubmission {
+    /// The job.
+    pub job_id: JobId,
+    /// The order of arrival.
+    pub place: i64,
+    /// Higher ones come first.
+    pub priority: i64,
+    /// For whom it is, where waiting jobs are shared out fairly.
+    pub share: Option<String>,
+    /// The backend that has it, or is claimed for it; `None` while it waits.
+    pub backend: Option<String>,
+    /// Under which prompt id it is handed in.
+    pub prompt_id: String,
+    /// How often it was handed in or waits to be, from 1.
+    pub attempt: u32,
+    /// How often it may be handed in again after it is lost.
+    pub retries: u32,
+    /// The attempts that were lost: a JSON list.
+    pub lost: String,
+    /// Of the body of the request: one that is repeated has the same.
+    pub digest: Option<String>,
+    /// The job that it repeats.
+    pub retry_of: Option<String>,
+    /// The graph and everything that is passed on with it, compressed.
+    pub request: Vec<u8>,
+    /// Keys of partner nodes, sealed.
+    pub secrets: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = submissions)]
+struct SubmissionRow {
+    job_key: String,
+    state: String,
+    place: i64,
+    priority: i64,
+    share: Option<String>,
+    backend: Option<String>,
+    prompt_id: String,
+    attempt: i64,
+    retries: i64,
+    lost: String,
+    digest: Option<String>,
+    retry_of: Option<String>,
+    request: Vec<u8>,
+    secrets: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Adds submissions, all or none. Those that a crash has left behind under the same job ids are replaced.
+    pub async fn add_submissions(&self, added: &[StoredSubmission]) -> Result<(), StoreError> {
+        let rows: Vec<SubmissionRow> = added.iter().map(SubmissionRow::new).collect();
+        in_time(async {
+            with_connection!(self, reads, |connection, names| {
+                connection
+                    .transaction(async |connection| {
+                        for row in rows {
+                            let left = submissions::table;
+                            let left = left.filter(submissions::job_key.eq(row.job_key.clone()));
+                            let delete = diesel::delete(left);
+                            names.statement(&delete)?.execute(connection).await?;
+                            let insert = diesel::insert_into(submissions::table).values(row);
+                            names.statement(&insert)?.execute(connection).await?;
+                        }
+                        Ok::<_, StoreError>(())
+                    })
+                    .await?;
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Claims a submission that waits for a backend of which `owner` holds the lease: nobody else hands it in then. Returns
+    /// it; `None` if it does not wait any more, or the lease is gone.
+    pub async fn claim(
+        &self,
+        job: &JobId,
+        backend: &str,
+        owner: &LeaseOwner,
+    ) -> Result<Option<StoredSubmission>, StoreError> {
+        let now = sql::<BigInt>(self.now());
+        let lease = leases::table.filter(
+            leases::backend
+                .eq(backend)
+                .and(leases::holder.eq(owner.as_str()))
+                .and(leases::held_until.ge(now)),
+        );
+        let waiting = submissions::job_key
+            .eq(job.as_str())
+            .and(submissions::state.eq(WAITING))
+            .and(exists(lease));
+        let claim = diesel::update(submissions::table.filter(waiting)).set((
+            submissions::state.eq(HANDED_IN),
+            submissions::backend.eq(backend),
+        ));
+        let claimed = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.statement(&claim)?.execute(connection).await?
+            }))
+        });
+        if claimed.await? == 0 {
+            return Ok(None);
+        }
+        self.submission(job).await
+    }
+
+    /// Lets a submission wait again that was claimed, and that no backend has got.
+    pub async fn release_claim(&self, job: &JobId, backend: &str) -> Result<(), StoreError> {
+        let claimed = submissions::job_key
+            .eq(job.as_str())
+            .and(submissions::state.eq(HANDED_IN))
+            .and(submissions::backend.eq(backend));
+        let release = diesel::update(submissions::table.filter(claimed)).set((
+            submissions::state.eq(WAITING),
+            submissions::backend.eq(None::<String>),
+        ));
+        in_time(async {
+            with_connection!(self, reads, |connection, names| {
+                names.statement(&release)?.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets a submission wait again that was lost, as the next attempt that `after` describes. Returns whether it was in the
+    /// attempt and under the prompt id that were lost.
+    pub async fn take_back(
+        &self,
+        after: &StoredSubmission,
+        lost_prompt: &str,
+    ) -> Result<bool, StoreError> {
+        let lost = submissions::job_key
+            .eq(after.job_id.as_str())
+            .and(submissions::state.eq(HANDED_IN))
+            .and(submissions::prompt_id.eq(lost_prompt));
+        let take = diesel::update(submissions::table.filter(lost)).set((
+            submissions::state.eq(WAITING),
+            submissions::backend.eq(None::<String>),
+            submissions::prompt_id.eq(&after.prompt_id),
+            submissions::attempt.eq(i64::from(after.attempt)),
+            submissions::lost.eq(&after.lost),
+        ));
+        in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.statement(&take)?.execute(connection).await? > 0
+            }))
+        })
+        .await
+    }
+
+    /// Forgets the keys of a submission that was handed in.
+    pub async fn forget_secrets(&self, job: &JobId) -> Result<(), StoreError> {
+        let handed = submissions::table.filter(submissions::job_key.eq(job.as_str()));
+        let forget = diesel::update(handed).set(submissions::secrets.eq(None::<Vec<u8>>));
+        in_time(async {
+            with_connection!(self, reads, |connection, names| {
+                names.statement(&forget)?.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the submission of a job that was refused.
+    pub async fn remove_submission(&self, job: &JobId) -> Result<(), StoreError> {
+        let refused = submissions::table.filter(submissions::job_key.eq(job.as_str()));
+        let remove = diesel::delete(refused);
+        in_time(async {
+            with_connection!(self, reads, |connection, names| {
+                names.statement(&remove)?.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// The submission of a job; `None` if it has none.
+    pub async fn submission(&self, job: &JobId) -> Result<Option<StoredSubmission>, StoreError> {
+        let found = self.submissions(std::slice::from_ref(job)).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The submissions of these jobs.
+    pub async fn submissions(&self, jobs: &[JobId]) -> Result<Vec<StoredSubmission>, StoreError> {
+        let keys: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
+        let mut found = Vec::new();
+        for keys in keys.chunks(MAX_KEYS) {
+            let named = submissions::table.filter(submissions::job_key.eq_any(keys));
+            let rows: Vec<SubmissionRow> = in_time(async {
+                Ok(with_connection!(self, reads, |connection, names| {
+                    names
+                        .query(named.select(SubmissionRow::as_select()))?
+                        .load(connection)
+                        .await?
+                }))
+            })
+            .await?;
+            found.extend(rows.into_iter().filter_map(SubmissionRow::read));
+        }
+        Ok(found)
+    }
+}
+
+impl SubmissionRow {
+    fn new(submission: &StoredSubmission) -> Self {
+        let state = match submission.backend {
+            None => WAITING,
+            Some(_) => HANDED_IN,
+        };
+        Self {
+            job_key: submission.job_id.to_string(),
+            state: state.to_owned(),
+            place: submission.place,
+            priority: submission.priority,
+            share: submission.share.clone(),
+            backend: submission.backend.clone(),
+            prompt_id: submission.prompt_id.clone(),
+            attempt: submission.attempt.into(),
+            retries: submission.retries.into(),
+            lost: submission.lost.clone(),
+            digest: submission.digest.clone(),
+            retry_of: submission.retry_of.clone(),
+            request: submission.request.clone(),
+            secrets: submission.secrets.clone(),
+        }
+    }
+
+    /// `None` for a row whose key, written by another program, is not valid here.
+    fn read(self) -> Option<StoredSubmission> {
+        Some(StoredSubmission {
+            job_id: JobId::parse(&self.job_key).ok()?,
+            place: self.place,
+            priority: self.priority,
+            share: self.share,
+            backend: self.backend.filter(|_| self.state != WAITING),
+            prompt_id: self.prompt_id,
+            attempt: self.attempt.try_into().unwrap_or(1),
+            retries: self.retries.try_into().unwrap_or_default(),
+            lost: self.lost,
+            digest: self.digest,
+            retry_of: self.retry_of,
+            request: self.request,
+            secrets: self.secrets,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! A ComfyUI is killed with jobs running and waiting.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{job, prompts_run, servers, settings};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::program::Program;
+use crate::support::recordings::TXT2IMG;
+use crate::support::subscriber::is_final;
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
+
+on_both!(all_jobs_complete_although_a_server_is_killed);
+
+const JOBS: usize = 201;
+
+async fn all_jobs_complete_although_a_server_is_killed(db: TestDatabase) {
+    let servers = servers(2).await;
+    let doomed = Program::start_command(
+        &[
+            "replay",
+            &format!("fixtures/{TXT2IMG}"),
+            "--listen",
+            "127.0.0.1:0",
+            "--speed",
+            "40",
+        ],
+        &[],
+    );
+    doomed.ready().await;
+    let name = doomed.address().to_string();
+    let urls = format!("{},{},http://{name}", servers[0].url(), servers[1].url());
+    let mut settings = settings(&db);
+    settings.relay.lost_after = Duration::from_secs(1);
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    let mut prompts = Vec::new();
+    for number in 0..JOBS {
+        let body = job(&format!("job-{number}")).await;
+        let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+        assert_eq!(status, 201, "{answer}");
+        prompts.push(answer["prompt_id"].as_str().unwrap().to_owned());
+    }
+    let running = async || {
+        let (_, page) = relay
+            .get(&format!("/api/anime/jobs?status=processing&backend={name}"))
+            .await;
+        let jobs = page["jobs"].as_array().unwrap().clone();
+        jobs.first()
+            .map(|job| job["job_id"].as_str().unwrap().to_owned())
+    };
+    wait_until("one runs on the server", async || running().await.is_some()).await;
+    let victim = running().await.unwrap();
+    let mut subscriber = relay.subscribe(&victim).await;
+    doomed.kill().await;
+    subscriber.ends_as("completed").await;
+    let mut highest = 0;
+    for state in &subscriber.states {
+        let progress = state["progress"].as_u64().unwrap();
+        assert!(progress >= highest, "{state}");
+        highest = progress;
+        assert_ne!(state["status"], "queued", "it has begun: {state}");
+    }
+    let restarted = |state: &&Value| state["attempt"] == 2;
+    let restarted = subscriber
+        .states
+        .iter()
+        .find(restarted)
+        .expect("a second attempt");
+    assert_eq!(restarted["waiting_for"], "server", "{restarted}");
+    let messages: HashSet<&str> = subscriber
+        .states
+        .iter()
+        .map(|state| state["message"].as_str().unwrap())
+        .collect();
+    assert!(
+        messages.iter().any(|it| it.starts_with("Restarted on ")),
+        "{messages:?}"
+    );
+    let mut taken_back = 0;
+    for number in 0..JOBS {
+        let id = format!("job-{number}");
+        wait_until("the job has ended", async || {
+            is_final(&relay.job(&id).await.1)
+        })
+        .await;
+        let (_, job) = relay.job(&id).await;
+        assert_eq!(job["status"], "completed", "{job}");
+        taken_back += usize::from(job["prompt_id"] != prompts[number].as_str());
+    }
+    let lost = "SELECT job_key || ' ' || lost AS v FROM comfy_relay.submissions WHERE lost <> '[]'";
+    let lost = db.values(lost).await;
+    // One ran, another one was ready; between two prompts, it may be only one.
+    assert!((1..=2).contains(&taken_back), "{taken_back}: {lost:#?}");
+    let mut before = HashSet::new();
+    for server in &servers {
+        let run = prompts_run(&server.url()).await;
+        let places = run
+            .iter()
+            .filter_map(|id| prompts.iter().position(|it| it == id));
+        let places: Vec<usize> = places.collect();
+        assert!(places.is_sorted(), "out of order: {places:?}");
+        for prompt in run {
+            assert!(before.insert(prompt), "run twice");
+        }
+    }
+}

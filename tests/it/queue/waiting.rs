@@ -1,0 +1,114 @@
+//! What waits, why, and in which order.
+
+use serde_json::{Value, json};
+
+use super::{job, prompts_at, prompts_run, servers, settings, urls};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::subscriber::is_final;
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
+
+on_both!(
+    jobs_wait_here_and_run_in_their_order,
+    waiting_jobs_outlive_the_relay,
+    a_job_that_waits_is_cancelled_at_once,
+    a_higher_priority_goes_first,
+);
+
+/// How many prompts a server has at a time.
+const DEPTH: usize = 2;
+
+async fn submit(relay: &TestRelay, body: &Value) -> Value {
+    let (status, answer) = relay.post("/api/anime/jobs", body).await;
+    assert_eq!(status, 201, "{answer}");
+    answer
+}
+
+async fn await_end(relay: &TestRelay, ids: &[String], status: &str) {
+    for id in ids {
+        let is_ended = async || {
+            let (_, job) = relay.job(id).await;
+            is_final(&job)
+        };
+        wait_until(&format!("{id} has ended"), is_ended).await;
+        let (_, job) = relay.job(id).await;
+        assert_eq!(job["status"], status, "{job}");
+    }
+}
+
+async fn jobs_wait_here_and_run_in_their_order(db: TestDatabase) {
+    let servers = servers(1).await;
+    let server = servers[0].url();
+    let relay = TestRelay::connected_to(&server, settings(&db)).await;
+    let ids: Vec<String> = (0..8).map(|number| format!("job-{number}")).collect();
+    let mut prompts = Vec::new();
+    for id in &ids {
+        let answer = submit(&relay, &job(id).await).await;
+        assert_eq!(answer["backend"], server.trim_start_matches("http://"));
+        prompts.push(answer["prompt_id"].as_str().unwrap().to_owned());
+        assert!(prompts_at(&server).await <= DEPTH);
+    }
+    let (_, last) = relay.job("job-7").await;
+    assert_eq!(last["status"], "queued");
+    assert_eq!(last["waiting_for"], "server");
+    assert!(
+        last["queue_position"].as_u64().unwrap() > DEPTH as u64,
+        "{last}"
+    );
+    assert!(
+        last["message"].as_str().unwrap().ends_with("ahead"),
+        "{last}"
+    );
+    let mut subscriber = relay.subscribe("job-7").await;
+    subscriber.ends_as("completed").await;
+    assert!(subscriber.last().get("waiting_for").is_none());
+    await_end(&relay, &ids, "completed").await;
+    assert_eq!(prompts_run(&server).await, prompts);
+}
+
+async fn waiting_jobs_outlive_the_relay(db: TestDatabase) {
+    let servers = servers(2).await;
+    let ids: Vec<String> = (0..12).map(|number| format!("job-{number}")).collect();
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    for id in &ids {
+        submit(&relay, &job(id).await).await;
+    }
+    relay.stop().await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    await_end(&relay, &ids, "completed").await;
+    let mut run = prompts_run(&servers[0].url()).await;
+    run.extend(prompts_run(&servers[1].url()).await);
+    assert_eq!(run.len(), ids.len(), "each once");
+}
+
+async fn a_job_that_waits_is_cancelled_at_once(db: TestDatabase) {
+    let servers = servers(1).await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    let ids: Vec<String> = (0..5).map(|number| format!("job-{number}")).collect();
+    for id in &ids {
+        submit(&relay, &job(id).await).await;
+    }
+    let (status, _) = relay.post("/api/anime/jobs/job-4/cancel", &json!({})).await;
+    assert_eq!(status, 202);
+    let (_, cancelled) = relay.job("job-4").await;
+    assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
+    await_end(&relay, &ids[..4], "completed").await;
+    assert_eq!(prompts_run(&servers[0].url()).await.len(), 4);
+}
+
+async fn a_higher_priority_goes_first(db: TestDatabase) {
+    let servers = servers(1).await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    let mut prompts = Vec::new();
+    for (number, priority) in [0, 0, 0, 1, 5, 1, -3].into_iter().enumerate() {
+        let mut body = job(&format!("job-{number}")).await;
+        body["priority"] = priority.into();
+        let answer = submit(&relay, &body).await;
+        prompts.push(answer["prompt_id"].as_str().unwrap().to_owned());
+    }
+    let ids: Vec<String> = (0..7).map(|number| format!("job-{number}")).collect();
+    await_end(&relay, &ids, "completed").await;
+    // The first two were handed in before the others came.
+    let order = [0, 1, 4, 3, 5, 2, 6].map(|number: usize| prompts[number].clone());
+    assert_eq!(prompts_run(&servers[0].url()).await, order);
+}
