@@ -9,6 +9,7 @@
 //! [`evaluation`]: crate::evaluation
 //! [`hub`]: crate::hub
 //! [`job`]: crate::job
+//! [`placement`]: crate::placement
 //! [`recording`]: crate::recording
 //! [`relay`]: crate::relay
 //! [`replay`]: crate::replay
@@ -29,6 +30,8 @@ mod watched_file;
 pub mod job;
 
 pub mod estimate;
+
+pub mod placement;
 
 pub mod recording;
 

@@ -13,7 +13,7 @@ use source::Source;
 const FLOORS: [&[&str]; 9] = [
     &["config", "connector", "python_json", "watched_file"],
     &["job", "recording"],
-    &["estimate"],
+    &["estimate", "placement"],
     &[
         "auth", "broker", "comfy", "hub", "replay", "store", "webhook", "workflow",
     ],

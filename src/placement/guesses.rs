@@ -1,0 +1,100 @@
+use super::kind::{Kind, Runtime};
+
+/// What a job counts for as long as no runtime is known at all, in seconds. Only the ratio to other guesses
+/// matters, and all of them are the same then.
+const SECONDS_OF_UNKNOWN: f64 = 1.0;
+
+/// Stands in for runtimes that are not known, where backends are compared: the usual runtime of the kind times
+/// how much longer than usual the backend takes. Never published.
+#[derive(Debug)]
+pub(super) struct Guesses {
+    /// How many times as long as on a usual backend jobs take, by backend.
+    slowness: Vec<f64>,
+    /// The seconds of a run on a usual backend, by kind.
+    usual: Vec<f64>,
+    /// The mean of those that are known.
+    mean: f64,
+}
+
+/// The guesses for one kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KindGuesses<'a> {
+    slowness: &'a [f64],
+    usual: f64,
+}
+
+impl Guesses {
+    /// `slowness` is the geometric mean, over kinds with at least two known runtimes, of `runtime / geometric mean of the
+    /// kind`: kinds that are known on one backend say nothing about others.
+    pub(super) fn of(backends: usize, kinds: &[Kind]) -> Self {
+        let mut logs = vec![(0.0, 0_usize); backends];
+        for kind in kinds {
+            let Some((mean, count)) = mean_log(known(kind, backends).map(|(_, log)| log)) else {
+                continue;
+            };
+            if count > 1 {
+                for (backend, log) in known(kind, backends) {
+                    logs[backend].0 += log - mean;
+                    logs[backend].1 += 1;
+                }
+            }
+        }
+        let slowness = logs.iter().map(|(sum, count)| match count {
+            0 => 1.0,
+            _ => f64::exp(sum / *count as f64),
+        });
+        let slowness: Vec<f64> = slowness.collect();
+        let at_usual = |(backend, log): (usize, f64)| log - slowness[backend].ln();
+        let usual = kinds
+            .iter()
+            .map(|kind| mean_log(known(kind, backends).map(at_usual)));
+        let usual: Vec<Option<f64>> = usual.map(|mean| mean.map(|(mean, _)| mean.exp())).collect();
+        let found = usual.iter().flatten();
+        let (sum, count) = found.fold((0.0, 0_usize), |(sum, count), one| (sum + one, count + 1));
+        let mean = if count > 0 {
+            sum / count as f64
+        } else {
+            SECONDS_OF_UNKNOWN
+        };
+        Self {
+            slowness,
+            usual: usual.into_iter().map(|one| one.unwrap_or(mean)).collect(),
+            mean,
+        }
+    }
+
+    /// The guesses for a kind.
+    pub(super) fn of_kind(&self, kind: usize) -> KindGuesses<'_> {
+        KindGuesses {
+            slowness: &self.slowness,
+            usual: self.usual.get(kind).copied().unwrap_or(self.mean),
+        }
+    }
+
+    /// The seconds of any job on a backend.
+    pub(super) fn of_backend(&self, backend: usize) -> f64 {
+        self.mean * self.slowness[backend]
+    }
+}
+
+impl KindGuesses<'_> {
+    /// The seconds of a run on a backend.
+    pub(super) fn seconds(self, backend: usize) -> f64 {
+        self.usual * self.slowness[backend]
+    }
+}
+
+/// The logarithms of the known runtimes of a kind, with their backends. Those of no length are left out.
+fn known(kind: &Kind, backends: usize) -> impl Iterator<Item = (usize, f64)> {
+    let runtimes = kind.runtimes.iter().take(backends).enumerate();
+    runtimes.filter_map(|(backend, runtime)| {
+        let seconds = (*runtime).and_then(|runtime: Runtime| runtime.seconds(true))?;
+        (seconds > 0.0).then(|| (backend, seconds.ln()))
+    })
+}
+
+/// The mean, and of how many; `None` of none.
+fn mean_log(logs: impl Iterator<Item = f64>) -> Option<(f64, usize)> {
+    let (sum, count) = logs.fold((0.0, 0_usize), |(sum, count), log| (sum + log, count + 1));
+    (count > 0).then(|| (sum / count as f64, count))
+}
