@@ -1,26 +1,28 @@
 //! Which backend each waiting job runs on, and when. Pure: no I/O, no clock.
 //!
-//! The waiting jobs are taken in their order, and each is planned on the backend where it ends first, behind
-//! everything that is planned there already. So no job delays one before it, and a job waits for a busy backend
-//! only where it ends sooner there than on any that is free. `docs/queue.md` has the formula, and how far it
-//! is from the best.
+//! The waiting jobs are taken in their order, and each is planned behind everything that is planned on a backend already:
+//! on each backend they run in their order. Of the backends a job takes the one where it ends first, and where
+//! models have to be loaded, the one where its own end and what loading costs all jobs behind it are the least
+//! together. `docs/queue.md` has the formula, and how far it is from the best.
 
 mod backend_load;
 mod fair_share;
 mod guesses;
 mod kind;
+mod model_loads;
 mod order;
 mod planned;
-mod timeline;
+mod schedule;
 mod waiting_job;
 
 pub use backend_load::BackendLoad;
 pub use fair_share::FairShare;
 use guesses::Guesses;
 pub use kind::{Kind, Runtime};
+use model_loads::ModelLoads;
 use order::Order;
 pub use planned::Planned;
-use timeline::Timelines;
+use schedule::Schedule;
 pub use waiting_job::WaitingJob;
 
 /// Plans every waiting job. The result has the indices of `waiting`; it is `None` for a job that no backend can run.
@@ -35,14 +37,19 @@ pub fn plan(
     fair: Option<&FairShare>,
 ) -> Vec<Option<Planned>> {
     let guesses = Guesses::of(backends.len(), kinds);
-    let mut timelines = Timelines::new(backends, &guesses);
+    let mut loads = ModelLoads::of(kinds, waiting, &guesses);
+    let mut schedule = Schedule::new(backends, &guesses);
     let mut planned = vec![None; waiting.len()];
     let mut order = Order::of(waiting, fair);
+    let mut behind = waiting.len();
     while let Some(index) = order.next() {
-        let placed = kinds
-            .get(waiting[index].kind)
-            .and_then(|kind| timelines.add(kind, guesses.of_kind(waiting[index].kind)));
-        if let Some((job, seconds)) = placed {
+        behind -= 1;
+        let kind = waiting[index].kind;
+        loads.begin(kind);
+        if kind >= kinds.len() {
+            continue;
+        }
+        if let Some((job, seconds)) = schedule.add(&kinds[kind], kind, &loads, behind) {
             order.add_seconds(seconds);
             planned[index] = Some(job);
         }

@@ -27,6 +27,12 @@ impl Runtime {
         }
     }
 
+    /// The seconds of loading its model; `None` if they are not known.
+    pub(super) fn load(self) -> Option<f64> {
+        let load = self.cold - self.warm;
+        load.is_finite().then_some(load.max(0.0))
+    }
+
     /// The seconds of such a run; `None` if nothing is known.
     pub(super) fn seconds(self, is_warm: bool) -> Option<f64> {
         let (own, other) = if is_warm {
