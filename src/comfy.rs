@@ -36,7 +36,7 @@ pub use rejection::{Rejection, WrongInput, refused_outputs};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};
 pub use timings::PromptTiming;
-pub use validation::{Lack, Problem, ProblemKind, Validation, Verdict};
+pub use validation::{Missing, Problem, ProblemKind, Validation, Verdict};
 
 use std::sync::Arc;
 

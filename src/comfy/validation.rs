@@ -20,10 +20,7 @@ use super::rejection::Rejection;
 use node::GraphNodes;
 use walk::{Validity, Walk};
 
-pub use problem::{Lack, Problem, ProblemKind};
-
-/// How many problems are listed.
-const MAX_PROBLEMS: usize = 50;
+pub use problem::{Missing, Problem, ProblemKind};
 
 /// Whether a server would take a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

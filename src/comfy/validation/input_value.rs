@@ -7,7 +7,7 @@ use serde_json::{Number, Value};
 use crate::comfy::choices::{Choices, python_text, quote};
 use crate::comfy::node_definition::{Bounds, InputDefinition, InputType};
 use crate::comfy::validation::node::GraphNode;
-use crate::comfy::validation::problem::{Lack, Problem, ProblemKind};
+use crate::comfy::validation::problem::{Missing, Problem, ProblemKind};
 
 /// How the names of model files end.
 const MODEL_FILES: [&str; 10] = [
@@ -153,7 +153,7 @@ fn check_choice(
         .problem(ProblemKind::NotAChoice)
         .at_input(name)
         .with_details(&format!("{name}: '{shown}' not in {}", choices.listing()))
-        .with_lack(of_model.map(|file| Lack::Model(file.to_owned())));
+        .with_lack(of_model.map(|file| Missing::Model(file.to_owned())));
     Some(problem)
 }
 

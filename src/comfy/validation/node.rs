@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::comfy::node_definition::NodeDefinition;
 use crate::comfy::object_info::NodeClasses;
-use crate::comfy::validation::problem::{FoundProblems, Lack, Problem, ProblemKind};
+use crate::comfy::validation::problem::{FoundProblems, Missing, Problem, ProblemKind};
 
 /// A node of a graph.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl<'a> GraphNodes<'a> {
                     format!("Node '{title}' not found. The custom node may not be installed.");
                 node.problem(ProblemKind::MissingClass)
                     .with_message(message)
-                    .with_lack(Some(Lack::Class(node.class.to_owned())))
+                    .with_lack(Some(Missing::Class(node.class.to_owned())))
             });
         }
         found

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::comfy::rejection::{Rejection, WrongInput};
-use crate::comfy::validation::MAX_PROBLEMS;
 use crate::job::{excerpt, redact};
+
+/// How many problems are listed.
+pub(super) const MAX_PROBLEMS: usize = 50;
 
 /// One thing that is wrong with a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub struct Problem {
     /// What kind of problem it is.
     pub kind: ProblemKind,
     /// What the server does not have, if that is the reason.
-    pub lack: Option<Lack>,
+    pub lack: Option<Missing>,
     /// ComfyUI's sentence.
     message: String,
     /// What it adds to it.
@@ -29,7 +31,7 @@ pub struct Problem {
 
 /// What a server does not have, and another one may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lack {
+pub enum Missing {
     /// A node class.
     Class(String),
     /// A model file.
@@ -143,7 +145,7 @@ impl Problem {
         self
     }
 
-    pub(super) fn with_lack(mut self, lack: Option<Lack>) -> Self {
+    pub(super) fn with_lack(mut self, lack: Option<Missing>) -> Self {
         self.lack = lack;
         self
     }
@@ -179,7 +181,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Class(class) => write!(f, "node class {:?} is missing", excerpt(class)),

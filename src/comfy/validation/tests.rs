@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::problem::MAX_PROBLEMS;
 use super::*;
 use crate::comfy::rejection::{self, WrongInput};
 use crate::python_json;
@@ -99,7 +100,7 @@ fn a_missing_model_file_is_named_in_both_notations() {
     );
     assert_eq!(
         found.problems[0].lack,
-        Some(Lack::Model("4x.pth".to_owned()))
+        Some(Missing::Model("4x.pth".to_owned()))
     );
     // A sampler is not a file.
     let found = with("4.sampler_name", json!("bogus"));

@@ -24,7 +24,7 @@ pub(super) enum Validity {
 
 /// How far a node is checked.
 #[derive(Debug, Clone, Copy)]
-enum Progress {
+enum CheckState {
     Unvisited,
     Open,
     Done(Validity),
@@ -43,7 +43,7 @@ struct Visit<'a> {
 }
 
 /// What comes after an input.
-enum Step<'a> {
+enum NextStep<'a> {
     /// The next one.
     Next,
     /// The node that it is linked to.
@@ -64,7 +64,7 @@ enum Target<'a> {
 /// Checks nodes, each once.
 pub(super) struct Walk<'a> {
     nodes: &'a GraphNodes<'a>,
-    progress: Vec<Progress>,
+    progress: Vec<CheckState>,
     stack: Vec<Visit<'a>>,
     found: FoundProblems,
     cycles: usize,
@@ -74,7 +74,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(nodes: &'a GraphNodes<'a>) -> Self {
         Self {
             nodes,
-            progress: vec![Progress::Unvisited; nodes.all().len()],
+            progress: vec![CheckState::Unvisited; nodes.all().len()],
             stack: Vec::new(),
             found: FoundProblems::default(),
             cycles: 0,
@@ -102,22 +102,22 @@ impl<'a> Walk<'a> {
             };
             visit.next += 1;
             match self.check(input, inputs.get(&*input.name)) {
-                Step::Next => {}
-                Step::Enter(node) => self.enter(node, Some(&input.name)),
-                Step::Cycle(node) => self.add_cycle(node),
-                Step::Raise(exception) => self.raise(&exception),
+                NextStep::Next => {}
+                NextStep::Enter(node) => self.enter(node, Some(&input.name)),
+                NextStep::Cycle(node) => self.add_cycle(node),
+                NextStep::Raise(exception) => self.raise(&exception),
             }
         }
         match self.progress[output] {
-            Progress::Done(validity) => validity,
-            Progress::Unvisited | Progress::Open => Validity::Bad,
+            CheckState::Done(validity) => validity,
+            CheckState::Unvisited | CheckState::Open => Validity::Bad,
         }
     }
 
     fn enter(&mut self, node: &'a GraphNode<'a>, via: Option<&'a str>) {
         let progress = &mut self.progress[node.index];
-        if let Progress::Unvisited = progress {
-            *progress = Progress::Open;
+        if let CheckState::Unvisited = progress {
+            *progress = CheckState::Open;
             self.stack.push(Visit {
                 node,
                 next: 0,
@@ -156,7 +156,7 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(&mut self, node: &GraphNode<'_>, validity: Validity) {
-        self.progress[node.index] = Progress::Done(validity);
+        self.progress[node.index] = CheckState::Done(validity);
         if let Some(parent) = self.stack.last_mut() {
             parent.validity = parent.validity.max(validity);
         }
@@ -191,23 +191,23 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks an input of the node on top of the stack.
-    fn check(&mut self, input: &'a InputDefinition, value: Option<&'a Value>) -> Step<'a> {
+    fn check(&mut self, input: &'a InputDefinition, value: Option<&'a Value>) -> NextStep<'a> {
         match value {
             None => self.check_absent(input),
             Some(Value::Array(link)) => self.check_link(input, link),
             Some(value) => {
                 let Some(visit) = self.stack.last_mut() else {
-                    return Step::Next;
+                    return NextStep::Next;
                 };
                 if let Some(wrong) = input_value::check(visit.node, input, value) {
                     visit.add(wrong.is_sure, || wrong.problem);
                 }
-                Step::Next
+                NextStep::Next
             }
         }
     }
 
-    fn check_absent(&mut self, input: &InputDefinition) -> Step<'a> {
+    fn check_absent(&mut self, input: &InputDefinition) -> NextStep<'a> {
         let is_missing = input.is_required && !matches!(input.takes, InputType::Dynamic);
         if let Some(visit) = self.stack.last_mut().filter(|_| is_missing) {
             let problem = visit.node.problem(ProblemKind::MissingInput);
@@ -215,16 +215,16 @@ impl<'a> Walk<'a> {
                 problem.at_input(&input.name).with_details(&input.name)
             });
         }
-        Step::Next
+        NextStep::Next
     }
 
-    fn check_link(&mut self, input: &'a InputDefinition, link: &'a [Value]) -> Step<'a> {
+    fn check_link(&mut self, input: &'a InputDefinition, link: &'a [Value]) -> NextStep<'a> {
         let Some(visit) = self.stack.last_mut() else {
-            return Step::Next;
+            return NextStep::Next;
         };
         // What a dynamic input stands for has other names; what is set under its own, ComfyUI does not look at.
         if matches!(input.takes, InputType::Dynamic) {
-            return Step::Next;
+            return NextStep::Next;
         }
         let node = visit.node;
         let [id, slot] = link else {
@@ -232,15 +232,15 @@ impl<'a> Walk<'a> {
             visit.add(true, || {
                 problem().at_input(&input.name).with_details(&input.name)
             });
-            return Step::Next;
+            return NextStep::Next;
         };
         let source = match target(self.nodes, id) {
             Target::Node(source) => source,
-            Target::Nowhere(exception) => return Step::Raise(exception),
+            Target::Nowhere(exception) => return NextStep::Raise(exception),
         };
         // A class that the server does not have is named as such.
         let Some(definition) = source.definition else {
-            return Step::Next;
+            return NextStep::Next;
         };
         let is_sure = definition.has_no_own_checks;
         if let Some(outputs) = &definition.outputs {
@@ -249,10 +249,10 @@ impl<'a> Walk<'a> {
                     let is_sure = is_sure && node.definition.is_some_and(|it| it.has_no_own_checks);
                     if let Some(problem) = check_type(node, input, output.as_deref()) {
                         visit.add(is_sure, || problem);
-                        return Step::Next;
+                        return NextStep::Next;
                     }
                 }
-                Err(exception) if is_sure => return Step::Raise(exception),
+                Err(exception) if is_sure => return NextStep::Raise(exception),
                 // The outputs of other classes can be of a kind of list that has an element at every place.
                 Err(exception) => {
                     visit.add(false, || {
@@ -263,11 +263,11 @@ impl<'a> Walk<'a> {
             }
         }
         match self.progress[source.index] {
-            Progress::Unvisited => Step::Enter(source),
-            Progress::Open => Step::Cycle(source),
-            Progress::Done(validity) => {
+            CheckState::Unvisited => NextStep::Enter(source),
+            CheckState::Open => NextStep::Cycle(source),
+            CheckState::Done(validity) => {
                 visit.validity = visit.validity.max(validity);
-                Step::Next
+                NextStep::Next
             }
         }
     }
