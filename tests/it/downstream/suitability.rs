@@ -8,9 +8,11 @@ use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::{Value, json};
 
 use crate::support::hanging_server::HangingServer;
+use crate::support::program::Program;
 use crate::support::recordings::{recording, replay, workflow};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
+use crate::support::wait::wait_until;
 
 const CHECK: &str = "/api/anime/workflows/check";
 const OBJECT_INFO: &str = "GET /object_info";
@@ -213,7 +215,7 @@ async fn a_server_that_does_not_answer_holds_up_none() {
     settings.comfy.classes_timeout = Duration::from_millis(50);
     let relay = TestRelay::start(&urls, settings).await;
     // That of the good one is known.
-    crate::support::wait::wait_until("the good server is known", async || {
+    wait_until("the good server is known", async || {
         verdicts(&check(&relay, &loading("a.pt")).await)[0] == true
     })
     .await;
@@ -252,5 +254,115 @@ async fn what_an_extension_may_take_is_not_known() {
             .as_str()
             .unwrap()
             .contains("check of its own")
+    );
+}
+
+/// Runs `comfy-relay workflow check`: its exit code, its output and its errors.
+async fn run(relay: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let command = ["workflow", "check", "--relay", relay];
+    let output = Program::run(&[&command, arguments].concat(), &[]).await;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_lists_what_each_server_lacks() {
+    let (relay, _servers) = two_servers().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("graph.json");
+    let graph = graph_with("4", "ckpt_name", json!("corrupt.safetensors")).await;
+    std::fs::write(&file, graph.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let answer = check(&relay, &graph).await;
+    let names = [0, 1].map(|index| {
+        answer["backends"][index]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    });
+
+    let (code, shown, _) = run(&relay.url(), &[file]).await;
+    assert_eq!(code, Some(0), "{shown}");
+    let lines: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["SERVER", "CAN", "RUN", "NODE", "INPUT", "PROBLEM"]
+    );
+    let lacks =
+        "no 4 CheckpointLoaderSimple ckpt_name model file \"corrupt.safetensors\" is missing";
+    assert_eq!(lines[1].join(" "), format!("{} {lacks}", names[0]));
+    assert_eq!(lines[2].join(" "), format!("{} yes", names[1]));
+
+    let (code, shown, _) = run(&relay.url(), &[file, "--backend", &names[0]]).await;
+    assert_eq!((code, shown.lines().count()), (Some(1), 2), "{shown}");
+    let (code, shown, _) = run(&relay.url(), &[file, "--json"]).await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, shown), (Some(0), answer));
+    let param = ["txt2img", "-p", "4.ckpt_name=missing.safetensors"];
+    let (code, shown, _) = run(&relay.url(), &param).await;
+    assert_eq!(
+        (code, shown.matches(" no ").count()),
+        (Some(1), 2),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_why_it_cannot_check() {
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let editor = file("editor.json", r#"{"nodes": [], "links": []}"#);
+    let graph = file("graph.json", r#"{"1": {"class_type": "A", "inputs": {}}}"#);
+    let url = relay.url();
+    for (relay, arguments, code, why) in [
+        (url.as_str(), vec![editor.as_str()], 1, "Export (API)"),
+        (
+            &url,
+            vec!["/nowhere/graph.json"],
+            1,
+            "cannot read /nowhere/graph.json",
+        ),
+        (
+            &url,
+            vec!["graph.json"],
+            1,
+            "there is no file \"graph.json\"",
+        ),
+        (
+            &url,
+            vec![&graph, "--backend", "gpu7"],
+            1,
+            "there is no backend \"gpu7\"",
+        ),
+        (&url, vec![&graph, "--no-such-flag"], 64, "--no-such-flag"),
+        (&url, vec![&graph, "-p", "seed"], 64, "NODE.INPUT=VALUE"),
+        (UNREACHABLE, vec![&graph], 1, "does not respond"),
+    ] {
+        let (got, shown, error) = run(relay, &arguments).await;
+        assert_eq!(
+            (got, shown.as_str()),
+            (Some(code), ""),
+            "{arguments:?}: {error}"
+        );
+        assert!(error.contains(why), "{arguments:?}: {error}");
+    }
+    // Of a server that does not answer, it is not known.
+    let (code, shown, _) = run(&url, &[&graph]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        shown.contains("not known") && shown.contains("does not answer"),
+        "{shown}"
     );
 }
