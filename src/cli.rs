@@ -37,6 +37,8 @@ mod token;
 mod top;
 mod watch;
 mod watch_feed;
+mod workflow;
+mod workflow_file;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -81,6 +83,8 @@ enum CliCommand {
     Job(job::JobArgs),
     Cancel(cancel::CancelArgs),
     Backends(backends::BackendsArgs),
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
     Top(top::TopArgs),
     Migrate(Box<migrate::MigrateArgs>),
     Record(record::RecordArgs),
@@ -163,6 +167,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Job(args) => job::run(args).await,
             CliCommand::Cancel(args) => cancel::run(args).await,
             CliCommand::Backends(args) => backends::run(args).await,
+            CliCommand::Workflow(command) => workflow::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
             CliCommand::Migrate(args) => migrate::run(*args).await,
             CliCommand::Record(args) => record::run(args).await,

@@ -4,11 +4,13 @@
 //! `execution.py`, versions 0.0.8 to 0.38.
 
 mod api_key;
+mod choices;
 mod error;
 mod history;
 mod image_header;
 mod known_types;
 mod message;
+mod node_definition;
 mod node_text;
 mod object_info;
 mod output;
@@ -19,6 +21,7 @@ mod rejection;
 mod rest;
 mod socket;
 mod timings;
+mod validation;
 mod video_header;
 
 pub use api_key::ApiKeyError;
@@ -33,6 +36,7 @@ pub use rejection::{Rejection, WrongInput, refused_outputs};
 pub use rest::{Cancellation, Rest, RestError, SubmitError, Submitted};
 pub use socket::{Incoming, Socket};
 pub use timings::PromptTiming;
+pub use validation::{Missing, Problem, ProblemKind, Validation, Verdict};
 
 use std::sync::Arc;
 

@@ -36,6 +36,7 @@ mod stored_counts;
 mod stored_job;
 mod throttle;
 mod tracker;
+mod unsuitable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,14 +62,17 @@ pub use backend::condition::Condition;
 pub use error::RelayError;
 pub use feed::JobFeed;
 pub use requests::cancel::Cancelled;
+pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::{Submission, SubmitOptions};
+pub use requests::suitability::{Suitability, placeable};
 pub use requests::totals::Totals;
 pub use start::RelayStartError;
+pub use unsuitable::UnsuitableBackend;
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///

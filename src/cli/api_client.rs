@@ -210,6 +210,11 @@ impl ApiClient {
         self.send(Method::GET, path, query, None).await
     }
 
+    /// Asks the relay what a path stands for of `body`.
+    pub(super) async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, &[], Some(body)).await
+    }
+
     /// Asks the relay to do what a path stands for.
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::POST, path, &[], None).await

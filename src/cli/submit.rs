@@ -1,19 +1,18 @@
 //! `comfy-relay submit`: submits a workflow through the relay.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::api_client::{ApiRefusal, RelayOptions};
+use super::api_client::RelayOptions;
 use super::preview::PreviewMode;
 use super::tag_options::parse_label;
 use super::watch::{parse_job_id, watch};
+use super::workflow_file::{self, parse_pair, parse_param};
 use crate::cli::output::{print_line, print_note};
 use crate::job::JobId;
-use crate::workflow;
 
 /// Submit a workflow to ComfyUI through the relay
 ///
@@ -78,7 +77,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let labels: HashMap<String, String> = args.labels.iter().cloned().collect();
     let job = json!({
         "job_id": args.job_id,
-        "workflow": read(&args.workflow).await?,
+        "workflow": workflow_file::read(&args.workflow, "submit").await?,
         "params": params,
         "backend": args.backend,
         "labels": labels,
@@ -87,7 +86,10 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     let job = with_prompt_options(job, &args);
     let relay = args.relay.client()?;
     let submitted = match relay.submit(&job).await {
-        Err(error) if job["workflow"].is_string() && may_be_file(&args.workflow, &error) => {
+        Err(error)
+            if job["workflow"].is_string()
+                && workflow_file::may_be_file(&args.workflow, &error) =>
+        {
             let no_file = format!(
                 "there is no file {:?}, and as a name it cannot be submitted",
                 args.workflow
@@ -133,34 +135,6 @@ fn with_prompt_options(mut job: Value, args: &SubmitArgs) -> Value {
     job
 }
 
-/// Whether a name that could not be submitted may have been meant as that of a file.
-fn may_be_file(name: &str, error: &anyhow::Error) -> bool {
-    let refusal = error.downcast_ref::<ApiRefusal>();
-    name.ends_with(".json")
-        || name.ends_with(".png")
-        || refusal.is_some_and(|refusal| refusal.code == "workflow_not_found")
-}
-
-/// The graph in a file, or the name of a workflow in the relay's folder.
-async fn read(workflow: &str) -> anyhow::Result<Value> {
-    let looks_like_a_path =
-        workflow.contains(std::path::is_separator) || Path::new(workflow).exists();
-    if !looks_like_a_path {
-        return Ok(Value::String(workflow.to_owned()));
-    }
-    let file = tokio::fs::read(workflow)
-        .await
-        .with_context(|| format!("cannot read {workflow}"))?;
-    let graph = workflow::parse(&file).with_context(|| format!("cannot submit {workflow}"))?;
-    Ok(Value::Object(graph))
-}
-
-/// Reads `NODE.INPUT=VALUE`; a value that is not JSON is a string.
-fn parse_param(text: &str) -> Result<(String, Value), String> {
-    parse_pair(text).ok_or_else(|| "expected NODE.INPUT=VALUE, such as 3.seed=7".to_owned())
-}
-
-/// Reads `KEY=VALUE`; a value that is not JSON is a string.
 /// A place in the queue, which JSON can hold.
 fn finite(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number")?;
@@ -170,12 +144,7 @@ fn finite(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a finite number".to_owned())
 }
 
+/// Reads `KEY=VALUE`; a value that is not JSON is a string.
 fn parse_extra_data(text: &str) -> Result<(String, Value), String> {
     parse_pair(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
-}
-
-fn parse_pair(text: &str) -> Option<(String, Value)> {
-    let (name, value) = text.split_once('=')?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    Some((name.to_owned(), value))
 }

@@ -7,12 +7,16 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// What is known of a server's node classes. Everything else in the answer, which can be many megabytes, is skipped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+use super::choices::SharedTexts;
+use super::node_definition::{InputType, NodeDefinition};
+
+/// What is known of a server's node classes: what they are, and what a graph is validated by. Descriptions and all else in
+/// the answer, which can be many megabytes, is skipped, and texts that many classes have are kept once.
+#[derive(Debug, Default, PartialEq)]
 pub struct NodeClasses {
     outputs: HashSet<String>,
     partners: HashSet<String>,
-    inputs: HashMap<String, HashMap<String, InputKind>>,
+    definitions: HashMap<Box<str>, NodeDefinition>,
 }
 
 /// The kind of value that an input takes. ComfyUI has more: those of links, of choices and of nodes' own.
@@ -41,35 +45,35 @@ impl NodeClasses {
 
     /// The kind of value that an input of a class takes, where the server says so.
     pub fn input(&self, class: &str, input: &str) -> Option<InputKind> {
-        self.inputs.get(class)?.get(input).copied()
+        let mut inputs = self.definitions.get(class)?.inputs.iter();
+        let input = inputs.find(|it| *it.name == *input)?;
+        InputKind::of(&input.takes)
     }
 
-    fn add(&mut self, class: String, info: &Value) {
+    /// What the server says of a class; `None` if it does not have it.
+    pub(super) fn definition(&self, class: &str) -> Option<&NodeDefinition> {
+        self.definitions.get(class)
+    }
+
+    fn add(&mut self, class: String, info: &Value, shared: &mut SharedTexts) {
         if info["output_node"] == true {
             self.outputs.insert(class.clone());
         }
         if info["api_node"] == true {
             self.partners.insert(class.clone());
         }
-        let groups = ["required", "optional"].into_iter();
-        let groups = groups.filter_map(|group| info["input"][group].as_object());
-        let inputs = groups.flatten();
-        let kinds = inputs.filter_map(|(name, spec)| Some((name.clone(), InputKind::of(spec)?)));
-        let kinds: HashMap<String, InputKind> = kinds.collect();
-        if !kinds.is_empty() {
-            self.inputs.insert(class, kinds);
-        }
+        let definition = NodeDefinition::read(&class, info, shared);
+        self.definitions.insert(class.into(), definition);
     }
 }
 
 impl InputKind {
-    /// Of a specification such as `["INT", {"default": 20}]`.
-    fn of(spec: &Value) -> Option<Self> {
-        match spec[0].as_str()? {
-            "INT" => Some(Self::Integer),
-            "FLOAT" => Some(Self::Number),
-            "STRING" => Some(Self::Text),
-            "BOOLEAN" => Some(Self::Boolean),
+    fn of(takes: &InputType) -> Option<Self> {
+        match takes {
+            InputType::Integer(_) => Some(Self::Integer),
+            InputType::Number(_) => Some(Self::Number),
+            InputType::Text => Some(Self::Text),
+            InputType::Boolean => Some(Self::Boolean),
             _ => None,
         }
     }
@@ -113,9 +117,10 @@ impl<'de> Visitor<'de> for Classes {
 
     fn visit_map<A: MapAccess<'de>>(self, mut answer: A) -> Result<NodeClasses, A::Error> {
         let mut classes = NodeClasses::default();
+        let mut shared = SharedTexts::default();
         // One class at a time is in memory.
         while let Some((name, info)) = answer.next_entry::<String, Value>()? {
-            classes.add(name, &info);
+            classes.add(name, &info, &mut shared);
         }
         Ok(classes)
     }

@@ -36,6 +36,9 @@ pub struct WrongInput {
     pub class_type: String,
     /// The input's name; empty if the error is about the whole node.
     pub input: String,
+    /// ComfyUI's word for what is wrong, such as `value_not_in_list`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub code: String,
     /// What is wrong.
     pub message: String,
 }
@@ -117,6 +120,7 @@ fn wrong_node(id: &str, error: &Value, message: &str) -> WrongInput {
             &Value::Null
         }),
         input: quoted(&info["input_name"]),
+        code: quoted(&error["type"]),
         message: message.to_owned(),
     }
 }
@@ -158,6 +162,7 @@ pub(super) fn wrong_inputs(node_errors: &Value) -> Vec<WrongInput> {
                     node: excerpt(id).into_owned(),
                     class_type: quoted(&node["class_type"]),
                     input: quoted(&error["extra_info"]["input_name"]),
+                    code: quoted(&error["type"]),
                     message: excerpt(&redact(&message.join(": "))).into_owned(),
                 }
             })

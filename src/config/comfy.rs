@@ -124,6 +124,15 @@ pub struct ComfyConfig {
     /// How long a whole HTTP response may take. A queue of many megabytes on a busy server takes seconds.
     #[arg(skip = ComfyConfig::default().response_timeout)]
     pub response_timeout: Duration,
+
+    /// How old the node classes of a server may be by which it is said to lack something: model files are added without a
+    /// restart.
+    #[arg(skip = ComfyConfig::default().fresh_classes)]
+    pub fresh_classes: Duration,
+
+    /// How long a server may take to answer with its node classes, of some megabytes, before it is passed over.
+    #[arg(skip = ComfyConfig::default().classes_timeout)]
+    pub classes_timeout: Duration,
 }
 
 impl ComfyConfig {
@@ -160,6 +169,8 @@ impl Default for ComfyConfig {
             lease: Duration::from_secs(9),
             submit_wait: Duration::from_secs(10),
             response_timeout: Duration::from_secs(30),
+            fresh_classes: Duration::from_secs(5),
+            classes_timeout: Duration::from_secs(2),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(super) mod follower;
 mod images;
 mod last_comparison;
 mod lease;
+mod node_classes;
 mod outage;
 pub(super) mod prompt_lookup;
 mod queries;
@@ -65,6 +66,8 @@ pub(super) struct Backend {
     pub(super) lease: watch::Sender<Lease>,
     pub(super) lookup: PromptLookup,
     pub(super) images: BackendImages,
+    /// Whether its node classes are being read, and since when.
+    pub(super) class_reading: watch::Sender<ClassReading>,
     plan_lock: Mutex<()>,
     state: Mutex<BackendState>,
 }
@@ -134,11 +137,20 @@ impl ApiState {
 }
 
 /// The node classes of a server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KnownClasses {
     /// The version of the server.
     pub(super) version: Option<String>,
+    /// When they were asked for.
+    pub(super) asked_at: Instant,
     pub(super) classes: Arc<NodeClasses>,
+}
+
+/// The newest attempt to read the node classes of a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ClassReading {
+    pub(super) began_at: Option<Instant>,
+    pub(super) is_running: bool,
 }
 
 impl Backend {
@@ -155,6 +167,7 @@ impl Backend {
             lease: watch::Sender::new(Lease::Unknown),
             lookup: PromptLookup::new(),
             images: BackendImages::new(),
+            class_reading: watch::Sender::default(),
             plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
@@ -221,6 +234,11 @@ impl Backend {
         let state = self.state();
         let known = state.api.node_classes.as_ref();
         known.map(|known| known.classes.clone())
+    }
+
+    /// The same, with when they were asked for.
+    pub(super) fn known_classes(&self) -> Option<KnownClasses> {
+        self.state().api.node_classes.clone()
     }
 
     /// Locks its state. Never held over an `await`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::comfy::{Rejection, RestError};
 use crate::job::{JobId, excerpt};
+use crate::relay::unsuitable::{self, UnsuitableBackend};
 use crate::store::StoreError;
 use crate::workflow::WorkflowError;
 
@@ -95,6 +96,15 @@ pub enum RelayError {
     /// ComfyUI's validation has rejected the graph.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
+    /// No backend that was asked can run the graph.
+    #[error(
+        "no ComfyUI server can run the workflow: {}",
+        unsuitable::sentence(backends)
+    )]
+    NoBackendCanRun {
+        /// Every backend that was asked.
+        backends: Vec<UnsuitableBackend>,
+    },
     /// The relay is being stopped.
     #[error("the relay is being stopped; try again in a moment")]
     Stopping,
@@ -126,6 +136,7 @@ impl RelayError {
             Self::OutputUnreadable(..) => "output_unreadable",
             Self::QueueFull { .. } => "queue_full",
             Self::Rejected(..) => "workflow_rejected",
+            Self::NoBackendCanRun { .. } => "no_backend_can_run",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),
             Self::Store(_) | Self::LeaseLapsed(_) => "database_unreachable",

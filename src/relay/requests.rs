@@ -2,6 +2,7 @@
 
 mod await_socket;
 pub(super) mod cancel;
+pub(super) mod check;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
@@ -12,6 +13,7 @@ mod report;
 pub(super) mod shared_lookup;
 pub(super) mod status;
 pub(super) mod submit;
+pub(super) mod suitability;
 pub(super) mod totals;
 mod unanswered;
 pub(super) mod unknown_jobs;

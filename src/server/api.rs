@@ -7,3 +7,4 @@ pub(super) mod metrics;
 pub(super) mod outputs;
 pub(super) mod preview;
 pub(super) mod totals;
+pub(super) mod workflows;

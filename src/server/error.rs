@@ -10,7 +10,7 @@ use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
 use crate::job::{JobId, JobIdError, TagError};
-use crate::relay::RelayError;
+use crate::relay::{RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
 
@@ -29,9 +29,11 @@ pub(super) struct ApiError {
     /// A sentence for a person that says what to do.
     message: String,
     /// The inputs that ComfyUI refuses, of many the first.
-    inputs: Vec<WrongInput>,
+    inputs: Box<[WrongInput]>,
     /// How many there are, if not all are listed.
     inputs_total: Option<usize>,
+    /// The backends that were asked, if none can run the workflow.
+    backends: Box<[UnsuitableBackend]>,
     header: Option<ErrorHeader>,
 }
 
@@ -60,6 +62,14 @@ struct ErrorDetail<'a> {
     inputs: &'a [WrongInput],
     #[serde(skip_serializing_if = "Option::is_none")]
     inputs_total: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<AskedBackends<'a>>,
+}
+
+/// What an error about several backends has to say of each.
+#[derive(Debug, Serialize)]
+struct AskedBackends<'a> {
+    backends: &'a [UnsuitableBackend],
 }
 
 impl ApiError {
@@ -68,8 +78,9 @@ impl ApiError {
             status,
             code,
             message: message.into(),
-            inputs: Vec::new(),
+            inputs: Box::default(),
             inputs_total: None,
+            backends: Box::default(),
             header: None,
         }
     }
@@ -155,6 +166,9 @@ impl ApiError {
                 message: &self.message,
                 inputs: &self.inputs,
                 inputs_total: self.inputs_total,
+                details: (!self.backends.is_empty()).then_some(AskedBackends {
+                    backends: &self.backends,
+                }),
             },
         }
     }
@@ -226,7 +240,9 @@ impl From<RelayError> for ApiError {
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            RelayError::RowRefused(..) => StatusCode::UNPROCESSABLE_ENTITY,
+            RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => {
                 StatusCode::BAD_GATEWAY
             }
@@ -240,13 +256,17 @@ impl From<RelayError> for ApiError {
             }
             _ => None,
         };
-        let (inputs, total) = match error {
-            RelayError::Rejected(rejection) => (rejection.inputs, rejection.inputs_total),
-            _ => (Vec::new(), 0),
+        let (inputs, total, backends) = match error {
+            RelayError::Rejected(rejection) => {
+                (rejection.inputs, rejection.inputs_total, Vec::new())
+            }
+            RelayError::NoBackendCanRun { backends } => (Vec::new(), 0, backends),
+            _ => (Vec::new(), 0, Vec::new()),
         };
         Self {
             inputs_total: Some(total).filter(|&total| total > inputs.len()),
-            inputs,
+            inputs: inputs.into(),
+            backends: backends.into(),
             header,
             ..Self::new(status, code, message)
         }

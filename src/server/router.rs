@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::outputs::FileRequest;
-use super::api::{events, health, jobs, metrics, outputs, preview, totals};
+use super::api::{events, health, jobs, metrics, outputs, preview, totals, workflows};
 use super::error::ApiError;
 use super::pages::{Asset, Page};
 use super::request::Query;
@@ -40,6 +40,7 @@ enum Route<'a> {
     Preview(&'a str),
     Estimate(&'a str),
     Workflow(&'a str),
+    CheckWorkflow,
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
@@ -72,6 +73,7 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
             ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
             ["api", "anime", "jobs", id, "workflow"] => Self::Workflow(id),
+            ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
             ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
             ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
             _ => match Page::find(path) {
@@ -95,7 +97,7 @@ impl<'a> Route<'a> {
     fn methods(self) -> &'static str {
         match self {
             Self::Jobs => "GET, HEAD, POST, OPTIONS",
-            Self::Cancel(_) | Self::Progress(_) => "POST, OPTIONS",
+            Self::Cancel(_) | Self::Progress(_) | Self::CheckWorkflow => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -249,6 +251,10 @@ async fn dispatch(
         }
         Route::Workflow(id) => {
             jobs::workflow(state, &authorized(&caller, Scope::Subscribe, id)?).await
+        }
+        Route::CheckWorkflow => {
+            caller.authorize_scopes(&[Scope::Submit])?;
+            workflows::check(state, request).await
         }
         Route::Outputs(id) => {
             let job = job_id(id)?;

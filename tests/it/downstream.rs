@@ -25,6 +25,7 @@ mod queue;
 mod recordings;
 mod sessions;
 mod shutdown;
+mod suitability;
 mod terminal;
 mod texts;
 mod waiting;

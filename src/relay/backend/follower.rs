@@ -1,13 +1,12 @@
 //! Follows one backend: owns its two tasks and its lease.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ComfyConfig;
-use crate::relay::backend::{Backend, KnownClasses};
+use crate::relay::backend::Backend;
 use crate::relay::estimates::Estimator;
 use crate::relay::tracker::Tracker;
 use crate::store::Recorder;
@@ -30,47 +29,6 @@ impl Follower {
     pub(in crate::relay) fn start(self: &Arc<Self>) {
         self.tasks.spawn(self.clone().follow());
         self.tasks.spawn(self.clone().reconcile());
-    }
-
-    /// Fetches the node classes in a task of its own: the answer can be many megabytes. Those of
-    /// the same version are the same.
-    pub(in crate::relay) fn start_node_classes(&self) {
-        let version = {
-            let state = self.backend.state();
-            let known = state.api.node_classes.as_ref();
-            if known
-                .is_some_and(|known| known.version.is_some() && known.version == state.api.version)
-            {
-                return;
-            }
-            state.api.version.clone()
-        };
-        let (stop, backend) = (self.stop.clone(), self.backend.clone());
-        let tracker = self.tracker.clone();
-        self.tasks.spawn(async move {
-            let fetched = tokio::select! {
-                () = stop.cancelled() => return,
-                fetched = backend.comfy.rest().node_classes() => fetched,
-            };
-            match fetched {
-                // A server without any output node could not run a prompt.
-                Ok(classes) if !classes.outputs().is_empty() => {
-                    let classes = Arc::new(classes);
-                    let known = KnownClasses { version, classes };
-                    backend.state().api.node_classes = Some(known);
-                    tracker.mark_partners(&backend);
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    let error = &error as &dyn Error;
-                    tracing::debug!(
-                        backend = backend.name(),
-                        error,
-                        "cannot read the node classes, continuing without them"
-                    );
-                }
-            }
-        });
     }
 
     /// Learns from the backend's history in a task of its own, if that is due.

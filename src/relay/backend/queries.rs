@@ -26,7 +26,7 @@ impl Follower {
             let api = &mut self.backend.state().api;
             (api.version, api.version_due) = (version, false);
         }
-        self.start_node_classes();
+        self.refresh_node_classes();
         self.clear_faults_of_restarted().await?;
         self.tracker.notify_monitors();
         Ok(())

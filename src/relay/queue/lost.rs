@@ -90,10 +90,7 @@ impl Tracker {
             job_id = %id, backend = lost.backend, attempt = after.attempt,
             "a prompt was lost with its server; the job runs again"
         );
-        let names: Vec<&str> = self.backends.iter().map(|it| it.name()).collect();
-        let is_named = |name: &&str| request.backends.iter().any(|it| it == name);
-        let allowed = (!request.backends.is_empty())
-            .then(|| names.iter().map(|name| is_named(name)).collect());
+        let allowed = self.allowed(&request);
         self.queue.add(&after, plan, allowed, None, Map::new());
         self.queue.wake();
         Ok(true)
@@ -203,9 +200,7 @@ impl Tracker {
             .iter()
             .filter(|other| other.index != backend.index);
         let may_run = |other: &&Arc<Backend>| {
-            let names = &request.backends;
-            let is_named = names.is_empty() || names.iter().any(|name| name == other.name());
-            is_named && refusal(other).is_none()
+            request.may_run_on(other.name()) && refusal(other).is_none()
         };
         if others.any(|other| may_run(&other)) {
             return self.take_back(id).await;

@@ -24,6 +24,9 @@ pub(in crate::relay) struct QueuedRequest {
     /// The names of the backends that may run it; none for all of them.
     #[serde(default)]
     pub(in crate::relay) backends: Vec<String>,
+    /// The names of the backends that cannot run it, as far as was known when it came.
+    #[serde(default)]
+    pub(in crate::relay) unsuitable: Vec<String>,
     /// It came with keys of partner nodes, without which it cannot be handed in again.
     #[serde(default)]
     pub(in crate::relay) has_keys: bool,
@@ -42,6 +45,12 @@ impl QueuedRequest {
     pub(in crate::relay) fn unpack(packed: &[u8]) -> io::Result<Self> {
         let unpacked = ZlibDecoder::new(packed).take(MAX_UNPACKED);
         Ok(serde_json::from_reader(io::BufReader::new(unpacked))?)
+    }
+
+    /// Whether the backend with this name may run it.
+    pub(in crate::relay) fn may_run_on(&self, name: &str) -> bool {
+        let is_among = |names: &[String]| names.iter().any(|it| it == name);
+        (self.backends.is_empty() || is_among(&self.backends)) && !is_among(&self.unsuitable)
     }
 
     /// What goes to ComfyUI beside the graph.

@@ -17,6 +17,7 @@ use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::await_socket::await_socket;
 use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
+use crate::relay::requests::suitability::placeable;
 use crate::relay::requests::unanswered::{Posting, Unanswered};
 use crate::relay::restore::Known;
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
@@ -154,21 +155,19 @@ impl Relay {
         options: SubmitOptions,
         work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
-        if self.0.config.dispatch == Dispatch::Direct {
-            return self.place(reservation, &options.backends, work).await;
+        let is_direct = self.0.config.dispatch == Dispatch::Direct;
+        if !is_direct {
+            self.await_any_socket(&options.backends).await?;
         }
-        self.await_any_socket(&options.backends).await?;
-        let (stored, keys) = work.options.to_stored();
-        let request = QueuedRequest {
-            graph: work.graph.clone(),
-            options: stored,
-            backends: options.backends.clone(),
-            has_keys: !keys.is_empty(),
-        };
+        let request = self.request(&work, &options.backends).await?;
+        if is_direct {
+            return self.place(reservation, &request, work).await;
+        }
+        let (_, keys) = work.options.to_stored();
         let admission = NewQueuedJob {
             plan: self.plan_of(&request),
-            allowed: self.allowed(&request.backends),
-            request,
+            allowed: self.0.tracker.allowed(&request),
+            request: request.clone(),
             keys,
             tags: work.tags.clone(),
             priority: options.priority,
@@ -183,22 +182,39 @@ impl Relay {
             Err(NotAdmitted::Refused(error)) => Err(error),
             Err(NotAdmitted::Unstored(error)) => {
                 tracing::debug!(%error, job_id = %work.job_id, "cannot store a submission, handing it in at once");
-                self.place(reservation, &options.backends, work).await
+                self.place(reservation, &request, work).await
             }
         }
     }
 
-    /// Submits a graph to the best one of the backends with these names, or of all if there are none. One that turns out not to
-    /// be reachable before anything was sent is passed over for the next best.
+    /// What is to be handed in, on the backends that can run it. Fails if none can.
+    async fn request(&self, work: &Work, names: &[String]) -> Result<QueuedRequest, RelayError> {
+        let backends = self.0.tracker.backends.iter();
+        let is_named = |it: &&Arc<Backend>| names.is_empty() || names.iter().any(|name| name == it.name());
+        let named: Vec<Arc<Backend>> = backends.filter(is_named).cloned().collect();
+        let judged = self.suitability_of(&named, &work.graph, &work.options).await;
+        let able = placeable(&judged)?;
+        let unable = named.iter().filter(|it| !able.contains(&it.index));
+        let (options, keys) = work.options.to_stored();
+        Ok(QueuedRequest {
+            graph: work.graph.clone(),
+            options,
+            backends: names.to_vec(),
+            unsuitable: unable.map(|it| it.name().to_owned()).collect(),
+            has_keys: !keys.is_empty(),
+        })
+    }
+
+    /// Submits a graph to the best one of the backends that may run it. One that turns out not to be reachable before anything
+    /// was sent is passed over for the next best.
     async fn place(
         &self,
         reservation: Reservation,
-        names: &[String],
+        request: &QueuedRequest,
         work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
-        let allowed = self.allowed(names);
-        let is_barred = |index: &usize| allowed.as_ref().is_some_and(|allowed| !allowed[*index]);
+        let is_barred = |index: &usize| !request.may_run_on(backends[*index].name());
         let mut tried: Vec<usize> = (0..backends.len()).filter(is_barred).collect();
         let barred = tried.len();
         let mut failure = RelayError::BackendUnreachable("no address".to_owned());

@@ -57,9 +57,38 @@ async fn servers_of_2023_have_the_same_route() {
     assert_eq!(classes["KSampler"]["output_node"], false);
 }
 
-/// The recorded server rejects every graph of this recording.
+/// The recorded server rejects every graph of this recording, and shows what it judges by.
 #[tokio::test]
-async fn a_class_of_a_rejected_graph_is_not_known() {
+async fn of_the_classes_of_a_rejected_graph_that_is_known_which_the_rejection_shows() {
     let classes = get("0.33.0/08-validation-error", "/object_info").await;
-    assert_eq!(classes, json!({}));
+    let loader = &classes["CheckpointLoaderSimple"];
+    let files = [
+        "tiny-sd15-b.safetensors",
+        "tiny-sd15-fp16.safetensors",
+        "tiny-sd15.safetensors",
+    ];
+    assert_eq!(
+        loader["input"]["optional"]["ckpt_name"][0],
+        json!(files),
+        "{classes}"
+    );
+    assert_eq!(loader["python_module"], "nodes");
+    let known: Vec<&String> = classes.as_object().unwrap().keys().collect();
+    assert_eq!(known, ["CheckpointLoaderSimple", "KSampler", "VAEDecode"]);
+}
+
+/// Prompts of one recording leave inputs out that others set.
+#[tokio::test]
+async fn an_input_is_required_that_every_graph_sets() {
+    let names = ["0.33.0/08-validation-error", TXT2IMG];
+    let recordings = names.map(recording);
+    let recordings: Vec<_> = recordings.iter().collect();
+    let server = replay(&recordings, PlaybackSpeed::Fastest, false).await;
+    let classes = ReplayClient::of(&server).get("/object_info").await;
+    let loader = &classes["CheckpointLoaderSimple"]["input"]["required"];
+    assert_eq!(
+        loader["ckpt_name"][0].as_array().unwrap().len(),
+        3,
+        "{classes}"
+    );
 }

@@ -1,0 +1,122 @@
+//! `comfy-relay workflow check`: lists which ComfyUI servers can run a workflow, and why others cannot.
+
+use std::process::ExitCode;
+
+use console::Style;
+use serde_json::{Map, Value, json};
+
+use crate::cli::api_client::RelayOptions;
+use crate::cli::exit_code::FAILED;
+use crate::cli::output::print_line;
+use crate::cli::table::{Cell, Table};
+use crate::cli::workflow_file::{self, parse_param};
+use crate::job::printable_json;
+
+/// The path of the check.
+const CHECK: &str = "api/anime/workflows/check";
+
+/// List which ComfyUI servers can run a workflow, and what is wrong with it on the others
+///
+/// Nothing is submitted. Exits with 0 if at least one server can run it, else with 1.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct WorkflowCheckArgs {
+    /// A file in API format, a PNG file that ComfyUI has saved, or the name of a workflow in the relay's folder
+    #[arg(value_name = "FILE|NAME")]
+    workflow: String,
+
+    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be repeated
+    #[arg(long = "param", short = 'p', value_parser = parse_param, value_name = "NODE.INPUT=VALUE")]
+    params: Vec<(String, Value)>,
+
+    /// Ask this ComfyUI server alone
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+
+    /// Print the relay's answer
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    relay: RelayOptions,
+}
+
+pub(super) async fn run(args: WorkflowCheckArgs) -> anyhow::Result<ExitCode> {
+    let params: Map<String, Value> = args.params.into_iter().collect();
+    let asked = json!({
+        "workflow": workflow_file::read(&args.workflow, "check").await?,
+        "params": params,
+        "backend": args.backend,
+    });
+    let checked = args.relay.client()?.post_json(CHECK, &asked).await;
+    let answer = match checked {
+        Err(error)
+            if asked["workflow"].is_string()
+                && workflow_file::may_be_file(&args.workflow, &error) =>
+        {
+            let no_file = format!(
+                "there is no file {:?}, and as a name it cannot be checked",
+                args.workflow
+            );
+            return Err(error.context(no_file));
+        }
+        checked => checked?,
+    };
+    if args.json {
+        print_line(printable_json(&answer.to_string()));
+    } else {
+        for line in table(&answer).lines() {
+            print_line(line);
+        }
+    }
+    if answer["can_run"] == true {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::from(FAILED))
+}
+
+/// A row for each problem; one for a server that has none.
+fn table(answer: &Value) -> Table {
+    let mut table = Table::new(&["SERVER", "CAN RUN", "NODE", "INPUT", "PROBLEM"]);
+    for backend in answer["backends"].as_array().into_iter().flatten() {
+        let (verdict, style) = match backend["can_run"].as_bool() {
+            Some(true) => ("yes", Style::new().green()),
+            Some(false) => ("no", Style::new().red()),
+            None => ("not known", Style::new().yellow()),
+        };
+        let problems = backend["problems"].as_array().into_iter().flatten();
+        let mut rows: Vec<[String; 3]> = problems.map(problem).collect();
+        if let Some(total) = backend["problems_total"].as_u64() {
+            let more = total.saturating_sub(rows.len() as u64);
+            rows.push([String::new(), String::new(), format!("and {more} more")]);
+        }
+        if let Some(message) = backend["message"].as_str() {
+            rows.insert(0, [String::new(), String::new(), message.to_owned()]);
+        }
+        if rows.is_empty() {
+            rows.push(Default::default());
+        }
+        let name = backend["name"].as_str().unwrap_or_default();
+        let heads = [(name, verdict)].into_iter();
+        let heads = heads.chain(std::iter::repeat(("", "")));
+        for ((name, verdict), [node, input, problem]) in heads.zip(rows) {
+            table.add(vec![
+                Cell::new(name),
+                Cell::new(verdict).styled(style.clone()),
+                Cell::new(&node),
+                Cell::new(&input),
+                Cell::new(&problem),
+            ]);
+        }
+    }
+    table
+}
+
+/// The node, the input, and what is wrong.
+fn problem(problem: &Value) -> [String; 3] {
+    let word = |name: &str| problem[name].as_str().unwrap_or_default();
+    let node = match (word("node"), word("class_type")) {
+        ("", _) => String::new(),
+        (node, class) => format!("{node} {class}"),
+    };
+    [node, word("input").to_owned(), word("message").to_owned()]
+}

@@ -1,0 +1,103 @@
+//! Keeps the node classes of a backend: read when it is connected, and again when they are to be fresh.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::comfy::NodeClasses;
+use crate::relay::backend::follower::Follower;
+use crate::relay::backend::{Backend, ClassReading, KnownClasses};
+
+/// How old the node classes may be when the backend is connected again in the same version: another reason than a restart
+/// can end socket after socket, and the answer can be many megabytes.
+const KEPT_ON_RECONNECT: Duration = Duration::from_secs(60);
+
+/// Ends an attempt on every way out.
+struct EndOfReading(Arc<Backend>);
+
+impl Drop for EndOfReading {
+    fn drop(&mut self) {
+        let reading = &self.0.class_reading;
+        reading.send_modify(|reading| reading.is_running = false);
+    }
+}
+
+impl Follower {
+    /// Reads the node classes again, unless they are those of the version that answers now, and were read a moment ago.
+    pub(in crate::relay) fn refresh_node_classes(&self) {
+        let is_fresh = {
+            let state = self.backend.state();
+            let known = state.api.node_classes.as_ref();
+            known.is_some_and(|known| {
+                known.version.is_some()
+                    && known.version == state.api.version
+                    && known.asked_at.elapsed() < KEPT_ON_RECONNECT
+            })
+        };
+        if !is_fresh {
+            self.read_node_classes();
+        }
+    }
+
+    /// Reads the node classes in a task of its own, unless one does already. What is returned says when it has ended.
+    pub(in crate::relay) fn read_node_classes(&self) -> watch::Receiver<ClassReading> {
+        let asked_at = Instant::now();
+        let mut is_first = false;
+        self.backend.class_reading.send_if_modified(|reading| {
+            is_first = !reading.is_running;
+            if is_first {
+                *reading = ClassReading {
+                    began_at: Some(asked_at),
+                    is_running: true,
+                };
+            }
+            is_first
+        });
+        let reading = self.backend.class_reading.subscribe();
+        if !is_first {
+            return reading;
+        }
+        let end = EndOfReading(self.backend.clone());
+        let (stop, tracker) = (self.stop.clone(), self.tracker.clone());
+        let version = self.backend.state().api.version.clone();
+        self.tasks.spawn(async move {
+            let backend = &end.0;
+            let read = tokio::select! {
+                () = stop.cancelled() => return,
+                read = backend.comfy.rest().node_classes() => read,
+            };
+            match read {
+                // A server without any output node could not run a prompt.
+                Ok(classes) if !classes.outputs().is_empty() => {
+                    let known = KnownClasses {
+                        version,
+                        asked_at,
+                        classes: shared(&tracker.backends, classes),
+                    };
+                    backend.state().api.node_classes = Some(known);
+                    tracker.mark_partners(backend);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let error = &error as &dyn Error;
+                    tracing::debug!(
+                        backend = backend.name(),
+                        error,
+                        "cannot read the node classes, continuing without them"
+                    );
+                }
+            }
+        });
+        reading
+    }
+}
+
+/// Node classes that another backend has as well are kept once: often all have the same.
+fn shared(backends: &[Arc<Backend>], classes: NodeClasses) -> Arc<NodeClasses> {
+    let mut known = backends.iter().filter_map(|it| it.node_classes());
+    let same = known.find(|known| **known == classes);
+    same.unwrap_or_else(|| Arc::new(classes))
+}

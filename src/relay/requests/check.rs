@@ -1,0 +1,49 @@
+//! Checks which backends can run a workflow, without submitting it.
+
+use serde_json::{Map, Value};
+
+use crate::comfy::PromptOptions;
+use crate::relay::requests::suitability::Suitability;
+use crate::relay::{Relay, RelayError};
+use crate::workflow;
+
+/// A workflow to check.
+#[derive(Debug, Clone)]
+pub enum CheckedWorkflow {
+    /// A graph in API format.
+    Graph(Map<String, Value>),
+    /// A workflow from the folder, by its name.
+    Named(String),
+}
+
+impl Relay {
+    /// Which backends can run a workflow with its parameters filled in; of the one with this name alone, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// If the workflow is not a graph, a parameter does not fit it, or there is no such workflow or backend.
+    pub async fn check_workflow(
+        &self,
+        workflow: CheckedWorkflow,
+        params: &Map<String, Value>,
+        backend: Option<&str>,
+    ) -> Result<Vec<Suitability>, RelayError> {
+        let all = &self.0.tracker.backends;
+        let asked = match backend {
+            Some(name) => vec![self.backend_named(name)?.clone()],
+            None => all.to_vec(),
+        };
+        let graph = match workflow {
+            CheckedWorkflow::Graph(graph) => graph,
+            CheckedWorkflow::Named(name) => self.0.workflows.read(&name).await?,
+        };
+        let mut graph = workflow::check(Value::Object(graph))?;
+        let classes: Vec<_> = all.iter().filter_map(|it| it.node_classes()).collect();
+        workflow::fill(&mut graph, params, |class, input, value| {
+            let kind = classes.iter().find_map(|it| it.input(class, input))?;
+            (!kind.accepts(value)).then(|| kind.to_string())
+        })?;
+        let options = PromptOptions::default();
+        Ok(self.suitability_of(&asked, &graph, &options).await)
+    }
+}
