@@ -199,9 +199,8 @@ impl Tracker {
             .backends
             .iter()
             .filter(|other| other.index != backend.index);
-        let may_run = |other: &&Arc<Backend>| {
-            request.may_run_on(other.name()) && refusal(other).is_none()
-        };
+        let may_run =
+            |other: &&Arc<Backend>| request.may_run_on(other.name()) && refusal(other).is_none();
         if others.any(|other| may_run(&other)) {
             return self.take_back(id).await;
         }

@@ -190,9 +190,12 @@ impl Relay {
     /// What is to be handed in, on the backends that can run it. Fails if none can.
     async fn request(&self, work: &Work, names: &[String]) -> Result<QueuedRequest, RelayError> {
         let backends = self.0.tracker.backends.iter();
-        let is_named = |it: &&Arc<Backend>| names.is_empty() || names.iter().any(|name| name == it.name());
+        let is_named =
+            |it: &&Arc<Backend>| names.is_empty() || names.iter().any(|name| name == it.name());
         let named: Vec<Arc<Backend>> = backends.filter(is_named).cloned().collect();
-        let judged = self.suitability_of(&named, &work.graph, &work.options).await;
+        let judged = self
+            .suitability_of(&named, &work.graph, &work.options)
+            .await;
         let able = placeable(&judged)?;
         let unable = named.iter().filter(|it| !able.contains(&it.index));
         let (options, keys) = work.options.to_stored();
