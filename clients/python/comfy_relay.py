@@ -61,6 +61,8 @@ class State(_Always, total=False):
     estimated_high: int
     estimated_completion: str
     estimated_start: str
+    waiting_for: str
+    attempt: int
     cancelling: bool
     output_path: str
     error: str

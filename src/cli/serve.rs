@@ -13,7 +13,7 @@ use super::open_files;
 use super::options::access::AccessOptions;
 use super::options::database::{DatabaseOptions, data_folder};
 use super::shutdown_signal::shutdown_signal;
-use crate::config::{ComfyConfig, Config, RelayConfig, ServerConfig, StoreConfig};
+use crate::config::{ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig};
 use crate::relay::{Relay, RelayStartError};
 use crate::server::{self, Server};
 
@@ -79,6 +79,10 @@ impl ServeArgs {
         self.store.database = self.database.database()?;
         let cache_dir = self.server.cache_dir.take();
         self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
+        if let Database::Postgres(_) = self.store.database {
+            let key_file = self.relay.queue_key_file.take();
+            self.relay.queue_key_file = key_file.or_else(|| Some(data_folder()?.join("queue.key")));
+        }
         if let Some(folder) = self.workflows {
             self.relay.workflows = folder;
         }

@@ -101,6 +101,11 @@ pub struct RelayConfig {
     )]
     pub queue_limit_per_sub: usize,
 
+    /// A file with the key that seals keys of partner nodes while their jobs wait; made when it is first needed, and the same
+    /// for all relays on one database. By default beside an SQLite database, or in the user's data folder
+    #[arg(long, env = "QUEUE_KEY_FILE", value_name = "FILE")]
+    pub queue_key_file: Option<PathBuf>,
+
     /// How long a server may not answer before its prompts count as lost, and run again on other servers; 0 for ever
     #[arg(
         long,
@@ -164,6 +169,7 @@ impl Default for RelayConfig {
             dispatch: Dispatch::Queue,
             dispatch_depth: 2,
             fair_share: false,
+            queue_key_file: None,
             queue_limit: 0,
             queue_limit_per_sub: 0,
             // A server that is restarted is back by then, with its models still to load.

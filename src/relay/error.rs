@@ -93,6 +93,11 @@ pub enum RelayError {
         /// When one of them is predicted to begin, in seconds.
         retry_after: u64,
     },
+    /// The keys of partner nodes that came with the job are gone.
+    #[error(
+        "the keys of partner nodes that came with the job \"{0}\" are kept no longer; submit it again with them"
+    )]
+    KeysGone(JobId),
     /// ComfyUI's validation has rejected the graph.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
@@ -135,6 +140,7 @@ impl RelayError {
             Self::WorkflowUnavailable(_) => "workflow_unavailable",
             Self::OutputUnreadable(..) => "output_unreadable",
             Self::QueueFull { .. } => "queue_full",
+            Self::KeysGone(_) => "keys_gone",
             Self::Rejected(..) => "workflow_rejected",
             Self::NoBackendCanRun { .. } => "no_backend_can_run",
             Self::Stopping => "going_away",

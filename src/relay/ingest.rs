@@ -50,6 +50,7 @@ impl Tracker {
         let status = entry.job.status();
         if status != status_before {
             log_status(entry);
+            self.queue.on_begun(entry);
         }
         if status.is_final() {
             self.learn_from(registry, id);

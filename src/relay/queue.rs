@@ -11,4 +11,5 @@ mod kinds;
 mod loads;
 mod lost;
 pub(super) mod queued_request;
+mod seal;
 mod sync;

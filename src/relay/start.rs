@@ -1,6 +1,7 @@
 //! How a relay starts.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Relay {
             registry: std::sync::Mutex::default(),
             backends: backends.clone(),
             estimator: estimator.clone(),
-            queue: JobQueue::new(backends.len()),
+            queue: JobQueue::new(backends.len(), key_file(&config, store)),
             hub: Hub::new(config.backlog),
             preview_feeds: PreviewFeeds::default(),
             recorder: recorder.clone(),
@@ -191,6 +192,19 @@ impl Relay {
             follower.backend.reconcile_now.notify_one();
         }
     }
+}
+
+/// Where the key is that seals keys of partner nodes: beside the file of the database, if no other place is set.
+fn key_file(config: &RelayConfig, store: &StoreConfig) -> Option<PathBuf> {
+    config
+        .queue_key_file
+        .clone()
+        .or_else(|| match &store.database {
+            Database::Sqlite(file) if !store.database.is_in_memory() => {
+                Some(file.with_added_extension("key"))
+            }
+            Database::Sqlite(_) | Database::Postgres(_) => None,
+        })
 }
 
 /// Fails if the database refuses the relay for a reason that waiting does not heal.

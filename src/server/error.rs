@@ -225,7 +225,8 @@ impl From<RelayError> for ApiError {
             RelayError::JobExists(_)
             | RelayError::NotCancellable(..)
             | RelayError::NotReportable(_)
-            | RelayError::JobEnded(..) => StatusCode::CONFLICT,
+            | RelayError::JobEnded(..)
+            | RelayError::KeysGone(_) => StatusCode::CONFLICT,
             RelayError::JobNotFound(_)
             | RelayError::PromptNotFound(_)
             | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,

@@ -241,14 +241,15 @@ impl Follower {
         if let Decision::Vanished(reason) = decision
             && !self.has_unlisted(&job.prompt_id, answer, whole).await?
         {
-            self.end_missing(&job.id, reason).await;
+            self.end_missing(job, reason).await;
         }
         Ok(())
     }
 
     /// A prompt is gone. One that was lost with its server runs again, if it may; any other has ended.
-    async fn end_missing(&self, id: &JobId, reason: Reason) {
-        if reason == Reason::Forgotten {
+    async fn end_missing(&self, job: &OpenJob, reason: Reason) {
+        let id = &job.id;
+        if reason == Reason::Forgotten && self.may_be_restarted(job) {
             match self.tracker.take_back(id).await {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -259,6 +260,12 @@ impl Follower {
             }
         }
         self.tracker.ingest(id, Event::Vanished(reason));
+    }
+
+    /// Whether the server may have been restarted since it last had the prompt. If not, somebody has cleared its history, and the
+    /// prompt may have run.
+    fn may_be_restarted(&self, job: &OpenJob) -> bool {
+        job.disconnects_when_seen != self.backend.state().socket.disconnects
     }
 
     /// Decides by the answers so far, and starts the clock of what is waited for.

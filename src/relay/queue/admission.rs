@@ -171,7 +171,7 @@ impl Relay {
             digest: new.digest.clone(),
             retry_of: new.retry_of.as_ref().map(JobId::to_string),
             request: new.request.pack().map_err(serde_json::Error::io)?,
-            secrets: None,
+            secrets: self.0.tracker.queue.seal.seal(id, &new.keys),
         };
         let store = self.0.tracker.recorder.store();
         store.add_submissions(std::slice::from_ref(&stored)).await?;

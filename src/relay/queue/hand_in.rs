@@ -13,6 +13,7 @@ use crate::relay::backend::{Backend, Lease};
 use crate::relay::queue::job_queue::{Fresh, JobQueue, QueuedJob, Verdict};
 use crate::relay::queue::loads::UnseenPrompt;
 use crate::relay::queue::queued_request::QueuedRequest;
+use crate::relay::registry::Entry;
 use crate::relay::requests::post_prompt::{NotPlaced, Work, has_prompt, post_prompt};
 use crate::relay::requests::submit::{STOP_PATIENCE, plan};
 use crate::relay::tracker::FoundPrompt;
@@ -96,7 +97,19 @@ impl Relay {
                 id.clone(),
             )));
         };
-        let (tags, keys) = self.tags_and_keys(id).ok_or(Failure::Gone)?;
+        let (tags, mut keys) = self.tags_and_keys(id).ok_or(Failure::Gone)?;
+        if let Some(sealed) = stored.secrets.as_deref().filter(|_| keys.is_empty()) {
+            keys = self
+                .0
+                .tracker
+                .queue
+                .seal
+                .open(id, sealed)
+                .unwrap_or_default();
+        }
+        if request.has_keys && keys.is_empty() {
+            return Err(Failure::Refused(RelayError::KeysGone(id.clone())));
+        }
         let options: PromptOptions = request.prompt_options().with_keys(keys);
         let work = Arc::new(Work {
             job_id: id.clone(),
@@ -122,6 +135,7 @@ impl Relay {
             Ok(submitted) => {
                 in_flight.arrived();
                 self.settle(prompt, &work, submitted).await;
+                self.forget_keys(id, &stored.secrets).await;
                 return Ok(());
             }
             Err(NotPlaced::Sent(error @ RelayError::Rejected(_))) => {
@@ -138,6 +152,7 @@ impl Relay {
             in_flight.arrived();
             let submitted = Submitted::unanswered(prompt.prompt_id.clone());
             self.settle(prompt, &work, submitted).await;
+            self.forget_keys(id, &stored.secrets).await;
             return Ok(());
         }
         drop(in_flight);
@@ -147,6 +162,17 @@ impl Relay {
         tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a job; it waits on");
         self.release_claim(id, backend).await;
         Err(Failure::NotSent)
+    }
+
+    /// Forgets keys that were handed in.
+    async fn forget_keys(&self, id: &JobId, sealed: &Option<Vec<u8>>) {
+        if sealed.is_none() {
+            return;
+        }
+        let store = self.0.tracker.recorder.store();
+        if let Err(error) = store.forget_secrets(id).await {
+            tracing::warn!(job_id = %id, %error, "cannot remove the sealed keys of a job from the database");
+        }
     }
 
     /// Claims a job, so that nobody else hands it in.
@@ -308,6 +334,16 @@ impl JobQueue {
             estimate,
         });
         job.fresh
+    }
+
+    /// A prompt that was handed in has begun, or has ended: it waits no longer, whether or not the queue of its server has
+    /// shown it.
+    pub(in crate::relay) fn on_begun(&self, entry: &Entry) {
+        let (Some(backend), Some(prompt)) = (&entry.backend, entry.job.prompt_id()) else {
+            return;
+        };
+        let unseen = &mut self.state().backends[backend.index].unseen;
+        unseen.retain(|it| it.prompt_id != prompt);
     }
 
     /// Takes a job out of the queue.

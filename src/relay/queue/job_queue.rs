@@ -1,6 +1,7 @@
 //! [`JobQueue`]: the jobs that wait for a backend.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +15,14 @@ use crate::placement::FairShare;
 use crate::relay::RelayError;
 use crate::relay::queue::kinds::Kinds;
 use crate::relay::queue::loads::BackendRecord;
+use crate::relay::queue::seal::Seal;
 
 /// The jobs that wait for a backend.
 #[derive(Debug)]
 pub(in crate::relay) struct JobQueue {
     state: Mutex<QueueState>,
+    /// Seals keys that wait in the database.
+    pub(super) seal: Seal,
     /// Wakes the task that dispatches.
     pub(super) wake: Notify,
     /// The place of the newest job.
@@ -89,9 +93,10 @@ pub(super) enum Verdict {
 }
 
 impl JobQueue {
-    /// An empty queue before this many backends.
-    pub(in crate::relay) fn new(backends: usize) -> Self {
+    /// An empty queue before this many backends. `key_file` is where the key is that seals keys of partner nodes.
+    pub(in crate::relay) fn new(backends: usize, key_file: Option<PathBuf>) -> Self {
         Self {
+            seal: Seal::new(key_file),
             state: Mutex::new(QueueState {
                 jobs: HashMap::new(),
                 kinds: Kinds::default(),

@@ -44,6 +44,10 @@ export interface Progress {
   estimated_completion?: string;
   /** When a job that waits will begin. */
   estimated_start?: string;
+  /** It waits in the relay's own queue; `message` says what for. */
+  waiting_for?: "server";
+  /** How often it was handed in or waits to be; absent while that is once. */
+  attempt?: number;
   /** ComfyUI was asked to stop it, and has not yet. */
   cancelling?: true;
   message: string;
