@@ -31,9 +31,17 @@ pub(super) struct SubmitArgs {
     #[arg(long, value_parser = parse_job_id, value_name = "ID")]
     job_id: Option<JobId>,
 
-    /// The ComfyUI server to use, if the relay has several
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
+    /// The ComfyUI server to use, if the relay has several; can be repeated: the one where the job ends first
+    #[arg(long = "backend", value_name = "NAME")]
+    backends: Vec<String>,
+
+    /// Jobs of a higher priority are handed in first; 0 by default
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
+    priority: Option<i64>,
+
+    /// How often the job may run again after it is lost with its server; 1 by default
+    #[arg(long, value_name = "TIMES")]
+    retries: Option<u32>,
 
     /// Give the job a label, such as episode=3: lists and "watch" are narrowed by it; can be repeated
     #[arg(long = "label", value_parser = parse_label, value_name = "KEY=TEXT")]
@@ -79,11 +87,10 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         "job_id": args.job_id,
         "workflow": workflow_file::read(&args.workflow, "submit").await?,
         "params": params,
-        "backend": args.backend,
         "labels": labels,
         "group": args.group,
     });
-    let job = with_prompt_options(job, &args);
+    let job = with_options(job, &args);
     let relay = args.relay.client()?;
     let submitted = match relay.submit(&job).await {
         Err(error)
@@ -115,8 +122,19 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The job with what goes to ComfyUI beside the graph. What is not given is left out: older relays do not know it.
-fn with_prompt_options(mut job: Value, args: &SubmitArgs) -> Value {
+/// The job with how it waits, and with what goes to ComfyUI beside the graph. What is not given is left out: older relays do not know it.
+fn with_options(mut job: Value, args: &SubmitArgs) -> Value {
+    match args.backends.as_slice() {
+        [] => {}
+        [name] => job["backend"] = name.as_str().into(),
+        names => job["backend"] = names.into(),
+    }
+    if let Some(priority) = args.priority {
+        job["priority"] = priority.into();
+    }
+    if let Some(retries) = args.retries {
+        job["retries"] = retries.into();
+    }
     if args.front {
         job["front"] = true.into();
     }

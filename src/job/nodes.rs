@@ -76,6 +76,8 @@ struct DisplayNode {
     steps: f64,
     /// The runs that a loop has made of it, and that have ended.
     copies: EndedCopies,
+    /// The server has said that it need not run.
+    was_cached: bool,
 }
 
 /// The node that runs.
@@ -99,6 +101,7 @@ impl Nodes {
             let display = self.displays.entry(id).or_default();
             if display.state.is_none() {
                 display.state = Some(NodeState::Cached);
+                display.was_cached = true;
                 changed = true;
             }
         }
@@ -222,6 +225,13 @@ impl Nodes {
         displays
             .filter(move |(_, display)| is_cached(display))
             .map(|(id, _)| id.as_str())
+    }
+
+    /// Whether the server has said that the node of the graph need not run. It, or a copy of it, may have run all the same.
+    fn was_cached(&self, id: &str) -> bool {
+        self.displays
+            .get(id)
+            .is_some_and(|display| display.was_cached)
     }
 
     /// Whether the node of the graph is cached.

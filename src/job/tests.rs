@@ -1,3 +1,4 @@
+mod attempts;
 mod events;
 
 use jiff::SignedDuration;

@@ -1,5 +1,6 @@
 //! Jobs that wait in the relay's own queue, and what becomes of them when relays and servers end.
 
+mod keys;
 mod losses;
 mod relay_kills;
 mod waiting;

@@ -17,8 +17,8 @@ impl Nodes {
         let mut changed = false;
         for report in &reports {
             let before = self.runs.get(&report.node).map(|run| run.state);
-            // A cached output node is reported as finished, though it has not run.
-            let has_run = report.state != NodeState::Finished || !self.is_cached(&report.node);
+            // A cached output node is reported as finished, though it has not run, whether or not a copy of it runs.
+            let has_run = report.state != NodeState::Finished || !self.was_cached(&report.node);
             if before.is_none() && !has_run {
                 continue;
             }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::job::{Job, JobId, Plan, Tags};
-use crate::relay::queue::job_queue::{Fresh, JobQueue, QueuedJob, Verdict};
+use crate::relay::queue::job_queue::{Fresh, JobQueue, QueueVerdict, QueuedJob};
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::registry::Registry;
 use crate::relay::requests::register::{Accepted, Reservation};
@@ -93,7 +93,7 @@ impl Relay {
             is_written: false,
         };
         match timeout(self.0.comfy.submit_wait, &mut verdict).await {
-            Ok(Ok(Verdict::HandedIn {
+            Ok(Ok(QueueVerdict::HandedIn {
                 backend,
                 prompt_id,
                 ignored,
@@ -101,8 +101,8 @@ impl Relay {
                 (accepted.backend, accepted.prompt_id) = (backend, prompt_id);
                 accepted.ignored = ignored;
             }
-            Ok(Ok(Verdict::Waits)) => accepted.backend = self.planned_backend(id),
-            Ok(Ok(Verdict::Refused(error))) => return Err(NotAdmitted::Refused(error)),
+            Ok(Ok(QueueVerdict::Waits)) => accepted.backend = self.planned_backend(id),
+            Ok(Ok(QueueVerdict::Refused(error))) => return Err(NotAdmitted::Refused(error)),
             Ok(Err(_)) => return Err(NotAdmitted::Refused(RelayError::Stopping)),
             Err(_) => {
                 tracker.register_waiting(&mut tracker.registry(), id);
@@ -201,7 +201,7 @@ impl Tracker {
         tracing::info!(job_id = %id, "job waits for a server");
         self.publish(entry);
         // It may have given up.
-        let _ = fresh.caller.send(Verdict::Waits);
+        let _ = fresh.caller.send(QueueVerdict::Waits);
     }
 }
 

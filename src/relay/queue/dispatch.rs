@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::estimate::Estimate;
 use crate::job::{Event, JobId, QueueWait};
@@ -69,10 +69,15 @@ impl Relay {
                 continue;
             };
             planned_at = Some(began_at);
+            let waiting = pass.places.len();
+            let planned_in = began_at.elapsed();
             self.apply(pass);
+            let took = began_at.elapsed();
+            tracing::debug!(waiting, ?planned_in, ?took, "planned the queue");
             let pause = began_at.elapsed() * PAUSE_FACTOR;
             if pause >= MIN_PAUSE {
-                sleep(pause.min(TICK)).await;
+                // Ends early if the relay stops.
+                let _ = timeout(pause.min(TICK), self.0.stop.cancelled()).await;
             }
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::Map;
 use tokio::time::sleep;
 
-use crate::comfy::{PromptOptions, Submitted};
+use crate::comfy::Submitted;
 use crate::job::{Event, JobError, JobId, Tags};
 use crate::relay::backend::select::InFlight;
 use crate::relay::backend::{Backend, Lease};
-use crate::relay::queue::job_queue::{Fresh, JobQueue, QueuedJob, Verdict};
+use crate::relay::queue::job_queue::{Fresh, JobQueue, QueueVerdict, QueuedJob};
 use crate::relay::queue::loads::UnseenPrompt;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::registry::Entry;
@@ -92,38 +92,14 @@ impl Relay {
 
     async fn hand_in(&self, id: &JobId, backend: &Arc<Backend>) -> Result<(), Failure> {
         let stored = self.claim(id, backend).await?;
-        let Ok(request) = QueuedRequest::unpack(&stored.request) else {
-            return Err(Failure::Refused(RelayError::WorkflowUnavailable(
-                id.clone(),
-            )));
-        };
-        let (tags, mut keys) = self.tags_and_keys(id).ok_or(Failure::Gone)?;
-        if let Some(sealed) = stored.secrets.as_deref().filter(|_| keys.is_empty()) {
-            keys = self
-                .0
-                .tracker
-                .queue
-                .seal
-                .open(id, sealed)
-                .unwrap_or_default();
-        }
-        if request.has_keys && keys.is_empty() {
-            return Err(Failure::Refused(RelayError::KeysGone(id.clone())));
-        }
-        let options: PromptOptions = request.prompt_options().with_keys(keys);
-        let work = Arc::new(Work {
-            job_id: id.clone(),
-            graph: request.graph,
-            options,
-            tags: tags.clone(),
-        });
+        let work = self.work_of(id, &stored)?;
         let in_flight = InFlight::new(backend.clone());
         let prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,
             backend: backend.clone(),
             prompt_id: stored.prompt_id,
             history: None,
-            tags,
+            tags: work.tags.clone(),
         };
         let posting = post_prompt(
             self.0.tracker.clone(),
@@ -162,6 +138,29 @@ impl Relay {
         tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a job; it waits on");
         self.release_claim(id, backend).await;
         Err(Failure::NotSent)
+    }
+
+    /// What is handed in for a job.
+    fn work_of(&self, id: &JobId, stored: &StoredSubmission) -> Result<Arc<Work>, Failure> {
+        let Ok(request) = QueuedRequest::unpack(&stored.request) else {
+            let unreadable = RelayError::WorkflowUnavailable(id.clone());
+            return Err(Failure::Refused(unreadable));
+        };
+        let (tags, mut keys) = self.tags_and_keys(id).ok_or(Failure::Gone)?;
+        if let Some(sealed) = stored.secrets.as_deref().filter(|_| keys.is_empty()) {
+            let opened = self.0.tracker.queue.seal.open(id, sealed);
+            keys = opened.unwrap_or_default();
+        }
+        if request.has_keys && keys.is_empty() {
+            return Err(Failure::Refused(RelayError::KeysGone(id.clone())));
+        }
+        let options = request.prompt_options().with_keys(keys);
+        Ok(Arc::new(Work {
+            job_id: id.clone(),
+            graph: request.graph,
+            options,
+            tags,
+        }))
     }
 
     /// Forgets keys that were handed in.
@@ -265,7 +264,7 @@ impl Relay {
             } else {
                 tracker.register(&mut registry, id, &prompt, submitted_graph);
                 if let Some(fresh) = fresh {
-                    let verdict = Verdict::HandedIn {
+                    let verdict = QueueVerdict::HandedIn {
                         backend: backend.name().to_owned(),
                         prompt_id: prompt.prompt_id.clone(),
                         ignored,
@@ -299,7 +298,7 @@ impl Relay {
                 if let Err(error) = store.remove_submission(id).await {
                     tracing::debug!(job_id = %id, %error, "cannot remove a job that was refused");
                 }
-                let _ = fresh.caller.send(Verdict::Refused(error));
+                let _ = fresh.caller.send(QueueVerdict::Refused(error));
             }
             None => {
                 let refused = match error {

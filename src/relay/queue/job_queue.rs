@@ -69,14 +69,14 @@ pub(super) struct QueuedJob {
 /// A job whose caller waits for what becomes of it. It is registered only then: a job that is refused leaves nothing.
 #[derive(Debug)]
 pub(super) struct Fresh {
-    pub(super) caller: oneshot::Sender<Verdict>,
+    pub(super) caller: oneshot::Sender<QueueVerdict>,
     pub(super) tags: Arc<Tags>,
     pub(super) prompt_id: String,
 }
 
 /// What has become of a job whose caller waits.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum QueueVerdict {
     /// A backend has it.
     HandedIn {
         /// The name of the backend.

@@ -157,7 +157,8 @@ async fn submit(
 ) -> Result<(), Value> {
     let body = &prompt.request_body;
     let request = if is_ours(recording, prompt) {
-        let mut request = json!({"job_id": job, "workflow": body["prompt"]});
+        // The recorded server runs each prompt once.
+        let mut request = json!({"job_id": job, "workflow": body["prompt"], "retries": 0});
         if let Some(targets) = body.get("partial_execution_targets") {
             request["partial_execution_targets"] = targets.clone();
         }
