@@ -1,9 +1,9 @@
 //! Which backend each waiting job runs on, and when. Pure: no I/O, no clock.
 //!
-//! The waiting jobs are taken in their order, and each is planned behind everything that is planned on a backend already:
-//! on each backend they run in their order. Of the backends a job takes the one where it ends first, and where
-//! models have to be loaded, the one where its own end and what loading costs all jobs behind it are the least
-//! together. `docs/queue.md` has the formula, and how far it is from the best.
+//! The waiting jobs are taken in their order, and each is planned behind everything that is planned on a backend already.
+//! Of the backends it takes the one where it ends first; where models have to be loaded, what that costs the next ones
+//! counts as well. A job that comes later changes nothing for those before it. `docs/queue.md` has the formula, and
+//! how far it is from the best.
 
 mod backend_load;
 mod fair_share;
@@ -22,7 +22,7 @@ pub use kind::{Kind, Runtime};
 use model_loads::ModelLoads;
 use order::Order;
 pub use planned::Planned;
-use schedule::Schedule;
+use schedule::{NextJob, Schedule};
 pub use waiting_job::WaitingJob;
 
 /// Plans every waiting job. The result has the indices of `waiting`; it is `None` for a job that no backend can run.
@@ -37,19 +37,17 @@ pub fn plan(
     fair: Option<&FairShare>,
 ) -> Vec<Option<Planned>> {
     let guesses = Guesses::of(backends.len(), kinds);
-    let mut loads = ModelLoads::of(kinds, waiting, &guesses);
+    let loads = ModelLoads::of(backends.len(), kinds, &guesses);
     let mut schedule = Schedule::new(backends, &guesses);
     let mut planned = vec![None; waiting.len()];
     let mut order = Order::of(waiting, fair);
-    let mut behind = waiting.len();
     while let Some(index) = order.next() {
-        behind -= 1;
-        let kind = waiting[index].kind;
-        loads.begin(kind);
-        if kind >= kinds.len() {
+        let kind_index = waiting[index].kind;
+        let Some(kind) = kinds.get(kind_index) else {
             continue;
-        }
-        if let Some((job, seconds)) = schedule.add(&kinds[kind], kind, &loads, behind) {
+        };
+        let job = NextJob { kind, kind_index };
+        if let Some((job, seconds)) = schedule.add(job, &loads) {
             order.add_seconds(seconds);
             planned[index] = Some(job);
         }

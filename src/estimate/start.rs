@@ -7,7 +7,7 @@ use super::conditions::Conditions;
 use super::forecast::Observation;
 use super::model::CostModel;
 use super::prediction::{MatchLevel, Prediction};
-use crate::job::Job;
+use crate::job::{Job, Plan};
 
 /// The most predictions that are kept of one job. Those of the shortest nodes are left out.
 const MAX_NODES: usize = 1_000;
@@ -26,6 +26,24 @@ pub enum Familiarity {
 impl Familiarity {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Known, Self::FirstTime, Self::NoGraph];
+
+    /// Of a prompt that has not begun. `cached` are the ids of the nodes that need not run.
+    pub fn of_prompt(backend: &str, plan: &Plan, cached: &[String], model: &CostModel) -> Self {
+        if plan.is_empty() {
+            return Self::NoGraph;
+        }
+        let is_cached = |id: &str| cached.iter().any(|cached| cached == id);
+        let mut runs = plan.needed().filter(|(id, _)| !is_cached(id));
+        let is_known = runs.all(|(_, node)| {
+            let is_cold = model.is_cold(backend, node, is_cached);
+            model.predict(backend, node, is_cold).match_level == MatchLevel::Signature
+        });
+        if is_known {
+            Self::Known
+        } else {
+            Self::FirstTime
+        }
+    }
 
     /// Its word in the API and in metrics.
     pub fn as_str(self) -> &'static str {

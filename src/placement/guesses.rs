@@ -7,86 +7,127 @@ const SECONDS_OF_UNKNOWN: f64 = 1.0;
 /// From how many kinds the slowness of backends is read: more show the same.
 const MAX_KINDS: usize = 256;
 
-/// Stands in for runtimes that are not known, where backends are compared: the usual runtime of the kind times
-/// how much longer than usual the backend takes. Never published.
+/// The rounds of the fit. Each at least halves the error where kinds and backends overlap.
+const ROUNDS: usize = 20;
+
+/// Stands in for runtimes that are not known: the usual runtime of the kind times how much longer than usual the
+/// backend takes.
+///
+/// `ln runtime = usual + slowness` is fitted to the known runtimes by least squares, in turn over kinds and backends.
 #[derive(Debug)]
 pub(super) struct Guesses {
-    /// How many times as long as on a usual backend jobs take, by backend.
-    slowness: Vec<f64>,
-    /// The seconds of a run on a usual backend, by kind; the mean for kinds that are known everywhere or nowhere.
-    usual: Vec<f64>,
+    backends: Vec<Slowness>,
+    /// The seconds of a run on a usual backend, by kind; `None` of kinds that are known nowhere.
+    usual: Vec<Option<f64>>,
     /// The mean over kinds.
     mean: f64,
 }
 
+/// How many times as long as on a usual backend jobs take on a backend.
+#[derive(Debug, Clone, Copy)]
+struct Slowness {
+    factor: f64,
+    /// Whether a kind that is known on it is known on another one as well.
+    is_compared: bool,
+}
+
+/// A runtime in place of one that is not known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guess {
+    pub(super) seconds: f64,
+    /// Whether the kind is known elsewhere, and the backend is compared with others: good enough to be published.
+    pub(super) is_derived: bool,
+}
+
+/// A known runtime.
+struct Known {
+    kind: usize,
+    backend: usize,
+    log: f64,
+}
+
 impl Guesses {
-    /// `slowness` is the geometric mean, over kinds with at least two known runtimes, of `runtime / geometric mean of the
-    /// kind`: kinds that are known on one backend say nothing about others.
     pub(super) fn of(backends: usize, kinds: &[Kind]) -> Self {
-        let compared = &kinds[..kinds.len().min(MAX_KINDS)];
-        let mut logs = vec![(0.0, 0_usize); backends];
-        for kind in compared {
-            let Some((mean, count)) = mean_log(known(kind, backends).map(|(_, log)| log)) else {
-                continue;
-            };
-            if count > 1 {
-                for (backend, log) in known(kind, backends) {
-                    logs[backend].0 += log - mean;
-                    logs[backend].1 += 1;
-                }
-            }
-        }
-        let slowness = logs.iter().map(|(sum, count)| match count {
-            0 => 1.0,
-            _ => f64::exp(sum / *count as f64),
+        let compared = kinds.iter().take(MAX_KINDS).enumerate();
+        let logs = compared.flat_map(|(kind, one)| {
+            known(one, backends).map(move |(backend, log)| Known { kind, backend, log })
         });
-        let slowness: Vec<f64> = slowness.collect();
-        let usual = |kind: &Kind| {
-            let at_usual = |(backend, log): (usize, f64)| log - slowness[backend].ln();
-            mean_log(known(kind, backends).map(at_usual)).map(|(mean, _)| mean.exp())
-        };
-        let found = compared.iter().filter_map(usual);
-        let (sum, count) = found.fold((0.0, 0_usize), |(sum, count), one| (sum + one, count + 1));
-        let mean = if count > 0 {
-            sum / count as f64
-        } else {
-            SECONDS_OF_UNKNOWN
-        };
-        let usual = kinds
-            .iter()
-            .map(|kind| is_partly_known(kind).then(|| usual(kind)).flatten())
-            .map(|usual| usual.unwrap_or(mean))
-            .collect();
+        let slowness = fit(&logs.collect::<Vec<_>>(), backends);
+        let usual = kinds.iter().map(|kind| {
+            let logs = known(kind, backends);
+            let at_usual = logs.map(|(backend, log)| log - slowness[backend].factor.ln());
+            mean(at_usual).map(f64::exp)
+        });
+        let usual: Vec<Option<f64>> = usual.collect();
         Self {
-            slowness,
+            mean: mean(usual.iter().copied().flatten()).unwrap_or(SECONDS_OF_UNKNOWN),
+            backends: slowness,
             usual,
-            mean,
         }
     }
 
-    /// The seconds of a run of a kind on a backend.
-    pub(super) fn seconds(&self, kind: usize, backend: usize) -> f64 {
-        self.usual[kind] * self.slowness[backend]
+    /// What a run of a kind takes on a backend.
+    pub(super) fn of_kind(&self, kind: usize, backend: usize) -> Guess {
+        let Slowness {
+            factor,
+            is_compared,
+        } = self.backends[backend];
+        Guess {
+            seconds: self.usual[kind].unwrap_or(self.mean) * factor,
+            is_derived: is_compared && self.usual[kind].is_some(),
+        }
     }
 
     /// The seconds of any job on a backend.
     pub(super) fn of_backend(&self, backend: usize) -> f64 {
-        self.mean * self.slowness[backend]
+        self.mean * self.slowness(backend)
     }
 
-    /// How many times as long as on a usual backend jobs take on a backend, if there is such a backend.
-    pub(super) fn slowness(&self, backend: usize) -> Option<f64> {
-        self.slowness.get(backend).copied()
+    /// How many times as long as on a usual backend jobs take on a backend.
+    pub(super) fn slowness(&self, backend: usize) -> f64 {
+        self.backends[backend].factor
     }
 }
 
-/// Whether a kind has runtimes that are known, and others that are not.
-fn is_partly_known(kind: &Kind) -> bool {
-    let mut runtimes = kind.runtimes.iter().flatten();
-    let is_known = runtimes
-        .next()
-        .map(|runtime| runtime.seconds(true).is_some());
-    runtimes.any(|runtime| Some(runtime.seconds(true).is_some()) != is_known)
+/// The slowness of each backend. Kinds that are known on one backend say nothing about others.
+fn fit(known: &[Known], backends: usize) -> Vec<Slowness> {
+    let kinds = known.iter().map(|one| one.kind + 1).max().unwrap_or(0);
+    let mut counts = vec![0_usize; kinds];
+    for one in known {
+        counts[one.kind] += 1;
+    }
+    let shared = || known.iter().filter(|one| counts[one.kind] > 1);
+    let mut slowness = vec![0.0; backends];
+    let mut is_compared = vec![false; backends];
+    shared().for_each(|one| is_compared[one.backend] = true);
+    for _ in 0..ROUNDS {
+        let usual = means(
+            kinds,
+            shared().map(|one| (one.kind, one.log - slowness[one.backend])),
+        );
+        slowness = means(
+            backends,
+            shared().map(|one| (one.backend, one.log - usual[one.kind])),
+        );
+    }
+    let slowness = slowness.into_iter().zip(is_compared);
+    slowness
+        .map(|(log, is_compared)| Slowness {
+            factor: log.exp(),
+            is_compared,
+        })
+        .collect()
+}
+
+/// The mean of the values of each index; 0 without one.
+fn means(length: usize, values: impl Iterator<Item = (usize, f64)>) -> Vec<f64> {
+    let mut sums = vec![(0.0, 0_usize); length];
+    for (index, value) in values {
+        sums[index].0 += value;
+        sums[index].1 += 1;
+    }
+    let sums = sums.into_iter();
+    sums.map(|(sum, count)| sum / count.max(1) as f64).collect()
 }
 
 /// The logarithms of the known runtimes of a kind, with their backends. Those of no length are left out.
@@ -98,8 +139,8 @@ fn known(kind: &Kind, backends: usize) -> impl Iterator<Item = (usize, f64)> {
     })
 }
 
-/// The mean, and of how many; `None` of none.
-fn mean_log(logs: impl Iterator<Item = f64>) -> Option<(f64, usize)> {
-    let (sum, count) = logs.fold((0.0, 0_usize), |(sum, count), log| (sum + log, count + 1));
-    (count > 0).then(|| (sum / count as f64, count))
+/// `None` of none.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_usize), |(sum, count), one| (sum + one, count + 1));
+    (count > 0).then(|| sum / count as f64)
 }

@@ -1,6 +1,6 @@
 use super::backend_load::BackendLoad;
 use super::guesses::Guesses;
-use super::kind::Kind;
+use super::kind::{Kind, Runtime};
 use super::model_loads::ModelLoads;
 use super::planned::Planned;
 
@@ -24,16 +24,20 @@ pub(super) struct Schedule<'a> {
 struct BackendSchedule {
     /// Seconds until the last of its jobs ends, guesses included: what backends are compared by.
     free_in: f64,
-    /// Whether there is no guess in `free_in`.
+    /// Whether there is nothing in `free_in` that must not be published.
     is_known: bool,
     /// The model that its last job leaves loaded.
     model: Option<u64>,
     room: usize,
     takes: bool,
     turn: u64,
-    /// Its share of the speed of all backends that take jobs.
-    speed_share: f64,
-    slowness: f64,
+}
+
+/// The job that is being planned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NextJob<'a> {
+    pub(super) kind: &'a Kind,
+    pub(super) kind_index: usize,
 }
 
 /// Where a job could run.
@@ -42,7 +46,7 @@ struct Candidate {
     backend: usize,
     /// Seconds until it ends.
     end: f64,
-    /// Its end, and the sum of what it delays the jobs behind it by loading models.
+    /// Its end, and the seconds of loading models that it causes.
     cost: f64,
     seconds: f64,
     is_known: bool,
@@ -50,11 +54,7 @@ struct Candidate {
 
 impl<'a> Schedule<'a> {
     pub(super) fn new(backends: &[BackendLoad], guesses: &'a Guesses) -> Self {
-        let loads = || backends.iter().enumerate();
-        let slowness = |backend: usize| guesses.slowness(backend).unwrap_or(1.0);
-        let taking = loads().filter(|(_, load)| load.takes);
-        let speed: f64 = taking.map(|(backend, _)| 1.0 / slowness(backend)).sum();
-        let schedules = loads().map(|(backend, load)| {
+        let schedules = backends.iter().enumerate().map(|(backend, load)| {
             let is_known = load.free_in.is_finite();
             BackendSchedule {
                 free_in: if is_known {
@@ -67,12 +67,6 @@ impl<'a> Schedule<'a> {
                 room: if load.takes { load.room } else { 0 },
                 takes: load.takes,
                 turn: load.turn,
-                speed_share: if load.takes {
-                    1.0 / slowness(backend) / speed
-                } else {
-                    0.0
-                },
-                slowness: slowness(backend),
             }
         });
         Self {
@@ -83,16 +77,12 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// Plans a job behind everything on the backend where it costs least; `behind` is how many jobs come after it. Returns
-    /// it with the seconds that it runs, guessed if they are not known; `None` if no backend can run it.
-    pub(super) fn add(
-        &mut self,
-        kind: &Kind,
-        kind_index: usize,
-        loads: &ModelLoads,
-        behind: usize,
-    ) -> Option<(Planned, f64)> {
-        let chosen = self.choose(kind, kind_index, loads, behind)?;
+    /// Plans a job behind everything on the backend where it costs least. Returns it with the seconds that it runs,
+    /// guessed if they are not known; `None` if no backend can run it.
+    pub(super) fn add(&mut self, job: NextJob<'_>, loads: &ModelLoads) -> Option<(Planned, f64)> {
+        let chosen = self
+            .choose(job, loads, true)
+            .or_else(|| self.choose(job, loads, false))?;
         self.last_turn += 1;
         let schedule = &mut self.backends[chosen.backend];
         let known = |seconds: f64, is_known: bool| if is_known { seconds } else { f64::NAN };
@@ -105,59 +95,71 @@ impl<'a> Schedule<'a> {
         };
         schedule.free_in = chosen.end;
         schedule.is_known &= chosen.is_known;
-        schedule.model = kind.model;
+        schedule.model = job.kind.model;
         schedule.room = schedule.room.saturating_sub(1);
         schedule.turn = self.last_turn;
         Some((planned, chosen.seconds))
     }
 
-    /// Where a job costs least, of the backends that take jobs if one of them can run it. Equal ones take turns.
-    fn choose(
-        &mut self,
-        kind: &Kind,
-        kind_index: usize,
-        loads: &ModelLoads,
-        behind: usize,
-    ) -> Option<Candidate> {
-        for takes in [true, false] {
-            self.candidates.clear();
-            for (backend, runtime) in kind.runtimes.iter().enumerate().take(self.backends.len()) {
-                if let Some(runtime) = runtime
-                    && self.backends[backend].takes == takes
-                {
-                    let schedule = &self.backends[backend];
-                    let is_warm = kind.model.is_some() && schedule.model == kind.model;
-                    let known = runtime.seconds(is_warm);
-                    let seconds =
-                        known.unwrap_or_else(|| self.guesses.seconds(kind_index, backend));
-                    let end = schedule.free_in + seconds;
-                    let loading = if is_warm {
-                        0.0
-                    } else {
-                        runtime.load().unwrap_or(0.0)
-                            + loads.reload(schedule.model) * schedule.slowness
-                    };
-                    self.candidates.push(Candidate {
-                        backend,
-                        end,
-                        cost: end + behind as f64 * schedule.speed_share * loading,
-                        seconds,
-                        is_known: known.is_some(),
-                    });
-                }
-            }
-            if !self.candidates.is_empty() {
-                break;
-            }
-        }
+    /// Where a job costs least, of the backends that take jobs or of those that do not. Equal ones take turns.
+    fn choose(&mut self, job: NextJob<'_>, loads: &ModelLoads, takes: bool) -> Option<Candidate> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        let backends = self.backends.iter().zip(&job.kind.runtimes).enumerate();
+        candidates.extend(
+            backends
+                .filter(|(_, (schedule, _))| schedule.takes == takes)
+                .filter_map(|(backend, (_, runtime))| {
+                    Some(self.candidate(backend, (*runtime)?, job, loads))
+                }),
+        );
+        self.candidates = candidates;
         let candidates = self.candidates.iter();
         let least = candidates.min_by(|a, b| a.cost.total_cmp(&b.cost))?;
         let limit = least.cost + SAME_COST * least.seconds;
-        let equal = self
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.cost <= limit);
-        let turn = |candidate: &&Candidate| self.backends[candidate.backend].turn;
-        equal.min_by_key(turn).copied()
+        let equal = self.candidates.iter();
+        let equal = equal.filter(|candidate| candidate.cost <= limit);
+        equal
+            .min_by_key(|candidate| self.backends[candidate.backend].turn)
+            .copied()
+    }
+
+    /// A job on a backend. Loading its model delays not only the job, but also the next one there; and the next one
+    /// that works with the model that it replaces has to load that again. Both count beside its own end.
+    fn candidate(
+        &self,
+        backend: usize,
+        runtime: Runtime,
+        job: NextJob<'_>,
+        loads: &ModelLoads,
+    ) -> Candidate {
+        let schedule = &self.backends[backend];
+        let slowness = self.guesses.slowness(backend);
+        let is_warm = job.kind.model.is_some() && schedule.model == job.kind.model;
+        let load = || {
+            let load = runtime.load();
+            load.unwrap_or_else(|| loads.of_kind(job.kind_index) * slowness)
+        };
+        let (seconds, is_known) = match runtime.seconds(is_warm) {
+            Some(seconds) => (seconds, true),
+            None => {
+                let guess = self.guesses.of_kind(job.kind_index, backend);
+                let load = if is_warm { 0.0 } else { load() };
+                (guess.seconds + load, guess.is_derived)
+            }
+        };
+        let end = schedule.free_in + seconds;
+        let loading = if is_warm {
+            0.0
+        } else {
+            load() + loads.of_model(schedule.model) * slowness
+        };
+        Candidate {
+            backend,
+            end,
+            cost: end + loading,
+            seconds,
+            is_known,
+        }
     }
 }
