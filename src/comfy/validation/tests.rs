@@ -1,6 +1,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::problem::MAX_PROBLEMS;
@@ -544,4 +545,44 @@ fn recorded_graphs_are_accepted() {
         compared += 1;
     }
     assert!(compared >= 280, "{compared}");
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "INT|FLOAT|COMBO|A|A,B|[0-3]|options|\\PC{0,3}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        let name = "class_type|inputs|required|optional|min|max|options|[a-c]|[0-3]|__value__";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever a server says of its classes, and whatever a client sends.
+    #[test]
+    fn no_graph_and_no_definition_panics(
+        specs in prop::collection::vec(any_json(), 3),
+        outputs in any_json(),
+        values in prop::collection::vec(any_json(), 9),
+    ) {
+        let inputs = json!({"a": specs[0], "b": specs[1]});
+        let class = json!({"input": {"required": inputs, "optional": {"c": specs[2]}}, "output": outputs,
+            "output_node": true, "python_module": "nodes"});
+        let classes: NodeClasses = serde_json::from_value(json!({"A": class})).unwrap();
+        let node = |at: usize| json!({"class_type": "A", "inputs": {"a": values[at], "b": values[at + 1], "c": values[at + 2]}});
+        let graph = json!({"1": node(0), "2": node(3), "3": node(6)});
+        let found = classes.validate(&object(graph), &[]);
+        let _ = (found.rejection().to_string(), found.problems.first().map(Problem::to_string));
+        prop_assert_eq!(found.problems.is_empty(), found.problems_total == 0);
+        prop_assert!(found.verdict == Verdict::Accepted || !found.problems.is_empty());
+    }
 }

@@ -48,6 +48,17 @@ impl Suitability {
             .unwrap_or_default()
     }
 
+    /// `None` if it cannot, or is not known.
+    fn fitness(&self) -> Option<Fitness> {
+        let validation = self.validation.as_ref()?;
+        match validation.verdict {
+            Verdict::Accepted if validation.problems.is_empty() => Some(Fitness::Whole),
+            Verdict::Accepted => Some(Fitness::InPart),
+            Verdict::Doubtful => Some(Fitness::Doubtful),
+            Verdict::Refused => None,
+        }
+    }
+
     fn unsuitable(&self) -> UnsuitableBackend {
         let total = self.validation.as_ref().map_or(0, |it| it.problems_total);
         let named = self.problems().iter().take(MAX_REASONS);
@@ -62,9 +73,19 @@ impl Suitability {
     }
 }
 
-/// The places in the configuration of the backends that a graph may be handed to: those that can run it, and those of which
-/// that is not known because they have not answered. One where a class may refuse an input is among them only if none
-/// is sure to take it: ComfyUI decides then.
+/// How well a backend is known to run a graph. The best comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fitness {
+    /// All that the graph is to make.
+    Whole,
+    /// Without some of its outputs, which ComfyUI leaves out.
+    InPart,
+    /// Unless a class refuses an input: ComfyUI decides.
+    Doubtful,
+}
+
+/// The places in the configuration of the backends that a graph may be handed to: those that run all of it, or else
+/// those that run a part, or else those of which only their ComfyUI knows; and with them those that have not answered.
 ///
 /// # Errors
 ///
@@ -72,11 +93,9 @@ impl Suitability {
 /// because it lacks something that another server may have. Of a single backend, that is ComfyUI's own refusal in any
 /// case. [`RelayError::NoBackendCanRun`] otherwise.
 pub fn placeable(asked: &[Suitability]) -> Result<Vec<usize>, RelayError> {
-    let is_sure = asked.iter().any(|it| it.can_run() == Some(true));
-    let may_run = |it: &&Suitability| match it.can_run() {
-        Some(can_run) => can_run,
-        None => !is_sure || it.validation.is_none(),
-    };
+    let best = asked.iter().filter_map(Suitability::fitness).min();
+    let may_run =
+        |it: &&Suitability| it.validation.is_none() || (best.is_some() && it.fitness() == best);
     let places: Vec<usize> = asked.iter().filter(may_run).map(|it| it.index).collect();
     if !places.is_empty() {
         return Ok(places);
@@ -219,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server with these files finds of a graph.
+    /// What a server with these files finds of a graph. Number 8 has another output, number 9 the class from an extension.
     fn found(index: usize, files: Option<&[&str]>, inputs: Value) -> Suitability {
         let module = if index == 9 {
             "custom_nodes.x"
@@ -232,7 +251,10 @@ mod tests {
                     "output": [], "output_node": true, "python_module": module},
             }))
             .unwrap();
-            let graph = json!({"1": {"class_type": "Loader", "inputs": inputs}});
+            let mut graph = json!({"1": {"class_type": "Loader", "inputs": inputs}});
+            if index == 8 {
+                graph["2"] = json!({"class_type": "Loader", "inputs": loader(files[0])});
+            }
             classes.validate(graph.as_object().unwrap(), &[])
         });
         Suitability {
@@ -258,6 +280,18 @@ mod tests {
         assert_eq!(placeable(&asked).unwrap(), [0, 2]);
         assert_eq!(placeable(&asked[1..]).unwrap(), [2, 9]);
         assert_eq!(placeable(&asked[3..]).unwrap(), [9]);
+    }
+
+    #[test]
+    fn a_server_that_runs_all_outputs_is_better_than_one_that_leaves_some_out() {
+        let asked = [
+            found(8, Some(&["b.pt"]), loader("a.pt")),
+            found(9, Some(&["b.pt"]), loader("a.pt")),
+            found(0, Some(&["a.pt"]), loader("a.pt")),
+        ];
+        assert_eq!(asked[0].can_run(), Some(true));
+        assert_eq!(placeable(&asked).unwrap(), [0]);
+        assert_eq!(placeable(&asked[..2]).unwrap(), [8]);
     }
 
     #[test]
