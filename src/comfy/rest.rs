@@ -90,6 +90,15 @@ impl RestError {
         matches!(self, Self::Unreachable { .. } | Self::Slow { .. })
     }
 
+    /// Whether the server itself has said nothing: no answer came, or a gateway answered for it (502 to 504), as it does while the
+    /// server is started.
+    pub fn is_of_gateway(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => (502..=504).contains(&status.as_u16()),
+            _ => self.is_unreachable(),
+        }
+    }
+
     /// Whether the server may have carried out the call: the connection was established, and what came is not
     /// ComfyUI's answer, but nothing, or the error or the page of a proxy before it.
     pub fn may_be_done(&self) -> bool {

@@ -58,8 +58,13 @@ impl Relay {
         };
         let handing_in = async {
             for id in &lot.jobs {
-                if !self.0.stop.is_cancelled() && self.hand_in_one(id, &lot.backend).await.is_err()
-                {
+                if self.0.stop.is_cancelled() {
+                    break;
+                }
+                if self.hand_in_one(id, &lot.backend).await.is_err() {
+                    // The jobs may go elsewhere meanwhile.
+                    queue.release(&lot);
+                    queue.wake();
                     sleep(PAUSE).await;
                     break;
                 }
@@ -69,7 +74,7 @@ impl Relay {
             () = stopped => {}
             () = handing_in => {}
         }
-        queue.release(&lot.jobs);
+        queue.release(&lot);
         queue.set_idle(&lot.backend);
         queue.wake();
     }
@@ -93,6 +98,11 @@ impl Relay {
     async fn hand_in(&self, id: &JobId, backend: &Arc<Backend>) -> Result<(), Failure> {
         let stored = self.claim(id, backend).await?;
         let work = self.work_of(id, &stored)?;
+        if !*backend.connected.borrow() {
+            // It went away after it was chosen. Its events go only to an open socket.
+            self.release_claim(id, backend).await;
+            return Err(Failure::NotSent);
+        }
         let in_flight = InFlight::new(backend.clone());
         let prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,
@@ -132,7 +142,7 @@ impl Relay {
             return Ok(());
         }
         drop(in_flight);
-        if self.0.tracker.queue.count_failure(id) >= MAX_FAILURES {
+        if !is_passing(&error) && self.0.tracker.queue.count_failure(id) >= MAX_FAILURES {
             return Err(Failure::Refused(error));
         }
         tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a job; it waits on");
@@ -311,6 +321,15 @@ impl Relay {
     }
 }
 
+/// Whether a server that does not take a job now will probably take it later.
+fn is_passing(error: &RelayError) -> bool {
+    match error {
+        RelayError::BackendUnreachable(_) => true,
+        RelayError::Backend { source, .. } => source.is_of_gateway(),
+        _ => false,
+    }
+}
+
 impl JobQueue {
     /// Takes a job out of the queue, because a backend has its prompt. Returns what is kept for its caller, if one waits.
     fn hand_over(&self, id: &JobId, backend: &Backend, prompt: &FoundPrompt) -> Option<Fresh> {
@@ -350,11 +369,12 @@ impl JobQueue {
         self.state().remove(id)
     }
 
-    /// Lets jobs wait again that were claimed, as far as they are still here.
-    fn release(&self, ids: &[JobId]) {
+    /// Lets jobs wait again that were claimed for a backend, as far as they are still here.
+    fn release(&self, lot: &Lot) {
         let mut state = self.state();
-        for id in ids {
-            if let Some(job) = state.jobs.get_mut(id) {
+        for id in &lot.jobs {
+            let job = state.jobs.get_mut(id);
+            if let Some(job) = job.filter(|job| job.claimed_for == Some(lot.backend.index)) {
                 job.claimed_for = None;
             }
         }

@@ -46,7 +46,10 @@ async fn a_node_that_no_output_needs_does_not_count() {
     let graph = case(UNNEEDED);
     let classes = graph.as_object().unwrap().values().map(|node| {
         let class = node["class_type"].as_str().unwrap();
-        (class.to_owned(), json!({"output_node": class == "SaveImage"}))
+        (
+            class.to_owned(),
+            json!({"output_node": class == "SaveImage"}),
+        )
     });
     let classes = Value::Object(classes.collect());
     comfyui.answer("GET /object_info", 200, &classes);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use comfy_relay::config::Dispatch;
 use comfy_relay::recording::{Exchange, RecordedOutcome, Recording};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -114,6 +115,8 @@ pub(crate) fn settings() -> Settings {
     settings.comfy.event_grace = Duration::from_millis(600);
     // Three faults can withhold an entry from six answers: longer than these take, also on a busy machine.
     settings.comfy.history_grace = Duration::from_secs(5);
+    // A recording is played in its order, and once.
+    settings.relay.dispatch = Dispatch::Direct;
     settings
 }
 

@@ -1,5 +1,6 @@
 //! Prompts that other clients cancel, and servers that die.
 
+use comfy_relay::config::Dispatch;
 use comfy_relay::replay::PlaybackSpeed;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::play::{play, settings};
 use crate::support::chaos_proxy::fault::Fault;
 use crate::support::program::Program;
-use crate::support::recordings::{TXT2IMG, recording};
+use crate::support::recordings::{TXT2IMG, recording, workflow};
 use crate::support::subscriber::{Subscriber, waits_for_comfyui};
 use crate::support::test_relay::{Settings, TestRelay};
 
@@ -81,12 +82,17 @@ async fn a_prompt_of_a_restarted_server_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_of_a_killed_server_is_lost_once_the_server_is_back() {
+async fn a_prompt_that_may_not_run_again_is_lost_once_its_killed_server_is_back() {
     let comfyui = Program::replay(TXT2IMG, "127.0.0.1:0");
     comfyui.ready().await;
     let address = comfyui.address().to_string();
-    let relay = TestRelay::connected_to(&format!("http://{address}"), settings()).await;
-    let (mut subscriber, _) = submit(&relay, "job", TXT2IMG, 0).await;
+    let mut settings = settings();
+    settings.relay.dispatch = Dispatch::Queue;
+    let relay = TestRelay::connected_to(&format!("http://{address}"), settings).await;
+    let body = json!({"job_id": "job", "workflow": workflow(TXT2IMG).await, "retries": 0});
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    let mut subscriber = relay.subscribe("job").await;
     subscriber
         .receive_until(|state| state["progress"].as_u64() >= Some(10))
         .await;

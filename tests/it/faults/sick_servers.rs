@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use comfy_relay::config::{ComfyConfig, LimitConfig, ServerConfig};
+use comfy_relay::config::{ComfyConfig, Dispatch, LimitConfig, ServerConfig};
 use comfy_relay::job::JobId;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -147,7 +147,10 @@ async fn submissions_make_the_relay_ask_for_the_queue_no_more_often() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_submissions_at_once_go_to_two_idle_servers_in_equal_parts() {
-    let (servers, relay) = two_idle(Settings::default()).await;
+    let mut settings = Settings::default();
+    // The queue hands prompts in one after another.
+    settings.relay.dispatch = Dispatch::Direct;
+    let (servers, relay) = two_idle(settings).await;
     for server in &servers {
         server.reply("POST /prompt", Reply::Hang);
     }

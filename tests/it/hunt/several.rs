@@ -1,5 +1,6 @@
 //! Several servers: each is used, and none is used twice.
 
+use comfy_relay::config::Dispatch;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -19,7 +20,10 @@ const TWICE: &str = include_str!("cases/one-server-twice.env");
 async fn idle(count: usize) -> (Vec<ScriptedComfy>, TestRelay) {
     let servers = join_all((0..count).map(|_| ScriptedComfy::start())).await;
     let urls: Vec<String> = servers.iter().map(ScriptedComfy::url).collect();
-    let relay = TestRelay::connected_to(&urls.join(","), Settings::default()).await;
+    let mut settings = Settings::default();
+    // The queue hands prompts in one after another.
+    settings.relay.dispatch = Dispatch::Direct;
+    let relay = TestRelay::connected_to(&urls.join(","), settings).await;
     let empty = json!({"status": {"exec_info": {"queue_remaining": 0}}});
     for server in &servers {
         server.send(&json!({"type": "status", "data": empty}));

@@ -32,7 +32,10 @@ async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase
     assert_eq!(db.value(waits).await, "1");
     relay.stop().await;
     let relay = TestRelay::connected_to(&urls(&servers), settings).await;
-    wait_until("the job has ended", async || is_final(&relay.job("keys").await.1)).await;
+    wait_until("the job has ended", async || {
+        is_final(&relay.job("keys").await.1)
+    })
+    .await;
     let (_, ended) = relay.job("keys").await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let prompt = ended["prompt_id"].as_str().unwrap();
