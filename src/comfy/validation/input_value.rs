@@ -24,8 +24,9 @@ const MODEL_FILES: [&str; 10] = [
 ];
 
 /// What is wrong with a value.
-pub(super) struct WrongValue {
-    pub(super) problem: Problem,
+pub(super) struct WrongValue<'a> {
+    /// Made only where it is listed: a graph can have many.
+    pub(super) problem: Box<dyn FnOnce() -> Problem + 'a>,
     /// Whether ComfyUI refuses it for sure, whatever check the class has of its own.
     pub(super) is_sure: bool,
 }
@@ -47,11 +48,11 @@ enum Converted {
 }
 
 /// Checks a value that is not a link.
-pub(super) fn check(
-    node: &GraphNode<'_>,
-    input: &InputDefinition,
-    value: &Value,
-) -> Option<WrongValue> {
+pub(super) fn check<'a>(
+    node: &'a GraphNode<'a>,
+    input: &'a InputDefinition,
+    value: &'a Value,
+) -> Option<WrongValue<'a>> {
     // Lists are links; a list as a value is wrapped, by the editors that know how.
     let value = value.get("__value__").unwrap_or(value);
     let has_no_own_checks = node.definition.is_some_and(|it| it.has_no_own_checks);
@@ -67,9 +68,14 @@ pub(super) fn check(
             choices,
             is_checked,
         } => {
-            let problem = check_choice(node, input, value, choices)?;
-            let is_sure = *is_checked && has_no_own_checks;
-            Some(WrongValue { problem, is_sure })
+            // Several choices at once are checked one by one, by versions that know of them.
+            if value.is_array() || value.is_object() || choices.contain(value) {
+                return None;
+            }
+            Some(WrongValue {
+                problem: Box::new(|| not_a_choice(node, input, value, choices)),
+                is_sure: *is_checked && has_no_own_checks,
+            })
         }
         InputType::Text
         | InputType::Boolean
@@ -79,27 +85,28 @@ pub(super) fn check(
     }
 }
 
-fn check_number(
-    node: &GraphNode<'_>,
-    input: &InputDefinition,
-    value: &Value,
-    (kind, converted): (&str, Converted),
-    bounds: Option<&Bounds>,
-) -> Option<WrongValue> {
+fn check_number<'a>(
+    node: &'a GraphNode<'a>,
+    input: &'a InputDefinition,
+    value: &'a Value,
+    (kind, converted): (&'static str, Converted),
+    bounds: Option<&'a Bounds>,
+) -> Option<WrongValue<'a>> {
     let number = match converted {
         Converted::Number(number) => number,
         Converted::Unknown => return None,
         Converted::Failed(exception) => {
-            let shown = python_text(value);
-            let problem = node
-                .problem(ProblemKind::NotConvertible)
-                .at_input(&input.name)
-                .with_message(format!(
-                    "Failed to convert an input value to a {kind} value"
-                ))
-                .with_details(&format!("{}, {shown}, {exception}", input.name));
+            let problem = move || {
+                let shown = python_text(value);
+                node.problem(ProblemKind::NotConvertible)
+                    .at_input(&input.name)
+                    .with_message(format!(
+                        "Failed to convert an input value to a {kind} value"
+                    ))
+                    .with_details(&format!("{}, {shown}, {exception}", input.name))
+            };
             return Some(WrongValue {
-                problem,
+                problem: Box::new(problem),
                 is_sure: true,
             });
         }
@@ -110,36 +117,33 @@ fn check_number(
         let bound = bound.and_then(PythonNumber::of);
         bound.is_some_and(|bound| number.compare(bound) == Some(order))
     };
-    let (kind, message) = match (min, max) {
-        (Some(min), _) if is(Some(min), Ordering::Less) => (
-            ProblemKind::TooSmall,
-            format!("Value {} smaller than min of {min}", number.text()),
-        ),
-        (_, Some(max)) if is(Some(max), Ordering::Greater) => (
-            ProblemKind::TooLarge,
-            format!("Value {} bigger than max of {max}", number.text()),
-        ),
+    let (kind, comparison, bound) = match (min, max) {
+        (Some(min), _) if is(Some(min), Ordering::Less) => {
+            (ProblemKind::TooSmall, "smaller than min", min)
+        }
+        (_, Some(max)) if is(Some(max), Ordering::Greater) => {
+            (ProblemKind::TooLarge, "bigger than max", max)
+        }
         _ => return None,
     };
-    let problem = node
-        .problem(kind)
-        .at_input(&input.name)
-        .with_message(message)
-        .with_details(&input.name);
+    let problem = move || {
+        let message = format!("Value {} {comparison} of {bound}", number.text());
+        let problem = node.problem(kind).at_input(&input.name);
+        problem.with_message(message).with_details(&input.name)
+    };
     let is_sure = node.definition.is_some_and(|it| it.has_no_own_checks);
-    Some(WrongValue { problem, is_sure })
+    Some(WrongValue {
+        problem: Box::new(problem),
+        is_sure,
+    })
 }
 
-fn check_choice(
+fn not_a_choice(
     node: &GraphNode<'_>,
     input: &InputDefinition,
     value: &Value,
     choices: &Choices,
-) -> Option<Problem> {
-    // Several choices at once are checked one by one, by versions that know of them.
-    if value.is_array() || value.is_object() || choices.contain(value) {
-        return None;
-    }
+) -> Problem {
     let is_model = |name: &str| {
         let name = name.to_ascii_lowercase();
         MODEL_FILES.iter().any(|end| name.ends_with(end))
@@ -149,12 +153,10 @@ fn check_choice(
         is_model(name) || others.any(is_model)
     });
     let (name, shown) = (&input.name, python_text(value));
-    let problem = node
-        .problem(ProblemKind::NotAChoice)
+    node.problem(ProblemKind::NotAChoice)
         .at_input(name)
         .with_details(&format!("{name}: '{shown}' not in {}", choices.listing()))
-        .with_lack(of_model.map(|file| Missing::Model(file.to_owned())));
-    Some(problem)
+        .with_lack(of_model.map(|file| Missing::Model(file.to_owned())))
 }
 
 impl PythonNumber {

@@ -5,13 +5,16 @@ use serde_json::Value;
 use crate::comfy::node_definition::{InputDefinition, InputType, is_linkable};
 use crate::comfy::validation::input_value;
 use crate::comfy::validation::node::{GraphNode, GraphNodes};
-use crate::comfy::validation::problem::{FoundProblems, Problem, ProblemKind};
+use crate::comfy::validation::problem::{FoundProblems, MAX_PROBLEMS, Problem, ProblemKind};
 
 /// How many nodes of a cycle are named.
 const MAX_CYCLE: usize = 20;
 
 /// How many cycles are named: each node of a long one may be linked to all before it.
 const MAX_CYCLES: usize = 5;
+
+/// How many problems are put into words: what is found in a node can be forgotten again, so more than are listed.
+const MAX_WORDED: usize = 4 * MAX_PROBLEMS;
 
 /// Whether a node passes, with everything that it needs. The best comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +71,8 @@ pub(super) struct Walk<'a> {
     stack: Vec<Visit<'a>>,
     found: FoundProblems,
     cycles: usize,
+    /// How many problems were put into words.
+    worded: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -78,6 +83,7 @@ impl<'a> Walk<'a> {
             stack: Vec::new(),
             found: FoundProblems::default(),
             cycles: 0,
+            worded: 0,
         }
     }
 
@@ -200,7 +206,7 @@ impl<'a> Walk<'a> {
                     return NextStep::Next;
                 };
                 if let Some(wrong) = input_value::check(visit.node, input, value) {
-                    visit.add(wrong.is_sure, || wrong.problem);
+                    visit.add(wrong.is_sure, &mut self.worded, wrong.problem);
                 }
                 NextStep::Next
             }
@@ -210,8 +216,9 @@ impl<'a> Walk<'a> {
     fn check_absent(&mut self, input: &InputDefinition) -> NextStep<'a> {
         let is_missing = input.is_required && !matches!(input.takes, InputType::Dynamic);
         if let Some(visit) = self.stack.last_mut().filter(|_| is_missing) {
-            let problem = visit.node.problem(ProblemKind::MissingInput);
-            visit.add(true, || {
+            let node = visit.node;
+            visit.add(true, &mut self.worded, || {
+                let problem = node.problem(ProblemKind::MissingInput);
                 problem.at_input(&input.name).with_details(&input.name)
             });
         }
@@ -229,7 +236,7 @@ impl<'a> Walk<'a> {
         let node = visit.node;
         let [id, slot] = link else {
             let problem = || node.problem(ProblemKind::BadLink);
-            visit.add(true, || {
+            visit.add(true, &mut self.worded, || {
                 problem().at_input(&input.name).with_details(&input.name)
             });
             return NextStep::Next;
@@ -247,15 +254,22 @@ impl<'a> Walk<'a> {
             match output_type(outputs.as_ref(), slot) {
                 Ok(output) => {
                     let is_sure = is_sure && node.definition.is_some_and(|it| it.has_no_own_checks);
-                    if let Some(problem) = check_type(node, input, output.as_deref()) {
-                        visit.add(is_sure, || problem);
+                    if let Some((output, wanted)) = wrong_type(input, output.as_deref()) {
+                        visit.add(is_sure, &mut self.worded, || {
+                            let name = &input.name;
+                            let details = format!(
+                                "{name}, received_type({output}) mismatch input_type({wanted})"
+                            );
+                            let problem = node.problem(ProblemKind::WrongType).at_input(name);
+                            problem.with_details(&details)
+                        });
                         return NextStep::Next;
                     }
                 }
                 Err(exception) if is_sure => return NextStep::Raise(exception),
                 // The outputs of other classes can be of a kind of list that has an element at every place.
                 Err(exception) => {
-                    visit.add(false, || {
+                    visit.add(false, &mut self.worded, || {
                         let problem = node.problem(ProblemKind::InnerFailure);
                         problem.at_input(&input.name).with_details(&exception)
                     });
@@ -274,14 +288,19 @@ impl<'a> Walk<'a> {
 }
 
 impl Visit<'_> {
-    fn add(&mut self, is_sure: bool, problem: impl FnOnce() -> Problem) {
+    fn add(&mut self, is_sure: bool, worded: &mut usize, problem: impl FnOnce() -> Problem) {
         let validity = if is_sure {
             Validity::Bad
         } else {
             Validity::Doubtful
         };
         self.validity = self.validity.max(validity);
-        self.found.add(problem);
+        *worded += 1;
+        if *worded > MAX_WORDED {
+            self.found.total += 1;
+        } else {
+            self.found.add(problem);
+        }
     }
 }
 
@@ -313,12 +332,12 @@ fn output_type<'a, T>(outputs: &'a [T], slot: &Value) -> Result<&'a T, String> {
     output.ok_or_else(|| "tuple index out of range".to_owned())
 }
 
-/// Checks the type of a link. A list of choices can be the type of an output as well: links to choices are not judged.
-fn check_type(
-    node: &GraphNode<'_>,
-    input: &InputDefinition,
-    output: Option<&str>,
-) -> Option<Problem> {
+/// The type that an output has and the one that an input wants, if they do not fit. A list of choices can be the type of an
+/// output as well: links to choices are not judged.
+fn wrong_type<'a>(
+    input: &'a InputDefinition,
+    output: Option<&'a str>,
+) -> Option<(&'a str, &'a str)> {
     let wanted = match &input.takes {
         InputType::Integer(_) => "INT",
         InputType::Number(_) => "FLOAT",
@@ -328,8 +347,5 @@ fn check_type(
         InputType::Choice { .. } | InputType::Unknown | InputType::Dynamic => return None,
     };
     let output = output.filter(|output| !is_linkable(output, wanted))?;
-    let name = &input.name;
-    let details = format!("{name}, received_type({output}) mismatch input_type({wanted})");
-    let problem = node.problem(ProblemKind::WrongType).at_input(name);
-    Some(problem.with_details(&details))
+    Some((output, wanted))
 }

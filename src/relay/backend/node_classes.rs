@@ -29,12 +29,14 @@ impl Follower {
     /// Reads the node classes again, unless they are those of the version that answers now, and were read a moment ago.
     pub(in crate::relay) fn refresh_node_classes(&self) {
         let is_fresh = {
-            let state = self.backend.state();
-            let known = state.api.node_classes.as_ref();
-            known.is_some_and(|known| {
-                known.version.is_some()
-                    && known.version == state.api.version
-                    && known.asked_at.elapsed() < KEPT_ON_RECONNECT
+            let mut state = self.backend.state();
+            let version = state.api.version.clone();
+            let known = state.api.node_classes.as_mut();
+            let recent = known.filter(|known| known.asked_at.elapsed() < KEPT_ON_RECONNECT);
+            recent.is_some_and(|known| {
+                // They may have been asked for before the server had said its version for the first time.
+                known.version = known.version.take().or_else(|| version.clone());
+                known.version.is_some() && known.version == version
             })
         };
         if !is_fresh {
