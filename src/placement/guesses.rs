@@ -40,7 +40,7 @@ pub(super) struct Guess {
 }
 
 /// A known runtime.
-struct Known {
+struct KnownRuntime {
     kind: usize,
     backend: usize,
     log: f64,
@@ -50,7 +50,7 @@ impl Guesses {
     pub(super) fn of(backends: usize, kinds: &[Kind]) -> Self {
         let compared = kinds.iter().take(MAX_KINDS).enumerate();
         let logs = compared.flat_map(|(kind, one)| {
-            known(one, backends).map(move |(backend, log)| Known { kind, backend, log })
+            known(one, backends).map(move |(backend, log)| KnownRuntime { kind, backend, log })
         });
         let slowness = fit(&logs.collect::<Vec<_>>(), backends);
         let usual = kinds.iter().map(|kind| {
@@ -90,7 +90,7 @@ impl Guesses {
 }
 
 /// The slowness of each backend. Kinds that are known on one backend say nothing about others.
-fn fit(known: &[Known], backends: usize) -> Vec<Slowness> {
+fn fit(known: &[KnownRuntime], backends: usize) -> Vec<Slowness> {
     let kinds = known.iter().map(|one| one.kind + 1).max().unwrap_or(0);
     let mut counts = vec![0_usize; kinds];
     for one in known {

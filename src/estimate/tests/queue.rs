@@ -41,3 +41,17 @@ fn the_remaining_time_falls_with_time_and_never_below_zero() {
     );
     assert_eq!(Estimate::default().later(1.0), Estimate::default());
 }
+
+#[test]
+fn a_prompt_is_known_where_all_its_nodes_have_run() {
+    let model = trained(1);
+    let plan = graph(20, 512);
+    let of = |backend, plan: &Plan| Familiarity::of_prompt(backend, plan, &[], &model);
+    assert_eq!(of("b", &plan), Familiarity::Known);
+    assert_eq!(of("elsewhere", &plan), Familiarity::FirstTime);
+    assert_eq!(of("b", &graph(30, 512)), Familiarity::FirstTime);
+    assert_eq!(of("b", &Plan::default()), Familiarity::NoGraph);
+    let sampler = ["3".to_owned(), "8".to_owned(), "9".to_owned()];
+    let without_sampler = Familiarity::of_prompt("b", &graph(30, 512), &sampler, &model);
+    assert_eq!(without_sampler, Familiarity::Known);
+}
