@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::backend::Backend;
 use super::registry::Entry;
 use crate::comfy::Queue;
-use crate::estimate::{Estimate, EstimateLog, Explanation};
+use crate::estimate::{Estimate, EstimateLog, Explanation, Familiarity};
 use crate::job::{Job, Plan, Progress, Status};
 use learning::Learning;
 use queue_forecast::{QueueForecast, QueuePrediction};
@@ -117,6 +117,12 @@ impl Estimator {
     /// need not run.
     pub(super) fn predict(&self, backend: &Backend, plan: &Plan, loaded: &[String]) -> Estimate {
         Estimate::of_prompt(backend.name(), plan, loaded, &self.learning.model())
+    }
+
+    /// Whether all nodes of a plan that are not `loaded` have run on a backend before, with the same inputs.
+    pub(super) fn is_known(&self, backend: &Backend, plan: &Plan, loaded: &[String]) -> bool {
+        let model = self.learning.model();
+        Familiarity::of_prompt(backend.name(), plan, loaded, &model) == Familiarity::Known
     }
 
     /// When all prompts have ended that a backend's queue has shown; `None` if that is not known.

@@ -12,4 +12,5 @@ mod loads;
 mod lost;
 pub(super) mod queued_request;
 mod seal;
+mod settle;
 mod sync;

@@ -201,7 +201,9 @@ fn key_file(config: &RelayConfig, store: &StoreConfig) -> Option<PathBuf> {
         .clone()
         .or_else(|| match &store.database {
             Database::Sqlite(file) if !store.database.is_in_memory() => {
-                Some(file.with_added_extension("key"))
+                let mut beside = file.clone().into_os_string();
+                beside.push(".key");
+                Some(beside.into())
             }
             Database::Sqlite(_) | Database::Postgres(_) => None,
         })

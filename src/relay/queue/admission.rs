@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::job::{Job, JobId, Plan, Tags};
+use crate::job::{Event, Job, JobId, Plan, Tags};
 use crate::relay::queue::job_queue::{Fresh, JobQueue, QueueVerdict, QueuedJob};
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::registry::Registry;
@@ -106,6 +106,7 @@ impl Relay {
             Ok(Err(_)) => return Err(NotAdmitted::Refused(RelayError::Stopping)),
             Err(_) => {
                 tracker.register_waiting(&mut tracker.registry(), id);
+                tracker.ingest(id, Event::Reachable(false));
                 tracing::warn!(job_id = %id, "ComfyUI does not answer a submission; the job waits for it");
                 accepted.is_unanswered = true;
                 accepted.backend = self.planned_backend(id);

@@ -141,9 +141,10 @@ impl Relay {
 }
 
 impl JobQueue {
-    /// Whether a backend has a job handed in to it right now.
+    /// Nothing is handed in to a backend any more.
     pub(super) fn set_idle(&self, backend: &Backend) {
-        self.state().backends[backend.index].is_busy = false;
+        let record = &mut self.state().backends[backend.index];
+        (record.is_busy, record.is_resting) = (false, false);
     }
 }
 
@@ -196,7 +197,7 @@ impl QueueState {
             }
         }
         for (backend, mut jobs) in by_backend {
-            jobs.sort_by(|(_, a), (_, b)| a.number.cmp(&b.number));
+            jobs.sort_by_key(|(_, planned)| planned.number);
             let jobs = jobs
                 .into_iter()
                 .map(|(index, planned)| (ids[index].clone(), waiting[index].kind, planned.now));
@@ -219,9 +220,8 @@ impl QueueState {
         let view = &views[backend.index];
         let name: Arc<str> = backend.name().into();
         let (mut until, mut model) = (view.free, view.load.model);
-        let mut ahead = view.prompts;
         let mut lot = Vec::new();
-        for (id, kind, is_now) in jobs {
+        for (ahead, (id, kind, is_now)) in (view.prompts..).zip(jobs) {
             let own = self.kinds.estimate(kind, backend.index, model);
             let starts_in = until.and_then(|until| until.remaining);
             until = until.map(|until| Estimate::queued([until], own));
@@ -244,7 +244,6 @@ impl QueueState {
                     },
                 });
             }
-            ahead += 1;
         }
         if lot.is_empty() {
             return;

@@ -37,6 +37,8 @@ struct KindRecord {
     revision: Option<u64>,
     /// By backend.
     estimates: Vec<KindEstimate>,
+    /// For the plan, by backend: of what has run there. Guesses for the others follow from the kinds and backends that are known.
+    runtimes: Vec<Runtime>,
 }
 
 /// How long jobs of a kind run on a backend, from their start to their end.
@@ -72,6 +74,7 @@ impl Kinds {
             jobs: 1,
             revision: None,
             estimates: Vec::new(),
+            runtimes: Vec::new(),
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -163,21 +166,28 @@ impl KindRecord {
             cold: estimator.predict(backend, plan, &[]),
         });
         self.estimates = estimates.collect();
+        let known = |backend: &Backend, loaded: &[String], estimate: Estimate| {
+            let seconds = estimate
+                .remaining
+                .filter(|_| estimator.is_known(backend, plan, loaded));
+            seconds.unwrap_or(f64::NAN)
+        };
+        let estimated = backends.iter().zip(&self.estimates);
+        let runtimes = estimated.map(|(backend, estimate)| Runtime {
+            warm: known(backend, &loaded, estimate.warm),
+            cold: known(backend, &[], estimate.cold),
+        });
+        self.runtimes = runtimes.collect();
     }
 
+    /// Where it may run, and how long.
     fn runtimes(&self, backends: &[Arc<Backend>]) -> Vec<Option<Runtime>> {
         let may_run = |backend: &Backend| {
             let allowed = self.allowed.as_ref();
             allowed.is_none_or(|allowed| allowed.get(backend.index) == Some(&true))
         };
-        let seconds = |estimate: Estimate| estimate.remaining.unwrap_or(f64::NAN);
-        let estimated = backends.iter().zip(&self.estimates);
-        let runtimes = estimated.map(|(backend, estimate)| {
-            may_run(backend).then_some(Runtime {
-                warm: seconds(estimate.warm),
-                cold: seconds(estimate.cold),
-            })
-        });
+        let runtimes = backends.iter().zip(&self.runtimes);
+        let runtimes = runtimes.map(|(backend, runtime)| may_run(backend).then_some(*runtime));
         runtimes.collect()
     }
 }

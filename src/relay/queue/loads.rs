@@ -21,6 +21,8 @@ pub(super) struct BackendRecord {
     pub(super) unseen: Vec<UnseenPrompt>,
     /// Whether jobs are being handed in to it, one after another.
     pub(super) is_busy: bool,
+    /// It has just not taken a job, and is left alone for a moment.
+    pub(super) is_resting: bool,
     /// Prompts that it may still have although their jobs run elsewhere.
     pub(super) abandoned: Vec<String>,
 }
@@ -62,7 +64,12 @@ impl BackendRecord {
         (depth, open): (usize, usize),
         now: Timestamp,
     ) -> BackendView {
-        let refusal = refusal(backend);
+        let resting = || {
+            let name = job::excerpt(backend.name());
+            self.is_resting
+                .then(|| format!("{name} does not take jobs").into())
+        };
+        let refusal = refusal(backend).or_else(resting);
         let (prompts, disconnects) = {
             let state = backend.state();
             let (is_unknown, load) = state.queue.load();

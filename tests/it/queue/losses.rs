@@ -80,7 +80,7 @@ async fn all_jobs_complete_although_a_server_is_killed(db: TestDatabase) {
         "{messages:?}"
     );
     let mut taken_back = 0;
-    for number in 0..JOBS {
+    for (number, prompt) in prompts.iter().enumerate() {
         let id = format!("job-{number}");
         wait_until("the job has ended", async || {
             is_final(&relay.job(&id).await.1)
@@ -88,7 +88,7 @@ async fn all_jobs_complete_although_a_server_is_killed(db: TestDatabase) {
         .await;
         let (_, job) = relay.job(&id).await;
         assert_eq!(job["status"], "completed", "{job}");
-        taken_back += usize::from(job["prompt_id"] != prompts[number].as_str());
+        taken_back += usize::from(job["prompt_id"] != prompt.as_str());
     }
     let lost = "SELECT job_key || ' ' || lost AS v FROM comfy_relay.submissions WHERE lost <> '[]'";
     let lost = db.values(lost).await;
