@@ -111,14 +111,15 @@ impl Tracker {
     }
 }
 
-/// Whether a job may run again. One that was lost on two servers in a row while it ran is the cause itself.
+/// Whether a job may be handed in again. One that was lost on two servers in a row while it ran is the cause itself, and one
+/// that had not begun may wait again as often as it has to, unless it is to be handed in once.
 fn may_run_again(
     lost: &LostJob,
     attempts: &[LostAttempt],
     retries: u32,
     request: &QueuedRequest,
 ) -> bool {
-    if request.has_keys {
+    if request.has_keys || retries == 0 {
         return false;
     }
     if !lost.has_begun {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use comfy_relay::config::Dispatch;
 use serde_json::{Value, json};
 
 use super::play::{play, settings};
@@ -152,6 +153,7 @@ async fn a_comfyui_that_accepts_connections_and_hangs_is_unreachable() {
     settings.comfy.ping_interval = Duration::from_millis(50);
     settings.comfy.pong_timeout = Duration::from_millis(500);
     settings.comfy.max_silence = FOREVER;
+    settings.relay.dispatch = Dispatch::Queue;
     let relay = TestRelay::connected_to(&proxy.url(), settings).await;
     let mut subscriber = job(&relay, &comfyui).await;
     proxy.hold(true);
