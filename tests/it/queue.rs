@@ -1,7 +1,10 @@
 //! Jobs that wait in the relay's own queue, and what becomes of them when relays and servers end.
 
+mod batches;
 mod losses;
+mod once;
 mod relay_kills;
+mod retry;
 mod waiting;
 
 use comfy_relay::config::RelayConfig;

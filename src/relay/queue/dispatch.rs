@@ -70,6 +70,7 @@ impl Relay {
             };
             planned_at = Some(began_at);
             self.apply(pass);
+            tracker.queue.passes.send_modify(|passes| *passes += 1);
             let pause = began_at.elapsed() * PAUSE_FACTOR;
             if pause >= MIN_PAUSE {
                 sleep(pause.min(TICK)).await;
@@ -99,8 +100,9 @@ impl Relay {
         let mut views: Vec<BackendView> = views.collect();
         allow_last_choice(&mut views);
         let has_room = views.iter().any(|it| it.load.takes && it.load.room > 0);
+        let is_awaited = std::mem::take(&mut state.is_awaited);
         let has_fresh = || state.jobs.values().any(|job| job.fresh.is_some());
-        if !is_due && !has_room && !has_fresh() {
+        if !is_due && !has_room && !is_awaited && !has_fresh() {
             return None;
         }
         state.kinds.refresh(&tracker.backends, &tracker.estimator);
