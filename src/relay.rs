@@ -6,6 +6,7 @@
 //! `publish.rs`. What callers ask for is in `requests/`, one file a verb.
 
 mod backend;
+mod batch_problem;
 mod clock;
 mod error;
 mod estimates;
@@ -54,19 +55,25 @@ use crate::workflow::Workflows;
 use backend::follower::Follower;
 use backend::select::Turns;
 use followed_groups::FollowedGroups;
+use requests::request_locks::RequestLocks;
 use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use backend::condition::Condition;
+pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
 pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
+pub use requests::job_links::{AttemptView, JobLinks};
 pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::once::RequestId;
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
+pub use requests::retry::RetryOptions;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::{Submission, SubmitOptions};
 pub use requests::suitability::{Suitability, placeable};
@@ -91,6 +98,7 @@ struct Organs {
     turns: Turns,
     unknown_jobs: UnknownJobs,
     lookups: SharedLookups,
+    request_locks: RequestLocks,
     groups: FollowedGroups,
     /// How long ended jobs are kept in the store; `None` for ever.
     retention: Option<Duration>,

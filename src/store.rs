@@ -5,6 +5,7 @@
 //! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), the migrations ([`migrations`]), and the
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
+mod add_batch;
 mod backends;
 mod connect;
 mod database;
@@ -21,6 +22,7 @@ mod recorder;
 mod refusal;
 mod relays;
 mod released;
+mod requests;
 mod retention;
 mod rows;
 mod run_queries;
@@ -40,9 +42,10 @@ pub use mirror::MirrorHealth;
 pub use recorder::{Recorder, RecorderHealth, Written};
 pub use refusal::Refusal;
 pub use relays::RelayRegistration;
+pub use requests::StoredRequest;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
-pub use submissions::StoredSubmission;
+pub use submissions::{StoredSubmission, SubmissionLink};
 
 use crate::config::StoreConfig;
 use database::Pools;

@@ -69,6 +69,8 @@ class State(_Always, total=False):
     prompt_id: str
     node: dict[str, Any]
     nodes: dict[str, int]
+    waiting_for: str
+    attempt: int
     queue_position: int
     elapsed: float
     outputs: list[dict[str, Any]]
@@ -76,13 +78,19 @@ class State(_Always, total=False):
     backend: str
 
 
-class Submitted(TypedDict):
-    """A job that ComfyUI has taken."""
-
+class _Submitted(TypedDict):
     job_id: str
     prompt_id: str
     backend: str
     ws_url: str
+
+
+class Submitted(_Submitted, total=False):
+    """A job that the relay has taken. `replayed`: an earlier request has made it."""
+
+    urls: dict[str, str]
+    replayed: bool
+    retry_of: str
 
 
 class RelayError(Exception):
@@ -128,7 +136,7 @@ class Relay:
         """Submits a graph in API format, or a workflow of the relay's folder by its name.
 
         `more` are fields of the relay's API: labels, group, extra_data, preview_method, partial_execution_targets,
-        front, number.
+        front, number, priority, retries.
         """
         job: dict[str, Any] = {"workflow": workflow, "params": dict(params or {}), **more}
         job.update({name: value for name, value in (("job_id", job_id), ("backend", backend)) if value is not None})

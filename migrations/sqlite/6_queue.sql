@@ -25,6 +25,7 @@ CREATE TABLE comfy_relay.submissions (
     secrets BLOB
 );
 CREATE INDEX comfy_relay.submissions_waiting ON comfy_relay.submissions (priority, place) WHERE state = 'waiting';
+CREATE INDEX comfy_relay.submissions_retry_of ON comfy_relay.submissions (retry_of) WHERE retry_of IS NOT NULL;
 
 -- What operators have stopped: a backend by its name, or the whole queue.
 CREATE TABLE comfy_relay.operations (
@@ -32,12 +33,16 @@ CREATE TABLE comfy_relay.operations (
     state TEXT NOT NULL
 );
 
--- Which job a request with an Idempotency-Key has made.
+-- Which jobs a request with an Idempotency-Key makes or has made.
 CREATE TABLE comfy_relay.requests (
+    -- A digest of the key and of whom it belongs to.
     request_key TEXT PRIMARY KEY NOT NULL,
     -- Of its body.
     digest TEXT NOT NULL,
-    job_key TEXT NOT NULL,
+    -- Their ids and their group: JSON. They are chosen before anything is made.
+    made TEXT NOT NULL,
+    -- The relay that makes them.
+    owner TEXT NOT NULL,
     -- Milliseconds since 1970.
     created_at BIGINT NOT NULL
 );

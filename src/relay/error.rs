@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::comfy::{Rejection, RestError};
 use crate::job::{JobId, excerpt};
+use crate::relay::batch_problem::{self, BatchProblem};
 use crate::relay::unsuitable::{self, UnsuitableBackend};
 use crate::store::StoreError;
 use crate::workflow::WorkflowError;
@@ -26,6 +27,14 @@ pub enum RelayError {
     /// The job has ended.
     #[error("the job \"{0}\" has ended ({1}); start another one under a new id")]
     JobEnded(JobId, &'static str),
+    /// The job has not ended.
+    #[error("the job \"{0}\" has not ended; cancel it first, or wait until it has")]
+    JobOpen(JobId),
+    /// The keys with which the job was submitted were not kept.
+    #[error(
+        "the job \"{0}\" came with keys of partner nodes, which are not kept; submit its workflow again with its keys, or set COMFY_API_KEY"
+    )]
+    KeysGone(JobId),
     /// No backend of this name is configured.
     #[error("there is no backend {:?}; the backends are: {}", excerpt(.name), known.join(", "))]
     BackendUnknown {
@@ -93,11 +102,6 @@ pub enum RelayError {
         /// When one of them is predicted to begin, in seconds.
         retry_after: u64,
     },
-    /// The keys of partner nodes that came with the job are gone.
-    #[error(
-        "the keys of partner nodes that came with the job \"{0}\" are kept no longer; submit it again with them"
-    )]
-    KeysGone(JobId),
     /// ComfyUI's validation has rejected the graph.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
@@ -110,6 +114,23 @@ pub enum RelayError {
         /// Every backend that was asked.
         backends: Vec<UnsuitableBackend>,
     },
+    /// Another request has the same Idempotency-Key.
+    #[error(
+        "this Idempotency-Key belongs to a request with another body; use a new key for each new request"
+    )]
+    IdempotencyConflict,
+    /// Another relay does the same request.
+    #[error("another relay is doing this very request; try again in a moment")]
+    RequestUnderWay,
+    /// Some jobs of a batch cannot be submitted.
+    #[error("{}", batch_problem::sentence(problems))]
+    BadBatch {
+        /// Which, and why.
+        problems: Vec<BatchProblem>,
+    },
+    /// There is no queue for a batch to wait in.
+    #[error("batches wait in the relay's own queue, which is off; set DISPATCH=queue")]
+    QueueOff,
     /// The relay is being stopped.
     #[error("the relay is being stopped; try again in a moment")]
     Stopping,
@@ -130,6 +151,8 @@ impl RelayError {
             Self::NotCancellable(..) => "not_cancellable",
             Self::NotReportable(_) => "not_reportable",
             Self::JobEnded(..) => "job_ended",
+            Self::JobOpen(_) => "job_open",
+            Self::KeysGone(_) => "keys_gone",
             Self::BackendUnknown { .. } => "backend_unknown",
             Self::BackendUnreachable(_) | Self::NoSocket { .. } => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",
@@ -140,9 +163,12 @@ impl RelayError {
             Self::WorkflowUnavailable(_) => "workflow_unavailable",
             Self::OutputUnreadable(..) => "output_unreadable",
             Self::QueueFull { .. } => "queue_full",
-            Self::KeysGone(_) => "keys_gone",
             Self::Rejected(..) => "workflow_rejected",
             Self::NoBackendCanRun { .. } => "no_backend_can_run",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::RequestUnderWay => "request_under_way",
+            Self::BadBatch { .. } => "bad_batch",
+            Self::QueueOff => "queue_off",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),
             Self::Store(_) | Self::LeaseLapsed(_) => "database_unreachable",

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
 use super::registry::Entry;
+use super::requests::once::KEY_AGE;
 use crate::job::JobId;
 use crate::store::StoreError;
 
@@ -98,6 +99,7 @@ impl Relay {
     }
 
     async fn delete_expired(&self) -> Result<(), StoreError> {
+        self.recorder().store().delete_requests(KEY_AGE).await?;
         let Some(retention) = self.0.retention else {
             return Ok(());
         };

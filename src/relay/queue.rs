@@ -4,12 +4,13 @@
 //! `lost` takes back what was lost with its server. A job that waits is in the registry like any other, without a backend.
 
 pub(super) mod admission;
+mod batch_admission;
 mod dispatch;
 mod hand_in;
 pub(super) mod job_queue;
 mod kinds;
 mod loads;
-mod lost;
+pub(super) mod lost;
 pub(super) mod queued_request;
 mod seal;
 mod settle;

@@ -23,6 +23,7 @@ use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::queue::job_queue::JobQueue;
+use super::requests::request_locks::RequestLocks;
 use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::tracker::Tracker;
@@ -115,6 +116,7 @@ impl Relay {
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
             lookups: SharedLookups::default(),
+            request_locks: RequestLocks::default(),
             groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),
             config,

@@ -1,7 +1,9 @@
 //! The HTTP API, one file a resource.
 
+pub(super) mod batches;
 pub(super) mod events;
 pub(super) mod health;
+mod idempotency;
 pub(super) mod jobs;
 pub(super) mod metrics;
 pub(super) mod outputs;

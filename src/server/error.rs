@@ -10,7 +10,7 @@ use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
 use crate::job::{JobId, JobIdError, TagError};
-use crate::relay::{RelayError, UnsuitableBackend};
+use crate::relay::{BatchProblem, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
 
@@ -32,8 +32,7 @@ pub(super) struct ApiError {
     inputs: Box<[WrongInput]>,
     /// How many there are, if not all are listed.
     inputs_total: Option<usize>,
-    /// The backends that were asked, if none can run the workflow.
-    backends: Box<[UnsuitableBackend]>,
+    details: Option<Box<ErrorDetails>>,
     header: Option<ErrorHeader>,
 }
 
@@ -63,13 +62,18 @@ struct ErrorDetail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     inputs_total: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<AskedBackends<'a>>,
+    details: Option<&'a ErrorDetails>,
 }
 
-/// What an error about several backends has to say of each.
-#[derive(Debug, Serialize)]
-struct AskedBackends<'a> {
-    backends: &'a [UnsuitableBackend],
+/// What an error about several backends or jobs has to say of each.
+#[derive(Debug, Default, Serialize)]
+struct ErrorDetails {
+    /// The backends that were asked, if none can run the workflow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backends: Vec<UnsuitableBackend>,
+    /// What is wrong with the jobs of a batch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<BatchProblem>,
 }
 
 impl ApiError {
@@ -80,7 +84,7 @@ impl ApiError {
             message: message.into(),
             inputs: Box::default(),
             inputs_total: None,
-            backends: Box::default(),
+            details: None,
             header: None,
         }
     }
@@ -166,9 +170,7 @@ impl ApiError {
                 message: &self.message,
                 inputs: &self.inputs,
                 inputs_total: self.inputs_total,
-                details: (!self.backends.is_empty()).then_some(AskedBackends {
-                    backends: &self.backends,
-                }),
+                details: self.details.as_deref(),
             },
         }
     }
@@ -225,19 +227,25 @@ impl From<RelayError> for ApiError {
             RelayError::JobExists(_)
             | RelayError::NotCancellable(..)
             | RelayError::NotReportable(_)
-            | RelayError::JobEnded(..)
-            | RelayError::KeysGone(_) => StatusCode::CONFLICT,
+            | RelayError::IdempotencyConflict
+            | RelayError::JobOpen(_)
+            | RelayError::QueueOff
+            | RelayError::KeysGone(_)
+            | RelayError::JobEnded(..) => StatusCode::CONFLICT,
             RelayError::JobNotFound(_)
             | RelayError::PromptNotFound(_)
             | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,
             RelayError::OutputUnavailable(..) | RelayError::WorkflowUnavailable(_) => {
                 StatusCode::GONE
             }
-            RelayError::BackendUnknown { .. } | RelayError::Rejected(..) => StatusCode::BAD_REQUEST,
+            RelayError::BackendUnknown { .. }
+            | RelayError::Rejected(..)
+            | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
             RelayError::BackendUnreachable(_)
             | RelayError::NoSocket { .. }
             | RelayError::HeldByPeer(_)
             | RelayError::LeaseLapsed(_)
+            | RelayError::RequestUnderWay
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -257,20 +265,31 @@ impl From<RelayError> for ApiError {
             }
             _ => None,
         };
-        let (inputs, total, backends) = match error {
-            RelayError::Rejected(rejection) => {
-                (rejection.inputs, rejection.inputs_total, Vec::new())
-            }
-            RelayError::NoBackendCanRun { backends } => (Vec::new(), 0, backends),
-            _ => (Vec::new(), 0, Vec::new()),
-        };
-        Self {
-            inputs_total: Some(total).filter(|&total| total > inputs.len()),
-            inputs: inputs.into(),
-            backends: backends.into(),
+        let mut answer = Self {
             header,
             ..Self::new(status, code, message)
+        };
+        match error {
+            RelayError::Rejected(rejection) => {
+                let total = rejection.inputs_total;
+                answer.inputs_total = Some(total).filter(|&total| total > rejection.inputs.len());
+                answer.inputs = rejection.inputs.into();
+            }
+            RelayError::NoBackendCanRun { backends } => {
+                answer.details = Some(Box::new(ErrorDetails {
+                    backends,
+                    ..ErrorDetails::default()
+                }));
+            }
+            RelayError::BadBatch { problems } => {
+                answer.details = Some(Box::new(ErrorDetails {
+                    problems,
+                    ..ErrorDetails::default()
+                }));
+            }
+            _ => {}
         }
+        answer
     }
 }
 

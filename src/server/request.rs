@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use crate::job::{Status, excerpt};
+use crate::job::{JobId, Status, excerpt};
 use crate::python_json;
 
 /// The largest body that is read, in bytes. A workflow of thousands of nodes has a few megabytes.
@@ -81,6 +81,23 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     body: Incoming,
     limit: Duration,
 ) -> Result<T, ApiError> {
+    let bytes = read_body(body, limit).await?;
+    python_json::read(&bytes).map_err(|error| bad_json(&error))
+}
+
+/// The same; the default if there is no body.
+pub(super) async fn read_json_or_nothing<T: DeserializeOwned + Default>(
+    body: Incoming,
+    limit: Duration,
+) -> Result<T, ApiError> {
+    let bytes = read_body(body, limit).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    python_json::read(&bytes).map_err(|error| bad_json(&error))
+}
+
+async fn read_body(body: Incoming, limit: Duration) -> Result<Bytes, ApiError> {
     let reading = timeout(limit, Limited::new(body, MAX_BODY).collect());
     let bytes = match reading.await {
         Ok(Ok(read)) => read.to_bytes(),
@@ -105,7 +122,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
             ));
         }
     };
-    python_json::read(&bytes).map_err(|error| bad_json(&error))
+    Ok(bytes)
 }
 
 /// A body is not what the route takes.
@@ -145,4 +162,11 @@ pub(super) fn parse_status(word: &str) -> Result<Status, ApiError> {
             format!("status is one of {known}, not {:?}", excerpt(word)),
         )
     })
+}
+
+/// The id that a job is to have.
+pub(super) fn parse_job_id(text: &str) -> Result<JobId, ApiError> {
+    let id = JobId::parse(text)?;
+    id.check_job()?;
+    Ok(id)
 }

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::outputs::FileRequest;
-use super::api::{events, health, jobs, metrics, outputs, preview, totals, workflows};
+use super::api::{batches, events, health, jobs, metrics, outputs, preview, totals, workflows};
 use super::error::ApiError;
 use super::pages::{Asset, Page};
 use super::request::Query;
@@ -35,12 +35,14 @@ enum Route<'a> {
     FeedEvents,
     Job(&'a str),
     Cancel(&'a str),
+    Retry(&'a str),
     Progress(&'a str),
     Events(&'a str),
     Preview(&'a str),
     Estimate(&'a str),
     Workflow(&'a str),
     CheckWorkflow,
+    Batches,
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
@@ -68,11 +70,13 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", "events"] => Self::FeedEvents,
             ["api", "anime", "jobs", id] => Self::Job(id),
             ["api", "anime", "jobs", id, "cancel"] => Self::Cancel(id),
+            ["api", "anime", "jobs", id, "retry"] => Self::Retry(id),
             ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
             ["api", "anime", "jobs", id, "events"] => Self::Events(id),
             ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
             ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
             ["api", "anime", "jobs", id, "workflow"] => Self::Workflow(id),
+            ["api", "anime", "batches"] => Self::Batches,
             ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
             ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
             ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
@@ -97,7 +101,11 @@ impl<'a> Route<'a> {
     fn methods(self) -> &'static str {
         match self {
             Self::Jobs => "GET, HEAD, POST, OPTIONS",
-            Self::Cancel(_) | Self::Progress(_) | Self::CheckWorkflow => "POST, OPTIONS",
+            Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::Progress(_)
+            | Self::CheckWorkflow
+            | Self::Batches => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -229,10 +237,8 @@ async fn dispatch(
             caller.authorize(Scope::Monitor, None)?;
             totals::totals(state, &request).await
         }
-        Route::Jobs if method == Method::POST => {
-            let permissions = caller.authorize_scopes(&[Scope::Submit, Scope::Register])?;
-            jobs::create(state, request, &caller.public_address, &permissions).await
-        }
+        Route::Jobs if method == Method::POST => make_jobs(state, &caller, route, request).await,
+        Route::Retry(_) | Route::Batches => make_jobs(state, &caller, route, request).await,
         Route::Jobs => {
             let permissions = caller.authorize_scopes(&[Scope::Subscribe])?;
             jobs::list(state, &request, &permissions).await
@@ -268,6 +274,31 @@ async fn dispatch(
         }
         Route::Page(page) => Ok(page.response(state.relay.backend_count())),
         Route::Asset(asset) => Ok(asset.response(request.headers())),
+    }
+}
+
+/// The routes that make jobs.
+async fn make_jobs(
+    state: &ServerState,
+    caller: &Caller,
+    route: Route<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let address = &caller.public_address;
+    match route {
+        Route::Retry(id) => {
+            let job = job_id(id)?;
+            let permissions = caller.authorize(Scope::Submit, Some(&job))?;
+            jobs::retry(state, &job, request, address, &permissions).await
+        }
+        Route::Batches => {
+            let permissions = caller.authorize_scopes(&[Scope::Submit])?;
+            batches::submit(state, request, address, &permissions).await
+        }
+        _ => {
+            let permissions = caller.authorize_scopes(&[Scope::Submit, Scope::Register])?;
+            jobs::create(state, request, address, &permissions).await
+        }
     }
 }
 

@@ -196,14 +196,16 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Which job a request with an Idempotency-Key has made.
+    /// Which jobs a request with an Idempotency-Key makes or has made.
     comfy_relay.requests (request_key) {
-        /// Names the request.
+        /// A digest of the key and of whom it belongs to.
         request_key -> Text,
         /// Of its body.
         digest -> Text,
-        /// The job.
-        job_key -> Text,
+        /// Their ids and their group: JSON.
+        made -> Text,
+        /// The relay that makes them.
+        owner -> Text,
         /// Milliseconds since 1970.
         created_at -> BigInt,
     }

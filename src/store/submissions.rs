@@ -19,7 +19,7 @@ const WAITING: &str = "waiting";
 const HANDED_IN: &str = "handed_in";
 
 /// The most keys that one statement names.
-const MAX_KEYS: usize = 500;
+pub(super) const MAX_KEYS: usize = 500;
 
 /// What is to be handed in to ComfyUI for a job, and where it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,9 +52,21 @@ pub struct StoredSubmission {
     pub secrets: Option<Vec<u8>>,
 }
 
+/// What the submission of a job shows of others.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = submissions)]
+pub struct SubmissionLink {
+    /// The job.
+    pub job_key: String,
+    /// The job that it repeats.
+    pub retry_of: Option<String>,
+    /// The attempts that were lost: a JSON list.
+    pub lost: String,
+}
+
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = submissions)]
-struct SubmissionRow {
+pub(super) struct SubmissionRow {
     job_key: String,
     state: String,
     place: i64,
@@ -207,6 +219,45 @@ impl Store {
         Ok(found.into_iter().next())
     }
 
+    /// The digest of the request that has made a job; `None` if the job has no submission.
+    pub async fn submission_digest(&self, job: &JobId) -> Result<Option<String>, StoreError> {
+        let named = submissions::table.filter(submissions::job_key.eq(job.as_str()));
+        let digest = named.select(submissions::digest);
+        let found: Option<Option<String>> = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names
+                    .query(digest)?
+                    .get_result(connection)
+                    .await
+                    .optional()?
+            }))
+        })
+        .await?;
+        Ok(found.flatten())
+    }
+
+    /// The submission of a job, and of at most so many that repeat it, in the order in which they came: what they show of
+    /// each other.
+    pub async fn submission_links(
+        &self,
+        job: &JobId,
+        repeats: usize,
+    ) -> Result<Vec<SubmissionLink>, StoreError> {
+        let own = submissions::job_key.eq(job.as_str());
+        let linked = own.or(submissions::retry_of.eq(job.as_str()));
+        let find = submissions::table
+            .filter(linked)
+            .order(submissions::place)
+            .limit(i64::try_from(repeats).unwrap_or(i64::MAX).saturating_add(1));
+        in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                let find = names.query(find.select(SubmissionLink::as_select()))?;
+                find.load(connection).await?
+            }))
+        })
+        .await
+    }
+
     /// The submissions of these jobs.
     pub async fn submissions(&self, jobs: &[JobId]) -> Result<Vec<StoredSubmission>, StoreError> {
         let keys: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
@@ -229,7 +280,7 @@ impl Store {
 }
 
 impl SubmissionRow {
-    fn new(submission: &StoredSubmission) -> Self {
+    pub(super) fn new(submission: &StoredSubmission) -> Self {
         let state = match submission.backend {
             None => WAITING,
             Some(_) => HANDED_IN,

@@ -27,12 +27,7 @@ impl Store {
     /// Writes the states of jobs, and the node runs of those that have ended: all or nothing, except those whose rows
     /// are newer. Returns the ids of these: another relay has taken the jobs over, or ended them.
     pub async fn upsert(&self, records: &[JobRecord]) -> Result<Vec<JobId>, StoreError> {
-        let row =
-            |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
-        let mut rows: Vec<_> = records.iter().map(row).collect();
-        // Neighbours in the index are written together, and two relays lock the rows that both write in the same order.
-        rows.sort_unstable_by_key(|row| row.job_key);
-        let jobs = batch(&rows)?;
+        let jobs = self.job_rows(records)?;
         let statements = &self.statements;
         let written: HashSet<String> = in_time(async {
             let written = with_connection!(self, writes, |connection, _names| {
@@ -66,6 +61,16 @@ impl Store {
             }
         }
         Ok(moved)
+    }
+
+    /// The rows of jobs, as the statements take them.
+    pub(super) fn job_rows(&self, records: &[JobRecord]) -> Result<String, StoreError> {
+        let row =
+            |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
+        let mut rows: Vec<_> = records.iter().map(row).collect();
+        // Neighbours in the index are written together, and two relays lock the rows that both write in the same order.
+        rows.sort_unstable_by_key(|row| row.job_key);
+        Ok(batch(&rows)?)
     }
 }
 

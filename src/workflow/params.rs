@@ -73,7 +73,7 @@ fn target<'a>(graph: &Map<String, Value>, name: &'a str) -> Result<(String, &'a 
 }
 
 /// Whether a value stands for one that is to be filled in, as templates have it.
-fn is_placeholder(value: &Value) -> bool {
+pub(super) fn is_placeholder(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => {

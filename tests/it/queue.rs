@@ -1,8 +1,11 @@
 //! Jobs that wait in the relay's own queue, and what becomes of them when relays and servers end.
 
+mod batches;
 mod keys;
 mod losses;
+mod once;
 mod relay_kills;
+mod retry;
 mod waiting;
 
 use comfy_relay::config::RelayConfig;

@@ -3,7 +3,7 @@
 mod addresses;
 mod database_tls;
 mod disk;
-mod faults;
+pub(crate) mod faults;
 mod kills;
 mod labels;
 mod learning;

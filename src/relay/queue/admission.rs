@@ -67,7 +67,7 @@ impl Relay {
     ) -> Result<Accepted, NotAdmitted> {
         let (tracker, id) = (&self.0.tracker, &reservation.id);
         let queue = &tracker.queue;
-        self.check_limits(admission.share.as_deref())
+        self.check_limits(admission.share.as_deref(), 1)
             .map_err(NotAdmitted::Refused)?;
         let stored = self.store_new(id, &admission).await;
         let stored = stored.map_err(NotAdmitted::Unstored)?;
@@ -91,6 +91,7 @@ impl Relay {
             is_unanswered: false,
             ignored: Vec::new(),
             is_written: false,
+            is_replayed: false,
         };
         match timeout(self.0.comfy.submit_wait, &mut verdict).await {
             Ok(Ok(QueueVerdict::HandedIn {
@@ -117,8 +118,8 @@ impl Relay {
         Ok(accepted)
     }
 
-    /// Refuses a job if too many wait.
-    fn check_limits(&self, share: Option<&str>) -> Result<(), RelayError> {
+    /// Refuses so many jobs if too many would wait.
+    pub(super) fn check_limits(&self, share: Option<&str>, added: usize) -> Result<(), RelayError> {
         let config = &self.0.config;
         let mut state = self.0.tracker.queue.state();
         let waiting = state.jobs.len();
@@ -135,7 +136,7 @@ impl Relay {
             },
         ];
         for (limit, waiting) in counts {
-            if limit > 0 && waiting >= limit {
+            if limit > 0 && waiting + added > limit {
                 let retry_after = state
                     .next_start
                     .unwrap_or(RETRY_AFTER)
@@ -156,8 +157,20 @@ impl Relay {
         id: &JobId,
         new: &NewQueuedJob,
     ) -> Result<StoredSubmission, StoreError> {
+        let stored = self.stored(id, new)?;
+        let store = self.0.tracker.recorder.store();
+        store.add_submissions(std::slice::from_ref(&stored)).await?;
+        Ok(stored)
+    }
+
+    /// What is stored of a job that waits.
+    pub(super) fn stored(
+        &self,
+        id: &JobId,
+        new: &NewQueuedJob,
+    ) -> Result<StoredSubmission, StoreError> {
         let place = self.0.tracker.queue.next_place();
-        let stored = StoredSubmission {
+        Ok(StoredSubmission {
             job_id: id.clone(),
             // As ComfyUI numbers prompts that go to the front.
             place: if new.is_first { -place } else { place },
@@ -173,14 +186,11 @@ impl Relay {
             retry_of: new.retry_of.as_ref().map(JobId::to_string),
             request: new.request.pack().map_err(serde_json::Error::io)?,
             secrets: self.0.tracker.queue.seal.seal(id, &new.keys),
-        };
-        let store = self.0.tracker.recorder.store();
-        store.add_submissions(std::slice::from_ref(&stored)).await?;
-        Ok(stored)
+        })
     }
 
     /// The name of the backend that has a job, or for which it is planned.
-    fn planned_backend(&self, id: &JobId) -> String {
+    pub(super) fn planned_backend(&self, id: &JobId) -> String {
         let registry = self.0.tracker.registry();
         let job = registry.get(id).map(|entry| &entry.job);
         let planned = job.and_then(|job| job.wait()?.backend.as_deref());

@@ -74,6 +74,7 @@ impl Relay {
             self.apply(pass);
             let took = began_at.elapsed();
             tracing::debug!(waiting, ?planned_in, ?took, "planned the queue");
+            tracker.queue.passes.send_modify(|passes| *passes += 1);
             let pause = began_at.elapsed() * PAUSE_FACTOR;
             if pause >= MIN_PAUSE {
                 // Ends early if the relay stops.
@@ -104,8 +105,9 @@ impl Relay {
         let mut views: Vec<BackendView> = views.collect();
         allow_last_choice(&mut views);
         let has_room = views.iter().any(|it| it.load.takes && it.load.room > 0);
+        let is_awaited = std::mem::take(&mut state.is_awaited);
         let has_fresh = || state.jobs.values().any(|job| job.fresh.is_some());
-        if !is_due && !has_room && !has_fresh() {
+        if !is_due && !has_room && !is_awaited && !has_fresh() {
             return None;
         }
         state.kinds.refresh(&tracker.backends, &tracker.estimator);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
@@ -25,6 +25,8 @@ pub(in crate::relay) struct JobQueue {
     pub(super) seal: Seal,
     /// Wakes the task that dispatches.
     pub(super) wake: Notify,
+    /// How often all were planned.
+    pub(super) passes: watch::Sender<u64>,
     /// The place of the newest job.
     newest: AtomicI64,
 }
@@ -44,6 +46,8 @@ pub(super) struct QueueState {
     pub(super) fair_share: FairShare,
     /// When the first waiting job begins, by the last plan, in seconds from then.
     pub(super) next_start: Option<f64>,
+    /// Somebody waits for a plan.
+    pub(super) is_awaited: bool,
 }
 
 /// A job that waits for a backend.
@@ -106,8 +110,10 @@ impl JobQueue {
                 shares: HashMap::new(),
                 fair_share: FairShare::default(),
                 next_start: None,
+                is_awaited: false,
             }),
             wake: Notify::new(),
+            passes: watch::Sender::default(),
             newest: AtomicI64::new(0),
         }
     }
@@ -115,6 +121,12 @@ impl JobQueue {
     /// Has it looked whether a backend has room.
     pub(in crate::relay) fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Has all planned at once, and counted in `passes`.
+    pub(super) fn plan_now(&self) {
+        self.state().is_awaited = true;
+        self.wake();
     }
 
     /// Removes a job that has ended, or that a backend has.

@@ -8,6 +8,7 @@ use tokio::fs::try_exists;
 
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, Progress, StoredJob};
+use crate::relay::requests::job_links::JobLinks;
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
@@ -41,6 +42,9 @@ pub struct JobView {
     /// Its nodes in the order in which they began; only if one job is requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Vec<NodeRunView>>,
+    /// What its submission shows of others; only if one job is requested.
+    #[serde(flatten)]
+    pub links: JobLinks,
     /// Where its first file is kept, if it was copied already.
     #[serde(skip)]
     kept: Option<PathBuf>,
@@ -171,6 +175,7 @@ impl Relay {
             learned_from: job.end_source().map(|source| source.as_str()),
             error_code: job.error().map(|error| error.code.as_str()),
             timeline: None,
+            links: JobLinks::default(),
             kept: keeping.main_path(job),
             is_being_kept: keeping.is_under_way(job.id()),
         }

@@ -25,6 +25,8 @@ pub struct Accepted {
     pub ignored: Vec<WrongInput>,
     /// Whether it is on the disk. If not, it is followed all the same, and written when the database answers.
     pub is_written: bool,
+    /// An earlier request has made it.
+    pub is_replayed: bool,
 }
 
 /// A reserved job id. Frees it when dropped, unless the job was registered.
@@ -83,6 +85,7 @@ impl Relay {
             is_unanswered: false,
             ignored: Vec::new(),
             is_written,
+            is_replayed: false,
         })
     }
 
@@ -105,6 +108,7 @@ impl Relay {
             is_unanswered: false,
             ignored: Vec::new(),
             is_written: true,
+            is_replayed: false,
         })
     }
 

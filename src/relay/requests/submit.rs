@@ -12,14 +12,13 @@ use crate::config::Dispatch;
 use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
-use crate::relay::queue::admission::{NewQueuedJob, NotAdmitted};
+use crate::relay::queue::admission::NotAdmitted;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::await_socket::await_socket;
+use crate::relay::requests::once::{Begun, Claim, MadeJobs, RequestId};
 use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
-use crate::relay::requests::suitability::placeable;
 use crate::relay::requests::unanswered::{Posting, Unanswered};
-use crate::relay::restore::Known;
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{Relay, RelayError};
 use crate::workflow;
@@ -38,8 +37,10 @@ pub struct SubmitOptions {
     pub retries: u32,
     /// For whom it is, where waiting jobs are shared out fairly.
     pub share: Option<String>,
-    /// Of the body of the request: one that is repeated has the same.
-    pub digest: Option<String>,
+    /// What tells the request from others.
+    pub request: RequestId,
+    /// The job that it repeats.
+    pub retry_of: Option<JobId>,
     /// What goes to ComfyUI with a graph.
     pub prompt: PromptOptions,
 }
@@ -51,7 +52,8 @@ impl Default for SubmitOptions {
             priority: 0,
             retries: 1,
             share: None,
-            digest: None,
+            request: RequestId::default(),
+            retry_of: None,
             prompt: PromptOptions::default(),
         }
     }
@@ -70,64 +72,62 @@ pub enum Submission {
 
 impl Relay {
     /// Registers a job for a prompt, or submits a workflow with its parameters filled in. Without a
-    /// `job_id` the job gets one. Of several backends, the first one is asked for a prompt.
+    /// `job_id` the job gets one. Of several backends, the first one is asked for a prompt. A submission that is repeated is
+    /// answered like the first one.
     pub async fn submit(
         &self,
         job_id: Option<JobId>,
         submission: Submission,
         params: &Map<String, Value>,
-        mut tags: Tags,
+        tags: Tags,
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
-        let graph = match submission {
-            Submission::Prompt(prompt_id) => {
-                let backend = options.backends.first();
-                return self
-                    .register(job_id, prompt_id, backend.map(String::as_str), tags)
-                    .await;
-            }
-            Submission::Graph(graph) => graph,
-            Submission::Named(name) => {
-                let graph = self.0.workflows.read(&name).await?;
-                let short = name.strip_suffix(".json").unwrap_or(&name);
-                tags.workflow = Some(short.to_owned());
-                graph
-            }
-        };
-        let mut graph = workflow::check(Value::Object(graph))?;
-        workflow::check_targets(&graph, options.prompt.targets())?;
-        for name in &options.backends {
-            self.backend_named(name)?;
+        if let Submission::Prompt(prompt_id) = submission {
+            let backend = options.backends.first().map(String::as_str);
+            return self.register(job_id, prompt_id, backend, tags).await;
         }
-        let backends = self.0.tracker.backends.iter();
-        let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
-        workflow::fill(&mut graph, params, |class, input, value| {
-            let kind = classes.iter().find_map(|it| it.input(class, input))?;
-            (!kind.accepts(value)).then(|| kind.to_string())
-        })?;
-        let job_id = self.free_id(job_id).await?;
-        let reservation = self.reserve(&job_id)?;
-        let work = Arc::new(Work {
-            job_id,
-            graph,
-            options: options.prompt.clone(),
-            tags: Arc::new(tags),
-        });
-        // The caller may leave in the middle; a prompt that ComfyUI has accepted is followed all the same.
-        let relay = self.clone();
-        let submitting = self.0.tasks.spawn(async move {
+        let (relay, params) = (self.clone(), params.clone());
+        self.complete(async move {
+            let made = job_id.clone().unwrap_or_else(new_job_id);
+            let made = MadeJobs::new(&[made], None);
+            let begun = relay.begin(&options.request, made, job_id.is_some());
+            let claim = match begun.await? {
+                Begun::Done(made) => return relay.made_before(&made.first()?).await,
+                Begun::New(claim) => claim,
+            };
+            let submitted = async {
+                let graph = relay.graph(submission, tags).await?;
+                relay.submit_new(&claim, graph, &params, options).await
+            };
+            let submitted = submitted.await;
+            if let Err(error) = &submitted {
+                relay.abandon(claim, error).await;
+            }
+            submitted
+        })
+        .await
+    }
+
+    /// Does something to its end, although the caller may leave in the middle: a prompt that ComfyUI has accepted is followed
+    /// all the same.
+    pub(in crate::relay) async fn complete<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RelayError>> + Send + 'static,
+    ) -> Result<T, RelayError> {
+        let stop = self.0.stop.clone();
+        let working = self.0.tasks.spawn(async move {
             // What is being sent to ComfyUI when the relay stops may run: its answer is waited for.
             let stopped = async {
-                relay.0.stop.cancelled().await;
+                stop.cancelled().await;
                 sleep(STOP_PATIENCE).await;
             };
             tokio::select! {
                 () = stopped => Err(RelayError::Stopping),
-                accepted = relay.take_in(reservation, options, work) => accepted,
+                done = work => done,
             }
         });
-        match submitting.await {
-            Ok(accepted) => accepted,
+        match working.await {
+            Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(RelayError::Stopping),
@@ -135,17 +135,32 @@ impl Relay {
         }
     }
 
-    /// The id of a new job: the one that was asked for, if no job has it.
-    async fn free_id(&self, job_id: Option<JobId>) -> Result<JobId, RelayError> {
-        let Some(id) = job_id else {
-            return Ok(new_job_id());
-        };
-        // Only the store may remember the job that has this id, and it may be forgotten again at once.
-        match self.0.tracker.restore_from_store(&id).await {
-            Known::Yes => Err(RelayError::JobExists(id)),
-            Known::Unreachable(error) => Err(error.into()),
-            Known::No => Ok(id),
+    /// Submits a graph as a job that nobody else submits.
+    async fn submit_new(
+        &self,
+        claim: &Claim,
+        (graph, tags): (Map<String, Value>, Tags),
+        params: &Map<String, Value>,
+        options: SubmitOptions,
+    ) -> Result<Accepted, RelayError> {
+        workflow::check_targets(&graph, options.prompt.targets())?;
+        for name in &options.backends {
+            self.backend_named(name)?;
         }
+        let graph = self.filled(&graph, params)?;
+        let reservation = self.reserve(&claim.made.first()?)?;
+        let work = Arc::new(Work {
+            job_id: reservation.id.clone(),
+            graph,
+            options: options.prompt.clone(),
+            tags: Arc::new(tags),
+        });
+        if claim.may_be_left
+            && let Some(accepted) = self.adopt(&reservation, &work, &options.request).await?
+        {
+            return Ok(accepted);
+        }
+        self.take_in(reservation, options, work).await
     }
 
     /// Takes a job into the queue, or submits it at once where there is none.
@@ -163,20 +178,7 @@ impl Relay {
         if is_direct {
             return self.place(reservation, &request, work).await;
         }
-        let (_, keys) = work.options.to_stored();
-        let admission = NewQueuedJob {
-            plan: self.plan_of(&request),
-            allowed: self.0.tracker.allowed(&request),
-            request: request.clone(),
-            keys,
-            tags: work.tags.clone(),
-            priority: options.priority,
-            retries: options.retries,
-            share: options.share,
-            digest: options.digest,
-            retry_of: None,
-            is_first: work.options.goes_to_front(),
-        };
+        let admission = self.queued_job(request.clone(), &work, &options);
         match self.admit(&reservation, admission).await {
             Ok(accepted) => Ok(accepted),
             Err(NotAdmitted::Refused(error)) => Err(error),
@@ -185,27 +187,6 @@ impl Relay {
                 self.place(reservation, &request, work).await
             }
         }
-    }
-
-    /// What is to be handed in, on the backends that can run it. Fails if none can.
-    async fn request(&self, work: &Work, names: &[String]) -> Result<QueuedRequest, RelayError> {
-        let backends = self.0.tracker.backends.iter();
-        let is_named =
-            |it: &&Arc<Backend>| names.is_empty() || names.iter().any(|name| name == it.name());
-        let named: Vec<Arc<Backend>> = backends.filter(is_named).cloned().collect();
-        let judged = self
-            .suitability_of(&named, &work.graph, &work.options)
-            .await;
-        let able = placeable(&judged)?;
-        let unable = named.iter().filter(|it| !able.contains(&it.index));
-        let (options, keys) = work.options.to_stored();
-        Ok(QueuedRequest {
-            graph: work.graph.clone(),
-            options,
-            backends: names.to_vec(),
-            unsuitable: unable.map(|it| it.name().to_owned()).collect(),
-            has_keys: !keys.is_empty(),
-        })
     }
 
     /// Submits a graph to the best one of the backends that may run it. One that turns out not to be reachable before anything
@@ -305,6 +286,7 @@ impl Relay {
             is_unanswered: false,
             ignored,
             is_written,
+            is_replayed: false,
         })
     }
 
@@ -319,6 +301,7 @@ impl Relay {
             is_unanswered: true,
             ignored: Vec::new(),
             is_written: false,
+            is_replayed: false,
         };
         self.wait_for_answer(unanswered, plan);
         // Where it is not, the prompt may run all the same: the job is followed in memory.

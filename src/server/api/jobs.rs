@@ -1,10 +1,12 @@
 //! `/api/anime/jobs`: create, list, show, explain, cancel and report on jobs.
 
 mod create;
+pub(super) mod create_answer;
 mod list;
-mod prompt_options;
-mod queue_fields;
+pub(super) mod prompt_options;
+pub(super) mod queue_fields;
 mod report;
+mod retry;
 
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -19,6 +21,7 @@ use crate::server::state::ServerState;
 pub(in crate::server) use create::create;
 pub(in crate::server) use list::list;
 pub(in crate::server) use report::report;
+pub(in crate::server) use retry::retry;
 
 /// The answer to `POST /api/anime/jobs/{job_id}/cancel`.
 #[derive(Debug, Serialize)]
@@ -50,6 +53,7 @@ pub(in crate::server) async fn show(
     let view = state.relay.job(job);
     let mut view = view.ok_or_else(|| ApiError::job_not_found(job))?;
     view.place_kept().await;
+    view.links = state.relay.links(job).await;
     Ok(response::json(StatusCode::OK, &view))
 }
 

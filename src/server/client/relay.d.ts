@@ -65,6 +65,28 @@ export interface Progress {
   backend?: string;
 }
 
+/** The answer to `POST /api/anime/jobs`, and to a retry. */
+export interface Submitted {
+  job_id: string;
+  prompt_id: string;
+  backend: string;
+  ws_url: string;
+  urls: { self: string; events: string; cancel: string; ws: string };
+  /** It is the answer to an earlier request. */
+  replayed?: true;
+  /** The job that it repeats. */
+  retry_of?: string;
+}
+
+/** The answer to `POST /api/anime/batches`. */
+export interface SubmittedBatch {
+  group: string;
+  ws_url: string;
+  jobs: Pick<Submitted, "job_id" | "prompt_id" | "backend" | "ws_url">[];
+  /** It is the answer to an earlier request. */
+  replayed?: true;
+}
+
 /** An `error` message. */
 export interface Problem {
   type: "error";

@@ -182,8 +182,9 @@ async fn wrong_routes_methods_and_bodies_have_codes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_id_is_used_once() {
     let relay = TestRelay::replaying(TXT2IMG).await;
-    let job = json!({"job_id": "one", "workflow": workflow(TXT2IMG).await});
+    let mut job = json!({"job_id": "one", "workflow": workflow(TXT2IMG).await});
     assert_eq!(relay.post("/api/anime/jobs", &job).await.0, 201);
+    job["priority"] = json!(1);
     let (status, answer) = relay.post("/api/anime/jobs", &job).await;
     assert_eq!(
         (status, &answer["error"]["code"]),

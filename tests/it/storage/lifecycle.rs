@@ -163,7 +163,7 @@ async fn forgotten_jobs_are_read_from_the_database(db: TestDatabase) {
     let mut late = relay.subscribe("job").await;
     late.ends_as("completed").await;
     assert_eq!(late.last()["seq"], subscriber.last()["seq"]);
-    let again = json!({"job_id": "job", "workflow": workflow(TXT2IMG).await});
+    let again = json!({"job_id": "job", "workflow": workflow(TXT2IMG).await, "priority": 1});
     for _ in 0..20 {
         let (status, answer) = relay.post("/api/anime/jobs", &again).await;
         assert_eq!(

@@ -1,19 +1,20 @@
 //! `POST /api/anime/jobs`: submits a workflow, or follows a prompt that ComfyUI has already.
 
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use hyper::{Request, Response};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::auth::{Permissions, Scope};
-use crate::comfy::WrongInput;
-use crate::job::{JobId, Tags};
-use crate::relay::{Accepted, RelayError, Submission, SubmitOptions};
+use crate::job::Tags;
+use crate::relay::{RelayError, Submission, SubmitOptions};
+use crate::server::api::idempotency;
+use crate::server::api::jobs::create_answer::CreateAnswer;
 use crate::server::api::jobs::prompt_options::PromptFields;
-use crate::server::api::jobs::queue_fields::QueueFields;
+use crate::server::api::jobs::queue_fields::{DEFAULT_RETRIES, QueueFields, share};
 use crate::server::error::ApiError;
-use crate::server::request::{parse_fields, read_json};
-use crate::server::response::{self, Body};
+use crate::server::request::{parse_fields, parse_job_id, read_json};
+use crate::server::response::Body;
 use crate::server::security::PublicAddress;
 use crate::server::state::ServerState;
 use crate::workflow;
@@ -39,11 +40,8 @@ const NAMES: [&str; 14] = [
     PromptFields::NAMES[4],
 ];
 
-/// The label that says for whom a job is, where waiting jobs are shared out fairly.
-const FAIR_SHARE: &str = "fair_share";
-
-/// How often a job may be handed in again, if a submission does not say.
-const DEFAULT_RETRIES: u32 = 1;
+/// What is asked for, in the digest of the request.
+const KIND: &str = "job";
 
 /// The fields of which a body has one.
 const SAYS_WHAT: [&str; 2] = ["prompt_id", "workflow"];
@@ -73,42 +71,29 @@ struct NewJob {
     prompt: PromptFields,
 }
 
-#[derive(Debug, Serialize)]
-struct CreateAnswer<'a> {
-    job_id: &'a JobId,
-    prompt_id: &'a str,
-    backend: &'a str,
-    ws_url: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'static str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    ignored: &'a [WrongInput],
-}
-
 pub(in crate::server) async fn create(
     state: &ServerState,
     request: Request<Incoming>,
     address: &PublicAddress,
     permissions: &Permissions,
 ) -> Result<Response<Body>, ApiError> {
+    let key = idempotency::key(request.headers(), permissions)?;
     let body: Map<String, Value> =
         read_json(request.into_body(), state.config.body_timeout).await?;
+    let is_named = body.contains_key("job_id");
+    let request = idempotency::request_id(key, KIND, &body, is_named);
     let new = NewJob::of(body)?;
-    let job_id = new.job_id.as_deref().map(JobId::parse).transpose()?;
-    if let Some(job_id) = &job_id {
-        job_id.check_job()?;
-    }
+    let job_id = new.job_id.as_deref().map(parse_job_id).transpose()?;
     let tags = Tags::check(&new.labels, new.group)?;
     let submission = submission(new.prompt_id, new.workflow)?;
     let given = new.prompt.given().or(new.queue.given());
-    let share = tags.labels.get(FAIR_SHARE).map(String::as_str);
-    let share = share.or(permissions.sub().map(|sub| &**sub));
     let options = SubmitOptions {
         backends: new.queue.backends()?,
         priority: new.queue.priority()?,
         retries: new.queue.retries()?.unwrap_or(DEFAULT_RETRIES),
-        share: share.map(str::to_owned),
-        digest: None,
+        share: share(&tags, permissions),
+        request,
+        retry_of: None,
         prompt: new.prompt.options()?,
     };
     match &submission {
@@ -132,13 +117,7 @@ pub(in crate::server) async fn create(
         .relay
         .submit(job_id, submission, &new.params, tags, options)
         .await?;
-    let answer = CreateAnswer::new(&accepted, address);
-    let status = if accepted.is_unanswered || !accepted.is_written {
-        StatusCode::ACCEPTED
-    } else {
-        StatusCode::CREATED
-    };
-    Ok(response::json(status, &answer))
+    Ok(CreateAnswer::new(&accepted, address).response(&accepted))
 }
 
 impl NewJob {
@@ -189,20 +168,5 @@ fn submission(prompt_id: Option<String>, workflow: Option<Value>) -> Result<Subm
             "bad_job",
             "give either prompt_id, to follow a prompt, or workflow, to submit one",
         )),
-    }
-}
-
-impl<'a> CreateAnswer<'a> {
-    fn new(accepted: &'a Accepted, address: &PublicAddress) -> Self {
-        Self {
-            job_id: &accepted.job_id,
-            prompt_id: &accepted.prompt_id,
-            backend: &accepted.backend,
-            ws_url: address.socket_url(&format!("/ws/{}", accepted.job_id)),
-            message: accepted
-                .is_unanswered
-                .then_some("Waiting for ComfyUI to answer"),
-            ignored: &accepted.ignored,
-        }
     }
 }

@@ -10,7 +10,7 @@ use crate::server::error::ApiError;
 /// The fields as the body has them: read one by one, because an error in JSON could show the key in one of them.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct PromptFields {
+pub(in crate::server::api) struct PromptFields {
     extra_data: Option<Value>,
     preview_method: Option<Value>,
     partial_execution_targets: Option<Value>,
@@ -20,7 +20,7 @@ pub(super) struct PromptFields {
 
 impl PromptFields {
     /// Their names.
-    pub(super) const NAMES: [&str; 5] = [
+    pub(in crate::server::api) const NAMES: [&str; 5] = [
         "extra_data",
         "preview_method",
         "partial_execution_targets",
@@ -29,7 +29,7 @@ impl PromptFields {
     ];
 
     /// The name of one that the body has.
-    pub(super) fn given(&self) -> Option<&'static str> {
+    pub(in crate::server::api) fn given(&self) -> Option<&'static str> {
         let fields = [
             &self.extra_data,
             &self.preview_method,
@@ -42,7 +42,7 @@ impl PromptFields {
     }
 
     /// What they say.
-    pub(super) fn options(self) -> Result<PromptOptions, ApiError> {
+    pub(in crate::server::api) fn options(self) -> Result<PromptOptions, ApiError> {
         let extra_data = extra_data(self.extra_data)?;
         let targets = targets(self.partial_execution_targets)?;
         let place = place(self.front, self.number)?;

@@ -3,7 +3,15 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::auth::Permissions;
+use crate::job::Tags;
 use crate::server::error::ApiError;
+
+/// The label that says for whom a job is, where waiting jobs are shared out fairly.
+const FAIR_SHARE: &str = "fair_share";
+
+/// How often a job may be handed in again, if a submission does not say.
+pub(in crate::server::api) const DEFAULT_RETRIES: u32 = 1;
 
 /// The highest priority, and the lowest one below zero.
 const MAX_PRIORITY: i64 = 1_000_000;
@@ -17,7 +25,7 @@ const MAX_BACKENDS: usize = 1_000;
 /// The fields as the body has them.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct QueueFields {
+pub(in crate::server::api) struct QueueFields {
     backend: Option<Value>,
     priority: Option<Value>,
     retries: Option<Value>,
@@ -25,17 +33,17 @@ pub(super) struct QueueFields {
 
 impl QueueFields {
     /// Their names.
-    pub(super) const NAMES: [&str; 3] = ["backend", "priority", "retries"];
+    pub(in crate::server::api) const NAMES: [&str; 3] = ["backend", "priority", "retries"];
 
     /// The name of one that the body has, and that only a workflow takes.
-    pub(super) fn given(&self) -> Option<&'static str> {
+    pub(in crate::server::api) fn given(&self) -> Option<&'static str> {
         let fields = [("priority", &self.priority), ("retries", &self.retries)];
         let mut given = fields.into_iter().filter(|(_, value)| value.is_some());
         given.next().map(|(name, _)| name)
     }
 
     /// The names of the backends that may run it; none for all of them.
-    pub(super) fn backends(&self) -> Result<Vec<String>, ApiError> {
+    pub(in crate::server::api) fn backends(&self) -> Result<Vec<String>, ApiError> {
         let name = |value: &Value| value.as_str().map(str::to_owned);
         let names = match &self.backend {
             None => Some(Vec::new()),
@@ -53,13 +61,18 @@ impl QueueFields {
     }
 
     /// Jobs of a higher priority are handed in first.
-    pub(super) fn priority(&self) -> Result<i64, ApiError> {
+    pub(in crate::server::api) fn priority(&self) -> Result<i64, ApiError> {
+        Ok(self.given_priority()?.unwrap_or_default())
+    }
+
+    /// The same; `None` if the body does not say.
+    pub(in crate::server::api) fn given_priority(&self) -> Result<Option<i64>, ApiError> {
         let Some(value) = &self.priority else {
-            return Ok(0);
+            return Ok(None);
         };
         let priority = value.as_i64();
         let priority = priority.filter(|it| (-MAX_PRIORITY..=MAX_PRIORITY).contains(it));
-        priority.ok_or_else(|| {
+        priority.map(Some).ok_or_else(|| {
             ApiError::bad_request(
                 "bad_priority",
                 format!("priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"),
@@ -68,7 +81,7 @@ impl QueueFields {
     }
 
     /// How often it may be handed in again after it is lost; `None` if it does not say.
-    pub(super) fn retries(&self) -> Result<Option<u32>, ApiError> {
+    pub(in crate::server::api) fn retries(&self) -> Result<Option<u32>, ApiError> {
         let Some(value) = &self.retries else {
             return Ok(None);
         };
@@ -81,4 +94,11 @@ impl QueueFields {
             )
         })
     }
+}
+
+/// For whom a job is, where waiting jobs are shared out fairly.
+pub(in crate::server::api) fn share(tags: &Tags, permissions: &Permissions) -> Option<String> {
+    let label = tags.labels.get(FAIR_SHARE).map(String::as_str);
+    let share = label.or(permissions.sub().map(|sub| &**sub));
+    share.map(str::to_owned)
 }

@@ -1,0 +1,83 @@
+//! Takes many jobs into the queue, all or none.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::job::{Job, JobId};
+use crate::relay::queue::admission::NewQueuedJob;
+use crate::relay::requests::register::{Accepted, Reservation};
+use crate::relay::{Relay, RelayError, stored_job};
+use crate::store::StoredSubmission;
+
+/// How long the answer waits for the plan that says which backend each job is for.
+const PLAN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many jobs are registered under one lock.
+const JOBS_A_LOCK: usize = 100;
+
+impl Relay {
+    /// Takes jobs into the queue. They and their submissions are written in one transaction: a crash leaves all or none.
+    pub(in crate::relay) async fn admit_batch(
+        &self,
+        reservations: Vec<Reservation>,
+        new: Vec<NewQueuedJob>,
+    ) -> Result<Vec<Accepted>, RelayError> {
+        let tracker = &self.0.tracker;
+        let share = new.first().and_then(|job| job.share.as_deref());
+        self.check_limits(share, new.len())?;
+        let now = tracker.now();
+        let mut admitted: Vec<(StoredSubmission, Job, NewQueuedJob)> = Vec::new();
+        let mut records = Vec::new();
+        for (reservation, new) in reservations.iter().zip(new) {
+            let stored = self.stored(&reservation.id, &new)?;
+            let job = Job::new(reservation.id.clone(), now)
+                .tagged(new.tags.clone())
+                .waiting(&stored.prompt_id);
+            let writer = (&tracker.owner, 0);
+            records.push(stored_job::record(
+                &job,
+                None,
+                job.progress(None, now),
+                writer,
+            ));
+            admitted.push((stored, job, new));
+        }
+        let submissions: Vec<_> = admitted.iter().map(|(stored, ..)| stored.clone()).collect();
+        let store = tracker.recorder.store();
+        if !store.add_batch(&submissions, &records).await? {
+            // Another relay has taken one of the ids in this very moment.
+            return Err(RelayError::RequestUnderWay);
+        }
+        let mut passes = tracker.queue.passes.subscribe();
+        let mut admitted = admitted.into_iter().peekable();
+        while admitted.peek().is_some() {
+            let mut registry = tracker.registry();
+            for (stored, job, new) in admitted.by_ref().take(JOBS_A_LOCK) {
+                let entry = registry.insert(job, None, 0);
+                entry.publishing.is_acknowledged = true;
+                tracker.publish(entry);
+                tracker
+                    .queue
+                    .add(&stored, new.plan, new.allowed, None, new.keys);
+            }
+        }
+        tracing::info!(jobs = submissions.len(), "a batch waits for servers");
+        let ids: Vec<&JobId> = submissions.iter().map(|stored| &stored.job_id).collect();
+        tracker.queue.plan_now();
+        let planned =
+            passes.wait_for(|_| ids.iter().all(|id| !self.planned_backend(id).is_empty()));
+        // Without it, the answer names no backend.
+        let _ = timeout(PLAN_PATIENCE, planned).await;
+        let accepted = submissions.iter().map(|stored| Accepted {
+            job_id: stored.job_id.clone(),
+            prompt_id: stored.prompt_id.clone(),
+            backend: self.planned_backend(&stored.job_id),
+            is_unanswered: false,
+            ignored: Vec::new(),
+            is_written: true,
+            is_replayed: false,
+        });
+        Ok(accepted.collect())
+    }
+}
