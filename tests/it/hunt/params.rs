@@ -76,7 +76,8 @@ async fn a_placeholder_takes_the_kind_of_value_that_its_node_takes() {
     let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
     let body = |input: &str, value: Value| {
         let sampler = json!({"class_type": "KSampler", "inputs": {input: "%it%"}});
-        json!({"workflow": {"3": sampler}, "params": {format!("3.{input}"): value}})
+        let graph = json!({"3": sampler, "9": {"class_type": "SaveImage", "inputs": {}}});
+        json!({"workflow": graph, "params": {format!("3.{input}"): value}})
     };
     wait_until("the classes are known", async || {
         let (status, _) = relay.post(JOBS, &body("seed", json!("7"))).await;
