@@ -143,23 +143,13 @@ impl Relay {
             return;
         }
         for backend in backends.filter(|backend| self.is_lost(backend)) {
-            let open: Vec<(JobId, String)> = {
+            let open: Vec<JobId> = {
                 let registry = tracker.registry();
                 let open = registry.open(backend).filter(|entry| entry.is_owned());
-                let open = open.filter(|entry| entry.comparison.own_client);
-                open.filter_map(|entry| {
-                    Some((entry.job.id().clone(), entry.job.prompt_id()?.to_owned()))
-                })
-                .collect()
+                open.map(|entry| entry.job.id().clone()).collect()
             };
-            for (id, prompt_id) in open {
-                match tracker.take_back_elsewhere(&id, backend).await {
-                    Ok(true) => tracker.queue.abandon(backend, prompt_id),
-                    Ok(false) => {}
-                    Err(error) => {
-                        return tracing::debug!(%error, "cannot take back a lost job, retrying");
-                    }
-                }
+            if let Err(error) = tracker.take_back_elsewhere(&open, backend).await {
+                return tracing::debug!(%error, "cannot take back lost jobs, retrying");
             }
         }
     }
@@ -187,25 +177,20 @@ impl Relay {
 }
 
 impl Tracker {
-    /// Takes a job back from a server that does not answer, if it may run on another one.
-    async fn take_back_elsewhere(&self, id: &JobId, backend: &Backend) -> Result<bool, StoreError> {
-        let store = self.recorder.store();
-        let Some(stored) = store.submission(id).await? else {
-            return Ok(false);
-        };
-        let Ok(request) = QueuedRequest::unpack(&stored.request) else {
-            return Ok(false);
-        };
-        let mut others = self
-            .backends
-            .iter()
-            .filter(|other| other.index != backend.index);
-        let may_run =
-            |other: &&Arc<Backend>| request.may_run_on(other.name()) && refusal(other).is_none();
-        if others.any(|other| may_run(&other)) {
-            return self.take_back(id).await;
+    /// Takes jobs back from a server that does not answer, where they may run on another one.
+    async fn take_back_elsewhere(&self, ids: &[JobId], lost: &Backend) -> Result<(), StoreError> {
+        for stored in self.recorder.store().submissions(ids).await? {
+            let Ok(request) = QueuedRequest::unpack(&stored.request) else {
+                continue;
+            };
+            let mut others = self.backends.iter().filter(|it| it.index != lost.index);
+            let is_able =
+                |other: &Arc<Backend>| request.may_run_on(other.name()) && refusal(other).is_none();
+            if others.any(is_able) && self.take_back(&stored.job_id).await? {
+                self.queue.abandon(lost, stored.prompt_id);
+            }
         }
-        Ok(false)
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use comfy_relay::replay::Replay;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -11,7 +12,10 @@ use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::wait::wait_until;
 
-on_both!(a_killed_relay_loses_no_waiting_job_and_runs_none_twice);
+on_both!(
+    a_killed_relay_loses_no_waiting_job_and_runs_none_twice,
+    another_relay_hands_in_what_waits_with_one_that_is_killed,
+);
 
 const KILLS: usize = 20;
 const JOBS: usize = 60;
@@ -55,18 +59,41 @@ async fn a_killed_relay_loses_no_waiting_job_and_runs_none_twice(db: TestDatabas
     relay.kill().await;
     let all = db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await;
     assert_eq!(all, JOBS.to_string());
+    assert_eq!(all_run(&servers).await, stored(&db).await, "each once");
+    eprintln!("{KILLS} kills, {taken} of {JOBS} jobs taken by the last");
+}
+
+async fn another_relay_hands_in_what_waits_with_one_that_is_killed(db: TestDatabase) {
+    let servers = servers(2).await;
+    let first = Program::with_database(&db.url(), &urls(&servers)).await;
+    for number in 0..12 {
+        submit(&first, number).await;
+    }
+    let second = Program::with_database(&db.url(), &urls(&servers)).await;
+    second.logs("standing by").await;
+    first.kill().await;
+    let completed = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'completed'";
+    db.wait_for(completed, "12").await;
+    second.kill().await;
+    assert_eq!(all_run(&servers).await, stored(&db).await, "each once");
+}
+
+/// The prompts that the servers have run.
+async fn all_run(servers: &[Replay]) -> Vec<String> {
     let mut run = Vec::new();
-    for server in &servers {
+    for server in servers {
         run.extend(prompts_run(&server.url()).await);
     }
     run.sort();
-    let stored = db
-        .values("SELECT prompt_id AS v FROM comfy_relay.jobs")
-        .await;
-    let mut stored: Vec<String> = stored.into_iter().flatten().collect();
+    run
+}
+
+/// The prompts of the jobs in the database.
+async fn stored(db: &TestDatabase) -> Vec<String> {
+    let stored = "SELECT prompt_id AS v FROM comfy_relay.jobs";
+    let mut stored: Vec<String> = db.values(stored).await.into_iter().flatten().collect();
     stored.sort();
-    assert_eq!(run, stored, "each once");
-    eprintln!("{KILLS} kills, {taken} of {JOBS} jobs taken by the last");
+    stored
 }
 
 /// Submits until the relay has the job.
