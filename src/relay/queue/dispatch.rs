@@ -154,9 +154,16 @@ impl QueueState {
     fn plan(
         &mut self,
         backends: &[Arc<Backend>],
-        views: Vec<BackendView>,
+        mut views: Vec<BackendView>,
         is_fair: bool,
     ) -> DispatchPass {
+        for job in self.jobs.values() {
+            if let Some(backend) = job.claimed_for {
+                let view = &mut views[backend];
+                let own = self.kinds.estimate(job.kind, backend, view.load.model);
+                view.add_claimed(own);
+            }
+        }
         let unclaimed = self.jobs.iter();
         let unclaimed = unclaimed.filter(|(_, job)| job.claimed_for.is_none());
         let (ids, waiting): (Vec<JobId>, Vec<WaitingJob>) = unclaimed

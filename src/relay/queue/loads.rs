@@ -116,6 +116,16 @@ impl BackendRecord {
     }
 }
 
+impl BackendView {
+    /// Counts a job that is being handed in.
+    pub(super) fn add_claimed(&mut self, own: Estimate) {
+        let free = self.free.map(|free| Estimate::queued([free], own));
+        self.free = free.filter(|free| free.remaining.is_some());
+        let free = self.free.and_then(|free| free.remaining);
+        self.load.free_in = free.unwrap_or(f64::NAN);
+    }
+}
+
 /// Lets those take jobs that are the last choice, if no other one does.
 pub(super) fn allow_last_choice(views: &mut [BackendView]) {
     if views.iter().any(|view| view.load.takes) {
