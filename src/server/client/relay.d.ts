@@ -63,6 +63,10 @@ export interface Progress {
   outputs?: Output[];
   outputs_total?: number;
   backend?: string;
+  /** While the job waits in the relay's own queue. */
+  waiting_for?: "server";
+  /** Which attempt it is, from 2: those before were lost with their servers. */
+  attempt?: number;
 }
 
 /** The answer to `POST /api/anime/jobs`, and to a retry. */

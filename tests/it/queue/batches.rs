@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 
 use comfy_relay::config::Dispatch;
 use comfy_relay::replay::Replay;
-use reqwest::Method;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use super::{SPEED, prompts_run, servers, settings, urls};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
+use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, workflow};
 use crate::support::test_relay::{Settings, TestRelay, response};
+use crate::support::wait::wait_until;
 
 on_both!(
     a_batch_runs_as_one_group,
@@ -21,6 +25,7 @@ on_both!(
     a_batch_with_a_key_is_submitted_once,
     a_batch_counts_in_full_for_the_limit,
     a_thousand_jobs_are_submitted_in_seconds,
+    a_killed_relay_leaves_a_batch_in_full_or_not_at_all,
 );
 
 /// The longest time that a batch of 1,000 jobs may take: more than the two seconds of an optimised program, because tests are not
@@ -242,6 +247,49 @@ async fn a_thousand_jobs_are_submitted_in_seconds(db: TestDatabase) {
     assert_eq!(count(&db, "jobs").await, "1000");
     eprintln!("1000 jobs in {took:?}");
     assert!(took < LONGEST, "{took:?}");
+}
+
+async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
+    const KILLS: usize = 8;
+    const JOBS: usize = 30;
+    let servers = servers(1).await;
+    let body = json!({"workflow": workflow(TXT2IMG).await, "count": JOBS});
+    let seed: u64 = 20_261_130;
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let post = async |relay: &Program, key: usize| {
+        let client = Client::builder().no_proxy().build().unwrap();
+        let request = client.post(format!("http://{}{BATCHES}", relay.address()));
+        let request = request.header("idempotency-key", key.to_string());
+        response(request.json(&body)).await
+    };
+    let whole = async |table: &str| {
+        let count: usize = count(&db, table).await.parse().unwrap();
+        assert_eq!(count % JOBS, 0, "{table}");
+        count / JOBS
+    };
+    for kill in 0..KILLS {
+        let relay = Program::with_database(&db.url(), &urls(&servers)).await;
+        wait_until("ComfyUI is connected", async || relay.is("healthy").await).await;
+        let death =
+            tokio::time::Instant::now() + Duration::from_millis(random.random_range(20..400));
+        tokio::select! {
+            () = tokio::time::sleep_until(death) => {}
+            (status, answer) = post(&relay, kill) => assert_eq!(status, 201, "{answer}"),
+        }
+        relay.kill().await;
+        assert_eq!(whole("jobs").await, whole("submissions").await);
+    }
+    eprintln!("{} of {KILLS} batches were taken", whole("jobs").await);
+    let relay = Program::with_database(&db.url(), &urls(&servers)).await;
+    wait_until("ComfyUI is connected", async || relay.is("healthy").await).await;
+    for kill in 0..KILLS {
+        let (status, answer) = post(&relay, kill).await;
+        assert!([200, 201].contains(&status), "{answer}");
+        assert_eq!(ids(&answer).len(), JOBS);
+    }
+    assert_eq!(whole("jobs").await, KILLS, "each once");
+    relay.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
