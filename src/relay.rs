@@ -59,12 +59,14 @@ use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use backend::condition::Condition;
+pub use backend::operation::Operation;
 pub use error::RelayError;
 pub use feed::JobFeed;
 pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
 pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::operated::{OperatedBackend, QueueOverview};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};

@@ -6,6 +6,7 @@ pub(super) mod check;
 pub(super) mod explain;
 pub(super) mod list;
 mod lookup;
+pub(super) mod operated;
 pub(super) mod output;
 pub(super) mod post_prompt;
 pub(super) mod register;

@@ -1,10 +1,12 @@
 //! The HTTP API, one file a resource.
 
+pub(super) mod backends;
 pub(super) mod events;
 pub(super) mod health;
 pub(super) mod jobs;
 pub(super) mod metrics;
 pub(super) mod outputs;
 pub(super) mod preview;
+pub(super) mod queue;
 pub(super) mod totals;
 pub(super) mod workflows;

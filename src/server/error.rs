@@ -237,6 +237,7 @@ impl From<RelayError> for ApiError {
             | RelayError::NoSocket { .. }
             | RelayError::HeldByPeer(_)
             | RelayError::LeaseLapsed(_)
+            | RelayError::Paused(_)
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,

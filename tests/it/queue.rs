@@ -1,6 +1,8 @@
 //! Jobs that wait in the relay's own queue, and what becomes of them when relays and servers end.
 
 mod losses;
+mod memory;
+mod operations;
 mod relay_kills;
 mod waiting;
 

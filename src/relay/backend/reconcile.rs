@@ -246,9 +246,10 @@ impl Follower {
         Ok(())
     }
 
-    /// A prompt is gone. One that was lost with its server runs again, if it may; any other has ended.
+    /// A prompt is gone. One that was lost with its server runs again, if it may, and so does one that we have removed from its
+    /// queue; any other has ended.
     async fn end_missing(&self, id: &JobId, reason: Reason) {
-        if reason == Reason::Forgotten {
+        if reason == Reason::Forgotten || self.tracker.is_called_back(id) {
             match self.tracker.take_back(id).await {
                 Ok(true) => return,
                 Ok(false) => {}

@@ -98,6 +98,9 @@ impl Relay {
         });
         let mut views: Vec<BackendView> = views.collect();
         allow_last_choice(&mut views);
+        if let Some(reason) = tracker.queue.operations.refusal() {
+            views.iter_mut().for_each(|view| view.refuse(&reason));
+        }
         let has_room = views.iter().any(|it| it.load.takes && it.load.room > 0);
         let has_fresh = || state.jobs.values().any(|job| job.fresh.is_some());
         if !is_due && !has_room && !has_fresh() {
@@ -213,7 +216,9 @@ impl QueueState {
     ) {
         let view = &views[backend.index];
         let name: Arc<str> = backend.name().into();
-        let (mut until, mut model) = (view.free, view.load.model);
+        // Nobody knows when one that takes nothing takes jobs again.
+        let free = view.free.filter(|_| view.load.takes);
+        let (mut until, mut model) = (free, view.load.model);
         let mut ahead = view.prompts;
         let mut lot = Vec::new();
         for (id, kind, is_now) in jobs {
@@ -261,7 +266,9 @@ impl QueueState {
         let able = views.iter().enumerate();
         let able = able.filter(|(backend, _)| self.kinds.can_run(kind, *backend));
         let refusals = able.filter_map(|(_, view)| view.refusal.as_deref());
-        let refusals: Vec<&str> = refusals.take(MAX_NAMED).collect();
+        let mut refusals: Vec<&str> = refusals.collect();
+        refusals.dedup();
+        refusals.truncate(MAX_NAMED);
         refusals.join(", ").into()
     }
 }

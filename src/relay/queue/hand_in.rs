@@ -57,8 +57,10 @@ impl Relay {
         };
         let handing_in = async {
             for id in &lot.jobs {
-                if !self.0.stop.is_cancelled() && self.hand_in_one(id, &lot.backend).await.is_err()
-                {
+                if self.0.stop.is_cancelled() || self.is_stopped(&lot.backend) {
+                    break;
+                }
+                if self.hand_in_one(id, &lot.backend).await.is_err() {
                     sleep(PAUSE).await;
                     break;
                 }
@@ -104,6 +106,7 @@ impl Relay {
             options,
             tags: tags.clone(),
         });
+        self.free_memory(backend).await;
         let in_flight = InFlight::new(backend.clone());
         let prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,
@@ -304,6 +307,7 @@ impl JobQueue {
             record.model = Some((model, prompt.disconnects));
         }
         record.unseen.push(UnseenPrompt {
+            job_id: id.clone(),
             prompt_id: prompt.prompt_id.clone(),
             estimate,
         });
