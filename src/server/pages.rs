@@ -86,6 +86,7 @@ const ASSETS: &[Asset] = assets![
     "/web/list.js" SCRIPT "pages/dashboard/list.js",
     "/web/live.js" SCRIPT "pages/dashboard/live.js",
     "/web/makes.js" SCRIPT "pages/dashboard/makes.js",
+    "/web/operate.js" SCRIPT "pages/dashboard/operate.js",
     "/web/picture.js" SCRIPT "pages/dashboard/picture.js",
     "/web/rail.js" SCRIPT "pages/dashboard/rail.js",
     "/web/row.js" SCRIPT "pages/dashboard/row.js",

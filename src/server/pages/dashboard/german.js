@@ -19,6 +19,8 @@ export default {
   n_servers: ["{n} Server", "{n} Server"], time_shown: "Gezeigte Zeit", running: "Laufend", of_running: "{n} von {all}", notify: "Am Ende melden",
   busy_until: "belegt bis {time}", busy: "belegt, Ende noch unbekannt", idle_since: "frei seit {time}", idle: "frei, bereit",
   unreachable: "nicht erreichbar seit {time}", held_elsewhere: "in Bereitschaft: ein anderes Relay folgt ihm", contested: "sein Socket geht immer wieder verloren",
+  paused: "angehalten", draining: "wird geleert", pause: "Anhalten", drain: "Leeren", resume: "Fortsetzen", pause_of: "{name} anhalten: er bekommt nichts Neues, was er hat, läuft weiter", drain_of: "{name} leeren: er bekommt nichts Neues, was in seiner Schlange wartet, wird zurückgenommen", resume_of: "{name} fortsetzen",
+  resume_queue: "Die Schlange fortsetzen", queue_paused: "Die Schlange ist angehalten.", operate_failed: "Das geht nicht: {reason}", unplanned: "Noch kein Server",
   stalled: "kein Lebenszeichen", sick: "seine Grafikkarte versagt", failing: "{n} Fehler in Folge", others: "mit anderen Clients belegt",
   later: ["+{n} später, bis {time}", "+{n} später, bis {time}"], until: "bis {time}", unknown_later: ["{n} wartet, Dauer noch unbekannt", "{n} warten, Dauer noch unbekannt"],
   lane_opens: "Aufträge von {name} aufklappen", from: "ab {time}",
