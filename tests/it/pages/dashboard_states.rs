@@ -114,12 +114,12 @@ async fn a_server_and_the_queue_are_paused_and_resumed_on_the_dashboard() {
     };
     let events = shown(page).await;
     let planned = find(&events, "planned");
-    let pause = format!("Pause {server}: it gets nothing new, and what it has goes on");
+    let pause = format!("{server}: Pause");
     assert_eq!(planned["buttons"], json!([pause]));
     let stopped = find(&events, "stopped");
     let said = stopped["said"].as_str().unwrap();
     assert!(said.starts_with("paused · until "), "{stopped}");
-    assert_eq!(stopped["buttons"], json!([format!("Resume {server}")]));
+    assert_eq!(stopped["buttons"], json!([format!("{server}: Resume")]));
     assert_eq!(stopped["why"], format!("Waiting: {server} is paused"));
     let card = find(&events, "server");
     assert_eq!(

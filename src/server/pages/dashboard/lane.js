@@ -29,8 +29,8 @@ function condition(server, jobs, lane) {
   const inARow = failures === -1 ? ended.length : failures;
   const isBusy = jobs.length > ended.length;
   if (server.operation) {
-    const until = isBusy && lane.until && text("until", { time: words.clock(lane.until) });
-    return { state: "held", words: [text(server.operation), until].filter(Boolean).join(" · "), short: text(server.operation) };
+    const until = isBusy && lane.until ? ` · ${text("until", { time: words.clock(lane.until) })}` : "";
+    return { state: "held", words: text(server.operation) + until };
   }
   if (inARow >= SICK) return { state: "sick", words: [text("failing", { n: inARow }), lane.until && text("until", { time: words.clock(lane.until) })].filter(Boolean).join(" · ") };
   if (isBusy && lane.until) {
@@ -70,7 +70,6 @@ export class LaneView {
   #views = new Map();
   #list = new LaneList();
   #buttons = make("span", [], { className: "operate" });
-  #verbs = "";
 
   constructor() {
     const until = make("span", [this.#icon, this.#words], { className: "until" });
@@ -106,12 +105,10 @@ export class LaneView {
 
   /** One that was stopped can be resumed here; to stop one, its lane is pointed at. */
   #drawButtons(server, isDense) {
-    const isShown = mayOperate && !isDense && server.queue_running !== undefined;
-    const shown = isShown ? verbs(server).slice(0, 1) : [];
-    if (this.#verbs === shown.join()) return;
-    this.#verbs = shown.join();
-    this.#buttons.replaceChildren(...shown.map((verb) => operateButton(verb, server.name, "btn quiet icon")));
-    setAttribute(this.#buttons, "data-verb", this.#verbs || null);
+    const verb = mayOperate && !isDense && server.queue_running != null ? verbs(server)[0] : "";
+    if (this.#buttons.dataset.verb === verb) return;
+    this.#buttons.dataset.verb = verb;
+    this.#buttons.replaceChildren(verb && operateButton(verb, server.name, "btn quiet icon"));
   }
 
   #drawBlocks(shown, axis, pixels, now) {
@@ -145,8 +142,7 @@ export class LaneView {
     let said = "";
     if (until > axis.end) said = later > 0 ? text("later", { n: later, time: words.clock(until) }) : text("until", { time: words.clock(until) });
     if (unknown > 0) said = [said, text("unknown_later", { n: unknown })].filter(Boolean).join(" · ");
-    const reasons = new Set(waiting.map(({ message }) => message));
-    setAttribute(this.#more, "title", [...reasons].slice(0, 3).join("\n") || null);
+    setAttribute(this.#more, "title", waiting[0]?.message);
     setText(this.#more, said);
     this.#more.hidden = said === "";
   }

@@ -7,8 +7,8 @@ const MAX_SOFT = 0.3;
 
 /**
  * A lane: `blocks` in the order of their time, `until` when all known ones are done, `spread` in seconds how far that may
- * be off, and `unknown` how many have no predicted time;
- * `waiting` are those of them that wait. Moments are in milliseconds.
+ * be off, and `unknown` how many have no predicted time,
+ * `waiting` among them. Moments are in milliseconds.
  *
  * A block: `{job, kind, from, to, softFrom, softTo}`; `kind` is `ended`, `running` or `waiting`. `softFrom` and `softTo`
  * are half of the width over which the start and the end are uncertain.
