@@ -75,7 +75,7 @@ const SCENARIOS = {
     print("planned", await laneOf(page));
     await page.locator(".lane").hover();
     await page.locator(".operate button").click();
-    await page.locator(".lane[data-state=held] .more", { hasText: "time not known yet" }).waitFor();
+    await page.locator(".lane[data-state=held] .more[title^=Waiting]").waitFor();
     print("stopped", await laneOf(page));
     await page.goto(`${address}servers`);
     const buttons = page.locator(".server .verbs button");
