@@ -20,6 +20,7 @@ mod options;
 mod output;
 mod preview;
 mod progress_bar;
+mod queue;
 mod reconnection;
 mod record;
 mod relay_clock;
@@ -83,6 +84,7 @@ enum CliCommand {
     Job(job::JobArgs),
     Cancel(cancel::CancelArgs),
     Backends(backends::BackendsArgs),
+    Queue(queue::QueueArgs),
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
     Top(top::TopArgs),
@@ -167,6 +169,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Job(args) => job::run(args).await,
             CliCommand::Cancel(args) => cancel::run(args).await,
             CliCommand::Backends(args) => backends::run(args).await,
+            CliCommand::Queue(args) => queue::run(args).await,
             CliCommand::Workflow(command) => workflow::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
             CliCommand::Migrate(args) => migrate::run(*args).await,

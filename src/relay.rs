@@ -61,6 +61,7 @@ use requests::unknown_jobs::UnknownJobs;
 use tracker::Tracker;
 
 pub use backend::condition::Condition;
+pub use backend::operation::Operation;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
@@ -71,6 +72,7 @@ pub use requests::explain::EstimateView;
 pub use requests::job_links::{AttemptView, JobLinks};
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::once::RequestId;
+pub use requests::operated::{OperatedBackend, QueueOverview};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::register::Accepted;
 pub use requests::retry::RetryOptions;

@@ -27,7 +27,7 @@ CREATE TABLE comfy_relay.submissions (
 CREATE INDEX comfy_relay.submissions_waiting ON comfy_relay.submissions (priority, place) WHERE state = 'waiting';
 CREATE INDEX comfy_relay.submissions_retry_of ON comfy_relay.submissions (retry_of) WHERE retry_of IS NOT NULL;
 
--- What operators have stopped: a backend by its name, or the whole queue.
+-- What operators have stopped: 'queue', or a backend as 'backend:NAME'. It is 'paused' or 'draining'.
 CREATE TABLE comfy_relay.operations (
     subject TEXT PRIMARY KEY NOT NULL,
     state TEXT NOT NULL

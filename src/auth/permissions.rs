@@ -29,6 +29,8 @@ pub(crate) enum Scope {
     Cancel,
     /// Watch the relay as a whole.
     Monitor,
+    /// Pause, drain and resume backends and the queue.
+    Operate,
 }
 
 /// The jobs that a token is for.
@@ -60,13 +62,14 @@ struct Grants {
 
 impl Scope {
     /// Every scope that there is.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Subscribe,
         Self::Submit,
         Self::Register,
         Self::Progress,
         Self::Cancel,
         Self::Monitor,
+        Self::Operate,
     ];
 
     fn bit(self) -> u8 {
@@ -82,6 +85,7 @@ impl Scope {
             Self::Progress => "progress",
             Self::Cancel => "cancel",
             Self::Monitor => "monitor",
+            Self::Operate => "operate",
         }
     }
 }

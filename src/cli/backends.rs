@@ -1,21 +1,36 @@
-//! `comfy-relay backends`: lists the ComfyUI servers of a relay.
+//! `comfy-relay backends`: lists the ComfyUI servers of a relay, and pauses, drains and resumes them.
 
 use std::process::ExitCode;
 
 use console::Style;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::api_client::RelayOptions;
 use super::table::{Cell, Table};
-use crate::cli::output::print_line;
+use crate::cli::output::{print_line, printable_line};
 use crate::job::printable_json;
 
 /// The path of the health of a relay.
 pub(super) const HEALTH: &str = "api/anime/health";
 
-/// List the ComfyUI servers: how they are, and what they run
+/// The path of the servers.
+const BACKENDS: &str = "api/anime/backends";
+
+/// List the ComfyUI servers: how they are, and what they run. Or pause, drain or resume one
+///
+/// Nothing new is handed in to a server that is paused, and what it has goes on. One that is drained also gives back what
+/// waits in its queue. It stays so, also after a restart of the relay, until it is resumed. That needs the scope operate.
 #[derive(Debug, clap::Args)]
 pub(super) struct BackendsArgs {
+    /// What the server is to do
+    #[arg(value_enum, requires = "name", value_name = "pause|drain|resume")]
+    verb: Option<BackendVerb>,
+
+    /// The server, as it is called in the list
+    #[arg(requires = "verb")]
+    name: Option<String>,
+
     /// Print the relay's answer
     #[arg(long)]
     json: bool,
@@ -24,7 +39,48 @@ pub(super) struct BackendsArgs {
     relay: RelayOptions,
 }
 
+/// What a server is to do.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum BackendVerb {
+    /// Nothing new is handed in to it; what it has goes on
+    Pause,
+    /// The same, and what waits in its queue is taken back
+    Drain,
+    /// It takes jobs again
+    Resume,
+}
+
 pub(super) async fn run(args: BackendsArgs) -> anyhow::Result<ExitCode> {
+    match (args.verb, &args.name) {
+        (Some(verb), Some(name)) => operate(&args, verb, name).await,
+        _ => list(&args).await,
+    }
+}
+
+async fn operate(args: &BackendsArgs, verb: BackendVerb, name: &str) -> anyhow::Result<ExitCode> {
+    let verb = match verb {
+        BackendVerb::Pause => "pause",
+        BackendVerb::Drain => "drain",
+        BackendVerb::Resume => "resume",
+    };
+    // A name holds a colon, and can hold slashes.
+    let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    let path = format!("{BACKENDS}/{name}/{verb}");
+    let backend = args.relay.client()?.post(&path).await?;
+    if args.json {
+        print_line(printable_json(&backend.to_string()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let word = |name: &str| printable_line(backend[name].as_str().unwrap_or_default());
+    let mut line = format!("{}: {}", word("name"), word("operation"));
+    if backend["status"] != backend["operation"] {
+        line += &format!(", {}", word("status"));
+    }
+    print_line(line);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: &BackendsArgs) -> anyhow::Result<ExitCode> {
     let health = args.relay.client()?.get(HEALTH, &[]).await?;
     let backends = &health["components"]["comfyui"];
     if args.json {

@@ -4,6 +4,7 @@ mod abilities;
 mod cancel;
 mod file;
 mod image_size;
+mod memory;
 mod prompt_body;
 mod queue;
 

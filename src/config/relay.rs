@@ -116,6 +116,18 @@ pub struct RelayConfig {
     )]
     pub lost_after: Duration,
 
+    /// Whether a server is to unload its models and free its memory before it gets the next job, after one has failed because
+    /// its graphics card was out of memory
+    #[arg(
+        long,
+        env = "FREE_AFTER_OOM",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    pub free_after_oom: bool,
+
     /// How long a running job may go without an event before its state is published again.
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
@@ -174,6 +186,7 @@ impl Default for RelayConfig {
             queue_limit_per_sub: 0,
             // A server that is restarted is back by then, with its models still to load.
             lost_after: Duration::from_secs(60),
+            free_after_oom: false,
             heartbeat: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,

@@ -11,6 +11,7 @@ mod images;
 mod last_comparison;
 mod lease;
 mod node_classes;
+pub(super) mod operation;
 mod outage;
 pub(super) mod prompt_lookup;
 mod queries;
@@ -36,6 +37,7 @@ use crate::relay::RelayError;
 use device_faults::DeviceFaults;
 use early_events::EarlyEvents;
 use images::BackendImages;
+use operation::Operation;
 use outage::Outage;
 use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
@@ -100,6 +102,7 @@ pub(super) struct BackendState {
     pub(super) outage: Outage,
     pub(super) worker: Worker,
     pub(super) device: DeviceFaults,
+    pub(super) operation: Operation,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
     /// Until when the database keeps the lease for this relay; `None` if it does not.
@@ -178,6 +181,7 @@ impl Backend {
                 outage: Outage::starting(Timestamp::now()),
                 worker: Worker::new(),
                 device: DeviceFaults::default(),
+                operation: Operation::default(),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
                 lease_held_until: None,

@@ -102,6 +102,9 @@ pub enum RelayError {
         /// When one of them is predicted to begin, in seconds.
         retry_after: u64,
     },
+    /// An operator has stopped the backends that can run the graph, or the whole queue, for this reason.
+    #[error("nothing is handed in: {0}; try again when that is over")]
+    Paused(String),
     /// ComfyUI's validation has rejected the graph.
     #[error("ComfyUI refuses the workflow: {0}")]
     Rejected(Rejection),
@@ -163,6 +166,7 @@ impl RelayError {
             Self::WorkflowUnavailable(_) => "workflow_unavailable",
             Self::OutputUnreadable(..) => "output_unreadable",
             Self::QueueFull { .. } => "queue_full",
+            Self::Paused(_) => "paused",
             Self::Rejected(..) => "workflow_rejected",
             Self::NoBackendCanRun { .. } => "no_backend_can_run",
             Self::IdempotencyConflict => "idempotency_conflict",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::backend::Backend;
-use super::backend::device_faults::DeviceEvidence;
+use super::backend::device_faults::{DeviceEvidence, ran_out_of_memory};
 use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::job::{Event, JobId, Status};
@@ -153,6 +153,11 @@ impl Tracker {
         let Some(entry) = registry.get(id) else {
             return;
         };
+        if ran_out_of_memory(&entry.job)
+            && let Some(backend) = &entry.backend
+        {
+            backend.state().device.is_out_of_memory = true;
+        }
         let (Some(backend), Some(evidence)) = (&entry.backend, DeviceEvidence::of(&entry.job))
         else {
             return;

@@ -10,6 +10,7 @@ pub(super) mod job_links;
 pub(super) mod list;
 mod lookup;
 pub(super) mod once;
+pub(super) mod operated;
 pub(super) mod output;
 pub(super) mod post_prompt;
 mod prepare;

@@ -156,7 +156,8 @@ impl Tracker {
         let backend = self.backend_of(&stored).cloned();
         let epoch = stored.epoch;
         let mut job = Job::restored(stored);
-        if job.prompt_id().is_some() {
+        // One that waits in our own queue waits for no backend's answer.
+        if job.prompt_id().is_some() && job.wait().is_none() {
             let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
             job.apply(Event::Reachable(reachable), self.now());
         }

@@ -143,6 +143,9 @@ impl Relay {
                 follower.renew_lease().await;
             }
         }
+        if is_ready && let Err(error) = self.read_operations().await {
+            tracing::debug!(%error, "cannot read what operators have stopped, retrying");
+        }
         let is_restored = is_ready && self.0.tracker.restore().await;
         if !is_restored {
             tracing::warn!("cannot reach the database; open jobs are restored when it answers");
@@ -152,6 +155,7 @@ impl Relay {
             follower.start();
         }
         tasks.spawn(self.clone().keep_outputs(to_keep));
+        tasks.spawn(self.clone().follow_operations());
         tasks.spawn(self.clone().dispatch());
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().end_lost_producers());

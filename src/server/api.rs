@@ -1,5 +1,6 @@
 //! The HTTP API, one file a resource.
 
+pub(super) mod backends;
 pub(super) mod batches;
 pub(super) mod events;
 pub(super) mod health;
@@ -8,5 +9,6 @@ pub(super) mod jobs;
 pub(super) mod metrics;
 pub(super) mod outputs;
 pub(super) mod preview;
+pub(super) mod queue;
 pub(super) mod totals;
 pub(super) mod workflows;

@@ -246,6 +246,7 @@ impl From<RelayError> for ApiError {
             | RelayError::HeldByPeer(_)
             | RelayError::LeaseLapsed(_)
             | RelayError::RequestUnderWay
+            | RelayError::Paused(_)
             | RelayError::Stopping
             | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,

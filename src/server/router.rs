@@ -9,7 +9,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::outputs::FileRequest;
-use super::api::{batches, events, health, jobs, metrics, outputs, preview, totals, workflows};
+use super::api::{
+    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, workflows,
+};
 use super::error::ApiError;
 use super::pages::{Asset, Page};
 use super::request::Query;
@@ -19,6 +21,7 @@ use super::state::ServerState;
 use super::{gzip, selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
+use crate::relay::Operation;
 
 /// Every resource that has a path. A job id is not checked yet.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,12 @@ enum Route<'a> {
     Workflow(&'a str),
     CheckWorkflow,
     Batches,
+    Backends,
+    /// What a backend is to do; its name is percent-encoded.
+    Operate(&'a str, Operation),
+    Queue,
+    /// Whether the queue is to be paused.
+    PauseQueue(bool),
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
@@ -57,6 +66,9 @@ impl<'a> Route<'a> {
             "" => "/",
             trimmed => trimmed,
         };
+        if let Some((name, operation)) = operated_backend(path) {
+            return Some(Self::Operate(name, operation));
+        }
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         Some(match segments.as_slice() {
             ["ws", "monitor"] => Self::MonitorSocket,
@@ -78,6 +90,10 @@ impl<'a> Route<'a> {
             ["api", "anime", "jobs", id, "workflow"] => Self::Workflow(id),
             ["api", "anime", "batches"] => Self::Batches,
             ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
+            ["api", "anime", "backends"] => Self::Backends,
+            ["api", "anime", "queue"] => Self::Queue,
+            ["api", "anime", "queue", "pause"] => Self::PauseQueue(true),
+            ["api", "anime", "queue", "resume"] => Self::PauseQueue(false),
             ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
             ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
             _ => match Page::find(path) {
@@ -105,7 +121,9 @@ impl<'a> Route<'a> {
             | Self::Retry(_)
             | Self::Progress(_)
             | Self::CheckWorkflow
-            | Self::Batches => "POST, OPTIONS",
+            | Self::Batches
+            | Self::Operate(..)
+            | Self::PauseQueue(_) => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -127,6 +145,21 @@ impl<'a> Route<'a> {
         };
         Query::parse(request, known).map(drop)
     }
+}
+
+/// The name of a backend and what it is to do, of a path that asks for that. A name can hold slashes, which some proxies
+/// decode.
+fn operated_backend(path: &str) -> Option<(&str, Operation)> {
+    let (name, verb) = path
+        .strip_prefix("/api/anime/backends/")?
+        .rsplit_once('/')?;
+    let operation = match verb {
+        "pause" => Operation::Pause,
+        "resume" => Operation::Run,
+        "drain" => Operation::Drain,
+        _ => return None,
+    };
+    Some((name, operation))
 }
 
 /// Answers one request.
@@ -246,8 +279,7 @@ async fn dispatch(
         Route::Job(id) => jobs::show(state, &authorized(&caller, Scope::Subscribe, id)?).await,
         Route::Cancel(id) => jobs::cancel(state, &authorized(&caller, Scope::Cancel, id)?).await,
         Route::Progress(id) => {
-            let job = authorized(&caller, Scope::Progress, id)?;
-            jobs::report(state, &job, request).await
+            jobs::report(state, &authorized(&caller, Scope::Progress, id)?, request).await
         }
         Route::FeedEvents => feed_events(state, &caller, &request),
         Route::Events(id) => job_events(state, &caller, &method, request.headers(), id).await,
@@ -262,6 +294,10 @@ async fn dispatch(
             caller.authorize_scopes(&[Scope::Submit])?;
             workflows::check(state, request).await
         }
+        Route::Backends => backends::list(state, &caller),
+        Route::Operate(name, operation) => backends::operate(state, &caller, name, operation).await,
+        Route::Queue => queue::show(state, &caller).await,
+        Route::PauseQueue(is_paused) => queue::pause(state, &caller, is_paused).await,
         Route::Outputs(id) => {
             let job = job_id(id)?;
             let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;

@@ -188,9 +188,9 @@ diesel::table! {
 diesel::table! {
     /// What operators have stopped.
     comfy_relay.operations (subject) {
-        /// The name of a backend, or the queue.
+        /// `queue`, or `backend:NAME`.
         subject -> Text,
-        /// How.
+        /// `paused` or `draining`.
         state -> Text,
     }
 }
@@ -213,3 +213,4 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);
 diesel::allow_tables_to_appear_in_same_query!(submissions, leases);
+diesel::allow_tables_to_appear_in_same_query!(submissions, jobs);

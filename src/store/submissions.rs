@@ -13,7 +13,7 @@ use super::schema::{leases, submissions};
 use crate::job::JobId;
 
 /// It waits for a backend.
-const WAITING: &str = "waiting";
+pub(super) const WAITING: &str = "waiting";
 
 /// A backend has it, or is claimed for it.
 const HANDED_IN: &str = "handed_in";

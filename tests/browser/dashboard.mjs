@@ -16,6 +16,8 @@
 //   node tests/browser/dashboard.mjs texts ADDRESS JOB       copies the text that a node of a job shows
 //   node tests/browser/dashboard.mjs cut ADDRESS JOB         what a card on a phone says of a long interval
 //   node tests/browser/dashboard.mjs servers ADDRESS JOB     what is said of the servers
+//   node tests/browser/dashboard.mjs operated ADDRESS JOB    pauses and resumes the server and the queue
+//   node tests/browser/dashboard.mjs watched ADDRESS JOB     the same pages with a token that may not
 
 import { readFileSync } from "node:fs";
 
@@ -55,7 +57,50 @@ function look(page) {
   }, job);
 }
 
+/** What the only lane says of its server, and of the jobs that wait without a time. */
+async function laneOf(page) {
+  return page.evaluate(() => {
+    const lane = document.querySelector(".lane");
+    const [more] = lane.getElementsByClassName("more");
+    const buttons = [...lane.querySelectorAll(".operate button")].map((button) => button.ariaLabel);
+    return { state: lane.dataset.state, said: lane.querySelector(".until").textContent, more: more.textContent, why: more.title, buttons };
+  });
+}
+
 const SCENARIOS = {
+  async operated(page) {
+    await page.goto(address);
+    await live(page);
+    await page.waitForFunction(() => document.querySelectorAll(".blk.waiting").length >= 3);
+    print("planned", await laneOf(page));
+    await page.locator(".lane").hover();
+    await page.locator(".operate button").click();
+    await page.locator(".lane[data-state=held] .more[title^=Waiting]").waitFor();
+    print("stopped", await laneOf(page));
+    await page.goto(`${address}servers`);
+    const buttons = page.locator(".server .verbs button");
+    await page.locator(".server[data-state=held]").waitFor();
+    print("server", { said: await page.locator(".server h2 .st").textContent(), buttons: await buttons.allTextContents() });
+    await buttons.click();
+    await page.locator(".server[data-state=ok]").waitFor();
+    print("resumed", { buttons: await buttons.allTextContents() });
+    await page.evaluate((address) => fetch(`${address}api/anime/queue/pause`, { method: "POST" }), address);
+    await page.goto(address);
+    await page.locator("#summary button").waitFor();
+    print("queue", { summary: await page.locator("#summary").textContent() });
+    await page.locator("#summary button").click();
+    await page.locator("#summary button").waitFor({ state: "detached" });
+    print("running", { summary: await page.locator("#summary").textContent() });
+  },
+  async watched(page) {
+    await page.goto(`${address}#token=${more}`);
+    await live(page);
+    await page.locator(".lane[data-state=held]").waitFor();
+    print("lane", await laneOf(page));
+    await page.goto(`${address}servers`);
+    await page.locator(".server[data-state=held]").waitFor();
+    print("server", { buttons: await page.locator(".server button").count() });
+  },
   async home(page) {
     await page.addInitScript(countShifts);
     await page.goto(address);
@@ -254,7 +299,7 @@ const SCENARIOS = {
     await page.goto(address);
     await card(page).waitFor();
     const lane = page.locator(".lane:not(.skeleton)").first();
-    const button = lane.locator("button");
+    const button = lane.locator(".opens");
     const before = await button.getAttribute("aria-expanded");
     await button.focus();
     await page.keyboard.press("Enter");

@@ -3,7 +3,9 @@
 mod batches;
 mod keys;
 mod losses;
+mod memory;
 mod once;
+mod operations;
 mod relay_kills;
 mod retry;
 mod waiting;

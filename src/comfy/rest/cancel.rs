@@ -60,6 +60,15 @@ impl Rest {
         Ok(Cancellation::Requested)
     }
 
+    /// Removes prompts from the queue that wait in it. Those that run, or that the server does not have, stay as they are.
+    pub async fn delete_waiting(&self, prompt_ids: &[String]) -> Result<(), RestError> {
+        let call = "POST /queue";
+        let request = self.client.post(self.at("queue"));
+        let request = request.json(&json!({"delete": prompt_ids}));
+        let (status, _) = self.send(call, request, MAX_ANSWER).await?;
+        success(call, status)
+    }
+
     /// Whether the server has cancelled the prompt: `{"cancelled": true}`, or nothing that denies it. `None` from one that
     /// cannot do so by id, and where something else answers for it.
     async fn cancel_by_id(&self, prompt_id: &str) -> Result<Option<bool>, RestError> {

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 
 use crate::job;
 use crate::relay::backend::Backend;
+use crate::relay::backend::operation::Operation;
 use crate::relay::backend::worker::Life;
 
 /// How a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// Healthy: its socket is open, and its prompts run.
+    /// Its socket is open, its prompts run, and it takes new ones.
     Connected,
     /// It shows no sign of life, and prompts that it has taken do not start.
     Stalled,
@@ -21,18 +22,29 @@ pub enum Condition {
     HeldElsewhere,
     /// Socket after socket is lost or receives nothing.
     Contested,
+    /// An operator has paused it.
+    Paused,
+    /// An operator drains it.
+    Draining,
 }
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Connected,
         Self::Stalled,
         Self::Sick,
         Self::Unreachable,
         Self::HeldElsewhere,
         Self::Contested,
+        Self::Paused,
+        Self::Draining,
     ];
+
+    /// Whether it is as it should be: an operator has it so, or it runs.
+    pub fn is_healthy(self) -> bool {
+        matches!(self, Self::Connected | Self::Paused | Self::Draining)
+    }
 
     /// Its word in the API and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +55,8 @@ impl Condition {
             Self::Unreachable => "unreachable",
             Self::HeldElsewhere => "held_elsewhere",
             Self::Contested => "contested",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
         }
     }
 }
@@ -86,8 +100,24 @@ impl Backend {
                 );
                 (Condition::Stalled, Some(reason))
             }
-            _ if connected => (Condition::Connected, None),
+            _ if connected => operated(state.operation),
             _ => unreachable(),
         }
     }
+}
+
+/// How a backend is that has no fault.
+fn operated(operation: Operation) -> (Condition, Option<String>) {
+    let (condition, reason) = match operation {
+        Operation::Run => return (Condition::Connected, None),
+        Operation::Pause => (
+            Condition::Paused,
+            "an operator has paused it: what it has goes on, and nothing new is handed in",
+        ),
+        Operation::Drain => (
+            Condition::Draining,
+            "an operator drains it: what runs goes on, what waits in its queue is taken back, and nothing new is handed in",
+        ),
+    };
+    (condition, Some(reason.to_owned()))
 }

@@ -18,7 +18,13 @@ const FAULTS: [&str; 5] = [
 ];
 
 /// What the errors of a card hold that is out of memory.
-const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "_alloc_failed"];
+const OUT_OF_MEMORY: [&str; 4] = [
+    "out of memory",
+    "outofmemory",
+    "_alloc_failed",
+    // The asynchronous allocator, which ComfyUI uses by default.
+    "allocation on device",
+];
 
 /// How a prompt ended, as far as it shows something of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +64,19 @@ impl DeviceEvidence {
 
 fn is_device_fault(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    let holds = |text: &&str| message.contains(*text);
-    FAULTS.iter().any(holds) && !OUT_OF_MEMORY.iter().any(holds)
+    FAULTS.iter().any(|fault| message.contains(fault)) && !is_out_of_memory(&message)
+}
+
+/// By the text of an error in lower case.
+fn is_out_of_memory(message: &str) -> bool {
+    OUT_OF_MEMORY.iter().any(|text| message.contains(text))
+}
+
+/// Whether a job has failed because the graphics card was out of memory.
+pub(in crate::relay) fn ran_out_of_memory(job: &Job) -> bool {
+    let error = job.error();
+    let error = error.filter(|error| error.code == ErrorCode::ExecutionError);
+    error.is_some_and(|error| is_out_of_memory(&error.message.to_ascii_lowercase()))
 }
 
 /// The record of one server's device.
@@ -69,6 +86,8 @@ pub(in crate::relay) struct DeviceFaults {
     graphs: Vec<u64>,
     /// The disconnect counter when the last one failed.
     pub(in crate::relay) disconnects: u64,
+    /// A prompt has failed because the card was out of memory, and nothing was freed since.
+    pub(in crate::relay) is_out_of_memory: bool,
 }
 
 impl DeviceFaults {
@@ -92,6 +111,7 @@ impl DeviceFaults {
     /// Records that the server was restarted.
     pub(in crate::relay) fn on_restart(&mut self) {
         self.graphs.clear();
+        self.is_out_of_memory = false;
     }
 
     /// Whether a prompt has failed since one has last ended otherwise.
@@ -107,7 +127,10 @@ impl DeviceFaults {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::job::{Event, JobError, JobId, Outcome};
 
     #[test]
     fn a_card_that_is_out_of_memory_has_no_fault() {
@@ -143,6 +166,35 @@ mod tests {
             ("LoadImage (node 2): no such file", false),
         ] {
             assert_eq!(is_device_fault(message), is_fault, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_card_that_is_out_of_memory_is_known_by_its_error() {
+        for (exception, message, is_out) in [
+            (
+                "torch.OutOfMemoryError",
+                "Allocation on device 0 would exceed allowed memory. (out of memory)",
+                true,
+            ),
+            ("torch.cuda.OutOfMemoryError", "Allocation on device", true),
+            ("torch.OutOfMemoryError", "", true),
+            (
+                "RuntimeError",
+                "CUDA out of memory. Tried to allocate 2.00 GiB",
+                true,
+            ),
+            (
+                "RuntimeError",
+                "CUDA error: device-side assert triggered",
+                false,
+            ),
+            ("ValueError", "no such file", false),
+        ] {
+            let error = JobError::execution(Some(("KSampler", "3")), message, exception);
+            let mut job = Job::new(JobId::parse("job").unwrap(), Timestamp::UNIX_EPOCH);
+            job.apply(Event::Closed(Outcome::Failed(error)), Timestamp::UNIX_EPOCH);
+            assert_eq!(ran_out_of_memory(&job), is_out, "{exception}: {message}");
         }
     }
 

@@ -246,10 +246,12 @@ impl Follower {
         Ok(())
     }
 
-    /// A prompt is gone. One that was lost with its server runs again, if it may; any other has ended.
+    /// A prompt is gone. One that was lost with its server runs again, if it may, and so does one that we have removed from its
+    /// queue; any other has ended.
     async fn end_missing(&self, job: &OpenJob, reason: Reason) {
         let id = &job.id;
-        if reason == Reason::Forgotten && self.may_be_restarted(job) {
+        let is_lost = reason == Reason::Forgotten && self.may_be_restarted(job);
+        if is_lost || self.tracker.is_called_back(id) {
             match self.tracker.take_back(id).await {
                 Ok(true) => return,
                 Ok(false) => {}

@@ -104,6 +104,9 @@ impl Relay {
         });
         let mut views: Vec<BackendView> = views.collect();
         allow_last_choice(&mut views);
+        if let Some(reason) = tracker.queue.operations.refusal() {
+            views.iter_mut().for_each(|view| view.refuse(&reason));
+        }
         let has_room = views.iter().any(|it| it.load.takes && it.load.room > 0);
         let is_awaited = std::mem::take(&mut state.is_awaited);
         let has_fresh = || state.jobs.values().any(|job| job.fresh.is_some());
@@ -228,7 +231,9 @@ impl QueueState {
     ) {
         let view = &views[backend.index];
         let name: Arc<str> = backend.name().into();
-        let (mut until, mut model) = (view.free, view.load.model);
+        // Nobody knows when one that takes nothing takes jobs again.
+        let free = view.free.filter(|_| view.load.takes);
+        let (mut until, mut model) = (free, view.load.model);
         let mut lot = Vec::new();
         for (ahead, (id, kind, is_now)) in (view.prompts..).zip(jobs) {
             let own = self.kinds.estimate(kind, backend.index, model);
@@ -274,7 +279,9 @@ impl QueueState {
         let able = views.iter().enumerate();
         let able = able.filter(|(backend, _)| self.kinds.can_run(kind, *backend));
         let refusals = able.filter_map(|(_, view)| view.refusal.as_deref());
-        let refusals: Vec<&str> = refusals.take(MAX_NAMED).collect();
+        let mut refusals: Vec<&str> = refusals.collect();
+        refusals.dedup();
+        refusals.truncate(MAX_NAMED);
         refusals.join(", ").into()
     }
 }

@@ -56,7 +56,7 @@ impl Relay {
         };
         let handing_in = async {
             for id in &lot.jobs {
-                if self.0.stop.is_cancelled() {
+                if self.0.stop.is_cancelled() || self.is_stopped(&lot.backend) {
                     break;
                 }
                 if self.hand_in_one(id, &lot.backend).await.is_err() {
@@ -102,6 +102,7 @@ impl Relay {
             self.release_claim(id, backend).await;
             return Err(Failure::NotSent);
         }
+        self.free_memory(backend).await;
         let in_flight = InFlight::new(backend.clone());
         let prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,

@@ -13,8 +13,11 @@ use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
 use crate::placement::FairShare;
 use crate::relay::RelayError;
+use crate::relay::backend::Backend;
+use crate::relay::estimates::Estimator;
 use crate::relay::queue::kinds::Kinds;
 use crate::relay::queue::loads::BackendRecord;
+use crate::relay::queue::operations::Operations;
 use crate::relay::queue::seal::Seal;
 
 /// The jobs that wait for a backend.
@@ -27,6 +30,8 @@ pub(in crate::relay) struct JobQueue {
     pub(super) wake: Notify,
     /// How often all were planned.
     pub(super) passes: watch::Sender<u64>,
+    /// What operators have stopped.
+    pub(super) operations: Operations,
     /// The place of the newest job.
     newest: AtomicI64,
 }
@@ -114,6 +119,7 @@ impl JobQueue {
             }),
             wake: Notify::new(),
             passes: watch::Sender::default(),
+            operations: Operations::default(),
             newest: AtomicI64::new(0),
         }
     }
@@ -131,7 +137,12 @@ impl JobQueue {
 
     /// Removes a job that has ended, or that a backend has.
     pub(in crate::relay) fn remove(&self, id: &JobId) {
-        self.state().remove(id);
+        let mut state = self.state();
+        state.remove(id);
+        // A short prompt may end before any queue has shown it.
+        for record in &mut state.backends {
+            record.unseen.retain(|prompt| prompt.job_id != *id);
+        }
     }
 
     /// The next place at the end, in microseconds since 1970: it grows with each job, whatever the clock does.
@@ -142,6 +153,28 @@ impl JobQueue {
             .newest
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         now.max(before.unwrap_or_default() + 1)
+    }
+
+    /// In how many seconds a backend is done with the prompts that it has, if that is known. `open` of them are followed.
+    pub(in crate::relay) fn free_in(
+        &self,
+        backend: &Backend,
+        estimator: &Estimator,
+        open: usize,
+        now: Timestamp,
+    ) -> Option<f64> {
+        let mut state = self.state();
+        let record = &mut state.backends[backend.index];
+        record
+            .view(backend, estimator, (0, open), now)
+            .free?
+            .remaining
+    }
+
+    /// In how many seconds the first waiting job begins, by the last plan.
+    pub(in crate::relay) fn next_start(&self) -> Option<f64> {
+        let state = self.state();
+        state.next_start.filter(|_| !state.jobs.is_empty())
     }
 
     /// Locks it. After that of the jobs, and never over an `await`.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::estimate::Estimate;
-use crate::job;
+use crate::job::{self, JobId};
 use crate::placement::BackendLoad;
+use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::estimates::Estimator;
 
@@ -17,7 +18,7 @@ pub(super) struct BackendRecord {
     pub(super) turn: u64,
     /// The model that this job works with, and the disconnect counter then: a server that was restarted has none loaded.
     pub(super) model: Option<(u64, u64)>,
-    /// Prompts that were handed in, until the queue of the server shows them.
+    /// Prompts that were handed in, until the queue of the server shows them, or their jobs have ended.
     pub(super) unseen: Vec<UnseenPrompt>,
     /// Whether jobs are being handed in to it, one after another.
     pub(super) is_busy: bool,
@@ -30,6 +31,7 @@ pub(super) struct BackendRecord {
 /// A prompt that was handed in, and that the queue of the server does not show yet.
 #[derive(Debug, Clone)]
 pub(super) struct UnseenPrompt {
+    pub(super) job_id: JobId,
     pub(super) prompt_id: String,
     /// How long it runs.
     pub(super) estimate: Estimate,
@@ -124,6 +126,12 @@ impl BackendView {
         let free = self.free.and_then(|free| free.remaining);
         self.load.free_in = free.unwrap_or(f64::NAN);
     }
+
+    /// It takes nothing, for this reason.
+    pub(super) fn refuse(&mut self, reason: &Arc<str>) {
+        self.load.takes = false;
+        self.refusal = Some(reason.clone());
+    }
 }
 
 /// Lets those take jobs that are the last choice, if no other one does.
@@ -141,7 +149,10 @@ pub(super) fn allow_last_choice(views: &mut [BackendView]) {
 fn is_slow(backend: &Backend) -> bool {
     let is_connected = *backend.connected.borrow();
     let state = backend.state();
-    is_connected && !state.device.is_sick() && state.worker.silent_since().is_none()
+    is_connected
+        && !state.device.is_sick()
+        && state.worker.silent_since().is_none()
+        && state.operation == Operation::Run
 }
 
 /// Why a backend takes nothing, as a part of a sentence; `None` if it does.
@@ -163,7 +174,7 @@ pub(super) fn refusal(backend: &Backend) -> Option<Arc<str>> {
     } else if state.api.hangs() {
         "hangs"
     } else {
-        return None;
+        state.operation.refusal()?
     };
     Some(format!("{name} {what}").into())
 }

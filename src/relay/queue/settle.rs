@@ -108,6 +108,7 @@ impl JobQueue {
             record.model = Some((model, prompt.disconnects));
         }
         record.unseen.push(UnseenPrompt {
+            job_id: id.clone(),
             prompt_id: prompt.prompt_id.clone(),
             estimate,
         });

@@ -85,6 +85,8 @@ pub(in crate::relay) struct Comparison {
     pub(in crate::relay) work_done: bool,
     /// The backend has accepted our request to cancel it.
     pub(in crate::relay) cancel_requested: bool,
+    /// Its backend was asked to remove it from its queue, so that it waits in ours again.
+    pub(in crate::relay) is_called_back: bool,
     /// When its end was first found in the history, while the socket had not received it.
     pub(in crate::relay) end_found_at: Option<Instant>,
     /// The backend's disconnect counter when its server last had the prompt.
@@ -203,6 +205,7 @@ impl Comparison {
             is_unanswered: false,
             work_done: false,
             cancel_requested,
+            is_called_back: false,
             end_found_at: None,
             disconnects_when_seen,
             missing_since: None,

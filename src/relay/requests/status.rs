@@ -7,6 +7,7 @@ use crate::job::{JobId, Status};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::backend::condition::Condition;
+use crate::relay::backend::operation::Operation;
 
 /// How many jobs the status lists.
 const RECENT_JOBS: usize = 10;
@@ -83,6 +84,12 @@ pub struct BackendHealth {
     pub name: String,
     /// The word of its [`Condition`]; `connected` if it is healthy.
     pub status: &'static str,
+    /// Whether nothing is wrong with it.
+    #[serde(skip)]
+    pub is_healthy: bool,
+    /// What operators have asked for, if it is to take nothing: `paused` or `draining`, whatever its status is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<&'static str>,
     /// How many prompts ran when its queue was last received.
     pub queue_running: usize,
     /// How many prompts waited then.
@@ -193,6 +200,10 @@ fn backend_health(backend: &Backend, speed: Vec<Option<f64>>, now: Timestamp) ->
     BackendHealth {
         name: backend.name().to_owned(),
         status: condition.as_str(),
+        is_healthy: condition.is_healthy(),
+        operation: Some(state.operation)
+            .filter(|&operation| operation != Operation::Run)
+            .map(Operation::as_str),
         queue_running: state.queue.running,
         queue_pending: state.queue.pending,
         unreachable_since: state

@@ -198,8 +198,15 @@ impl Relay {
         work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
-        let is_barred = |index: &usize| !request.may_run_on(backends[*index].name());
-        let mut tried: Vec<usize> = (0..backends.len()).filter(is_barred).collect();
+        let may_run = |index: &usize| request.may_run_on(backends[*index].name());
+        let (able, barred): (Vec<usize>, Vec<usize>) = (0..backends.len()).partition(may_run);
+        let (stopped, open): (Vec<usize>, Vec<usize>) = able
+            .into_iter()
+            .partition(|index| self.is_stopped(&backends[*index]));
+        if open.is_empty() && !stopped.is_empty() {
+            return Err(RelayError::Paused(self.stopped_by(&stopped)));
+        }
+        let mut tried = [barred, stopped].concat();
         let barred = tried.len();
         let mut failure = RelayError::BackendUnreachable("no address".to_owned());
         loop {
@@ -234,6 +241,7 @@ impl Relay {
             () = self.0.stop.cancelled() => return Err(NotPlaced::Sent(RelayError::Stopping)),
             socket = await_socket(&backend) => socket.map_err(NotPlaced::NotSent)?,
         }
+        self.free_memory(&backend).await;
         let mut prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,
             backend: backend.clone(),

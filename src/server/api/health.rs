@@ -39,6 +39,7 @@ struct Components {
     database: DatabaseComponent,
     mirror: MirrorComponent,
     redis: RedisComponent,
+    queue: QueueComponent,
     #[serde(skip_serializing_if = "Option::is_none")]
     fan_out: Option<FanOutComponent>,
     jobs: JobsComponent,
@@ -88,6 +89,13 @@ struct MirrorDetails {
 
 #[derive(Debug, Serialize)]
 struct RedisComponent {
+    status: &'static str,
+}
+
+/// The relay's own queue.
+#[derive(Debug, Serialize)]
+struct QueueComponent {
+    /// `running` or `paused`.
     status: &'static str,
 }
 
@@ -141,8 +149,7 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
     let backends = state.relay.backend_health();
     let jobs = state.relay.job_counts();
     let database = state.relay.database_health();
-    let is_healthy =
-        database.is_connected && backends.iter().all(|backend| backend.status == "connected");
+    let is_healthy = database.is_connected && backends.iter().all(|backend| backend.is_healthy);
     let answer = HealthAnswer {
         status: if is_healthy { "healthy" } else { "degraded" },
         service: env!("CARGO_PKG_NAME"),
@@ -164,6 +171,13 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
             mirror: mirror_component(state.relay.mirror_health(), is_trusted),
             redis: RedisComponent {
                 status: "not_configured",
+            },
+            queue: QueueComponent {
+                status: if state.relay.is_queue_paused() {
+                    "paused"
+                } else {
+                    "running"
+                },
             },
             fan_out: is_trusted.then(|| FanOutComponent {
                 threads: state.shards.threads(),

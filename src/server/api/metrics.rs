@@ -78,6 +78,11 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "Prompts of all clients that run or wait on the ComfyUI server, as last received",
         queue,
     );
+    registry.register(
+        "queue_paused",
+        "1 if an operator has paused the relay's own queue",
+        ConstGauge::new(u64::from(state.relay.is_queue_paused())),
+    );
     let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
     registry.register(

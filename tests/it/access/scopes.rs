@@ -8,13 +8,14 @@ use crate::support::subscriber::{Received, Subscriber};
 use crate::support::test_relay::{TestRelay, response};
 use crate::support::tokens::{guarded, refusal, token, upgrade};
 
-const SCOPES: [&str; 6] = [
+const SCOPES: [&str; 7] = [
     "subscribe",
     "submit",
     "register",
     "progress",
     "cancel",
     "monitor",
+    "operate",
 ];
 
 /// Every route that requires a scope: method, path, body and scope.
@@ -77,6 +78,20 @@ fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
             "submit",
         ),
         (Method::GET, "/metrics", Value::Null, "monitor"),
+        (Method::GET, "/api/anime/backends", Value::Null, "monitor"),
+        (Method::GET, "/api/anime/queue", Value::Null, "monitor"),
+        (
+            Method::POST,
+            "/api/anime/backends/127.0.0.1%3A1/drain",
+            Value::Null,
+            "operate",
+        ),
+        (
+            Method::POST,
+            "/api/anime/queue/pause",
+            Value::Null,
+            "operate",
+        ),
     ]
 }
 
@@ -132,7 +147,7 @@ async fn a_token_is_for_its_jobs_only() {
         // These are not about one job.
         let of_no_job = ["/api/anime/jobs", "/api/anime/workflows/check"];
         let is_of_job = path.contains("mine") || !body["job_id"].is_null();
-        if scope == "monitor" || (of_no_job.contains(&path) && !is_of_job) {
+        if ["monitor", "operate"].contains(&scope) || (of_no_job.contains(&path) && !is_of_job) {
             continue;
         }
         let path = path.replace("mine", "theirs");

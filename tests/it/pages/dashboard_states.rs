@@ -1,12 +1,15 @@
 //! What the dashboard says of texts, long intervals, and servers.
 
-use comfy_relay::config::ServerConfig;
+use comfy_relay::config::{RelayConfig, ServerConfig};
+use comfy_relay::replay::PlaybackSpeed;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::dashboard::{end, find, open, root, shown};
 use crate::support::database::TestDatabase;
 use crate::support::recordings::TXT2IMG;
-use crate::support::test_relay::TestRelay;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::tokens::{guarded, token};
 use crate::support::wait::wait_until;
 
 /// A node has shown a text of two lines beside its video.
@@ -92,4 +95,66 @@ async fn a_server_that_another_relay_follows_is_shown_as_standing_by() {
         assert!(words.starts_with("standing by: another relay"), "{said}");
     }
     assert_eq!(find(&events, "lane")["state"], "held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_and_the_queue_are_paused_and_resumed_on_the_dashboard() {
+    let mut settings = Settings::from(PlaybackSpeed::Real(1.0));
+    settings.relay.dispatch_depth = RelayConfig::default().dispatch_depth;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    let server = relay.comfyui_url().trim_start_matches("http://").to_owned();
+    // From now on it is known how long the workflow takes.
+    end(&relay, "first", TXT2IMG, "completed").await;
+    // Enough that some still wait when a slow browser has opened the page.
+    for number in 1..=20 {
+        relay.submit(&format!("shot-{number}"), TXT2IMG).await;
+    }
+    let Some(page) = open("operated", &root(&relay), &[]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let planned = find(&events, "planned");
+    let pause = format!("{server}: Pause");
+    assert_eq!(planned["buttons"], json!([pause]));
+    let stopped = find(&events, "stopped");
+    let said = stopped["said"].as_str().unwrap();
+    assert!(said.starts_with("paused · until "), "{stopped}");
+    assert_eq!(stopped["buttons"], json!([format!("{server}: Resume")]));
+    assert_eq!(stopped["why"], format!("Waiting: {server} is paused"));
+    let card = find(&events, "server");
+    assert_eq!(
+        (&card["said"], &card["buttons"]),
+        (&json!("paused"), &json!(["Resume"]))
+    );
+    assert_eq!(
+        find(&events, "resumed")["buttons"],
+        json!(["Pause", "Drain"])
+    );
+    let said = |event: &str| find(&events, event)["summary"].as_str().unwrap().to_owned();
+    assert!(said("queue").contains("The queue is paused."));
+    assert!(!said("running").contains("paused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_the_scope_operate_gets_no_buttons() {
+    let relay = TestRelay::replaying_with(TXT2IMG, guarded()).await;
+    let server = relay
+        .comfyui_url()
+        .replace("http://", "")
+        .replace(':', "%3A");
+    let operator = token(&json!({"scope": "operate", "jobs": []}));
+    let path = format!("/api/anime/backends/{server}/pause");
+    let paused = relay.request_as(&operator, Method::POST, &path);
+    assert_eq!(paused.send().await.unwrap().status(), 200);
+    let watcher = token(&json!({"scope": "subscribe monitor", "jobs": "*"}));
+    let Some(page) = open("watched", &root(&relay), &[&watcher]) else {
+        return;
+    };
+    let events = shown(page).await;
+    let lane = find(&events, "lane");
+    assert_eq!(
+        (&lane["said"], &lane["buttons"]),
+        (&json!("paused"), &json!([]))
+    );
+    assert_eq!(find(&events, "server")["buttons"], 0);
 }

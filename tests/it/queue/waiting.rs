@@ -13,6 +13,7 @@ on_both!(
     waiting_jobs_outlive_the_relay,
     a_job_that_waits_is_cancelled_at_once,
     a_higher_priority_goes_first,
+    a_job_that_waits_is_predicted_after_one_that_nothing_waited_behind,
 );
 
 /// How many prompts a server has at a time.
@@ -111,4 +112,19 @@ async fn a_higher_priority_goes_first(db: TestDatabase) {
     // The first two were handed in before the others came.
     let order = [0, 1, 4, 3, 5, 2, 6].map(|number: usize| prompts[number].clone());
     assert_eq!(prompts_run(&servers[0].url()).await, order);
+}
+
+async fn a_job_that_waits_is_predicted_after_one_that_nothing_waited_behind(db: TestDatabase) {
+    let servers = servers(1).await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    // Of this one nothing is known, so that it would leave its server without a predicted end.
+    submit(&relay, &job("first").await).await;
+    await_end(&relay, &["first".to_owned()], "completed").await;
+    let mut subscriber = relay.subscribe("job-3").await;
+    for number in 0..4 {
+        submit(&relay, &job(&format!("job-{number}")).await).await;
+    }
+    let is_predicted =
+        |state: &Value| state["waiting_for"] == "server" && state["estimated_start"].is_string();
+    subscriber.receive_until(is_predicted).await;
 }

@@ -44,8 +44,8 @@ struct Script {
     /// How often each call was received.
     calls: watch::Sender<HashMap<String, usize>>,
     events: broadcast::Sender<Message>,
-    /// The body of the last `POST /prompt`.
-    posted: Mutex<Value>,
+    /// The body of the last one of each call that has one.
+    bodies: Mutex<HashMap<String, Value>>,
     refuses_sockets: watch::Sender<bool>,
     cuts_sockets: watch::Sender<bool>,
 }
@@ -71,7 +71,7 @@ impl ScriptedComfy {
             replies: Mutex::default(),
             calls: watch::Sender::default(),
             events: broadcast::Sender::new(MAX_EVENTS),
-            posted: Mutex::default(),
+            bodies: Mutex::default(),
             refuses_sockets: watch::Sender::default(),
             cuts_sockets: watch::Sender::default(),
         });
@@ -243,7 +243,13 @@ impl ScriptedComfy {
 
     /// The body of the last `POST /prompt`.
     pub(crate) fn posted(&self) -> Value {
-        self.script.posted.lock().unwrap().clone()
+        self.body_of("POST /prompt")
+    }
+
+    /// The body of the last one of a call.
+    pub(crate) fn body_of(&self, call: &str) -> Value {
+        let bodies = self.script.bodies.lock().unwrap();
+        bodies.get(call).cloned().unwrap_or_default()
     }
 }
 
@@ -331,8 +337,8 @@ async fn answer(
     let range = request.headers().get(RANGE);
     let range = range.map(|range| range.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    if call == "POST /prompt" {
-        *script.posted.lock().unwrap() = serde_json::from_slice(&body).unwrap();
+    if let Ok(body) = serde_json::from_slice(&body) {
+        script.bodies.lock().unwrap().insert(call.clone(), body);
     }
     script
         .calls

@@ -12,7 +12,12 @@ let components = null;
 
 /** The servers in the order of the settings, `{name, status, …}`; `null` until they are known. */
 export function servers() {
-  return components?.filter(isNamed) ?? null;
+  return components?.comfyui.filter(isNamed) ?? null;
+}
+
+/** Whether an operator has paused the whole queue. */
+export function isQueuePaused() {
+  return components?.queue?.status === "paused";
 }
 
 /** Without the scope `monitor` they have numbers instead of names, and only their jobs say which they are. */
@@ -20,16 +25,18 @@ function isNamed(server) {
   return server.queue_running != null;
 }
 
+/** Reads how the servers are. */
+export async function lookAtServers() {
+  try {
+    ({ components } = await request("api/anime/health"));
+    drawSoon();
+  } catch {
+    // The socket reports it.
+  }
+}
+
 /** Keeps the servers up to date. */
 export function watchServers() {
-  const look = async () => {
-    try {
-      components = (await request("api/anime/health")).components.comfyui;
-      drawSoon();
-    } catch {
-      // The socket reports it.
-    }
-  };
-  look();
-  setInterval(look, INTERVAL);
+  lookAtServers();
+  setInterval(lookAtServers, INTERVAL);
 }

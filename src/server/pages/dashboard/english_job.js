@@ -1,6 +1,7 @@
 // The texts of the page of a job alone in English, as in `english.js`.
 
 export default {
+  copied: "Copied", copy: "Copy: {what}",
   step_of: "step {step} of {steps}",
   copy_link: "Copy link", run_again: "Run again", run_again_failed: "It cannot be run again: {reason}",
   where: "Where you are", sent: "sent {time}", on_server: "on", no_picture: "No picture yet", no_picture_more: "Previews come with the first step of a sampler.", no_picture_made: "No picture", no_picture_made_more: "This job has made none.",

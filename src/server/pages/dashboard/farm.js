@@ -5,7 +5,7 @@ import { REPORTED, servers } from "./backends.js";
 import { relayNow } from "./clock.js";
 import { make, setStyle, setText } from "./elements.js";
 import { LaneView } from "./lane.js";
-import { drawNext, drawSoon } from "./store.js";
+import { FINAL, drawNext, drawSoon } from "./store.js";
 import { text } from "./texts.js";
 import * as words from "./words.js";
 
@@ -17,6 +17,9 @@ const LABEL_GAP = 3.5;
 
 /** How long one frame draws lanes, in milliseconds: the rest comes in the next ones. */
 const BUDGET = 4;
+
+/** The lane of jobs that wait and are planned on no server. */
+const UNPLANNED = " ";
 
 const $ = (id) => document.getElementById(id);
 const lanes = new Map();
@@ -47,14 +50,15 @@ export function drawFarm(jobs) {
   const board = $("board");
   const byServer = new Map(known.map((server) => [server.name, { server, jobs: [] }]));
   for (const job of jobs.values()) {
-    const name = job.backend ?? REPORTED;
-    if (!byServer.has(name) && name !== REPORTED) byServer.set(name, { server: { name, status: "connected" }, jobs: [] });
+    const name = job.backend ?? (job.waiting_for && !FINAL.has(job.status) ? UNPLANNED : REPORTED);
+    if (!byServer.has(name) && name !== REPORTED) byServer.set(name, { server: { name, status: name === UNPLANNED ? "unplanned" : "connected" }, jobs: [] });
     byServer.get(name)?.jobs.push(job);
   }
-  const names = shownNames([...byServer.keys()]);
+  const names = shownNames([...byServer.keys()].filter((name) => name !== UNPLANNED));
+  names.set(UNPLANNED, text("unplanned"));
   const isDense = byServer.size > DENSE;
   board.classList.toggle("dense", isDense);
-  setText($("n-servers"), text("n_servers", { n: byServer.size }));
+  setText($("n-servers"), text("n_servers", { n: byServer.size - byServer.has(UNPLANNED) }));
   drawAxis(axis, now);
   // Not by a property of the board, which all its blocks would inherit.
   const line = Math.round(axis.place(now) * pixels);

@@ -1,6 +1,7 @@
 // The texts of the page of a job alone in German, as in `german.js`.
 
 export default {
+  copied: "Kopiert", copy: "Kopieren: {what}",
   step_of: "Schritt {step} von {steps}",
   copy_link: "Link kopieren", run_again: "Erneut starten", run_again_failed: "Erneuter Start nicht möglich: {reason}",
   where: "Ort", sent: "geschickt {time}", on_server: "auf", no_picture: "Noch kein Bild", no_picture_more: "Vorschauen kommen mit dem ersten Schritt eines Samplers.", no_picture_made: "Kein Bild", no_picture_made_more: "Dieser Auftrag hat keins gemacht.",

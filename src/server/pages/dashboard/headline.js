@@ -1,8 +1,10 @@
 // The answer in one sentence: when everything is done. Below it, what runs and what needs a look.
 
+import { isQueuePaused } from "./backends.js";
 import { relayNow } from "./clock.js";
 import { make, setText } from "./elements.js";
 import { connection } from "./live.js";
+import { mayOperate, resumeQueueButton } from "./operate.js";
 import { text } from "./texts.js";
 import * as words from "./words.js";
 
@@ -31,9 +33,10 @@ export function drawHeadline(jobs, lanes) {
   const unknown = lanes.reduce((sum, lane) => sum + lane.unknown, 0);
   const bad = lanes.filter(({ state }) => BAD.has(state)).length;
   const parts = isFree
-    ? [`${text("servers_ready", { n: lanes.length - bad })}, ${text("nothing_waits")}.`]
+    ? [`${text("servers_ready", { n: lanes.filter(({ state }) => state !== "held").length - bad })}, ${text("nothing_waits")}.`]
     : [`${text("runs", { n: counted.processing })}, ${counted.queued ? text("waits", { n: counted.queued }) : text("nothing_waits")}${unknown && last ? `; ${text("unknown_jobs", { n: unknown })}` : ""}.`];
   if (bad > 0) parts.push(make("a", text("need_look", { n: bad }), { href: new URL("servers", new URL("..", import.meta.url)).href }));
+  if (isQueuePaused()) parts.push(make("span", text("queue_paused"), { className: "st held" }), mayOperate ? resumeQueueButton() : "");
   summary(parts);
   setText($("wall-clock"), words.clock(Math.floor(relayNow() / 60_000) * 60_000));
 }

@@ -1,6 +1,7 @@
 // The texts of the page of a job alone in Japanese, as in `japanese.js`.
 
 export default {
+  copied: "コピーしました", copy: "コピー: {what}",
   step_of: "ステップ {step} / {steps}",
   copy_link: "リンクをコピー", run_again: "もう一度実行", run_again_failed: "再実行できません: {reason}",
   where: "現在位置", sent: "{time} 送信", on_server: "／", no_picture: "画像はまだありません", no_picture_more: "プレビューはサンプラーの最初のステップから届きます。", no_picture_made: "画像なし", no_picture_made_more: "このジョブは画像を作りませんでした。",

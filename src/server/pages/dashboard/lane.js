@@ -3,6 +3,7 @@
 import { BlockView } from "./block.js";
 import { icon, make, setAttribute, setIcon, setText } from "./elements.js";
 import { LaneList } from "./lane_list.js";
+import { mayOperate, operateButton, verbs } from "./operate.js";
 import { text } from "./texts.js";
 import { timeline } from "./timeline.js";
 import * as words from "./words.js";
@@ -13,7 +14,7 @@ const SICK = 3;
 /** Neighbouring blocks narrower than this, in pixels, are drawn as one. */
 const NARROW = 3;
 
-const ICONS = { busy: "dot", idle: "check", held: "dot", sick: "warn", away: "away", warn: "warn" };
+const ICONS = { busy: "dot", idle: "check", held: "pause", sick: "warn", away: "away", warn: "warn" };
 
 /** What a server is at this moment: `{state, words, short}`. */
 function condition(server, jobs, lane) {
@@ -22,10 +23,15 @@ function condition(server, jobs, lane) {
   if (server.status === "held_elsewhere") return { state: "held", words: text("held_elsewhere") };
   if (server.status === "stalled" || server.status === "sick") return { state: "sick", words: text(server.status) };
   if (server.status === "contested") return { state: "warn", words: text("contested") };
+  if (server.status === "unplanned") return { state: "held", words: jobs[0]?.message ?? "" };
   const ended = jobs.filter((job) => job.endedAt).sort((a, b) => b.endedAt - a.endedAt);
   const failures = ended.findIndex((job) => job.status !== "failed");
   const inARow = failures === -1 ? ended.length : failures;
   const isBusy = jobs.length > ended.length;
+  if (server.operation) {
+    const until = isBusy && lane.until ? ` · ${text("until", { time: words.clock(lane.until) })}` : "";
+    return { state: "held", words: text(server.operation) + until };
+  }
   if (inARow >= SICK) return { state: "sick", words: [text("failing", { n: inARow }), lane.until && text("until", { time: words.clock(lane.until) })].filter(Boolean).join(" · ") };
   if (isBusy && lane.until) {
     const time = words.clock(lane.until);
@@ -63,11 +69,12 @@ export class LaneView {
   #more = make("span", [], { className: "more" });
   #views = new Map();
   #list = new LaneList();
+  #buttons = make("span", [], { className: "operate" });
 
   constructor() {
     const until = make("span", [this.#icon, this.#words], { className: "until" });
     this.element = make("li", [
-      make("div", [this.#name, until], { className: "who" }),
+      make("div", [this.#name, until, this.#buttons], { className: "who" }),
       make("div", [this.#blocks, this.#more], { className: "track" }),
       this.#list.button,
       this.#list.element,
@@ -91,8 +98,17 @@ export class LaneView {
     if (isAway) for (const block of shown) block.ghost = block.kind !== "ended";
     this.#drawBlocks(shown, axis, pixels, now);
     this.#drawMore(lane, axis);
-    this.#list.draw(server.shown, lane.blocks);
+    this.#drawButtons(server, isDense);
+    this.#list.draw(server.shown, lane);
     return { ...lane, state, isBusy: open > 0 };
+  }
+
+  /** One that was stopped can be resumed here; to stop one, its lane is pointed at. */
+  #drawButtons(server, isDense) {
+    const verb = mayOperate && !isDense && server.queue_running != null ? verbs(server)[0] : "";
+    if (this.#buttons.dataset.verb === verb) return;
+    this.#buttons.dataset.verb = verb;
+    this.#buttons.replaceChildren(verb && operateButton(verb, server.name, "btn quiet icon"));
   }
 
   #drawBlocks(shown, axis, pixels, now) {
@@ -121,11 +137,12 @@ export class LaneView {
     for (const [, link] of links) link.tabIndex = link === stop?.[1] ? 0 : -1;
   }
 
-  #drawMore({ blocks, until, unknown }, axis) {
+  #drawMore({ blocks, until, unknown, waiting }, axis) {
     const later = blocks.filter((block) => block.from > axis.end).length;
     let said = "";
     if (until > axis.end) said = later > 0 ? text("later", { n: later, time: words.clock(until) }) : text("until", { time: words.clock(until) });
     if (unknown > 0) said = [said, text("unknown_later", { n: unknown })].filter(Boolean).join(" · ");
+    setAttribute(this.#more, "title", waiting[0]?.message);
     setText(this.#more, said);
     this.#more.hidden = said === "";
   }

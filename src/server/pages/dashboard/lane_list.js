@@ -11,7 +11,7 @@ const MOST = 50;
 export class LaneList {
   #list = make("ol", [], { className: "lane-jobs", hidden: true });
   #shown = "";
-  #blocks = [];
+  #lane;
 
   constructor() {
     this.button = make("button", [], { type: "button", className: "opens", onclick: () => this.#toggle() });
@@ -22,10 +22,10 @@ export class LaneList {
     return this.#list;
   }
 
-  /** `blocks` are those of the lane; what has ended is in the history. */
-  draw(name, blocks) {
+  /** What has ended is in the history. A job that waits without a time says why. */
+  draw(name, lane) {
     setAttribute(this.button, "aria-label", text("lane_opens", { name }));
-    this.#blocks = blocks.filter(({ kind }) => kind !== "ended").slice(0, MOST);
+    this.#lane = lane;
     if (!this.#list.hidden) this.#drawRows();
   }
 
@@ -36,7 +36,9 @@ export class LaneList {
   }
 
   #drawRows() {
-    const rows = this.#blocks.map((block) => [block.job.job_id, blockTimes(block)]);
+    const { blocks, waiting } = this.#lane;
+    const timed = blocks.filter(({ kind }) => kind !== "ended").map((block) => [block.job.job_id, blockTimes(block)]);
+    const rows = [...timed, ...waiting.map(({ job_id: id, message }) => [id, message])].slice(0, MOST);
     const key = JSON.stringify(rows);
     if (key === this.#shown) return;
     this.#shown = key;

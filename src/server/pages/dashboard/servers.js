@@ -6,12 +6,13 @@ import { icon, make, setText } from "./elements.js";
 import { drawConnection, useFrame } from "./frame.js";
 import { follow } from "./live.js";
 import { speedLine } from "./speed_line.js";
+import { mayOperate, operateButton, verbs } from "./operate.js";
 import { FINAL, onDraw, timeLeft } from "./store.js";
 import { showTitle } from "./tab.js";
 import { text } from "./texts.js";
 import * as words from "./words.js";
 
-const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"] };
+const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"], paused: ["held", "pause"], draining: ["held", "pause"] };
 
 const $ = (id) => document.getElementById(id);
 let shown = "";
@@ -42,6 +43,7 @@ function described(server, jobs) {
   return {
     name: server.name,
     status: server.status,
+    asks: mayOperate ? verbs(server) : [],
     said: since ?? text(server.status),
     reason: server.reason ?? "",
     queue: text("queue_of", { running: server.queue_running, pending: server.queue_pending }),
@@ -51,7 +53,7 @@ function described(server, jobs) {
   };
 }
 
-function card({ name, status, said, reason, queue, running, until, speed }) {
+function card({ name, status, asks, said, reason, queue, running, until, speed }) {
   const [state, symbol] = STATES[status] ?? ["warn", "warn"];
   const rows = [
     ["queue", queue],
@@ -63,6 +65,7 @@ function card({ name, status, said, reason, queue, running, until, speed }) {
     make("h2", [make("span", name, { className: "one", title: name }), make("span", [icon(symbol), said], { className: `st ${state}` })]),
     reason && make("p", reason, { className: "reason" }),
     make("dl", rows.flatMap(([key, value]) => [make("dt", text(key)), make("dd", value)])),
+    asks.length > 0 ? make("p", asks.map((verb) => operateButton(verb, name, "btn")), { className: "verbs" }) : "",
   ], { className: "server sheet" });
   element.dataset.state = state;
   return element;

@@ -58,7 +58,7 @@ export function put(state) {
 }
 
 /** What a newer state may leave out. */
-const EMPTY = { node: undefined, estimated_completion: undefined, estimated_low: undefined, estimated_high: undefined, queue_position: undefined, cancelling: undefined, error: undefined };
+const EMPTY = { node: undefined, estimated_completion: undefined, estimated_low: undefined, estimated_high: undefined, queue_position: undefined, cancelling: undefined, error: undefined, backend: undefined, waiting_for: undefined };
 
 /** Takes a list of all open jobs: those that it does not hold have ended elsewhere, or were forgotten. Returns their ids. */
 export function putOpen(states) {

@@ -1,6 +1,6 @@
 // The texts of the pages, in the language of their reader.
 
-/** The files of the languages: a reader loads one of them, and on the page of a job the one that is called after it as well. */
+/** The files of the languages: a reader loads one of them, and on some pages one that is called after it as well. */
 const FILES = { en: "english", de: "german", ja: "japanese" };
 const KEY = "language";
 
@@ -21,7 +21,8 @@ function choose() {
 /** The language of the page: `en`, `de` or `ja`. */
 export const LANGUAGE = choose();
 const PLURALS = new Intl.PluralRules(LANGUAGE);
-const PARTS = /\/jobs\/[^/]+\/?$/.test(location.pathname) ? ["", "_job"] : [""];
+const [, page] = /\/(jobs|servers|connections)(\/[^/]+)?\/?$/.exec(location.pathname) ?? [];
+const PARTS = page ? ["", page === "jobs" ? "_job" : "_servers"] : [""];
 const MODULES = await Promise.all(PARTS.map((part) => import(`./${FILES[LANGUAGE]}${part}.js`)));
 const TABLE = Object.assign({}, ...MODULES.map((module) => module.default));
 

@@ -7,7 +7,8 @@ const MAX_SOFT = 0.3;
 
 /**
  * A lane: `blocks` in the order of their time, `until` when all known ones are done, `spread` in seconds how far that may
- * be off, and `unknown` how many have no predicted time. Moments are in milliseconds.
+ * be off, and `unknown` how many have no predicted time,
+ * `waiting` among them. Moments are in milliseconds.
  *
  * A block: `{job, kind, from, to, softFrom, softTo}`; `kind` is `ended`, `running` or `waiting`. `softFrom` and `softTo`
  * are half of the width over which the start and the end are uncertain.
@@ -16,13 +17,14 @@ export function timeline(jobs, now) {
   const open = jobs.filter((job) => !FINAL.has(job.status)).sort(byQueue);
   const blocks = jobs.filter((job) => FINAL.has(job.status) && job.began && job.endedAt).map(endedBlock);
   blocks.sort((a, b) => a.from - b.from);
-  const lane = { blocks, until: null, spread: 0, unknown: 0 };
+  const lane = { blocks, until: null, spread: 0, unknown: 0, waiting: [] };
   let before = null;
   for (const job of open) {
     const left = timeLeft(job, now);
     const runs = job.status === "processing";
     if (!left && !runs) {
       lane.unknown += 1;
+      lane.waiting.push(job);
       continue;
     }
     const end = left?.end ?? now;
