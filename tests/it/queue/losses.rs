@@ -26,7 +26,8 @@ async fn all_jobs_complete_although_a_server_is_killed(db: TestDatabase) {
             "--listen",
             "127.0.0.1:0",
             "--speed",
-            "40",
+            // A prompt runs for seconds: it is killed in the middle of one.
+            "4",
         ],
         &[],
     );
@@ -51,8 +52,13 @@ async fn all_jobs_complete_although_a_server_is_killed(db: TestDatabase) {
         jobs.first()
             .map(|job| job["job_id"].as_str().unwrap().to_owned())
     };
-    wait_until("one runs on the server", async || running().await.is_some()).await;
-    let victim = running().await.unwrap();
+    let victim = loop {
+        wait_until("one runs on the server", async || running().await.is_some()).await;
+        // It may have ended meanwhile.
+        if let Some(victim) = running().await {
+            break victim;
+        }
+    };
     let mut subscriber = relay.subscribe(&victim).await;
     doomed.kill().await;
     subscriber.ends_as("completed").await;
