@@ -49,6 +49,8 @@ pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 pub use submissions::{StoredSubmission, SubmissionLink};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::config::StoreConfig;
 use database::Pools;
 use mirror::Mirror;
@@ -65,6 +67,9 @@ pub struct Store {
     mirror: Mirror,
     /// Whether rows of an earlier release are being copied.
     copying: Arc<AtomicBool>,
+    /// Limits how many connections the queue takes at a time: many jobs that come at once wait for each other, and leave some to
+    /// those who read.
+    queue_turns: Arc<Semaphore>,
 }
 
 impl Store {
@@ -77,6 +82,7 @@ impl Store {
             mirror: Mirror::new(config),
             names,
             copying: Arc::default(),
+            queue_turns: Arc::new(Semaphore::new(config.connections.div_ceil(2) as usize)),
         }
     }
 
@@ -104,6 +110,12 @@ impl Store {
     /// Whether rows of an earlier release are being copied, which takes as long as there are many.
     pub(crate) fn is_copying(&self) -> bool {
         self.copying.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the queue may take a connection.
+    async fn queue_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Fails only if the semaphore is closed, which it never is.
+        self.queue_turns.acquire().await.ok()
     }
 
     /// How the mirror in the pipeline's table is doing.

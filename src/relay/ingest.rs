@@ -61,7 +61,11 @@ impl Tracker {
         };
         if status.is_final() {
             entry.pending_plan.end();
-            self.queue.remove(id);
+            if self.queue.remove(id) {
+                let (tracker, id) = (self.clone(), id.clone());
+                self.tasks
+                    .spawn(async move { tracker.forget_keys(&id).await });
+            }
             self.queue.wake();
             if entry.publishing.previews > 0 {
                 let forget = self.clone().forget_preview(id.clone());

@@ -87,6 +87,7 @@ impl Store {
     /// Adds submissions, all or none. Those that a crash has left behind under the same job ids are replaced.
     pub async fn add_submissions(&self, added: &[StoredSubmission]) -> Result<(), StoreError> {
         let rows: Vec<SubmissionRow> = added.iter().map(SubmissionRow::new).collect();
+        let _turn = self.queue_turn().await;
         in_time(async {
             with_connection!(self, reads, |connection, names| {
                 connection
@@ -136,7 +137,10 @@ impl Store {
                 names.statement(&claim)?.execute(connection).await?
             }))
         });
-        if claimed.await? == 0 {
+        let turn = self.queue_turn().await;
+        let count = claimed.await?;
+        drop(turn);
+        if count == 0 {
             return Ok(None);
         }
         self.submission(job).await
@@ -152,6 +156,7 @@ impl Store {
             submissions::state.eq(WAITING),
             submissions::backend.eq(None::<String>),
         ));
+        let _turn = self.queue_turn().await;
         in_time(async {
             with_connection!(self, reads, |connection, names| {
                 names.statement(&release)?.execute(connection).await?
@@ -179,6 +184,7 @@ impl Store {
             submissions::attempt.eq(i64::from(after.attempt)),
             submissions::lost.eq(&after.lost),
         ));
+        let _turn = self.queue_turn().await;
         in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
                 names.statement(&take)?.execute(connection).await? > 0
@@ -191,6 +197,7 @@ impl Store {
     pub async fn forget_secrets(&self, job: &JobId) -> Result<(), StoreError> {
         let handed = submissions::table.filter(submissions::job_key.eq(job.as_str()));
         let forget = diesel::update(handed).set(submissions::secrets.eq(None::<Vec<u8>>));
+        let _turn = self.queue_turn().await;
         in_time(async {
             with_connection!(self, reads, |connection, names| {
                 names.statement(&forget)?.execute(connection).await?
@@ -204,6 +211,7 @@ impl Store {
     pub async fn remove_submission(&self, job: &JobId) -> Result<(), StoreError> {
         let refused = submissions::table.filter(submissions::job_key.eq(job.as_str()));
         let remove = diesel::delete(refused);
+        let _turn = self.queue_turn().await;
         in_time(async {
             with_connection!(self, reads, |connection, names| {
                 names.statement(&remove)?.execute(connection).await?
@@ -249,6 +257,7 @@ impl Store {
             .filter(linked)
             .order(submissions::place)
             .limit(i64::try_from(repeats).unwrap_or(i64::MAX).saturating_add(1));
+        let _turn = self.queue_turn().await;
         in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
                 let find = names.query(find.select(SubmissionLink::as_select()))?;

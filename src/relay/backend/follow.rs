@@ -106,6 +106,9 @@ impl Follower {
             state.api.version_due = true;
             state.outage.end()
         };
+        if unreachable_since.is_some() {
+            self.distrust_node_classes();
+        }
         match unreachable_since {
             None if self.backend.state().socket.is_contested() => {
                 tracing::debug!("connected to ComfyUI again");

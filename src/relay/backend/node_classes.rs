@@ -44,6 +44,14 @@ impl Follower {
         }
     }
 
+    /// The server was away, and may have been started with other nodes: its classes are read again, however new they are.
+    pub(in crate::relay) fn distrust_node_classes(&self) {
+        if let Some(known) = &mut self.backend.state().api.node_classes {
+            let old = known.asked_at.checked_sub(KEPT_ON_RECONNECT);
+            known.asked_at = old.unwrap_or(known.asked_at);
+        }
+    }
+
     /// Reads the node classes in a task of its own, unless one does already. What is returned says when it has ended.
     pub(in crate::relay) fn read_node_classes(&self) -> watch::Receiver<ClassReading> {
         let asked_at = Instant::now();

@@ -47,6 +47,26 @@ pub(in crate::relay) struct NewQueuedJob {
     pub(in crate::relay) allowed: Option<Vec<bool>>,
 }
 
+/// Jobs that are being stored: they count for the limits.
+#[derive(Debug)]
+pub(super) struct Admitting {
+    tracker: Arc<Tracker>,
+    share: Option<u32>,
+    count: usize,
+}
+
+impl Drop for Admitting {
+    fn drop(&mut self) {
+        let mut state = self.tracker.queue.state();
+        if let Some(count) = state.admitting.get_mut(&self.share) {
+            *count -= self.count;
+            if *count == 0 {
+                state.admitting.remove(&self.share);
+            }
+        }
+    }
+}
+
 /// Why a job was not taken into the queue.
 #[derive(Debug)]
 pub(in crate::relay) enum NotAdmitted {
@@ -67,8 +87,8 @@ impl Relay {
     ) -> Result<Accepted, NotAdmitted> {
         let (tracker, id) = (&self.0.tracker, &reservation.id);
         let queue = &tracker.queue;
-        self.check_limits(admission.share.as_deref(), 1)
-            .map_err(NotAdmitted::Refused)?;
+        let admitting = self.check_limits(admission.share.as_deref(), 1);
+        let admitting = admitting.map_err(NotAdmitted::Refused)?;
         let stored = self.store_new(id, &admission).await;
         let stored = stored.map_err(NotAdmitted::Unstored)?;
         let (caller, mut verdict) = oneshot::channel();
@@ -83,6 +103,7 @@ impl Relay {
             }),
             admission.keys,
         );
+        drop(admitting);
         queue.wake();
         let mut accepted = Accepted {
             job_id: id.clone(),
@@ -118,15 +139,20 @@ impl Relay {
         Ok(accepted)
     }
 
-    /// Refuses so many jobs if too many would wait.
-    pub(super) fn check_limits(&self, share: Option<&str>, added: usize) -> Result<(), RelayError> {
+    /// Refuses so many jobs if too many would wait. They count from now on, until what is returned is dropped.
+    pub(super) fn check_limits(
+        &self,
+        share: Option<&str>,
+        added: usize,
+    ) -> Result<Admitting, RelayError> {
         let config = &self.0.config;
         let mut state = self.0.tracker.queue.state();
-        let waiting = state.jobs.len();
+        let waiting = state.jobs.len() + state.admitting.values().sum::<usize>();
         let number = state.share(share);
         let of_share = || {
             let jobs = state.jobs.values();
-            jobs.filter(|job| job.share == number).count()
+            let admitting = state.admitting.get(&number).copied();
+            jobs.filter(|job| job.share == number).count() + admitting.unwrap_or_default()
         };
         let counts = [
             (config.queue_limit, waiting),
@@ -148,7 +174,12 @@ impl Relay {
                 });
             }
         }
-        Ok(())
+        *state.admitting.entry(number).or_default() += added;
+        Ok(Admitting {
+            tracker: self.0.tracker.clone(),
+            share: number,
+            count: added,
+        })
     }
 
     /// Stores what is to be handed in.
@@ -235,6 +266,7 @@ impl JobQueue {
             kind: state.kinds.add(plan, allowed),
             claimed_for: None,
             failures: 0,
+            has_secrets: stored.secrets.is_some(),
             fresh,
             keys,
         };

@@ -25,7 +25,7 @@ impl Relay {
     ) -> Result<Vec<Accepted>, RelayError> {
         let tracker = &self.0.tracker;
         let share = new.first().and_then(|job| job.share.as_deref());
-        self.check_limits(share, new.len())?;
+        let admitting = self.check_limits(share, new.len())?;
         let now = tracker.now();
         let mut admitted: Vec<(StoredSubmission, Job, NewQueuedJob)> = Vec::new();
         let mut records = Vec::new();
@@ -43,6 +43,7 @@ impl Relay {
             ));
             admitted.push((stored, job, new));
         }
+        keep_order(&mut admitted);
         let submissions: Vec<_> = admitted.iter().map(|(stored, ..)| stored.clone()).collect();
         let store = tracker.recorder.store();
         if !store.add_batch(&submissions, &records).await? {
@@ -62,6 +63,7 @@ impl Relay {
                     .add(&stored, new.plan, new.allowed, None, new.keys);
             }
         }
+        drop(admitting);
         tracing::info!(jobs = submissions.len(), "a batch waits for servers");
         let ids: Vec<&JobId> = submissions.iter().map(|stored| &stored.job_id).collect();
         tracker.queue.plan_now();
@@ -79,5 +81,14 @@ impl Relay {
             is_replayed: false,
         });
         Ok(accepted.collect())
+    }
+}
+
+/// The last job that goes to the front is the first of all; a batch keeps its own order.
+fn keep_order(admitted: &mut [(StoredSubmission, Job, NewQueuedJob)]) {
+    let mut places: Vec<i64> = admitted.iter().map(|(stored, ..)| stored.place).collect();
+    places.sort_unstable();
+    for ((stored, ..), place) in admitted.iter_mut().zip(places) {
+        stored.place = place;
     }
 }

@@ -80,7 +80,12 @@ impl Relay {
 
     /// Hands one job in. Fails if the backend is to be left alone for a moment.
     async fn hand_in_one(&self, id: &JobId, backend: &Arc<Backend>) -> Result<(), ()> {
-        match self.hand_in(id, backend).await {
+        let handed_in = tokio::select! {
+            biased;
+            handed_in = self.hand_in(id, backend) => handed_in,
+            () = self.until_lost(backend) => Err(self.leave(id, backend).await),
+        };
+        match handed_in {
             Ok(()) => Ok(()),
             Err(Failure::Gone) => {
                 self.0.tracker.queue.remove(id);
@@ -92,6 +97,18 @@ impl Relay {
                 Ok(())
             }
         }
+    }
+
+    /// Gives up handing a job in to a backend that does not answer any more. It may have the prompt, which is cancelled there when
+    /// it is back.
+    async fn leave(&self, id: &JobId, backend: &Backend) -> Failure {
+        let tracker = &self.0.tracker;
+        if let Ok(Some(stored)) = tracker.recorder.store().submission(id).await {
+            tracker.queue.abandon(backend, stored.prompt_id);
+        }
+        self.release_claim(id, backend).await;
+        tracker.ingest(id, Event::Reachable(true));
+        Failure::NotSent
     }
 
     async fn hand_in(&self, id: &JobId, backend: &Arc<Backend>) -> Result<(), Failure> {
@@ -163,6 +180,9 @@ impl Relay {
         let (tags, mut keys) = self.tags_and_keys(id).ok_or(Failure::Gone)?;
         if let Some(sealed) = stored.secrets.as_deref().filter(|_| keys.is_empty()) {
             let opened = self.0.tracker.queue.seal.open(id, sealed);
+            if opened.is_none() {
+                tracing::warn!(job_id = %id, "cannot open the sealed keys of a job: QUEUE_KEY_FILE is not the file with which they were sealed");
+            }
             keys = opened.unwrap_or_default();
         }
         if request.has_keys && keys.is_empty() {

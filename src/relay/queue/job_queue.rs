@@ -40,6 +40,8 @@ pub(in crate::relay) struct JobQueue {
 pub(super) struct QueueState {
     pub(super) jobs: HashMap<JobId, QueuedJob>,
     pub(super) kinds: Kinds,
+    /// How many jobs are being stored, by their share: they count for the limits.
+    pub(super) admitting: HashMap<Option<u32>, usize>,
     /// Jobs that were being handed in when a relay ended, of which it is being asked where they are.
     pub(super) settling: HashSet<JobId>,
     /// By the index of the backend.
@@ -71,6 +73,8 @@ pub(super) struct QueuedJob {
     pub(super) failures: u32,
     /// Set while its caller waits for what becomes of it: it is not registered yet.
     pub(super) fresh: Option<Fresh>,
+    /// Whether the database has keys of partner nodes for it.
+    pub(super) has_secrets: bool,
     /// Keys of partner nodes, which are handed in with it.
     pub(super) keys: Map<String, Value>,
 }
@@ -109,6 +113,7 @@ impl JobQueue {
             state: Mutex::new(QueueState {
                 jobs: HashMap::new(),
                 kinds: Kinds::default(),
+                admitting: HashMap::new(),
                 settling: HashSet::new(),
                 backends: vec![BackendRecord::default(); backends],
                 handed_in: 0,
@@ -135,14 +140,15 @@ impl JobQueue {
         self.wake();
     }
 
-    /// Removes a job that has ended, or that a backend has.
-    pub(in crate::relay) fn remove(&self, id: &JobId) {
+    /// Removes a job that has ended, or that a backend has. Returns whether the database has keys of partner nodes for it.
+    pub(in crate::relay) fn remove(&self, id: &JobId) -> bool {
         let mut state = self.state();
-        state.remove(id);
+        let removed = state.remove(id);
         // A short prompt may end before any queue has shown it.
         for record in &mut state.backends {
             record.unseen.retain(|prompt| prompt.job_id != *id);
         }
+        removed.is_some_and(|job| job.has_secrets)
     }
 
     /// The next place at the end, in microseconds since 1970: it grows with each job, whatever the clock does.

@@ -8,7 +8,7 @@ use crate::relay::queue::loads::UnseenPrompt;
 use crate::relay::registry::Entry;
 use crate::relay::requests::post_prompt::Work;
 use crate::relay::requests::submit::plan;
-use crate::relay::tracker::FoundPrompt;
+use crate::relay::tracker::{FoundPrompt, Tracker};
 use crate::relay::{Relay, RelayError};
 
 impl Relay {
@@ -75,16 +75,24 @@ impl Relay {
                     error => JobError::not_taken(&error.to_string()),
                 };
                 tracker.ingest(id, Event::Refused(refused));
+                if queued.has_secrets {
+                    tracker.forget_keys(id).await;
+                }
             }
         }
     }
     /// Forgets keys that were handed in.
     pub(super) async fn forget_keys(&self, id: &JobId, sealed: &Option<Vec<u8>>) {
-        if sealed.is_none() {
-            return;
+        if sealed.is_some() {
+            self.0.tracker.forget_keys(id).await;
         }
-        let store = self.0.tracker.recorder.store();
-        if let Err(error) = store.forget_secrets(id).await {
+    }
+}
+
+impl Tracker {
+    /// Forgets the sealed keys of a job that is handed in no more.
+    pub(in crate::relay) async fn forget_keys(&self, id: &JobId) {
+        if let Err(error) = self.recorder.store().forget_secrets(id).await {
             tracing::warn!(job_id = %id, %error, "cannot remove the sealed keys of a job from the database");
         }
     }

@@ -8,7 +8,12 @@ use crate::support::subscriber::is_final;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
 
-on_both!(keys_wait_sealed_and_are_gone_once_they_were_handed_in);
+on_both!(
+    keys_wait_sealed_and_are_gone_once_they_were_handed_in,
+    keys_of_a_job_that_is_cancelled_are_gone,
+);
+
+const SEALED: &str = "SELECT count(*) AS v FROM comfy_relay.submissions WHERE secrets IS NOT NULL";
 
 const KEY: &str = "comfyui-0123456789abcdef0123456789abcdef";
 
@@ -28,8 +33,7 @@ async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase
     body["extra_data"] = json!({"api_key_comfy_org": KEY, "mine": 1});
     let (status, answer) = relay.post("/api/anime/jobs", &body).await;
     assert_eq!(status, 201, "{answer}");
-    let waits = "SELECT count(*) AS v FROM comfy_relay.submissions WHERE secrets IS NOT NULL";
-    assert_eq!(db.value(waits).await, "1");
+    assert_eq!(db.value(SEALED).await, "1");
     relay.stop().await;
     let relay = TestRelay::connected_to(&urls(&servers), settings).await;
     wait_until("the job has ended", async || {
@@ -44,5 +48,24 @@ async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase
     let passed = &history[prompt]["prompt"][3];
     assert_eq!(passed["api_key_comfy_org"], KEY, "{passed}");
     assert_eq!(passed["mine"], 1);
-    assert_eq!(db.value(waits).await, "0");
+    assert_eq!(db.value(SEALED).await, "0");
+}
+
+async fn keys_of_a_job_that_is_cancelled_are_gone(db: TestDatabase) {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = servers(1).await;
+    let mut settings = settings(&db);
+    settings.relay.queue_key_file = Some(folder.path().join("queue.key"));
+    let relay = TestRelay::connected_to(&urls(&servers), settings).await;
+    for number in 0..3 {
+        let body = job(&format!("job-{number}")).await;
+        assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
+    }
+    let mut body = job("keys").await;
+    body["extra_data"] = json!({"api_key_comfy_org": KEY});
+    assert_eq!(relay.post("/api/anime/jobs", &body).await.0, 201);
+    assert_eq!(db.value(SEALED).await, "1");
+    let cancelled = relay.post("/api/anime/jobs/keys/cancel", &json!({})).await;
+    assert_eq!(cancelled.0, 202, "{}", cancelled.1);
+    db.wait_for(SEALED, "0").await;
 }

@@ -1,9 +1,13 @@
 //! What waits, why, and in which order.
 
+use comfy_relay::replay::PlaybackSpeed;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{job, prompts_at, prompts_run, servers, settings, urls};
+use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
+use crate::support::recordings::TXT2IMG;
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
@@ -13,6 +17,8 @@ on_both!(
     waiting_jobs_outlive_the_relay,
     a_job_that_waits_is_cancelled_at_once,
     a_higher_priority_goes_first,
+    the_limit_holds_for_submissions_at_the_same_moment,
+    many_submissions_at_the_same_moment_wait_for_the_database,
     a_job_that_waits_is_predicted_after_one_that_nothing_waited_behind,
 );
 
@@ -127,4 +133,58 @@ async fn a_job_that_waits_is_predicted_after_one_that_nothing_waited_behind(db: 
     let is_predicted =
         |state: &Value| state["waiting_for"] == "server" && state["estimated_start"].is_string();
     subscriber.receive_until(is_predicted).await;
+}
+
+async fn the_limit_holds_for_submissions_at_the_same_moment(db: TestDatabase) {
+    const LIMIT: usize = 5;
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(1.0)).await;
+    let mut settings = settings(&db);
+    settings.relay.queue_limit = LIMIT;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    for id in ["runs", "ready"] {
+        submit(&relay, &job(id).await).await;
+    }
+    let mut bodies = Vec::new();
+    for number in 0..40 {
+        bodies.push(job(&format!("job-{number}")).await);
+    }
+    let answers = join_all(
+        bodies
+            .iter()
+            .map(|body| relay.post("/api/anime/jobs", body)),
+    )
+    .await;
+    let mut taken = 0;
+    for (status, answer) in answers {
+        match status {
+            201 => taken += 1,
+            429 => assert_eq!(answer["error"]["code"], "queue_full", "{answer}"),
+            _ => panic!("{status} {answer}"),
+        }
+    }
+    // One that runs may have ended meanwhile.
+    assert!((LIMIT..=LIMIT + 2).contains(&taken), "{taken}");
+}
+
+async fn many_submissions_at_the_same_moment_wait_for_the_database(db: TestDatabase) {
+    let servers = servers(2).await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    let mut bodies = Vec::new();
+    for number in 0..150 {
+        bodies.push(job(&format!("job-{number}")).await);
+    }
+    let answers = join_all(
+        bodies
+            .iter()
+            .map(|body| relay.post("/api/anime/jobs", body)),
+    )
+    .await;
+    for (status, answer) in answers {
+        assert!([201, 202].contains(&status), "{status} {answer}");
+    }
+    let stored = "SELECT count(*) AS v FROM comfy_relay.submissions";
+    assert_eq!(db.value(stored).await, "150");
+    for server in &servers {
+        assert!(prompts_at(&server.url()).await <= DEPTH);
+    }
 }
