@@ -103,10 +103,14 @@ impl Relay {
     /// it is back.
     async fn leave(&self, id: &JobId, backend: &Backend) -> Failure {
         let tracker = &self.0.tracker;
+        if !tracker.queue.state().jobs.contains_key(id) {
+            // It was handed in, and is followed there.
+            return Failure::Gone;
+        }
         if let Ok(Some(stored)) = tracker.recorder.store().submission(id).await {
             tracker.queue.abandon(backend, stored.prompt_id);
         }
-        self.release_claim(id, backend).await;
+        self.release_claim(id, backend.name()).await;
         tracker.ingest(id, Event::Reachable(true));
         Failure::NotSent
     }
@@ -116,7 +120,7 @@ impl Relay {
         let work = self.work_of(id, &stored)?;
         if !*backend.connected.borrow() {
             // It went away after it was chosen. Its events go only to an open socket.
-            self.release_claim(id, backend).await;
+            self.release_claim(id, backend.name()).await;
             return Err(Failure::NotSent);
         }
         self.free_memory(backend).await;
@@ -149,7 +153,7 @@ impl Relay {
                 return Err(Failure::Refused(error));
             }
             Err(NotPlaced::NotSent(_)) => {
-                self.release_claim(id, backend).await;
+                self.release_claim(id, backend.name()).await;
                 return Err(Failure::NotSent);
             }
             Err(NotPlaced::Sent(error)) => error,
@@ -167,7 +171,7 @@ impl Relay {
             return Err(Failure::Refused(error));
         }
         tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a job; it waits on");
-        self.release_claim(id, backend).await;
+        self.release_claim(id, backend.name()).await;
         Err(Failure::NotSent)
     }
 
@@ -217,9 +221,10 @@ impl Relay {
         }
     }
 
-    async fn release_claim(&self, id: &JobId, backend: &Backend) {
+    /// Lets a job wait again that was claimed for a backend.
+    pub(super) async fn release_claim(&self, id: &JobId, backend: &str) {
         let store = self.0.tracker.recorder.store();
-        if let Err(error) = store.release_claim(id, backend.name()).await {
+        if let Err(error) = store.release_claim(id, backend).await {
             tracing::warn!(job_id = %id, %error, "cannot put a job back into the queue; it is found again at the next start");
         }
     }
@@ -262,12 +267,6 @@ impl Relay {
             match has_prompt(prompt.backend.comfy.rest(), &prompt.prompt_id).await {
                 Ok(true) => return true,
                 Ok(false) => looks += 1,
-                Err(_) if self.is_lost(&prompt.backend) => {
-                    tracker
-                        .queue
-                        .abandon(&prompt.backend, prompt.prompt_id.clone());
-                    break;
-                }
                 Err(_) => looks = 0,
             }
         }

@@ -142,12 +142,7 @@ impl JobQueue {
 
     /// Removes a job that has ended, or that a backend has. Returns whether the database has keys of partner nodes for it.
     pub(in crate::relay) fn remove(&self, id: &JobId) -> bool {
-        let mut state = self.state();
-        let removed = state.remove(id);
-        // A short prompt may end before any queue has shown it.
-        for record in &mut state.backends {
-            record.unseen.retain(|prompt| prompt.job_id != *id);
-        }
+        let removed = self.state().remove(id);
         removed.is_some_and(|job| job.has_secrets)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::estimate::Estimate;
-use crate::job::{self, JobId};
+use crate::job;
 use crate::placement::BackendLoad;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
@@ -18,7 +18,7 @@ pub(super) struct BackendRecord {
     pub(super) turn: u64,
     /// The model that this job works with, and the disconnect counter then: a server that was restarted has none loaded.
     pub(super) model: Option<(u64, u64)>,
-    /// Prompts that were handed in, until the queue of the server shows them, or their jobs have ended.
+    /// Prompts that were handed in, until the queue of the server shows them, or they have begun or ended.
     pub(super) unseen: Vec<UnseenPrompt>,
     /// Whether jobs are being handed in to it, one after another.
     pub(super) is_busy: bool,
@@ -31,7 +31,6 @@ pub(super) struct BackendRecord {
 /// A prompt that was handed in, and that the queue of the server does not show yet.
 #[derive(Debug, Clone)]
 pub(super) struct UnseenPrompt {
-    pub(super) job_id: JobId,
     pub(super) prompt_id: String,
     /// How long it runs.
     pub(super) estimate: Estimate,

@@ -81,6 +81,7 @@ impl Relay {
             }
         }
     }
+
     /// Forgets keys that were handed in.
     pub(super) async fn forget_keys(&self, id: &JobId, sealed: &Option<Vec<u8>>) {
         if sealed.is_some() {
@@ -116,7 +117,6 @@ impl JobQueue {
             record.model = Some((model, prompt.disconnects));
         }
         record.unseen.push(UnseenPrompt {
-            job_id: id.clone(),
             prompt_id: prompt.prompt_id.clone(),
             estimate,
         });

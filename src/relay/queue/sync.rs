@@ -78,13 +78,13 @@ impl Relay {
         let id = stored.job_id.clone();
         let backend = self.backend_named(name).ok().cloned();
         tracker.queue.state().settling.insert(id.clone());
-        let relay = self.clone();
+        let (relay, name) = (self.clone(), name.to_owned());
         self.0.tasks.spawn(async move {
             let settling = async {
                 match backend {
                     Some(backend) => relay.find_claimed(&stored, request, backend).await,
                     // It is not configured any more.
-                    None => relay.put_back(&stored).await,
+                    None => relay.release_claim(&id, &name).await,
                 }
             };
             tokio::select! {
@@ -112,7 +112,7 @@ impl Relay {
                 () = opened => {}
                 () = self.until_lost(&backend) => {
                     tracker.queue.abandon(&backend, stored.prompt_id.clone());
-                    return self.put_back(stored).await;
+                    return self.release_claim(&stored.job_id, backend.name()).await;
                 }
             }
             let disconnects = backend.state().socket.disconnects;
@@ -142,21 +142,13 @@ impl Relay {
                     return self.settle(prompt, &work, submitted).await;
                 }
                 // A request that was on its way may still arrive.
-                Ok(false) if looks > 0 => return self.put_back(stored).await,
+                Ok(false) if looks > 0 => {
+                    return self.release_claim(&stored.job_id, backend.name()).await;
+                }
                 Ok(false) => looks += 1,
                 Err(_) => {}
             }
             tokio::time::sleep(self.0.comfy.poll_interval).await;
-        }
-    }
-
-    async fn put_back(&self, stored: &StoredSubmission) {
-        let Some(backend) = &stored.backend else {
-            return;
-        };
-        let store = self.0.tracker.recorder.store();
-        if let Err(error) = store.release_claim(&stored.job_id, backend).await {
-            tracing::debug!(job_id = %stored.job_id, %error, "cannot put a job back into the queue, retrying");
         }
     }
 
