@@ -69,8 +69,6 @@ class State(_Always, total=False):
     prompt_id: str
     node: dict[str, Any]
     nodes: dict[str, int]
-    waiting_for: str
-    attempt: int
     queue_position: int
     elapsed: float
     outputs: list[dict[str, Any]]

@@ -46,7 +46,7 @@ export interface Progress {
   estimated_start?: string;
   /** It waits in the relay's own queue; `message` says what for. */
   waiting_for?: "server";
-  /** How often it was handed in or waits to be; absent while that is once. */
+  /** Which attempt it is, from 2: those before were lost with their servers. */
   attempt?: number;
   /** ComfyUI was asked to stop it, and has not yet. */
   cancelling?: true;
@@ -63,10 +63,6 @@ export interface Progress {
   outputs?: Output[];
   outputs_total?: number;
   backend?: string;
-  /** While the job waits in the relay's own queue. */
-  waiting_for?: "server";
-  /** Which attempt it is, from 2: those before were lost with their servers. */
-  attempt?: number;
 }
 
 /** The answer to `POST /api/anime/jobs`, and to a retry. */
