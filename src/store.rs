@@ -28,6 +28,7 @@ mod retention;
 mod rows;
 mod run_queries;
 mod schema;
+mod shared_queue;
 mod statements;
 mod submissions;
 mod tag_filters;
@@ -47,6 +48,7 @@ pub use relays::RelayRegistration;
 pub use requests::StoredRequest;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
+pub use shared_queue::{PeerPrompt, SharedWait, TakenFor};
 pub use submissions::{StoredSubmission, SubmissionLink};
 
 use tokio::sync::{Semaphore, SemaphorePermit};

@@ -33,8 +33,8 @@ pub(super) struct PeerWatch {
 
 #[derive(Debug, Default)]
 struct Peers {
-    /// Whether there were others at the last registration.
-    has_others: bool,
+    /// How many others there were at the last registration.
+    others: usize,
     /// Until when no other relay takes a job of ours.
     alone_until: Option<Instant>,
     /// The last registration failed, or its answer was lost: it may have removed relays that have ended.
@@ -43,7 +43,7 @@ struct Peers {
 
 impl PeerWatch {
     /// Records a registration that was sent at `sent_at` and confirmed at `now`. Returns whether jobs may be free: of relays
-    /// that it has removed, or one before it whose answer was lost.
+    /// that have left, that it has removed, or one before it whose answer was lost.
     pub(super) fn registered(
         &self,
         registration: &RelayRegistration,
@@ -54,15 +54,16 @@ impl PeerWatch {
         // A renewal may take as long as half the time between two.
         let grace = renewal(lasts) * 3 / 2;
         let mut peers = self.lock();
-        peers.has_others = registration.others > 0;
+        let before = std::mem::replace(&mut peers.others, registration.others);
         // Two relays that register at the same time may not see each other; those that renew do.
-        let is_alone = registration.was_held && !peers.has_others;
+        let is_alone = registration.was_held && registration.others == 0;
         peers.alone_until = is_alone.then(|| sent_at + grace);
         if !registration.was_held {
             self.noticed_at.send_replace(Some(now + grace));
         }
         let has_failed = std::mem::take(&mut peers.has_failed);
-        registration.removed > 0 || !registration.was_held || has_failed
+        let have_left = registration.others < before;
+        have_left || registration.removed > 0 || !registration.was_held || has_failed
     }
 
     /// Records a registration that was not confirmed.
@@ -72,7 +73,7 @@ impl PeerWatch {
 
     /// Whether other relays run on the same database.
     pub(super) fn has_others(&self) -> bool {
-        self.lock().has_others
+        self.lock().others > 0
     }
 
     /// Whether no other relay can have a job that is ours.
@@ -121,6 +122,13 @@ mod tests {
         assert!(!renew());
         peers.failed();
         assert!(renew() && !renew());
+    }
+
+    #[test]
+    fn jobs_may_be_free_after_a_relay_has_left() {
+        let (peers, now) = (PeerWatch::default(), Instant::now());
+        let renew = |others| peers.registered(&registration(true, others), now, now, LASTS);
+        assert!(!renew(2) && renew(1) && !renew(1) && renew(0));
     }
 
     #[test]

@@ -19,4 +19,5 @@ mod operations;
 pub(super) mod queued_request;
 mod seal;
 mod settle;
+mod shared;
 mod sync;

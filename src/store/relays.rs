@@ -31,9 +31,13 @@ struct RelayRow {
     left_ms: i64,
 }
 
-/// Free for the relay `$1`: the jobs of the backends that it follows, and those of producers whose relay has ended.
+/// Free for the relay `$1`: the jobs of the backends that it follows, those that were claimed for such a backend by a relay
+/// that followed it before, and those without a backend whose relay has ended.
 const FREE: &str = "(backend IN (SELECT backend FROM comfy_relay.leases WHERE holder = $1) \
-    OR (backend IS NULL AND (owner IS NULL OR owner NOT IN (SELECT owner FROM comfy_relay.relays))))";
+    OR (backend IS NULL AND (owner IS NULL \
+        OR owner NOT IN (SELECT owner FROM comfy_relay.relays) \
+        OR job_key IN (SELECT job_key FROM comfy_relay.submissions WHERE state = 'handed_in' \
+            AND backend IN (SELECT backend FROM comfy_relay.leases WHERE holder = $1)))))";
 
 const TAKE: &str = "UPDATE comfy_relay.jobs SET \
     epoch = epoch + CASE WHEN owner = $1 THEN 0 ELSE 1 END, owner = $1 \

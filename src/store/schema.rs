@@ -156,7 +156,7 @@ diesel::table! {
     comfy_relay.submissions (job_key) {
         /// The job.
         job_key -> Text,
-        /// `waiting` or `handed_in`.
+        /// `waiting`, `handed_in` or `withdrawn`.
         state -> Text,
         /// The order of arrival: microseconds since 1970.
         place -> BigInt,
@@ -214,3 +214,4 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);
 diesel::allow_tables_to_appear_in_same_query!(submissions, leases);
 diesel::allow_tables_to_appear_in_same_query!(submissions, jobs);
+diesel::allow_tables_to_appear_in_same_query!(jobs, leases);

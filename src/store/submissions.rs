@@ -1,22 +1,22 @@
 //! What is to be handed in to ComfyUI for jobs: it waits here, and stays until its job is deleted, so that it can be handed
 //! in again.
 
-use diesel::dsl::{exists, sql};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
-use super::lease_owner::LeaseOwner;
-use super::schema::{leases, submissions};
+use super::schema::submissions;
 use crate::job::JobId;
 
 /// It waits for a backend.
 pub(super) const WAITING: &str = "waiting";
 
 /// A backend has it, or is claimed for it.
-const HANDED_IN: &str = "handed_in";
+pub(super) const HANDED_IN: &str = "handed_in";
+
+/// A relay cancels its job.
+pub(super) const WITHDRAWN: &str = "withdrawn";
 
 /// The most keys that one statement names.
 pub(super) const MAX_KEYS: usize = 500;
@@ -34,6 +34,8 @@ pub struct StoredSubmission {
     pub share: Option<String>,
     /// The backend that has it, or is claimed for it; `None` while it waits.
     pub backend: Option<String>,
+    /// Its job is cancelled: it waits no more.
+    pub is_withdrawn: bool,
     /// Under which prompt id it is handed in.
     pub prompt_id: String,
     /// How often it was handed in or waits to be, from 1.
@@ -107,43 +109,6 @@ impl Store {
             Ok(())
         })
         .await
-    }
-
-    /// Claims a submission that waits for a backend of which `owner` holds the lease: nobody else hands it in then. Returns
-    /// it; `None` if it does not wait any more, or the lease is gone.
-    pub async fn claim(
-        &self,
-        job: &JobId,
-        backend: &str,
-        owner: &LeaseOwner,
-    ) -> Result<Option<StoredSubmission>, StoreError> {
-        let now = sql::<BigInt>(self.now());
-        let lease = leases::table.filter(
-            leases::backend
-                .eq(backend)
-                .and(leases::holder.eq(owner.as_str()))
-                .and(leases::held_until.ge(now)),
-        );
-        let waiting = submissions::job_key
-            .eq(job.as_str())
-            .and(submissions::state.eq(WAITING))
-            .and(exists(lease));
-        let claim = diesel::update(submissions::table.filter(waiting)).set((
-            submissions::state.eq(HANDED_IN),
-            submissions::backend.eq(backend),
-        ));
-        let claimed = in_time(async {
-            Ok(with_connection!(self, reads, |connection, names| {
-                names.statement(&claim)?.execute(connection).await?
-            }))
-        });
-        let turn = self.queue_turn().await;
-        let count = claimed.await?;
-        drop(turn);
-        if count == 0 {
-            return Ok(None);
-        }
-        self.submission(job).await
     }
 
     /// Lets a submission wait again that was claimed, and that no backend has got.
@@ -319,7 +284,8 @@ impl SubmissionRow {
             place: self.place,
             priority: self.priority,
             share: self.share,
-            backend: self.backend.filter(|_| self.state != WAITING),
+            backend: self.backend.filter(|_| self.state == HANDED_IN),
+            is_withdrawn: self.state == WITHDRAWN,
             prompt_id: self.prompt_id,
             attempt: self.attempt.try_into().unwrap_or(1),
             retries: self.retries.try_into().unwrap_or_default(),

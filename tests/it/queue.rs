@@ -8,6 +8,7 @@ mod once;
 mod operations;
 mod relay_kills;
 mod retry;
+mod shared;
 mod waiting;
 
 use comfy_relay::config::RelayConfig;

@@ -208,6 +208,7 @@ impl Relay {
             priority: new.priority,
             share: new.share.clone(),
             backend: None,
+            is_withdrawn: false,
             // Servers since 0.24 refuse ids that are not UUIDs in lower case.
             prompt_id: Uuid::new_v4().to_string(),
             attempt: 1,

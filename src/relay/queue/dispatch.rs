@@ -14,6 +14,7 @@ use crate::relay::backend::Backend;
 use crate::relay::queue::hand_in::Lot;
 use crate::relay::queue::job_queue::{JobQueue, QueueState};
 use crate::relay::queue::loads::{BackendView, allow_last_choice};
+use crate::relay::registry::Entry;
 
 /// How often everything is planned again, if nothing happens: times pass.
 const TICK: Duration = Duration::from_secs(1);
@@ -61,6 +62,7 @@ impl Relay {
             };
             if is_tick {
                 self.sync_queue().await;
+                self.share_queue().await;
                 self.take_back_unreachable().await;
             }
             let began_at = Instant::now();
@@ -131,11 +133,15 @@ impl Relay {
         while places.peek().is_some() {
             let mut registry = tracker.registry();
             for place in places.by_ref().take(JOBS_A_LOCK) {
+                // Others publish theirs.
+                if !registry.get(&place.id).is_some_and(Entry::is_owned) {
+                    continue;
+                }
                 let is_new = registry.apply(&place.id, Event::Waits(place.wait), now);
                 let Some(entry) = registry.get_mut(&place.id) else {
                     continue;
                 };
-                if entry.job.wait().is_some() && entry.is_owned() {
+                if entry.job.wait().is_some() {
                     entry.publishing.is_stale |= is_new;
                     entry.queue_estimate = Some((place.estimate, now));
                     tracker.republish_waiting(entry);

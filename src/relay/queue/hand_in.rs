@@ -12,11 +12,12 @@ use crate::relay::backend::select::InFlight;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::queue::job_queue::JobQueue;
 use crate::relay::queue::queued_request::QueuedRequest;
+use crate::relay::registry::Entry;
 use crate::relay::requests::post_prompt::{NotPlaced, Work, has_prompt, post_prompt};
 use crate::relay::requests::submit::STOP_PATIENCE;
 use crate::relay::tracker::FoundPrompt;
 use crate::relay::{Relay, RelayError};
-use crate::store::StoredSubmission;
+use crate::store::{StoredSubmission, TakenFor};
 
 /// So many looks in a row at queue and history that do not show a prompt are no accident.
 const MAX_LOOKS: u32 = 2;
@@ -205,19 +206,45 @@ impl Relay {
     async fn claim(&self, id: &JobId, backend: &Backend) -> Result<StoredSubmission, Failure> {
         let tracker = &self.0.tracker;
         let store = tracker.recorder.store();
-        let claimed = store.claim(id, backend.name(), &tracker.owner).await;
+        let is_of_another = {
+            let registry = tracker.registry();
+            let is_fresh = tracker.queue.is_fresh(id);
+            !is_fresh && !registry.get(id).is_some_and(Entry::is_owned)
+        };
+        let claimed = if is_of_another {
+            self.take_shared(id, TakenFor::Backend(backend.name()))
+                .await
+        } else {
+            store.claim(id, backend.name(), &tracker.owner).await
+        };
         match claimed {
             Ok(Some(stored)) => Ok(stored),
             Ok(None) if *backend.lease.borrow() != Lease::Held => Err(Failure::NotSent),
+            // Another relay has it, or it has ended.
+            Ok(None) if is_of_another => Err(Failure::Gone),
             Ok(None) => match store.submission(id).await {
-                Ok(Some(stored)) if stored.backend.is_none() => Err(Failure::NotSent),
-                Ok(_) => Err(Failure::Gone),
+                Ok(stored) => {
+                    self.read_row(id).await;
+                    let waits =
+                        |stored: StoredSubmission| stored.backend.is_none() && !stored.is_withdrawn;
+                    Err(match stored.is_some_and(waits) {
+                        true => Failure::NotSent,
+                        false => Failure::Gone,
+                    })
+                }
                 Err(_) => Err(Failure::NotSent),
             },
             Err(error) => {
                 tracing::debug!(job_id = %id, %error, "cannot claim a job, retrying");
                 Err(Failure::NotSent)
             }
+        }
+    }
+
+    /// Learns whether another relay has taken a job that waits.
+    async fn read_row(&self, id: &JobId) {
+        if let Err(error) = self.0.tracker.read_rows(std::slice::from_ref(id)).await {
+            tracing::debug!(job_id = %id, %error, "cannot read a job, retrying");
         }
     }
 
@@ -288,6 +315,12 @@ impl JobQueue {
     /// Leaves a backend alone for a moment: it has not taken a job.
     fn rest(&self, backend: &Backend) {
         self.state().backends[backend.index].is_resting = true;
+    }
+
+    /// Whether the caller of a job waits for what becomes of it.
+    fn is_fresh(&self, id: &JobId) -> bool {
+        let state = self.state();
+        state.jobs.get(id).is_some_and(|job| job.fresh.is_some())
     }
 
     /// Lets jobs wait again that were claimed for a backend, as far as they are still here.

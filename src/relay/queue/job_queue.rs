@@ -55,6 +55,8 @@ pub(super) struct QueueState {
     pub(super) next_start: Option<f64>,
     /// Somebody waits for a plan.
     pub(super) is_awaited: bool,
+    /// Jobs of other relays waited when the database was last asked.
+    pub(super) is_shared: bool,
 }
 
 /// A job that waits for a backend.
@@ -121,6 +123,7 @@ impl JobQueue {
                 fair_share: FairShare::default(),
                 next_start: None,
                 is_awaited: false,
+                is_shared: false,
             }),
             wake: Notify::new(),
             passes: watch::Sender::default(),
@@ -172,6 +175,11 @@ impl JobQueue {
             .remaining
     }
 
+    /// How many jobs wait.
+    pub(super) fn length(&self) -> usize {
+        self.state().jobs.len()
+    }
+
     /// In how many seconds the first waiting job begins, by the last plan.
     pub(in crate::relay) fn next_start(&self) -> Option<f64> {
         let state = self.state();
@@ -189,6 +197,14 @@ impl QueueState {
         let job = self.jobs.remove(id)?;
         self.kinds.remove(job.kind);
         Some(job)
+    }
+
+    /// Removes a job, unless it is being handed in.
+    pub(super) fn remove_unclaimed(&mut self, id: &JobId) {
+        let is_claimed = |job: &QueuedJob| job.claimed_for.is_some();
+        if !self.jobs.get(id).is_some_and(is_claimed) {
+            self.remove(id);
+        }
     }
 
     /// The number of a share.

@@ -10,6 +10,7 @@ use crate::placement::BackendLoad;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::estimates::Estimator;
+use crate::relay::queue::shared::PeerLoad;
 
 /// What is remembered of a backend between two passes.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub(super) struct BackendRecord {
     pub(super) is_resting: bool,
     /// Prompts that it may still have although their jobs run elsewhere.
     pub(super) abandoned: Vec<String>,
+    /// What it has, if another relay follows it and keeps it busy.
+    pub(super) peer: Option<PeerLoad>,
 }
 
 /// A prompt that was handed in, and that the queue of the server does not show yet.
@@ -70,6 +73,9 @@ impl BackendRecord {
             self.is_resting
                 .then(|| format!("{name} does not take jobs").into())
         };
+        if let Some(view) = self.view_of_peer(backend, now) {
+            return view;
+        }
         let refusal = refusal(backend).or_else(resting);
         let (prompts, disconnects) = {
             let state = backend.state();
@@ -114,6 +120,30 @@ impl BackendRecord {
             is_last_choice: refusal.is_some() && is_slow(backend),
             refusal,
         }
+    }
+}
+
+impl BackendRecord {
+    /// How a backend is that another relay keeps busy; `None` of any other. One that has nothing counts as taking nothing: its
+    /// relay does not give it what waits.
+    fn view_of_peer(&self, backend: &Backend, now: Timestamp) -> Option<BackendView> {
+        let is_of_peer = *backend.lease.borrow() == Lease::HeldByPeer;
+        let runs = backend.state().operation == Operation::Run;
+        let peer = self.peer.filter(|_| is_of_peer && runs)?;
+        let free = peer.free(now);
+        Some(BackendView {
+            load: BackendLoad {
+                free_in: free.and_then(|free| free.remaining).unwrap_or(f64::NAN),
+                room: 0,
+                takes: true,
+                model: None,
+                turn: self.turn,
+            },
+            free,
+            prompts: peer.prompts,
+            refusal: None,
+            is_last_choice: false,
+        })
     }
 }
 

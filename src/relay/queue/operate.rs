@@ -55,6 +55,11 @@ impl Relay {
         self.0.tracker.queue.operations.queue() == QueueOperation::Paused
     }
 
+    /// How many jobs wait for a backend, those that other relays on the database have included.
+    pub fn queue_length(&self) -> usize {
+        self.0.tracker.queue.length()
+    }
+
     /// Follows what other relays have been asked to stop, and drains, until the relay stops.
     pub(in crate::relay) async fn follow_operations(self) {
         let mut tick = interval(INTERVAL);

@@ -3,35 +3,39 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Map;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::comfy::Submitted;
 use crate::job::{self, Event, ImageSizes, JobError, JobId, Outcome, Plan, PromptGraph};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::queue::queued_request::QueuedRequest;
+use crate::relay::registry::Entry;
 use crate::relay::requests::post_prompt::{Work, has_prompt};
 use crate::relay::tracker::{FoundPrompt, Tracker};
 use crate::store::StoredSubmission;
 
+/// How often it is looked whether another relay has taken a job.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// How many jobs are read at a time.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 impl Relay {
     /// Takes the jobs into the queue that wait and are not in it.
     pub(super) async fn sync_queue(&self) {
         let tracker = &self.0.tracker;
-        let missing: Vec<JobId> = {
-            let registry = tracker.registry();
-            let state = tracker.queue.state();
-            let waiting = registry.open_without_backend();
-            let waiting = waiting.filter(|entry| entry.job.wait().is_some() && entry.is_owned());
-            let ids = waiting.map(|entry| entry.job.id());
-            let ids =
-                ids.filter(|id| !state.jobs.contains_key(*id) && !state.settling.contains(*id));
-            ids.cloned().collect()
-        };
+        let mut missing = tracker.missing();
+        if !missing.is_empty() && !tracker.peers.is_alone(Instant::now()) {
+            // Another relay may have taken some.
+            if let Err(error) = tracker.read_rows(&missing).await {
+                return tracing::debug!(%error, "cannot read the jobs that wait, retrying");
+            }
+            missing = tracker.missing();
+        }
         for ids in missing.chunks(BATCH) {
             let stored = match tracker.recorder.store().submissions(ids).await {
                 Ok(stored) => stored,
@@ -63,6 +67,11 @@ impl Relay {
                 entry.job.set_attempt(stored.attempt);
             }
         }
+        if stored.is_withdrawn {
+            // The relay has ended while it cancelled the job.
+            let cancelled = Event::Closed(Outcome::Cancelled);
+            return tracker.ingest(id, cancelled);
+        }
         if let Some(name) = stored.backend.clone() {
             return self.settle_claimed(stored, request, &name);
         }
@@ -83,8 +92,13 @@ impl Relay {
             let settling = async {
                 match backend {
                     Some(backend) => relay.find_claimed(&stored, request, backend).await,
-                    // It is not configured any more.
-                    None => relay.release_claim(&id, &name).await,
+                    // It is not configured here. Another relay may follow it, or it may run the prompt unseen.
+                    None => {
+                        let lost_after = relay.0.config.lost_after;
+                        if timeout(lost_after, relay.until_taken(&id)).await.is_err() {
+                            relay.release_claim(&id, &name).await;
+                        }
+                    }
                 }
             };
             tokio::select! {
@@ -110,6 +124,7 @@ impl Relay {
             };
             tokio::select! {
                 () = opened => {}
+                () = self.until_taken(&stored.job_id) => return,
                 () = self.until_lost(&backend) => {
                     tracker.queue.abandon(&backend, stored.prompt_id.clone());
                     return self.release_claim(&stored.job_id, backend.name()).await;
@@ -148,7 +163,19 @@ impl Relay {
                 Ok(false) => looks += 1,
                 Err(_) => {}
             }
-            tokio::time::sleep(self.0.comfy.poll_interval).await;
+            sleep(self.0.comfy.poll_interval).await;
+        }
+    }
+
+    /// Returns when another relay has taken a job: the one that follows its backend now.
+    async fn until_taken(&self, id: &JobId) {
+        let tracker = &self.0.tracker;
+        let is_owned = || tracker.registry().get(id).is_some_and(Entry::is_owned);
+        while is_owned() {
+            sleep(LOOK_PAUSE).await;
+            if let Err(error) = tracker.read_rows(std::slice::from_ref(id)).await {
+                tracing::debug!(job_id = %id, %error, "cannot read a job, retrying");
+            }
         }
     }
 
@@ -171,6 +198,17 @@ impl Relay {
 }
 
 impl Tracker {
+    /// Our jobs that wait and are not in the queue.
+    fn missing(&self) -> Vec<JobId> {
+        let registry = self.registry();
+        let state = self.queue.state();
+        let waiting = registry.open_without_backend();
+        let waiting = waiting.filter(|entry| entry.job.wait().is_some() && entry.is_owned());
+        let ids = waiting.map(|entry| entry.job.id());
+        let ids = ids.filter(|id| !state.jobs.contains_key(*id) && !state.settling.contains(*id));
+        ids.cloned().collect()
+    }
+
     /// Which backends may run a request, by their indices; `None` if all may.
     pub(in crate::relay) fn allowed(&self, request: &QueuedRequest) -> Option<Vec<bool>> {
         let backends = self.backends.iter();

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::select_ok;
 use tokio::time::{Instant, timeout};
 
-use crate::relay::backend::Backend;
+use crate::relay::backend::{Backend, Lease};
 use crate::relay::{Relay, RelayError};
 
 /// How long a caller waits for a socket that is being dialled. Events go only to open sockets, so the socket comes
@@ -50,7 +50,7 @@ pub(in crate::relay) async fn await_socket(backend: &Backend) -> Result<(), Rela
 
 impl Relay {
     /// Waits until the socket of one of the backends with these names is open, or of any if there are none. One that was open
-    /// before will be again: jobs wait for it.
+    /// before will be again: jobs wait for it. One that another relay follows takes jobs from there.
     pub(in crate::relay) async fn await_any_socket(
         &self,
         names: &[String],
@@ -63,10 +63,12 @@ impl Relay {
         let was_open = |backend: &Arc<Backend>| {
             *backend.connected.borrow() || backend.state().socket.disconnects > 0
         };
-        if named
-            .clone()
-            .any(|backend| backend.refusal().is_none() && was_open(backend))
-        {
+        let takes_jobs = |backend: &Arc<Backend>| match *backend.lease.borrow() {
+            Lease::Unknown | Lease::Held => was_open(backend),
+            Lease::HeldByPeer => true,
+            Lease::Lapsed => false,
+        };
+        if named.clone().any(takes_jobs) {
             return Ok(());
         }
         let opening = named.map(|backend| await_socket(backend).boxed());

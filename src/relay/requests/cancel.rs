@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::comfy::Cancellation;
 use crate::job::{Event, JobId, Outcome};
 use crate::relay::backend::Backend;
+use crate::relay::registry::Entry;
 use crate::relay::{Relay, RelayError};
+use crate::store::TakenFor;
 
 /// What a request to cancel a job has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +97,7 @@ impl Relay {
         if !is_owned && let Some(row) = store.take_unfollowed_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
         }
+        self.withdraw(job_id).await?;
         {
             let mut registry = tracker.registry();
             let entry = registry
@@ -110,6 +115,30 @@ impl Relay {
         }
         tracker.await_written(job_id).await.check(job_id)?;
         Ok(Cancelled::Ended)
+    }
+
+    /// Takes a job that waits out of the queue, where another relay may be about to hand it in.
+    async fn withdraw(&self, job_id: &JobId) -> Result<(), RelayError> {
+        let tracker = &self.0.tracker;
+        let waiting = {
+            let registry = tracker.registry();
+            let entry = registry.get(job_id);
+            let entry = entry.filter(|entry| entry.job.wait().is_some());
+            entry.map(Entry::is_owned)
+        };
+        let Some(is_owned) = waiting else {
+            return Ok(());
+        };
+        if is_owned {
+            if tracker.peers.is_alone(Instant::now()) {
+                return Ok(());
+            }
+            // The row must show that it waits.
+            tracker.await_written(job_id).await.check(job_id)?;
+        }
+        // One that does not wait any more is being handed in, here if it is still ours.
+        self.take_shared(job_id, TakenFor::Cancelling).await?;
+        Ok(())
     }
 }
 

@@ -83,6 +83,11 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "1 if an operator has paused the relay's own queue",
         ConstGauge::new(u64::from(state.relay.is_queue_paused())),
     );
+    registry.register(
+        "queue_length",
+        "Jobs that wait for a server in the queue, those of other relays on the database included",
+        ConstGauge::new(state.relay.queue_length() as u64),
+    );
     let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
     registry.register(
