@@ -7,6 +7,7 @@
 
 mod add_batch;
 mod backends;
+mod cancel_requests;
 mod connect;
 mod database;
 mod job_queries;

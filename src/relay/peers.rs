@@ -79,9 +79,14 @@ impl Relay {
             let ids = tracker.followed_rows();
             let read = async {
                 tracker.read_rows(&ids).await?;
-                tracker.read_open_rows().await
+                tracker.read_open_rows().await?;
+                if tracker.peers.has_others() {
+                    self.follow_cancel_requests().await?;
+                }
+                Ok(())
             };
-            if let Err(error) = read.await {
+            let read: Result<(), StoreError> = read.await;
+            if let Err(error) = read {
                 let error = &error as &dyn Error;
                 tracing::debug!(error, "cannot read the jobs of other relays, retrying");
             }

@@ -2,7 +2,7 @@
 //!
 //! `dispatch` decides which job goes where, by the pure plan of [`placement`](crate::placement); `hand_in` hands it in;
 //! `lost` takes back what was lost with its server, `drain` what waits at one that is being drained; `operate` has
-//! operators stop backends or the whole queue. A job that waits is in the registry like any other, without a backend.
+//! operators stop backends or the whole queue; `shared` makes it one queue for all relays on a database. A job that waits is in the registry like any other, without a backend.
 
 pub(super) mod admission;
 mod batch_admission;
@@ -16,6 +16,7 @@ pub(super) mod lost;
 mod memory;
 mod operate;
 mod operations;
+mod peer_load;
 pub(super) mod queued_request;
 mod seal;
 mod settle;

@@ -196,6 +196,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Which jobs are to be cancelled, by requests to a relay that does not follow their backends.
+    comfy_relay.cancel_requests (job_key) {
+        /// The job.
+        job_key -> Text,
+        /// Milliseconds since 1970.
+        asked_at -> BigInt,
+    }
+}
+
+diesel::table! {
     /// Which jobs a request with an Idempotency-Key makes or has made.
     comfy_relay.requests (request_key) {
         /// A digest of the key and of whom it belongs to.

@@ -1,7 +1,7 @@
 //! The queue as all relays on the database share it: what waits with others, how busy the backends of others are, and who
 //! takes a job that waits.
 
-use diesel::dsl::{exists, not, sql};
+use diesel::dsl::{case_when, exists, not, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -153,8 +153,11 @@ impl Store {
                             }
                         };
                         // A change of the owner is a new epoch.
+                        let is_own = jobs::owner.eq(owner.as_str()).assume_not_null();
+                        let change = case_when(is_own, 0_i64.into_sql::<BigInt>())
+                            .otherwise(1_i64.into_sql::<BigInt>());
                         let own = diesel::update(of_job).set((
-                            jobs::epoch.eq(jobs::epoch + 1),
+                            jobs::epoch.eq(jobs::epoch + change),
                             jobs::owner.eq(owner.as_str()),
                         ));
                         if taken == 0 || names.statement(&own)?.execute(connection).await? == 0 {

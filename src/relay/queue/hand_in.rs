@@ -227,9 +227,10 @@ impl Relay {
                     self.read_row(id).await;
                     let waits =
                         |stored: StoredSubmission| stored.backend.is_none() && !stored.is_withdrawn;
-                    Err(match stored.is_some_and(waits) {
-                        true => Failure::NotSent,
-                        false => Failure::Gone,
+                    Err(if stored.is_some_and(waits) {
+                        Failure::NotSent
+                    } else {
+                        Failure::Gone
                     })
                 }
                 Err(_) => Err(Failure::NotSent),

@@ -10,7 +10,7 @@ use crate::placement::BackendLoad;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::estimates::Estimator;
-use crate::relay::queue::shared::PeerLoad;
+use crate::relay::queue::peer_load::PeerLoad;
 
 /// What is remembered of a backend between two passes.
 #[derive(Debug, Clone, Default)]

@@ -4,47 +4,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Map;
 
-use crate::estimate::Estimate;
 use crate::job::JobId;
 use crate::relay::Relay;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::queue::job_queue::JobQueue;
+use crate::relay::queue::peer_load::PeerLoad;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::queue::sync::BATCH;
-use crate::store::{PeerPrompt, SharedWait, StoreError, StoredSubmission, TakenFor};
-
-/// What a backend has that another relay follows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PeerLoad {
-    /// How many prompts it has.
-    pub(super) prompts: usize,
-    /// When it is free, if that is known of all.
-    pub(super) free_at: Option<Timestamp>,
-}
-
-impl PeerLoad {
-    /// With another prompt.
-    fn with(self, prompt: &PeerPrompt) -> Self {
-        let is_known = self.prompts == 0 || self.free_at.is_some();
-        let free_at = prompt.ends_at.max(self.free_at);
-        Self {
-            prompts: self.prompts + 1,
-            free_at: free_at.filter(|_| is_known && prompt.ends_at.is_some()),
-        }
-    }
-
-    /// When it is free; `None` while that is not known.
-    pub(super) fn free(self, now: Timestamp) -> Option<Estimate> {
-        let left = self.free_at?.duration_since(now).as_secs_f64();
-        Some(Estimate {
-            remaining: Some(left.max(0.0)),
-            ..Estimate::none_left()
-        })
-    }
-}
+use crate::store::{SharedWait, StoreError, StoredSubmission, TakenFor};
 
 impl Relay {
     /// Brings what other relays have waiting, and what their backends have, up to date, as long as there are others.

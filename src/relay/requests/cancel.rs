@@ -9,7 +9,7 @@ use crate::job::{Event, JobId, Outcome};
 use crate::relay::backend::Backend;
 use crate::relay::registry::Entry;
 use crate::relay::{Relay, RelayError};
-use crate::store::TakenFor;
+use crate::store::{StoreError, TakenFor};
 
 /// What a request to cancel a job has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +20,66 @@ pub enum Cancelled {
     Ended,
 }
 
+/// What runs a job.
+enum Runner {
+    /// A backend that this relay follows, as this prompt.
+    Backend(Arc<Backend>, String),
+    /// A backend that another relay follows.
+    Peer,
+    /// No configured backend.
+    None,
+}
+
 impl Relay {
-    /// Asks ComfyUI to interrupt a job that runs, or to delete one that waits: the job ends when ComfyUI reports it. A job
-    /// of another producer, or of a ComfyUI server that no relay follows, ends at once, and is on the disk when this
-    /// returns.
+    /// Asks ComfyUI to interrupt a job that runs, or to delete one that waits: the job ends when ComfyUI reports it. Where
+    /// another relay follows the server, that one does. A job of another producer, or of a ComfyUI server that no relay
+    /// follows, ends at once, and is on the disk when this returns.
     pub async fn cancel(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
         match self.runner(job_id)? {
-            Some((backend, prompt_id)) => self.cancel_prompt(job_id, &backend, &prompt_id).await,
-            None => self.close_cancelled(job_id).await,
+            Runner::Backend(backend, prompt_id) => {
+                self.cancel_prompt(job_id, &backend, &prompt_id).await
+            }
+            Runner::Peer => self.request_cancel(job_id).await,
+            Runner::None => self.close_cancelled(job_id).await,
         }
     }
 
-    /// The backend and the prompt of a job that has not ended; `None` if no configured backend runs it.
-    fn runner(&self, job_id: &JobId) -> Result<Option<(Arc<Backend>, String)>, RelayError> {
+    /// Cancels what other relays were asked to cancel, and this one has.
+    pub(in crate::relay) async fn follow_cancel_requests(&self) -> Result<(), StoreError> {
+        let tracker = &self.0.tracker;
+        let store = tracker.recorder.store();
+        for job_id in store.cancel_requests().await? {
+            let is_ours = {
+                let registry = tracker.registry();
+                let ours = registry.get(&job_id).filter(|entry| entry.is_owned());
+                ours.map(|entry| entry.job.status().is_final())
+            };
+            let cancelled = match is_ours {
+                None => continue,
+                Some(true) => Ok(Cancelled::Ended),
+                Some(false) => self.cancel(&job_id).await,
+            };
+            match cancelled {
+                Ok(_) | Err(RelayError::NotCancellable(..)) => {
+                    store.remove_cancel_request(&job_id).await?;
+                }
+                Err(error) => {
+                    tracing::debug!(%job_id, %error, "cannot cancel a job that another relay was asked to cancel, retrying");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the relay that has a job to cancel it.
+    async fn request_cancel(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
+        let store = self.0.tracker.recorder.store();
+        store.request_cancel(job_id).await?;
+        Ok(Cancelled::Requested)
+    }
+
+    /// What runs a job that has not ended.
+    fn runner(&self, job_id: &JobId) -> Result<Runner, RelayError> {
         let registry = self.0.tracker.registry();
         let entry = registry
             .get(job_id)
@@ -44,11 +91,16 @@ impl Relay {
             && let Some(name) = entry.job.backend()
             && let Ok(backend) = self.backend_named(name)
         {
-            let elsewhere = || RelayError::HeldByPeer(name.to_owned());
-            return Err(backend.refusal().unwrap_or_else(elsewhere));
+            return match backend.refusal() {
+                Some(RelayError::HeldByPeer(_)) | None => Ok(Runner::Peer),
+                Some(refusal) => Err(refusal),
+            };
         }
         let prompt_id = entry.job.prompt_id().map(str::to_owned);
-        Ok(entry.backend.clone().zip(prompt_id))
+        Ok(match entry.backend.clone().zip(prompt_id) {
+            Some((backend, prompt_id)) => Runner::Backend(backend, prompt_id),
+            None => Runner::None,
+        })
     }
 
     async fn cancel_prompt(
@@ -98,7 +150,7 @@ impl Relay {
             tracker.apply_row(row);
         }
         self.withdraw(job_id).await?;
-        {
+        let is_of_peer = {
             let mut registry = tracker.registry();
             let entry = registry
                 .get(job_id)
@@ -106,12 +158,15 @@ impl Relay {
             if entry.job.status().is_final() {
                 return Err(has_ended(job_id));
             }
-            if !entry.is_owned() {
-                let backend = entry.job.backend().unwrap_or_default();
-                return Err(RelayError::HeldByPeer(backend.to_owned()));
+            let is_of_peer = !entry.is_owned();
+            if !is_of_peer {
+                let cancelled = Event::Closed(Outcome::Cancelled);
+                tracker.ingest_locked(&mut registry, job_id, cancelled);
             }
-            let cancelled = Event::Closed(Outcome::Cancelled);
-            tracker.ingest_locked(&mut registry, job_id, cancelled);
+            is_of_peer
+        };
+        if is_of_peer {
+            return self.request_cancel(job_id).await;
         }
         tracker.await_written(job_id).await.check(job_id)?;
         Ok(Cancelled::Ended)

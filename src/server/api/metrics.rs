@@ -37,6 +37,19 @@ pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, 
     Ok(response::full(StatusCode::OK, CONTENT_TYPE, text))
 }
 
+fn register_queue(state: &ServerState, registry: &mut Registry) {
+    registry.register(
+        "queue_paused",
+        "1 if an operator has paused the relay's own queue",
+        ConstGauge::new(u64::from(state.relay.is_queue_paused())),
+    );
+    registry.register(
+        "queue_length",
+        "Jobs that wait for a server in the queue, those of other relays on the database included",
+        ConstGauge::new(state.relay.queue_length() as u64),
+    );
+}
+
 fn register_gauges(state: &ServerState, registry: &mut Registry) {
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version of the running relay", build);
@@ -78,16 +91,7 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         "Prompts of all clients that run or wait on the ComfyUI server, as last received",
         queue,
     );
-    registry.register(
-        "queue_paused",
-        "1 if an operator has paused the relay's own queue",
-        ConstGauge::new(u64::from(state.relay.is_queue_paused())),
-    );
-    registry.register(
-        "queue_length",
-        "Jobs that wait for a server in the queue, those of other relays on the database included",
-        ConstGauge::new(state.relay.queue_length() as u64),
-    );
+    register_queue(state, registry);
     let subscribers = ConstGauge::new(state.relay.connection_count().total as u64);
     registry.register("subscribers", "Connections that follow a job", subscribers);
     registry.register(

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use comfy_relay::replay::PlaybackSpeed;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{job, prompts_run, servers, settings, urls};
+use super::{job, prompts_at, prompts_run, servers, settings, urls};
+use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
+use crate::support::recordings::TXT2IMG;
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
@@ -20,6 +23,7 @@ on_both!(
     a_relay_with_room_hands_in_what_waits_with_another,
     a_job_is_submitted_to_a_relay_that_follows_no_server,
     a_job_that_waits_with_another_relay_is_cancelled,
+    a_job_is_cancelled_through_any_relay,
     priorities_hold_between_relays,
     keys_are_left_to_relays_that_can_open_them,
     a_claim_for_a_server_that_another_relay_follows_now_is_settled_there,
@@ -102,7 +106,9 @@ async fn a_job_that_waits_with_another_relay_is_cancelled(db: TestDatabase) {
     let servers = servers(2).await;
     let urls = [servers[0].url(), servers[1].url()];
     let [first, second] = pair(&db, [&urls[0], &urls[1]]).await;
-    pause_queue(&first, "pause").await;
+    for relay in [&first, &second] {
+        pause_queue(relay, "pause").await;
+    }
     submit(&first, &job("own").await).await;
     submit(&first, &job("foreign").await).await;
     let mut own = first.subscribe("own").await;
@@ -122,6 +128,35 @@ async fn a_job_that_waits_with_another_relay_is_cancelled(db: TestDatabase) {
     assert_eq!(await_end(&first, "last").await["status"], "completed");
     let run = [prompts_run(&urls[0]).await, prompts_run(&urls[1]).await].concat();
     assert_eq!(run.len(), 1, "the cancelled ones did not run");
+}
+
+async fn a_job_is_cancelled_through_any_relay(db: TestDatabase) {
+    // So slow that nothing ends by itself.
+    let comfyui = comfyui(&[TXT2IMG], PlaybackSpeed::Real(0.1)).await;
+    let first = TestRelay::connected_to(&comfyui.url(), settings(&db)).await;
+    let second = TestRelay::start(&comfyui.url(), settings(&db)).await;
+    let mut subscribers = Vec::new();
+    for id in ["runs", "waits"] {
+        submit(&first, &job(id).await).await;
+        subscribers.push(second.subscribe(id).await);
+    }
+    subscribers[0]
+        .receive_until(|state| state["status"] == "processing")
+        .await;
+    for id in ["waits", "runs"] {
+        let path = format!("/api/anime/jobs/{id}/cancel");
+        let (status, answer) = second.post(&path, &json!({})).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    for subscriber in &mut subscribers {
+        subscriber.ends_as("cancelled").await;
+    }
+    for id in ["runs", "waits"] {
+        assert_eq!(await_end(&first, id).await["status"], "cancelled");
+    }
+    let requests = "SELECT count(*) AS v FROM comfy_relay.cancel_requests";
+    db.wait_for(requests, "0").await;
+    assert_eq!(prompts_at(&comfyui.url()).await, 0);
 }
 
 async fn priorities_hold_between_relays(db: TestDatabase) {

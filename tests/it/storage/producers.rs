@@ -103,8 +103,6 @@ async fn a_job_of_a_server_that_is_not_configured_any_more_is_cancelled(db: Test
     let first = TestRelay::connected_to(&comfyui.url(), settings(db.config())).await;
     first.register("job", "p").await;
     let second = TestRelay::start(UNREACHABLE, settings(db.config())).await;
-    let held = cancel(&second, "job").await;
-    assert_eq!(held.1, "backend_held_elsewhere");
     first.stop().await;
     assert_eq!(cancel(&second, "job").await.0, 202);
     assert_eq!(second.job("job").await.1["status"], "cancelled");

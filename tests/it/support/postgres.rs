@@ -26,9 +26,9 @@ wait "$server"
 [ "$word" = keep ] || rm -rf "$2"
 "#;
 
-/// Runs the server as long as the process `$3` runs, then removes its folder.
+/// Runs the server as long as the process `$3` runs, then removes its folder. Tests share it, several relays each.
 const SHARED_WRAPPER: &str = r#"
-"$1/postgres" -D "$2/data" >>"$2/log" 2>&1 </dev/null &
+"$1/postgres" -D "$2/data" -c max_connections=300 >>"$2/log" 2>&1 </dev/null &
 server=$!
 while [ -d "/proc/$3" ]; do sleep 1; done
 kill -INT "$server"
