@@ -7,7 +7,7 @@ use comfy_relay::replay::{PlaybackSpeed, Replay};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{job, prompts_at, prompts_run, servers, settings, urls};
+use super::{SLOW, job, prompts_at, prompts_run, servers, settings, urls};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::TXT2IMG;
@@ -24,7 +24,7 @@ on_both!(
     the_queue_is_counted_and_its_oldest_job_named,
 );
 
-async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
+pub(super) async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
     let name = name.replace(':', "%3A").replace('/', "%2F");
     let path = format!("/api/anime/backends/{name}/{verb}");
     let (status, answer) = relay.post(&path, &Value::Null).await;
@@ -32,7 +32,7 @@ async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
     answer
 }
 
-async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
+pub(super) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
     let path = format!("/api/anime/queue/{verb}");
     let (status, answer) = relay.post(&path, &Value::Null).await;
     assert_eq!(status, 200, "{answer}");
@@ -139,8 +139,7 @@ async fn a_paused_queue_hands_nothing_in_and_jobs_say_why(db: TestDatabase) {
 }
 
 async fn a_drained_server_gives_its_waiting_prompts_back(db: TestDatabase) {
-    // The prompt that runs on the first one runs longer than the test.
-    let slow = comfyui(&[TXT2IMG], PlaybackSpeed::Real(0.02)).await;
+    let slow = comfyui(&[TXT2IMG], SLOW).await;
     let fast = comfyui(&[TXT2IMG], PlaybackSpeed::Fastest).await;
     let (first, second) = (name(&slow), name(&fast));
     let urls = format!("{},{}", slow.url(), fast.url());
@@ -157,7 +156,10 @@ async fn a_drained_server_gives_its_waiting_prompts_back(db: TestDatabase) {
         relay.job("a").await.1["status"] == "processing"
     })
     .await;
-    assert_eq!(prompts_at(&slow.url()).await, 2, "one runs, one is ready");
+    wait_until("one runs, one is ready", async || {
+        prompts_at(&slow.url()).await == 2
+    })
+    .await;
     assert_eq!(operate(&relay, &first, "drain").await["status"], "draining");
     operate(&relay, &second, "resume").await;
     complete(&relay, &["b", "c", "d"]).await;
