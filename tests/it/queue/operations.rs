@@ -1,6 +1,6 @@
 //! Backends and the queue are paused, drained and resumed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comfy_relay::config::Dispatch;
 use comfy_relay::replay::{PlaybackSpeed, Replay};
@@ -13,7 +13,7 @@ use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::TXT2IMG;
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
-use crate::support::wait::wait_until;
+use crate::support::wait::{PATIENCE, wait_until};
 
 on_both!(
     a_paused_server_gets_nothing_new_and_others_go_on,
@@ -26,17 +26,23 @@ on_both!(
 
 pub(super) async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
     let name = name.replace(':', "%3A").replace('/', "%2F");
-    let path = format!("/api/anime/backends/{name}/{verb}");
-    let (status, answer) = relay.post(&path, &Value::Null).await;
-    assert_eq!(status, 200, "{answer}");
-    answer
+    post(relay, &format!("/api/anime/backends/{name}/{verb}")).await
 }
 
 pub(super) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
-    let path = format!("/api/anime/queue/{verb}");
-    let (status, answer) = relay.post(&path, &Value::Null).await;
-    assert_eq!(status, 200, "{answer}");
-    answer
+    post(relay, &format!("/api/anime/queue/{verb}")).await
+}
+
+/// Repeats it while the database does not answer: a busy machine may take long for the first connection.
+async fn post(relay: &TestRelay, path: &str) -> Value {
+    let since = Instant::now();
+    loop {
+        let (status, answer) = relay.post(path, &Value::Null).await;
+        if status != 503 || since.elapsed() > PATIENCE {
+            assert_eq!(status, 200, "{answer}");
+            return answer;
+        }
+    }
 }
 
 async fn submit(relay: &TestRelay, id: &str) -> Value {
