@@ -1,5 +1,5 @@
-//! How fast the recorder accepts states, how fast it writes them, and how long a final state takes to the
-//! disk: `cargo bench --bench recorder`.
+//! How fast the recorder accepts states, how fast it writes them, how long a final state takes to the disk, and how
+//! long the largest batch does: `cargo bench --bench recorder`.
 //!
 //! SQLite and PostgreSQL each run in a temporary folder; `DATABASE_URL` names another PostgreSQL, which
 //! is filled with rows.
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use comfy_relay::config::{Database, StoreConfig};
 use comfy_relay::job::{JobId, Progress, Status};
-use comfy_relay::store::{JobRecord, LeaseOwner, Recorder, Store};
+use comfy_relay::store::{JobRecord, LeaseOwner, Recorder, Store, StoredSubmission};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,11 @@ const NEW: usize = 50_000;
 const FINALS: usize = 500;
 const FINAL_PAUSE: Duration = Duration::from_millis(10);
 
+/// The jobs of a batch, how many batches are timed, and the bytes of each graph, compressed.
+const BATCH: usize = 1_000;
+const BATCHES: usize = 9;
+const GRAPH: usize = 1_000;
+
 static OWNER: LazyLock<Arc<LeaseOwner>> = LazyLock::new(Arc::default);
 
 #[tokio::main]
@@ -51,7 +56,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = Database::Sqlite(folder.path().join("bench.db"));
     println!(
-        "database  updates/s recorded  rows/s written (new jobs)  final state to durable, p50 / p99"
+        "database  updates/s recorded  rows/s written (new jobs)  final state to durable, p50 / p99  batch of {BATCH}, p50"
     );
     measure("sqlite", file).await;
     match std::env::var("DATABASE_URL")
@@ -80,8 +85,9 @@ async fn measure(name: &str, database: Database) {
     let mut waits = measure_durability(&recorder).await;
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let batch = measure_batch(recorder.store()).await.as_secs_f64() * 1e3;
     println!(
-        "{name:<8}  {recorded:>18.0}  {written:>25.0}  {:.1} ms / {:.1} ms",
+        "{name:<8}  {recorded:>18.0}  {written:>25.0}  {:>12.1} ms / {:>4.1} ms  {batch:>23.0} ms",
         at(0.5),
         at(0.99)
     );
@@ -137,6 +143,41 @@ async fn measure_durability(recorder: &Recorder) -> Vec<Duration> {
         waits.push(began.elapsed());
     }
     waits
+}
+
+/// Adds the largest batches, one after another: how long half of them take at most.
+async fn measure_batch(store: &Store) -> Duration {
+    let mut took = Vec::new();
+    for batch in 0..BATCHES {
+        let numbers = batch * BATCH..(batch + 1) * BATCH;
+        let submissions: Vec<StoredSubmission> = numbers.clone().map(submission).collect();
+        let jobs: Vec<JobRecord> = numbers
+            .map(|number| record("batch", number, Status::Queued))
+            .collect();
+        let began = Instant::now();
+        assert!(store.add_batch(&submissions, &jobs).await.unwrap());
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    took[BATCHES / 2]
+}
+
+fn submission(number: usize) -> StoredSubmission {
+    StoredSubmission {
+        job_id: id("batch", number),
+        place: number as i64,
+        priority: 0,
+        share: None,
+        backend: None,
+        prompt_id: format!("prompt-batch-{number}"),
+        attempt: 1,
+        retries: 1,
+        lost: "[]".to_owned(),
+        digest: None,
+        retry_of: None,
+        request: vec![7; GRAPH],
+        secrets: None,
+    }
 }
 
 async fn all_written(recorder: &Recorder, kind: &str, jobs: usize) {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +63,7 @@ impl Default for ReplayOptions {
 #[derive(Debug)]
 pub struct Replay {
     address: SocketAddr,
+    speed: watch::Sender<PlaybackSpeed>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -91,15 +93,14 @@ impl Replay {
             tasks.clone(),
             stop.clone(),
         ));
+        let (speed, pace) = watch::channel(options.speed);
         tasks.spawn({
             let stop = stop.clone();
-            async move {
-                stop.run_until_cancelled(player::play(&state, options.speed))
-                    .await
-            }
+            async move { stop.run_until_cancelled(player::play(&state, pace)).await }
         });
         Replay {
             address,
+            speed,
             tasks,
             stop,
         }
@@ -113,6 +114,11 @@ impl Replay {
     /// The URL of the simulated ComfyUI server.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Plays at another pace from now on.
+    pub fn set_speed(&self, speed: PlaybackSpeed) {
+        self.speed.send_replace(speed);
     }
 
     /// Asks it to stop.

@@ -1,5 +1,6 @@
 //! Plays the playbacks of a [`SharedState`], one after another, step by step.
 
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::server::state::{Readiness, SharedState};
@@ -18,14 +19,14 @@ pub enum PlaybackSpeed {
 }
 
 /// Plays until the future is dropped.
-pub(super) async fn play(state: &SharedState, speed: PlaybackSpeed) {
+pub(super) async fn play(state: &SharedState, speed: watch::Receiver<PlaybackSpeed>) {
     loop {
         let Some(timeline) = state.current_timeline() else {
             state.changed.notified().await;
             continue;
         };
         let mut clock = PlaybackClock {
-            speed,
+            speed: speed.clone(),
             played: 0.0,
             at: Instant::now(),
         };
@@ -41,28 +42,35 @@ pub(super) async fn play(state: &SharedState, speed: PlaybackSpeed) {
 
 /// Maps the recording's time to ours.
 struct PlaybackClock {
-    speed: PlaybackSpeed,
+    /// The pace, which may change at any time.
+    speed: watch::Receiver<PlaybackSpeed>,
     /// The recorded time of the last step.
     played: f64,
-    /// When that step was played, or was due.
+    /// When that step was played, or was due; or when the pace was changed after it.
     at: Instant,
 }
 
 impl PlaybackClock {
     /// Waits until `step` is due and the clients are ready for it, or until it is certain that it is skipped.
     async fn wait_for(&mut self, state: &SharedState, t: f64, step: &Step) {
-        let due = self.at + self.pause(t, step);
-        self.played = t;
+        let mut due = self.at + self.pause(t, step);
         while Instant::now() < due {
             if state.readiness(step) == Readiness::Skip {
                 self.at = Instant::now();
+                self.played = t;
                 return;
             }
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = state.changed.notified() => {}
+                Ok(()) = self.speed.changed() => {
+                    // The pause begins anew: at the new pace, the step may have been due long ago.
+                    self.at = Instant::now();
+                    due = self.at + self.pause(t, step);
+                }
             }
         }
+        self.played = t;
         state.prepare(step);
         let waiting = Instant::now();
         loop {
@@ -88,7 +96,7 @@ impl PlaybackClock {
 
     /// The pause between the last step and this one. A POST comes when a client sends it.
     fn pause(&self, t: f64, step: &Step) -> Duration {
-        match (self.speed, step) {
+        match (*self.speed.borrow(), step) {
             (PlaybackSpeed::Fastest, _) | (_, Step::Post(_)) => Duration::ZERO,
             (PlaybackSpeed::Real(factor), _) => {
                 let pause = Duration::try_from_secs_f64((t - self.played) / factor);
@@ -104,8 +112,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_recorded_time_is_too_far_away() {
+        let (_pace, speed) = watch::channel(PlaybackSpeed::Real(0.01));
         let clock = PlaybackClock {
-            speed: PlaybackSpeed::Real(0.01),
+            speed,
             played: 0.0,
             at: Instant::now(),
         };

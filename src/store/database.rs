@@ -1,7 +1,10 @@
 //! [`Pools`]: connections to either database, and what goes wrong with them.
 
 use diesel::result::DatabaseErrorKind;
-use diesel_async::pooled_connection::bb8::{Pool, RunError};
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection, RunError};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, PoolError, PoolableConnection,
+};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::connect::session::{PostgresConnection, STATEMENT_TIMEOUT};
@@ -19,7 +22,7 @@ pub(super) enum Pools {
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or all connections are in use.
+    /// The database cannot be reached, or all connections stay in use.
     #[error("no connection to the database")]
     Unreachable(#[from] RunError),
     /// The database refused a statement.
@@ -67,6 +70,26 @@ impl StoreError {
     }
 }
 
+/// A connection of a pool. The timeout of the pool is for a database that does not answer, not for callers that wait for each
+/// other: one that waits while others get connections waits on.
+pub(super) async fn connection_of<C>(pool: &Pool<C>) -> Result<PooledConnection<'_, C>, RunError>
+where
+    C: PoolableConnection + 'static,
+    AsyncDieselConnectionManager<C>: bb8::ManageConnection<Connection = C, Error = PoolError>,
+{
+    let served = || {
+        let statistics = pool.state().statistics;
+        statistics.get_direct + statistics.get_waited
+    };
+    loop {
+        let before = served();
+        match pool.get().await {
+            Err(RunError::TimedOut) if served() > before => {}
+            got => return got,
+        }
+    }
+}
+
 /// Runs a query with a connection of one of a store's pools. The code is compiled once for each kind of database.
 macro_rules! with_connection {
     ($store:expr, $pool:ident, |$connection:ident, $names:ident| $query:expr) => {
@@ -77,7 +100,7 @@ macro_rules! with_connection {
             $crate::store::database::Pools::Postgres(pool) => {
                 #[allow(dead_code, reason = "most queries leave their kind to inference")]
                 type $kind = diesel::pg::Pg;
-                let mut pooled = pool.get().await?;
+                let mut pooled = $crate::store::database::connection_of(pool).await?;
                 let $connection = &mut *pooled;
                 let $names = $store.names.of::<diesel::pg::Pg>();
                 $query
@@ -85,7 +108,7 @@ macro_rules! with_connection {
             $crate::store::database::Pools::Sqlite(pool) => {
                 #[allow(dead_code, reason = "most queries leave their kind to inference")]
                 type $kind = diesel::sqlite::Sqlite;
-                let mut pooled = pool.get().await?;
+                let mut pooled = $crate::store::database::connection_of(pool).await?;
                 let $connection = &mut *pooled;
                 let $names = $store.names.of::<diesel::sqlite::Sqlite>();
                 $query

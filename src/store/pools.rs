@@ -58,9 +58,51 @@ impl StorePools {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::time::interval;
+
     use super::*;
     use crate::job::JobId;
+    use crate::store::database::connection_of;
     use crate::store::{JobFilter, Store};
+
+    #[tokio::test]
+    async fn a_caller_waits_as_long_as_others_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+        let config = StoreConfig {
+            database: url.parse().unwrap(),
+            connections: 1,
+            ..StoreConfig::default()
+        };
+        let store = Store::open(&config);
+        store.migrate().await.unwrap();
+        let Pools::Sqlite(reads) = &store.pools.reads else {
+            panic!("not the configured database");
+        };
+        let only = connection_of(reads).await.unwrap();
+        let mut first = pin!(connection_of(reads));
+        let mut waits = pin!(connection_of(reads));
+        // Polled in this order, they wait in this order.
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut waits).now_or_never().is_none());
+        drop(only);
+        let served = first.await.unwrap();
+        let timed_out = async {
+            let mut ticks = interval(Duration::from_millis(10));
+            while reads.state().statistics.get_timed_out == 0 {
+                ticks.tick().await;
+            }
+        };
+        tokio::select! {
+            given_up = &mut waits => panic!("{:?}", given_up.map(drop)),
+            () = timed_out => drop(served),
+        }
+        waits.await.unwrap();
+    }
 
     #[tokio::test]
     async fn lists_that_take_all_connections_delay_no_look_up() {

@@ -105,18 +105,21 @@ const SCENARIOS = {
     await page.addInitScript(countShifts);
     await page.goto(address);
     await live(page);
+    // The servers are known, too.
+    await page.locator("main:not([aria-busy])").waitFor();
     print("open", { headline: await page.locator("#headline").textContent() });
     await card(page).waitFor();
-    const seen = [];
+    let before = "";
     while (!(await row(page, "completed").count())) {
       const shown = await look(page);
-      if (shown && seen.at(-1)?.percent !== shown.percent) seen.push(shown);
+      if (shown && JSON.stringify(shown) !== before) print("look", shown);
+      before = JSON.stringify(shown);
       await page.evaluate(() => new Promise(requestAnimationFrame));
     }
     const image = page.locator("#rows .row img").first();
     await image.scrollIntoViewIfNeeded();
     await page.waitForFunction(() => document.querySelector("#rows .row img").naturalWidth > 0);
-    print("seen", { seen, shifts: await page.evaluate(() => window.shifts) });
+    print("ended", { shifts: await page.evaluate(() => window.shifts) });
   },
   async restart(page) {
     await page.goto(address);

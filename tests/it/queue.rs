@@ -20,8 +20,14 @@ use crate::support::database::TestDatabase;
 use crate::support::recordings::{TXT2IMG, workflow};
 use crate::support::test_relay::Settings;
 
-/// Slow enough that jobs wait, and that a server can be killed while one runs: a prompt takes some tenths of a second.
+/// A prompt takes some tenths of a second: jobs wait.
 const SPEED: PlaybackSpeed = PlaybackSpeed::Real(20.0);
+
+/// A prompt does not begin before anybody's patience ends.
+const STILL: PlaybackSpeed = PlaybackSpeed::Real(1e-6);
+
+/// A prompt begins, and does not end before anybody's patience does: a server can be killed while it runs.
+const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
 
 /// The settings of a relay on a database, which keeps each server busy with as many prompts as by default.
 fn settings(db: &TestDatabase) -> Settings {
@@ -32,11 +38,27 @@ fn settings(db: &TestDatabase) -> Settings {
 
 /// Servers that play one prompt after another.
 async fn servers(count: usize) -> Vec<Replay> {
+    servers_at(SPEED, count).await
+}
+
+/// Servers that run no prompt before [`release`]: what waits, waits as long as a test needs it.
+async fn still_servers(count: usize) -> Vec<Replay> {
+    servers_at(STILL, count).await
+}
+
+async fn servers_at(speed: PlaybackSpeed, count: usize) -> Vec<Replay> {
     let mut servers = Vec::new();
     for _ in 0..count {
-        servers.push(comfyui(&[TXT2IMG], SPEED).await);
+        servers.push(comfyui(&[TXT2IMG], speed).await);
     }
     servers
+}
+
+/// Lets servers play one prompt after another.
+fn release(servers: &[Replay]) {
+    for server in servers {
+        server.set_speed(SPEED);
+    }
 }
 
 fn urls(servers: &[Replay]) -> String {

@@ -1,5 +1,7 @@
 //! The dashboard against real relays.
 
+use std::time::Instant;
+
 use comfy_relay::config::ServerConfig;
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
@@ -10,9 +12,13 @@ use crate::support::program::Program;
 use crate::support::recordings::{ERROR, TXT2IMG, recording, replay, workflow};
 use crate::support::test_relay::TestRelay;
 use crate::support::tool::{Events, installed};
+use crate::support::wait::PATIENCE;
 
 /// With previews.
 const PREVIEWS: &str = "0.8.0/02-previews-metadata";
+
+/// The recording stands still.
+const STILL: PlaybackSpeed = PlaybackSpeed::Real(1e-6);
 
 /// Runs a scenario of the dashboard; `None` on a machine without Chromium or axe-core.
 pub(super) fn open(scenario: &str, address: &str, more: &[&str]) -> Option<Events> {
@@ -61,34 +67,52 @@ async fn the_dashboard_shows_a_job_from_its_card_to_its_row_in_the_history() {
     let opened = page.until("open").await;
     let headline = find(&opened, "open")["headline"].as_str().unwrap();
     assert_eq!(headline, "The farm is free");
+    let mut subscriber = relay.subscribe("shot").await;
     relay.submit("shot", PREVIEWS).await;
-    let events = shown(page).await;
-    let seen = find(&events, "seen");
-    let states = seen["seen"].as_array().unwrap();
-    let percents: Vec<i64> = states
-        .iter()
-        .map(|state| state["percent"].as_i64().unwrap())
-        .collect();
-    assert!(percents.len() > 3 && percents.is_sorted(), "{percents:?}");
-    for state in states {
-        assert_eq!(state["percent"], state["bar"], "{state}");
+    let mut looks = Vec::new();
+    // After each of these steps, time stands still until the page shows it. The preview of the first one comes before the second.
+    for step in [2, 4, 6, 8] {
+        relay.set_speed(PlaybackSpeed::Real(1.0));
+        let has_step = |state: &Value| state["node"]["step"].as_u64() >= Some(step);
+        let state = subscriber.receive_until(has_step).await;
+        relay.set_speed(STILL);
+        looks.extend(until_shown(&mut page, &state["progress"]).await);
     }
-    let has = |key: &str, text: &str| {
-        let texts = states.iter().filter_map(|state| state[key].as_str());
-        texts.into_iter().any(|shown| shown.contains(text))
-    };
-    assert!(has("lane", "shot, running, "), "{states:?}");
-    assert!(has("title", "1 job runs"), "{states:?}");
-    assert!(
-        states.iter().any(|state| state["preview"] == true),
-        "{states:?}"
-    );
-    assert_stands_still(seen);
+    relay.set_speed(PlaybackSpeed::Fastest);
+    let events = shown(page).await;
+    looks.extend(events.iter().filter(|it| it["event"] == "look").cloned());
+    let percents = looks.iter().map(|look| look["percent"].as_i64().unwrap());
+    assert!(percents.is_sorted(), "{looks:?}");
+    for look in &looks {
+        assert_eq!(look["percent"], look["bar"], "{look}");
+    }
+    assert_stands_still(find(&events, "ended"));
+}
+
+/// What the page shows of the only job, until it is all of what is to be seen of one that runs and is that far.
+async fn until_shown(page: &mut Events, progress: &Value) -> Vec<Value> {
+    let (since, mut looks) = (Instant::now(), Vec::new());
+    loop {
+        let mut events = page.until("look").await;
+        assert_eq!(events.len(), 1, "the page complains: {events:?}");
+        looks.append(&mut events);
+        let look = looks.last().unwrap();
+        let has = |key: &str, text: &str| look[key].as_str().unwrap().contains(text);
+        if look["percent"].as_u64() >= progress.as_u64()
+            && look["preview"] == true
+            && has("lane", "shot, running, ")
+            && has("title", "1 job runs")
+        {
+            return looks;
+        }
+        assert!(since.elapsed() < PATIENCE, "not at {progress}: {looks:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_goes_on_after_a_restart_of_the_relay() {
-    let comfyui = replay(vec![recording(TXT2IMG).await], PlaybackSpeed::Real(0.5)).await;
+    // The job runs until the page is back.
+    let comfyui = replay(vec![recording(TXT2IMG).await], PlaybackSpeed::Real(0.02)).await;
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite:{}", folder.path().join("relay.db").display());
     let listen = format!("127.0.0.1:{}", free_port());
@@ -121,9 +145,10 @@ async fn the_dashboard_goes_on_after_a_restart_of_the_relay() {
     assert_eq!(lost["left"], "not known now");
     let relay = Program::start(&[], &variables);
     relay.ready().await;
+    page.until("back").await;
+    comfyui.set_speed(PlaybackSpeed::Fastest);
     // The console complains of the sockets that were not opened.
-    let events = done(page).await;
-    find(&events, "back");
+    done(page).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

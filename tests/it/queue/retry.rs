@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{job, prompts_run, servers, settings, urls};
+use super::operations::operate;
+use super::{job, prompts_run, release, servers, settings, still_servers, urls};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, one_node_workflow};
@@ -83,7 +84,7 @@ async fn an_ended_job_is_run_again(db: TestDatabase) {
 }
 
 async fn a_job_that_has_not_ended_is_not_repeated(db: TestDatabase) {
-    let servers = servers(1).await;
+    let servers = still_servers(1).await;
     let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
     for number in 0..4 {
         let body = job(&format!("job-{number}")).await;
@@ -102,6 +103,7 @@ async fn a_job_that_has_not_ended_is_not_repeated(db: TestDatabase) {
         .post(&retry("job-3"), &json!({"job_id": "again"}))
         .await;
     assert_eq!(status, 201, "a cancelled job may be: {answer}");
+    release(&servers);
     relay.subscribe("again").await.ends_as("completed").await;
     assert_eq!(prompts_run(&servers[0].url()).await.len(), 4);
 }
@@ -151,27 +153,16 @@ async fn keys_of_partner_nodes_are_not_kept_for_a_retry(db: TestDatabase) {
 }
 
 async fn lost_attempts_are_shown(db: TestDatabase) {
-    let recording = format!("fixtures/{TXT2IMG}");
-    let command = [
-        "replay",
-        &recording,
-        "--listen",
-        "127.0.0.1:0",
-        "--speed",
-        "4",
-    ];
-    let mut servers = vec![
-        Program::start_command(&command, &[]),
-        Program::start_command(&command, &[]),
-    ];
-    let mut urls = Vec::new();
-    for server in &servers {
-        server.ready().await;
-        urls.push(format!("http://{}", server.address()));
-    }
+    let doomed = Program::slow_replay(TXT2IMG);
+    doomed.ready().await;
+    let name = doomed.address().to_string();
+    let others = servers(1).await;
+    let other = others[0].url().trim_start_matches("http://").to_owned();
+    let urls = format!("http://{name},{}", urls(&others));
     let mut settings = settings(&db);
     settings.relay.lost_after = Duration::from_millis(500);
-    let relay = TestRelay::connected_to(&urls.join(","), settings).await;
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    operate(&relay, &other, "pause").await;
     let (status, answer) = relay.post("/api/anime/jobs", &job("one").await).await;
     assert_eq!(status, 201, "{answer}");
     let (_, before) = relay.job("one").await;
@@ -180,16 +171,14 @@ async fn lost_attempts_are_shown(db: TestDatabase) {
         relay.job("one").await.1["status"] == "processing"
     })
     .await;
-    let name = answer["backend"].as_str().unwrap();
-    let doomed = servers
-        .iter()
-        .position(|it| it.address().to_string() == name);
-    servers.remove(doomed.unwrap()).kill().await;
+    assert_eq!(answer["backend"], name.as_str());
+    operate(&relay, &other, "resume").await;
+    doomed.kill().await;
     relay.subscribe("one").await.ends_as("completed").await;
     let (_, after) = relay.job("one").await;
     let attempts = after["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 1, "{after}");
-    assert_eq!(attempts[0]["backend"], name);
+    assert_eq!(attempts[0]["backend"], name.as_str());
     assert_eq!(attempts[0]["prompt_id"], answer["prompt_id"]);
     assert!(attempts[0]["at"].is_string());
 }

@@ -19,7 +19,7 @@ use crate::support::recordings::{FIXTURES, replay_with};
 pub(crate) const CLIENT_ID: &str = "4c1b3f5e9d0a";
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often HTTP is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(5);

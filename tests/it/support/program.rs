@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::wait::PATIENCE;
 
 /// How long one request may take: longer than the relay waits for its database.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As many open files as any test needs that does not test the limit.
 const OPEN_FILES: u32 = 1_024;
@@ -71,6 +71,14 @@ impl Program {
     pub(crate) fn replay(recording: &str, listen: &str) -> Self {
         let folder = format!("fixtures/{recording}");
         Self::spawn(&["replay", &folder, "--listen", listen], &[], OPEN_FILES)
+    }
+
+    /// Starts `replay` at a pace at which a prompt runs for minutes: it can be killed in the middle of one.
+    pub(crate) fn slow_replay(recording: &str) -> Self {
+        let folder = format!("fixtures/{recording}");
+        let pace = ["--listen", "127.0.0.1:0", "--speed", "0.02"];
+        let arguments = [&["replay", folder.as_str()], &pace[..]].concat();
+        Self::spawn(&arguments, &[], OPEN_FILES)
     }
 
     fn spawn(arguments: &[&str], variables: &[(&str, &str)], open_files: u32) -> Self {

@@ -178,6 +178,11 @@ impl TestRelay {
         format!("http://{}", self.address())
     }
 
+    /// Has ComfyUI play at another pace from now on.
+    pub(crate) fn set_speed(&self, speed: PlaybackSpeed) {
+        self.comfyui.as_ref().unwrap().set_speed(speed);
+    }
+
     /// The URL of a WebSocket at a path.
     pub(crate) fn socket_url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address())
