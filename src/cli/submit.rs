@@ -1,5 +1,7 @@
 //! `comfy-relay submit`: submits a workflow through the relay.
 
+mod batch;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 
@@ -13,10 +15,12 @@ use super::watch::{parse_job_id, watch};
 use super::workflow_file::{self, parse_pair, parse_param};
 use crate::cli::output::{print_line, print_note};
 use crate::job::JobId;
+use batch::BatchArgs;
 
 /// Submit a workflow to ComfyUI through the relay
 ///
-/// Prints the job's id. Watch the job with "comfy-relay watch JOB", or at once with --watch.
+/// Prints the job's id. Watch the job with "comfy-relay watch JOB", or at once with --watch. With --count or --params-file: many
+/// jobs in one group.
 #[derive(Debug, clap::Args)]
 pub(super) struct SubmitArgs {
     /// A file in API format, a PNG file that ComfyUI has saved, or the name of a workflow in the relay's folder
@@ -26,6 +30,9 @@ pub(super) struct SubmitArgs {
     /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be repeated
     #[arg(long = "param", short = 'p', value_parser = parse_param, value_name = "NODE.INPUT=VALUE")]
     params: Vec<(String, Value)>,
+
+    #[command(flatten)]
+    batch: BatchArgs,
 
     /// The job's id; a new one by default
     #[arg(long, value_parser = parse_job_id, value_name = "ID")]
@@ -92,19 +99,21 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     });
     let job = with_options(job, &args);
     let relay = args.relay.client()?;
-    let submitted = match relay.submit(&job).await {
-        Err(error)
-            if job["workflow"].is_string()
-                && workflow_file::may_be_file(&args.workflow, &error) =>
-        {
-            let no_file = format!(
-                "there is no file {:?}, and as a name it cannot be submitted",
-                args.workflow
-            );
-            return Err(error.context(no_file));
+    let is_name = job["workflow"].is_string();
+    let explain = |error: anyhow::Error| {
+        if !is_name || !workflow_file::may_be_file(&args.workflow, &error) {
+            return error;
         }
-        submitted => submitted?,
+        error.context(format!(
+            "there is no file {:?}, and as a name it cannot be submitted",
+            args.workflow
+        ))
     };
+    if args.batch.is_given() {
+        let submitted = args.batch.submit(&relay, job, args.watch).await;
+        return submitted.map_err(explain);
+    }
+    let submitted = relay.submit(&job).await.map_err(explain)?;
     for ignored in &submitted.ignored {
         print_note(format_args!(
             "warning: ComfyUI ignores an output: {ignored}"

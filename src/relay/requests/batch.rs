@@ -38,6 +38,8 @@ pub enum Variants {
     Params(Vec<Map<String, Value>>),
     /// There are so many with seeds that grow by one.
     Seeds {
+        /// The parameters of all of them.
+        params: Map<String, Value>,
         /// How many jobs.
         count: usize,
         /// The seed of the first; `None` for the one that the workflow has.
@@ -134,7 +136,11 @@ impl Relay {
         }
         let params = match batch.variants {
             Variants::Params(params) => params,
-            Variants::Seeds { count, first } => workflow::seeds(&graph, count, first)?,
+            Variants::Seeds {
+                params,
+                count,
+                first,
+            } => workflow::seeds(&graph, &params, count, first)?,
         };
         self.await_any_socket(&batch.options.backends).await?;
         let (ids, tags) = (claim.made.ids(), Arc::new(tags));

@@ -49,7 +49,7 @@ const NAMES: [&str; 15] = [
 #[serde(default)]
 struct BatchBody {
     workflow: Option<Value>,
-    params: Option<Vec<Value>>,
+    params: Option<Value>,
     count: Option<Value>,
     seed: Option<Value>,
     job_ids: Option<Vec<Value>>,
@@ -144,38 +144,48 @@ fn workflow(workflow: Option<Value>) -> Result<Submission, ApiError> {
 }
 
 fn variants(
-    params: Option<Vec<Value>>,
+    params: Option<Value>,
     count: Option<&Value>,
     seed: Option<&Value>,
 ) -> Result<Variants, ApiError> {
-    match (params, count) {
-        (Some(_), None) if seed.is_some() => {
-            Err(bad_batch("seed goes with count, not with params"))
+    let params = match (params, count) {
+        (Some(Value::Object(params)), Some(_)) => params,
+        (None, Some(_)) => Map::new(),
+        (Some(Value::Array(params)), None) => return params_of_each(params, seed),
+        _ => {
+            return Err(bad_batch(
+                "give either params, a list with the parameters of each job, or count, with an object of parameters for all",
+            ));
         }
-        (Some(params), None) if (1..=MAX_JOBS).contains(&params.len()) => all_params(params),
-        (Some(params), None) => Err(bad_batch(format!(
-            "params is a list of 1 to {MAX_JOBS} objects, not of {}",
-            params.len()
-        ))),
-        (None, Some(count)) => {
-            let count = count.as_u64().and_then(|count| usize::try_from(count).ok());
-            let count = count.filter(|count| (1..=MAX_JOBS).contains(count));
-            let count = count.ok_or_else(|| {
-                bad_batch(format!("count is a whole number from 1 to {MAX_JOBS}"))
-            })?;
-            let number = |seed: &Value| {
-                let seed = seed.as_u64();
-                seed.ok_or_else(|| {
-                    bad_batch(format!("seed is a whole number from 0 to {}", u64::MAX))
-                })
-            };
-            let first = seed.map(number).transpose()?;
-            Ok(Variants::Seeds { count, first })
-        }
-        _ => Err(bad_batch(
-            "give either params, a list with the parameters of each job, or count",
-        )),
+    };
+    let count = count.and_then(Value::as_u64);
+    let count = count.and_then(|count| usize::try_from(count).ok());
+    let count = count.filter(|count| (1..=MAX_JOBS).contains(count));
+    let count =
+        count.ok_or_else(|| bad_batch(format!("count is a whole number from 1 to {MAX_JOBS}")))?;
+    let number = |seed: &Value| {
+        let seed = seed.as_u64();
+        seed.ok_or_else(|| bad_batch(format!("seed is a whole number from 0 to {}", u64::MAX)))
+    };
+    let first = seed.map(number).transpose()?;
+    Ok(Variants::Seeds {
+        params,
+        count,
+        first,
+    })
+}
+
+fn params_of_each(params: Vec<Value>, seed: Option<&Value>) -> Result<Variants, ApiError> {
+    if seed.is_some() {
+        return Err(bad_batch("seed goes with count, not with a list of params"));
     }
+    if (1..=MAX_JOBS).contains(&params.len()) {
+        return all_params(params);
+    }
+    Err(bad_batch(format!(
+        "params is a list of 1 to {MAX_JOBS} objects, not of {}",
+        params.len()
+    )))
 }
 
 fn all_params(params: Vec<Value>) -> Result<Variants, ApiError> {

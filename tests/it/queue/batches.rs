@@ -15,6 +15,7 @@ use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, workflow};
+use crate::support::subscriber::is_final;
 use crate::support::test_relay::{Settings, TestRelay, response};
 use crate::support::wait::wait_until;
 
@@ -25,8 +26,11 @@ on_both!(
     a_batch_with_a_key_is_submitted_once,
     a_batch_counts_in_full_for_the_limit,
     the_largest_batch_is_taken_in_full,
+    batches_are_submitted_from_the_terminal,
     a_killed_relay_leaves_a_batch_in_full_or_not_at_all,
 );
+
+const WORKFLOW: &str = "comfy_workflows/txt2img.json";
 
 const BATCHES: &str = "/api/anime/batches";
 
@@ -240,6 +244,72 @@ async fn the_largest_batch_is_taken_in_full(db: TestDatabase) {
     assert_eq!(ids(&answer).iter().collect::<HashSet<_>>().len(), 1_000);
     assert_eq!(count(&db, "jobs").await, "1000");
     assert_eq!(count(&db, "submissions").await, "1000");
+}
+
+async fn batches_are_submitted_from_the_terminal(db: TestDatabase) {
+    let (relay, servers) = relay(settings(&db)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shots.jsonl");
+    std::fs::write(
+        &file,
+        "{\"3.seed\": 1}\n\n{\"3.seed\": 2, \"3.steps\": 9}\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let url = relay.url();
+    let submit = async |arguments: &[&str]| {
+        let arguments = [&["submit", WORKFLOW, "--relay", &url], arguments].concat();
+        let output = Program::run(&arguments, &[]).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (code, out, told) = submit(&["--count", "3", "--seed", "7", "-p", "3.steps=8"]).await;
+    assert_eq!((code, out.lines().count()), (Some(0), 3), "{told}");
+    assert!(told.contains("3 jobs in the group "), "{told}");
+    let watched = [
+        "--params-file",
+        file,
+        "-p",
+        "3.steps=8",
+        "--watch",
+        "--group",
+        "scene",
+    ];
+    let (code, _, told) = submit(&watched).await;
+    assert_eq!(code, Some(0), "{told}");
+    for id in out.lines() {
+        wait_until(&format!("{id} has ended"), async || {
+            is_final(&relay.job(id).await.1)
+        })
+        .await;
+    }
+    let url = format!("{}/history?max_items=100", servers[0].url());
+    let history: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let inputs = |entry: &Value| {
+        let inputs = &entry["prompt"][2]["3"]["inputs"];
+        (
+            inputs["seed"].as_u64().unwrap(),
+            inputs["steps"].as_u64().unwrap(),
+        )
+    };
+    let mut run: Vec<_> = history.as_object().unwrap().values().map(inputs).collect();
+    run.sort_unstable();
+    assert_eq!(run, [(1, 8), (2, 9), (7, 8), (8, 8), (9, 8)]);
+    std::fs::write(file, "{\"3.seed\": 1}\n7\n").unwrap();
+    for (arguments, code, why) in [
+        (["--params-file", file], 1, "job 2 in "),
+        (["--params-file", "/no/such"], 1, "cannot read /no/such"),
+        (["--count", "0"], 64, "--count"),
+        (["--seed", "7"], 64, "--count"),
+    ] {
+        let (exit, _, told) = submit(&arguments).await;
+        assert_eq!(exit, Some(code), "{told}");
+        assert!(told.contains(why), "{told}");
+    }
 }
 
 async fn a_killed_relay_leaves_a_batch_in_full_or_not_at_all(db: TestDatabase) {
