@@ -169,6 +169,7 @@ fn submission(number: usize) -> StoredSubmission {
         priority: 0,
         share: None,
         backend: None,
+        is_withdrawn: false,
         prompt_id: format!("prompt-batch-{number}"),
         attempt: 1,
         retries: 1,
