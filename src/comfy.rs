@@ -108,7 +108,7 @@ impl ComfyClient {
         let connector = tls.clone().with_authorization(authorization);
         let url = server.url().clone();
         Ok(Self {
-            name: name(&url),
+            name: server.name(),
             // The events of our prompts go to this id: it stays the same across reconnects.
             client_id: Uuid::new_v4().simple().to_string(),
             rest: Rest::new(url.clone(), &connector, config.response_timeout)?,
@@ -177,14 +177,4 @@ impl ComfyClient {
         let connector = self.connector.clone();
         Socket::new(&self.url, &self.client_id, connector, config, dial_now)
     }
-}
-
-fn name(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}"));
-    let path = url.path().trim_end_matches('/');
-    format!(
-        "{}{}{path}",
-        url.host_str().unwrap_or_default(),
-        port.unwrap_or_default()
-    )
 }

@@ -6,6 +6,7 @@
 //! `publish.rs`. What callers ask for is in `requests/`, one file a verb.
 
 mod backend;
+mod backend_choice;
 mod batch_problem;
 mod clock;
 mod error;
@@ -62,6 +63,7 @@ use tracker::Tracker;
 
 pub use backend::condition::Condition;
 pub use backend::operation::Operation;
+pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;

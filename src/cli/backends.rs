@@ -87,7 +87,9 @@ async fn list(args: &BackendsArgs) -> anyhow::Result<ExitCode> {
         print_line(printable_json(&backends.to_string()));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["SERVER", "STATUS", "RUN", "WAIT", "SINCE", "REASON"]);
+    let mut table = Table::new(&[
+        "SERVER", "STATUS", "RUN", "WAIT", "LABELS", "SINCE", "REASON",
+    ]);
     for backend in backends.as_array().into_iter().flatten() {
         table.add(row(backend));
     }
@@ -111,7 +113,15 @@ fn row(backend: &Value) -> Vec<Cell> {
         Cell::new(word("status")).styled(style),
         Cell::new(&count("queue_running").unwrap_or_default()),
         Cell::new(&count("queue_pending").unwrap_or_default()),
+        Cell::new(&labels(&backend["labels"])),
         Cell::new(word("unreachable_since")),
         Cell::new(word("reason")),
     ]
+}
+
+/// Labels as one text.
+fn labels(labels: &Value) -> String {
+    let labels = labels.as_object().into_iter().flatten();
+    let labels = labels.map(|(key, text)| format!("{key}={}", text.as_str().unwrap_or_default()));
+    labels.collect::<Vec<_>>().join(", ")
 }

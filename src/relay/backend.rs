@@ -32,6 +32,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::comfy::{ComfyClient, NodeClasses};
+use crate::config::BackendLabels;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use crate::relay::RelayError;
 use device_faults::DeviceFaults;
@@ -53,6 +54,8 @@ pub(super) struct Backend {
     /// Its place in the configuration, from 0.
     pub(super) index: usize,
     pub(super) comfy: ComfyClient,
+    /// What operators have said of it.
+    pub(super) labels: BackendLabels,
     /// Makes the reconciling task compare open jobs with the queue and the history at once.
     pub(super) reconcile_now: Notify,
     /// The same, as soon as it has paused long enough: the queue has changed.
@@ -157,10 +160,11 @@ pub(super) struct ClassReading {
 }
 
 impl Backend {
-    pub(super) fn new(index: usize, comfy: ComfyClient) -> Self {
+    pub(super) fn new(index: usize, comfy: ComfyClient, labels: BackendLabels) -> Self {
         Self {
             index,
             comfy,
+            labels,
             reconcile_now: Notify::new(),
             reconcile_soon: Notify::new(),
             redial: Notify::new(),

@@ -43,6 +43,14 @@ pub enum RelayError {
         /// The names of all backends.
         known: Vec<String>,
     },
+    /// No backend has all of these labels.
+    #[error("no backend has the labels {asked}; {}", known_labels(known))]
+    LabelUnknown {
+        /// The labels that were asked for.
+        asked: String,
+        /// The labels of each backend that has any.
+        known: Vec<String>,
+    },
     /// The backend with this name does not answer.
     #[error("ComfyUI at {0} does not answer; try again when it runs")]
     BackendUnreachable(String),
@@ -157,6 +165,7 @@ impl RelayError {
             Self::JobOpen(_) => "job_open",
             Self::KeysGone(_) => "keys_gone",
             Self::BackendUnknown { .. } => "backend_unknown",
+            Self::LabelUnknown { .. } => "label_unknown",
             Self::BackendUnreachable(_) | Self::NoSocket { .. } => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
@@ -188,4 +197,12 @@ impl RelayError {
         }
         Self::Backend { backend, source }
     }
+}
+
+/// Which labels there are, as a part of a sentence.
+fn known_labels(known: &[String]) -> String {
+    if known.is_empty() {
+        return "none has any (--backend-labels, BACKEND_LABELS)".to_owned();
+    }
+    format!("the labels are: {}", known.join("; "))
 }

@@ -5,6 +5,7 @@
 //! operators stop backends or the whole queue. A job that waits is in the registry like any other, without a backend.
 
 pub(super) mod admission;
+pub(super) mod allowed_backends;
 mod batch_admission;
 mod dispatch;
 mod drain;

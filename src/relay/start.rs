@@ -76,7 +76,7 @@ impl Relay {
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
         let is_ready = recorder.ready_by(deadline).await;
-        let backends = backends(clients, is_ready.then(|| recorder.store())).await;
+        let backends = backends(clients, &comfy, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));
         let (kept, to_keep) = KeptOutputs::new(config.keep_outputs.clone());
@@ -227,7 +227,11 @@ async fn check_database(store: &StoreConfig, deadline: Instant) -> Result<(), Re
 }
 
 /// The configured backends, under the client ids that the store has for them.
-async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<Backend>]> {
+async fn backends(
+    clients: Vec<ComfyClient>,
+    config: &ComfyConfig,
+    store: Option<&Store>,
+) -> Arc<[Arc<Backend>]> {
     let mut backends = Vec::new();
     for (index, mut comfy) in clients.into_iter().enumerate() {
         if let Some(store) = store
@@ -235,7 +239,8 @@ async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<
         {
             comfy = comfy.with_client_id(client_id);
         }
-        backends.push(Arc::new(Backend::new(index, comfy)));
+        let labels = config.labels_of(comfy.name());
+        backends.push(Arc::new(Backend::new(index, comfy, labels)));
     }
     backends.into()
 }

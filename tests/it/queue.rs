@@ -2,6 +2,7 @@
 
 mod batches;
 mod keys;
+mod labels;
 mod losses;
 mod memory;
 mod once;

@@ -201,7 +201,7 @@ impl QueueState {
                 None => pass.places.push(Place {
                     id: ids[index].clone(),
                     wait: QueueWait {
-                        reason: Some("no server can run it".into()),
+                        reason: Some(self.kinds.lack(waiting[index].kind, backends).into()),
                         ..QueueWait::default()
                     },
                     estimate: Estimate::default(),

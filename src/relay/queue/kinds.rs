@@ -9,6 +9,7 @@ use crate::job::{Plan, Role};
 use crate::placement::{Kind, Runtime};
 use crate::relay::backend::Backend;
 use crate::relay::estimates::Estimator;
+use crate::relay::queue::allowed_backends::AllowedBackends;
 
 /// How many nodes are predicted in one pass, each in about a microsecond.
 const MAX_PREDICTED: usize = 5_000;
@@ -19,7 +20,7 @@ pub(super) struct Kinds {
     records: Vec<KindRecord>,
     /// For the plan, by the same indices.
     kinds: Vec<Kind>,
-    /// By the hash of the plan and of the backends.
+    /// By the hash of the plan and of where it may run.
     by_hash: HashMap<u64, Vec<usize>>,
     /// Indices that no job uses.
     free: Vec<usize>,
@@ -28,8 +29,7 @@ pub(super) struct Kinds {
 #[derive(Debug)]
 struct KindRecord {
     plan: Plan,
-    /// Which backends may run it, by their indices; `None` if all may.
-    allowed: Option<Vec<bool>>,
+    allowed: AllowedBackends,
     hash: u64,
     /// How many jobs are of this kind.
     jobs: usize,
@@ -52,8 +52,8 @@ pub(super) struct KindEstimate {
 
 impl Kinds {
     /// Adds a job of a kind, and returns the kind's index.
-    pub(super) fn add(&mut self, plan: Plan, allowed: Option<Vec<bool>>) -> usize {
-        let hash = hash(&plan, allowed.as_deref());
+    pub(super) fn add(&mut self, plan: Plan, allowed: AllowedBackends) -> usize {
+        let hash = hash(&plan, &allowed);
         let same = self.by_hash.get(&hash).into_iter().flatten().copied();
         let mut same = same.filter(|index| {
             let record = &self.records[*index];
@@ -150,6 +150,11 @@ impl Kinds {
         }
     }
 
+    /// Why no backend can run jobs of a kind, as a part of a sentence.
+    pub(super) fn lack(&self, index: usize, backends: &[Arc<Backend>]) -> String {
+        self.records[index].allowed.lack(backends)
+    }
+
     /// Whether a backend may run jobs of a kind, and has the node classes for them, as far as they are known.
     pub(super) fn can_run(&self, index: usize, backend: usize) -> bool {
         let runtimes = &self.kinds[index].runtimes;
@@ -182,12 +187,9 @@ impl KindRecord {
 
     /// Where it may run, and how long.
     fn runtimes(&self, backends: &[Arc<Backend>]) -> Vec<Option<Runtime>> {
-        let may_run = |backend: &Backend| {
-            let allowed = self.allowed.as_ref();
-            allowed.is_none_or(|allowed| allowed.get(backend.index) == Some(&true))
-        };
         let runtimes = backends.iter().zip(&self.runtimes);
-        let runtimes = runtimes.map(|(backend, runtime)| may_run(backend).then_some(*runtime));
+        let runtimes =
+            runtimes.map(|(backend, runtime)| self.allowed.contains(backend).then_some(*runtime));
         runtimes.collect()
     }
 }
@@ -208,7 +210,7 @@ fn model_key(plan: &Plan) -> Option<u64> {
     (!signatures.is_empty()).then(|| hasher.finish())
 }
 
-fn hash(plan: &Plan, allowed: Option<&[bool]>) -> u64 {
+fn hash(plan: &Plan, allowed: &AllowedBackends) -> u64 {
     let mut hasher = DefaultHasher::new();
     allowed.hash(&mut hasher);
     for (id, node) in plan.nodes() {

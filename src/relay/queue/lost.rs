@@ -90,7 +90,7 @@ impl Tracker {
             job_id = %id, backend = lost.backend, attempt = after.attempt,
             "a prompt was lost with its server; the job runs again"
         );
-        let allowed = self.allowed(&request);
+        let allowed = request.allowed();
         self.queue.add(&after, plan, allowed, None, Map::new());
         self.queue.wake();
         Ok(true)
@@ -184,8 +184,9 @@ impl Tracker {
                 continue;
             };
             let mut others = self.backends.iter().filter(|it| it.index != lost.index);
+            let allowed = request.allowed();
             let is_able =
-                |other: &Arc<Backend>| request.may_run_on(other.name()) && refusal(other).is_none();
+                |other: &Arc<Backend>| allowed.contains(other) && refusal(other).is_none();
             if others.any(is_able) && self.take_back(&stored.job_id).await? {
                 self.queue.abandon(lost, stored.prompt_id);
             }

@@ -12,7 +12,7 @@ use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::post_prompt::{Work, has_prompt};
-use crate::relay::tracker::{FoundPrompt, Tracker};
+use crate::relay::tracker::FoundPrompt;
 use crate::store::StoredSubmission;
 
 /// How many jobs are read at a time.
@@ -66,7 +66,7 @@ impl Relay {
         if let Some(name) = stored.backend.clone() {
             return self.settle_claimed(stored, request, &name);
         }
-        let allowed = tracker.allowed(&request);
+        let allowed = request.allowed();
         let plan = self.plan_of(&request);
         tracker.queue.add(&stored, plan, allowed, None, Map::new());
         tracker.queue.wake();
@@ -167,14 +167,5 @@ impl Relay {
         let outputs = job::outputs(&request.graph, classes, &[], options.targets());
         let graph = PromptGraph::new(request.graph.clone(), outputs);
         graph.map_or_else(Plan::default, |graph| graph.plan(&ImageSizes::default()))
-    }
-}
-
-impl Tracker {
-    /// Which backends may run a request, by their indices; `None` if all may.
-    pub(in crate::relay) fn allowed(&self, request: &QueuedRequest) -> Option<Vec<bool>> {
-        let backends = self.backends.iter();
-        let allowed: Vec<bool> = backends.map(|it| request.may_run_on(it.name())).collect();
-        allowed.contains(&false).then_some(allowed)
     }
 }
