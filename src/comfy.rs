@@ -46,7 +46,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::config::{ComfyConfig, ServerUrl};
-use crate::connector::{self, CaFileError, Connector};
+use crate::connector::{self, CaFileError, Connector, Networks};
 use api_key::ApiKey;
 
 /// Why no client for a configured ComfyUI server can be made.
@@ -95,6 +95,23 @@ impl ComfyClient {
             })
         });
         clients.collect()
+    }
+
+    /// A client for a server that is added under this name while the relay runs. It connects to addresses in these networks alone.
+    pub fn added(
+        name: &str,
+        server: &ServerUrl,
+        config: &ComfyConfig,
+        networks: Networks,
+    ) -> Result<Self, SetupError> {
+        let is_encrypted = server.url().scheme() == "https";
+        let tls = Connector::new(config.connection.ca_file.as_deref(), is_encrypted)?;
+        let client = Self::new(server, &tls.within(networks), config)?;
+        Ok(Self {
+            name: name.to_owned(),
+            api_key: ApiKey::new(config)?.map(Arc::new),
+            ..client
+        })
     }
 
     fn new(server: &ServerUrl, tls: &Connector, config: &ComfyConfig) -> Result<Self, SetupError> {

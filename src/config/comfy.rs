@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::access::parse_network;
 use super::backend_labels::{BackendLabels, LabelledBackend, parse_labelled_backend};
 use super::duration::{parse_seconds, seconds};
 use super::secret::Secret;
@@ -34,6 +37,17 @@ pub struct ComfyConfig {
         value_name = "NAME:KEY=TEXT"
     )]
     pub labels: Vec<LabelledBackend>,
+
+    /// The networks in which servers may be that are added while the relay runs, with commas between them; none by default: then
+    /// none can be added
+    #[arg(
+        long = "backend-networks",
+        env = "BACKEND_NETWORKS",
+        value_delimiter = ',',
+        value_parser = parse_network,
+        value_name = "NETWORK"
+    )]
+    pub networks: Vec<IpNet>,
 
     /// What connections to the servers need beside their addresses.
     #[command(flatten)]
@@ -182,6 +196,7 @@ impl Default for ComfyConfig {
         Self {
             urls: Vec::new(),
             labels: Vec::new(),
+            networks: Vec::new(),
             connection: ComfyConnection::default(),
             api_key: None,
             api_key_file: None,

@@ -6,6 +6,7 @@
 
 pub(super) mod admission;
 pub(super) mod allowed_backends;
+mod barred;
 mod batch_admission;
 mod dispatch;
 mod drain;
@@ -16,8 +17,9 @@ mod loads;
 pub(super) mod lost;
 mod memory;
 mod operate;
-mod operations;
+pub(super) mod operations;
 pub(super) mod queued_request;
+mod removals;
 mod seal;
 mod settle;
 mod sync;

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod await_socket;
+pub(super) mod backends;
 pub(super) mod batch;
 pub(super) mod cancel;
 pub(super) mod check;

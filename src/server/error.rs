@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
+use crate::connector::PlaceError;
 use crate::job::{JobId, JobIdError, TagError};
 use crate::relay::{BatchProblem, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
@@ -268,6 +269,9 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::IdempotencyConflict
         | RelayError::JobOpen(_)
         | RelayError::QueueOff
+        | RelayError::BackendExists { .. }
+        | RelayError::BackendConfigured(_)
+        | RelayError::TooManyBackends
         | RelayError::KeysGone(_)
         | RelayError::JobEnded(..) => StatusCode::CONFLICT,
         RelayError::JobNotFound(_)
@@ -276,6 +280,7 @@ fn relay_status(error: &RelayError) -> StatusCode {
         RelayError::OutputUnavailable(..) | RelayError::WorkflowUnavailable(_) => StatusCode::GONE,
         RelayError::BackendUnknown { .. }
         | RelayError::LabelUnknown { .. }
+        | RelayError::Place(PlaceError::Unresolved(..))
         | RelayError::Rejected(..)
         | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
         RelayError::BackendUnreachable(_)
@@ -286,6 +291,7 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Paused(_)
         | RelayError::Stopping
         | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        RelayError::AddingOff | RelayError::Place(PlaceError::Outside(..)) => StatusCode::FORBIDDEN,
         RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
         RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY

@@ -1,10 +1,9 @@
 //! [`AllowedBackends`]: where a job may run.
 
-use std::sync::Arc;
-
 use crate::job::excerpt;
 use crate::relay::backend::Backend;
 use crate::relay::backend_choice::{BackendChoice, is_chosen};
+use crate::relay::backends::Backends;
 
 /// How many choices a reason names.
 const MAX_NAMED: usize = 3;
@@ -26,7 +25,7 @@ impl AllowedBackends {
     }
 
     /// Why none of these backends may run it, as a part of a sentence.
-    pub(super) fn lack(&self, backends: &[Arc<Backend>]) -> String {
+    pub(super) fn lack(&self, backends: &Backends) -> String {
         let mut all = backends.iter();
         if all.any(|backend| is_chosen(&self.choices, backend)) {
             return "no server can run it".to_owned();

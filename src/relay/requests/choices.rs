@@ -1,6 +1,7 @@
 //! Checks which backends a request asks for.
 
 use crate::relay::RelayError;
+use crate::relay::backend::Backend;
 use crate::relay::backend_choice::BackendChoice;
 use crate::relay::tracker::Tracker;
 
@@ -11,7 +12,8 @@ impl Tracker {
         choices: &[BackendChoice],
     ) -> Result<(), RelayError> {
         for choice in choices {
-            if self.backends.iter().any(|backend| choice.is_for(backend)) {
+            let is_for = |it: &Backend| choice.is_for(it) && !it.state().operation.is_removal();
+            if self.backends.iter().any(|backend| is_for(backend)) {
                 continue;
             }
             return Err(match choice {
@@ -28,6 +30,7 @@ impl Tracker {
     /// There is no backend with this name.
     pub(in crate::relay) fn unknown_backend(&self, name: &str) -> RelayError {
         let known = self.backends.iter();
+        let known = known.filter(|backend| !backend.state().operation.is_removal());
         RelayError::BackendUnknown {
             name: name.to_owned(),
             known: known.map(|backend| backend.name().to_owned()).collect(),

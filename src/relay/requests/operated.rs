@@ -96,7 +96,7 @@ impl Relay {
         planned
     }
 
-    fn operated(&self, backend: &Backend, waiting: usize) -> OperatedBackend {
+    pub(super) fn operated(&self, backend: &Backend, waiting: usize) -> OperatedBackend {
         let tracker = &self.0.tracker;
         let now = tracker.now();
         let (condition, reason) = backend.condition(now);

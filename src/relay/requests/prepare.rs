@@ -58,7 +58,8 @@ impl Relay {
         choices: &[BackendChoice],
     ) -> Result<QueuedRequest, RelayError> {
         let backends = self.0.tracker.backends.iter();
-        let chosen = backends.filter(|backend| is_chosen(choices, backend));
+        let stays = |it: &Backend| !it.state().operation.is_removal();
+        let chosen = backends.filter(|it| is_chosen(choices, it) && stays(it));
         let chosen: Vec<Arc<Backend>> = chosen.cloned().collect();
         let judged = self
             .suitability_of(&chosen, &work.graph, &work.options)

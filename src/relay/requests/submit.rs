@@ -197,7 +197,8 @@ impl Relay {
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
         let allowed = request.allowed();
         let may_run = |index: &usize| allowed.contains(&backends[*index]);
-        let (able, barred): (Vec<usize>, Vec<usize>) = (0..backends.len()).partition(may_run);
+        let indices = backends.iter().map(|backend| backend.index);
+        let (able, barred): (Vec<usize>, Vec<usize>) = indices.partition(may_run);
         let (stopped, open): (Vec<usize>, Vec<usize>) = able
             .into_iter()
             .partition(|index| self.is_stopped(&backends[*index]));
@@ -318,8 +319,7 @@ impl Relay {
     /// The backend with this name.
     pub(in crate::relay) fn backend_named(&self, name: &str) -> Result<&Arc<Backend>, RelayError> {
         let tracker = &self.0.tracker;
-        let mut backends = tracker.backends.iter();
-        let found = backends.find(|backend| backend.name() == name);
+        let found = tracker.backends.named(name);
         found.ok_or_else(|| tracker.unknown_backend(name))
     }
 }

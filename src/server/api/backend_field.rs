@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::config::BackendLabels;
+use crate::job::excerpt;
 use crate::relay::BackendChoice;
 use crate::server::error::ApiError;
 
@@ -28,25 +29,22 @@ fn choice(value: &Value) -> Result<BackendChoice, ApiError> {
     match value {
         Value::String(text) => BackendChoice::parse(text).map_err(bad_backend),
         Value::Object(labels) if !labels.is_empty() => {
-            backend_labels(labels).map(BackendChoice::Labelled)
+            let labels = labels_of(labels).map_err(bad_backend)?;
+            Ok(BackendChoice::Labelled(labels))
         }
         _ => Err(bad_backend(EXPECTED)),
     }
 }
 
-/// The labels that an object has.
-pub(super) fn backend_labels(labels: &Map<String, Value>) -> Result<BackendLabels, ApiError> {
+/// The labels that an object has; or what is wrong with them.
+pub(super) fn labels_of(labels: &Map<String, Value>) -> Result<BackendLabels, String> {
     let texts = labels.iter().map(|(key, value)| {
-        let text = value.as_str().ok_or_else(|| {
-            bad_backend(format!(
-                "the label {:?} is no text",
-                crate::job::excerpt(key)
-            ))
-        })?;
+        let text = value.as_str();
+        let text = text.ok_or_else(|| format!("the label {:?} is no text", excerpt(key)))?;
         Ok((key.clone(), text.to_owned()))
     });
-    let texts: Vec<(String, String)> = texts.collect::<Result<_, ApiError>>()?;
-    BackendLabels::check(texts).map_err(bad_backend)
+    let texts: Vec<(String, String)> = texts.collect::<Result<_, String>>()?;
+    BackendLabels::check(texts).map_err(|why| why.to_string())
 }
 
 fn bad_backend(why: impl ToString) -> ApiError {

@@ -84,6 +84,11 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
             &["--backend-labels", "NAME:KEY=TEXT"],
         ),
         (
+            &["serve", "--backend-networks", "10.0.0.0/8,gpu"],
+            &[],
+            &["--backend-networks", "'gpu'", "10.0.0.0/8"],
+        ),
+        (
             &["serve", "--websocket-ping-interval", "301"],
             &[],
             &["WEBSOCKET_PING_INTERVAL", "every 301 s", "for 300 s"],
