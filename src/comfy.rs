@@ -46,7 +46,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::config::{ComfyConfig, ServerUrl};
-use crate::connector::{self, CaFileError, Connector};
+use crate::connector::{self, CaFileError, Connector, Networks};
 use api_key::ApiKey;
 
 /// Why no client for a configured ComfyUI server can be made.
@@ -97,6 +97,23 @@ impl ComfyClient {
         clients.collect()
     }
 
+    /// A client for a server that is added under this name while the relay runs. It connects to addresses in these networks alone.
+    pub fn added(
+        name: &str,
+        server: &ServerUrl,
+        config: &ComfyConfig,
+        networks: Networks,
+    ) -> Result<Self, SetupError> {
+        let is_encrypted = server.url().scheme() == "https";
+        let tls = Connector::new(config.connection.ca_file.as_deref(), is_encrypted)?;
+        let client = Self::new(server, &tls.within(networks), config)?;
+        Ok(Self {
+            name: name.to_owned(),
+            api_key: ApiKey::new(config)?.map(Arc::new),
+            ..client
+        })
+    }
+
     fn new(server: &ServerUrl, tls: &Connector, config: &ComfyConfig) -> Result<Self, SetupError> {
         // Credentials in a URL are meant for that server, the token for all others.
         let authorization = match (server.credentials(), &config.connection.token) {
@@ -108,7 +125,7 @@ impl ComfyClient {
         let connector = tls.clone().with_authorization(authorization);
         let url = server.url().clone();
         Ok(Self {
-            name: name(&url),
+            name: server.name(),
             // The events of our prompts go to this id: it stays the same across reconnects.
             client_id: Uuid::new_v4().simple().to_string(),
             rest: Rest::new(url.clone(), &connector, config.response_timeout)?,
@@ -177,14 +194,4 @@ impl ComfyClient {
         let connector = self.connector.clone();
         Socket::new(&self.url, &self.client_id, connector, config, dial_now)
     }
-}
-
-fn name(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}"));
-    let path = url.path().trim_end_matches('/');
-    format!(
-        "{}{}{path}",
-        url.host_str().unwrap_or_default(),
-        port.unwrap_or_default()
-    )
 }

@@ -4,6 +4,7 @@
 //! tests. Secrets are never printed.
 
 mod access;
+mod backend_labels;
 mod comfy;
 mod duration;
 mod limits;
@@ -18,6 +19,7 @@ mod store;
 mod tables;
 
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
+pub use backend_labels::{BackendLabelError, BackendLabels, LabelledBackend};
 pub use comfy::{ComfyConfig, ComfyConnection};
 pub use limits::LimitConfig;
 pub use listen_address::parse_listen_address;

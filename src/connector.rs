@@ -1,5 +1,7 @@
 //! How the program connects to servers: which certificates it trusts, and how it authenticates.
 
+mod networks;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,9 +20,12 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_tls_with_config as connect_websocket,
+    MaybeTlsStream, WebSocketStream, client_async_tls_with_config as open_websocket,
+    connect_async_tls_with_config as connect_websocket,
 };
 use url::Url;
+
+pub use networks::{Networks, PlaceError};
 
 /// A WebSocket that this program has opened, over TCP or TLS.
 pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -55,6 +60,8 @@ pub enum CaFileError {
 pub struct Connector {
     tls: Arc<ClientConfig>,
     authorization: Option<HeaderValue>,
+    /// Where servers may be; `None` for anywhere.
+    networks: Option<Networks>,
 }
 
 impl Connector {
@@ -78,6 +85,7 @@ impl Connector {
         Ok(Self {
             tls: Arc::new(tls),
             authorization: None,
+            networks: None,
         })
     }
 
@@ -85,6 +93,15 @@ impl Connector {
     pub fn with_authorization(self, authorization: Option<HeaderValue>) -> Self {
         Self {
             authorization,
+            ..self
+        }
+    }
+
+    /// The same, that connects to no server outside of these networks, whatever its name stands for at the moment. Addresses
+    /// that are no names are checked by [`Networks::may_contain`].
+    pub fn within(self, networks: Networks) -> Self {
+        Self {
+            networks: Some(networks),
             ..self
         }
     }
@@ -97,11 +114,15 @@ impl Connector {
             .iter()
             .map(|value| (AUTHORIZATION, value.clone()))
             .collect();
-        Client::builder()
+        let client = Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
             .default_headers(headers)
             .redirect(redirect::Policy::none())
-            .no_proxy()
+            .no_proxy();
+        match &self.networks {
+            Some(networks) => client.dns_resolver(Arc::new(networks.clone())),
+            None => client,
+        }
     }
 
     /// Opens a WebSocket at an `http` or `https` URL. Dropping the future gives the attempt up.
@@ -116,7 +137,14 @@ impl Connector {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let tls = tokio_tungstenite::Connector::Rustls(self.tls.clone());
-        let (socket, _) = connect_websocket(request, Some(config), true, Some(tls)).await?;
+        let (socket, _) = match &self.networks {
+            None => connect_websocket(request, Some(config), true, Some(tls)).await?,
+            Some(networks) => {
+                let stream = networks.connect(url).await?;
+                stream.set_nodelay(true)?;
+                open_websocket(request, stream, Some(config), Some(tls)).await?
+            }
+        };
         Ok(socket)
     }
 }

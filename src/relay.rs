@@ -5,7 +5,10 @@
 //! has the cost model and the queues (`estimates.rs`). The path of one event is `ingest.rs` and
 //! `publish.rs`. What callers ask for is in `requests/`, one file a verb.
 
+mod added;
 mod backend;
+mod backend_choice;
+mod backends;
 mod batch_problem;
 mod clock;
 mod error;
@@ -32,6 +35,7 @@ mod registry;
 mod requests;
 mod restore;
 mod saved_images;
+mod slots;
 mod start;
 mod stored_counts;
 mod stored_job;
@@ -40,6 +44,7 @@ mod tracker;
 mod unsuitable;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -48,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ComfyConfig, RelayConfig};
+use crate::connector::Networks;
 use crate::hub::{Connection, ConnectionCount, Mailbox, Preview, SharedSubscription, Subscription};
 use crate::job::JobId;
 use crate::store::{MirrorHealth, Recorder, RecorderHealth};
@@ -58,13 +64,16 @@ use followed_groups::FollowedGroups;
 use requests::request_locks::RequestLocks;
 use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
+use slots::Slots;
 use tracker::Tracker;
 
 pub use backend::condition::Condition;
 pub use backend::operation::Operation;
+pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use requests::backends::NewBackend;
 pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
 pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
@@ -96,7 +105,12 @@ struct Organs {
     comfy: Arc<ComfyConfig>,
     workflows: Workflows,
     tracker: Arc<Tracker>,
-    followers: Vec<Arc<Follower>>,
+    /// By the index of their backend.
+    followers: Slots<Arc<Follower>>,
+    /// Where servers may be that are added.
+    networks: Networks,
+    /// Whether it was read which servers were added.
+    has_read_added: AtomicBool,
     turns: Turns,
     unknown_jobs: UnknownJobs,
     lookups: SharedLookups,
@@ -121,7 +135,7 @@ impl Relay {
         }
     }
 
-    /// How many ComfyUI servers are configured.
+    /// How many ComfyUI servers there are.
     pub fn backend_count(&self) -> usize {
         self.0.tracker.backends.iter().count()
     }
@@ -138,7 +152,7 @@ impl Relay {
         self.0.recording.cancel();
         self.0.writing.wait().await;
         // Last: a relay that takes over reads what was written.
-        for follower in &self.0.followers {
+        for follower in self.0.followers.iter() {
             follower.release_lease().await;
         }
         self.0.tracker.leave_peers().await;

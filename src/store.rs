@@ -6,6 +6,7 @@
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod add_batch;
+mod added_backends;
 mod backends;
 mod cancel_requests;
 mod connect;
@@ -38,6 +39,7 @@ mod upsert;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use added_backends::AddedBackend;
 pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter, MAX_SEARCHED, StoredPage};
 pub use lease_owner::LeaseOwner;

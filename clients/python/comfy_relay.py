@@ -102,6 +102,8 @@ class RelayError(Exception):
 
 # A token, or a function that returns one: it is called for every request and connection.
 Token = Union[str, Callable[[], str]]
+# The name of a ComfyUI server, or labels that it has, such as "gpu=a100" or {"gpu": "a100"}; or several of them.
+Backend = Union[str, "dict[str, str]", "list[Union[str, dict[str, str]]]"]
 
 
 class Relay:
@@ -128,7 +130,7 @@ class Relay:
         *,
         job_id: Optional[str] = None,
         params: Optional[Mapping[str, Any]] = None,
-        backend: Optional[str] = None,
+        backend: Optional[Backend] = None,
         **more: Any,
     ) -> Submitted:
         """Submits a graph in API format, or a workflow of the relay's folder by its name.
@@ -226,7 +228,7 @@ async def submit(
     *,
     job_id: Optional[str] = None,
     params: Optional[Mapping[str, Any]] = None,
-    backend: Optional[str] = None,
+    backend: Optional[Backend] = None,
     url: Optional[str] = None,
     token: Optional[Token] = None,
     **more: Any,

@@ -220,6 +220,15 @@ impl ApiClient {
         self.send(Method::POST, path, &[], None).await
     }
 
+    /// Asks the relay to remove what a path stands for.
+    pub(super) async fn delete(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Value> {
+        self.send(Method::DELETE, path, query, None).await
+    }
+
     async fn send(
         &self,
         method: Method,

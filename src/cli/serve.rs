@@ -62,6 +62,14 @@ impl ServeArgs {
         if let Some([one, other]) = self.comfy.repeated() {
             bail!("{one} and {other} are one server: name it once (--comfyui-url, COMFYUI_URL)");
         }
+        if let Some(entry) = self.comfy.idle_labels() {
+            let servers: Vec<String> = self.comfy.urls.iter().map(|url| url.name()).collect();
+            bail!(
+                "the labels of {:?} are for no server, or there twice (--backend-labels, BACKEND_LABELS); the servers are: {}",
+                entry.name,
+                servers.join(", ")
+            );
+        }
         let ServerConfig {
             ping_interval,
             connection_timeout,

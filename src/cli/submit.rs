@@ -38,8 +38,9 @@ pub(super) struct SubmitArgs {
     #[arg(long, value_parser = parse_job_id, value_name = "ID")]
     job_id: Option<JobId>,
 
-    /// The ComfyUI server to use, if the relay has several; can be repeated: the one where the job ends first
-    #[arg(long = "backend", value_name = "NAME")]
+    /// The ComfyUI server to use, if the relay has several, or labels of servers, such as gpu=a100,room=2; can be repeated: the
+    /// one where the job ends first
+    #[arg(long = "backend", value_name = "NAME|KEY=TEXT")]
     backends: Vec<String>,
 
     /// Jobs of a higher priority are handed in first; 0 by default
@@ -133,10 +134,8 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 
 /// The job with how it waits, and with what goes to ComfyUI beside the graph. What is not given is left out: older relays do not know it.
 fn with_options(mut job: Value, args: &SubmitArgs) -> Value {
-    match args.backends.as_slice() {
-        [] => {}
-        [name] => job["backend"] = name.as_str().into(),
-        names => job["backend"] = names.into(),
+    if !args.backends.is_empty() {
+        job["backend"] = backend_field(&args.backends);
     }
     if let Some(priority) = args.priority {
         job["priority"] = priority.into();
@@ -160,6 +159,15 @@ fn with_options(mut job: Value, args: &SubmitArgs) -> Value {
         job["extra_data"] = Value::Object(args.extra_data.iter().cloned().collect());
     }
     job
+}
+
+/// The servers as a body names them.
+pub(super) fn backend_field(backends: &[String]) -> Value {
+    match backends {
+        [] => Value::Null,
+        [one] => one.as_str().into(),
+        several => several.into(),
+    }
 }
 
 /// A place in the queue, which JSON can hold.

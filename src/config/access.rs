@@ -124,7 +124,7 @@ pub struct TlsConfig {
 }
 
 /// Reads an address or a network.
-fn parse_network(text: &str) -> Result<IpNet, String> {
+pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let address = text.parse::<IpAddr>().map(IpNet::from);
     address

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::access::parse_network;
+use super::backend_labels::{BackendLabels, LabelledBackend, parse_labelled_backend};
 use super::duration::{parse_seconds, seconds};
 use super::secret::Secret;
 use super::server_url::{ServerUrl, parse_comfyui_url};
@@ -22,6 +26,28 @@ pub struct ComfyConfig {
         value_name = "URL"
     )]
     pub urls: Vec<ServerUrl>,
+
+    /// Labels of the servers, which jobs can ask for: NAME:KEY=TEXT,KEY=TEXT, where NAME is a server's host, port and path; several
+    /// servers with semicolons between them
+    #[arg(
+        long = "backend-labels",
+        env = "BACKEND_LABELS",
+        value_delimiter = ';',
+        value_parser = parse_labelled_backend,
+        value_name = "NAME:KEY=TEXT"
+    )]
+    pub labels: Vec<LabelledBackend>,
+
+    /// The networks in which servers may be that are added while the relay runs, with commas between them; none by default: then
+    /// none can be added
+    #[arg(
+        long = "backend-networks",
+        env = "BACKEND_NETWORKS",
+        value_delimiter = ',',
+        value_parser = parse_network,
+        value_name = "NETWORK"
+    )]
+    pub networks: Vec<IpNet>,
 
     /// What connections to the servers need beside their addresses.
     #[command(flatten)]
@@ -144,12 +170,33 @@ impl ComfyConfig {
         let mut repeated = pairs.filter(|[one, other]| one.is_same_server(other));
         repeated.next()
     }
+
+    /// The first entry of the labels that is for no server, or for one that an entry before is for.
+    pub fn idle_labels(&self) -> Option<&LabelledBackend> {
+        let entries = self.labels.iter().enumerate();
+        let idle = entries.filter(|(index, entry)| {
+            let mut servers = self.urls.iter();
+            let mut before = self.labels[..*index].iter();
+            !servers.any(|url| url.name() == entry.name)
+                || before.any(|before| before.name == entry.name)
+        });
+        idle.map(|(_, entry)| entry).next()
+    }
+
+    /// The labels of the server with this name.
+    pub fn labels_of(&self, name: &str) -> BackendLabels {
+        let mut entries = self.labels.iter();
+        let entry = entries.find(|entry| entry.name == name);
+        entry.map(|entry| entry.labels.clone()).unwrap_or_default()
+    }
 }
 
 impl Default for ComfyConfig {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
+            labels: Vec::new(),
+            networks: Vec::new(),
             connection: ComfyConnection::default(),
             api_key: None,
             api_key_file: None,

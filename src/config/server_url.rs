@@ -41,6 +41,17 @@ impl ServerUrl {
         &self.url
     }
 
+    /// What the server is called in messages: host, port and path.
+    pub fn name(&self) -> String {
+        let port = self.url.port().map(|port| format!(":{port}"));
+        let path = self.url.path().trim_end_matches('/');
+        format!(
+            "{}{}{path}",
+            self.url.host_str().unwrap_or_default(),
+            port.unwrap_or_default()
+        )
+    }
+
     /// Whether both name the same server, as far as their text shows. All names of the own machine are one.
     pub fn is_same_server(&self, other: &Self) -> bool {
         let place = |url: &Url| {

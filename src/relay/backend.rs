@@ -24,6 +24,7 @@ mod socket_health;
 mod worker;
 mod worker_watch;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::comfy::{ComfyClient, NodeClasses};
+use crate::config::BackendLabels;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use crate::relay::RelayError;
 use device_faults::DeviceFaults;
@@ -50,9 +52,11 @@ const PASSED_OVER: Duration = Duration::from_secs(60);
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Backend {
-    /// Its place in the configuration, from 0.
+    /// Its place among the backends, from 0: first those of the configuration.
     pub(super) index: usize,
     pub(super) comfy: ComfyClient,
+    /// What operators have said of it.
+    pub(super) labels: BackendLabels,
     /// Makes the reconciling task compare open jobs with the queue and the history at once.
     pub(super) reconcile_now: Notify,
     /// The same, as soon as it has paused long enough: the queue has changed.
@@ -70,6 +74,10 @@ pub(super) struct Backend {
     pub(super) images: BackendImages,
     /// Whether its node classes are being read, and since when.
     pub(super) class_reading: watch::Sender<ClassReading>,
+    /// An operator has added it while a relay ran: it is not in the settings.
+    pub(super) is_added: bool,
+    /// It is followed no longer.
+    is_removed: AtomicBool,
     plan_lock: Mutex<()>,
     state: Mutex<BackendState>,
 }
@@ -157,10 +165,11 @@ pub(super) struct ClassReading {
 }
 
 impl Backend {
-    pub(super) fn new(index: usize, comfy: ComfyClient) -> Self {
+    pub(super) fn new(index: usize, comfy: ComfyClient, labels: BackendLabels) -> Self {
         Self {
             index,
             comfy,
+            labels,
             reconcile_now: Notify::new(),
             reconcile_soon: Notify::new(),
             redial: Notify::new(),
@@ -171,6 +180,8 @@ impl Backend {
             lookup: PromptLookup::new(),
             images: BackendImages::new(),
             class_reading: watch::Sender::default(),
+            is_added: false,
+            is_removed: AtomicBool::new(false),
             plan_lock: Mutex::default(),
             state: Mutex::new(BackendState {
                 api: ApiState {
@@ -187,6 +198,24 @@ impl Backend {
                 lease_held_until: None,
             }),
         }
+    }
+
+    /// The same, that an operator has added.
+    pub(super) fn added(self) -> Self {
+        Self {
+            is_added: true,
+            ..self
+        }
+    }
+
+    /// Whether it was removed: nothing is followed there any more.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
+    }
+
+    /// It is followed no longer.
+    pub(super) fn set_removed(&self) {
+        self.is_removed.store(true, Ordering::Release);
     }
 
     /// What it is called in messages, in the database and in the configuration.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::comfy::{Rejection, RestError};
+use crate::connector::PlaceError;
 use crate::job::{JobId, excerpt};
 use crate::relay::batch_problem::{self, BatchProblem};
 use crate::relay::unsuitable::{self, UnsuitableBackend};
@@ -41,6 +42,40 @@ pub enum RelayError {
         /// The name that was asked for.
         name: String,
         /// The names of all backends.
+        known: Vec<String>,
+    },
+    /// No networks are configured in which servers that are added may be.
+    #[error(
+        "no server can be added: BACKEND_NETWORKS (--backend-networks) names the networks in which servers may be, and is not set"
+    )]
+    AddingOff,
+    /// The server that is to be added is not where it may be.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A backend has this name, or is this server.
+    #[error(
+        "there is already a backend {name:?}, which is {url}; choose another name, or remove that one first"
+    )]
+    BackendExists {
+        /// Its name.
+        name: String,
+        /// Its address.
+        url: String,
+    },
+    /// The backend with this name is in the settings.
+    #[error(
+        "the backend {0:?} is in the settings (COMFYUI_URL); take it out there and restart the relay, or drain it"
+    )]
+    BackendConfigured(String),
+    /// So many backends were added since the start that no more is taken.
+    #[error("too many servers were added and removed since the relay was started; restart it")]
+    TooManyBackends,
+    /// No backend has all of these labels.
+    #[error("no backend has the labels {asked}; {}", known_labels(known))]
+    LabelUnknown {
+        /// The labels that were asked for.
+        asked: String,
+        /// The labels of each backend that has any.
         known: Vec<String>,
     },
     /// The backend with this name does not answer.
@@ -157,6 +192,13 @@ impl RelayError {
             Self::JobOpen(_) => "job_open",
             Self::KeysGone(_) => "keys_gone",
             Self::BackendUnknown { .. } => "backend_unknown",
+            Self::LabelUnknown { .. } => "label_unknown",
+            Self::AddingOff => "adding_off",
+            Self::Place(PlaceError::Outside(..)) => "address_not_allowed",
+            Self::Place(PlaceError::Unresolved(..)) => "bad_url",
+            Self::BackendExists { .. } => "backend_exists",
+            Self::BackendConfigured(_) => "backend_configured",
+            Self::TooManyBackends => "too_many_backends",
             Self::BackendUnreachable(_) | Self::NoSocket { .. } => "backend_unreachable",
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
@@ -188,4 +230,12 @@ impl RelayError {
         }
         Self::Backend { backend, source }
     }
+}
+
+/// Which labels there are, as a part of a sentence.
+fn known_labels(known: &[String]) -> String {
+    if known.is_empty() {
+        return "none has any (--backend-labels, BACKEND_LABELS)".to_owned();
+    }
+    format!("the labels are: {}", known.join("; "))
 }

@@ -2,9 +2,12 @@
 //!
 //! `dispatch` decides which job goes where, by the pure plan of [`placement`](crate::placement); `hand_in` hands it in;
 //! `lost` takes back what was lost with its server, `drain` what waits at one that is being drained; `operate` has
-//! operators stop backends or the whole queue; `shared` makes it one queue for all relays on a database. A job that waits is in the registry like any other, without a backend.
+//! operators stop backends or the whole queue; `shared` makes it one queue for all relays on a database. A job that waits
+//! is in the registry like any other, without a backend.
 
 pub(super) mod admission;
+pub(super) mod allowed_backends;
+mod barred;
 mod batch_admission;
 mod dispatch;
 mod drain;
@@ -15,9 +18,10 @@ mod loads;
 pub(super) mod lost;
 mod memory;
 mod operate;
-mod operations;
+pub(super) mod operations;
 mod peer_load;
 pub(super) mod queued_request;
+mod removals;
 mod seal;
 mod settle;
 mod shared;

@@ -2,9 +2,11 @@
 
 mod adopt;
 mod await_socket;
+pub(super) mod backends;
 pub(super) mod batch;
 pub(super) mod cancel;
 pub(super) mod check;
+mod choices;
 pub(super) mod explain;
 pub(super) mod job_links;
 pub(super) mod list;

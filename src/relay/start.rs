@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::backend::Backend;
 use super::backend::follower::Follower;
 use super::backend::select::Turns;
+use super::backends::{Backends, MAX_ADDED};
 use super::clock::JobClock;
 use super::estimates::Estimator;
 use super::followed_groups::FollowedGroups;
@@ -26,10 +27,12 @@ use super::queue::job_queue::JobQueue;
 use super::requests::request_locks::RequestLocks;
 use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
+use super::slots::Slots;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
 use crate::comfy::{ComfyClient, SetupError};
 use crate::config::{ComfyConfig, Database, RelayConfig, StoreConfig};
+use crate::connector::Networks;
 use crate::hub::Hub;
 use crate::job::JobId;
 use crate::store::{LeaseOwner, Recorder, Refusal, Store};
@@ -76,13 +79,13 @@ impl Relay {
         writing.spawn(recorder.clone().run(recording.clone()));
         writing.close();
         let is_ready = recorder.ready_by(deadline).await;
-        let backends = backends(clients, is_ready.then(|| recorder.store())).await;
+        let backends = backends(clients, &comfy, is_ready.then(|| recorder.store())).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let estimator = Arc::new(Estimator::new(&backends));
         let (kept, to_keep) = KeptOutputs::new(config.keep_outputs.clone());
         let tracker = Arc::new(Tracker {
             registry: std::sync::Mutex::default(),
-            backends: backends.clone(),
+            backends: Backends::new(backends.clone()),
             estimator: estimator.clone(),
             queue: JobQueue::new(backends.len(), key_file(&config, store)),
             hub: Hub::new(config.backlog),
@@ -100,19 +103,12 @@ impl Relay {
             tasks: tasks.clone(),
         });
         let comfy = Arc::new(comfy);
-        let followers = backends.iter().map(|backend| {
-            Arc::new(Follower {
-                backend: backend.clone(),
-                config: comfy.clone(),
-                tracker: tracker.clone(),
-                estimator: estimator.clone(),
-                recorder: recorder.clone(),
-                stop: stop.clone(),
-                tasks: tasks.clone(),
-            })
-        });
+        let followers = backends.iter();
+        let followers = followers.map(|backend| follower(backend, &comfy, &tracker));
         let relay = Self(Arc::new(Organs {
-            followers: followers.collect(),
+            followers: Slots::new(followers, MAX_ADDED),
+            networks: Networks::new(&comfy.networks),
+            has_read_added: AtomicBool::new(false),
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
             lookups: SharedLookups::default(),
@@ -136,22 +132,25 @@ impl Relay {
         let Organs {
             followers, tasks, ..
         } = &*self.0;
+        let mut has_added = false;
         if is_ready {
             self.0.tracker.register_relay(self.0.comfy.lease).await;
+            has_added = self.sync_added().await.is_ok();
             // Before any socket is dialled.
-            for follower in followers {
+            for follower in followers.iter() {
                 follower.renew_lease().await;
             }
         }
         if is_ready && let Err(error) = self.read_operations().await {
             tracing::debug!(%error, "cannot read what operators have stopped, retrying");
         }
-        let is_restored = is_ready && self.0.tracker.restore().await;
+        // Jobs on servers that are not known would be ended.
+        let is_restored = has_added && self.0.tracker.restore().await;
         if !is_restored {
             tracing::warn!("cannot reach the database; open jobs are restored when it answers");
             tasks.spawn(self.clone().restore_when_ready());
         }
-        for follower in followers {
+        for follower in followers.iter() {
             follower.start();
         }
         tasks.spawn(self.clone().keep_outputs(to_keep));
@@ -180,13 +179,15 @@ impl Relay {
                 () = stop.cancelled() => return,
                 () = tracker.recorder.ready() => {}
             }
-            for follower in followers {
+            // Jobs on servers that are not known would be ended.
+            let has_added = self.follow_new().await.is_ok();
+            for follower in followers.iter() {
                 // From now on the database has our client id, unless it had another one before.
                 client_id(store, &follower.backend.comfy).await;
                 // Jobs of a backend that another relay follows are not ours.
                 follower.renew_lease().await;
             }
-            if tracker.restore().await {
+            if has_added && tracker.restore().await {
                 break;
             }
             tokio::select! {
@@ -194,10 +195,27 @@ impl Relay {
                 () = sleep(RESTORE_PAUSE) => {}
             }
         }
-        for follower in followers {
+        for follower in followers.iter() {
             follower.backend.reconcile_now.notify_one();
         }
     }
+}
+
+/// What follows a backend, until the relay stops or the backend is removed.
+pub(super) fn follower(
+    backend: &Arc<Backend>,
+    config: &Arc<ComfyConfig>,
+    tracker: &Arc<Tracker>,
+) -> Arc<Follower> {
+    Arc::new(Follower {
+        backend: backend.clone(),
+        config: config.clone(),
+        tracker: tracker.clone(),
+        estimator: tracker.estimator.clone(),
+        recorder: tracker.recorder.clone(),
+        stop: tracker.stop.child_token(),
+        tasks: tracker.tasks.clone(),
+    })
 }
 
 /// Where the key is that seals keys of partner nodes: beside the file of the database, if no other place is set.
@@ -227,7 +245,11 @@ async fn check_database(store: &StoreConfig, deadline: Instant) -> Result<(), Re
 }
 
 /// The configured backends, under the client ids that the store has for them.
-async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<Backend>]> {
+async fn backends(
+    clients: Vec<ComfyClient>,
+    config: &ComfyConfig,
+    store: Option<&Store>,
+) -> Vec<Arc<Backend>> {
     let mut backends = Vec::new();
     for (index, mut comfy) in clients.into_iter().enumerate() {
         if let Some(store) = store
@@ -235,13 +257,14 @@ async fn backends(clients: Vec<ComfyClient>, store: Option<&Store>) -> Arc<[Arc<
         {
             comfy = comfy.with_client_id(client_id);
         }
-        backends.push(Arc::new(Backend::new(index, comfy)));
+        let labels = config.labels_of(comfy.name());
+        backends.push(Arc::new(Backend::new(index, comfy, labels)));
     }
-    backends.into()
+    backends
 }
 
 /// The client id that the store has for a backend. If it has none, it takes the one that the backend has.
-async fn client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
+pub(super) async fn client_id(store: &Store, comfy: &ComfyClient) -> Option<String> {
     let (name, address) = (comfy.name(), comfy.address());
     match store.client_id(name, address, comfy.client_id()).await {
         Ok(client_id) => Some(client_id),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
+use super::backends::Backends;
 use super::clock::JobClock;
 use super::error::RelayError;
 use super::estimates::Estimator;
@@ -31,7 +32,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Tracker {
     pub(super) registry: Mutex<Registry>,
-    pub(super) backends: Arc<[Arc<Backend>]>,
+    pub(super) backends: Backends,
     pub(super) estimator: Arc<Estimator>,
     /// The jobs that no backend has yet.
     pub(super) queue: JobQueue,

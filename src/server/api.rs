@@ -1,5 +1,6 @@
 //! The HTTP API, one file a resource.
 
+mod backend_field;
 pub(super) mod backends;
 pub(super) mod batches;
 pub(super) mod events;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
+use crate::connector::PlaceError;
 use crate::job::{JobId, JobIdError, TagError};
 use crate::relay::{BatchProblem, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
@@ -223,41 +224,7 @@ impl From<TagError> for ApiError {
 
 impl From<RelayError> for ApiError {
     fn from(error: RelayError) -> Self {
-        let status = match &error {
-            RelayError::JobExists(_)
-            | RelayError::NotCancellable(..)
-            | RelayError::NotReportable(_)
-            | RelayError::IdempotencyConflict
-            | RelayError::JobOpen(_)
-            | RelayError::QueueOff
-            | RelayError::KeysGone(_)
-            | RelayError::JobEnded(..) => StatusCode::CONFLICT,
-            RelayError::JobNotFound(_)
-            | RelayError::PromptNotFound(_)
-            | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,
-            RelayError::OutputUnavailable(..) | RelayError::WorkflowUnavailable(_) => {
-                StatusCode::GONE
-            }
-            RelayError::BackendUnknown { .. }
-            | RelayError::Rejected(..)
-            | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
-            RelayError::BackendUnreachable(_)
-            | RelayError::NoSocket { .. }
-            | RelayError::HeldByPeer(_)
-            | RelayError::LeaseLapsed(_)
-            | RelayError::RequestUnderWay
-            | RelayError::Paused(_)
-            | RelayError::Stopping
-            | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => {
-                StatusCode::BAD_GATEWAY
-            }
-            RelayError::Workflow(error) => workflow_status(error),
-        };
+        let status = relay_status(&error);
         let code = error.code();
         let message = error.to_string();
         let header = match &error {
@@ -291,6 +258,46 @@ impl From<RelayError> for ApiError {
             _ => {}
         }
         answer
+    }
+}
+
+fn relay_status(error: &RelayError) -> StatusCode {
+    match error {
+        RelayError::JobExists(_)
+        | RelayError::NotCancellable(..)
+        | RelayError::NotReportable(_)
+        | RelayError::IdempotencyConflict
+        | RelayError::JobOpen(_)
+        | RelayError::QueueOff
+        | RelayError::BackendExists { .. }
+        | RelayError::BackendConfigured(_)
+        | RelayError::TooManyBackends
+        | RelayError::KeysGone(_)
+        | RelayError::JobEnded(..) => StatusCode::CONFLICT,
+        RelayError::JobNotFound(_)
+        | RelayError::PromptNotFound(_)
+        | RelayError::OutputNotFound(..) => StatusCode::NOT_FOUND,
+        RelayError::OutputUnavailable(..) | RelayError::WorkflowUnavailable(_) => StatusCode::GONE,
+        RelayError::BackendUnknown { .. }
+        | RelayError::LabelUnknown { .. }
+        | RelayError::Place(PlaceError::Unresolved(..))
+        | RelayError::Rejected(..)
+        | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
+        RelayError::BackendUnreachable(_)
+        | RelayError::NoSocket { .. }
+        | RelayError::HeldByPeer(_)
+        | RelayError::LeaseLapsed(_)
+        | RelayError::RequestUnderWay
+        | RelayError::Paused(_)
+        | RelayError::Stopping
+        | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        RelayError::AddingOff | RelayError::Place(PlaceError::Outside(..)) => StatusCode::FORBIDDEN,
+        RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+        RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        RelayError::Backend { .. } | RelayError::OutputUnreadable(..) => StatusCode::BAD_GATEWAY,
+        RelayError::Workflow(error) => workflow_status(error),
     }
 }
 

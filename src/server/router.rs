@@ -47,6 +47,8 @@ enum Route<'a> {
     CheckWorkflow,
     Batches,
     Backends,
+    /// A backend; its name is percent-encoded.
+    Backend(&'a str),
     /// What a backend is to do; its name is percent-encoded.
     Operate(&'a str, Operation),
     Queue,
@@ -91,6 +93,7 @@ impl<'a> Route<'a> {
             ["api", "anime", "batches"] => Self::Batches,
             ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
             ["api", "anime", "backends"] => Self::Backends,
+            ["api", "anime", "backends", name] => Self::Backend(name),
             ["api", "anime", "queue"] => Self::Queue,
             ["api", "anime", "queue", "pause"] => Self::PauseQueue(true),
             ["api", "anime", "queue", "resume"] => Self::PauseQueue(false),
@@ -116,7 +119,8 @@ impl<'a> Route<'a> {
     /// The methods that it takes, as the header `Allow` lists them.
     fn methods(self) -> &'static str {
         match self {
-            Self::Jobs => "GET, HEAD, POST, OPTIONS",
+            Self::Jobs | Self::Backends => "GET, HEAD, POST, OPTIONS",
+            Self::Backend(_) => "DELETE, OPTIONS",
             Self::Cancel(_)
             | Self::Retry(_)
             | Self::Progress(_)
@@ -141,6 +145,7 @@ impl<'a> Route<'a> {
             Self::Output(..) => &outputs::FILE_PARAMETERS[..],
             Self::FeedEvents => &selection::FEED_PARAMETERS[..],
             Self::Totals => &totals::PARAMETERS[..],
+            Self::Backend(_) => &backends::REMOVAL_PARAMETERS[..],
             _ => &[],
         };
         Query::parse(request, known).map(drop)
@@ -294,7 +299,9 @@ async fn dispatch(
             caller.authorize_scopes(&[Scope::Submit])?;
             workflows::check(state, request).await
         }
+        Route::Backends if method == Method::POST => backends::add(state, &caller, request).await,
         Route::Backends => backends::list(state, &caller),
+        Route::Backend(name) => backends::remove(state, &caller, name, &request).await,
         Route::Operate(name, operation) => backends::operate(state, &caller, name, operation).await,
         Route::Queue => queue::show(state, &caller).await,
         Route::PauseQueue(is_paused) => queue::pause(state, &caller, is_paused).await,

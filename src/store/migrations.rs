@@ -15,22 +15,24 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 7] = [
+static POSTGRES: [&str; 8] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
     include_str!("../../migrations/postgres/4_parallel.sql"),
     include_str!("../../migrations/postgres/5_cancelling.sql"),
     include_str!("../../migrations/postgres/6_queue.sql"),
+    include_str!("../../migrations/postgres/7_added_backends.sql"),
     include_str!("../../migrations/postgres/8_cancel_requests.sql"),
 ];
-static SQLITE: [&str; 7] = [
+static SQLITE: [&str; 8] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
     include_str!("../../migrations/sqlite/4_parallel.sql"),
     include_str!("../../migrations/sqlite/5_cancelling.sql"),
     include_str!("../../migrations/sqlite/6_queue.sql"),
+    include_str!("../../migrations/sqlite/7_added_backends.sql"),
     include_str!("../../migrations/sqlite/8_cancel_requests.sql"),
 ];
 

@@ -118,6 +118,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// The backends that operators have added.
+    comfy_relay.added_backends (name) {
+        /// What it is called.
+        name -> Text,
+        /// The address, without credentials.
+        url -> Text,
+        /// A JSON object of texts.
+        labels -> Text,
+    }
+}
+
+diesel::table! {
     /// Which relay follows a backend.
     comfy_relay.leases (backend) {
         /// The backend's name.
@@ -190,7 +202,7 @@ diesel::table! {
     comfy_relay.operations (subject) {
         /// `queue`, or `backend:NAME`.
         subject -> Text,
-        /// `paused` or `draining`.
+        /// `paused`, `draining`, `removing` or `removing_at_once`.
         state -> Text,
     }
 }

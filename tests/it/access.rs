@@ -1,5 +1,6 @@
 //! Who may use the relay and how much: tokens, origins, limits, TLS, and clients that attack it.
 
+mod added_servers;
 mod algorithm_confusion;
 mod client_ip;
 mod commands;

@@ -1,7 +1,9 @@
 //! Jobs that wait in the relay's own queue, and what becomes of them when relays and servers end.
 
+mod added;
 mod batches;
 mod keys;
+mod labels;
 mod losses;
 mod memory;
 mod once;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::api_client::RelayOptions;
 use crate::cli::exit_code::FAILED;
 use crate::cli::output::print_line;
+use crate::cli::submit::backend_field;
 use crate::cli::table::{Cell, Table};
 use crate::cli::workflow_file::{self, parse_param};
 use crate::job::printable_json;
@@ -28,9 +29,9 @@ pub(in crate::cli) struct WorkflowCheckArgs {
     #[arg(long = "param", short = 'p', value_parser = parse_param, value_name = "NODE.INPUT=VALUE")]
     params: Vec<(String, Value)>,
 
-    /// Ask this ComfyUI server alone
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
+    /// Ask this ComfyUI server alone, or those with these labels, such as gpu=a100,room=2; can be repeated
+    #[arg(long = "backend", value_name = "NAME|KEY=TEXT")]
+    backends: Vec<String>,
 
     /// Print the relay's answer
     #[arg(long)]
@@ -45,7 +46,7 @@ pub(super) async fn run(args: WorkflowCheckArgs) -> anyhow::Result<ExitCode> {
     let asked = json!({
         "workflow": workflow_file::read(&args.workflow, "check").await?,
         "params": params,
-        "backend": args.backend,
+        "backend": backend_field(&args.backends),
     });
     let checked = args.relay.client()?.post_json(CHECK, &asked).await;
     let answer = match checked {

@@ -114,6 +114,10 @@ fn operated(operation: Operation) -> (Condition, Option<String>) {
             Condition::Paused,
             "an operator has paused it: what it has goes on, and nothing new is handed in",
         ),
+        Operation::Remove | Operation::Discard => (
+            Condition::Draining,
+            "an operator removes it: what runs ends first, unless it is removed at once",
+        ),
         Operation::Drain => (
             Condition::Draining,
             "an operator drains it: what runs goes on, what waits in its queue is taken back, and nothing new is handed in",

@@ -128,7 +128,7 @@ impl Follower {
     }
 
     /// The server answers again: what was taken back from it runs elsewhere.
-    fn cancel_abandoned(&self) {
+    pub(in crate::relay) fn cancel_abandoned(&self) {
         let abandoned = self.tracker.queue.take_abandoned(&self.backend);
         if abandoned.is_empty() {
             return;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::comfy::NodeClasses;
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::{Backend, ClassReading, KnownClasses};
+use crate::relay::backends::Backends;
 
 /// How old the node classes may be when the backend is connected again in the same version: another reason than a restart
 /// can end socket after socket, and the answer can be many megabytes.
@@ -106,7 +107,7 @@ impl Follower {
 }
 
 /// Node classes that another backend has as well are kept once: often all have the same.
-fn shared(backends: &[Arc<Backend>], classes: NodeClasses) -> Arc<NodeClasses> {
+fn shared(backends: &Backends, classes: NodeClasses) -> Arc<NodeClasses> {
     let mut known = backends.iter().filter_map(|it| it.node_classes());
     let same = known.find(|known| **known == classes);
     same.unwrap_or_else(|| Arc::new(classes))

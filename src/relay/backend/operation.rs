@@ -10,6 +10,10 @@ pub enum Operation {
     Pause,
     /// The same, and those of our prompts that wait in its queue are taken back.
     Drain,
+    /// The same, and it is removed once it has none of our jobs any more.
+    Remove,
+    /// It is removed at once: what it has counts as lost.
+    Discard,
 }
 
 impl Operation {
@@ -19,12 +23,14 @@ impl Operation {
             Self::Run => "running",
             Self::Pause => "paused",
             Self::Drain => "draining",
+            Self::Remove => "removing",
+            Self::Discard => "removing_at_once",
         }
     }
 
     /// The inverse of [`Operation::as_str`]. What a later release has written counts as paused.
     pub(in crate::relay) fn from_word(word: &str) -> Self {
-        let mut known = [Self::Run, Self::Drain].into_iter();
+        let mut known = [Self::Run, Self::Drain, Self::Remove, Self::Discard].into_iter();
         known
             .find(|operation| operation.as_str() == word)
             .unwrap_or(Self::Pause)
@@ -36,6 +42,17 @@ impl Operation {
             Self::Run => None,
             Self::Pause => Some("is paused"),
             Self::Drain => Some("is being drained"),
+            Self::Remove | Self::Discard => Some("is being removed"),
         }
+    }
+
+    /// Whether such a backend is removed.
+    pub(in crate::relay) fn is_removal(self) -> bool {
+        matches!(self, Self::Remove | Self::Discard)
+    }
+
+    /// Whether what waits in the queue of such a backend is taken back.
+    pub(in crate::relay) fn drains(self) -> bool {
+        self == Self::Drain || self.is_removal()
     }
 }

@@ -70,6 +70,11 @@ impl QueueView {
     }
 
     /// Records that a prompt is sent to it.
+    /// Whether a prompt is on its way to it.
+    pub(in crate::relay) fn has_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
     pub(in crate::relay) fn add_in_flight(&mut self) {
         self.in_flight += 1;
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Backend;
+use crate::relay::backends::Backends;
 
 /// How many prompts were placed: of backends that are as good as each other, each has its turn. Locked while one is
 /// placed, so that the next one counts it.
@@ -50,16 +51,16 @@ impl Turns {
     /// one whose graphics card has failed, and one that is away last.
     pub(in crate::relay) fn choose(
         &self,
-        backends: &[Arc<Backend>],
+        backends: &Backends,
         tried: &[usize],
     ) -> Option<InFlight> {
+        let count = backends.slot_count();
         let mut turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = backends.iter().filter(|it| !tried.contains(&it.index));
         let best = others.min_by_key(|backend| {
             let state = backend.state();
             let is_available = state.api.reachable && !backend.stands_by();
-            let from_turn =
-                (backend.index + backends.len() - *turn % backends.len()) % backends.len();
+            let from_turn = (backend.index + count - *turn % count) % count;
             (
                 !is_available,
                 state.device.is_sick(),

@@ -13,6 +13,7 @@ use crate::comfy::{PromptTiming, RestError};
 use crate::estimate::CostModel;
 use crate::job::Job;
 use crate::relay::backend::Backend;
+use crate::relay::backends::Backends;
 use crate::relay::estimates::stored_runs::{self, JobRuns};
 use crate::store::{NodeCostRecord, Store};
 
@@ -84,6 +85,15 @@ impl Learning {
         }
     }
 
+    /// A backend was added. Its history is read like that of the others, if what the database has of earlier runs was not read
+    /// yet; later it would be older than what was learned since.
+    pub(in crate::relay) fn expect(&self, name: &str) {
+        let mut pending = self.pending();
+        if !pending.stored_runs_replayed {
+            pending.due.insert(name.to_owned());
+        }
+    }
+
     /// Locks the model. It is consistent at any moment, as the jobs are.
     pub(in crate::relay) fn model(&self) -> MutexGuard<'_, CostModel> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,7 +123,7 @@ impl Learning {
     pub(in crate::relay) async fn replay_stored_runs(
         &self,
         store: &Store,
-        backends: &[Arc<Backend>],
+        backends: &Backends,
     ) -> bool {
         if self.pending().stored_runs_replayed {
             return true;
@@ -141,7 +151,7 @@ impl Learning {
         };
         self.replay(known.iter(), teach).await;
         self.pending().stored_runs_replayed = true;
-        for backend in backends {
+        for backend in backends.iter() {
             if !known.contains(backend.name()) {
                 backend.state().api.history_due = true;
             }

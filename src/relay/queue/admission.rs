@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::job::{Event, Job, JobId, Plan, Tags};
+use crate::relay::queue::allowed_backends::AllowedBackends;
 use crate::relay::queue::job_queue::{Fresh, JobQueue, QueueVerdict, QueuedJob};
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::registry::Registry;
@@ -43,8 +44,7 @@ pub(in crate::relay) struct NewQueuedJob {
     pub(in crate::relay) is_first: bool,
     /// What of its graph will run.
     pub(in crate::relay) plan: Plan,
-    /// Which backends may run it, by their indices; `None` if all may.
-    pub(in crate::relay) allowed: Option<Vec<bool>>,
+    pub(in crate::relay) allowed: AllowedBackends,
 }
 
 /// Jobs that are being stored: they count for the limits.
@@ -254,7 +254,7 @@ impl JobQueue {
         &self,
         stored: &StoredSubmission,
         plan: Plan,
-        allowed: Option<Vec<bool>>,
+        allowed: AllowedBackends,
         fresh: Option<Fresh>,
         keys: Map<String, Value>,
     ) {

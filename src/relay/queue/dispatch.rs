@@ -11,6 +11,7 @@ use crate::job::{Event, JobId, QueueWait};
 use crate::placement::{self, Planned, WaitingJob};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
+use crate::relay::backends::Backends;
 use crate::relay::queue::hand_in::Lot;
 use crate::relay::queue::job_queue::{JobQueue, QueueState};
 use crate::relay::queue::loads::{BackendView, allow_last_choice};
@@ -90,7 +91,7 @@ impl Relay {
         let tracker = &self.0.tracker;
         let open: Vec<usize> = {
             let registry = tracker.registry();
-            let backends = tracker.backends.iter();
+            let backends = tracker.backends.slots();
             let open = |it: &Arc<Backend>| registry.count_open(it) - registry.ending(it).count();
             backends.map(open).collect()
         };
@@ -100,7 +101,7 @@ impl Relay {
             return None;
         }
         let depth = self.0.config.dispatch_depth;
-        let records = state.backends.iter_mut().zip(tracker.backends.iter());
+        let records = state.backends.iter_mut().zip(tracker.backends.slots());
         let views = records.zip(open).map(|((record, backend), open)| {
             record.view(backend, &tracker.estimator, (depth, open), now)
         });
@@ -162,7 +163,7 @@ impl JobQueue {
 impl QueueState {
     fn plan(
         &mut self,
-        backends: &[Arc<Backend>],
+        backends: &Backends,
         mut views: Vec<BackendView>,
         is_fair: bool,
     ) -> DispatchPass {
@@ -207,7 +208,7 @@ impl QueueState {
                 None => pass.places.push(Place {
                     id: ids[index].clone(),
                     wait: QueueWait {
-                        reason: Some("no server can run it".into()),
+                        reason: Some(self.kinds.lack(waiting[index].kind, backends).into()),
                         ..QueueWait::default()
                     },
                     estimate: Estimate::default(),

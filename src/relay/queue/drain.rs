@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use crate::job::{JobId, Status};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
-use crate::relay::backend::operation::Operation;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::tracker::Tracker;
 use crate::store::StoreError;
@@ -15,7 +14,7 @@ impl Relay {
     /// queue again once its prompt is found to be gone.
     pub(super) async fn drain(&self) {
         for backend in self.0.tracker.backends.iter() {
-            if backend.stands_by() || backend.state().operation != Operation::Drain {
+            if backend.stands_by() || !backend.state().operation.drains() {
                 continue;
             }
             let prompts = match self.call_back(backend).await {

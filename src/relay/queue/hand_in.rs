@@ -42,6 +42,8 @@ enum Failure {
     Gone,
     /// Nothing was sent: it waits on.
     NotSent,
+    /// This backend cannot run it, others may: it waits for those.
+    Barred,
     /// It was refused, or has failed too often.
     Refused(RelayError),
 }
@@ -92,6 +94,7 @@ impl Relay {
                 self.0.tracker.queue.remove(id);
                 Ok(())
             }
+            Err(Failure::Barred) => Ok(()),
             Err(Failure::NotSent) => Err(()),
             Err(Failure::Refused(error)) => {
                 self.refuse(id, error).await;
@@ -149,6 +152,10 @@ impl Relay {
                 self.settle(prompt, &work, submitted).await;
                 self.forget_keys(id, &stored.secrets).await;
                 return Ok(());
+            }
+            Err(NotPlaced::Sent(RelayError::Rejected(_))) if self.0.tracker.bar(id, backend) => {
+                self.release_claim(id, backend.name()).await;
+                return Err(Failure::Barred);
             }
             Err(NotPlaced::Sent(error @ RelayError::Rejected(_))) => {
                 return Err(Failure::Refused(error));

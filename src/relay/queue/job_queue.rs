@@ -31,7 +31,7 @@ pub(in crate::relay) struct JobQueue {
     /// How often all were planned.
     pub(super) passes: watch::Sender<u64>,
     /// What operators have stopped.
-    pub(super) operations: Operations,
+    pub(in crate::relay) operations: Operations,
     /// The place of the newest job.
     newest: AtomicI64,
 }
@@ -130,6 +130,13 @@ impl JobQueue {
             operations: Operations::default(),
             newest: AtomicI64::new(0),
         }
+    }
+
+    /// Keeps records of so many backends.
+    pub(in crate::relay) fn make_room(&self, backends: usize) {
+        let records = &mut self.state().backends;
+        let count = backends.max(records.len());
+        records.resize_with(count, BackendRecord::default);
     }
 
     /// Has it looked whether a backend has room.

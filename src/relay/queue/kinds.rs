@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::iter::repeat;
 
 use crate::estimate::Estimate;
 use crate::job::{Plan, Role};
 use crate::placement::{Kind, Runtime};
 use crate::relay::backend::Backend;
+use crate::relay::backends::Backends;
 use crate::relay::estimates::Estimator;
+use crate::relay::queue::allowed_backends::AllowedBackends;
 
 /// How many nodes are predicted in one pass, each in about a microsecond.
 const MAX_PREDICTED: usize = 5_000;
@@ -19,7 +21,7 @@ pub(super) struct Kinds {
     records: Vec<KindRecord>,
     /// For the plan, by the same indices.
     kinds: Vec<Kind>,
-    /// By the hash of the plan and of the backends.
+    /// By the hash of the plan and of where it may run.
     by_hash: HashMap<u64, Vec<usize>>,
     /// Indices that no job uses.
     free: Vec<usize>,
@@ -28,13 +30,14 @@ pub(super) struct Kinds {
 #[derive(Debug)]
 struct KindRecord {
     plan: Plan,
-    /// Which backends may run it, by their indices; `None` if all may.
-    allowed: Option<Vec<bool>>,
+    allowed: AllowedBackends,
     hash: u64,
     /// How many jobs are of this kind.
     jobs: usize,
-    /// The revision of the cost model for which the estimates hold.
-    revision: Option<u64>,
+    /// The revisions of the cost model and of the backends for which the estimates hold.
+    revision: Option<(u64, u64)>,
+    /// The revision of the backends for which it is known where jobs may run.
+    placed_at: u64,
     /// By backend.
     estimates: Vec<KindEstimate>,
     /// For the plan, by backend: of what has run there. Guesses for the others follow from the kinds and backends that are known.
@@ -52,8 +55,8 @@ pub(super) struct KindEstimate {
 
 impl Kinds {
     /// Adds a job of a kind, and returns the kind's index.
-    pub(super) fn add(&mut self, plan: Plan, allowed: Option<Vec<bool>>) -> usize {
-        let hash = hash(&plan, allowed.as_deref());
+    pub(super) fn add(&mut self, plan: Plan, allowed: AllowedBackends) -> usize {
+        let hash = hash(&plan, &allowed);
         let same = self.by_hash.get(&hash).into_iter().flatten().copied();
         let mut same = same.filter(|index| {
             let record = &self.records[*index];
@@ -73,6 +76,7 @@ impl Kinds {
             hash,
             jobs: 1,
             revision: None,
+            placed_at: 0,
             estimates: Vec::new(),
             runtimes: Vec::new(),
         };
@@ -111,21 +115,36 @@ impl Kinds {
 
     /// Brings the estimates up to date with what was learned, as far as one pass may take; the rest stays as it was until the
     /// next one.
-    pub(super) fn refresh(&mut self, backends: &[Arc<Backend>], estimator: &Estimator) {
-        let revision = estimator.learning.revision();
+    pub(super) fn refresh(&mut self, backends: &Backends, estimator: &Estimator) {
+        let revision = (estimator.learning.revision(), backends.revision());
         let mut predicted = 0;
         for (record, kind) in self.records.iter_mut().zip(&mut self.kinds) {
             let is_current = record.revision == Some(revision);
             // Of those without any, at least one backend must be known.
             let is_late = record.revision.is_some() && predicted > MAX_PREDICTED;
-            if record.jobs == 0 || is_current || is_late {
+            if record.jobs == 0 || is_current {
                 continue;
             }
-            predicted += record.plan.nodes().count() * backends.len() * 2;
+            if is_late {
+                // Where they may run is known at once, and how long is guessed.
+                if record.placed_at != backends.revision() {
+                    record.placed_at = backends.revision();
+                    kind.runtimes = record.runtimes(backends);
+                }
+                continue;
+            }
+            predicted += record.plan.nodes().count() * backends.iter().count() * 2;
             record.predict(backends, estimator);
             record.revision = Some(revision);
+            record.placed_at = backends.revision();
             kind.runtimes = record.runtimes(backends);
         }
+    }
+
+    /// The plan of a kind, and where its jobs may run.
+    pub(super) fn parts(&self, index: usize) -> (Plan, AllowedBackends) {
+        let record = &self.records[index];
+        (record.plan.clone(), record.allowed.clone())
     }
 
     /// For the plan.
@@ -150,6 +169,11 @@ impl Kinds {
         }
     }
 
+    /// Why no backend can run jobs of a kind, as a part of a sentence.
+    pub(super) fn lack(&self, index: usize, backends: &Backends) -> String {
+        self.records[index].allowed.lack(backends)
+    }
+
     /// Whether a backend may run jobs of a kind, and has the node classes for them, as far as they are known.
     pub(super) fn can_run(&self, index: usize, backend: usize) -> bool {
         let runtimes = &self.kinds[index].runtimes;
@@ -158,12 +182,17 @@ impl Kinds {
 }
 
 impl KindRecord {
-    fn predict(&mut self, backends: &[Arc<Backend>], estimator: &Estimator) {
+    fn predict(&mut self, backends: &Backends, estimator: &Estimator) {
         let loaded: Vec<String> = loaders(&self.plan).map(|(id, _)| id.to_owned()).collect();
         let plan = &self.plan;
-        let estimates = backends.iter().map(|backend| KindEstimate {
-            warm: estimator.predict(backend, plan, &loaded),
-            cold: estimator.predict(backend, plan, &[]),
+        let estimates = backends.slots().map(|backend| {
+            if backend.is_removed() {
+                return KindEstimate::default();
+            }
+            KindEstimate {
+                warm: estimator.predict(backend, plan, &loaded),
+                cold: estimator.predict(backend, plan, &[]),
+            }
         });
         self.estimates = estimates.collect();
         let known = |backend: &Backend, loaded: &[String], estimate: Estimate| {
@@ -172,7 +201,7 @@ impl KindRecord {
                 .filter(|_| estimator.is_known(backend, plan, loaded));
             seconds.unwrap_or(f64::NAN)
         };
-        let estimated = backends.iter().zip(&self.estimates);
+        let estimated = backends.slots().zip(&self.estimates);
         let runtimes = estimated.map(|(backend, estimate)| Runtime {
             warm: known(backend, &loaded, estimate.warm),
             cold: known(backend, &[], estimate.cold),
@@ -181,13 +210,15 @@ impl KindRecord {
     }
 
     /// Where it may run, and how long.
-    fn runtimes(&self, backends: &[Arc<Backend>]) -> Vec<Option<Runtime>> {
-        let may_run = |backend: &Backend| {
-            let allowed = self.allowed.as_ref();
-            allowed.is_none_or(|allowed| allowed.get(backend.index) == Some(&true))
+    fn runtimes(&self, backends: &Backends) -> Vec<Option<Runtime>> {
+        let may_run = |backend: &Backend| !backend.is_removed() && self.allowed.contains(backend);
+        let unknown = Runtime {
+            warm: f64::NAN,
+            cold: f64::NAN,
         };
-        let runtimes = backends.iter().zip(&self.runtimes);
-        let runtimes = runtimes.map(|(backend, runtime)| may_run(backend).then_some(*runtime));
+        let known = self.runtimes.iter().copied().chain(repeat(unknown));
+        let runtimes = backends.slots().zip(known);
+        let runtimes = runtimes.map(|(backend, runtime)| may_run(backend).then_some(runtime));
         runtimes.collect()
     }
 }
@@ -208,7 +239,7 @@ fn model_key(plan: &Plan) -> Option<u64> {
     (!signatures.is_empty()).then(|| hasher.finish())
 }
 
-fn hash(plan: &Plan, allowed: Option<&[bool]>) -> u64 {
+fn hash(plan: &Plan, allowed: &AllowedBackends) -> u64 {
     let mut hasher = DefaultHasher::new();
     allowed.hash(&mut hasher);
     for (id, node) in plan.nodes() {

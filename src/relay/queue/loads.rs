@@ -187,6 +187,9 @@ fn is_slow(backend: &Backend) -> bool {
 /// Why a backend takes nothing, as a part of a sentence; `None` if it does.
 pub(super) fn refusal(backend: &Backend) -> Option<Arc<str>> {
     let name = job::excerpt(backend.name());
+    if backend.is_removed() {
+        return Some(format!("{name} was removed").into());
+    }
     match *backend.lease.borrow() {
         Lease::Unknown | Lease::Held => {}
         Lease::HeldByPeer => return Some(format!("another relay follows {name}").into()),

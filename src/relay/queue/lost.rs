@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::job::{JobId, Status};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
+use crate::relay::backend::operation::Operation;
 use crate::relay::queue::job_queue::JobQueue;
 use crate::relay::queue::loads::refusal;
 use crate::relay::queue::queued_request::QueuedRequest;
@@ -90,7 +91,7 @@ impl Tracker {
             job_id = %id, backend = lost.backend, attempt = after.attempt,
             "a prompt was lost with its server; the job runs again"
         );
-        let allowed = self.allowed(&request);
+        let allowed = request.allowed();
         self.queue.add(&after, plan, allowed, None, Map::new());
         self.queue.wake();
         Ok(true)
@@ -168,12 +169,17 @@ impl Relay {
                 .is_some_and(|since| now.duration_since(since).unsigned_abs() >= limit)
     }
 
-    /// Returns when a server has not answered for so long.
+    /// Returns when a server has not answered for so long, or is removed at once.
     pub(super) async fn until_lost(&self, backend: &Backend) {
-        while !self.is_lost(backend) {
+        while !self.is_lost(backend) && !is_discarded(backend) {
             sleep(LOOK_PAUSE).await;
         }
     }
+}
+
+/// Whether a server is removed without being waited for.
+fn is_discarded(backend: &Backend) -> bool {
+    backend.is_removed() || backend.state().operation == Operation::Discard
 }
 
 impl Tracker {
@@ -184,8 +190,9 @@ impl Tracker {
                 continue;
             };
             let mut others = self.backends.iter().filter(|it| it.index != lost.index);
+            let allowed = request.allowed();
             let is_able =
-                |other: &Arc<Backend>| request.may_run_on(other.name()) && refusal(other).is_none();
+                |other: &Arc<Backend>| allowed.contains(other) && refusal(other).is_none();
             if others.any(is_able) && self.take_back(&stored.job_id).await? {
                 self.queue.abandon(lost, stored.prompt_id);
             }

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
 use crate::relay::queue::operations::QueueOperation;
+use crate::relay::queue::removals::BACKEND;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoreError;
 
@@ -16,9 +17,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The whole queue, in the database.
 const QUEUE: &str = "queue";
-
-/// What stands there before the name of a backend.
-const BACKEND: &str = "backend:";
 
 impl Relay {
     /// Has a backend run, pause or drain, at each relay on the database. Nothing changes if the database does not answer.
@@ -71,10 +69,16 @@ impl Relay {
                 () = self.0.tracker.queue.operations.look.notified() => {}
             }
             let following = async {
+                if let Err(error) = self.follow_new().await {
+                    tracing::debug!(%error, "cannot read which servers were added, retrying");
+                }
                 if let Err(error) = self.read_operations().await {
                     return tracing::debug!(%error, "cannot read what operators have stopped, retrying");
                 }
                 self.drain().await;
+                if let Err(error) = self.finish_removals().await {
+                    tracing::debug!(%error, "cannot remove a server, retrying");
+                }
             };
             tokio::select! {
                 () = self.0.stop.cancelled() => return,

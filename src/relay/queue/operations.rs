@@ -19,7 +19,7 @@ pub(in crate::relay) enum QueueOperation {
 pub(in crate::relay) struct Operations {
     queue: Mutex<QueueOperation>,
     /// Held while the database is read or written: what was read before a change must not undo it.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(in crate::relay) changing: tokio::sync::Mutex<()>,
     /// Has the task that follows the database look at once.
     pub(super) look: Notify,
 }

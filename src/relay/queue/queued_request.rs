@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::comfy::{PromptOptions, StoredOptions};
+use crate::relay::backend_choice::BackendChoice;
+use crate::relay::queue::allowed_backends::AllowedBackends;
 
 /// The longest request that is unpacked, in bytes: more than any body that is accepted.
 const MAX_UNPACKED: u64 = 256 << 20;
@@ -21,9 +23,9 @@ pub(in crate::relay) struct QueuedRequest {
     /// What is passed on with it.
     #[serde(default)]
     pub(in crate::relay) options: StoredOptions,
-    /// The names of the backends that may run it; none for all of them.
+    /// The backends that may run it; none for all of them.
     #[serde(default)]
-    pub(in crate::relay) backends: Vec<String>,
+    pub(in crate::relay) backends: Vec<BackendChoice>,
     /// The names of the backends that cannot run it, as far as was known when it came.
     #[serde(default)]
     pub(in crate::relay) unsuitable: Vec<String>,
@@ -47,10 +49,12 @@ impl QueuedRequest {
         Ok(serde_json::from_reader(io::BufReader::new(unpacked))?)
     }
 
-    /// Whether the backend with this name may run it.
-    pub(in crate::relay) fn may_run_on(&self, name: &str) -> bool {
-        let is_among = |names: &[String]| names.iter().any(|it| it == name);
-        (self.backends.is_empty() || is_among(&self.backends)) && !is_among(&self.unsuitable)
+    /// Where it may run.
+    pub(in crate::relay) fn allowed(&self) -> AllowedBackends {
+        AllowedBackends {
+            choices: self.backends.clone(),
+            unsuitable: self.unsuitable.clone(),
+        }
     }
 
     /// What goes to ComfyUI beside the graph.

@@ -99,7 +99,7 @@ impl Relay {
             // Another key file.
             return;
         }
-        let allowed = tracker.allowed(&request);
+        let allowed = request.allowed();
         let plan = self.plan_of(&request);
         tracker.queue.add(&stored, plan, allowed, None, Map::new());
         tracker.queue.wake();

@@ -75,7 +75,7 @@ impl Relay {
         if let Some(name) = stored.backend.clone() {
             return self.settle_claimed(stored, request, &name);
         }
-        let allowed = tracker.allowed(&request);
+        let allowed = request.allowed();
         let plan = self.plan_of(&request);
         tracker.queue.add(&stored, plan, allowed, None, Map::new());
         tracker.queue.wake();
@@ -207,12 +207,5 @@ impl Tracker {
         let ids = waiting.map(|entry| entry.job.id());
         let ids = ids.filter(|id| !state.jobs.contains_key(*id) && !state.settling.contains(*id));
         ids.cloned().collect()
-    }
-
-    /// Which backends may run a request, by their indices; `None` if all may.
-    pub(in crate::relay) fn allowed(&self, request: &QueuedRequest) -> Option<Vec<bool>> {
-        let backends = self.backends.iter();
-        let allowed: Vec<bool> = backends.map(|it| request.may_run_on(it.name())).collect();
-        allowed.contains(&false).then_some(allowed)
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::select_ok;
 use tokio::time::{Instant, timeout};
 
 use crate::relay::backend::{Backend, Lease};
+use crate::relay::backend_choice::{BackendChoice, is_chosen};
 use crate::relay::{Relay, RelayError};
 
 /// How long a caller waits for a socket that is being dialled. Events go only to open sockets, so the socket comes
@@ -49,17 +50,14 @@ pub(in crate::relay) async fn await_socket(backend: &Backend) -> Result<(), Rela
 }
 
 impl Relay {
-    /// Waits until the socket of one of the backends with these names is open, or of any if there are none. One that was open
-    /// before will be again: jobs wait for it. One that another relay follows takes jobs from there.
+    /// Waits until the socket of one of the chosen backends is open. One that was open before will be again: jobs wait for it. One
+    /// that another relay follows takes jobs from there.
     pub(in crate::relay) async fn await_any_socket(
         &self,
-        names: &[String],
+        choices: &[BackendChoice],
     ) -> Result<(), RelayError> {
         let backends = self.0.tracker.backends.iter();
-        let is_named = |backend: &&Arc<Backend>| {
-            names.is_empty() || names.iter().any(|name| name == backend.name())
-        };
-        let named = backends.filter(is_named);
+        let chosen = backends.filter(|backend| is_chosen(choices, backend));
         let was_open = |backend: &Arc<Backend>| {
             *backend.connected.borrow() || backend.state().socket.disconnects > 0
         };
@@ -68,10 +66,10 @@ impl Relay {
             Lease::HeldByPeer => true,
             Lease::Lapsed => false,
         };
-        if named.clone().any(takes_jobs) {
+        if chosen.clone().any(takes_jobs) {
             return Ok(());
         }
-        let opening = named.map(|backend| await_socket(backend).boxed());
+        let opening = chosen.map(|backend| await_socket(backend).boxed());
         match select_ok(opening).await {
             Ok(_) => Ok(()),
             // The last one to fail: they fail for the same reason in most cases.

@@ -131,9 +131,7 @@ impl Relay {
         tags.group = claim.made.group.clone();
         let (graph, tags) = self.graph(batch.workflow, tags).await?;
         workflow::check_targets(&graph, batch.options.prompt.targets())?;
-        for name in &batch.options.backends {
-            self.backend_named(name)?;
-        }
+        self.0.tracker.check_choices(&batch.options.backends)?;
         let params = match batch.variants {
             Variants::Params(params) => params,
             Variants::Seeds {

@@ -1,8 +1,12 @@
 //! Checks which backends can run a workflow, without submitting it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::comfy::PromptOptions;
+use crate::relay::backend::Backend;
+use crate::relay::backend_choice::{BackendChoice, is_chosen};
 use crate::relay::requests::suitability::Suitability;
 use crate::relay::{Relay, RelayError};
 use crate::workflow;
@@ -17,7 +21,7 @@ pub enum CheckedWorkflow {
 }
 
 impl Relay {
-    /// Which backends can run a workflow with its parameters filled in; of the one with this name alone, if one is given.
+    /// Which backends can run a workflow with its parameters filled in; of the chosen ones alone, if there are choices.
     ///
     /// # Errors
     ///
@@ -26,13 +30,12 @@ impl Relay {
         &self,
         workflow: CheckedWorkflow,
         params: &Map<String, Value>,
-        backend: Option<&str>,
+        choices: &[BackendChoice],
     ) -> Result<Vec<Suitability>, RelayError> {
         let all = &self.0.tracker.backends;
-        let asked = match backend {
-            Some(name) => vec![self.backend_named(name)?.clone()],
-            None => all.to_vec(),
-        };
+        self.0.tracker.check_choices(choices)?;
+        let asked = all.iter().filter(|backend| is_chosen(choices, backend));
+        let asked: Vec<Arc<Backend>> = asked.cloned().collect();
         let graph = match workflow {
             CheckedWorkflow::Graph(graph) => graph,
             CheckedWorkflow::Named(name) => self.0.workflows.read(&name).await?,

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::job::JobId;
 use crate::relay::backend::Backend;
 use crate::relay::backend::prompt_lookup::PromptPlace;
+use crate::relay::backend_choice::{BackendChoice, is_chosen};
 use crate::relay::requests::await_socket::CONNECT_TIMEOUT;
 use crate::relay::restore::Known;
 use crate::relay::tracker::FoundPrompt;
@@ -37,7 +38,7 @@ impl Relay {
             Known::No => None,
             Known::Unreachable(error) => Some(error),
         };
-        let found = self.locate(job_id.as_str(), None).await;
+        let found = self.locate(job_id.as_str(), &[]).await;
         let mut registry = tracker.registry();
         // It may have been registered while the backends were asked.
         if registry.get(job_id).is_some() {
@@ -69,18 +70,18 @@ impl Relay {
         lookup.await
     }
 
-    /// Finds the backend that has a prompt in its queue or its history: the one with the index `only`, or
-    /// any. All are asked at the same time, and those that are away are dialled at once: they may be back. The first
+    /// Finds the backend that has a prompt in its queue or its history: one of those that are chosen.
+    /// All are asked at the same time, and those that are away are dialled at once: they may be back. The first
     /// that has the prompt is the answer.
     pub(in crate::relay) async fn locate(
         &self,
         prompt_id: &str,
-        only: Option<usize>,
+        choices: &[BackendChoice],
     ) -> Result<FoundPrompt, RelayError> {
         let mut unknown = None;
         let mut asked = Vec::new();
         for backend in self.0.tracker.backends.iter() {
-            if only.is_some_and(|only| only != backend.index) {
+            if !is_chosen(choices, backend) {
                 continue;
             }
             match backend.refusal() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::config::BackendLabels;
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
 use crate::relay::{Relay, RelayError};
@@ -16,6 +17,8 @@ pub struct OperatedBackend {
     pub name: String,
     /// Its address, without credentials.
     pub url: String,
+    /// What operators have said of it.
+    pub labels: BackendLabels,
     /// The word of its [`Condition`](crate::relay::Condition).
     pub status: &'static str,
     /// Why it does not simply take jobs, if that is known.
@@ -93,7 +96,7 @@ impl Relay {
         planned
     }
 
-    fn operated(&self, backend: &Backend, waiting: usize) -> OperatedBackend {
+    pub(super) fn operated(&self, backend: &Backend, waiting: usize) -> OperatedBackend {
         let tracker = &self.0.tracker;
         let now = tracker.now();
         let (condition, reason) = backend.condition(now);
@@ -105,6 +108,7 @@ impl Relay {
         OperatedBackend {
             name: backend.name().to_owned(),
             url: backend.comfy.address().to_owned(),
+            labels: backend.labels.clone(),
             status: condition.as_str(),
             reason,
             operation: state.operation.as_str(),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::job::Tags;
 use crate::relay::backend::Backend;
+use crate::relay::backend_choice::{BackendChoice, is_chosen};
 use crate::relay::queue::admission::NewQueuedJob;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::post_prompt::Work;
@@ -54,22 +55,22 @@ impl Relay {
     pub(super) async fn request(
         &self,
         work: &Work,
-        names: &[String],
+        choices: &[BackendChoice],
     ) -> Result<QueuedRequest, RelayError> {
         let backends = self.0.tracker.backends.iter();
-        let is_named =
-            |it: &&Arc<Backend>| names.is_empty() || names.iter().any(|name| name == it.name());
-        let named: Vec<Arc<Backend>> = backends.filter(is_named).cloned().collect();
+        let stays = |it: &Backend| !it.state().operation.is_removal();
+        let chosen = backends.filter(|it| is_chosen(choices, it) && stays(it));
+        let chosen: Vec<Arc<Backend>> = chosen.cloned().collect();
         let judged = self
-            .suitability_of(&named, &work.graph, &work.options)
+            .suitability_of(&chosen, &work.graph, &work.options)
             .await;
         let able = placeable(&judged)?;
-        let unable = named.iter().filter(|it| !able.contains(&it.index));
+        let unable = chosen.iter().filter(|it| !able.contains(&it.index));
         let (options, keys) = work.options.to_stored();
         Ok(QueuedRequest {
             graph: work.graph.clone(),
             options,
-            backends: names.to_vec(),
+            backends: choices.to_vec(),
             unsuitable: unable.map(|it| it.name().to_owned()).collect(),
             has_keys: !keys.is_empty(),
         })
@@ -85,7 +86,7 @@ impl Relay {
         let (_, keys) = work.options.to_stored();
         NewQueuedJob {
             plan: self.plan_of(&request),
-            allowed: self.0.tracker.allowed(&request),
+            allowed: request.allowed(),
             request,
             keys,
             tags: work.tags.clone(),

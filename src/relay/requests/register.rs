@@ -8,7 +8,7 @@ use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::{Durability, Tracker};
-use crate::relay::{Relay, RelayError};
+use crate::relay::{BackendChoice, Relay, RelayError};
 
 /// A job that was accepted.
 #[derive(Debug, Clone)]
@@ -42,13 +42,12 @@ impl Drop for Reservation {
 }
 
 impl Relay {
-    /// Registers a job for a prompt. Without the name of a backend, all are asked for the prompt. Without
-    /// a `job_id`, the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
+    /// Registers a job for a prompt. The chosen backends are asked for it, all if there are no choices. Without a `job_id`, the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
     pub(in crate::relay) async fn register(
         &self,
         job_id: Option<JobId>,
         prompt_id: String,
-        backend: Option<&str>,
+        choices: &[BackendChoice],
         tags: Tags,
     ) -> Result<Accepted, RelayError> {
         let tracker = &self.0.tracker;
@@ -70,11 +69,8 @@ impl Relay {
             Known::No | Known::Unreachable(_) => {}
         }
         let _reservation = self.reserve(&job_id)?;
-        let only = match backend {
-            Some(name) => Some(self.backend_named(name)?.index),
-            None => None,
-        };
-        let mut prompt = self.locate(&prompt_id, only).await?;
+        tracker.check_choices(choices)?;
+        let mut prompt = self.locate(&prompt_id, choices).await?;
         prompt.tags = Arc::new(tags);
         tracker.register(&mut tracker.registry(), &job_id, &prompt, None);
         let is_written = self.is_written(&job_id).await?;

@@ -9,7 +9,7 @@ use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::once::RequestId;
 use crate::relay::requests::register::Accepted;
 use crate::relay::requests::submit::{Submission, SubmitOptions};
-use crate::relay::{Relay, RelayError};
+use crate::relay::{BackendChoice, Relay, RelayError};
 use crate::store::StoredSubmission;
 
 /// What is to be different from the job that is repeated.
@@ -17,8 +17,8 @@ use crate::store::StoredSubmission;
 pub struct RetryOptions {
     /// The id of the new job.
     pub job_id: Option<JobId>,
-    /// The names of the backends that may run it.
-    pub backends: Option<Vec<String>>,
+    /// The backends that may run it.
+    pub backends: Option<Vec<BackendChoice>>,
     /// Jobs of a higher priority are handed in first.
     pub priority: Option<i64>,
     /// How often it may be handed in again after it is lost with its server.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::BackendLabels;
 use crate::job::{JobId, Status};
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
@@ -82,6 +83,9 @@ pub struct BackendStatus {
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
+    /// What operators have said of it.
+    #[serde(skip_serializing_if = "BackendLabels::is_empty")]
+    pub labels: BackendLabels,
     /// The word of its [`Condition`]; `connected` if it is healthy.
     pub status: &'static str,
     /// Whether nothing is wrong with it.
@@ -199,6 +203,7 @@ fn backend_health(backend: &Backend, speed: Vec<Option<f64>>, now: Timestamp) ->
     let state = backend.state();
     BackendHealth {
         name: backend.name().to_owned(),
+        labels: backend.labels.clone(),
         status: condition.as_str(),
         is_healthy: condition.is_healthy(),
         operation: Some(state.operation)

@@ -20,7 +20,7 @@ use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
 use crate::relay::requests::unanswered::{Posting, Unanswered};
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
-use crate::relay::{Relay, RelayError};
+use crate::relay::{BackendChoice, Relay, RelayError};
 use crate::workflow;
 
 /// How long a stop waits for the answer to a prompt that is being sent.
@@ -29,8 +29,8 @@ pub(in crate::relay) const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// What a submission says beside what is to be done.
 #[derive(Debug, Clone)]
 pub struct SubmitOptions {
-    /// The names of the backends that may run it; none for all of them.
-    pub backends: Vec<String>,
+    /// The backends that may run it; none for all of them.
+    pub backends: Vec<BackendChoice>,
     /// Jobs of a higher priority are handed in first.
     pub priority: i64,
     /// How often it may be handed in again after it is lost with its server.
@@ -72,8 +72,7 @@ pub enum Submission {
 
 impl Relay {
     /// Registers a job for a prompt, or submits a workflow with its parameters filled in. Without a
-    /// `job_id` the job gets one. Of several backends, the first one is asked for a prompt. A submission that is repeated is
-    /// answered like the first one.
+    /// `job_id` the job gets one. A submission that is repeated is answered like the first one.
     pub async fn submit(
         &self,
         job_id: Option<JobId>,
@@ -83,8 +82,8 @@ impl Relay {
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
         if let Submission::Prompt(prompt_id) = submission {
-            let backend = options.backends.first().map(String::as_str);
-            return self.register(job_id, prompt_id, backend, tags).await;
+            let choices = &options.backends;
+            return self.register(job_id, prompt_id, choices, tags).await;
         }
         let (relay, params) = (self.clone(), params.clone());
         self.complete(async move {
@@ -144,9 +143,7 @@ impl Relay {
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
         workflow::check_targets(&graph, options.prompt.targets())?;
-        for name in &options.backends {
-            self.backend_named(name)?;
-        }
+        self.0.tracker.check_choices(&options.backends)?;
         let graph = self.filled(&graph, params)?;
         let reservation = self.reserve(&claim.made.first()?)?;
         let work = Arc::new(Work {
@@ -198,8 +195,10 @@ impl Relay {
         work: Arc<Work>,
     ) -> Result<Accepted, RelayError> {
         let (turns, backends) = (&self.0.turns, &self.0.tracker.backends);
-        let may_run = |index: &usize| request.may_run_on(backends[*index].name());
-        let (able, barred): (Vec<usize>, Vec<usize>) = (0..backends.len()).partition(may_run);
+        let allowed = request.allowed();
+        let may_run = |index: &usize| allowed.contains(&backends[*index]);
+        let indices = backends.iter().map(|backend| backend.index);
+        let (able, barred): (Vec<usize>, Vec<usize>) = indices.partition(may_run);
         let (stopped, open): (Vec<usize>, Vec<usize>) = able
             .into_iter()
             .partition(|index| self.is_stopped(&backends[*index]));
@@ -319,15 +318,9 @@ impl Relay {
 
     /// The backend with this name.
     pub(in crate::relay) fn backend_named(&self, name: &str) -> Result<&Arc<Backend>, RelayError> {
-        let backends = &self.0.tracker.backends;
-        let found = backends.iter().find(|backend| backend.name() == name);
-        found.ok_or_else(|| RelayError::BackendUnknown {
-            name: name.to_owned(),
-            known: backends
-                .iter()
-                .map(|backend| backend.name().to_owned())
-                .collect(),
-        })
+        let tracker = &self.0.tracker;
+        let found = tracker.backends.named(name);
+        found.ok_or_else(|| tracker.unknown_backend(name))
     }
 }
 

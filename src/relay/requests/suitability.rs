@@ -119,8 +119,8 @@ impl Relay {
         graph: &Map<String, Value>,
         options: &PromptOptions,
     ) -> Vec<Suitability> {
-        self.suitability_of(&self.0.tracker.backends, graph, options)
-            .await
+        let backends: Vec<_> = self.0.tracker.backends.iter().cloned().collect();
+        self.suitability_of(&backends, graph, options).await
     }
 
     /// The same, of these backends alone.

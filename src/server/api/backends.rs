@@ -1,12 +1,17 @@
 //! `/api/anime/backends`: the ComfyUI servers, and what operators have them do.
 
-use hyper::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::auth::Scope;
-use crate::relay::{OperatedBackend, Operation, RelayError};
+use crate::config::{BackendLabels, ServerUrl};
+use crate::relay::{NewBackend, OperatedBackend, Operation, RelayError};
+use crate::server::api::backend_field::labels_of;
 use crate::server::error::ApiError;
+use crate::server::request::{Query, parse_fields, read_json};
 use crate::server::response::{self, Body};
 use crate::server::security::Caller;
 use crate::server::state::ServerState;
@@ -27,6 +32,119 @@ pub(in crate::server) fn list(
     Ok(response::json(StatusCode::OK, &BackendsAnswer { backends }))
 }
 
+/// The fields of a server that is to be added.
+const NAMES: [&str; 3] = ["name", "url", "labels"];
+
+/// The parameters of a removal.
+pub(in crate::server) const REMOVAL_PARAMETERS: [&str; 1] = ["force"];
+
+/// The longest name that an operator gives a server, in characters.
+const MAX_NAME: usize = 64;
+
+/// The body of `POST /api/anime/backends`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BackendToAdd {
+    name: Value,
+    url: Value,
+    labels: Option<Value>,
+}
+
+impl BackendToAdd {
+    fn check(&self) -> Result<NewBackend, ApiError> {
+        let name = self.name.as_str().filter(|name| is_name(name));
+        let name = name.ok_or_else(|| {
+            let why = format!(
+                "name has 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ : -, and begins with a letter or a digit"
+            );
+            ApiError::bad_request("bad_name", why)
+        })?;
+        Ok(NewBackend {
+            name: name.to_owned(),
+            url: self.url()?,
+            labels: self.labels()?,
+        })
+    }
+
+    fn url(&self) -> Result<ServerUrl, ApiError> {
+        let bad_url = |why: &str| {
+            let expected = "url is ComfyUI's address, such as http://10.0.0.7:8188";
+            ApiError::bad_request("bad_url", format!("{why}; {expected}"))
+        };
+        let text = self
+            .url
+            .as_str()
+            .ok_or_else(|| bad_url("there is no text"))?;
+        let url: ServerUrl = text
+            .parse()
+            .map_err(|why: crate::config::ServerUrlError| bad_url(&why.to_string()))?;
+        if url.credentials().is_some() {
+            return Err(bad_url("credentials are not kept: set COMFYUI_TOKEN"));
+        }
+        Ok(url)
+    }
+
+    fn labels(&self) -> Result<BackendLabels, ApiError> {
+        let bad_labels = |why: String| ApiError::bad_request("bad_labels", why);
+        match &self.labels {
+            None => Ok(BackendLabels::default()),
+            Some(Value::Object(labels)) => labels_of(labels).map_err(bad_labels),
+            Some(_) => Err(bad_labels("labels is an object of texts".to_owned())),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+    name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(is_allowed)
+}
+
+/// `POST /api/anime/backends`: answers with the server; 200 if it is there already.
+pub(in crate::server) async fn add(
+    state: &ServerState,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    caller.authorize_scopes(&[Scope::Operate])?;
+    let body: Map<String, Value> =
+        read_json(request.into_body(), state.config.body_timeout).await?;
+    let new: BackendToAdd = parse_fields(body, &NAMES)?;
+    let (backend, is_new) = state.relay.add_backend(new.check()?).await?;
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok(response::json(status, &backend))
+}
+
+/// `DELETE /api/anime/backends/{name}`: answers with the server as it is now; it is gone once it has no jobs any more.
+pub(in crate::server) async fn remove(
+    state: &ServerState,
+    caller: &Caller,
+    name: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    caller.authorize_scopes(&[Scope::Operate])?;
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let is_at_once = Query::parse(request, &REMOVAL_PARAMETERS)?.flag("force")?;
+    let removed = state.relay.remove_backend(&name, is_at_once).await;
+    let backend = removed.map_err(not_found)?;
+    Ok(response::json(StatusCode::ACCEPTED, &backend))
+}
+
+/// Of a path, an unknown backend is a resource that does not exist.
+fn not_found(error: RelayError) -> ApiError {
+    match &error {
+        RelayError::BackendUnknown { .. } => {
+            ApiError::new(StatusCode::NOT_FOUND, error.code(), error.to_string())
+        }
+        _ => error.into(),
+    }
+}
+
 /// `POST /api/anime/backends/{name}/pause`, `resume` and `drain`: answers with the server as it is then. The name is
 /// percent-encoded.
 pub(in crate::server) async fn operate(
@@ -37,14 +155,8 @@ pub(in crate::server) async fn operate(
 ) -> Result<Response<Body>, ApiError> {
     caller.authorize_scopes(&[Scope::Operate])?;
     let name = percent_decode_str(name).decode_utf8_lossy();
-    let refused = |error: RelayError| match &error {
-        RelayError::BackendUnknown { .. } => {
-            ApiError::new(StatusCode::NOT_FOUND, error.code(), error.to_string())
-        }
-        _ => error.into(),
-    };
     let operated = state.relay.operate(&name, operation).await;
-    operated.map_err(refused)?;
-    let backend = state.relay.operated_backend(&name).map_err(refused)?;
+    operated.map_err(not_found)?;
+    let backend = state.relay.operated_backend(&name).map_err(not_found)?;
     Ok(response::json(StatusCode::OK, &backend))
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::comfy::{Problem, WrongInput};
 use crate::relay::{CheckedWorkflow, Suitability};
+use crate::server::api::backend_field::backend_choices;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
@@ -22,7 +23,7 @@ struct WorkflowToCheck {
     /// A graph in API format, or a name.
     workflow: Option<Value>,
     params: Map<String, Value>,
-    backend: Option<String>,
+    backend: Option<Value>,
 }
 
 /// The answer.
@@ -66,10 +67,10 @@ pub(in crate::server) async fn check(
             ));
         }
     };
-    let backend = asked.backend.as_deref();
+    let choices = backend_choices(asked.backend.as_ref())?;
     let relay = &state.relay;
     let found = relay
-        .check_workflow(workflow, &asked.params, backend)
+        .check_workflow(workflow, &asked.params, &choices)
         .await?;
     let answer = CheckAnswer {
         can_run: found.iter().any(|it| it.can_run() == Some(true)),

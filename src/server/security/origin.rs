@@ -14,7 +14,7 @@ use crate::server::response::{self, Body};
 /// How long a browser caches the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 
 /// The request headers that pages may set.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, last-event-id");

@@ -71,6 +71,24 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
             ],
         ),
         (
+            &["serve"],
+            &[
+                ("COMFYUI_URL", "gpu1:8188,gpu2:8188"),
+                ("BACKEND_LABELS", "gpu1:8188:gpu=a100;gpu3:8188:gpu=h100"),
+            ],
+            &["gpu3:8188", "BACKEND_LABELS", "gpu1:8188, gpu2:8188"],
+        ),
+        (
+            &["serve", "--backend-labels", "gpu1:8188"],
+            &[],
+            &["--backend-labels", "NAME:KEY=TEXT"],
+        ),
+        (
+            &["serve", "--backend-networks", "10.0.0.0/8,gpu"],
+            &[],
+            &["--backend-networks", "'gpu'", "10.0.0.0/8"],
+        ),
+        (
             &["serve", "--websocket-ping-interval", "301"],
             &[],
             &["WEBSOCKET_PING_INTERVAL", "every 301 s", "for 300 s"],

@@ -131,7 +131,8 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
         "UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL; \
          ALTER TABLE comfy_relay.node_runs DROP COLUMN parallel; \
          ALTER TABLE comfy_relay.jobs DROP COLUMN cancelling; \
-         DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.cancel_requests; DROP TABLE comfy_relay.requests; \
+         DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.requests; \
+         DROP TABLE comfy_relay.added_backends; DROP TABLE comfy_relay.cancel_requests; \
          DELETE FROM comfy_relay.migrations WHERE version >= 4",
     )
     .await;

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use crate::auth::Permissions;
 use crate::job::Tags;
+use crate::relay::BackendChoice;
+use crate::server::api::backend_field::backend_choices;
 use crate::server::error::ApiError;
 
 /// The label that says for whom a job is, where waiting jobs are shared out fairly.
@@ -18,9 +20,6 @@ const MAX_PRIORITY: i64 = 1_000_000;
 
 /// How often a job is handed in again at most.
 const MAX_RETRIES: u64 = 10;
-
-/// How many backends a submission names at most.
-const MAX_BACKENDS: usize = 1_000;
 
 /// The fields as the body has them.
 #[derive(Default, Deserialize)]
@@ -42,22 +41,9 @@ impl QueueFields {
         given.next().map(|(name, _)| name)
     }
 
-    /// The names of the backends that may run it; none for all of them.
-    pub(in crate::server::api) fn backends(&self) -> Result<Vec<String>, ApiError> {
-        let name = |value: &Value| value.as_str().map(str::to_owned);
-        let names = match &self.backend {
-            None => Some(Vec::new()),
-            Some(Value::Array(names)) if (1..=MAX_BACKENDS).contains(&names.len()) => {
-                names.iter().map(name).collect()
-            }
-            Some(value) => name(value).map(|name| vec![name]),
-        };
-        names.ok_or_else(|| {
-            ApiError::bad_request(
-                "bad_backend",
-                "backend is the name of a backend, or a list of names",
-            )
-        })
+    /// The backends that may run it; none for all of them.
+    pub(in crate::server::api) fn backends(&self) -> Result<Vec<BackendChoice>, ApiError> {
+        backend_choices(self.backend.as_ref())
     }
 
     /// Jobs of a higher priority are handed in first.
