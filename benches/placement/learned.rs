@@ -1,6 +1,6 @@
 //! [`Learned`]: what the relay's own estimator knows in a run. It begins with nothing.
 
-use comfy_relay::estimate::{CostModel, Estimate, Familiarity, SpeedWeights};
+use comfy_relay::estimate::{CostModel, Estimate, Familiarity};
 use comfy_relay::job::{Job, Plan};
 use comfy_relay::placement::{BackendLoad, Kind, Runtime};
 
@@ -20,13 +20,9 @@ pub(crate) struct Learned {
 }
 
 impl Learned {
-    pub(crate) fn new(
-        weights: SpeedWeights,
-        workflows: &[Workflow],
-        servers: &[SimServer],
-    ) -> Self {
+    pub(crate) fn new(workflows: &[Workflow], servers: &[SimServer]) -> Self {
         let mut learned = Self {
-            model: CostModel::with_weights(weights),
+            model: CostModel::default(),
             kinds: Vec::new(),
         };
         learned.predict(workflows, servers);

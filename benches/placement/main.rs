@@ -15,7 +15,6 @@ mod simulation;
 mod workflow;
 
 use clap::Parser;
-use comfy_relay::estimate::SpeedWeights;
 
 use eta_log::EtaErrors;
 use hindsight::Hindsight;
@@ -61,21 +60,11 @@ fn main() -> anyhow::Result<()> {
 /// Prints the table of one run.
 fn compare(seed: u64, arrivals: Arrivals, workflows: &[Workflow]) {
     let jobs = SimJob::all(seed, arrivals, workflows);
-    let run = |policy, weights| Simulation::new(policy, weights, &jobs, workflows).run();
-    let usual = SpeedWeights::default();
+    let run = |policy| Simulation::new(policy, &jobs, workflows).run();
     let runs = Policy::ALL
         .into_iter()
-        .map(|policy| (policy.as_str(), run(policy, usual)));
-    let mut runs: Vec<(&str, Outcomes)> = runs.collect();
-    // Nodes that have never run show no speed.
-    let exact = SpeedWeights {
-        match_discount: 0.0,
-        ..usual
-    };
-    runs.insert(
-        1,
-        ("  with match_discount 0", run(Policy::Placement, exact)),
-    );
+        .map(|policy| (policy.as_str(), run(policy)));
+    let runs: Vec<(&str, Outcomes)> = runs.collect();
     let sequences = runs.iter().map(|(_, run)| run.sequences.clone());
     let best = Hindsight::of(seed, &jobs, workflows, sequences);
     println!("\n{} jobs {}, seed {seed}", jobs.len(), arrivals.as_str());

@@ -1,6 +1,5 @@
 //! [`Simulation`]: the servers work through the jobs by a simulated clock.
 
-use comfy_relay::estimate::SpeedWeights;
 use comfy_relay::placement::{BackendLoad, WaitingJob, plan};
 
 use crate::eta_log::{EtaErrors, EtaLog};
@@ -47,12 +46,7 @@ pub(crate) struct Outcomes {
 }
 
 impl<'a> Simulation<'a> {
-    pub(crate) fn new(
-        policy: Policy,
-        weights: SpeedWeights,
-        jobs: &'a [SimJob],
-        workflows: &'a [Workflow],
-    ) -> Self {
+    pub(crate) fn new(policy: Policy, jobs: &'a [SimJob], workflows: &'a [Workflow]) -> Self {
         let servers = SPEEDS.iter().enumerate();
         let servers = servers.map(|(index, speed)| SimServer::new(index, *speed));
         let servers: Vec<SimServer> = servers.collect();
@@ -60,7 +54,7 @@ impl<'a> Simulation<'a> {
             policy,
             jobs,
             workflows,
-            learned: Learned::new(weights, workflows, &servers),
+            learned: Learned::new(workflows, &servers),
             turns: vec![0; servers.len()],
             servers,
             waiting: Vec::new(),

@@ -34,12 +34,17 @@ impl SpeedEvidence {
         }
     }
 
-    /// Adds a node that took `seconds` where `expected` were predicted. Its weight is multiplied by
-    /// `discount`, 0 to 1.
-    pub(super) fn add(&mut self, role: Role, seconds: f64, expected: f64, discount: f64) {
-        let weight = weight(role, seconds, expected) * discount;
+    /// Adds a node that took `seconds` where `expected` were predicted.
+    pub(super) fn add(&mut self, role: Role, seconds: f64, expected: f64) {
+        let weight = weight(role, seconds, expected);
         self.weight += weight;
         self.residual += weight * residual(seconds, expected);
+    }
+
+    /// Adds evidence of this weight, in seconds, for one log factor.
+    pub(super) fn add_factor(&mut self, weight: f64, log_factor: f64) {
+        self.weight += weight;
+        self.residual += weight * log_factor;
     }
 
     /// The sum of the weights, in seconds.

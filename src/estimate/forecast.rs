@@ -113,14 +113,14 @@ impl<'a> Observation<'a> {
             Some(timing) if timing.ended_at.is_some() => {
                 if !timing.was_missed && prediction.shows_speed {
                     let (seconds, expected) = (timing.seconds(now), prediction.seconds + message);
-                    self.speed.add(node.role, seconds, expected, 1.0);
+                    self.speed.add(node.role, seconds, expected);
                 }
             }
             Some(timing) => {
                 if prediction.shows_speed
                     && let Some((seconds, expected)) = prediction.compared_with(timing, now)
                 {
-                    self.speed.add(node.role, seconds, expected, 1.0);
+                    self.speed.add(node.role, seconds, expected);
                 }
                 self.open.push(open);
             }
@@ -135,8 +135,7 @@ impl<'a> Observation<'a> {
         let measured = nodes.measured_copies(id);
         self.expected += one.seconds * copies;
         if let Some((runs, mean)) = measured.filter(|_| one.shows_speed) {
-            self.speed
-                .add(node.role, runs * mean, runs * one.seconds, 1.0);
+            self.speed.add(node.role, runs * mean, runs * one.seconds);
         }
         let before = self.open.len();
         let running = nodes.active();

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use super::conditions::Conditions;
 use super::costs::Costs;
-use super::evidence::SpeedEvidence;
+use super::host::host;
 use super::interval::IntervalWidth;
+use super::level_evidence::{JobSpeedEvidence, LevelDeviations};
 use super::message_cost::MessageCost;
 use super::neighbours::NeighbourVariances;
 use super::past_run::PastRun;
@@ -45,6 +46,7 @@ struct Machine {
     interval_width: IntervalWidth,
     message_cost: MessageCost,
     variances: NeighbourVariances,
+    deviations: LevelDeviations,
 }
 
 /// What is known of one backend.
@@ -105,19 +107,7 @@ impl CostModel {
 
     /// Learns from a job that ended.
     pub(super) fn update(&mut self, backend: &str, job: JobEvidence<'_>) {
-        let prior = self.log_speed_factor(backend);
-        let mut evidence = SpeedEvidence::prior(self.weights.prior, prior);
-        for ObservedRun {
-            node,
-            run,
-            prediction,
-        } in job.runs.iter().filter(|run| run.shows_speed())
-        {
-            let distance = prediction.match_level.distance();
-            let discount = self.weights.match_discount.powi(i32::from(distance));
-            evidence.add(node.role, run.seconds, prediction.seconds, discount);
-        }
-        let log_factor = evidence.log_factor();
+        let log_factor = self.learn_log_factor(backend, &job.runs);
         let factor = (log_factor * self.weights.trust + self.persistent_shift(backend)).exp();
         for ObservedRun { node, run, .. } in &job.runs {
             let cost = Cost {
@@ -151,6 +141,26 @@ impl CostModel {
             }
         }
         own.loaded = job.loaded;
+    }
+
+    /// The log speed factor that the runs of a job show beside the backend's persistent shift. How far each match level
+    /// was off is learned.
+    fn learn_log_factor(&mut self, backend: &str, runs: &[ObservedRun<'_>]) -> f64 {
+        let prior = self.log_speed_factor(backend);
+        let mut evidence = JobSpeedEvidence::default();
+        for ObservedRun {
+            node,
+            run,
+            prediction,
+        } in runs.iter().filter(|run| run.shows_speed())
+        {
+            let level = prediction.match_level;
+            evidence.add(level, node.role, run.seconds, prediction.seconds);
+        }
+        let machine = self.machines.entry(host(backend).to_owned()).or_default();
+        let log_factor = evidence.log_factor(prior, self.weights.prior, &machine.deviations);
+        machine.deviations.learn(&evidence, prior);
+        log_factor
     }
 
     /// Learns from a job whose nodes' costs are guesses: they do not show the machine's speed.
@@ -380,31 +390,5 @@ impl CostModel {
         self.machines
             .get(host(backend))
             .map_or(0.0, |machine| machine.speed.log_factor())
-    }
-}
-
-/// The machine that a backend runs on: its name without port and path.
-fn host(backend: &str) -> &str {
-    let authority = backend
-        .split_once('/')
-        .map_or(backend, |(before, _)| before);
-    match authority.rsplit_once(':') {
-        // An IPv6 address such as [::1] has colons of its own.
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host;
-
-    #[test]
-    fn all_ports_of_a_host_are_one_machine() {
-        assert_eq!(host("box:8188"), "box");
-        assert_eq!(host("box:8188/comfy"), "box");
-        assert_eq!(host("box/comfy:2"), "box");
-        assert_eq!(host("[::1]:8188"), "[::1]");
-        assert_eq!(host("[::1]"), "[::1]");
     }
 }

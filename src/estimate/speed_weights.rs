@@ -6,9 +6,6 @@ pub struct SpeedWeights {
     pub prior: f64,
     /// The same beside what the nodes of a running job show, as a share of the job's expected seconds.
     pub running_prior: f64,
-    /// The weight of a residual is multiplied by this for each level that its match is away from an exact
-    /// one: the farther away, the more of the residual is the node's own.
-    pub match_discount: f64,
     /// The share of a job's log speed factor that is taken out of its costs; the rest is the nodes' own.
     pub trust: f64,
     /// The share of the machine's log speed factor that is expected of the next job.
@@ -20,7 +17,6 @@ impl Default for SpeedWeights {
         Self {
             prior: 2.0,
             running_prior: 0.45,
-            match_discount: 0.3,
             trust: 0.9,
             carry_over: 0.65,
         }

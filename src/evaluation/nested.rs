@@ -10,11 +10,11 @@ use crate::estimate::SpeedWeights;
 use crate::recording::Recording;
 
 /// The range in which each weight is tried: that of [`SpeedWeights::prior`] and those after it.
-const RANGES: [(f64, f64); 5] = [(0.6, 4.0), (0.2, 0.9), (0.02, 0.6), (0.7, 1.0), (0.3, 1.0)];
+const RANGES: [(f64, f64); 4] = [(0.6, 4.0), (0.2, 0.9), (0.7, 1.0), (0.3, 1.0)];
 
 /// The bases of the Halton sequence, one for each weight: it covers the ranges more evenly than random numbers do,
 /// and is the same each time.
-const BASES: [u32; 5] = [2, 3, 5, 7, 11];
+const BASES: [u32; 4] = [2, 3, 5, 7];
 
 /// Of first-time and of known workflows: the sum of the mean errors of jobs, and how many jobs there are.
 type Errors = [(f64, usize); 2];
@@ -117,9 +117,8 @@ fn weights(number: usize) -> SpeedWeights {
     SpeedWeights {
         prior: at(0),
         running_prior: at(1),
-        match_discount: at(2),
-        trust: at(3),
-        carry_over: at(4),
+        trust: at(2),
+        carry_over: at(3),
     }
 }
 

@@ -1,3 +1,5 @@
+mod training_farm;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
