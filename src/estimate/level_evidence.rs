@@ -1,3 +1,6 @@
+//! [`JobSpeedEvidence`]: what the nodes of a job show of a machine's speed, by how closely their predictions match.
+//! `docs/estimates.md` derives it.
+
 use super::evidence::SpeedEvidence;
 use super::interval::IntervalWidth;
 use super::prediction::MatchLevel;
