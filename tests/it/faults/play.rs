@@ -114,7 +114,7 @@ pub(crate) fn settings() -> Settings {
     settings.comfy.max_silence = Duration::from_millis(600);
     settings.comfy.event_grace = Duration::from_millis(600);
     // Three faults can withhold an entry from six answers: longer than these take, also on a busy machine.
-    settings.comfy.history_grace = Duration::from_secs(5);
+    settings.comfy.history_grace = Duration::from_secs(8);
     // A recording is played in its order, and once.
     settings.relay.dispatch = Dispatch::Direct;
     settings

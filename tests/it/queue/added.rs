@@ -4,7 +4,7 @@ use comfy_relay::replay::{PlaybackSpeed, Replay};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{job, prompts_at, prompts_run, servers, settings};
+use super::{SPEED, job, prompts_at, prompts_run, servers, settings};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
@@ -187,7 +187,10 @@ async fn a_job_that_an_added_server_cannot_run_waits_for_another(db: TestDatabas
 }
 
 async fn a_removed_server_is_drained_first(db: TestDatabase) {
-    let servers = servers(2).await;
+    let servers = [
+        comfyui(&[TXT2IMG], SPEED).await,
+        comfyui(&[TXT2IMG], NEVER).await,
+    ];
     let first = name_of(&servers[0]);
     let relay = TestRelay::connected_to(&servers[0].url(), open_settings(&db)).await;
     add(&relay, &body("gpu9", &servers[1])).await;
@@ -204,6 +207,7 @@ async fn a_removed_server_is_drained_first(db: TestDatabase) {
     assert_eq!(status, 202, "{answer}");
     assert_eq!(answer["operation"], "removing", "{answer}");
     pause(&relay, &first, "resume").await;
+    servers[1].set_speed(SPEED);
     complete(&relay, &["a", "b", "c", "d"]).await;
     is_gone(&relay, "gpu9").await;
     let (_, ran) = relay.job("a").await;
