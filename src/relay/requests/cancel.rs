@@ -91,9 +91,11 @@ impl Relay {
             && let Some(name) = entry.job.backend()
             && let Ok(backend) = self.backend_named(name)
         {
-            return match backend.refusal() {
-                Some(RelayError::HeldByPeer(_)) | None => Ok(Runner::Peer),
-                Some(refusal) => Err(refusal),
+            let elsewhere = || RelayError::HeldByPeer(name.to_owned());
+            return match backend.refusal().unwrap_or_else(elsewhere) {
+                // One that has just ended follows no requests.
+                RelayError::HeldByPeer(_) if self.0.tracker.peers.has_others() => Ok(Runner::Peer),
+                refusal => Err(refusal),
             };
         }
         let prompt_id = entry.job.prompt_id().map(str::to_owned);
