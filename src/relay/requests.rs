@@ -11,6 +11,7 @@ pub(super) mod explain;
 pub(super) mod job_links;
 pub(super) mod list;
 mod lookup;
+mod name_lock;
 pub(super) mod once;
 pub(super) mod operated;
 pub(super) mod output;

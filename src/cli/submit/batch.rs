@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::{Map, Value};
 
 use crate::cli::api_client::ApiClient;
@@ -31,7 +31,12 @@ pub(super) struct BatchArgs {
     count: Option<u32>,
 
     /// With --count, the seed of the first job; by default those of the workflow
-    #[arg(long, value_name = "NUMBER", requires = "count")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        requires = "count",
+        conflicts_with = "params_file"
+    )]
     seed: Option<u64>,
 
     /// Submit a job for each object of parameters in a JSON file, a list or one object a line ("-": standard input). Where both
@@ -116,14 +121,20 @@ async fn read_params(file: &Path, common: &Map<String, Value>) -> anyhow::Result
 
 /// The values of a JSON list, or one a line.
 fn parse(text: &str, name: &str) -> anyhow::Result<Vec<Value>> {
+    // Some editors put it before the text.
+    let text = text.trim_start_matches('\u{feff}');
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).with_context(|| format!("{name} is no list in JSON"));
     }
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
     let values = lines.map(|(number, line)| {
-        let value = serde_json::from_str(line);
-        value.with_context(|| format!("line {} of {name} is no JSON", number + 1))
+        serde_json::from_str(line).map_err(|_| {
+            let line = number + 1;
+            anyhow!(
+                "line {line} of {name} is no JSON: expected a list of objects, or one object a line"
+            )
+        })
     });
     values.collect()
 }
@@ -138,13 +149,14 @@ mod tests {
     fn parameters_are_a_list_or_one_object_a_line() {
         let wanted = [json!({"3.seed": 1}), json!({"3.seed": 2})];
         for text in [
+            "\u{feff}[{\"3.seed\": 1}, {\"3.seed\": 2}]",
             " [{\"3.seed\": 1},\n {\"3.seed\": 2}]\n",
             "{\"3.seed\": 1}\r\n\n{\"3.seed\": 2}",
         ] {
             assert_eq!(parse(text, "p").unwrap(), wanted);
         }
         let error = parse("{\"3.seed\": 1}\n{", "p").unwrap_err();
-        assert_eq!(error.to_string(), "line 2 of p is no JSON");
+        assert!(error.to_string().starts_with("line 2 of p is no JSON: "));
         assert!(parse("[{]", "p").is_err());
     }
 }

@@ -44,17 +44,30 @@ impl Rest {
             Some(false) => self.look_up(prompt_id).await?,
             None => self.search(prompt_id).await?,
         };
-        let (call, path, body) = match whereabouts {
-            Whereabouts::Runs => (
-                "POST /interrupt",
-                "interrupt",
-                json!({"prompt_id": prompt_id}),
-            ),
-            Whereabouts::Waits => ("POST /queue", "queue", json!({"delete": [prompt_id]})),
-            Whereabouts::Ended => return Ok(Cancellation::Ended),
-            Whereabouts::Unknown => return Ok(Cancellation::Unknown),
+        let whereabouts = match whereabouts {
+            Whereabouts::Waits => {
+                self.delete_waiting(&[prompt_id.to_owned()]).await?;
+                // It may have begun before that, and what runs stays as it is.
+                match self.search(prompt_id).await? {
+                    Whereabouts::Waits | Whereabouts::Unknown => {
+                        return Ok(Cancellation::Requested);
+                    }
+                    has_begun => has_begun,
+                }
+            }
+            other => other,
         };
-        let request = self.client.post(self.at(path)).json(&body);
+        match whereabouts {
+            Whereabouts::Runs | Whereabouts::Waits => self.interrupt(prompt_id).await,
+            Whereabouts::Ended => Ok(Cancellation::Ended),
+            Whereabouts::Unknown => Ok(Cancellation::Unknown),
+        }
+    }
+
+    async fn interrupt(&self, prompt_id: &str) -> Result<Cancellation, RestError> {
+        let call = "POST /interrupt";
+        let body = json!({"prompt_id": prompt_id});
+        let request = self.client.post(self.at("interrupt")).json(&body);
         let (status, _) = self.send(call, request, MAX_ANSWER).await?;
         success(call, status)?;
         Ok(Cancellation::Requested)

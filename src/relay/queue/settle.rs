@@ -46,7 +46,10 @@ impl Relay {
         };
         if !is_open {
             tracing::info!(job_id = %id, "a job was cancelled while it was handed in");
-            let _ = backend.comfy.rest().cancel(&prompt.prompt_id).await;
+            if let Err(error) = backend.comfy.rest().cancel(&prompt.prompt_id).await {
+                tracing::warn!(job_id = %id, backend = backend.name(), %error, "cannot cancel a prompt yet; it is cancelled when the server answers again");
+                tracker.queue.abandon(&backend, prompt.prompt_id);
+            }
             return;
         }
         if loads_images {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::job::{Job, JobId};
+use crate::relay::requests::name_lock::{LOOK_PAUSE, MAX_WAIT, NameLock};
 use crate::relay::requests::register::Accepted;
 use crate::relay::requests::request_locks::RequestLock;
 use crate::relay::restore::Known;
@@ -17,12 +18,6 @@ use crate::store::{StoreError, StoredRequest};
 
 /// How long keys are kept.
 pub(in crate::relay) const KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a request waits for another relay that does the same one.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// How often it looks whether that is done.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What tells a request from others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +51,7 @@ pub(in crate::relay) struct Claim {
     pub(in crate::relay) may_be_left: bool,
     key: Option<String>,
     _locks: Vec<RequestLock>,
+    name_lock: Option<NameLock>,
 }
 
 impl MadeJobs {
@@ -97,6 +93,7 @@ impl Relay {
             may_be_left: is_named,
             key: None,
             _locks: locks,
+            name_lock: None,
         };
         if let (Some(key), Some(digest)) = (&request.key, &request.digest) {
             let wanted = StoredRequest {
@@ -117,7 +114,7 @@ impl Relay {
         if !is_named {
             return Ok(Begun::New(claim));
         }
-        match self.named_before(request, &claim.made).await {
+        match self.named_once(request, &mut claim).await {
             Ok(true) => Ok(Begun::Done(claim.made)),
             Ok(false) => Ok(Begun::New(claim)),
             Err(error) => {
@@ -221,6 +218,22 @@ impl Relay {
             Known::Yes => Ok(true),
             Known::No => Ok(false),
             Known::Unreachable(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the same request has made jobs of these names before. If not, no other relay makes the only one of them.
+    async fn named_once(&self, request: &RequestId, claim: &mut Claim) -> Result<bool, RelayError> {
+        if self.named_before(request, &claim.made).await? {
+            return Ok(true);
+        }
+        // Batches come in one transaction, which fails if there is a job of one of their names.
+        let [id] = &claim.made.ids()[..] else {
+            return Ok(false);
+        };
+        claim.name_lock = self.lock_name(id).await?;
+        match claim.name_lock {
+            Some(_) => self.named_before(request, &claim.made).await,
+            None => Ok(false),
         }
     }
 

@@ -175,6 +175,8 @@ async fn a_prompt_that_is_there_after_all_is_cancelled_the_old_way() {
         assert_eq!(cancel(&relay, "mine").await.0, 202);
         assert_eq!(comfyui.calls(call), 1);
     }
+    // The queue shows that it runs: it has begun before it was to be removed.
+    assert_eq!(comfyui.calls("POST /interrupt"), 2);
 }
 
 /// A recorded server of today, which cancels by id: one prompt that runs, one that waits, one that has ended.

@@ -25,6 +25,7 @@ on_both!(
     a_job_that_waits_with_another_relay_is_cancelled,
     a_job_is_cancelled_through_any_relay,
     priorities_hold_between_relays,
+    a_name_is_given_once_by_two_relays,
     keys_are_left_to_relays_that_can_open_them,
     a_claim_for_a_server_that_another_relay_follows_now_is_settled_there,
     killed_relays_that_share_a_queue_lose_no_job_and_run_none_twice,
@@ -195,6 +196,60 @@ async fn priorities_hold_between_relays(db: TestDatabase) {
     }
     let wanted: Vec<String> = wanted.into_iter().map(|(_, prompt)| prompt).collect();
     assert_eq!(prompts_run(&url).await, wanted);
+}
+
+async fn a_name_is_given_once_by_two_relays(db: TestDatabase) {
+    let servers = servers(2).await;
+    let urls = [servers[0].url(), servers[1].url()];
+    let [first, second] = pair(&db, [&urls[0], &urls[1]]).await;
+    let mut accepted = BTreeSet::new();
+    for number in 0..8 {
+        let id = format!("job-{number}");
+        let [mut one, mut other] = [job(&id).await, job(&id).await];
+        one["params"] = json!({"3.seed": 2 * number});
+        other["params"] = json!({"3.seed": 2 * number + 1});
+        let (one, other) = tokio::join!(
+            first.post("/api/anime/jobs", &one),
+            second.post("/api/anime/jobs", &other),
+        );
+        let statuses = [one.0, other.0];
+        assert!(
+            statuses == [201, 409] || statuses == [409, 201],
+            "{one:?} {other:?}"
+        );
+        accepted.insert(2 * number + u64::from(one.0 == 409));
+        let same = job(&format!("same-{number}")).await;
+        let (one, other) = tokio::join!(
+            first.post("/api/anime/jobs", &same),
+            second.post("/api/anime/jobs", &same),
+        );
+        let statuses = [one.0, other.0];
+        assert!(
+            statuses == [201, 200] || statuses == [200, 201],
+            "{one:?} {other:?}"
+        );
+        assert_eq!(one.1["prompt_id"], other.1["prompt_id"]);
+    }
+    for number in 0..8 {
+        for name in ["job", "same"] {
+            let ended = await_end(&second, &format!("{name}-{number}")).await;
+            assert_eq!(ended["status"], "completed", "{ended}");
+        }
+    }
+    let mut run = Vec::new();
+    for url in &urls {
+        let history = reqwest::get(format!("{url}/history?max_items=100"))
+            .await
+            .unwrap();
+        let history: Value = history.json().await.unwrap();
+        let prompts = history.as_object().unwrap().values();
+        run.extend(prompts.filter_map(|it| it["prompt"][2]["3"]["inputs"]["seed"].as_u64()));
+    }
+    assert_eq!(run.len(), 16, "each once: {run:?}");
+    let of_jobs: BTreeSet<u64> = run.into_iter().filter(|seed| *seed < 16).collect();
+    assert_eq!(of_jobs, accepted, "what was accepted ran");
+    let locks = "SELECT count(*) AS v FROM comfy_relay.requests";
+    db.wait_for(locks, "0").await;
 }
 
 async fn keys_are_left_to_relays_that_can_open_them(db: TestDatabase) {

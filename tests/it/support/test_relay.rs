@@ -152,7 +152,7 @@ impl TestRelay {
             comfyui: None,
             handle: relay,
             server,
-            client: Client::builder().no_proxy().build().unwrap(),
+            client: client(),
         }
     }
 
@@ -303,6 +303,13 @@ impl Drop for TestRelay {
         self.server.start_shutdown();
         self.handle.start_shutdown();
     }
+}
+
+/// A client that reuses no connection which the relay may be closing, because nothing came over it for ten seconds.
+fn client() -> Client {
+    let client = Client::builder().no_proxy();
+    let client = client.pool_idle_timeout(Duration::from_secs(5));
+    client.build().unwrap()
 }
 
 /// The status and the JSON of a response; `null` for a body that is not JSON.
