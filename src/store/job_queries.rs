@@ -16,6 +16,9 @@ use crate::job::{JobId, Selection, Status, StoredJob, Tags};
 /// The words of the final statuses.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
 
+/// The words of the others.
+pub(super) const OPEN: [&str; 2] = ["queued", "processing"];
+
 /// How many jobs one statement asks for by their ids at most.
 const MAX_KEYS: usize = 500;
 
@@ -160,8 +163,7 @@ impl Store {
 
     /// All jobs that have not ended.
     pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
-        let open = [Status::Queued, Status::Processing].map(Status::as_str);
-        let open = jobs::table.filter(jobs::status.eq_any(open));
+        let open = jobs::table.filter(jobs::status.eq_any(OPEN));
         let rows: Vec<StoredJobRow> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
                 names

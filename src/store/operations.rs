@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
+use super::job_queries::OPEN;
 use super::schema::{jobs, operations, submissions};
 use super::submissions::WAITING;
-use crate::job::Status;
 
 /// The jobs that wait for a backend, of all relays on the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,10 @@ impl Store {
 
     /// The jobs that wait for a backend.
     pub async fn waiting(&self) -> Result<WaitingCount, StoreError> {
-        let open = Status::ALL.into_iter().filter(|status| !status.is_final());
         let open = jobs::table.filter(
             jobs::job_key
                 .eq(submissions::job_key)
-                .and(jobs::status.eq_any(open.map(Status::as_str))),
+                .and(jobs::status.eq_any(OPEN)),
         );
         // A submission stays after its job was cancelled. Those that go to the front have the negative of their moment.
         let waiting = submissions::table

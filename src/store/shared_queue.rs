@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
+use super::job_queries::OPEN;
 use super::lease_owner::LeaseOwner;
 use super::moment::Moment;
 use super::schema::{jobs, leases, submissions};
 use super::submissions::{HANDED_IN, StoredSubmission, WAITING, WITHDRAWN};
-use crate::job::{JobId, Status};
+use crate::job::JobId;
 
 /// A job that no backend has yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +43,6 @@ pub enum TakenFor<'a> {
     Backend(&'a str),
     /// To cancel it.
     Cancelling,
-}
-
-/// The condition that a job has not ended.
-macro_rules! is_open {
-    () => {
-        jobs::status.eq_any(
-            Status::ALL
-                .into_iter()
-                .filter(|status| !status.is_final())
-                .map(Status::as_str),
-        )
-    };
 }
 
 /// The condition that `owner` follows a backend now.
@@ -130,7 +119,7 @@ impl Store {
             jobs::job_key
                 .eq(job.as_str())
                 .and(jobs::backend.is_null())
-                .and(is_open!())
+                .and(jobs::status.eq_any(OPEN))
                 .and(exists(shows_it)),
         );
         let taking = in_time(async {
@@ -183,7 +172,11 @@ impl Store {
     pub async fn shared_waits(&self) -> Result<Vec<SharedWait>, StoreError> {
         let waiting = jobs::table
             .inner_join(submissions::table.on(submissions::job_key.eq(jobs::job_key)))
-            .filter(is_open!().and(submissions::state.ne(WITHDRAWN)))
+            .filter(
+                jobs::status
+                    .eq_any(OPEN)
+                    .and(submissions::state.ne(WITHDRAWN)),
+            )
             .select((
                 jobs::job_key,
                 jobs::backend,
@@ -215,7 +208,7 @@ impl Store {
 
     /// The open jobs of all backends, as the relays that follow them have written them last.
     pub async fn peer_prompts(&self) -> Result<Vec<PeerPrompt>, StoreError> {
-        let open = jobs::table.filter(is_open!()).select((
+        let open = jobs::table.filter(jobs::status.eq_any(OPEN)).select((
             jobs::backend,
             jobs::last_updated,
             jobs::estimated_remaining,

@@ -250,7 +250,7 @@ impl Relay {
     }
 
     /// Learns whether another relay has taken a job that waits.
-    async fn read_row(&self, id: &JobId) {
+    pub(super) async fn read_row(&self, id: &JobId) {
         if let Err(error) = self.0.tracker.read_rows(std::slice::from_ref(id)).await {
             tracing::debug!(job_id = %id, %error, "cannot read a job, retrying");
         }

@@ -173,9 +173,7 @@ impl Relay {
         let is_owned = || tracker.registry().get(id).is_some_and(Entry::is_owned);
         while is_owned() {
             sleep(LOOK_PAUSE).await;
-            if let Err(error) = tracker.read_rows(std::slice::from_ref(id)).await {
-                tracing::debug!(job_id = %id, %error, "cannot read a job, retrying");
-            }
+            self.read_row(id).await;
         }
     }
 

@@ -42,7 +42,8 @@ impl Drop for Reservation {
 }
 
 impl Relay {
-    /// Registers a job for a prompt. The chosen backends are asked for it, all if there are no choices. Without a `job_id`, the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
+    /// Registers a job for a prompt. The chosen backends are asked for it, all if there are no choices. Without a `job_id`,
+    /// the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
     pub(in crate::relay) async fn register(
         &self,
         job_id: Option<JobId>,

@@ -4,13 +4,13 @@ use comfy_relay::replay::{PlaybackSpeed, Replay};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::operations::complete;
 use super::{SPEED, job, prompts_at, prompts_run, servers, settings};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::ScriptedComfy;
-use crate::support::subscriber::is_final;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
@@ -93,17 +93,6 @@ async fn submit(relay: &TestRelay, id: &str, backend: &Value) -> Value {
     let (status, answer) = relay.post("/api/anime/jobs", &body).await;
     assert_eq!(status, 201, "{answer}");
     answer
-}
-
-async fn complete(relay: &TestRelay, ids: &[&str]) {
-    for id in ids {
-        wait_until(&format!("{id} has ended"), async || {
-            is_final(&relay.job(id).await.1)
-        })
-        .await;
-        let (_, job) = relay.job(id).await;
-        assert_eq!(job["status"], "completed", "{job}");
-    }
 }
 
 async fn pause(relay: &TestRelay, name: &str, verb: &str) {

@@ -56,7 +56,7 @@ fn name(server: &Replay) -> String {
     server.url().trim_start_matches("http://").to_owned()
 }
 
-async fn complete(relay: &TestRelay, ids: &[&str]) {
+pub(super) async fn complete(relay: &TestRelay, ids: &[&str]) {
     for id in ids {
         wait_until(&format!("{id} has ended"), async || {
             is_final(&relay.job(id).await.1)

@@ -97,7 +97,7 @@ async fn stored(db: &TestDatabase) -> Vec<String> {
 }
 
 /// Submits until the relay has the job.
-async fn submit(relay: &Program, number: usize) {
+pub(super) async fn submit(relay: &Program, number: usize) {
     let body = job(&format!("job-{number}")).await;
     let mut tick = interval(Duration::from_millis(20));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

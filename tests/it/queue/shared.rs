@@ -8,9 +8,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::{job, prompts_at, prompts_run, servers, settings, urls};
+use super::{job, prompts_at, prompts_run, relay_kills, servers, settings, urls};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
@@ -315,7 +315,7 @@ async fn killed_relays_that_share_a_queue_lose_no_job_and_run_none_twice(db: Tes
             () = sleep_until(death) => {}
             () = async {
                 while taken < 3 * kill {
-                    submit_to(&relays[taken % 2], taken).await;
+                    relay_kills::submit(&relays[taken % 2], taken).await;
                     taken += 1;
                 }
                 std::future::pending::<()>().await;
@@ -332,7 +332,7 @@ async fn killed_relays_that_share_a_queue_lose_no_job_and_run_none_twice(db: Tes
         relays = [other, new];
     }
     for number in taken..3 * KILLS {
-        submit_to(&relays[number % 2], number).await;
+        relay_kills::submit(&relays[number % 2], number).await;
     }
     let completed = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'completed'";
     db.wait_for(completed, &(3 * KILLS).to_string()).await;
@@ -346,20 +346,4 @@ async fn killed_relays_that_share_a_queue_lose_no_job_and_run_none_twice(db: Tes
     let different: BTreeSet<&String> = run.iter().collect();
     assert_eq!((run.len(), different.len()), (60, 60), "each once");
     eprintln!("{KILLS} kills, {taken} jobs taken by the last");
-}
-
-/// Submits until the relay has the job.
-async fn submit_to(relay: &Program, number: usize) {
-    let body = job(&format!("job-{number}")).await;
-    let mut tick = interval(Duration::from_millis(20));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        match relay.post("/api/anime/jobs", &body).await {
-            Some((200 | 201, _)) => return,
-            // Not connected to ComfyUI yet, or being killed.
-            Some((202 | 503, _)) | None => {}
-            other => panic!("job-{number}: {other:?}"),
-        }
-    }
 }
