@@ -74,9 +74,10 @@ impl Relay {
     /// Jobs have left the queue without us: another relay hands them in, or they have ended.
     async fn forget_taken(&self, gone: &[JobId]) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
-        let rows = match self.0.config.fair_share {
-            true => tracker.recorder.store().jobs_with_ids(gone).await?,
-            false => Vec::new(),
+        let rows = if self.0.config.fair_share {
+            tracker.recorder.store().jobs_with_ids(gone).await?
+        } else {
+            Vec::new()
         };
         let known: Vec<JobId> = {
             let registry = tracker.registry();
