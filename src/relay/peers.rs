@@ -139,23 +139,42 @@ impl Tracker {
     fn followed_rows(&self) -> Vec<JobId> {
         let mut registry = self.registry();
         let unowned = registry.unowned();
-        let unowned: Vec<(JobId, Ownership)> = unowned
-            .map(|entry| (entry.job.id().clone(), entry.ownership))
+        let unowned: Vec<(JobId, Ownership, bool)> = unowned
+            .map(|entry| {
+                let is_due = self.is_row_due(entry);
+                (entry.job.id().clone(), entry.ownership, is_due)
+            })
             .collect();
-        let mut ids = Vec::new();
-        for (id, ownership) in unowned {
+        let (mut ids, mut shared) = (Vec::new(), Vec::new());
+        for (id, ownership, is_due) in unowned {
             if ownership == Ownership::Reader && self.hub.forget_unfollowed(&id) {
                 registry.remove(&id);
-            } else {
+            } else if is_due {
                 ids.push(id);
+            } else {
+                shared.push(id);
             }
         }
         drop(registry);
+        let awaited = self.awaited();
+        if !self.broker.is_alone() {
+            let followed = ids.iter().chain(&shared).chain(&awaited);
+            self.broker.follow_only(followed.cloned());
+        }
         if self.peers.has_others() {
             ids.extend(self.owned_reports());
-            ids.extend(self.hub.awaited(MAX_AWAITED));
+            ids.extend(awaited);
         }
         ids
+    }
+
+    /// The jobs without a state that somebody follows here: another relay may have them.
+    fn awaited(&self) -> Vec<JobId> {
+        if self.peers.has_others() || !self.broker.is_alone() {
+            self.hub.awaited(MAX_AWAITED)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Reads the open jobs of other relays, if feeds of all jobs are followed here.

@@ -215,6 +215,12 @@ impl Comparison {
 }
 
 impl Publishing {
+    /// Records that a state of the job's owner was passed on just now.
+    pub(in crate::relay) fn received(&mut self, remaining: Option<u64>) {
+        self.published_at = Instant::now();
+        self.published_remaining = remaining;
+    }
+
     /// Records that a state was published just now.
     pub(in crate::relay) fn published(&mut self, progress: &Progress) {
         self.published_at = Instant::now();
