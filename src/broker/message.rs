@@ -4,7 +4,7 @@
 //! {"epoch":1,"owner":"…","created_at":"…"}\n{"type":"progress","job_id":"shot-12",…}
 //! ```
 //!
-//! Whoever can write to Redis can send anything: what is read is bounded, and checked before any of it is used.
+//! Every client with access to Redis can send anything: what is read is bounded, and checked before any of it is used.
 
 use std::borrow::Cow;
 

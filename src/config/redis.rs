@@ -58,7 +58,7 @@ impl RedisConfig {
             password: None,
             database: 0,
             prefix: String::new(),
-            // A server that is that slow is of no use for states that are sent ten times a second.
+            // States are sent ten times a second: a server that takes longer cannot keep up with them.
             timeout: Duration::from_secs(2),
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
