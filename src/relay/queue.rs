@@ -22,7 +22,7 @@ mod operate;
 pub(super) mod operations;
 mod peer_load;
 pub(super) mod queued_request;
-mod removals;
+pub(super) mod removals;
 mod seal;
 mod settle;
 mod shared;

@@ -6,6 +6,7 @@ mod keys;
 mod labels;
 mod losses;
 mod memory;
+mod not_allowed;
 mod once;
 mod operations;
 mod relay_kills;

@@ -8,7 +8,7 @@ use crate::relay::queue::lost::TakenBack;
 use crate::store::StoreError;
 
 /// How an operator's word for a server begins in the database.
-pub(super) const BACKEND: &str = "backend:";
+pub(in crate::relay) const BACKEND: &str = "backend:";
 
 impl Relay {
     /// Removes the servers that are to be removed and have none of our jobs any more. What one still has that is removed at

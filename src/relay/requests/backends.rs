@@ -4,8 +4,9 @@ use crate::config::{BackendLabels, ServerUrl};
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backends::MAX_ADDED;
+use crate::relay::queue::removals::BACKEND;
 use crate::relay::requests::operated::OperatedBackend;
-use crate::relay::{Relay, RelayError};
+use crate::relay::{Condition, Relay, RelayError};
 use crate::store::AddedBackend;
 
 /// A ComfyUI server that is to be added.
@@ -48,7 +49,7 @@ impl Relay {
         let store = tracker.recorder.store();
         // Of one that had this name before.
         store
-            .set_operation(&format!("backend:{}", new.name), None)
+            .set_operation(&format!("{BACKEND}{}", new.name), None)
             .await?;
         let added = AddedBackend {
             name: new.name.clone(),
@@ -57,10 +58,17 @@ impl Relay {
         };
         let is_new = store.add_backend(&added).await?;
         self.follow_new().await?;
-        // Another relay may have added one in this very moment.
-        match self.known(&new)? {
-            Some(_) => Ok((self.operated_backend(&new.name)?, is_new)),
-            None => Err(RelayError::RequestUnderWay),
+        if self.known(&new)?.is_some() {
+            return Ok((self.operated_backend(&new.name)?, is_new));
+        }
+        match self.stored_backend(&new.name).await? {
+            // One that this relay may not follow.
+            Some(other) if other.url != added.url => Err(RelayError::BackendExists {
+                name: other.name,
+                url: other.url,
+            }),
+            // Another relay has added or removed one in this very moment.
+            _ => Err(RelayError::RequestUnderWay),
         }
     }
 
@@ -75,17 +83,60 @@ impl Relay {
         name: &str,
         is_at_once: bool,
     ) -> Result<OperatedBackend, RelayError> {
-        let backend = self.backend_named(name)?;
-        if !backend.is_added {
-            return Err(RelayError::BackendConfigured(name.to_owned()));
-        }
         let operation = if is_at_once {
             Operation::Discard
         } else {
             Operation::Remove
         };
+        let backend = match self.backend_named(name) {
+            Ok(backend) => backend,
+            Err(unknown) => {
+                return self
+                    .remove_unfollowed(name, operation)
+                    .await?
+                    .ok_or(unknown);
+            }
+        };
+        if !backend.is_added {
+            return Err(RelayError::BackendConfigured(name.to_owned()));
+        }
         self.operate(name, operation).await?;
         Ok(self.operated(backend, 0))
+    }
+
+    /// Removes a server that was added, and that this relay does not follow: its settings do not allow it any more. `None` if
+    /// there is none with this name.
+    async fn remove_unfollowed(
+        &self,
+        name: &str,
+        operation: Operation,
+    ) -> Result<Option<OperatedBackend>, RelayError> {
+        let tracker = &self.0.tracker;
+        let _changing = tracker.queue.operations.changing.lock().await;
+        let Some(added) = self.stored_backend(name).await? else {
+            return Ok(None);
+        };
+        let store = tracker.recorder.store();
+        let followed = store.reported_loads().await?;
+        let subject = format!("{BACKEND}{name}");
+        let condition = if followed.iter().any(|it| it.backend == name) {
+            // The relay that follows it removes it, once none of our jobs is there any more.
+            let state = Some(operation.as_str());
+            store.set_operation(&subject, state).await?;
+            Condition::HeldElsewhere
+        } else {
+            store.remove_backend(name).await?;
+            store.set_operation(&subject, None).await?;
+            Condition::Unreachable
+        };
+        let removed = OperatedBackend::unfollowed(added, condition, operation);
+        Ok(Some(removed))
+    }
+
+    /// The server with this name that the database has.
+    async fn stored_backend(&self, name: &str) -> Result<Option<AddedBackend>, RelayError> {
+        let added = self.0.tracker.recorder.store().added_backends().await?;
+        Ok(added.into_iter().find(|it| it.name == name))
     }
 
     /// The backend with the name and the address of a new one. Fails if there is one with either of them.

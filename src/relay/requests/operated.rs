@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::config::BackendLabels;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
-use crate::relay::{Relay, RelayError};
+use crate::relay::{Condition, Relay, RelayError};
+use crate::store::AddedBackend;
 
 /// A ComfyUI server, for those who operate it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -124,6 +125,31 @@ impl Relay {
             free_at: free_in
                 .filter(|_| condition.is_healthy())
                 .and_then(|seconds| later(now, seconds)),
+        }
+    }
+}
+
+impl OperatedBackend {
+    /// A server that was added, and that this relay does not follow.
+    pub(super) fn unfollowed(
+        added: AddedBackend,
+        condition: Condition,
+        operation: Operation,
+    ) -> Self {
+        Self {
+            name: added.name,
+            url: added.url,
+            labels: added.labels,
+            status: condition.as_str(),
+            reason: Some(
+                "the settings of this relay do not allow it (BACKEND_NETWORKS)".to_owned(),
+            ),
+            operation: operation.as_str(),
+            version: None,
+            queue_running: 0,
+            queue_pending: 0,
+            waiting: 0,
+            free_at: None,
         }
     }
 }

@@ -30,23 +30,23 @@ pub(super) const BACKENDS: &str = "/api/anime/backends";
 const NEVER: PlaybackSpeed = PlaybackSpeed::Real(0.02);
 
 /// The settings of a relay to which servers on loopback may be added.
-fn open_settings(db: &TestDatabase) -> Settings {
+pub(super) fn open_settings(db: &TestDatabase) -> Settings {
     let mut settings = settings(db);
     settings.comfy.networks = vec!["127.0.0.0/8".parse().unwrap()];
     settings
 }
 
-fn body(name: &str, server: &Replay) -> Value {
+pub(super) fn body(name: &str, server: &Replay) -> Value {
     json!({"name": name, "url": server.url()})
 }
 
-async fn add(relay: &TestRelay, body: &Value) -> Value {
+pub(super) async fn add(relay: &TestRelay, body: &Value) -> Value {
     let (status, answer) = relay.post(BACKENDS, body).await;
     assert_eq!(status, 201, "{answer}");
     answer
 }
 
-async fn remove(relay: &TestRelay, name: &str, query: &str) -> (u16, Value) {
+pub(super) async fn remove(relay: &TestRelay, name: &str, query: &str) -> (u16, Value) {
     let path = format!("{BACKENDS}/{name}{query}");
     let response = relay.request(Method::DELETE, &path).send().await.unwrap();
     let status = response.status().as_u16();
@@ -54,7 +54,7 @@ async fn remove(relay: &TestRelay, name: &str, query: &str) -> (u16, Value) {
 }
 
 /// The names of the servers at each place that lists them.
-async fn names(relay: &TestRelay) -> Vec<Vec<String>> {
+pub(super) async fn names(relay: &TestRelay) -> Vec<Vec<String>> {
     let (_, backends) = relay.get(BACKENDS).await;
     let (_, health) = relay.get("/api/anime/health").await;
     let monitor = relay.monitor().await.receive_until(|_| true).await;
@@ -71,7 +71,7 @@ async fn names(relay: &TestRelay) -> Vec<Vec<String>> {
     names.into()
 }
 
-async fn is_gone(relay: &TestRelay, name: &str) {
+pub(super) async fn is_gone(relay: &TestRelay, name: &str) {
     wait_until(&format!("{name} is gone"), async || {
         names(relay).await.iter().flatten().all(|it| it != name)
     })
