@@ -148,13 +148,18 @@ impl Tracker {
         }
     }
 
-    /// Publishes the state of a job for a subscriber that has just come, if it has changed since nobody followed it.
+    /// Publishes the state of a job for a subscriber that has just come, if it has changed since nobody followed it, or was
+    /// forgotten since.
     pub(super) fn refresh(&self, id: &JobId) {
-        if let Some(entry) = self.registry().get_mut(id)
-            && entry.job.status() == Status::Queued
-            && self.is_outdated(entry)
-        {
-            self.republish(entry);
+        let mut registry = self.registry();
+        match registry.get_mut(id) {
+            Some(entry) if entry.job.status() == Status::Queued && self.is_outdated(entry) => {
+                self.republish(entry);
+            }
+            Some(_) => {}
+            None => {
+                self.reopen(&mut registry, id);
+            }
         }
     }
 

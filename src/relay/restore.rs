@@ -125,7 +125,8 @@ impl Tracker {
         };
         let mut registry = self.registry();
         let held = registry.get(&stored.id).map(Entry::held);
-        if held.is_none() && !registry.reserve(&stored.id) {
+        let is_ended = registry.ended(&stored.id).is_some();
+        if held.is_none() && !is_ended && !registry.reserve(&stored.id) {
             // It is being submitted.
             return false;
         }
@@ -175,10 +176,11 @@ impl Tracker {
         let (epoch, updated_at) = (stored.epoch, stored.updated_at);
         let estimate = StoredEstimate::of(&stored);
         let id = stored.id.clone();
+        let has_state = held.is_some_and(|held| held.has_ended) || self.reopen(registry, &id);
         let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
         entry.epoch = epoch;
         entry.stored_estimate = estimate;
-        if !held.is_some_and(|held| held.has_ended) {
+        if !has_state {
             self.publish_row(entry, updated_at, held.is_some());
         }
         registry.set_ownership(&id, Ownership::Reader);
@@ -207,7 +209,11 @@ impl Tracker {
             }
             Ok(None) => match held {
                 Some(_) => Known::Yes,
-                None => Known::No,
+                None => {
+                    // The row was deleted.
+                    self.registry().remove_ended(id);
+                    Known::No
+                }
             },
             Err(_) if held.is_some() => Known::Yes,
             Err(error) => Known::Unreachable(error),

@@ -26,6 +26,8 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) backend: Option<Arc<Backend>>,
     /// What its nodes have cost; `None` if nothing was learned from it.
     pub(in crate::relay) costs: Option<HashMap<String, NodeCostRecord>>,
+    /// Something was learned from it before it was read from its row again.
+    pub(super) was_learned_before: bool,
     pub(in crate::relay) publishing: Publishing,
     pub(in crate::relay) comparison: Comparison,
     pub(in crate::relay) pending_plan: PendingPlan,
@@ -110,6 +112,7 @@ impl Entry {
             job,
             backend,
             costs: None,
+            was_learned_before: false,
             publishing: Publishing {
                 published_at: Instant::now(),
                 published_remaining: None,
@@ -148,6 +151,12 @@ impl Entry {
         self.pending_plan = PendingPlan::default();
         self.publishing.estimate_log = None;
         self.comparison = Comparison::new(0, false);
+    }
+
+    /// Whether it has shown what its nodes cost.
+    pub(super) fn was_learned(&self) -> bool {
+        let has_costs = (self.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
+        has_costs || self.was_learned_before
     }
 
     /// Whether this relay publishes and writes it.

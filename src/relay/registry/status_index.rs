@@ -2,6 +2,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::ended_job::EndedJob;
 use super::entry::Entry;
 use crate::job::{JobId, Status};
 
@@ -97,6 +98,18 @@ impl StatusIndex {
         }
     }
 
+    /// A job is from now on an ended one without details: it is in no group.
+    pub(super) fn pack(&mut self, entry: &Entry) -> Timestamp {
+        self.leave_group(entry);
+        ended_at(entry)
+    }
+
+    /// Removes an ended job without details.
+    pub(super) fn remove_ended(&mut self, ended: &EndedJob) {
+        self.count_out(ended.status);
+        self.ended.remove(&(ended.ended_at, ended.number));
+    }
+
     /// Removes a job.
     pub(super) fn remove(&mut self, entry: &Entry) {
         let (job, id) = (&entry.job, entry.job.id());
@@ -105,6 +118,11 @@ impl StatusIndex {
         self.processing.remove(id);
         self.ending.remove(id);
         self.close(entry);
+        self.leave_group(entry);
+    }
+
+    fn leave_group(&mut self, entry: &Entry) {
+        let (job, id) = (&entry.job, entry.job.id());
         if let Some(group) = &job.tags().group
             && let Some(jobs) = self.groups.get_mut(group)
         {
