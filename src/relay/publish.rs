@@ -110,6 +110,7 @@ impl Tracker {
 
     /// Publishes the state of a job as it is now. Returns what was published.
     pub(super) fn publish_unrecorded(&self, entry: &mut Entry) -> Progress {
+        self.update_place(entry);
         let now = self.now();
         let estimate = self.estimator.estimate(entry, now);
         let mut progress = entry
@@ -153,10 +154,11 @@ impl Tracker {
     pub(super) fn refresh(&self, id: &JobId) {
         let mut registry = self.registry();
         match registry.get_mut(id) {
-            Some(entry) if entry.job.status() == Status::Queued && self.is_outdated(entry) => {
-                self.republish(entry);
+            Some(entry) => {
+                if entry.job.status() == Status::Queued && self.is_outdated(entry) {
+                    self.republish(entry);
+                }
             }
-            Some(_) => {}
             None => {
                 self.reopen(&mut registry, id);
             }
@@ -164,7 +166,8 @@ impl Tracker {
     }
 
     /// Whether a job that waits has another place or another estimate, in whole seconds, than was published.
-    fn is_outdated(&self, entry: &Entry) -> bool {
+    fn is_outdated(&self, entry: &mut Entry) -> bool {
+        self.update_place(entry);
         let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
         let shown = remaining.map(|remaining| remaining.whole_seconds());
         entry.publishing.is_stale || shown != entry.publishing.published_remaining

@@ -20,13 +20,13 @@ use super::backend::Backend;
 use super::ownership::Ownership;
 use super::stored_counts::StoredCounts;
 use crate::job::{Event, Job, JobId, PromptGraph, Status};
-use changes::ChangeCounts;
+use changes::ChangeLog;
 use ended_job::EndedJob;
 use prompt_index::PromptIndex;
 use settling::Settling;
 use status_index::StatusIndex;
 
-pub(super) use changes::Changes;
+pub(super) use changes::{Changes, DueJobs};
 pub(super) use ended_job::Remembered;
 pub(super) use entry::{Entry, Publishing, RecordedState};
 pub(super) use packed_state::StatePacker;
@@ -49,7 +49,7 @@ pub(super) struct Registry {
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
     by_status: StatusIndex,
-    changes: ChangeCounts,
+    changes: ChangeLog,
     /// The ended jobs that are not here.
     pub(super) stored: StoredCounts,
 }
@@ -85,7 +85,7 @@ impl Registry {
         let mut entry = Entry::new(job, backend, disconnects_when_seen, number);
         entry.was_learned_before = ended.as_ref().is_some_and(|ended| ended.was_learned);
         self.by_prompt.add(&entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
         let status = entry.job.status();
         if status.is_final() {
             self.settling.revisit(&id);
@@ -104,7 +104,8 @@ impl Registry {
         let Some(entry) = self.by_id.get_mut(id) else {
             return false;
         };
-        let before = (entry.job.status(), entry.job.is_ending());
+        let where_it_is = |job: &Job| (job.status(), job.is_ending(), job.is_reachable());
+        let before = where_it_is(&entry.job);
         let is_plan = matches!(event, Event::Planned(_));
         let is_changed = entry.job.apply(event, now);
         self.by_status.change(entry, before.0);
@@ -112,9 +113,9 @@ impl Registry {
             self.settling.add_ended(id);
         }
         if is_plan {
-            self.changes.count_plan(entry.backend_index());
-        } else if before != (entry.job.status(), entry.job.is_ending()) {
-            self.changes.count_job(entry.backend_index());
+            self.changes.add_plan(entry.backend_index(), entry.job.id());
+        } else if before != where_it_is(&entry.job) {
+            self.changes.add_job(entry.backend_index(), entry.job.id());
         }
         is_changed
     }
@@ -122,6 +123,19 @@ impl Registry {
     /// How often the jobs of a backend have changed.
     pub(super) fn changes(&self, backend: &Backend) -> Changes {
         self.changes.of(backend.index)
+    }
+
+    /// The jobs of a backend that have changed since they were last taken.
+    pub(super) fn take_due(&mut self, backend: &Backend) -> DueJobs {
+        self.changes.take_due(backend.index)
+    }
+
+    /// Records the graph that was submitted for a job.
+    pub(super) fn submit_plan(&mut self, id: &JobId, graph: PromptGraph) {
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.pending_plan.submit(graph);
+            self.by_status.plan_changed(entry);
+        }
     }
 
     /// Records the graph of a job as its server's queue or history shows it.
@@ -137,13 +151,18 @@ impl Registry {
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.pending_plan.reopen();
             self.by_status.plan_changed(entry);
-            self.changes.count_plan(entry.backend_index());
+            self.changes.add_plan(entry.backend_index(), entry.job.id());
         }
     }
 
     /// The open jobs of a backend whose graphs the server has not shown.
     pub(super) fn unconfirmed(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
         self.entries(self.by_status.unconfirmed(backend.index))
+    }
+
+    /// Those of them of which no graph is known.
+    pub(super) fn without_graph(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.without_graph(backend.index))
     }
 
     /// The ids of the jobs of a backend that have not ended.
@@ -175,7 +194,7 @@ impl Registry {
         entry.hand_over(backend.clone(), prompt_id, disconnects);
         self.by_prompt.add(entry);
         self.by_status.add(entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
         true
     }
 
@@ -188,7 +207,7 @@ impl Registry {
         }
         self.by_prompt.remove(entry);
         self.by_status.remove(entry);
-        self.changes.count_job(entry.backend_index());
+        self.changes.add_job(entry.backend_index(), entry.job.id());
         entry.take_back(prompt_id);
         self.by_prompt.add(entry);
         self.by_status.add(entry);
@@ -197,7 +216,7 @@ impl Registry {
 
     /// Makes this relay no longer the owner of a backend's open jobs.
     pub(super) fn give_up(&mut self, backend: &Backend) {
-        self.changes.count_job(Some(backend.index));
+        self.changes.add_all(backend.index);
         for id in self.by_status.open(Some(backend.index)) {
             if let Some(entry) = self.by_id.get_mut(id)
                 && entry.is_owned()
@@ -214,7 +233,7 @@ impl Registry {
             return;
         };
         entry.ownership = ownership;
-        self.changes.count_job(entry.backend_index());
+        self.changes.add_job(entry.backend_index(), entry.job.id());
         if ownership == Ownership::Owner || entry.job.status().is_final() {
             self.unowned.remove(id);
         } else {
@@ -250,7 +269,7 @@ impl Registry {
         self.by_prompt.remove(entry);
         entry.job.rename_prompt(prompt_id);
         self.by_prompt.add(entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Entry> {
@@ -364,7 +383,7 @@ impl Registry {
         }
         self.by_status.remove(&entry);
         self.by_prompt.remove(&entry);
-        self.changes.count_job(entry.backend_index());
+        self.changes.add_job(entry.backend_index(), entry.job.id());
     }
 }
 

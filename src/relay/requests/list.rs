@@ -88,8 +88,9 @@ impl Relay {
 
     fn job_in_memory(&self, id: &JobId) -> Option<JobView> {
         let now = self.0.tracker.now();
-        let registry = self.0.tracker.registry();
-        let entry = registry.get(id)?;
+        let mut registry = self.0.tracker.registry();
+        let entry = registry.get_mut(id)?;
+        self.0.tracker.update_place(entry);
         let job = &entry.job;
         let runs = job.runs().into_iter();
         let timeline = runs.map(|run| NodeRunView::of(job, run, now)).collect();
@@ -146,11 +147,12 @@ impl Relay {
     fn views(&self, stored: Vec<StoredJob>) -> Vec<JobView> {
         let estimator = &self.0.tracker.estimator;
         let now = self.0.tracker.now();
-        let registry = self.0.tracker.registry();
+        let mut registry = self.0.tracker.registry();
         let views = stored
             .into_iter()
-            .map(|stored| match registry.get(&stored.id) {
+            .map(|stored| match registry.get_mut(&stored.id) {
                 Some(entry) if entry.is_owned() => {
+                    self.0.tracker.update_place(entry);
                     self.job_view(&entry.job, estimator.estimate(entry, now), now)
                 }
                 _ => {
