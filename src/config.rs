@@ -11,6 +11,7 @@ mod limits;
 mod listen_address;
 mod postgres;
 mod postgres_url;
+mod redis;
 mod relay;
 mod secret;
 mod server;
@@ -18,6 +19,7 @@ mod server_url;
 mod store;
 mod tables;
 
+pub use self::redis::RedisConfig;
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use backend_labels::{BackendLabelError, BackendLabels, LabelledBackend};
 pub use comfy::{ComfyConfig, ComfyConnection};

@@ -1,6 +1,7 @@
 // The map links its modules to files; here they lead to the modules, because the first definition of a
 // reference counts.
 //! [`auth`]: crate::auth
+//! [`broker`]: crate::broker
 //! [`cli`]: crate::cli
 //! [`comfy`]: crate::comfy
 //! [`config`]: crate::config
@@ -36,6 +37,8 @@ pub mod placement;
 pub mod recording;
 
 pub mod auth;
+
+pub mod broker;
 
 pub mod comfy;
 

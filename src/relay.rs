@@ -36,6 +36,7 @@ mod requests;
 mod restore;
 mod saved_images;
 mod settle;
+mod shared_states;
 mod slots;
 mod start;
 mod stored_counts;
@@ -53,6 +54,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::broker::RedisHealth;
 use crate::config::{ComfyConfig, RelayConfig};
 use crate::connector::Networks;
 use crate::hub::{Connection, ConnectionCount, Mailbox, Preview, SharedSubscription, Subscription};
@@ -164,6 +166,7 @@ impl Relay {
     pub fn subscribe(&self, job: &JobId, connection: Connection) -> Subscription {
         let subscription = self.0.tracker.hub.subscribe(job, connection);
         self.0.tracker.refresh(job);
+        self.0.tracker.follow_elsewhere(job);
         subscription
     }
 
@@ -171,6 +174,7 @@ impl Relay {
     pub fn subscribe_shared(&self, job: &JobId, mailbox: Arc<Mailbox>) -> SharedSubscription {
         let subscription = self.0.tracker.hub.subscribe_shared(job, mailbox);
         self.0.tracker.refresh(job);
+        self.0.tracker.follow_elsewhere(job);
         subscription
     }
 
@@ -220,6 +224,11 @@ impl Relay {
         self.0.tracker.recorder.health()
     }
 
+    /// Whether states are exchanged over Redis; `None` without Redis.
+    pub fn redis_health(&self) -> Option<RedisHealth> {
+        self.0.tracker.broker.health()
+    }
+
     /// How far the pipeline's table is behind.
     pub fn mirror_health(&self) -> MirrorHealth {
         self.0.tracker.recorder.store().mirror_health()
@@ -233,6 +242,9 @@ impl Relay {
     /// Adds the relay's own counters to a registry.
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
         self.0.tracker.metrics.register(registry);
+        if let Some(metrics) = self.0.tracker.broker.metrics() {
+            metrics.register(registry);
+        }
     }
 
     /// The task that writes to the store. For tests.

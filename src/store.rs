@@ -2,13 +2,15 @@
 //! backend, in tables of the relay's own.
 //!
 //! Each query is a method of [`Store`], written once for both databases with diesel's query builder on one declared
-//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), the migrations ([`migrations`]), and the
+//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), claims ([`claim_statements`]), the migrations ([`migrations`]), and the
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod add_batch;
 mod added_backends;
 mod backends;
 mod cancel_requests;
+mod claim_statements;
+mod claims;
 mod connect;
 mod database;
 mod job_queries;
@@ -32,6 +34,7 @@ mod run_queries;
 mod schema;
 mod shared_queue;
 mod statements;
+mod submission_state;
 mod submissions;
 mod tag_filters;
 mod upsert;
@@ -40,6 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use added_backends::AddedBackend;
+pub use claims::TakenFor;
 pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter, MAX_SEARCHED, StoredPage};
 pub use lease_owner::LeaseOwner;
@@ -51,12 +55,13 @@ pub use relays::RelayRegistration;
 pub use requests::StoredRequest;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
-pub use shared_queue::{PeerPrompt, SharedWait, TakenFor};
+pub use shared_queue::{PeerPrompt, ReportedLoad, SharedWait};
 pub use submissions::{StoredSubmission, SubmissionLink};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::StoreConfig;
+use claim_statements::ClaimStatements;
 use database::Pools;
 use mirror::Mirror;
 use names::Names;
@@ -69,6 +74,7 @@ pub struct Store {
     pools: StorePools,
     names: Names,
     statements: Arc<Statements>,
+    claims: Arc<ClaimStatements>,
     mirror: Mirror,
     /// Whether rows of an earlier release are being copied.
     copying: Arc<AtomicBool>,
@@ -83,6 +89,7 @@ impl Store {
         let names = Names::new(config);
         Self {
             pools: StorePools::open(config),
+            claims: Arc::new(ClaimStatements::new(&names)),
             statements: Arc::new(Statements::new(&names)),
             mirror: Mirror::new(config),
             names,

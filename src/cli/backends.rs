@@ -98,11 +98,12 @@ async fn operate(args: &BackendsArgs, verb: BackendVerb, name: &str) -> anyhow::
         BackendVerb::Drain => client.post(&format!("{path}/drain")).await?,
         BackendVerb::Resume => client.post(&format!("{path}/resume")).await?,
         BackendVerb::Add => {
-            let labels: HashMap<&str, &str> = args
-                .labels
-                .iter()
-                .map(|(key, text)| (key.as_str(), text.as_str()))
-                .collect();
+            let mut labels: HashMap<&str, &str> = HashMap::new();
+            for (key, text) in &args.labels {
+                if labels.insert(key, text).is_some() {
+                    return Err(WrongSetting(anyhow!("the label {key:?} is there twice")).into());
+                }
+            }
             let body = json!({"name": name, "url": args.url, "labels": labels});
             client.post_json(BACKENDS, &body).await?
         }

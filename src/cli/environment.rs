@@ -16,8 +16,11 @@ const PREFIX: &str = "COMFY_RELAY_";
 /// open the relay to everybody.
 const NEVER_EMPTY: &str = "AUTH_";
 
-/// The variables of the Redis server that the relay does not need.
+/// The variables of a Redis server, of which the relay does not need all.
 const REDIS: &str = "REDIS_";
+
+/// Those that name the server: without one of them there is none.
+const REDIS_SERVERS: [&str; 2] = ["REDIS_URL", "REDIS_HOST"];
 
 /// Makes each setting of a command read the variable that holds its value: the prefixed one where it is set,
 /// the plain one otherwise. Comments are cut off, and empty variables count as unset.
@@ -107,13 +110,9 @@ pub(super) fn name_variables(text: &str, command: &Command) -> String {
 
 /// Logs which variables are not used, and which secrets look as if a comment were part of them.
 pub(super) fn log_notes(command: &Command) {
-    let mut unused: Vec<String> = std::env::vars_os()
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with(REDIS))
-        .collect();
-    unused.sort_unstable();
+    let unused = unused_redis_variables(command);
     if !unused.is_empty() {
-        tracing::info!("not used: {}; the relay needs no Redis", unused.join(", "));
+        tracing::info!("not used: {}", unused.join(", "));
     }
     let mut suspects: Vec<&OsStr> = arguments(command)
         .into_iter()
@@ -132,6 +131,26 @@ pub(super) fn log_notes(command: &Command) {
             );
         }
     }
+}
+
+/// The variables of Redis that set nothing: those that the relay does not know, and all of them without a server.
+fn unused_redis_variables(command: &Command) -> Vec<String> {
+    let plain = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+    let known: Vec<String> = arguments(command)
+        .into_iter()
+        .filter_map(Arg::get_env)
+        .filter_map(OsStr::to_str)
+        .map(plain)
+        .collect();
+    let set: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| plain(name).starts_with(REDIS))
+        .collect();
+    let has_server = (set.iter()).any(|name| REDIS_SERVERS.contains(&plain(name).as_str()));
+    let is_unused = |name: &String| !has_server || !known.contains(&plain(name));
+    let mut unused: Vec<String> = set.into_iter().filter(is_unused).collect();
+    unused.sort_unstable();
+    unused
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::exit_code::WrongSetting;
 use super::open_files;
 use super::options::access::AccessOptions;
 use super::options::database::{DatabaseOptions, data_folder};
+use super::options::redis::RedisOptions;
 use super::shutdown_signal::shutdown_signal;
 use crate::config::{ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig};
 use crate::relay::{Relay, RelayStartError};
@@ -54,6 +55,9 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     store: StoreConfig,
+
+    #[command(flatten)]
+    redis: RedisOptions,
 }
 
 impl ServeArgs {
@@ -85,6 +89,7 @@ impl ServeArgs {
             );
         }
         self.store.database = self.database.database()?;
+        self.relay.redis = self.redis.redis()?;
         let cache_dir = self.server.cache_dir.take();
         self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
         if let Database::Postgres(_) = self.store.database {
@@ -114,6 +119,9 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener =
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
     tracing::info!("storing jobs in {}", config.store.database);
+    if let Some(redis) = &config.relay.redis {
+        tracing::info!("publishing states to {redis}");
+    }
     let relay = Relay::start(config.relay, config.comfy, &config.store);
     let relay = relay.await.map_err(|error| {
         let settings = match &error {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::RedisConfig;
 use super::duration::{parse_rate, parse_seconds, parse_seconds_or_none, rate, seconds};
 use super::store::parse_switch;
 
@@ -136,6 +137,10 @@ pub struct RelayConfig {
     )]
     pub free_after_oom: bool,
 
+    /// Where states are published for other relays and services.
+    #[arg(skip)]
+    pub redis: Option<RedisConfig>,
+
     /// How long a running job may go without an event before its state is published again.
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
@@ -197,6 +202,7 @@ impl Default for RelayConfig {
             // A server that is restarted is back by then, with its models still to load.
             lost_after: Duration::from_secs(60),
             free_after_oom: false,
+            redis: None,
             heartbeat: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,

@@ -193,6 +193,9 @@ impl Job {
             (Some(outcome), _) => (outcome, EndSource::Ws),
             (None, Reason::Deleted) => (Outcome::Cancelled, EndSource::Queue),
             (None, Reason::Forgotten) => (Outcome::Failed(JobError::lost()), EndSource::Queue),
+            (None, Reason::LostTwice) => {
+                (Outcome::Failed(JobError::lost_twice()), EndSource::Queue)
+            }
         };
         self.end(outcome, source, now)
     }

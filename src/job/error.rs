@@ -95,6 +95,14 @@ impl JobError {
         }
     }
 
+    /// The workflow has ended two servers in a row while it ran.
+    pub fn lost_twice() -> Self {
+        Self {
+            code: ErrorCode::PromptLost,
+            message: "two ComfyUI servers in a row were lost while they ran this workflow: it is probably the cause, and is not run again; see their logs".to_owned(),
+        }
+    }
+
     /// The prompt's history entry has neither an outcome nor outputs. Only servers of 2023 leave such
     /// entries, for prompts in which a node raised an error.
     pub fn without_outputs() -> Self {

@@ -121,6 +121,8 @@ pub enum Reason {
     Deleted,
     /// The server was restarted, or has dropped it from its history.
     Forgotten,
+    /// It was lost on two servers in a row while it ran, or another prompt of its workflow was: it is probably the cause.
+    LostTwice,
 }
 
 /// The state of a job as a producer other than ComfyUI reports it.

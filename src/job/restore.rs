@@ -71,6 +71,12 @@ impl Job {
         job
     }
 
+    /// Neither the number nor the progress of its next state is below those of one that subscribers have seen.
+    pub fn go_on_from(&mut self, seq: u64, progress: u8) {
+        self.seq = self.seq.max(seq);
+        self.highest_fraction = self.highest_fraction.max(f64::from(progress) / 100.0);
+    }
+
     /// The job as it was stored, to go on from there. Its progress does not fall below what it was.
     pub fn restored(stored: StoredJob) -> Self {
         let mut job = Self::new(stored.id, stored.created_at).tagged(Arc::new(stored.tags));

@@ -136,6 +136,7 @@ fn a_vanished_prompt_ends_as_the_socket_reported() {
             Status::Completed,
         ),
         (None, Reason::Forgotten, Status::Failed),
+        (None, Reason::LostTwice, Status::Failed),
         (None, Reason::Deleted, Status::Cancelled),
     ] {
         let mut job = job();

@@ -19,11 +19,12 @@ pub(super) fn sentence(problems: &[BatchProblem]) -> String {
         return "the batch cannot be submitted".to_owned();
     };
     let count = problems.len();
-    let (index, message) = (first.index, &first.message);
+    // People count from 1.
+    let (number, message) = (first.index + 1, &first.message);
     match count {
-        1 => format!("nothing was submitted: job {index} of the batch: {message}"),
+        1 => format!("nothing was submitted: job {number} of the batch: {message}"),
         _ => format!(
-            "nothing was submitted: {count} jobs are wrong; job {index} of the batch: {message}"
+            "nothing was submitted: {count} jobs are wrong; job {number} of the batch: {message}"
         ),
     }
 }

@@ -66,7 +66,7 @@ impl Tracker {
                 self.tasks
                     .spawn(async move { tracker.forget_keys(&id).await });
             }
-            self.queue.wake();
+            self.queue.on_ended(&entry.job);
             if entry.publishing.previews > 0 {
                 let forget = self.clone().forget_preview(id.clone());
                 self.tasks.spawn(forget);

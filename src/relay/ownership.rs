@@ -54,6 +54,19 @@ pub(super) enum RowDecision {
     Restore,
     /// The memory becomes a copy of the row, which is published.
     Follow,
+    /// The memory stays: it has the end, which its owner published and could not write. This relay, which has taken the job
+    /// over, writes it.
+    Record,
+}
+
+impl StateVersion {
+    /// Whether a relay takes over a state that the owner of a job has published, before the row shows it. It never gives up
+    /// a job for that: it may come from a relay that does not know yet that it has lost the job.
+    pub(super) fn is_news_of_owner(self, held: Option<HeldState>) -> bool {
+        held.is_none_or(|held| {
+            held.ownership != Ownership::Owner && !held.has_ended && self > held.version
+        })
+    }
 }
 
 impl RowState {
@@ -75,7 +88,8 @@ impl RowState {
                 (false, true) if self.version.epoch == held.version.epoch => {
                     RowDecision::Keep(held.ownership)
                 }
-                (false, _) => RowDecision::Keep(Ownership::Reader),
+                (false, true) => RowDecision::Record,
+                (false, false) => RowDecision::Keep(Ownership::Reader),
             };
         }
         match (goes_on, self.version.epoch == held.version.epoch) {

@@ -139,23 +139,43 @@ impl Tracker {
     fn followed_rows(&self) -> Vec<JobId> {
         let mut registry = self.registry();
         let unowned = registry.unowned();
-        let unowned: Vec<(JobId, Ownership)> = unowned
-            .map(|entry| (entry.job.id().clone(), entry.ownership))
+        let unowned: Vec<(JobId, bool, bool)> = unowned
+            .map(|entry| {
+                // Until the row shows an end that was received, only this relay may know of it.
+                let is_copy = entry.ownership == Ownership::Reader && !entry.is_ahead_of_row;
+                (entry.job.id().clone(), is_copy, self.is_row_due(entry))
+            })
             .collect();
-        let mut ids = Vec::new();
-        for (id, ownership) in unowned {
-            if ownership == Ownership::Reader && self.hub.forget_unfollowed(&id) {
+        let (mut ids, mut shared) = (Vec::new(), Vec::new());
+        for (id, is_copy, is_due) in unowned {
+            if is_copy && self.hub.forget_unfollowed(&id) {
                 registry.remove(&id);
-            } else {
+            } else if is_due {
                 ids.push(id);
+            } else {
+                shared.push(id);
             }
         }
         drop(registry);
+        let awaited = self.awaited();
+        if !self.broker.is_alone() {
+            let followed = ids.iter().chain(&shared).chain(&awaited);
+            self.broker.follow_only(followed.cloned());
+        }
         if self.peers.has_others() {
             ids.extend(self.owned_reports());
-            ids.extend(self.hub.awaited(MAX_AWAITED));
+            ids.extend(awaited);
         }
         ids
+    }
+
+    /// The jobs without a state that somebody follows here: another relay may have them.
+    fn awaited(&self) -> Vec<JobId> {
+        if self.peers.has_others() || !self.broker.is_alone() {
+            self.hub.awaited(MAX_AWAITED)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Reads the open jobs of other relays, if feeds of all jobs are followed here.

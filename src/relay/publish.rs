@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! estimate · number · encode ─┬─ Hub::publish        never waits
+//!                             ├─ Broker::publish     never waits
 //!                             └─ Recorder::record    never waits
 //! ```
 
@@ -60,6 +61,13 @@ impl Tracker {
         self.write(entry, progress);
     }
 
+    /// Records the state that was published last once more.
+    pub(super) fn record_again(&self, entry: &mut Entry) {
+        let mut progress = entry.job.progress(None, self.now());
+        self.place_output(&entry.job, &mut progress);
+        self.record(entry, progress);
+    }
+
     fn write(&self, entry: &Entry, progress: Progress) {
         let writer = (&self.owner, entry.epoch);
         let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
@@ -80,7 +88,10 @@ impl Tracker {
         let mut progress = entry.job.progress(estimate.remaining_time(), now);
         self.place_output(&entry.job, &mut progress);
         match Publication::encode(&progress, entry.job.outcome()) {
-            Ok(publication) => self.hub.replace(publication),
+            Ok(publication) => {
+                self.share(entry, &publication);
+                self.hub.replace(publication);
+            }
             Err(error) => tracing::error!(job_id = %id, %error, "cannot encode a state"),
         }
         if entry.is_owned() {
@@ -127,16 +138,22 @@ impl Tracker {
         );
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
-        self.send(&progress, &entry.job);
+        if let Some(publication) = self.send(&progress, &entry.job) {
+            self.share(entry, &publication);
+        }
         progress
     }
 
-    fn send(&self, progress: &Progress, job: &Job) {
-        match Publication::encode(progress, job.outcome()) {
-            Ok(publication) => self.hub.publish(publication),
-            Err(error) => tracing::error!(job_id = %job.id(), %error, "cannot encode a state"),
-        }
+    /// Sends a state to the subscribers of this relay. Returns what was sent.
+    fn send(&self, progress: &Progress, job: &Job) -> Option<Publication> {
+        let encoded = Publication::encode(progress, job.outcome());
+        let publication = encoded.inspect_err(|error| {
+            tracing::error!(job_id = %job.id(), %error, "cannot encode a state");
+        });
+        let publication = publication.ok()?;
+        self.hub.publish(publication.clone());
         self.notify_monitors();
+        Some(publication)
     }
 
     /// Publishes the state of a job that waits again, if somebody follows it and would see a difference.

@@ -9,6 +9,7 @@ pub(super) mod admission;
 pub(super) mod allowed_backends;
 mod barred;
 mod batch_admission;
+mod class_losses;
 mod dispatch;
 mod drain;
 mod hand_in;

@@ -44,7 +44,7 @@ pub(super) struct Registry {
     order: BTreeMap<u64, JobId>,
     /// The number of the newest job.
     newest: watch::Sender<u64>,
-    /// The open jobs of which this relay is not the owner.
+    /// The jobs of which this relay is not the owner, and whose rows do not show the end.
     unowned: HashSet<JobId>,
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
@@ -234,14 +234,15 @@ impl Registry {
         };
         entry.ownership = ownership;
         self.changes.add_job(entry.backend_index(), entry.job.id());
-        if ownership == Ownership::Owner || entry.job.status().is_final() {
+        let is_at_its_end = entry.job.status().is_final() && !entry.is_ahead_of_row;
+        if ownership == Ownership::Owner || is_at_its_end {
             self.unowned.remove(id);
         } else {
             self.unowned.insert(id.clone());
         }
     }
 
-    /// The open jobs of which this relay is not the owner.
+    /// The jobs of which this relay is not the owner, and whose rows do not show the end.
     pub(super) fn unowned(&self) -> impl Iterator<Item = &Entry> {
         self.unowned.iter().filter_map(|id| self.by_id.get(id))
     }

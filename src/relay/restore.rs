@@ -132,6 +132,9 @@ impl Tracker {
         }
         match row.meet(held) {
             RowDecision::Keep(ownership) => {
+                if let Some(entry) = registry.get_mut(&stored.id) {
+                    entry.is_ahead_of_row &= !row.has_ended;
+                }
                 registry.set_ownership(&stored.id, ownership);
                 let is_back = held.is_some_and(|held| held.ownership != ownership)
                     && ownership == Ownership::Owner;
@@ -149,6 +152,21 @@ impl Tracker {
                 self.copy_row(&mut registry, stored, held);
                 false
             }
+            RowDecision::Record => {
+                self.record_end(&mut registry, &stored);
+                false
+            }
+        }
+    }
+
+    /// Writes the end that is in memory, and was published, into the row that lacks it.
+    fn record_end(&self, registry: &mut Registry, stored: &StoredJob) {
+        registry.set_ownership(&stored.id, Ownership::Owner);
+        if let Some(entry) = registry.get_mut(&stored.id) {
+            entry.epoch = stored.epoch;
+            entry.is_ahead_of_row = false;
+            entry.job.go_on_from(stored.seq, stored.progress);
+            self.record_again(entry);
         }
     }
 
@@ -156,7 +174,13 @@ impl Tracker {
     fn resume(&self, registry: &mut Registry, stored: StoredJob) {
         let backend = self.backend_of(&stored).cloned();
         let epoch = stored.epoch;
+        let seen = registry.get(&stored.id).map(|entry| &entry.job);
+        let seen = seen.map(|job| (job.seq(), job.progress(None, self.now()).progress));
         let mut job = Job::restored(stored);
+        if let Some((seq, progress)) = seen {
+            // Its last owner may have published more than it has written.
+            job.go_on_from(seq, progress);
+        }
         // One that waits in our own queue waits for no backend's answer.
         if job.prompt_id().is_some() && job.wait().is_none() {
             let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
@@ -170,20 +194,26 @@ impl Tracker {
 
     /// The job is in memory as its row shows it.
     fn copy_row(&self, registry: &mut Registry, stored: StoredJob, held: Option<HeldState>) {
-        let has_ended = stored.status.is_final();
-        // Of a job that runs, neither events nor answers of a backend count: its owner has them.
-        let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
-        let (epoch, updated_at) = (stored.epoch, stored.updated_at);
-        let estimate = StoredEstimate::of(&stored);
-        let id = stored.id.clone();
+        let (id, updated_at) = (stored.id.clone(), stored.updated_at);
         let has_state = held.is_some_and(|held| held.has_ended) || self.reopen(registry, &id);
-        let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
-        entry.epoch = epoch;
-        entry.stored_estimate = estimate;
+        let entry = self.copy(registry, stored);
         if !has_state {
             self.publish_row(entry, updated_at, held.is_some());
         }
         registry.set_ownership(&id, Ownership::Reader);
+    }
+
+    /// Puts a copy of what another relay has into memory. The caller says that it is one, once it has published it.
+    pub(super) fn copy<'a>(&self, registry: &'a mut Registry, stored: StoredJob) -> &'a mut Entry {
+        let has_ended = stored.status.is_final();
+        // Of a job that runs, neither events nor answers of a backend count: its owner has them.
+        let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
+        let epoch = stored.epoch;
+        let estimate = StoredEstimate::of(&stored);
+        let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
+        entry.epoch = epoch;
+        entry.stored_estimate = estimate;
+        entry
     }
 
     /// Brings a job up to date with its row, unless memory is newer.

@@ -94,6 +94,7 @@ impl Tracker {
         let job = &entry.job;
         job.status().is_final()
             && entry.asked_at.elapsed() >= MIN_REMEMBERED
+            && !entry.is_ahead_of_row
             && !self.kept.is_under_way(job.id())
             && self.recorder.is_written(job.id())
     }

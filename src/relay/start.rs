@@ -30,6 +30,7 @@ use super::requests::unknown_jobs::UnknownJobs;
 use super::slots::Slots;
 use super::tracker::Tracker;
 use super::{Organs, Relay};
+use crate::broker::Broker;
 use crate::comfy::{ComfyClient, SetupError};
 use crate::config::{ComfyConfig, Database, RelayConfig, StoreConfig};
 use crate::connector::Networks;
@@ -75,8 +76,11 @@ impl Relay {
         let deadline = Instant::now() + DATABASE_TIMEOUT;
         check_database(store, deadline).await?;
         let recorder = Recorder::new(Store::open(store));
+        let owner = Arc::new(LeaseOwner::new());
+        let broker = Broker::new(config.redis.as_ref(), owner.as_str());
         let (recording, writing) = (CancellationToken::new(), TaskTracker::new());
         writing.spawn(recorder.clone().run(recording.clone()));
+        writing.spawn(broker.clone().run(recording.clone()));
         writing.close();
         let is_ready = recorder.ready_by(deadline).await;
         let backends = backends(clients, &comfy, is_ready.then(|| recorder.store())).await;
@@ -91,7 +95,8 @@ impl Relay {
             hub: Hub::new(config.backlog),
             preview_feeds: PreviewFeeds::default(),
             recorder: recorder.clone(),
-            owner: Arc::new(LeaseOwner::new()),
+            broker,
+            owner,
             has_learned: AtomicBool::new(false),
             peers: PeerWatch::default(),
             metrics: Metrics::default(),
@@ -163,6 +168,9 @@ impl Relay {
         tasks.spawn(self.clone().keep_registered());
         tasks.spawn(self.clone().read_moved());
         tasks.spawn(self.clone().follow_rows());
+        if !self.0.tracker.broker.is_alone() {
+            tasks.spawn(self.clone().follow_states());
+        }
         tasks.close();
     }
 

@@ -21,6 +21,7 @@ use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::queue::job_queue::JobQueue;
 use super::registry::Registry;
+use crate::broker::Broker;
 use crate::hub::Hub;
 use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
@@ -39,6 +40,8 @@ pub(super) struct Tracker {
     pub(super) hub: Hub,
     pub(super) preview_feeds: PreviewFeeds,
     pub(super) recorder: Recorder,
+    /// Where the states of our jobs go to other relays, and those of theirs come from.
+    pub(super) broker: Broker,
     /// This relay, as other relays on the same database know it.
     pub(super) owner: Arc<LeaseOwner>,
     /// Whether what the database has of earlier runs was learned: no job is restored before.

@@ -16,7 +16,7 @@ const KEPT_MS: i64 = 600_000;
 impl Store {
     /// Asks the relay that has a job to cancel it.
     pub async fn request_cancel(&self, job: &JobId) -> Result<(), StoreError> {
-        let now = || sql::<BigInt>(self.now());
+        let now = || sql::<BigInt>(self.names.now());
         let request = diesel::insert_into(table)
             .values((job_key.eq(job.as_str()), asked_at.eq(now())))
             .on_conflict(job_key)
@@ -45,7 +45,7 @@ impl Store {
 
     /// Removes the request to cancel a job, which was done or is too late, and all that are too old.
     pub async fn remove_cancel_request(&self, job: &JobId) -> Result<(), StoreError> {
-        let is_old = asked_at.lt(sql::<BigInt>(self.now()) - KEPT_MS);
+        let is_old = asked_at.lt(sql::<BigInt>(self.names.now()) - KEPT_MS);
         let remove = diesel::delete(table.filter(job_key.eq(job.as_str()).or(is_old)));
         in_time(async {
             with_connection!(self, reads, |connection, names| {

@@ -11,13 +11,9 @@ use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
 use super::Store;
-use super::database::{Pools, StoreError, in_time, with_connection};
+use super::database::{StoreError, in_time, with_connection};
 use super::lease_owner::LeaseOwner;
 use super::schema::leases::{self, backend, held_until, holder};
-
-/// The database's clock in milliseconds since 1970: all relays use the same. diesel has no word for it.
-const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
-const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigint)";
 
 /// The longest lease, in milliseconds: ten minutes.
 pub(super) const MAX_LEASE_MS: i64 = 600_000;
@@ -52,7 +48,7 @@ impl Store {
         previous: &str,
         lasts: Duration,
     ) -> Result<bool, StoreError> {
-        let now = || sql::<BigInt>(self.now());
+        let now = || sql::<BigInt>(self.names.now());
         let lasts = in_ms(lasts);
         // A lease that expires later than any can was made by a clock that was wrong.
         let is_free = held_until
@@ -93,14 +89,6 @@ impl Store {
             Ok(())
         })
         .await
-    }
-
-    /// The database's clock, as SQL.
-    pub(super) fn now(&self) -> &'static str {
-        match self.pools.leases {
-            Pools::Postgres(_) => POSTGRES_NOW,
-            Pools::Sqlite(_) => SQLITE_NOW,
-        }
     }
 
     async fn lease_owner(&self, name: &str) -> Result<Option<String>, StoreError> {

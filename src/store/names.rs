@@ -21,6 +21,10 @@ use crate::config::{Database, StoreConfig};
 /// The prefix of the tables in SQLite.
 const SQLITE_PREFIX: &str = "comfy_relay_";
 
+/// The database's clock in milliseconds since 1970: all relays use the same. diesel has no word for it.
+const POSTGRES_NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
+const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS bigint)";
+
 /// The names of the relay's tables.
 #[derive(Debug, Clone)]
 pub(super) enum Names {
@@ -43,6 +47,14 @@ impl Names {
         match self {
             Self::Postgres(schema) => schema,
             Self::Sqlite => "",
+        }
+    }
+
+    /// The database's clock, as SQL.
+    pub(super) fn now(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => POSTGRES_NOW,
+            Self::Sqlite => SQLITE_NOW,
         }
     }
 

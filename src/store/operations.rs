@@ -10,7 +10,7 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::job_queries::OPEN;
 use super::schema::{jobs, operations, submissions};
-use super::submissions::WAITING;
+use super::submission_state::WAITING;
 
 /// The jobs that wait for a backend, of all relays on the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,7 +51,7 @@ impl Store {
         owner: &LeaseOwner,
         lasts: Duration,
     ) -> Result<RelayRegistration, StoreError> {
-        let now = self.now();
+        let now = self.names.now();
         let list = self.names.text(&format!(
             "SELECT owner, held_until - {now} AS left_ms FROM comfy_relay.relays"
         ));
@@ -132,7 +132,7 @@ impl Store {
         owner: &LeaseOwner,
         id: &JobId,
     ) -> Result<Option<StoredJob>, StoreError> {
-        let now = self.now();
+        let now = self.names.now();
         let take = self.names.text(&format!(
             "{TAKE} job_key = $2 AND (owner IS NULL OR owner <> $1) AND backend NOT IN \
              (SELECT backend FROM comfy_relay.leases WHERE held_until >= {now})"

@@ -43,7 +43,7 @@ impl Store {
                 requests::digest.eq(&request.digest),
                 requests::made.eq(&request.made),
                 requests::owner.eq(&request.owner),
-                requests::created_at.eq(sql::<BigInt>(self.now())),
+                requests::created_at.eq(sql::<BigInt>(self.names.now())),
             ))
             .on_conflict(requests::request_key)
             .do_nothing();
@@ -103,7 +103,7 @@ impl Store {
         }
         let registered = relays::owner
             .eq(owner)
-            .and(relays::held_until.ge(sql::<BigInt>(self.now())));
+            .and(relays::held_until.ge(sql::<BigInt>(self.names.now())));
         let find = methods::FilterDsl::filter(relays::table, registered).select(relays::owner);
         let found: Option<String> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
@@ -117,7 +117,7 @@ impl Store {
     /// Deletes the requests that came before so long, a few at a time.
     pub async fn delete_requests(&self, age: Duration) -> Result<(), StoreError> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let before = sql::<BigInt>(&format!("{} - {age}", self.now()));
+        let before = sql::<BigInt>(&format!("{} - {age}", self.names.now()));
         let old = requests::table
             .filter(requests::created_at.lt(before))
             .order(requests::created_at)

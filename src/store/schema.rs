@@ -144,6 +144,10 @@ diesel::table! {
         holder -> Text,
         /// Until when, in milliseconds since 1970.
         held_until -> BigInt,
+        /// How many prompts the backend has.
+        prompts -> BigInt,
+        /// When it is done with them, in milliseconds since 1970.
+        free_at -> Nullable<BigInt>,
     }
 }
 

@@ -1,10 +1,9 @@
-//! The queue as all relays on the database share it: what waits with others, how busy the backends of others are, and who
-//! takes a job that waits.
+//! The queue as all relays on the database share it: what waits with others, and how busy the backends of others are.
 
-use diesel::dsl::{case_when, exists, not, sql};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 
 use super::Store;
@@ -13,7 +12,7 @@ use super::job_queries::OPEN;
 use super::lease_owner::LeaseOwner;
 use super::moment::Moment;
 use super::schema::{jobs, leases, submissions};
-use super::submissions::{HANDED_IN, StoredSubmission, WAITING, WITHDRAWN};
+use super::submission_state::WITHDRAWN;
 use crate::job::JobId;
 
 /// A job that no backend has yet.
@@ -36,136 +35,63 @@ pub struct PeerPrompt {
     pub ends_at: Option<Timestamp>,
 }
 
-/// What a relay takes a job for that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TakenFor<'a> {
-    /// To hand it in to this backend, of which it holds the lease.
-    Backend(&'a str),
-    /// To cancel it.
-    Cancelling,
-}
-
-/// The condition that `owner` follows a backend now.
-macro_rules! follows {
-    ($store:expr, $backend:expr, $owner:expr) => {
-        exists(
-            leases::table.filter(
-                leases::backend
-                    .eq($backend)
-                    .and(leases::holder.eq($owner.as_str()))
-                    .and(leases::held_until.ge(sql::<BigInt>($store.now()))),
-            ),
-        )
-    };
+/// How busy a backend is, as the relay that follows it has written last: prompts of all clients count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedLoad {
+    /// The name of the backend.
+    pub backend: String,
+    /// How many prompts it has.
+    pub prompts: usize,
+    /// When it is done with them, if that is known.
+    pub free_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// Claims a submission of `owner`'s that waits for a backend of which it holds the lease: nobody else hands it in then.
-    /// Returns it; `None` if it does not wait any more, another relay has the job, or the lease is gone.
-    pub async fn claim(
+    /// Writes how busy a backend is that `owner` follows, for the plans of other relays.
+    pub async fn report_load(
         &self,
-        job: &JobId,
-        backend: &str,
+        load: &ReportedLoad,
         owner: &LeaseOwner,
-    ) -> Result<Option<StoredSubmission>, StoreError> {
-        let of_another = jobs::table.filter(
-            jobs::job_key
-                .eq(job.as_str())
-                .and(jobs::owner.ne(owner.as_str())),
-        );
-        let waiting = submissions::job_key
-            .eq(job.as_str())
-            .and(submissions::state.eq(WAITING))
-            .and(follows!(self, backend, owner))
-            .and(not(exists(of_another)));
-        let claim = diesel::update(submissions::table.filter(waiting)).set((
-            submissions::state.eq(HANDED_IN),
-            submissions::backend.eq(backend),
+    ) -> Result<(), StoreError> {
+        let held = leases::backend
+            .eq(&load.backend)
+            .and(leases::holder.eq(owner.as_str()));
+        let report = diesel::update(leases::table.filter(held)).set((
+            leases::prompts.eq(i64::try_from(load.prompts).unwrap_or(i64::MAX)),
+            leases::free_at.eq(load.free_at.map(|at| at.as_millisecond())),
         ));
-        let claimed = in_time(async {
-            Ok(with_connection!(self, reads, |connection, names| {
-                names.statement(&claim)?.execute(connection).await?
-            }))
-        });
-        let turn = self.queue_turn().await;
-        let count = claimed.await?;
-        drop(turn);
-        if count == 0 {
-            return Ok(None);
-        }
-        self.submission(job).await
-    }
-
-    /// Takes a job that waits, whichever relay has it: `owner` has it then, and nobody else hands it in. Returns its
-    /// submission; `None` if it does not wait any more, or the lease is gone.
-    pub async fn take_waiting(
-        &self,
-        job: &JobId,
-        owner: &LeaseOwner,
-        taken_for: TakenFor<'_>,
-    ) -> Result<Option<StoredSubmission>, StoreError> {
-        let waits = submissions::table.filter(
-            submissions::job_key
-                .eq(job.as_str())
-                .and(submissions::state.eq(WAITING)),
-        );
-        // The row of the job can be older than that of its submission: then its owner has yet to write it.
-        let shows_it = submissions::table.filter(
-            submissions::job_key
-                .eq(job.as_str())
-                .and(submissions::prompt_id.nullable().eq(jobs::prompt_id)),
-        );
-        let of_job = jobs::table.filter(
-            jobs::job_key
-                .eq(job.as_str())
-                .and(jobs::backend.is_null())
-                .and(jobs::status.eq_any(OPEN))
-                .and(exists(shows_it)),
-        );
-        let taking = in_time(async {
-            with_connection!(self, reads, |connection, names| {
-                connection
-                    .transaction(async |connection| {
-                        let taken = match taken_for {
-                            TakenFor::Backend(backend) => {
-                                let claimed = waits.filter(follows!(self, backend, owner));
-                                let claim = diesel::update(claimed).set((
-                                    submissions::state.eq(HANDED_IN),
-                                    submissions::backend.eq(backend),
-                                ));
-                                names.statement(&claim)?.execute(connection).await?
-                            }
-                            TakenFor::Cancelling => {
-                                let withdraw =
-                                    diesel::update(waits).set(submissions::state.eq(WITHDRAWN));
-                                names.statement(&withdraw)?.execute(connection).await?
-                            }
-                        };
-                        // A change of the owner is a new epoch.
-                        let is_own = jobs::owner.eq(owner.as_str()).assume_not_null();
-                        let change = case_when(is_own, 0_i64.into_sql::<BigInt>())
-                            .otherwise(1_i64.into_sql::<BigInt>());
-                        let own = diesel::update(of_job).set((
-                            jobs::epoch.eq(jobs::epoch + change),
-                            jobs::owner.eq(owner.as_str()),
-                        ));
-                        if taken == 0 || names.statement(&own)?.execute(connection).await? == 0 {
-                            return Err(diesel::result::Error::RollbackTransaction.into());
-                        }
-                        Ok::<_, StoreError>(())
-                    })
-                    .await?;
+        in_time(async {
+            with_connection!(self, leases, |connection, names| {
+                names.statement(&report)?.execute(connection).await?
             });
             Ok(())
-        });
-        let turn = self.queue_turn().await;
-        let taken = taking.await;
-        drop(turn);
-        match taken {
-            Ok(()) => self.submission(job).await,
-            Err(StoreError::Query(diesel::result::Error::RollbackTransaction)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        })
+        .await
+    }
+
+    /// How busy the backends are that relays follow now.
+    pub async fn reported_loads(&self) -> Result<Vec<ReportedLoad>, StoreError> {
+        let now = sql::<BigInt>(self.names.now());
+        let held = leases::table.filter(leases::held_until.ge(now)).select((
+            leases::backend,
+            leases::prompts,
+            leases::free_at,
+        ));
+        let _turn = self.queue_turn().await;
+        let rows: Vec<(String, i64, Option<i64>)> = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.query(held)?.load(connection).await?
+            }))
+        })
+        .await?;
+        let loads = rows
+            .into_iter()
+            .map(|(backend, prompts, free_at)| ReportedLoad {
+                backend,
+                prompts: prompts.try_into().unwrap_or_default(),
+                free_at: free_at.and_then(|at| Timestamp::from_millisecond(at).ok()),
+            });
+        Ok(loads.collect())
     }
 
     /// All jobs that no backend has yet, of all relays.

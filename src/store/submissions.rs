@@ -7,16 +7,8 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::schema::submissions;
+use super::submission_state::{HANDED_IN, WAITING, WITHDRAWN};
 use crate::job::JobId;
-
-/// It waits for a backend.
-pub(super) const WAITING: &str = "waiting";
-
-/// A backend has it, or is claimed for it.
-pub(super) const HANDED_IN: &str = "handed_in";
-
-/// A relay cancels its job.
-pub(super) const WITHDRAWN: &str = "withdrawn";
 
 /// The most keys that one statement names.
 pub(super) const MAX_KEYS: usize = 500;
@@ -66,7 +58,7 @@ pub struct SubmissionLink {
     pub lost: String,
 }
 
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = submissions)]
 pub(super) struct SubmissionRow {
     job_key: String,
@@ -278,7 +270,7 @@ impl SubmissionRow {
     }
 
     /// `None` for a row whose key, written by another program, is not valid here.
-    fn read(self) -> Option<StoredSubmission> {
+    pub(super) fn read(self) -> Option<StoredSubmission> {
         Some(StoredSubmission {
             job_id: JobId::parse(&self.job_key).ok()?,
             place: self.place,

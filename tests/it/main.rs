@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod broker;
 mod client;
 mod documents;
 mod downstream;

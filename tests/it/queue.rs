@@ -11,16 +11,19 @@ mod operations;
 mod relay_kills;
 mod retry;
 mod shared;
+mod shared_load;
 mod waiting;
 
 use comfy_relay::config::RelayConfig;
 use comfy_relay::replay::{PlaybackSpeed, Replay};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::storage::lifecycle::{self, comfyui};
 use crate::support::database::TestDatabase;
 use crate::support::recordings::{TXT2IMG, workflow};
-use crate::support::test_relay::Settings;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::wait_until;
 
 /// A prompt takes some tenths of a second: jobs wait.
 const SPEED: PlaybackSpeed = PlaybackSpeed::Real(20.0);
@@ -90,4 +93,14 @@ async fn prompts_at(server: &str) -> usize {
 /// The body of a submission.
 async fn job(id: &str) -> Value {
     json!({"job_id": id, "workflow": workflow(TXT2IMG).await})
+}
+
+/// Waits until a relay knows that so many jobs wait, at whichever relay.
+async fn knows_waiting(relay: &TestRelay, count: usize) {
+    let line = format!("comfy_relay_queue_length {count}\n");
+    wait_until("the relay knows what waits", async || {
+        let metrics = relay.request(Method::GET, "/metrics").send().await.unwrap();
+        metrics.text().await.unwrap().contains(&line)
+    })
+    .await;
 }

@@ -83,9 +83,12 @@ impl BatchArgs {
         for job in jobs {
             print_line(text(&job["job_id"]));
         }
+        let count = match jobs.len() {
+            1 => "1 job".to_owned(),
+            count => format!("{count} jobs"),
+        };
         print_note(format_args!(
-            "{} jobs in the group {}: comfy-relay watch group:{1}",
-            jobs.len(),
+            "{count} in the group {}: comfy-relay watch group:{0}",
             text(&batch["group"]),
         ));
         Ok(ExitCode::SUCCESS)

@@ -72,7 +72,7 @@ fn ending() -> impl Strategy<Value = Event> {
                 ..History::default()
             })
         });
-    let reason = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten]);
+    let reason = prop::sample::select(vec![Reason::Deleted, Reason::Forgotten, Reason::LostTwice]);
     let report = (0..Status::ALL.len(), 0u8..=100).prop_map(|(status, progress)| {
         Event::Reported(Report {
             status: Status::ALL[status],

@@ -69,12 +69,12 @@ impl QueueView {
         (self.remaining.is_none(), load)
     }
 
-    /// Records that a prompt is sent to it.
     /// Whether a prompt is on its way to it.
     pub(in crate::relay) fn has_in_flight(&self) -> bool {
         self.in_flight > 0
     }
 
+    /// Records that a prompt is sent to it.
     pub(in crate::relay) fn add_in_flight(&mut self) {
         self.in_flight += 1;
     }

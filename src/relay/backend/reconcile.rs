@@ -15,6 +15,7 @@ use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::last_comparison::{Basis, LastComparison};
 use crate::relay::estimates::queue_forecast::Lack;
+use crate::relay::queue::lost::TakenBack;
 use crate::relay::registry::{DueJobs, Entry};
 
 /// How soon the backend is asked again about a prompt that is about to be in its history.
@@ -273,13 +274,14 @@ impl Follower {
 
     /// A prompt is gone. One that was lost with its server runs again, if it may, and so does one that we have removed from its
     /// queue; any other has ended.
-    async fn end_missing(&self, job: &OpenJob, reason: Reason) {
+    async fn end_missing(&self, job: &OpenJob, mut reason: Reason) {
         let id = &job.id;
         let is_lost = reason == Reason::Forgotten && self.may_be_restarted(job);
         if is_lost || self.tracker.is_called_back(id) {
             match self.tracker.take_back(id).await {
-                Ok(true) => return,
-                Ok(false) => {}
+                Ok(TakenBack::RunsAgain) => return,
+                Ok(TakenBack::IsTheCause) => reason = Reason::LostTwice,
+                Ok(TakenBack::Ends) => {}
                 Err(error) => {
                     let error = &error as &dyn Error;
                     return tracing::debug!(error, job_id = %id, "cannot take back a lost job, retrying");

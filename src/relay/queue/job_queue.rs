@@ -10,11 +10,12 @@ use serde_json::{Map, Value};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::comfy::WrongInput;
-use crate::job::{JobId, Tags};
+use crate::job::{Job, JobId, Status, Tags};
 use crate::placement::FairShare;
 use crate::relay::RelayError;
 use crate::relay::backend::Backend;
 use crate::relay::estimates::Estimator;
+use crate::relay::queue::class_losses::ClassLosses;
 use crate::relay::queue::kinds::Kinds;
 use crate::relay::queue::loads::BackendRecord;
 use crate::relay::queue::operations::Operations;
@@ -51,6 +52,7 @@ pub(super) struct QueueState {
     /// Numbers for the names of shares.
     pub(super) shares: HashMap<String, u32>,
     pub(super) fair_share: FairShare,
+    pub(super) losses: ClassLosses,
     /// When the first waiting job begins, by the last plan, in seconds from then.
     pub(super) next_start: Option<f64>,
     /// Somebody waits for a plan.
@@ -121,6 +123,7 @@ impl JobQueue {
                 handed_in: 0,
                 shares: HashMap::new(),
                 fair_share: FairShare::default(),
+                losses: ClassLosses::default(),
                 next_start: None,
                 is_awaited: false,
                 is_shared: false,
@@ -137,6 +140,14 @@ impl JobQueue {
         let records = &mut self.state().backends;
         let count = backends.max(records.len());
         records.resize_with(count, BackendRecord::default);
+    }
+
+    /// A job has ended, which waits no more.
+    pub(in crate::relay) fn on_ended(&self, job: &Job) {
+        if job.status() == Status::Completed {
+            self.state().losses.completed(job);
+        }
+        self.wake();
     }
 
     /// Has it looked whether a backend has room.
@@ -166,20 +177,19 @@ impl JobQueue {
         now.max(before.unwrap_or_default() + 1)
     }
 
-    /// In how many seconds a backend is done with the prompts that it has, if that is known. `open` of them are followed.
-    pub(in crate::relay) fn free_in(
+    /// How many prompts a backend has, and in how many seconds it is done with them, if that is known. `open` of them are
+    /// followed.
+    pub(in crate::relay) fn load(
         &self,
         backend: &Backend,
         estimator: &Estimator,
         open: usize,
         now: Timestamp,
-    ) -> Option<f64> {
+    ) -> (usize, Option<f64>) {
         let mut state = self.state();
         let record = &mut state.backends[backend.index];
-        record
-            .view(backend, estimator, (0, open), now)
-            .free?
-            .remaining
+        let view = record.view(backend, estimator, (0, open), now);
+        (view.prompts, view.free.and_then(|free| free.remaining))
     }
 
     /// How many jobs wait.

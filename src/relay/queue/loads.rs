@@ -11,6 +11,7 @@ use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::estimates::Estimator;
 use crate::relay::queue::peer_load::PeerLoad;
+use crate::store::ReportedLoad;
 
 /// What is remembered of a backend between two passes.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub(super) struct BackendRecord {
     pub(super) abandoned: Vec<String>,
     /// What it has, if another relay follows it and keeps it busy.
     pub(super) peer: Option<PeerLoad>,
+    /// What the other relays were told of it last.
+    pub(super) reported: Option<ReportedLoad>,
 }
 
 /// A prompt that was handed in, and that the queue of the server does not show yet.

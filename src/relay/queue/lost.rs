@@ -34,32 +34,49 @@ pub(in crate::relay) struct LostAttempt {
     pub(in crate::relay) at: jiff::Timestamp,
 }
 
+/// What becomes of a job whose prompt is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::relay) enum TakenBack {
+    /// It runs again, or somebody else decides about it.
+    RunsAgain,
+    /// It may not run again.
+    Ends,
+    /// It may not run again: it, or another job of its workflow, was lost on two servers in a row.
+    IsTheCause,
+}
+
 /// What is known of a job whose prompt is gone.
 struct LostJob {
     backend: String,
     prompt_id: String,
     has_begun: bool,
+    /// Another job of its workflow was lost on another server before it began.
+    is_of_lost_class: bool,
 }
 
 impl Tracker {
-    /// Takes a job back whose prompt is gone, to run it again, if it may. Returns whether it does; if not, it has ended.
+    /// Takes a job back whose prompt is gone, to run it again, if it may.
     ///
     /// Fails if the database does not answer: then nothing has changed.
-    pub(in crate::relay) async fn take_back(&self, id: &JobId) -> Result<bool, StoreError> {
+    pub(in crate::relay) async fn take_back(&self, id: &JobId) -> Result<TakenBack, StoreError> {
         let Some(lost) = self.lost_job(id) else {
-            return Ok(false);
+            return Ok(TakenBack::Ends);
         };
         let store = self.recorder.store();
         let Some(stored) = store.submission(id).await? else {
-            return Ok(false);
+            return Ok(TakenBack::Ends);
         };
         let Ok(request) = QueuedRequest::unpack(&stored.request) else {
-            return Ok(false);
+            return Ok(TakenBack::Ends);
         };
         let is_back = stored.backend.is_none();
         let mut attempts: Vec<LostAttempt> = serde_json::from_str(&stored.lost).unwrap_or_default();
-        if !is_back && !may_run_again(&lost, &attempts, stored.retries, &request) {
-            return Ok(false);
+        if !is_back {
+            let next = after_loss(&lost, &attempts, stored.retries, &request);
+            if next != TakenBack::RunsAgain {
+                self.record_loss(id, &lost);
+                return Ok(next);
+            }
         }
         let mut after = stored.clone();
         if !is_back {
@@ -74,13 +91,14 @@ impl Tracker {
             after.attempt += u32::from(lost.has_begun);
             after.lost = serde_json::to_string(&attempts)?;
             if !store.take_back(&after, &stored.prompt_id).await? {
-                return Ok(false);
+                return Ok(TakenBack::Ends);
             }
+            self.record_loss(id, &lost);
         }
         let plan = {
             let mut registry = self.registry();
             let Some(entry) = registry.take_back(id, &after.prompt_id) else {
-                return Ok(true);
+                return Ok(TakenBack::RunsAgain);
             };
             entry.job.set_attempt(after.attempt);
             let plan = entry.job.plan().clone();
@@ -94,7 +112,21 @@ impl Tracker {
         let allowed = request.allowed();
         self.queue.add(&after, plan, allowed, None, Map::new());
         self.queue.wake();
-        Ok(true)
+        Ok(TakenBack::RunsAgain)
+    }
+
+    /// Remembers on which server a job was lost that ran. An operator who removes a server has had his reasons.
+    fn record_loss(&self, id: &JobId, lost: &LostJob) {
+        let mut backends = self.backends.iter();
+        let is_discarded = backends.any(|it| it.name() == lost.backend && is_discarded(it));
+        if !lost.has_begun || is_discarded {
+            return;
+        }
+        let now = self.now();
+        if let Some(entry) = self.registry().get(id) {
+            let mut state = self.queue.state();
+            state.losses.record(&entry.job, &lost.backend, now);
+        }
     }
 
     fn lost_job(&self, id: &JobId) -> Option<LostJob> {
@@ -104,34 +136,43 @@ impl Tracker {
         if !entry.is_owned() || job.status().is_final() || entry.comparison.cancel_requested {
             return None;
         }
+        let backend = job.backend()?.to_owned();
+        let has_begun = job.status() == Status::Processing;
         Some(LostJob {
-            backend: job.backend()?.to_owned(),
             prompt_id: job.prompt_id()?.to_owned(),
-            has_begun: job.status() == Status::Processing,
+            has_begun,
+            is_of_lost_class: has_begun && self.queue.state().losses.is_cause(job, &backend),
+            backend,
         })
     }
 }
 
-/// Whether a job may be handed in again. One that was lost on two servers in a row while it ran is the cause itself, and one
-/// that had not begun may wait again as often as it has to, unless it is to be handed in once.
-fn may_run_again(
+/// Whether a job may be handed in again. One that was lost on two servers in a row while it ran, or whose workflow was, is the
+/// cause itself, and one that had not begun may wait again as often as it has to, unless it is to be handed in once.
+fn after_loss(
     lost: &LostJob,
     attempts: &[LostAttempt],
     retries: u32,
     request: &QueuedRequest,
-) -> bool {
+) -> TakenBack {
     if request.has_keys || retries == 0 {
-        return false;
+        return TakenBack::Ends;
     }
     if !lost.has_begun {
-        return true;
+        return TakenBack::RunsAgain;
     }
     let mut begun = attempts.iter().filter(|attempt| attempt.had_begun);
     let count = begun.clone().count();
     let is_the_cause = begun
         .next_back()
         .is_some_and(|before| before.backend != lost.backend);
-    count < retries as usize && !is_the_cause
+    if is_the_cause || lost.is_of_lost_class {
+        TakenBack::IsTheCause
+    } else if count < retries as usize {
+        TakenBack::RunsAgain
+    } else {
+        TakenBack::Ends
+    }
 }
 
 impl Relay {
@@ -193,7 +234,11 @@ impl Tracker {
             let allowed = request.allowed();
             let is_able =
                 |other: &Arc<Backend>| allowed.contains(other) && refusal(other).is_none();
-            if others.any(is_able) && self.take_back(&stored.job_id).await? {
+            if !others.any(is_able) {
+                continue;
+            }
+            // One that may not run again waits for its server.
+            if self.take_back(&stored.job_id).await? == TakenBack::RunsAgain {
                 self.queue.abandon(lost, stored.prompt_id);
             }
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::estimate::Estimate;
-use crate::store::PeerPrompt;
+use crate::store::{PeerPrompt, ReportedLoad};
 
 /// What a backend has that another relay follows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +22,20 @@ impl PeerLoad {
         Self {
             prompts: self.prompts + 1,
             free_at: free_at.filter(|_| is_known && prompt.ends_at.is_some()),
+        }
+    }
+
+    /// With what the relay that follows the backend has written of it: it sees prompts of other clients, too. What was handed in
+    /// since is in the rows of the jobs alone.
+    pub(super) fn with_reported(self, reported: &ReportedLoad) -> Self {
+        if reported.prompts <= self.prompts {
+            return self;
+        }
+        Self {
+            prompts: reported.prompts,
+            free_at: reported
+                .free_at
+                .map(|at| self.free_at.unwrap_or(at).max(at)),
         }
     }
 
@@ -60,6 +74,29 @@ mod tests {
     fn a_backend_is_free_when_the_last_of_its_prompts_ends() {
         assert_eq!(free_in(&[Some(130), Some(190), Some(160)], 100), Some(90.0));
         assert_eq!(free_in(&[Some(130)], 150), Some(0.0), "it is late");
+    }
+
+    #[test]
+    fn prompts_of_other_clients_count_as_the_relay_that_sees_them_says() {
+        let reported = |prompts, free_at: Option<i64>| ReportedLoad {
+            backend: "gpu1:8188".into(),
+            prompts,
+            free_at: free_at.map(|at| Timestamp::from_second(at).unwrap()),
+        };
+        let own = load(&[Some(130)]);
+        let both = own.with_reported(&reported(3, Some(200)));
+        assert_eq!(
+            (both.prompts, both.free_at),
+            (3, reported(3, Some(200)).free_at)
+        );
+        assert_eq!(own.with_reported(&reported(3, None)).free_at, None);
+        let newer = own.with_reported(&reported(1, Some(200)));
+        assert_eq!(newer.free_at, own.free_at, "its rows say more");
+        let foreign = PeerLoad::default().with_reported(&reported(2, Some(150)));
+        assert_eq!(
+            (foreign.prompts, foreign.free_at),
+            (2, reported(2, Some(150)).free_at)
+        );
     }
 
     #[test]

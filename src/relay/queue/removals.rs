@@ -4,6 +4,7 @@ use crate::job::{Event, JobId, Reason};
 use crate::relay::Relay;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
+use crate::relay::queue::lost::TakenBack;
 use crate::store::StoreError;
 
 /// How an operator's word for a server begins in the database.
@@ -78,7 +79,7 @@ impl Relay {
             return Ok(());
         }
         for (id, prompt_id) in open {
-            let is_back = tracker.take_back(&id).await?;
+            let is_back = tracker.take_back(&id).await? == TakenBack::RunsAgain;
             // Another task may have taken it back meanwhile.
             let is_here = || {
                 let registry = tracker.registry();

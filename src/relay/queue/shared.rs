@@ -4,16 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde_json::Map;
 
 use crate::job::JobId;
 use crate::relay::Relay;
 use crate::relay::backend::{Backend, Lease};
-use crate::relay::queue::job_queue::JobQueue;
+use crate::relay::queue::job_queue::{JobQueue, QueueState};
 use crate::relay::queue::peer_load::PeerLoad;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::queue::sync::BATCH;
-use crate::store::{SharedWait, StoreError, StoredSubmission, TakenFor};
+use crate::store::{ReportedLoad, SharedWait, StoreError, StoredSubmission, TakenFor};
 
 impl Relay {
     /// Brings what other relays have waiting, and what their backends have, up to date, as long as there are others.
@@ -23,6 +24,7 @@ impl Relay {
             return;
         }
         let sharing = async {
+            self.report_loads().await?;
             self.read_waits().await?;
             self.read_peer_loads().await
         };
@@ -72,9 +74,21 @@ impl Relay {
     /// Jobs have left the queue without us: another relay hands them in, or they have ended.
     async fn forget_taken(&self, gone: &[JobId]) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
+        let rows = if self.0.config.fair_share {
+            tracker.recorder.store().jobs_with_ids(gone).await?
+        } else {
+            Vec::new()
+        };
         let known: Vec<JobId> = {
             let registry = tracker.registry();
             let mut state = tracker.queue.state();
+            for row in rows {
+                let name = row.backend.as_deref();
+                let backend = tracker.backends.iter().find(|it| Some(it.name()) == name);
+                if let Some(backend) = backend {
+                    state.count_taken(&row.id, backend.index);
+                }
+            }
             for id in gone {
                 state.remove_unclaimed(id);
             }
@@ -105,14 +119,53 @@ impl Relay {
         tracker.queue.wake();
     }
 
+    /// Writes how busy our backends are, where that has changed: rows of jobs do not show prompts of other clients.
+    async fn report_loads(&self) -> Result<(), StoreError> {
+        let tracker = &self.0.tracker;
+        let now = tracker.now();
+        for backend in tracker.backends.iter() {
+            if *backend.lease.borrow() != Lease::Held {
+                tracker.queue.state().backends[backend.index].reported = None;
+                continue;
+            }
+            let open = tracker.registry().count_open(backend);
+            let (prompts, free_in) = tracker.queue.load(backend, &tracker.estimator, open, now);
+            let free_in =
+                free_in.and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok());
+            let load = ReportedLoad {
+                backend: backend.name().to_owned(),
+                prompts,
+                free_at: free_in.and_then(|left| now.checked_add(left).ok()),
+            };
+            let is_known = {
+                let state = tracker.queue.state();
+                let reported = &state.backends[backend.index].reported;
+                reported.as_ref().is_some_and(|it| is_alike(it, &load))
+            };
+            if !is_known {
+                let store = tracker.recorder.store();
+                store.report_load(&load, &tracker.owner).await?;
+                tracker.queue.state().backends[backend.index].reported = Some(load);
+            }
+        }
+        Ok(())
+    }
+
     async fn read_peer_loads(&self) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
         let mut loads: HashMap<String, PeerLoad> = HashMap::new();
         let is_of_peer = |backend: &Arc<Backend>| *backend.lease.borrow() == Lease::HeldByPeer;
         if tracker.backends.iter().any(is_of_peer) {
-            for prompt in tracker.recorder.store().peer_prompts().await? {
+            let store = tracker.recorder.store();
+            for prompt in store.peer_prompts().await? {
                 let load = loads.entry(prompt.backend.clone()).or_default();
                 *load = load.with(&prompt);
+            }
+            for reported in store.reported_loads().await? {
+                if reported.prompts > 0 {
+                    let load = loads.entry(reported.backend.clone()).or_default();
+                    *load = load.with_reported(&reported);
+                }
             }
         }
         let mut state = tracker.queue.state();
@@ -155,7 +208,38 @@ impl Relay {
     }
 }
 
+/// Whether two reports of one backend say the same, but for a fraction of a second.
+fn is_alike(one: &ReportedLoad, other: &ReportedLoad) -> bool {
+    let is_near = match (one.free_at, other.free_at) {
+        (Some(one), Some(other)) => one.duration_since(other).abs() < SignedDuration::from_secs(1),
+        (one, other) => one == other,
+    };
+    // An idle one is free at any moment.
+    one.prompts == other.prompts && (is_near || one.prompts == 0)
+}
+
+impl QueueState {
+    /// Counts a job that another relay has handed in for the share that it is of.
+    fn count_taken(&mut self, id: &JobId, backend: usize) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let warm = self.kinds.model(job.kind);
+        let estimate = self.kinds.estimate(job.kind, backend, warm);
+        let seconds = estimate.remaining.unwrap_or(f64::NAN);
+        self.fair_share.record_start(job.share, seconds);
+    }
+}
+
 impl JobQueue {
+    /// How many prompts a backend has that another relay follows.
+    pub(in crate::relay) fn prompts_at_peer(&self, backend: &Backend) -> usize {
+        let state = self.state();
+        state.backends[backend.index]
+            .peer
+            .map_or(0, |load| load.prompts)
+    }
+
     /// The jobs that are not being handed in, and of which the database knows.
     fn unclaimed(&self) -> Vec<JobId> {
         let state = self.state();

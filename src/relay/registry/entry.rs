@@ -41,6 +41,8 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) queue_estimate: Option<(Estimate, Timestamp)>,
     /// When its producer last reported, or when it was registered or read from the database; only of a job without a prompt.
     pub(in crate::relay) reported_at: Instant,
+    /// Its end has come over the broker, and its row does not show it yet.
+    pub(in crate::relay) is_ahead_of_row: bool,
     /// When somebody last asked for it.
     pub(in crate::relay) asked_at: Instant,
     pub(super) number: u64,
@@ -131,6 +133,7 @@ impl Entry {
             stored_estimate: None,
             queue_estimate: None,
             reported_at: Instant::now(),
+            is_ahead_of_row: false,
             asked_at: Instant::now(),
             number,
         }
@@ -224,6 +227,12 @@ impl Comparison {
 }
 
 impl Publishing {
+    /// Records that a state of the job's owner was passed on just now.
+    pub(in crate::relay) fn received(&mut self, remaining: Option<u64>) {
+        self.published_at = Instant::now();
+        self.published_remaining = remaining;
+    }
+
     /// Records that a state was published just now.
     pub(in crate::relay) fn published(&mut self, progress: &Progress) {
         self.published_at = Instant::now();

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::config::BackendLabels;
-use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
+use crate::relay::backend::{Backend, Lease};
 use crate::relay::{Relay, RelayError};
 
 /// A ComfyUI server, for those who operate it.
@@ -101,10 +101,15 @@ impl Relay {
         let now = tracker.now();
         let (condition, reason) = backend.condition(now);
         let open = tracker.registry().count_open(backend);
-        let free_in = tracker
-            .queue
-            .free_in(backend, &tracker.estimator, open, now);
+        let (_, free_in) = tracker.queue.load(backend, &tracker.estimator, open, now);
+        let is_of_peer = *backend.lease.borrow() == Lease::HeldByPeer;
+        let of_peer = is_of_peer.then(|| tracker.queue.prompts_at_peer(backend));
         let state = backend.state();
+        let (running, pending) = match of_peer {
+            // The relay that follows it sees its queue.
+            Some(prompts) => (prompts.min(1), prompts.saturating_sub(1)),
+            None => (state.queue.running, state.queue.pending),
+        };
         OperatedBackend {
             name: backend.name().to_owned(),
             url: backend.comfy.address().to_owned(),
@@ -113,8 +118,8 @@ impl Relay {
             reason,
             operation: state.operation.as_str(),
             version: state.api.version.clone(),
-            queue_running: state.queue.running,
-            queue_pending: state.queue.pending,
+            queue_running: running,
+            queue_pending: pending,
             waiting,
             free_at: free_in
                 .filter(|_| condition.is_healthy())

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::broker::RedisHealth;
 use crate::hub::Connection;
 use crate::job::JobId;
 use crate::relay::BackendHealth;
@@ -89,7 +90,21 @@ struct MirrorDetails {
 
 #[derive(Debug, Serialize)]
 struct RedisComponent {
+    /// `not_configured`, `connected` or `unreachable`.
     status: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<RedisDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct RedisDetails {
+    /// How many jobs have a state that is not sent yet.
+    pending: usize,
+    /// How long the oldest of them has waited.
+    lag_seconds: f64,
+    /// Why it is unreachable, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// The relay's own queue.
@@ -149,7 +164,10 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
     let backends = state.relay.backend_health();
     let jobs = state.relay.job_counts();
     let database = state.relay.database_health();
-    let is_healthy = database.is_connected && backends.iter().all(|backend| backend.is_healthy);
+    let redis = state.relay.redis_health();
+    let is_healthy = database.is_connected
+        && redis.as_ref().is_none_or(|redis| redis.is_connected)
+        && backends.iter().all(|backend| backend.is_healthy);
     let answer = HealthAnswer {
         status: if is_healthy { "healthy" } else { "degraded" },
         service: env!("CARGO_PKG_NAME"),
@@ -169,9 +187,7 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
                 }),
             },
             mirror: mirror_component(state.relay.mirror_health(), is_trusted),
-            redis: RedisComponent {
-                status: "not_configured",
-            },
+            redis: redis_component(redis, is_trusted),
             queue: QueueComponent {
                 status: if state.relay.is_queue_paused() {
                     "paused"
@@ -190,6 +206,27 @@ pub(in crate::server) fn health(state: &ServerState, is_trusted: bool) -> Respon
         },
     };
     response::json(StatusCode::OK, &answer)
+}
+
+fn redis_component(redis: Option<RedisHealth>, is_trusted: bool) -> RedisComponent {
+    let Some(redis) = redis else {
+        return RedisComponent {
+            status: "not_configured",
+            details: None,
+        };
+    };
+    RedisComponent {
+        status: if redis.is_connected {
+            "connected"
+        } else {
+            "unreachable"
+        },
+        details: is_trusted.then_some(RedisDetails {
+            pending: redis.pending,
+            lag_seconds: redis.lag.as_secs_f64(),
+            reason: redis.reason,
+        }),
+    }
 }
 
 fn mirror_component(mirror: MirrorHealth, is_trusted: bool) -> MirrorComponent {

@@ -111,6 +111,29 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
         ConstGauge::new(u64::from(database.is_connected)),
     );
     register_mirror(state, registry);
+    register_redis(state, registry);
+}
+
+/// A relay without Redis has none of them.
+fn register_redis(state: &ServerState, registry: &mut Registry) {
+    let Some(redis) = state.relay.redis_health() else {
+        return;
+    };
+    registry.register(
+        "redis_connected",
+        "1 if states are sent to Redis and received from there",
+        ConstGauge::new(u64::from(redis.is_connected)),
+    );
+    registry.register(
+        "redis_backlog",
+        "Jobs whose newest state is not sent to Redis yet",
+        ConstGauge::new(redis.pending as u64),
+    );
+    registry.register(
+        "redis_lag_seconds",
+        "How long the oldest state that is not sent to Redis yet has waited",
+        ConstGauge::new(redis.lag.as_secs_f64()),
+    );
 }
 
 fn register_mirror(state: &ServerState, registry: &mut Registry) {

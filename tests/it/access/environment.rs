@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::postgres;
 use crate::support::program::Program;
+use crate::support::redis_server::RedisServer;
 use crate::support::wait::wait_until;
 
 /// The variables of an env file as systemd and Docker read it: everything behind the `=`, comments included.
@@ -29,10 +30,14 @@ fn free_port() -> u16 {
 async fn the_env_file_of_the_old_system_works_with_its_comments() {
     let cluster = postgres::shared().await;
     let name = cluster.database().await;
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
     let mut variables = variables("tests/clients/old.env");
     for (variable, value) in &mut variables {
         match variable.as_str() {
             "DB_PORT" => *value = format!("{}  # not the default", cluster.address().port()),
+            "REDIS_PORT" => *value = format!("{}  # not the default", redis.port()),
             "DB_NAME" => *value = format!("{name}\t# made for this test"),
             _ => {}
         }
@@ -46,22 +51,46 @@ async fn the_env_file_of_the_old_system_works_with_its_comments() {
     let program = Program::start(&[], &variables);
     program.ready().await;
     let log = program.log();
-    assert!(log.contains("not used: REDIS_HOST, REDIS_PORT"), "{log}");
-    assert_eq!(log.matches("REDIS").count(), 2, "{log}");
+    let published_to = format!("publishing states to redis://127.0.0.1:{}", redis.port());
+    assert!(log.contains(&published_to), "{log}");
     let stored_in = format!("127.0.0.1:{}/{name}", cluster.address().port());
     assert!(log.contains(&stored_in), "{log}");
     assert!(
         !log.contains("WARN") || !log.contains("DB_PASSWORD"),
         "{log}"
     );
-    wait_until("the database is connected", async || {
-        let health = program.get("/api/anime/health").await;
-        health.is_some_and(|(_, health)| health["components"]["database"]["status"] == "connected")
-    })
-    .await;
+    for component in ["database", "redis"] {
+        wait_until(component, async || {
+            let health = program.get("/api/anime/health").await;
+            health
+                .is_some_and(|(_, health)| health["components"][component]["status"] == "connected")
+        })
+        .await;
+    }
     let report = json!({"progress": 10, "status": "processing"});
     let reported = program.post("/api/anime/jobs/old/progress", &report).await;
     assert_eq!(reported.unwrap().0, 202);
+    wait_until("the state is kept in Redis", async || {
+        redis.command::<bool>(&["EXISTS", "anime_state:old"]).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_redis_that_name_no_server_are_not_used() {
+    let set = [
+        ("REDIS_PORT", "tcp://10.0.0.7:6379"),
+        ("REDIS_PASSWORD", ""),
+    ];
+    let program = Program::start(&[], &set);
+    program.ready().await;
+    let log = program.log();
+    assert!(log.contains("not used: REDIS_PORT"), "{log}");
+    let (_, health) = program.get("/api/anime/health").await.unwrap();
+    assert_eq!(
+        health["components"]["redis"],
+        json!({"status": "not_configured"})
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,36 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
             &["WEBSOCKET_PING_INTERVAL", "every 301 s", "for 300 s"],
         ),
         (
+            &["serve"],
+            &[("REDIS_URL", "redis://:hunter2@")],
+            &["REDIS_URL (--redis-url", "redis://USER:PASSWORD@HOST"],
+        ),
+        (
+            &["serve"],
+            &[("REDIS_URL", "redis+cluster://:hunter2@cache")],
+            &["REDIS_URL", "redis+cluster is not supported"],
+        ),
+        (
+            &["serve"],
+            &[("REDIS_HOST", "cache:6379")],
+            &["REDIS_HOST (--redis-host)", "REDIS_PORT"],
+        ),
+        (
+            &["serve"],
+            &[("REDIS_HOST", "cache"), ("REDIS_PREFIX", "a b")],
+            &["REDIS_PREFIX (--redis-prefix", "at most 64 characters"],
+        ),
+        (
+            &["serve", "--redis-host", "cache"],
+            &[("REDIS_PASSWORD_FILE", "/nowhere")],
+            &["/nowhere", "REDIS_PASSWORD_FILE"],
+        ),
+        (
+            &["serve", "--redis-host", "cache"],
+            &[("REDIS_CA_FILE", "ca.pem")],
+            &["REDIS_CA_FILE", "rediss://"],
+        ),
+        (
             &["serve", "--listen", "0.0.0.0:0"],
             &[],
             &["(--listen, LISTEN)", "AUTH_JWT_SECRET", "--insecure"],

@@ -119,6 +119,28 @@ async fn what_cannot_be_cancelled_is_said_for_each_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_open_jobs_of_a_group_are_cancelled() {
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    for (job, group) in [("one", "shots"), ("two", "shots"), ("three", "others")] {
+        let mut report = running(40);
+        report["group"] = json!(group);
+        relay.report(job, &report).await;
+    }
+    let (code, text, _) = run(&relay, &["cancel", "group:shots"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    for (job, status) in [
+        ("one", "cancelled"),
+        ("two", "cancelled"),
+        ("three", "processing"),
+    ] {
+        assert_eq!(relay.job(job).await.1["status"], status, "{text}");
+    }
+    let (code, _, error) = run(&relay, &["cancel", "group:shots"]).await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no job of this group is open"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_are_listed_with_how_they_are() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     let (code, text, _) = run(&relay, &["backends"]).await;

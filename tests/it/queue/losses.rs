@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::operations::operate_queue;
-use super::{job, prompts_at, prompts_run, servers, settings};
+use super::operations::{operate, operate_queue};
+use super::{job, prompts_at, prompts_run, servers, settings, still_servers};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
@@ -18,6 +18,7 @@ use crate::support::wait::wait_until;
 on_both!(
     all_jobs_complete_although_a_server_is_killed,
     a_job_for_a_server_that_freezes_runs_on_another_one,
+    a_workflow_that_ends_two_servers_in_a_row_is_run_no_more,
 );
 
 const JOBS: usize = 201;
@@ -147,4 +148,48 @@ async fn a_job_for_a_server_that_freezes_runs_on_another_one(db: TestDatabase) {
         let (_, job) = relay.job(&id).await;
         assert_eq!(job["status"], "completed", "{job}");
     }
+}
+
+/// Two jobs of one workflow, each on a server of its own.
+async fn a_workflow_that_ends_two_servers_in_a_row_is_run_no_more(db: TestDatabase) {
+    let doomed = [Program::slow_replay(TXT2IMG), Program::slow_replay(TXT2IMG)];
+    let [first, second] = &doomed;
+    first.ready().await;
+    second.ready().await;
+    let names = [first.address().to_string(), second.address().to_string()];
+    let last = still_servers(1).await;
+    let urls = format!("http://{},http://{},{}", names[0], names[1], last[0].url());
+    let mut settings = settings(&db);
+    settings.relay.lost_after = Duration::from_millis(500);
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    let last = last[0].url().trim_start_matches("http://").to_owned();
+    let submit = async |id: &str, backend: Value| {
+        let mut body = job(id).await;
+        body["backend"] = backend;
+        body["retries"] = json!(5);
+        let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+        assert_eq!(status, 201, "{answer}");
+        wait_until("it runs", async || {
+            relay.job(id).await.1["status"] == "processing"
+        })
+        .await;
+    };
+    operate(&relay, &last, "pause").await;
+    submit("one", json!([names[0], last])).await;
+    operate(&relay, &last, "resume").await;
+    let [first, second] = doomed;
+    first.kill().await;
+    wait_until("it waits again", async || {
+        relay.job("one").await.1.get("attempts").is_some()
+    })
+    .await;
+    submit("two", json!(names[1])).await;
+    second.kill().await;
+    let restarted = Program::replay(TXT2IMG, &names[1]);
+    restarted.ready().await;
+    relay.subscribe("two").await.ends_as("failed").await;
+    let (_, ended) = relay.job("two").await;
+    assert_eq!(ended["error_code"], "prompt_lost", "{ended}");
+    let error = ended["error"].as_str().unwrap();
+    assert!(error.contains("two ComfyUI servers in a row"), "{ended}");
 }

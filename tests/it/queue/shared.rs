@@ -6,11 +6,10 @@ use std::time::Duration;
 use comfy_relay::replay::PlaybackSpeed;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::{job, prompts_at, prompts_run, relay_kills, servers, settings, urls};
+use super::{job, knows_waiting, prompts_at, prompts_run, relay_kills, servers, settings, urls};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
@@ -184,12 +183,7 @@ async fn priorities_hold_between_relays(db: TestDatabase) {
     // The sort is stable.
     wanted.sort_by_key(|(priority, _)| *priority);
     // The first relay must know them all before it chooses.
-    wait_until("the first relay knows of all four", async || {
-        let metrics = first.request(Method::GET, "/metrics").send().await.unwrap();
-        let metrics = metrics.text().await.unwrap();
-        metrics.contains("comfy_relay_queue_length 4\n")
-    })
-    .await;
+    knows_waiting(&first, 4).await;
     pause_queue(&first, "resume").await;
     for id in ["low-1", "low-2", "high", "low-3"] {
         assert_eq!(await_end(&first, id).await["status"], "completed");

@@ -55,6 +55,9 @@ async fn jobs_wait_here_and_run_in_their_order(db: TestDatabase) {
     let (_, last) = relay.job("job-7").await;
     assert_eq!(last["status"], "queued");
     assert_eq!(last["waiting_for"], "server");
+    let (status, shown) = relay.get("/api/anime/jobs/job-7/workflow").await;
+    assert_eq!(status, 200, "{shown}");
+    assert_eq!(shown["workflow"], job("job-7").await["workflow"]);
     assert!(
         last["queue_position"].as_u64().unwrap() > DEPTH as u64,
         "{last}"

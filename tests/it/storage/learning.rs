@@ -136,6 +136,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
          ALTER TABLE comfy_relay.jobs DROP COLUMN cancelling; \
          DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.requests; \
          DROP TABLE comfy_relay.added_backends; DROP TABLE comfy_relay.cancel_requests; \
+         ALTER TABLE comfy_relay.leases DROP COLUMN prompts; ALTER TABLE comfy_relay.leases DROP COLUMN free_at; \
          DELETE FROM comfy_relay.migrations WHERE version >= 4",
     )
     .await;

@@ -101,6 +101,8 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
     let (status, answer) = second.post("/api/anime/jobs", &job).await;
     let code = &answer["error"]["code"];
     assert_eq!((status, code), (503, &json!("backend_held_elsewhere")));
+    let (status, answer) = second.job("nobody").await;
+    assert_eq!(status, 404, "{answer}");
     assert_eq!(comfyui.calls("GET /ws"), 1, "only one dials");
     first.stop().await;
     second.connected().await;

@@ -46,6 +46,8 @@ pub(super) struct ModelRelay {
     pub(super) held: Option<HeldState>,
     /// The newest state that is not known to be written.
     pub(super) unwritten: Option<Write>,
+    /// The newest state that it has published over the broker, which keeps it.
+    pub(super) shared: Option<Write>,
     /// The row is known to be newer than a state that was to be written.
     pub(super) is_moved: bool,
     /// A report has come, and is not applied yet: `true` if neither memory nor the database knew the job.
@@ -125,11 +127,12 @@ impl ModelState {
                 }
             }
             RowDecision::Restore => {
+                let seen = process.held.map_or(0, |held| held.version.seq);
                 process.held = Some(HeldState {
                     ownership: Ownership::Owner,
                     version: StateVersion {
                         epoch: row.version.epoch,
-                        seq: row.version.seq + JUMP,
+                        seq: seen.max(row.version.seq + JUMP),
                     },
                     has_ended: false,
                 });
@@ -144,7 +147,37 @@ impl ModelState {
                     has_ended: row.has_ended,
                 });
             }
+            RowDecision::Record => {
+                let held = process.held.as_mut().expect("it has the end");
+                held.ownership = Ownership::Owner;
+                held.version.epoch = row.version.epoch;
+                held.version.seq = held.version.seq.max(row.version.seq);
+                process.unwritten = Some(Write {
+                    version: held.version,
+                    has_ended: true,
+                });
+            }
         }
+    }
+
+    /// What a relay would receive over the broker that the other one has published.
+    pub(super) fn news(&self, relay: usize) -> Option<Write> {
+        let news = self.relays[1 - relay].shared?;
+        let is_news = news.version.is_news_of_owner(self.relays[relay].held);
+        is_news.then_some(news)
+    }
+
+    pub(super) fn receive(&mut self, relay: usize) {
+        let Some(news) = self.news(relay) else {
+            return;
+        };
+        let process = &mut self.relays[relay];
+        process.ends_published += u8::from(news.has_ended);
+        process.held = Some(HeldState {
+            ownership: Ownership::Reader,
+            version: news.version,
+            has_ended: news.has_ended,
+        });
     }
 
     pub(super) fn write(&mut self, relay: usize, write: Write) -> bool {
@@ -223,6 +256,7 @@ impl ModelState {
         *process = ModelRelay {
             is_up: false,
             incarnation: process.incarnation,
+            shared: process.shared,
             ..ModelRelay::started()
         };
     }
@@ -238,6 +272,7 @@ impl ModelRelay {
             follows: false,
             held: None,
             unwritten: None,
+            shared: None,
             is_moved: false,
             report: None,
             ends_published: 0,
@@ -251,10 +286,12 @@ impl ModelRelay {
         held.has_ended |= ends;
         self.ends_published += u8::from(ends);
         if held.ownership == Ownership::Owner {
-            self.unwritten = Some(Write {
+            let write = Write {
                 version: held.version,
                 has_ended: held.has_ended,
-            });
+            };
+            self.unwritten = Some(write);
+            self.shared = Some(write);
         }
     }
 

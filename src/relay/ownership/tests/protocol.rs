@@ -23,6 +23,7 @@ pub(super) enum ModelStep {
     Write { relay: usize, is_answered: bool },
     ReadMoved(usize),
     Follow(usize),
+    Receive(usize),
     Expire(usize),
     Cut(usize),
     Heal(usize),
@@ -132,6 +133,9 @@ impl Model for Protocol {
                 Source::Backend => push_backend_steps(state, relay, steps),
                 Source::Producer => push_producer_steps(state, relay, steps),
             }
+            if state.news(relay).is_some() {
+                steps.push(ModelStep::Receive(relay));
+            }
             steps.push(if process.is_linked {
                 ModelStep::Cut(relay)
             } else {
@@ -181,6 +185,7 @@ impl Model for Protocol {
                 state.relays[relay].is_moved = false;
             }
             ModelStep::Follow(relay) => state.read_row(self.source, relay),
+            ModelStep::Receive(relay) => state.receive(relay),
             ModelStep::Expire(relay) => state.forget(relay),
             ModelStep::Cut(relay) => state.relays[relay].is_linked = false,
             ModelStep::Heal(relay) => state.relays[relay].is_linked = true,
@@ -214,6 +219,19 @@ impl Model for Protocol {
                         .relays
                         .iter()
                         .all(|process| process.ends_published <= 1)
+                },
+            ),
+            Property::sometimes(
+                "an end that its owner could not write is written by another relay",
+                |_, state: &ModelState| {
+                    // The only event: the other relay has not learned of the end by itself.
+                    let row = &state.database;
+                    let is_last_word = |process: &ModelRelay| {
+                        let shared = process.shared.filter(|_| !process.is_up);
+                        shared
+                            .is_some_and(|it| it.has_ended && it.version.epoch < row.version.epoch)
+                    };
+                    state.events == 1 && row.has_ended && state.relays.iter().any(is_last_word)
                 },
             ),
             Property::sometimes("a job ends at the second owner", |_, state: &ModelState| {

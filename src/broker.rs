@@ -1,0 +1,116 @@
+//! Publications between relays: what the owner of a job publishes, the other relays and any other service receive.
+//!
+//! A relay without Redis is alone: publishing costs it nothing, and nothing is received. Over Redis, a state goes to the
+//! documented channel of its job, and the newest state of each job is kept beside it. Nothing here ever waits for Redis, and
+//! nothing decides who owns a job: the database does.
+
+mod job_state;
+mod message;
+mod metrics;
+mod redis;
+mod state_queue;
+
+use tokio_util::sync::CancellationToken;
+
+pub use job_state::{JobState, Position, ReceivedState};
+
+pub use self::redis::{RedisBroker, RedisHealth};
+pub use metrics::BrokerMetrics;
+
+use crate::config::RedisConfig;
+use crate::job::JobId;
+
+/// Shares the states of jobs with other relays. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Broker {
+    /// There is nothing over which states could be shared.
+    Alone,
+    /// They are shared over a Redis server.
+    Redis(RedisBroker),
+}
+
+impl Broker {
+    /// The broker of the relay `owner`. Connects to nothing before [`Broker::run`].
+    pub fn new(config: Option<&RedisConfig>, owner: &str) -> Self {
+        match config {
+            Some(config) => Self::Redis(RedisBroker::new(config.clone(), owner)),
+            None => Self::Alone,
+        }
+    }
+
+    /// Whether states are shared with nobody.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Self::Alone)
+    }
+
+    /// Publishes a state of a job that this relay owns. Of states that wait, only the newest of each job is sent. Never
+    /// waits.
+    pub fn publish(&self, state: JobState) {
+        if let Self::Redis(broker) = self {
+            broker.publish(state);
+        }
+    }
+
+    /// Receives the states of a job from now on, the newest one first. Never waits.
+    pub fn follow(&self, job: &JobId) {
+        if let Self::Redis(broker) = self {
+            broker.follow(job);
+        }
+    }
+
+    /// Receives the states of these jobs, and of no others. Never waits.
+    pub fn follow_only(&self, jobs: impl IntoIterator<Item = JobId>) {
+        if let Self::Redis(broker) = self {
+            broker.follow_only(jobs);
+        }
+    }
+
+    /// Waits for states of jobs that are followed: the newest of each, a final one never replaced. Waits for ever if it is
+    /// alone. May be cancelled at any moment.
+    pub async fn received(&self) -> Vec<ReceivedState> {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Redis(broker) => broker.received().await,
+        }
+    }
+
+    /// Waits until a server is connected that may have lost what was published before. Waits for ever if it is alone. May
+    /// be cancelled at any moment.
+    pub async fn connected(&self) {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Redis(broker) => broker.connected().await,
+        }
+    }
+
+    /// Whether states are exchanged at this moment.
+    pub fn is_connected(&self) -> bool {
+        match self {
+            Self::Alone => false,
+            Self::Redis(broker) => broker.health().is_connected,
+        }
+    }
+
+    /// The state of the connection; `None` if it is alone.
+    pub fn health(&self) -> Option<RedisHealth> {
+        match self {
+            Self::Alone => None,
+            Self::Redis(broker) => Some(broker.health()),
+        }
+    }
+
+    /// What was counted; `None` if it is alone.
+    pub fn metrics(&self) -> Option<&BrokerMetrics> {
+        match self {
+            Self::Alone => None,
+            Self::Redis(broker) => Some(broker.metrics()),
+        }
+    }
+
+    /// Sends and receives until `stop`, then sends what waits, for a moment at most.
+    pub async fn run(self, stop: CancellationToken) {
+        if let Self::Redis(broker) = self {
+            broker.run(stop).await;
+        }
+    }
+}

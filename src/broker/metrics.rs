@@ -1,0 +1,60 @@
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+/// What a broker counts. Clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerMetrics {
+    /// States that Redis has passed on.
+    pub published: Counter,
+    /// States of which a newer one waited already, or for which there was no room.
+    pub conflated: Counter,
+    /// States that Redis has refused, because another relay has published a newer one of the job.
+    pub stale: Counter,
+    /// States of other relays that were received.
+    pub received: Counter,
+    /// Messages on channels of relays that are no states.
+    pub rejected: Counter,
+    /// Commands and connections that have failed.
+    pub errors: Counter,
+}
+
+impl BrokerMetrics {
+    /// Adds them to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let counters = [
+            (
+                "redis_published",
+                "States that Redis has passed on",
+                &self.published,
+            ),
+            (
+                "redis_conflated",
+                "States that were not sent or not read, because a newer one of the job was there",
+                &self.conflated,
+            ),
+            (
+                "redis_stale",
+                "States that Redis has refused, because another relay has published a newer one of the job",
+                &self.stale,
+            ),
+            (
+                "redis_received",
+                "States of other relays' jobs that were received",
+                &self.received,
+            ),
+            (
+                "redis_rejected",
+                "Messages on the relays' channels that are no states",
+                &self.rejected,
+            ),
+            (
+                "redis_errors",
+                "Connections to Redis and commands that have failed",
+                &self.errors,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}

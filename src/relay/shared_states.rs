@@ -1,0 +1,127 @@
+//! States that relays share over the broker: ours for the others, and those of the jobs that somebody follows here and another
+//! relay owns. They are ahead of the rows. Who owns a job is the database's to say, whatever comes over the broker.
+
+use std::time::Duration;
+
+use super::Relay;
+use super::ownership::{Ownership, StateVersion};
+use super::registry::{Entry, Registry};
+use super::tracker::Tracker;
+use crate::broker::{JobState, Position, ReceivedState};
+use crate::hub::Publication;
+use crate::job::{JobId, Status};
+
+/// How long a job of another relay may be silent before its row is read. One that runs is published every second.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// The same for a job that waits, whose state may stay as it is, while the broker is connected.
+const WAITING_SILENCE: Duration = Duration::from_secs(10);
+
+impl Relay {
+    /// Takes over what other relays publish, and publishes our open jobs again after the broker has connected.
+    pub(super) async fn follow_states(self) {
+        let tracker = &self.0.tracker;
+        loop {
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = tracker.broker.connected() => tracker.share_open(),
+                received = tracker.broker.received() => {
+                    let mut registry = tracker.registry();
+                    for state in received {
+                        tracker.apply_received(&mut registry, state);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// Publishes a state of ours for other relays. Never waits.
+    pub(super) fn share(&self, entry: &Entry, publication: &Publication) {
+        if self.broker.is_alone() || !entry.is_owned() {
+            return;
+        }
+        let job = &entry.job;
+        let outputs = job.stored_outputs().into_iter();
+        self.broker.publish(JobState {
+            job: publication.job.clone(),
+            position: Position {
+                epoch: entry.epoch,
+                seq: publication.seq,
+            },
+            is_final: publication.is_final(),
+            payload: publication.payload.clone(),
+            created_at: job.created_at(),
+            started_at: job.started_at(),
+            ended_at: job.ended_at(),
+            error_code: job.error().map(|error| error.code.as_str()),
+            learned_from: job.end_source().map(|source| source.as_str()),
+            output_urls: outputs.map(|output| output.url).collect(),
+        });
+    }
+
+    /// Publishes the newest states of our open jobs again: the server may have lost them, or has never had them.
+    fn share_open(&self) {
+        let registry = self.registry();
+        for entry in registry.all_open().filter(|entry| entry.is_owned()) {
+            if let Some(publication) = self.hub.newest(entry.job.id()) {
+                self.share(entry, &publication);
+            }
+        }
+    }
+
+    /// Receives the states of a job that somebody follows here, unless this relay has it or it has ended.
+    pub(super) fn follow_elsewhere(&self, id: &JobId) {
+        if self.broker.is_alone() || id.group().is_some() {
+            return;
+        }
+        let is_ours = |entry: &Entry| entry.is_owned() || entry.job.status().is_final();
+        if !self.registry().get(id).is_some_and(is_ours) {
+            self.broker.follow(id);
+        }
+    }
+
+    /// Whether the row of another relay's job is to be read, because nothing has come over the broker for too long.
+    pub(super) fn is_row_due(&self, entry: &Entry) -> bool {
+        if self.broker.is_alone() {
+            return true;
+        }
+        let is_quiet = entry.job.status() == Status::Queued && self.broker.is_connected();
+        let patience = if is_quiet { WAITING_SILENCE } else { SILENCE };
+        entry.publishing.published_at.elapsed() >= patience
+    }
+
+    /// Brings a job up to date with a state that its owner has published, and passes that state on as it is.
+    fn apply_received(&self, registry: &mut Registry, received: ReceivedState) {
+        let ReceivedState { stored, payload } = received;
+        let id = stored.id.clone();
+        let held = registry.get(&id).map(Entry::held);
+        let version = StateVersion {
+            epoch: stored.epoch,
+            seq: stored.seq,
+        };
+        if !version.is_news_of_owner(held) {
+            return;
+        }
+        if held.is_none() && (!self.hub.is_followed(&id) || !registry.reserve(&id)) {
+            // Nobody follows it any more, or it is being submitted here.
+            return;
+        }
+        let (seq, status) = (stored.seq, stored.status);
+        let remaining = stored.estimated_remaining;
+        let entry = self.copy(registry, stored);
+        entry.publishing.received(remaining);
+        entry.is_ahead_of_row = status.is_final();
+        let publication = Publication {
+            job: id.clone(),
+            seq,
+            status,
+            payload,
+            outcome: entry.job.outcome(),
+        };
+        registry.set_ownership(&id, Ownership::Reader);
+        self.hub.publish(publication);
+        self.notify_monitors();
+    }
+}

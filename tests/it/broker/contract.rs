@@ -1,0 +1,217 @@
+//! What a relay may expect of every broker.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use comfy_relay::broker::{Broker, JobState, Position, ReceivedState};
+use comfy_relay::config::RedisConfig;
+use comfy_relay::job::JobId;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::redis_server::RedisServer;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// Two brokers of one kind, which run.
+struct Pair {
+    owner: Broker,
+    other: Broker,
+    stop: CancellationToken,
+    running: JoinSet<()>,
+}
+
+fn job(name: &str) -> JobId {
+    JobId::parse(name).unwrap()
+}
+
+fn state(name: &str, epoch: u64, seq: u64, status: &str) -> JobState {
+    let payload = json!({
+        "type": "progress", "job_id": name, "status": status, "progress": 50, "estimated_remaining": null,
+        "message": "Running", "timestamp": "2026-11-30T04:00:00Z", "seq": seq,
+    });
+    JobState {
+        job: job(name),
+        position: Position { epoch, seq },
+        is_final: status == "completed",
+        payload: Bytes::from(payload.to_string()),
+        created_at: Timestamp::UNIX_EPOCH,
+        started_at: None,
+        ended_at: None,
+        error_code: None,
+        learned_from: None,
+        output_urls: Vec::new(),
+    }
+}
+
+impl Pair {
+    async fn of(config: Option<&RedisConfig>) -> Self {
+        let (owner, other) = (Broker::new(config, "owner"), Broker::new(config, "other"));
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        for broker in [&owner, &other] {
+            running.spawn(broker.clone().run(stop.clone()));
+        }
+        if config.is_some() {
+            wait_until("both are connected", async || {
+                owner.is_connected() && other.is_connected()
+            })
+            .await;
+        }
+        Self {
+            owner,
+            other,
+            stop,
+            running,
+        }
+    }
+
+    /// Waits until everything was sent.
+    async fn sent(&self) {
+        wait_until("all is sent", async || {
+            self.owner.health().is_none_or(|health| health.pending == 0)
+        })
+        .await;
+    }
+
+    /// The places of the next states that the other one receives, up to one; none if it is alone.
+    async fn receives(&self, last: (u64, u64)) -> Vec<(u64, u64)> {
+        let mut places = Vec::new();
+        if self.other.is_alone() {
+            return places;
+        }
+        while places.last() != Some(&last) {
+            let received = timeout(PATIENCE, self.other.received()).await;
+            let received = received.unwrap_or_else(|_| panic!("only {places:?}"));
+            let place = |it: &ReceivedState| (it.stored.epoch, it.stored.seq);
+            places.extend(received.iter().map(place));
+        }
+        places
+    }
+
+    async fn ends(mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+/// What holds of every broker; of one that is alone, nothing is received.
+async fn keeps_the_contract(config: Option<&RedisConfig>) {
+    let pair = Pair::of(config).await;
+    let is_shared = config.is_some();
+    let newest = |places: Vec<(u64, u64)>, wanted| {
+        assert!(places.is_sorted(), "{places:?}");
+        assert_eq!(places.last().copied(), is_shared.then_some(wanted));
+    };
+
+    // A state from before somebody followed is received, then every newer one.
+    pair.owner.publish(state("a", 1, 1, "processing"));
+    pair.owner.publish(state("a", 1, 2, "processing"));
+    pair.sent().await;
+    pair.other.follow(&job("a"));
+    newest(pair.receives((1, 2)).await, (1, 2));
+    for seq in 3..100 {
+        pair.owner.publish(state("a", 1, seq, "processing"));
+    }
+    newest(pair.receives((1, 99)).await, (1, 99));
+
+    // The owner hears nothing of what it has published itself, nor of jobs that it does not follow.
+    pair.owner.follow(&job("a"));
+    let nothing = timeout(Duration::from_millis(100), pair.owner.received()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+
+    // A relay that has lost the job and does not know it is not heard.
+    pair.owner.publish(state("a", 2, 20_000, "processing"));
+    newest(pair.receives((2, 20_000)).await, (2, 20_000));
+    pair.owner.publish(state("a", 1, 30_000, "completed"));
+    pair.sent().await;
+
+    // The end is the last word, however many states come after it.
+    pair.owner.publish(state("a", 2, 20_001, "completed"));
+    pair.owner.publish(state("a", 2, 20_002, "processing"));
+    pair.owner.publish(state("b", 1, 1, "processing"));
+    pair.other.follow_only([job("b")]);
+    pair.other.follow_only([job("a"), job("b")]);
+    newest(pair.receives((2, 20_001)).await, (2, 20_001));
+    pair.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_alone_keeps_the_contract() {
+    keeps_the_contract(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_over_redis_keeps_the_contract() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    keeps_the_contract(Some(&redis.config())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_state_is_kept_beside_the_channel_until_an_hour_after_the_end() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let mut config = redis.config();
+    config.prefix = "studio:".to_owned();
+    let pair = Pair::of(Some(&config)).await;
+    let key = "studio:anime_state:a";
+    let last = state("a", 3, 7, "processing");
+    pair.owner.publish(last.clone());
+    pair.sent().await;
+    wait_until("it is kept", async || {
+        redis.command::<bool>(&["EXISTS", key]).await
+    })
+    .await;
+    let fields: Vec<String> = redis
+        .command(&["HMGET", key, "epoch", "seq", "state"])
+        .await;
+    let payload = String::from_utf8(last.payload.to_vec()).unwrap();
+    assert_eq!(fields, ["3", "7", &payload]);
+    assert!(redis.command::<i64>(&["TTL", key]).await > 3_600);
+    pair.owner.publish(state("a", 3, 8, "completed"));
+    wait_until("it goes an hour after the end", async || {
+        let left: i64 = redis.command(&["TTL", key]).await;
+        (1..=3_600).contains(&left)
+    })
+    .await;
+    pair.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_memory_passes_states_on() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let pair = Pair::of(Some(&redis.config())).await;
+    pair.other.follow(&job("a"));
+    pair.owner.publish(state("a", 1, 1, "processing"));
+    pair.receives((1, 1)).await;
+    let _: () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    pair.owner.publish(state("a", 1, 2, "processing"));
+    pair.receives((1, 2)).await;
+    wait_until("the refusal is counted", async || {
+        pair.owner.metrics().unwrap().errors.get() > 0
+    })
+    .await;
+    pair.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgets_the_script_is_told_it_again() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let pair = Pair::of(Some(&redis.config())).await;
+    pair.other.follow(&job("a"));
+    pair.owner.publish(state("a", 1, 1, "processing"));
+    pair.receives((1, 1)).await;
+    let _: () = redis.command(&["SCRIPT", "FLUSH"]).await;
+    pair.owner.publish(state("a", 1, 2, "completed"));
+    pair.receives((1, 2)).await;
+    pair.ends().await;
+}

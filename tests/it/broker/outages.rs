@@ -1,0 +1,112 @@
+//! Redis that is killed, restarted, cut off or silent: jobs go on, and nothing goes back.
+
+use serde_json::{Value, json};
+
+use super::{has_redis, metric, without_backend};
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::redis_server::RedisServer;
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
+
+on_both!(
+    jobs_go_on_while_redis_is_killed_and_restarted,
+    a_relay_that_is_cut_off_from_redis_follows_the_rows,
+);
+
+fn report(progress: u64, status: &str) -> Value {
+    json!({"progress": progress, "status": status})
+}
+
+async fn health(relay: &TestRelay) -> Value {
+    relay.get("/api/anime/health").await.1
+}
+
+async fn jobs_go_on_while_redis_is_killed_and_restarted(db: TestDatabase) {
+    let Some(mut redis) = RedisServer::start().await else {
+        return;
+    };
+    let owner = without_backend(&db, redis.config()).await;
+    let other = without_backend(&db, redis.config()).await;
+    let (mut local, mut remote) = (
+        owner.subscribe("render").await,
+        other.subscribe("render").await,
+    );
+    owner.report("render", &report(10, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 10).await;
+
+    redis.kill();
+    for relay in [&owner, &other] {
+        has_redis(relay, "unreachable").await;
+        assert_eq!(health(relay).await["status"], "degraded");
+    }
+    owner.report("render", &report(40, "processing")).await;
+    local.receive_until(|state| state["progress"] == 40).await;
+    // From the row.
+    remote.receive_until(|state| state["progress"] == 40).await;
+    owner.report("short", &report(100, "completed")).await;
+
+    redis.restart().await;
+    for relay in [&owner, &other] {
+        has_redis(relay, "connected").await;
+    }
+    // What goes on is published again, and what has ended meanwhile is not forgotten.
+    for (job, seq) in [("render", local.last()["seq"].clone()), ("short", json!(1))] {
+        let key = format!("anime_state:{job}");
+        wait_until("the newest state is kept again", async || {
+            let kept: Option<u64> = redis.command(&["HGET", &key, "seq"]).await;
+            kept.is_some_and(|kept| kept >= seq.as_u64().unwrap())
+        })
+        .await;
+    }
+    let received = metric(&other, "redis_received_total").await;
+    owner.report("render", &report(70, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 70).await;
+    wait_until("it comes over Redis again", async || {
+        metric(&other, "redis_received_total").await > received
+    })
+    .await;
+    owner.report("render", &report(100, "completed")).await;
+    for subscriber in [&mut local, &mut remote] {
+        subscriber.ends_as("completed").await;
+    }
+}
+
+async fn a_relay_that_is_cut_off_from_redis_follows_the_rows(db: TestDatabase) {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let proxy = TcpProxy::start(redis.address()).await;
+    let mut cut_off = redis.config();
+    cut_off.port = proxy.port();
+    let owner = without_backend(&db, cut_off).await;
+    let other = without_backend(&db, redis.config()).await;
+    let mut remote = other.subscribe("render").await;
+    owner.report("render", &report(10, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 10).await;
+
+    // The other relay is still connected, and hears nothing.
+    proxy.cut();
+    has_redis(&owner, "unreachable").await;
+    owner.report("render", &report(30, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 30).await;
+    has_redis(&other, "connected").await;
+    proxy.restore();
+    has_redis(&owner, "connected").await;
+
+    // A connection over which nothing comes any more is noticed, and made again.
+    proxy.freeze();
+    owner.report("render", &report(60, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 60).await;
+    wait_until("the state is sent over another connection", async || {
+        let kept: Option<String> = redis
+            .command(&["HGET", "anime_state:render", "state"])
+            .await;
+        let kept = kept.and_then(|kept| serde_json::from_str::<Value>(&kept).ok());
+        kept.is_some_and(|kept| kept["progress"] == 60)
+    })
+    .await;
+    owner.report("render", &report(100, "completed")).await;
+    remote.ends_as("completed").await;
+    assert!(metric(&owner, "redis_errors_total").await > 0.0);
+}

@@ -1,0 +1,160 @@
+//! A real Redis server, with a folder of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use comfy_relay::config::RedisConfig;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use redis::aio::MultiplexedConnection;
+use redis::{Client, FromRedisValue, cmd};
+use tempfile::TempDir;
+
+use super::nginx::free_port;
+use super::tool::is_installed;
+use super::wait::wait_until;
+
+/// Runs the server until the standard input is closed, which happens however the tests end. Then kills it.
+const WRAPPER: &str = r#"
+"$@" >>log 2>&1 </dev/null &
+server=$!
+read -r word
+kill -KILL "$server"
+wait "$server"
+"#;
+
+/// Keeps nothing on the disk: a server that is restarted is empty.
+const SETTINGS: [&str; 6] = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+
+/// A Redis server, killed on drop.
+pub(crate) struct RedisServer {
+    folder: TempDir,
+    port: u16,
+    settings: Vec<String>,
+    running: Option<(Child, ChildStdin)>,
+}
+
+impl RedisServer {
+    /// Starts a server, and waits until it answers; `None` on a machine without one.
+    pub(crate) async fn start() -> Option<Self> {
+        let server = Self::with(&[])?;
+        server.ready().await;
+        Some(server)
+    }
+
+    /// Starts a server with more settings; `None` on a machine without one.
+    pub(crate) fn with(settings: &[&str]) -> Option<Self> {
+        if !is_installed("redis-server", "apt-get install redis-server") {
+            return None;
+        }
+        let mut server = Self {
+            folder: tempfile::tempdir().unwrap(),
+            // Redis cannot choose a port itself; no other process is given this one so soon after.
+            port: free_port(),
+            settings: settings.iter().map(|&it| it.to_owned()).collect(),
+            running: None,
+        };
+        server.run();
+        Some(server)
+    }
+
+    /// Starts a server that speaks TLS alone. Its own certificate is the authority, in this file.
+    pub(crate) fn encrypted() -> Option<(Self, PathBuf)> {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let [certificate, key] = ["ca.pem", "key.pem"].map(|name| folder.join(name));
+        std::fs::write(&certificate, cert.pem()).unwrap();
+        std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+        let port = free_port();
+        let files = [&certificate, &key].map(|file| file.display().to_string());
+        let settings = [
+            "--port",
+            "0",
+            "--tls-port",
+            &port.to_string(),
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            &files[0],
+            "--tls-key-file",
+            &files[1],
+        ];
+        let mut server = Self::with(&settings)?;
+        server.port = port;
+        Some((server, certificate))
+    }
+
+    fn run(&mut self) {
+        let mut wrapper = Command::new("sh");
+        wrapper.args(["-c", WRAPPER, "sh", "redis-server"]);
+        if !self.settings.iter().any(|it| it == "--port") {
+            wrapper.args(["--port", &self.port.to_string()]);
+        }
+        wrapper.args(SETTINGS).args(&self.settings);
+        wrapper.current_dir(self.folder.path());
+        wrapper.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut wrapper = wrapper.stderr(Stdio::null()).spawn().unwrap();
+        let lifeline = wrapper.stdin.take().unwrap();
+        self.running = Some((wrapper, lifeline));
+    }
+
+    /// Kills the server (SIGKILL), and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some((mut wrapper, lifeline)) = self.running.take() {
+            drop(lifeline);
+            let _ = wrapper.wait();
+        }
+    }
+
+    /// Starts the killed server again, on the same port and empty.
+    pub(crate) async fn restart(&mut self) {
+        self.run();
+        self.ready().await;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// The server as the relay's settings name it.
+    pub(crate) fn config(&self) -> RedisConfig {
+        self.url().parse().unwrap()
+    }
+
+    async fn ready(&self) {
+        wait_until("Redis answers", async || self.connect().await.is_some()).await;
+    }
+
+    async fn connect(&self) -> Option<MultiplexedConnection> {
+        let client = Client::open(self.url()).unwrap();
+        let connecting = client.get_multiplexed_async_connection();
+        connecting.await.ok()
+    }
+
+    /// The answer to a command.
+    pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = self.connect().await.unwrap();
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log"));
+            eprintln!("{}", log.unwrap_or_default());
+        }
+    }
+}
