@@ -10,6 +10,8 @@ mod metrics;
 mod redis;
 mod state_queue;
 
+use std::collections::HashMap;
+
 use tokio_util::sync::CancellationToken;
 
 pub use job_state::{JobState, Position, ReceivedState};
@@ -62,6 +64,14 @@ impl Broker {
     pub fn follow_only(&self, jobs: impl IntoIterator<Item = JobId>) {
         if let Self::Redis(broker) = self {
             broker.follow_only(jobs);
+        }
+    }
+
+    /// The newest states of these jobs that were published, by whichever relay, as far as they can be read within a moment.
+    pub async fn newest(&self, jobs: &[JobId]) -> HashMap<JobId, ReceivedState> {
+        match self {
+            Self::Redis(broker) if !jobs.is_empty() => broker.newest(jobs).await,
+            _ => HashMap::new(),
         }
     }
 

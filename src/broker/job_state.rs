@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use crate::job::{JobId, StoredJob};
 
@@ -44,6 +45,22 @@ pub struct ReceivedState {
     pub stored: StoredJob,
     /// The documented `progress` message, as JSON: what the owner sends to its subscribers.
     pub payload: Bytes,
+}
+
+impl ReceivedState {
+    /// Raises its progress to what subscribers have seen: it comes from a relay that has taken the job over, and may know
+    /// less than its last owner had published.
+    pub(crate) fn raise(&mut self, progress: u8) {
+        if self.stored.progress >= progress {
+            return;
+        }
+        let Ok(mut message) = serde_json::from_slice::<Map<String, Value>>(&self.payload) else {
+            return;
+        };
+        message.insert("progress".to_owned(), progress.into());
+        self.stored.progress = progress;
+        self.payload = Bytes::from(Value::from(message).to_string());
+    }
 }
 
 /// A state that has a place among those of its job.

@@ -2,6 +2,7 @@
 //! so that neither waits for the other.
 
 mod connect;
+mod kept;
 mod link;
 mod names;
 mod publisher;

@@ -47,10 +47,20 @@ impl Tracker {
                 return false;
             }
         };
+        let ours = open.iter().filter(|row| self.is_ours(row));
+        let mut taken: Vec<JobId> = ours.map(|row| row.id.clone()).collect();
+        {
+            let registry = self.registry();
+            taken.retain(|id| !registry.get(id).is_some_and(Entry::is_owned));
+        }
+        let mut newest = self.broker.newest(&taken).await;
         let mut restored = Vec::new();
-        for stored in open {
+        for mut stored in open {
             let id = stored.id.clone();
             if self.is_ours(&stored) {
+                if let Some(newest) = newest.remove(&id) {
+                    self.catch_up(&mut stored, newest);
+                }
                 if self.apply_row(stored) {
                     restored.push(id);
                 }
@@ -204,7 +214,14 @@ impl Tracker {
     }
 
     /// Puts a copy of what another relay has into memory. The caller says that it is one, once it has published it.
-    pub(super) fn copy<'a>(&self, registry: &'a mut Registry, stored: StoredJob) -> &'a mut Entry {
+    pub(super) fn copy<'a>(
+        &self,
+        registry: &'a mut Registry,
+        mut stored: StoredJob,
+    ) -> &'a mut Entry {
+        // Its owner may have published more than it has written.
+        let shown = registry.get(&stored.id).map(|entry| entry.job.percent());
+        stored.progress = stored.progress.max(shown.unwrap_or_default());
         let has_ended = stored.status.is_final();
         // Of a job that runs, neither events nor answers of a backend count: its owner has them.
         let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();

@@ -9,7 +9,7 @@ use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::broker::{JobState, Position, ReceivedState};
 use crate::hub::Publication;
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Status, StoredJob};
 
 /// How long a job of another relay may be silent before its row is read. One that runs is published every second.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -94,20 +94,46 @@ impl Tracker {
 
     /// Brings a job up to date with a state that its owner has published, and passes that state on as it is.
     fn apply_received(&self, registry: &mut Registry, received: ReceivedState) {
-        let ReceivedState { stored, payload } = received;
-        let id = stored.id.clone();
+        // Nobody may follow it any more.
+        let id = &received.stored.id;
+        if registry.get(id).is_some() || self.hub.is_followed(id) {
+            self.take_received(registry, received);
+        }
+    }
+
+    /// A job goes on from what its last owner has published, which may be more than that has written. `row` is its row, now
+    /// ours.
+    pub(super) fn catch_up(&self, row: &mut StoredJob, newest: ReceivedState) {
+        let published = &newest.stored;
+        let created = |job: &StoredJob| job.created_at.as_millisecond();
+        // A row of another database may have the same id, and a state that is newer than ours the same server.
+        if created(published) != created(row) || published.epoch > row.epoch {
+            return;
+        }
+        if published.status.is_final() {
+            self.take_received(&mut self.registry(), newest);
+        } else {
+            row.progress = row.progress.max(published.progress);
+        }
+    }
+
+    fn take_received(&self, registry: &mut Registry, mut received: ReceivedState) {
+        let id = received.stored.id.clone();
         let held = registry.get(&id).map(Entry::held);
         let version = StateVersion {
-            epoch: stored.epoch,
-            seq: stored.seq,
+            epoch: received.stored.epoch,
+            seq: received.stored.seq,
         };
         if !version.is_news_of_owner(held) {
             return;
         }
-        if held.is_none() && (!self.hub.is_followed(&id) || !registry.reserve(&id)) {
-            // Nobody follows it any more, or it is being submitted here.
+        if let Some(entry) = registry.get(&id) {
+            received.raise(entry.job.percent());
+        } else if !registry.reserve(&id) {
+            // It is being submitted here.
             return;
         }
+        let ReceivedState { stored, payload } = received;
         let (seq, status) = (stored.seq, stored.status);
         let remaining = stored.estimated_remaining;
         let entry = self.copy(registry, stored);

@@ -1,6 +1,7 @@
 //! States over Redis: between relays, and to services that are not relays.
 
 mod contract;
+mod kills;
 mod outages;
 mod relays;
 mod services;

@@ -6,21 +6,16 @@ use std::future::Future;
 
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
-use redis::{Msg, Pipeline, RedisError, RedisResult};
+use redis::{Msg, RedisError, RedisResult};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::RedisShared;
 use super::connect::timed_out;
+use super::kept::MAX_KEYS;
 use crate::broker::job_state::ReceivedState;
 use crate::broker::message::{self, MessageError};
 use crate::job::JobId;
-
-/// How many channels are named in one command.
-const MAX_CHANNELS: usize = 500;
-
-/// What is kept of one job: its head and its state.
-type KeptState = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl RedisShared {
     /// Receives until `stop`.
@@ -79,12 +74,14 @@ impl RedisShared {
             let left = subscribed.difference(&followed).cloned().collect();
             (added, left)
         };
-        for jobs in added.chunks(MAX_CHANNELS) {
+        for jobs in added.chunks(MAX_KEYS) {
             self.in_time(sink.subscribe(self.channels(jobs))).await?;
-            self.read_kept(connection, jobs).await?;
+            for (job, state) in self.kept(connection, jobs).await? {
+                self.take_in(job, state);
+            }
             subscribed.extend(jobs.iter().cloned());
         }
-        for jobs in left.chunks(MAX_CHANNELS) {
+        for jobs in left.chunks(MAX_KEYS) {
             self.in_time(sink.unsubscribe(self.channels(jobs))).await?;
             for job in jobs {
                 subscribed.remove(job);
@@ -95,25 +92,6 @@ impl RedisShared {
 
     fn channels(&self, jobs: &[JobId]) -> Vec<String> {
         jobs.iter().map(|job| self.names.relays(job)).collect()
-    }
-
-    async fn read_kept(
-        &self,
-        connection: &mut MultiplexedConnection,
-        jobs: &[JobId],
-    ) -> RedisResult<()> {
-        let mut pipeline = Pipeline::with_capacity(jobs.len());
-        for job in jobs {
-            let read = pipeline.cmd("HMGET").arg(self.names.state(job));
-            read.arg("head").arg("state");
-        }
-        let kept: Vec<KeptState> = pipeline.query_async(connection).await?;
-        for (job, kept) in jobs.iter().zip(kept) {
-            if let (Some(head), Some(state)) = kept {
-                self.take_in(job, message::read_parts(job, &head, &state));
-            }
-        }
-        Ok(())
     }
 
     fn receive(&self, message: &Msg) {

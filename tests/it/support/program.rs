@@ -164,8 +164,12 @@ impl Program {
 
     /// Sends SIGTERM, as service managers do.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
-        kill(id, Signal::SIGTERM).unwrap();
+        kill(id, signal).unwrap();
     }
 
     /// The URL of a WebSocket.
