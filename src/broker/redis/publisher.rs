@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::RedisShared;
@@ -14,6 +14,9 @@ use crate::broker::message;
 
 /// How many states go to Redis in one write.
 const MAX_BATCH: usize = 200;
+
+/// How long the publisher rests after each write: what comes meanwhile goes in one. A write costs more than the states in it.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the newest state of a job that goes on is kept: longer than a job is silent whose owner runs.
 const OPEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -72,7 +75,10 @@ impl RedisShared {
             loop {
                 let taking = timeout(self.config.ping_interval, self.outbox.take(MAX_BATCH));
                 match taking.await {
-                    Ok(states) => self.send(script, connection, states).await?,
+                    Ok(states) => {
+                        self.send(script, connection, states).await?;
+                        sleep(PAUSE).await;
+                    }
                     Err(_) => redis::cmd("PING").exec_async(connection).await?,
                 }
             }
