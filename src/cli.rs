@@ -27,6 +27,7 @@ mod relay_clock;
 mod relay_socket;
 mod replay;
 mod report;
+mod secret_file;
 mod serve;
 mod setting_error;
 mod shutdown_signal;

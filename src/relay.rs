@@ -85,6 +85,7 @@ pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::once::RequestId;
 pub use requests::operated::{OperatedBackend, QueueOverview};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
+pub use requests::readiness::NotReady;
 pub use requests::register::Accepted;
 pub use requests::retry::RetryOptions;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};

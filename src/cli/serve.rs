@@ -25,6 +25,9 @@ const BACKLOG: u32 = 4_096;
 ///
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
 /// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime.
+///
+/// A secret can be in a file: the variable NAME_FILE names the file, as AUTH_JWT_SECRET_FILE does. PORT is
+/// the port to listen on where LISTEN is not set, and COMFYUI_BACKENDS another name of COMFYUI_URL.
 // A heading holds for all flags that follow: groups with a heading come last, or reset it.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {

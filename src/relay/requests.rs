@@ -17,6 +17,7 @@ pub(super) mod operated;
 pub(super) mod output;
 pub(super) mod post_prompt;
 mod prepare;
+pub(super) mod readiness;
 pub(super) mod register;
 mod report;
 pub(super) mod request_locks;

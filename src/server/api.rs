@@ -10,6 +10,7 @@ pub(super) mod jobs;
 pub(super) mod metrics;
 pub(super) mod outputs;
 pub(super) mod preview;
+pub(super) mod probes;
 pub(super) mod queue;
 pub(super) mod totals;
 pub(super) mod workflows;

@@ -7,7 +7,7 @@ mod labels;
 mod losses;
 mod memory;
 mod once;
-mod operations;
+pub(crate) mod operations;
 mod relay_kills;
 mod retry;
 mod shared;
