@@ -43,6 +43,7 @@ mod stored_job;
 mod throttle;
 mod tracker;
 mod unsuitable;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -81,6 +82,7 @@ pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
 pub use requests::job_links::{AttemptView, JobLinks};
+pub use requests::job_webhook::{DeliveryView, JobWebhook};
 pub use requests::list::{JobPage, JobView, NodeRunView};
 pub use requests::once::RequestId;
 pub use requests::operated::{OperatedBackend, QueueOverview};
@@ -94,6 +96,7 @@ pub use requests::suitability::{Suitability, placeable};
 pub use requests::totals::Totals;
 pub use start::RelayStartError;
 pub use unsuitable::UnsuitableBackend;
+pub use webhooks::WebhookSetupError;
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///
@@ -241,6 +244,7 @@ impl Relay {
     /// Adds the relay's own counters to a registry.
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
         self.0.tracker.metrics.register(registry);
+        self.0.tracker.webhooks.register_metrics(registry);
         if let Some(metrics) = self.0.tracker.broker.metrics() {
             metrics.register(registry);
         }

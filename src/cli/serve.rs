@@ -14,7 +14,9 @@ use super::options::access::AccessOptions;
 use super::options::database::{DatabaseOptions, data_folder};
 use super::options::redis::RedisOptions;
 use super::shutdown_signal::shutdown_signal;
-use crate::config::{ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig};
+use crate::config::{
+    ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig, WebhookConfig,
+};
 use crate::relay::{Relay, RelayStartError};
 use crate::server::{self, Server};
 
@@ -61,6 +63,9 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     redis: RedisOptions,
+
+    #[command(flatten)]
+    webhook: WebhookConfig,
 }
 
 impl ServeArgs {
@@ -93,6 +98,7 @@ impl ServeArgs {
         }
         self.store.database = self.database.database()?;
         self.relay.redis = self.redis.redis()?;
+        self.relay.webhook = self.webhook;
         let cache_dir = self.server.cache_dir.take();
         self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
         if let Database::Postgres(_) = self.store.database {
@@ -129,7 +135,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let relay = relay.await.map_err(|error| {
         let settings = match &error {
             RelayStartError::Database { .. } => format!(" ({database_settings})"),
-            RelayStartError::Comfy(_) => String::new(),
+            RelayStartError::Comfy(_) | RelayStartError::Webhooks(_) => String::new(),
         };
         WrongSetting(anyhow!("{:#}{settings}", anyhow!(error)))
     })?;

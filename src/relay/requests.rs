@@ -9,6 +9,7 @@ pub(super) mod check;
 mod choices;
 pub(super) mod explain;
 pub(super) mod job_links;
+pub(super) mod job_webhook;
 pub(super) mod list;
 mod lookup;
 mod name_lock;

@@ -13,4 +13,6 @@ pub(super) mod preview;
 pub(super) mod probes;
 pub(super) mod queue;
 pub(super) mod totals;
+mod webhook_field;
+pub(super) mod webhooks;
 pub(super) mod workflows;

@@ -305,7 +305,12 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Paused(_)
         | RelayError::Stopping
         | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        RelayError::AddingOff | RelayError::Place(PlaceError::Outside(..)) => StatusCode::FORBIDDEN,
+        RelayError::AddingOff
+        | RelayError::WebhooksOff
+        | RelayError::WebhookNotAllowed(_)
+        | RelayError::Place(PlaceError::Outside(..) | PlaceError::NotPublic(..)) => {
+            StatusCode::FORBIDDEN
+        }
         RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
         RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY

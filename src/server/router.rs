@@ -8,7 +8,8 @@ use percent_encoding::percent_decode_str;
 use super::api::outputs::FileRequest;
 use super::api::probes::Probe;
 use super::api::{
-    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, workflows,
+    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, webhooks,
+    workflows,
 };
 use super::error::ApiError;
 use super::pages::{Asset, Page};
@@ -52,6 +53,7 @@ enum Route<'a> {
     Queue,
     /// Whether the queue is to be paused.
     PauseQueue(bool),
+    Deliveries,
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
@@ -93,6 +95,7 @@ impl<'a> Route<'a> {
             ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
             ["api", "anime", "backends"] => Self::Backends,
             ["api", "anime", "backends", name] => Self::Backend(name),
+            ["api", "anime", "webhooks", "deliveries"] => Self::Deliveries,
             ["api", "anime", "queue"] => Self::Queue,
             ["api", "anime", "queue", "pause"] => Self::PauseQueue(true),
             ["api", "anime", "queue", "resume"] => Self::PauseQueue(false),
@@ -146,6 +149,7 @@ impl<'a> Route<'a> {
             Self::Events(_) => &[events::NAMES][..],
             Self::FeedEvents => &events::FEED_PARAMETERS[..],
             Self::Totals => &totals::PARAMETERS[..],
+            Self::Deliveries => &webhooks::DELIVERY_PARAMETERS[..],
             Self::Backend(_) => &backends::REMOVAL_PARAMETERS[..],
             _ => &[],
         };
@@ -256,6 +260,10 @@ async fn dispatch(
         Route::Operate(name, operation) => backends::operate(state, &caller, name, operation).await,
         Route::Queue => queue::show(state, &caller).await,
         Route::PauseQueue(is_paused) => queue::pause(state, &caller, is_paused).await,
+        Route::Deliveries => {
+            let permissions = caller.authorize_scopes(&[Scope::Webhook])?;
+            webhooks::deliveries(state, &request, &permissions).await
+        }
         Route::Outputs(id) => list_outputs(state, &caller, id).await,
         Route::Output(id, number) => output(state, &caller, &request, id, number).await,
         Route::Probe(probe) => probe.answer(state),

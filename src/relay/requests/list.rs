@@ -9,6 +9,7 @@ use tokio::fs::try_exists;
 use crate::estimate::Estimate;
 use crate::job::{Bar, Job, JobId, NodeRun, Progress, StoredJob};
 use crate::relay::requests::job_links::JobLinks;
+use crate::relay::requests::job_webhook::DeliveryView;
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
@@ -45,6 +46,9 @@ pub struct JobView {
     /// What its submission shows of others; only if one job is requested.
     #[serde(flatten)]
     pub links: JobLinks,
+    /// What was sent to webhooks about it; only if one job is requested.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<DeliveryView>,
     /// Where its first file is kept, if it was copied already.
     #[serde(skip)]
     kept: Option<PathBuf>,
@@ -176,6 +180,7 @@ impl Relay {
             error_code: job.error().map(|error| error.code.as_str()),
             timeline: None,
             links: JobLinks::default(),
+            webhooks: Vec::new(),
             kept: keeping.main_path(job),
             is_being_kept: keeping.is_under_way(job.id()),
         }

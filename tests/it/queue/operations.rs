@@ -30,7 +30,7 @@ pub(crate) async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value 
     post(relay, &format!("/api/anime/backends/{name}/{verb}")).await
 }
 
-pub(super) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
+pub(crate) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
     post(relay, &format!("/api/anime/queue/{verb}")).await
 }
 
