@@ -3,13 +3,42 @@
 use serde_json::json;
 
 use super::{settings, webhooks};
+use crate::faults::workers::{FAULT, fail, succeed};
 use crate::queue::operations::operate_queue;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::{TXT2IMG, workflow};
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::TestRelay;
-use crate::support::webhook_receiver::WebhookReceiver;
+use crate::support::webhook_receiver::{ReceivedWebhook, WebhookReceiver};
 
 on_both!(a_queue_that_becomes_empty_is_announced);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_sick_and_recovers_is_announced_once() {
+    let db = TestDatabase::sqlite().await;
+    let (receiver, comfyui) = (WebhookReceiver::start().await, ScriptedComfy::start().await);
+    let settings = settings(&db, webhooks(Some(&receiver)));
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    for number in 0..3 {
+        fail(&relay, &comfyui, number, FAULT).await;
+    }
+    let has = |event: &'static str| {
+        move |all: &[ReceivedWebhook]| all.iter().any(|it| it.event() == event)
+    };
+    receiver.wait_for("it is sick", has("backend.sick")).await;
+    succeed(&relay, &comfyui).await;
+    let received = receiver
+        .wait_for("it has recovered", has("backend.recovered"))
+        .await;
+    for (event, status) in [("backend.sick", "sick"), ("backend.recovered", "connected")] {
+        let mut told = received.iter().filter(|it| it.event() == event);
+        let data = &told.next().unwrap().body["data"];
+        assert_eq!(data["backend"], comfyui.address().to_string());
+        assert_eq!(data["status"], status);
+        assert!(told.next().is_none(), "{event} came twice");
+    }
+    relay.stop().await;
+}
 
 async fn a_queue_that_becomes_empty_is_announced(db: TestDatabase) {
     let receiver = WebhookReceiver::start().await;
