@@ -58,6 +58,14 @@ async fn jobs_and_estimates_are_counted() {
     for (job, name) in [("a", TXT2IMG), ("b", ERROR), ("c", TXT2IMG), ("d", TXT2IMG)] {
         play(&relay, job, name).await;
     }
+    let timed = scrape(&relay).await;
+    let backend = relay.comfyui_url().replace("http://", "");
+    for (status, jobs) in [("completed", 3.0), ("failed", 1.0)] {
+        let labels = format!("{{status=\"{status}\",backend=\"{backend}\"}}");
+        assert_eq!(of(&timed, "job_duration_seconds_count", &labels), jobs);
+        assert!(of(&timed, "job_duration_seconds_sum", &labels) > 0.0);
+    }
+    assert_eq!(of(&timed, "job_wait_seconds_count", ""), 4.0);
     let _waiting = relay.subscribe("later").await;
     let values = scrape(&relay).await;
     assert_eq!(
