@@ -221,6 +221,7 @@ fn record(kind: &str, number: usize, status: Status) -> JobRecord {
             backend: Some("127.0.0.1:8188".to_owned()),
             tags: Arc::default(),
         },
+        deliveries: Vec::new(),
         created_at: now,
         started_at: Some(now),
         completed_at: status.is_final().then_some(now),

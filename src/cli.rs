@@ -27,6 +27,7 @@ mod relay_clock;
 mod relay_socket;
 mod replay;
 mod report;
+mod secret_file;
 mod serve;
 mod setting_error;
 mod shutdown_signal;
@@ -38,6 +39,7 @@ mod token;
 mod top;
 mod watch;
 mod watch_feed;
+mod webhook;
 mod workflow;
 mod workflow_file;
 
@@ -94,6 +96,8 @@ enum CliCommand {
     Report(report::ReportArgs),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -177,6 +181,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Replay(args) => replay::run(args).await,
             CliCommand::Report(args) => report::run(&args),
             CliCommand::Token(command) => token::run(command),
+            CliCommand::Webhook(command) => webhook::run(command).await,
             CliCommand::Completions(args) => {
                 Ok(completions::print_completions(&args, Cli::command()))
             }

@@ -18,6 +18,7 @@ mod server;
 mod server_url;
 mod store;
 mod tables;
+mod webhook;
 
 pub use self::redis::RedisConfig;
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
@@ -34,6 +35,7 @@ pub use server::ServerConfig;
 pub use server_url::{ServerUrl, ServerUrlError, parse_comfyui_url, parse_relay_url};
 pub use store::{Database, StoreConfig};
 pub use tables::{PipelineTable, SchemaName};
+pub use webhook::{WebhookConfig, WebhookHost, parse_threshold, parse_webhook_url};
 
 /// All settings of a relay.
 #[derive(Debug, Clone)]

@@ -17,6 +17,7 @@
 //! [`server`]: crate::server
 //! [`session`]: crate::session
 //! [`store`]: crate::store
+//! [`webhook`]: crate::webhook
 //! [`workflow`]: crate::workflow
 #![doc = include_str!("../docs/architecture.md")]
 
@@ -45,6 +46,8 @@ pub mod comfy;
 pub mod hub;
 
 pub mod store;
+
+pub mod webhook;
 
 pub mod workflow;
 

@@ -44,6 +44,7 @@ mod stored_job;
 mod throttle;
 mod tracker;
 mod unsuitable;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -82,10 +83,12 @@ pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
 pub use requests::job_links::{AttemptView, JobLinks};
+pub use requests::job_webhook::{DeliveryView, JobWebhook};
 pub use requests::list::{JobPage, JobView};
 pub use requests::once::RequestId;
 pub use requests::operated::{OperatedBackend, QueueOverview};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
+pub use requests::readiness::NotReady;
 pub use requests::register::Accepted;
 pub use requests::retry::RetryOptions;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
@@ -95,6 +98,7 @@ pub use requests::timeline::NodeRunView;
 pub use requests::totals::Totals;
 pub use start::RelayStartError;
 pub use unsuitable::UnsuitableBackend;
+pub use webhooks::WebhookSetupError;
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///
@@ -242,6 +246,7 @@ impl Relay {
     /// Adds the relay's own counters to a registry.
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
         self.0.tracker.metrics.register(registry);
+        self.0.tracker.webhooks.register_metrics(registry);
         if let Some(metrics) = self.0.tracker.broker.metrics() {
             metrics.register(registry);
         }

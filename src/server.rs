@@ -1,8 +1,10 @@
 //! Everything that is an HTTP request: it is accepted, authorized and answered here. WebSockets are handed
 //! to [`crate::session`] once they are open.
 
+mod answer;
 mod api;
 mod client;
+mod correlation_id;
 mod error;
 mod gzip;
 mod listener;

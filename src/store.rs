@@ -2,7 +2,7 @@
 //! backend, in tables of the relay's own.
 //!
 //! Each query is a method of [`Store`], written once for both databases with diesel's query builder on one declared
-//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), claims ([`claim_statements`]), the migrations ([`migrations`]), and the
+//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), claims ([`claim_statements`]), webhooks ([`webhook_statements`]), the migrations ([`migrations`]), and the
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod add_batch;
@@ -21,6 +21,7 @@ mod mirror;
 mod mirror_queries;
 mod moment;
 mod names;
+mod new_delivery;
 mod operations;
 mod pools;
 mod recorder;
@@ -38,6 +39,9 @@ mod submission_state;
 mod submissions;
 mod tag_filters;
 mod upsert;
+mod webhook_queries;
+mod webhook_queue;
+mod webhook_statements;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +52,7 @@ pub use database::StoreError;
 pub use job_queries::{Cursor, JobFilter, MAX_SEARCHED, StoredPage};
 pub use lease_owner::LeaseOwner;
 pub use mirror::MirrorHealth;
+pub use new_delivery::NewDelivery;
 pub use operations::WaitingCount;
 pub use recorder::{Recorder, RecorderHealth, Written};
 pub use refusal::Refusal;
@@ -57,8 +62,10 @@ pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;
 pub use shared_queue::{PeerPrompt, ReportedLoad, SharedWait};
 pub use submissions::{StoredSubmission, SubmissionLink};
+pub use webhook_queries::{DeliveryFilter, DeliveryState, StoredDelivery};
+pub use webhook_queue::{AttemptResult, ClaimedDelivery};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::config::StoreConfig;
 use claim_statements::ClaimStatements;
@@ -67,6 +74,7 @@ use mirror::Mirror;
 use names::Names;
 use pools::StorePools;
 use statements::Statements;
+use webhook_statements::WebhookStatements;
 
 /// A database, which need not be reachable. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,6 +83,9 @@ pub struct Store {
     names: Names,
     statements: Arc<Statements>,
     claims: Arc<ClaimStatements>,
+    webhooks: Arc<WebhookStatements>,
+    /// Wakes the task that sends to webhooks.
+    deliveries_added: Arc<Notify>,
     mirror: Mirror,
     /// Whether rows of an earlier release are being copied.
     copying: Arc<AtomicBool>,
@@ -90,6 +101,8 @@ impl Store {
         Self {
             pools: StorePools::open(config),
             claims: Arc::new(ClaimStatements::new(&names)),
+            webhooks: Arc::new(WebhookStatements::new(&names)),
+            deliveries_added: Arc::default(),
             statements: Arc::new(Statements::new(&names)),
             mirror: Mirror::new(config),
             names,

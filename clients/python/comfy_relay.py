@@ -136,7 +136,7 @@ class Relay:
         """Submits a graph in API format, or a workflow of the relay's folder by its name.
 
         `more` are fields of the relay's API: labels, group, extra_data, preview_method, partial_execution_targets,
-        front, number, priority, retries.
+        front, number, priority, retries, webhook.
         """
         job: dict[str, Any] = {"workflow": workflow, "params": dict(params or {}), **more}
         job.update({name: value for name, value in (("job_id", job_id), ("backend", backend)) if value is not None})

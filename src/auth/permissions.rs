@@ -31,6 +31,8 @@ pub(crate) enum Scope {
     Monitor,
     /// Pause, drain and resume backends and the queue.
     Operate,
+    /// Have the events of its jobs sent to webhooks, and see what was sent.
+    Webhook,
 }
 
 /// The jobs that a token is for.
@@ -62,7 +64,7 @@ struct Grants {
 
 impl Scope {
     /// Every scope that there is.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Subscribe,
         Self::Submit,
         Self::Register,
@@ -70,6 +72,7 @@ impl Scope {
         Self::Cancel,
         Self::Monitor,
         Self::Operate,
+        Self::Webhook,
     ];
 
     fn bit(self) -> u8 {
@@ -86,6 +89,7 @@ impl Scope {
             Self::Cancel => "cancel",
             Self::Monitor => "monitor",
             Self::Operate => "operate",
+            Self::Webhook => "webhook",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 
 use clap::{Arg, Command};
 
+use super::secret_file::file_parser;
 use crate::config::Secret;
 
 /// Stands before the plain name of a variable. A prefixed variable wins over the plain one.
@@ -16,6 +17,12 @@ const PREFIX: &str = "COMFY_RELAY_";
 /// open the relay to everybody.
 const NEVER_EMPTY: &str = "AUTH_";
 
+/// Behind the name of a secret: the variable that names a file with it.
+const FILE: &str = "_FILE";
+
+/// Other names of variables, which platforms and other programs set: each holds what the variable takes.
+const ALIASES: [(&str, &str); 2] = [("LISTEN", "PORT"), ("COMFYUI_URL", "COMFYUI_BACKENDS")];
+
 /// The variables of a Redis server, of which the relay does not need all.
 const REDIS: &str = "REDIS_";
 
@@ -23,21 +30,52 @@ const REDIS: &str = "REDIS_";
 const REDIS_SERVERS: [&str; 2] = ["REDIS_URL", "REDIS_HOST"];
 
 /// Makes each setting of a command read the variable that holds its value: the prefixed one where it is set,
-/// the plain one otherwise. Comments are cut off, and empty variables count as unset.
+/// the plain one otherwise, and before each of them the file of a secret or the alias that is set instead. Comments are cut
+/// off, and empty variables count as unset.
 ///
 /// Changes the environment: call it before the program has a second thread.
 pub(super) fn read_into(command: Command) -> Command {
+    let names = arguments(&command).into_iter().filter_map(Arg::get_env);
+    let known: Vec<String> = names.filter_map(OsStr::to_str).map(str::to_owned).collect();
+    read_known(command, &known)
+}
+
+/// `known` are the names of all settings: some secrets have a setting of their own for their file.
+fn read_known(command: Command, known: &[String]) -> Command {
     let read = |arg: Arg| {
         let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else {
             return arg;
         };
-        let prefixed = format!("{PREFIX}{name}");
+        let file = Some(format!("{name}{FILE}")).filter(|file| !known.contains(file));
         let is_secret = is_secret(&arg);
-        let is_set = tidy(&prefixed, is_secret);
-        tidy(&name, is_secret);
-        arg.env(if is_set { prefixed } else { name })
+        let mut alias = ALIASES.iter().filter(|(of, _)| *of == name);
+        let alias = alias.next().map(|(_, alias)| *alias);
+        for prefix in [PREFIX, ""] {
+            let named = |name: &str| format!("{prefix}{name}");
+            let has_value = tidy(&named(&name), is_secret);
+            let is_given =
+                has_value && std::env::var_os(named(&name)).is_some_and(|it| !it.is_empty());
+            if let Some(file) = &file
+                && let Some(parser) = file_parser(&arg, is_given)
+                && tidy(&named(file), false)
+            {
+                return arg.env(named(file)).value_parser(parser);
+            }
+            if has_value {
+                return arg.env(named(&name));
+            }
+            if let Some(alias) = alias
+                && tidy(&named(alias), false)
+            {
+                return arg.env(named(alias));
+            }
+        }
+        // Read again: a setting keeps what its variable held when it was named.
+        arg.env(name)
     };
-    command.mut_args(read).mut_subcommands(read_into)
+    command
+        .mut_args(read)
+        .mut_subcommands(|command| read_known(command, known))
 }
 
 /// Replaces the value of a variable by what counts of it. Returns whether the variable is set then.

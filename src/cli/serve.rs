@@ -14,7 +14,9 @@ use super::options::access::AccessOptions;
 use super::options::database::{DatabaseOptions, data_folder};
 use super::options::redis::RedisOptions;
 use super::shutdown_signal::shutdown_signal;
-use crate::config::{ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig};
+use crate::config::{
+    ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig, WebhookConfig,
+};
 use crate::relay::{Relay, RelayStartError};
 use crate::server::{self, Server};
 
@@ -25,6 +27,9 @@ const BACKLOG: u32 = 4_096;
 ///
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
 /// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime.
+///
+/// A secret can be in a file: the variable NAME_FILE names the file, as AUTH_JWT_SECRET_FILE does. PORT is
+/// the port to listen on where LISTEN is not set, and COMFYUI_BACKENDS another name of COMFYUI_URL.
 // A heading holds for all flags that follow: groups with a heading come last, or reset it.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
@@ -58,6 +63,9 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     redis: RedisOptions,
+
+    #[command(flatten)]
+    webhook: WebhookConfig,
 }
 
 impl ServeArgs {
@@ -90,6 +98,7 @@ impl ServeArgs {
         }
         self.store.database = self.database.database()?;
         self.relay.redis = self.redis.redis()?;
+        self.relay.webhook = self.webhook;
         let cache_dir = self.server.cache_dir.take();
         self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
         if let Database::Postgres(_) = self.store.database {
@@ -126,7 +135,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let relay = relay.await.map_err(|error| {
         let settings = match &error {
             RelayStartError::Database { .. } => format!(" ({database_settings})"),
-            RelayStartError::Comfy(_) => String::new(),
+            RelayStartError::Comfy(_) | RelayStartError::Webhooks(_) => String::new(),
         };
         WrongSetting(anyhow!("{:#}{settings}", anyhow!(error)))
     })?;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::RedisConfig;
 use super::duration::{parse_rate, parse_seconds, parse_seconds_or_none, rate, seconds};
 use super::store::parse_switch;
+use super::{RedisConfig, WebhookConfig};
 
 /// How jobs are kept in memory and published.
 ///
@@ -141,6 +141,10 @@ pub struct RelayConfig {
     #[arg(skip)]
     pub redis: Option<RedisConfig>,
 
+    /// Where webhooks are sent.
+    #[arg(skip)]
+    pub webhook: WebhookConfig,
+
     /// How long a running job may go without an event before its state is published again.
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
@@ -203,6 +207,7 @@ impl Default for RelayConfig {
             lost_after: Duration::from_secs(60),
             free_after_oom: false,
             redis: None,
+            webhook: WebhookConfig::default(),
             heartbeat: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,

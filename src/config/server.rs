@@ -95,6 +95,10 @@ pub struct ServerConfig {
     )]
     pub cache_size: u64,
 
+    /// How often an event stream carries a comment: proxies cut streams that are silent.
+    #[arg(skip = ServerConfig::default().comment_interval)]
+    pub comment_interval: Duration,
+
     /// How long a client may take over a TLS handshake.
     #[arg(skip = ServerConfig::default().handshake_timeout)]
     pub handshake_timeout: Duration,
@@ -135,6 +139,7 @@ impl Default for ServerConfig {
             io_uring: true,
             cache_dir: None,
             cache_size: 256,
+            comment_interval: Duration::from_secs(15),
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! [`Networks`]: the networks in which servers may be that were added while the program runs.
+//! [`Networks`]: the networks in which servers may be that clients name while the program runs.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -40,10 +40,40 @@ static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         .collect()
 });
 
+/// Networks that are nobody's on the internet: those of one site, those for documents and tests, and those that stand for an
+/// IPv4 address.
+static PRIVATE: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    let private = [
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "240.0.0.0/4",
+        "100::/64",
+        "2001::/32",
+        "2001:db8::/32",
+        "fc00::/7",
+        "fec0::/10",
+    ];
+    let networks = private.iter().map(|text| text.parse());
+    networks
+        .map(|network| network.expect("a network"))
+        .collect()
+});
+
 /// Networks in which servers may be. Names are resolved and checked for each connection, and the connection goes to an
 /// address that was checked: a name that leads elsewhere later leads nowhere. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Networks(Arc<[IpNet]>);
+pub struct Networks {
+    named: Arc<[IpNet]>,
+    /// Whether the public addresses of the internet belong to them.
+    has_public: bool,
+}
 
 /// Why a server may not be where it is.
 #[derive(Debug, thiserror::Error)]
@@ -56,27 +86,42 @@ pub enum PlaceError {
         "{0} is at {1}, which is in none of the networks of BACKEND_NETWORKS (--backend-networks)"
     )]
     Outside(String, IpAddr),
+    /// It is at no public address.
+    #[error("{0} is at {1}, which is no public address; name its network in WEBHOOK_NETWORKS")]
+    NotPublic(String, IpAddr),
 }
 
 impl Networks {
     /// These networks.
     pub fn new(networks: &[IpNet]) -> Self {
-        Self(networks.into())
+        Self {
+            named: networks.into(),
+            has_public: false,
+        }
+    }
+
+    /// These networks and all public addresses.
+    pub fn with_public(networks: &[IpNet]) -> Self {
+        Self {
+            named: networks.into(),
+            has_public: true,
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.named.is_empty() && !self.has_public
     }
 
     /// Whether an address is in one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = unmapped(address);
-        let mut networks = self.0.iter().filter(|network| network.contains(&address));
-        networks.any(|network| {
+        let mut networks = (self.named.iter()).filter(|network| network.contains(&address));
+        let is_named = networks.any(|network| {
             let mut special = SPECIAL.iter().filter(|it| it.contains(&address));
             special.all(|special| special.contains(network))
-        })
+        });
+        is_named || (self.has_public && is_public(address))
     }
 
     /// Whether the host of a URL may be in one of them: it is, or it is a name, which is resolved for each connection.
@@ -107,7 +152,7 @@ impl Networks {
         };
         let outside = addresses.into_iter().find(|it| !self.contains(*it));
         match outside {
-            Some(address) => Err(PlaceError::Outside(host.to_owned(), address)),
+            Some(address) => Err(self.outside(host, address)),
             None => Ok(()),
         }
     }
@@ -132,11 +177,28 @@ impl Networks {
         match first {
             Some(first) if inside.is_empty() => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                PlaceError::Outside(host.to_owned(), first),
+                self.outside(host, first),
             )),
             _ => Ok(inside),
         }
     }
+}
+
+impl Networks {
+    fn outside(&self, host: &str, address: IpAddr) -> PlaceError {
+        let host = host.to_owned();
+        if self.has_public {
+            PlaceError::NotPublic(host, address)
+        } else {
+            PlaceError::Outside(host, address)
+        }
+    }
+}
+
+/// Whether an address is one of the internet.
+fn is_public(address: IpAddr) -> bool {
+    let mut others = SPECIAL.iter().chain(PRIVATE.iter());
+    !others.any(|network| network.contains(&address))
 }
 
 impl Resolve for Networks {
@@ -227,6 +289,36 @@ mod tests {
         assert!(!named.contains("169.254.169.253".parse().unwrap()));
         assert!(all.contains("192.168.1.7".parse().unwrap()));
         assert!(!networks(&[]).contains("192.168.1.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_private_address_is_public_only_where_its_network_is_named() {
+        let public = Networks::with_public(&[]);
+        let named = Networks::with_public(&["10.0.7.0/24".parse().unwrap()]);
+        for (address, is_inside) in [
+            ("93.184.216.34", true),
+            ("2606:2800:220:1:248:1893:25c8:1946", true),
+            ("10.0.7.9", false),
+            ("::ffff:10.0.7.9", false),
+            ("127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("192.168.1.1", false),
+            ("fd00::1", false),
+            ("::1", false),
+            ("64:ff9b::a00:709", false),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(public.contains(address), is_inside, "{address}");
+            let is_named = unmapped(address).to_string() == "10.0.7.9";
+            assert_eq!(named.contains(address), is_inside || is_named, "{address}");
+        }
+        let refused = public.inside("hook", vec!["10.0.7.9:80".parse().unwrap()]);
+        let why = refused.unwrap_err().to_string();
+        assert!(
+            why.contains("hook is at 10.0.7.9") && why.contains("WEBHOOK_NETWORKS"),
+            "{why}"
+        );
     }
 
     #[test]

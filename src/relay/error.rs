@@ -169,6 +169,16 @@ pub enum RelayError {
     /// There is no queue for a batch to wait in.
     #[error("batches wait in the relay's own queue, which is off; set DISPATCH=queue")]
     QueueOff,
+    /// No hosts are configured to which the webhooks of jobs may be sent.
+    #[error(
+        "jobs have no webhooks of their own: WEBHOOK_HOSTS (--webhook-hosts) names the hosts to which they may be sent, and is not set"
+    )]
+    WebhooksOff,
+    /// The webhook of a job may not be sent to this host.
+    #[error(
+        "webhooks may not be sent to {:?}: it is not in WEBHOOK_HOSTS (--webhook-hosts), or at no public address", excerpt(.0)
+    )]
+    WebhookNotAllowed(String),
     /// The relay is being stopped.
     #[error("the relay is being stopped; try again in a moment")]
     Stopping,
@@ -194,7 +204,9 @@ impl RelayError {
             Self::BackendUnknown { .. } => "backend_unknown",
             Self::LabelUnknown { .. } => "label_unknown",
             Self::AddingOff => "adding_off",
-            Self::Place(PlaceError::Outside(..)) => "address_not_allowed",
+            Self::Place(PlaceError::Outside(..) | PlaceError::NotPublic(..)) => {
+                "address_not_allowed"
+            }
             Self::Place(PlaceError::Unresolved(..)) => "bad_url",
             Self::BackendExists { .. } => "backend_exists",
             Self::BackendConfigured(_) => "backend_configured",
@@ -215,6 +227,8 @@ impl RelayError {
             Self::RequestUnderWay => "request_under_way",
             Self::BadBatch { .. } => "bad_batch",
             Self::QueueOff => "queue_off",
+            Self::WebhooksOff => "webhooks_off",
+            Self::WebhookNotAllowed(_) => "webhook_not_allowed",
             Self::Stopping => "going_away",
             Self::Workflow(error) => error.code(),
             Self::Store(_) | Self::LeaseLapsed(_) => "database_unreachable",

@@ -104,6 +104,7 @@ impl Relay {
 
     async fn delete_expired(&self) -> Result<(), StoreError> {
         self.recorder().store().delete_requests(KEY_AGE).await?;
+        self.0.tracker.delete_old_deliveries().await?;
         let Some(retention) = self.0.retention else {
             return Ok(());
         };

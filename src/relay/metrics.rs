@@ -1,5 +1,6 @@
 //! What the relay counts, for operators.
 
+use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -16,6 +17,19 @@ const SHARES: [f64; 12] = [
 /// The upper bounds of the buckets for errors of the progress, in points of 100.
 const POINTS: [f64; 9] = [1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0];
 
+/// The upper bounds of the buckets for the time that jobs wait, in seconds.
+const WAITS: [f64; 10] = [
+    0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0,
+];
+
+/// The upper bounds of the buckets for the time that jobs run, in seconds: from a picture of few steps to a long video.
+const DURATIONS: [f64; 12] = [
+    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0,
+];
+
+/// The labels of a job that has run: how it ended, and where.
+type RunLabels = [(&'static str, String); 2];
+
 /// The label of the status in which jobs ended.
 type StatusLabel = [(&'static str, &'static str); 1];
 
@@ -29,6 +43,8 @@ type MarkLabels = [(&'static str, String); 2];
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
     ended: Family<StatusLabel, Counter>,
+    waits: Histogram,
+    durations: Family<RunLabels, Histogram, fn() -> Histogram>,
     errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
     progress_errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
     missing: Family<MarkLabels, Counter>,
@@ -40,6 +56,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             ended: Family::default(),
+            waits: Histogram::new(WAITS),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             errors: Family::new_with_constructor(|| Histogram::new(SHARES)),
             progress_errors: Family::new_with_constructor(|| Histogram::new(POINTS)),
             missing: Family::default(),
@@ -61,6 +79,16 @@ impl Metrics {
             "jobs_ended",
             "Jobs that ended since the start",
             self.ended.clone(),
+        );
+        registry.register(
+            "job_wait_seconds",
+            "How long jobs that have ended waited before they began to run",
+            self.waits.clone(),
+        );
+        registry.register(
+            "job_duration_seconds",
+            "How long jobs that have ended ran",
+            self.durations.clone(),
         );
         registry.register(
             "estimate_error_ratio",
@@ -102,9 +130,26 @@ impl Metrics {
         (all > 0).then(|| sum(&self.inside) as f64 / all as f64)
     }
 
+    /// Measures how long a job that has ended has waited and run, if it has begun.
+    fn time(&self, job: &Job) {
+        let (Some(started_at), Some(ended_at)) = (job.started_at(), job.ended_at()) else {
+            return;
+        };
+        // Of a prompt that is registered late, the start is before the registration.
+        let seconds = |from, to: Timestamp| to.duration_since(from).as_secs_f64().max(0.0);
+        self.waits.observe(seconds(job.created_at(), started_at));
+        let labels = [
+            ("status", job.status().as_str().to_owned()),
+            ("backend", job.backend().unwrap_or_default().to_owned()),
+        ];
+        let durations = self.durations.get_or_create(&labels);
+        durations.observe(seconds(started_at, ended_at));
+    }
+
     /// Counts a job that has ended, and scores the estimates that were published while it ran.
     pub(super) fn count(&self, job: &Job, estimate_log: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
+        self.time(job);
         let (Some(estimate_log), Some(started_at), Some(over_at)) =
             (estimate_log, job.started_at(), job.work_done_at())
         else {

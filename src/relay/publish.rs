@@ -68,9 +68,11 @@ impl Tracker {
         self.record(entry, progress);
     }
 
-    fn write(&self, entry: &Entry, progress: Progress) {
+    fn write(&self, entry: &mut Entry, progress: Progress) {
+        let deliveries = self.webhooks.announce(entry, &progress);
         let writer = (&self.owner, entry.epoch);
-        let record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
+        let mut record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
+        record.deliveries = deliveries;
         self.recorder.record(record);
     }
 

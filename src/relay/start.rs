@@ -29,6 +29,7 @@ use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::slots::Slots;
 use super::tracker::Tracker;
+use super::webhooks::{WebhookSetupError, Webhooks};
 use super::{Organs, Relay};
 use crate::broker::Broker;
 use crate::comfy::{ComfyClient, SetupError};
@@ -51,6 +52,9 @@ pub enum RelayStartError {
     /// The settings of the connections to ComfyUI cannot be used.
     #[error(transparent)]
     Comfy(#[from] SetupError),
+    /// Webhooks cannot be sent with the settings.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookSetupError),
     /// The database refuses the relay for a reason that waiting does not heal.
     #[error("cannot use the database {database}: {refusal}")]
     Database {
@@ -65,7 +69,7 @@ impl Relay {
     /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
     /// the database nor any backend need be reachable yet.
     ///
-    /// Fails if the settings of the connections to ComfyUI cannot be used, and if the database refuses the relay
+    /// Fails if the settings of webhooks or of the connections to ComfyUI cannot be used, and if the database refuses the relay
     /// for a reason that waiting does not heal.
     pub async fn start(
         config: RelayConfig,
@@ -73,6 +77,7 @@ impl Relay {
         store: &StoreConfig,
     ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
+        let webhooks = Webhooks::new(config.webhook.clone())?;
         let deadline = Instant::now() + DATABASE_TIMEOUT;
         check_database(store, deadline).await?;
         let recorder = Recorder::new(Store::open(store));
@@ -103,6 +108,7 @@ impl Relay {
             clock: JobClock::new(),
             output_root: OutputRoot::new(config.output_root.clone()),
             kept,
+            webhooks,
             publish_interval: config.publish_interval,
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -167,6 +173,8 @@ impl Relay {
         tasks.spawn(self.clone().settle_ended());
         tasks.spawn(self.clone().keep_registered());
         tasks.spawn(self.clone().read_moved());
+        tasks.spawn(self.clone().deliver_webhooks());
+        tasks.spawn(self.clone().watch_for_webhooks());
         tasks.spawn(self.clone().follow_rows());
         if !self.0.tracker.broker.is_alone() {
             tasks.spawn(self.clone().follow_states());

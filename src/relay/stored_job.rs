@@ -65,6 +65,7 @@ pub(super) fn record(
         },
         owner: owner.clone(),
         epoch,
+        deliveries: Vec::new(),
         progress,
     }
 }

@@ -21,6 +21,7 @@ use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::queue::job_queue::JobQueue;
 use super::registry::Registry;
+use super::webhooks::Webhooks;
 use crate::broker::Broker;
 use crate::hub::Hub;
 use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
@@ -52,6 +53,8 @@ pub(super) struct Tracker {
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,
     pub(super) kept: KeptOutputs,
+    /// What is sent to webhooks.
+    pub(super) webhooks: Webhooks,
     /// The least time between two publications of a job whose status stays the same.
     pub(super) publish_interval: Duration,
     pub(super) stop: CancellationToken,

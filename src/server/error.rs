@@ -11,12 +11,13 @@ use crate::auth::AuthError;
 use crate::comfy::WrongInput;
 use crate::connector::PlaceError;
 use crate::job::{JobId, JobIdError, TagError};
-use crate::relay::{BatchProblem, RelayError, UnsuitableBackend};
+use crate::relay::{BatchProblem, NotReady, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::WorkflowError;
 
-/// How long a client waits before it tries again to connect to a full relay, in seconds.
-const FULL_RETRY_AFTER: u64 = 5;
+/// How long a client waits before it tries again, in seconds, where nothing better is known. Longer than a relay needs for its
+/// restart, and shorter than a person waits.
+const RETRY_AFTER: u64 = 5;
 
 /// How many characters of an unknown path an error repeats.
 const MAX_SHOWN_PATH: usize = 100;
@@ -133,14 +134,11 @@ impl ApiError {
 
     /// There are too many open connections.
     pub(super) fn too_many_connections(message: &'static str) -> Self {
-        Self {
-            header: Some(ErrorHeader::RetryAfter(FULL_RETRY_AFTER)),
-            ..Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_connections",
-                message,
-            )
-        }
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_connections",
+            message,
+        )
     }
 
     /// The code with which a socket is closed because of this error.
@@ -176,9 +174,15 @@ impl ApiError {
         }
     }
 
+    /// The answer. Where the same request can succeed later, it says when to try again.
     pub(super) fn response(&self) -> Response<Body> {
         let mut response = response::json(self.status, &self.body());
-        if let Some(header) = self.header {
+        let is_temporary = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        let retry_after = is_temporary.then_some(ErrorHeader::RetryAfter(RETRY_AFTER));
+        if let Some(header) = self.header.or(retry_after) {
             let (name, value) = match header {
                 ErrorHeader::Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
                 ErrorHeader::Challenge(text) => {
@@ -219,6 +223,16 @@ impl From<JobIdError> for ApiError {
 impl From<TagError> for ApiError {
     fn from(error: TagError) -> Self {
         Self::bad_request(error.code(), error.to_string())
+    }
+}
+
+impl From<NotReady> for ApiError {
+    fn from(reason: NotReady) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            reason.code(),
+            reason.to_string(),
+        )
     }
 }
 
@@ -291,7 +305,12 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Paused(_)
         | RelayError::Stopping
         | RelayError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        RelayError::AddingOff | RelayError::Place(PlaceError::Outside(..)) => StatusCode::FORBIDDEN,
+        RelayError::AddingOff
+        | RelayError::WebhooksOff
+        | RelayError::WebhookNotAllowed(_)
+        | RelayError::Place(PlaceError::Outside(..) | PlaceError::NotPublic(..)) => {
+            StatusCode::FORBIDDEN
+        }
         RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
         RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
@@ -314,5 +333,65 @@ fn workflow_status(error: &WorkflowError) -> StatusCode {
         | WorkflowError::NotApiFormat(_)
         | WorkflowError::Target(_)
         | WorkflowError::Parameter { .. } => StatusCode::BAD_REQUEST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+
+    /// Every error of the relay that passes: a request that is refused with it may succeed later.
+    fn temporary() -> Vec<ApiError> {
+        let name = || "gpu1:8188".to_owned();
+        let relay = [
+            RelayError::BackendUnreachable(name()),
+            RelayError::NoSocket {
+                backend: name(),
+                reason: "401".to_owned(),
+            },
+            RelayError::HeldByPeer(name()),
+            RelayError::LeaseLapsed(name()),
+            RelayError::RequestUnderWay,
+            RelayError::Paused(name()),
+            RelayError::Stopping,
+            RelayError::Store(StoreError::Slow),
+            RelayError::QueueFull {
+                waiting: 9,
+                limit: 9,
+                retry_after: 7,
+            },
+        ];
+        let not_ready = [
+            NotReady::Stopping,
+            NotReady::Database,
+            NotReady::Stopped,
+            NotReady::Unreachable,
+        ];
+        let mut errors: Vec<ApiError> = relay.into_iter().map(ApiError::from).collect();
+        errors.extend(not_ready.map(ApiError::from));
+        errors.push(ApiError::too_many_requests(Duration::from_millis(1_500)));
+        errors.push(ApiError::too_many_connections("full"));
+        errors
+    }
+
+    #[test]
+    fn an_error_that_passes_says_when_to_try_again() {
+        for error in temporary() {
+            let response = error.response();
+            assert!(
+                [429, 503].contains(&response.status().as_u16()),
+                "{error:?}"
+            );
+            let expected = match error.code {
+                "queue_full" => "7",
+                "too_many_requests" => "2",
+                _ => "5",
+            };
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(retry_after.unwrap(), expected, "{error:?}");
+        }
+        let lasting = ApiError::no_route("/nowhere").response();
+        assert!(!lasting.headers().contains_key(header::RETRY_AFTER));
     }
 }

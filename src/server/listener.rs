@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::answer::answer;
 use super::error::ApiError;
-use super::router;
 use super::security::{LimitExceeded, Peer};
 use super::state::ServerState;
 use crate::session::HeldHandshake;
@@ -119,12 +119,7 @@ impl ServerState {
         let (address, head_timeout) = (peer.address, self.config.head_timeout);
         let service = service_fn(move |request| {
             let (state, peer) = (self.clone(), peer.clone());
-            async move {
-                Ok::<_, Infallible>(match exceeded {
-                    None => router::answer(state, peer, request).await,
-                    Some(exceeded) => router::reject(state, peer, exceeded, request).await,
-                })
-            }
+            async move { Ok::<_, Infallible>(answer(state, peer, exceeded, request).await) }
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())

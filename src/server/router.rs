@@ -1,24 +1,23 @@
 //! The table of routes: which request goes where, by which method, and with which scope.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::api::outputs::FileRequest;
+use super::api::probes::Probe;
 use super::api::{
-    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, workflows,
+    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, webhooks,
+    workflows,
 };
 use super::error::ApiError;
 use super::pages::{Asset, Page};
 use super::request::Query;
 use super::response::{self, Body};
-use super::security::{Caller, LimitExceeded, Peer, PublicAddress};
+use super::security::{Caller, Peer, PublicAddress};
 use super::state::ServerState;
-use super::{gzip, selection, upgrade};
+use super::{selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 use crate::relay::Operation;
@@ -54,9 +53,11 @@ enum Route<'a> {
     Queue,
     /// Whether the queue is to be paused.
     PauseQueue(bool),
+    Deliveries,
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
+    Probe(Probe),
     Page(Page),
     Asset(Asset),
 }
@@ -94,14 +95,16 @@ impl<'a> Route<'a> {
             ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
             ["api", "anime", "backends"] => Self::Backends,
             ["api", "anime", "backends", name] => Self::Backend(name),
+            ["api", "anime", "webhooks", "deliveries"] => Self::Deliveries,
             ["api", "anime", "queue"] => Self::Queue,
             ["api", "anime", "queue", "pause"] => Self::PauseQueue(true),
             ["api", "anime", "queue", "resume"] => Self::PauseQueue(false),
             ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
             ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
-            _ => match Page::find(path) {
-                Some(page) => Self::Page(page),
-                None => Self::Asset(Asset::find(path)?),
+            _ => match (Probe::find(path), Page::find(path)) {
+                (Some(probe), _) => Self::Probe(probe),
+                (None, Some(page)) => Self::Page(page),
+                (None, None) => Self::Asset(Asset::find(path)?),
             },
         })
     }
@@ -143,8 +146,10 @@ impl<'a> Route<'a> {
             | Self::Asset(_) => return Ok(()),
             Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
             Self::Output(..) => &outputs::FILE_PARAMETERS[..],
-            Self::FeedEvents => &selection::FEED_PARAMETERS[..],
+            Self::Events(_) => &[events::NAMES][..],
+            Self::FeedEvents => &events::FEED_PARAMETERS[..],
             Self::Totals => &totals::PARAMETERS[..],
+            Self::Deliveries => &webhooks::DELIVERY_PARAMETERS[..],
             Self::Backend(_) => &backends::REMOVAL_PARAMETERS[..],
             _ => &[],
         };
@@ -167,58 +172,8 @@ fn operated_backend(path: &str) -> Option<(&str, Operation)> {
     Some((name, operation))
 }
 
-/// Answers one request.
-pub(super) async fn answer(
-    state: Arc<ServerState>,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let began = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let address = state.security.public_address(&peer, &request);
-    let cors = state.security.cors_headers(&request, &address);
-    let accepts_gzip = gzip::is_accepted(request.headers());
-    let client = state.security.client_ip(&peer, &request);
-    let response = match serve(&state, &peer, address, request).await {
-        Ok(response) => response,
-        Err(error) => error.response(),
-    };
-    let mut response = gzip::compress(response, accepts_gzip).await;
-    cors.add(response.headers_mut());
-    // Without the query, which may hold a token.
-    tracing::debug!(%method, path, status = response.status().as_u16(), %client, took = ?began.elapsed(), "request");
-    response
-}
-
-/// Answers a request on a connection that is over a limit. If the relay is full, a WebSocket is accepted
-/// all the same and closed with the reason: a browser does not show its pages the status of a refused
-/// upgrade.
-pub(super) async fn reject(
-    state: Arc<ServerState>,
-    peer: Peer,
-    exceeded: LimitExceeded,
-    mut request: Request<Incoming>,
-) -> Response<Body> {
-    let error = ApiError::from(exceeded);
-    let opens_socket = upgrade::is_requested(&request);
-    let address = state.security.public_address(&peer, &request);
-    let caller = state.security.admit(&peer, &request, address, opens_socket);
-    if matches!(exceeded, LimitExceeded::Connections(_))
-        && opens_socket
-        && let Ok(caller) = caller
-        && let Ok((response, socket)) = upgrade::accept(&state, &mut request, 0)
-    {
-        let job = request.uri().path().rsplit('/').next().unwrap_or_default();
-        upgrade::refuse(&state, socket, job, error, caller);
-        return response;
-    }
-    let mut response = error.response();
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
-    response
-}
-
-async fn serve(
+/// Serves a request of a client that is within its limits.
+pub(super) async fn serve(
     state: &ServerState,
     peer: &Peer,
     address: PublicAddress,
@@ -287,7 +242,7 @@ async fn dispatch(
             jobs::report(state, &authorized(&caller, Scope::Progress, id)?, request).await
         }
         Route::FeedEvents => feed_events(state, &caller, &request),
-        Route::Events(id) => job_events(state, &caller, &method, request.headers(), id).await,
+        Route::Events(id) => job_events(state, &caller, &request, id).await,
         Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
@@ -305,19 +260,38 @@ async fn dispatch(
         Route::Operate(name, operation) => backends::operate(state, &caller, name, operation).await,
         Route::Queue => queue::show(state, &caller).await,
         Route::PauseQueue(is_paused) => queue::pause(state, &caller, is_paused).await,
-        Route::Outputs(id) => {
-            let job = job_id(id)?;
-            let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;
-            outputs::list(state, &job, &caller.public_address, &permissions).await
+        Route::Deliveries => {
+            let permissions = caller.authorize_scopes(&[Scope::Webhook])?;
+            webhooks::deliveries(state, &request, &permissions).await
         }
-        Route::Output(id, number) => {
-            let (job, asked) = (job_id(id)?, FileRequest::parse(&request, number)?);
-            caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
-            outputs::file(state, &job, &asked, request.headers()).await
-        }
+        Route::Outputs(id) => list_outputs(state, &caller, id).await,
+        Route::Output(id, number) => output(state, &caller, &request, id, number).await,
+        Route::Probe(probe) => probe.answer(state),
         Route::Page(page) => Ok(page.response(state.relay.backend_count())),
         Route::Asset(asset) => Ok(asset.response(request.headers())),
     }
+}
+
+async fn list_outputs(
+    state: &ServerState,
+    caller: &Caller,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let job = job_id(id)?;
+    let permissions = caller.authorize(Scope::Subscribe, Some(&job))?;
+    outputs::list(state, &job, &caller.public_address, &permissions).await
+}
+
+async fn output(
+    state: &ServerState,
+    caller: &Caller,
+    request: &Request<Incoming>,
+    id: &str,
+    number: &str,
+) -> Result<Response<Body>, ApiError> {
+    let (job, asked) = (job_id(id)?, FileRequest::parse(request, number)?);
+    caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
+    outputs::file(state, &job, &asked, request.headers()).await
 }
 
 /// The routes that make jobs.
@@ -354,27 +328,29 @@ fn feed_events(
         caller.authorize_scopes(&[Scope::Subscribe])?;
         return Ok(events::head());
     }
-    let query = Query::parse(request, &selection::FEED_PARAMETERS)?;
+    let query = Query::parse(request, &events::FEED_PARAMETERS)?;
+    let has_names = query.flag(events::NAMES)?;
     let admission = caller.authorize_feed()?;
     let feed = selection::feed(state, &query, &admission.permissions)?;
-    Ok(events::all(state, feed, admission))
+    Ok(events::all(state, feed, admission, has_names))
 }
 
 async fn job_events(
     state: &ServerState,
     caller: &Caller,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Request<Incoming>,
     id: &str,
 ) -> Result<Response<Body>, ApiError> {
-    if *method == Method::HEAD {
+    let has_names = Query::parse(request, &[events::NAMES])?.flag(events::NAMES)?;
+    if *request.method() == Method::HEAD {
         authorized(caller, Scope::Subscribe, id)?;
         return Ok(events::head());
     }
     let job = job_id(id)?;
     let admission = caller.authorize_session(Scope::Subscribe, Some(&job))?;
     let address = caller.address;
-    Ok(events::job(state, job, headers, address, admission).await)
+    let headers = request.headers();
+    Ok(events::job(state, job, headers, address, admission, has_names).await)
 }
 
 /// The job of a path, if the caller has this scope for it.

@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 10] = [
+static POSTGRES: [&str; 11] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -26,8 +26,9 @@ static POSTGRES: [&str; 10] = [
     include_str!("../../migrations/postgres/8_cancel_requests.sql"),
     include_str!("../../migrations/postgres/9_backend_loads.sql"),
     include_str!("../../migrations/postgres/10_timeline.sql"),
+    include_str!("../../migrations/postgres/11_webhooks.sql"),
 ];
-static SQLITE: [&str; 10] = [
+static SQLITE: [&str; 11] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -38,6 +39,7 @@ static SQLITE: [&str; 10] = [
     include_str!("../../migrations/sqlite/8_cancel_requests.sql"),
     include_str!("../../migrations/sqlite/9_backend_loads.sql"),
     include_str!("../../migrations/sqlite/10_timeline.sql"),
+    include_str!("../../migrations/sqlite/11_webhooks.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

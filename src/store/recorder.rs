@@ -167,6 +167,11 @@ impl Recorder {
         }
     }
 
+    /// Whether the last attempt to reach the database succeeded, with its schema up to date.
+    pub fn is_ready(&self) -> bool {
+        *self.0.ready.borrow()
+    }
+
     /// Waits until the database is reachable and its schema up to date.
     pub async fn ready(&self) {
         let mut ready = self.0.ready.subscribe();
@@ -194,7 +199,7 @@ impl Recorder {
             .filter(|id| !pending.records.contains_key(*id))
             .count();
         RecorderHealth {
-            is_connected: *self.0.ready.borrow() && pending.refused.is_empty(),
+            is_connected: self.is_ready() && pending.refused.is_empty(),
             pending: pending.records.len() + pending.refused.len() + in_flight,
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
-use super::schema::{jobs, node_runs, submissions};
+use super::schema::{job_webhooks, jobs, node_runs, submissions};
 
 /// How many rows one statement deletes at most, so that it never holds many locks.
 const DELETE_BATCH: i64 = 1_000;
@@ -47,6 +47,10 @@ impl Store {
                     let handed = submissions::table;
                     let handed = handed.filter(submissions::job_key.eq_any(keys.clone()));
                     let delete = diesel::delete(handed);
+                    names.statement(&delete)?.execute(connection).await?;
+                    let hooks = job_webhooks::table;
+                    let hooks = hooks.filter(job_webhooks::job_key.eq_any(keys.clone()));
+                    let delete = diesel::delete(hooks);
                     names.statement(&delete)?.execute(connection).await?;
                     let old = jobs::table.filter(jobs::job_key.eq_any(keys));
                     let delete = diesel::delete(old);

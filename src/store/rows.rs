@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::lease_owner::LeaseOwner;
+use super::new_delivery::NewDelivery;
 use crate::job::{JobId, NodeState, Output, Progress, Status};
 
 /// A job's state, to be written.
@@ -32,6 +33,8 @@ pub struct JobRecord {
     pub owner: Arc<LeaseOwner>,
     /// How often another relay has taken it over.
     pub epoch: u64,
+    /// What is to be sent to webhooks because of it, and of the states that it stands for.
+    pub deliveries: Vec<NewDelivery>,
 }
 
 /// One execution of a node, to be written.
@@ -142,6 +145,12 @@ impl JobRecord {
     /// Whether the state is final.
     pub fn is_final(&self) -> bool {
         self.progress.status.is_final()
+    }
+
+    /// Takes over what is to be sent because of the states before, which it stands for.
+    pub(super) fn deliver_first(&mut self, mut before: Vec<NewDelivery>) {
+        before.append(&mut self.deliveries);
+        self.deliveries = before;
     }
 
     pub(super) fn row(&self, mirror_due: bool) -> JobRow<'_> {

@@ -243,6 +243,62 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// What is to be sent to webhooks, and what was.
+    comfy_relay.webhook_deliveries (id) {
+        /// The header `webhook-id`.
+        id -> Text,
+        /// Where it is sent.
+        url -> Text,
+        /// The type of the event.
+        event -> Text,
+        /// The job that it is about.
+        job_key -> Nullable<Text>,
+        /// The body.
+        payload -> Text,
+        /// Milliseconds since 1970, as all times here.
+        created_at -> BigInt,
+        /// `pending`, `delivered`, `failed` or `gone`.
+        state -> Text,
+        /// How often it was sent.
+        attempts -> BigInt,
+        /// When it is sent, or sent again.
+        due_at -> BigInt,
+        /// The relay that sends it.
+        claimed_by -> Nullable<Text>,
+        /// Until when no other one does.
+        claimed_until -> Nullable<BigInt>,
+        /// What the last attempt was answered.
+        last_status -> Nullable<BigInt>,
+        /// Why the last attempt failed.
+        last_error -> Nullable<Text>,
+        /// When it was delivered or given up.
+        ended_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    /// The webhooks of single jobs.
+    comfy_relay.job_webhooks (job_key, event) {
+        /// The job.
+        job_key -> Text,
+        /// The event that is sent; that of progress with its percentage behind a colon.
+        event -> Text,
+        /// Where it is sent.
+        url -> Text,
+    }
+}
+
+diesel::table! {
+    /// The targets that have answered that they are gone.
+    comfy_relay.gone_webhooks (url) {
+        /// The target.
+        url -> Text,
+        /// Milliseconds since 1970.
+        gone_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);
 diesel::allow_tables_to_appear_in_same_query!(submissions, leases);
 diesel::allow_tables_to_appear_in_same_query!(submissions, jobs);

@@ -1,4 +1,4 @@
-//! Writes a batch in one transaction: one statement for all jobs, one for all node runs.
+//! Writes a batch in one transaction: one statement for all jobs, one for all node runs, one for what is to be sent to webhooks.
 
 use std::collections::HashSet;
 
@@ -45,6 +45,11 @@ impl Store {
                                 sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
                             insert.execute(connection).await?;
                         }
+                        if let Some(deliveries) = deliveries(records, &written)? {
+                            let insert =
+                                sql_query(&self.webhooks.insert).bind::<Text, _>(deliveries);
+                            insert.execute(connection).await?;
+                        }
                         Ok::<_, StoreError>(written)
                     })
                     .await?
@@ -52,6 +57,9 @@ impl Store {
             Ok(written)
         })
         .await?;
+        if records.iter().any(|record| !record.deliveries.is_empty()) {
+            self.deliveries_added.notify_one();
+        }
         let mut moved = Vec::new();
         for record in records {
             if written.contains(record.progress.job_id.as_str()) {
@@ -84,6 +92,18 @@ fn node_runs(
         .iter()
         .filter(written)
         .flat_map(JobRecord::node_run_rows)
+        .collect();
+    Ok((!rows.is_empty()).then(|| batch(&rows)).transpose()?)
+}
+
+/// What is to be sent to webhooks because of the jobs that were written, as a batch; `None` if there is nothing.
+fn deliveries(
+    records: &[JobRecord],
+    written: &HashSet<String>,
+) -> Result<Option<String>, StoreError> {
+    let written = |record: &&JobRecord| written.contains(record.progress.job_id.as_str());
+    let rows: Vec<_> = (records.iter().filter(written))
+        .flat_map(|record| &record.deliveries)
         .collect();
     Ok((!rows.is_empty()).then(|| batch(&rows)).transpose()?)
 }

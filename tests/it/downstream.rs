@@ -3,6 +3,7 @@
 mod cancelling;
 mod commands;
 mod ends;
+mod event_streams;
 mod explanations;
 mod fan_out;
 mod faults;

@@ -9,4 +9,4 @@ mod random;
 mod removals;
 mod sick_servers;
 mod silence;
-mod workers;
+pub(crate) mod workers;

@@ -16,3 +16,4 @@ mod queue;
 mod replay;
 mod storage;
 mod support;
+mod webhooks;

@@ -8,7 +8,7 @@ mod losses;
 mod memory;
 mod not_allowed;
 mod once;
-mod operations;
+pub(crate) mod operations;
 mod relay_kills;
 mod retry;
 mod shared;

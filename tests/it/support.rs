@@ -22,3 +22,4 @@ pub(crate) mod tls_proxy;
 pub(crate) mod tokens;
 pub(crate) mod tool;
 pub(crate) mod wait;
+pub(crate) mod webhook_receiver;

@@ -91,7 +91,9 @@ impl Relay {
     pub(in crate::relay) async fn read_operations(&self) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
         let _changing = tracker.queue.operations.changing.lock().await;
-        let stored = tracker.recorder.store().operations().await?;
+        let stored = tracker.recorder.store().operations().await;
+        tracker.queue.operations.set_readable(stored.is_ok());
+        let stored = stored?;
         let mut is_changed = self.set_queue(stored.iter().any(|(subject, _)| subject == QUEUE));
         for backend in tracker.backends.iter() {
             let is_named = |subject: &str| subject.strip_prefix(BACKEND) == Some(backend.name());

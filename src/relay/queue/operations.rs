@@ -1,5 +1,6 @@
 //! [`Operations`]: what operators have stopped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -18,6 +19,8 @@ pub(in crate::relay) enum QueueOperation {
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Operations {
     queue: Mutex<QueueOperation>,
+    /// Whether the database answered when it was last asked, about a second ago.
+    is_readable: AtomicBool,
     /// Held while the database is read or written: what was read before a change must not undo it.
     pub(in crate::relay) changing: tokio::sync::Mutex<()>,
     /// Has the task that follows the database look at once.
@@ -28,6 +31,15 @@ impl Operations {
     /// Whether the queue hands jobs in.
     pub(in crate::relay) fn queue(&self) -> QueueOperation {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub(in crate::relay) fn is_readable(&self) -> bool {
+        self.is_readable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_readable(&self, is_readable: bool) {
+        self.is_readable.store(is_readable, Ordering::Relaxed);
     }
 
     /// Returns whether that is a change.

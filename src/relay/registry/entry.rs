@@ -12,6 +12,7 @@ use crate::relay::backend::Backend;
 use crate::relay::ownership::{HeldState, Ownership, StateVersion};
 use crate::relay::pending_plan::PendingPlan;
 use crate::relay::stored_job::StoredEstimate;
+use crate::relay::webhooks::announced::Announced;
 use crate::store::NodeCostRecord;
 
 /// The epoch of a new job.
@@ -66,6 +67,8 @@ pub(in crate::relay) struct Publishing {
     pub(in crate::relay) is_acknowledged: bool,
     /// How many previews were published.
     pub(in crate::relay) previews: u64,
+    /// What was announced to webhooks.
+    pub(in crate::relay) announced: Announced,
     /// What was predicted when it began, and the estimates that were published while it ran.
     pub(in crate::relay) estimate_log: Option<Box<EstimateLog>>,
 }
@@ -110,6 +113,11 @@ impl Entry {
     ) -> Self {
         // Also by this relay before it was restarted, or by another one.
         let cancel_requested = job.is_cancelling();
+        let announced = if job.status().is_final() {
+            Announced::ALL
+        } else {
+            Announced::default()
+        };
         Self {
             job,
             backend,
@@ -124,6 +132,7 @@ impl Entry {
                 recorded: None,
                 is_acknowledged: false,
                 previews: 0,
+                announced,
                 estimate_log: None,
             },
             comparison: Comparison::new(disconnects_when_seen, cancel_requested),

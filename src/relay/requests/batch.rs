@@ -166,9 +166,15 @@ impl Relay {
         for id in &ids {
             reservations.push(self.reserve(id)?);
         }
+        let webhook = batch.options.webhook.as_ref();
+        self.store_webhook(&ids, webhook).await?;
+        let admitted = self.admit_batch(reservations, jobs).await;
+        if admitted.is_err() {
+            self.drop_webhook(&ids, webhook).await;
+        }
         Ok(AcceptedBatch {
             group: tags.group.clone().unwrap_or_default(),
-            jobs: self.admit_batch(reservations, jobs).await?,
+            jobs: admitted?,
             is_replayed: false,
         })
     }

@@ -10,6 +10,7 @@ use crate::estimate::Estimate;
 use crate::job::{Job, JobId, Progress, StoredJob};
 use crate::relay::registry::Remembered;
 use crate::relay::requests::job_links::JobLinks;
+use crate::relay::requests::job_webhook::DeliveryView;
 use crate::relay::requests::timeline::NodeRunView;
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
@@ -47,6 +48,9 @@ pub struct JobView {
     /// What its submission shows of others; only if one job is requested.
     #[serde(flatten)]
     pub links: JobLinks,
+    /// What was sent to webhooks about it; only if one job is requested.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<DeliveryView>,
     /// Where its first file is kept, if it was copied already.
     #[serde(skip)]
     kept: Option<PathBuf>,
@@ -181,6 +185,7 @@ impl Relay {
             error_code: job.error().map(|error| error.code.as_str()),
             timeline: None,
             links: JobLinks::default(),
+            webhooks: Vec::new(),
             kept: keeping.main_path(job),
             is_being_kept: keeping.is_under_way(job.id()),
         }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
+use crate::relay::requests::job_webhook::JobWebhook;
 use crate::relay::restore::Known;
 use crate::relay::tracker::{Durability, Tracker};
 use crate::relay::{BackendChoice, Relay, RelayError};
@@ -50,6 +51,7 @@ impl Relay {
         prompt_id: String,
         choices: &[BackendChoice],
         tags: Tags,
+        webhook: Option<&JobWebhook>,
     ) -> Result<Accepted, RelayError> {
         let tracker = &self.0.tracker;
         let is_named = job_id.is_some();
@@ -73,6 +75,8 @@ impl Relay {
         tracker.check_choices(choices)?;
         let mut prompt = self.locate(&prompt_id, choices).await?;
         prompt.tags = Arc::new(tags);
+        self.store_webhook(std::slice::from_ref(&job_id), webhook)
+            .await?;
         tracker.register(&mut tracker.registry(), &job_id, &prompt, None);
         let is_written = self.is_written(&job_id).await?;
         Ok(Accepted {

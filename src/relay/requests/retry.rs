@@ -48,6 +48,7 @@ impl Relay {
         options.retries = changes.retries.unwrap_or(options.retries);
         options.request = changes.request;
         options.retry_of = Some(id.clone());
+        options.webhook = self.job_webhook(id).await?;
         let params = Map::new();
         let submission = Submission::Graph(graph);
         self.submit(

@@ -15,6 +15,7 @@ use crate::relay::backend::select::InFlight;
 use crate::relay::queue::admission::NotAdmitted;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::await_socket::await_socket;
+use crate::relay::requests::job_webhook::JobWebhook;
 use crate::relay::requests::once::{Begun, Claim, MadeJobs, RequestId};
 use crate::relay::requests::post_prompt::{NotPlaced, Work, post_prompt};
 use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
@@ -43,6 +44,8 @@ pub struct SubmitOptions {
     pub retry_of: Option<JobId>,
     /// What goes to ComfyUI with a graph.
     pub prompt: PromptOptions,
+    /// Where the events of the job are sent.
+    pub webhook: Option<JobWebhook>,
 }
 
 impl Default for SubmitOptions {
@@ -55,6 +58,7 @@ impl Default for SubmitOptions {
             request: RequestId::default(),
             retry_of: None,
             prompt: PromptOptions::default(),
+            webhook: None,
         }
     }
 }
@@ -82,8 +86,10 @@ impl Relay {
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
         if let Submission::Prompt(prompt_id) = submission {
-            let choices = &options.backends;
-            return self.register(job_id, prompt_id, choices, tags).await;
+            let (choices, webhook) = (&options.backends, options.webhook.as_ref());
+            return self
+                .register(job_id, prompt_id, choices, tags, webhook)
+                .await;
         }
         let (relay, params) = (self.clone(), params.clone());
         self.complete(async move {
@@ -152,12 +158,21 @@ impl Relay {
             options: options.prompt.clone(),
             tags: Arc::new(tags),
         });
-        if claim.may_be_left
-            && let Some(accepted) = self.adopt(&reservation, &work, &options.request).await?
-        {
-            return Ok(accepted);
+        let (jobs, webhook) = ([reservation.id.clone()], options.webhook.clone());
+        self.store_webhook(&jobs, webhook.as_ref()).await?;
+        let taken = async {
+            if claim.may_be_left
+                && let Some(accepted) = self.adopt(&reservation, &work, &options.request).await?
+            {
+                return Ok(accepted);
+            }
+            self.take_in(reservation, options, work).await
+        };
+        let taken = taken.await;
+        if taken.is_err() {
+            self.drop_webhook(&jobs, webhook.as_ref()).await;
         }
-        self.take_in(reservation, options, work).await
+        taken
     }
 
     /// Takes a job into the queue, or submits it at once where there is none.

@@ -13,6 +13,7 @@ use crate::relay::{
 use crate::server::api::idempotency;
 use crate::server::api::jobs::prompt_options::PromptFields;
 use crate::server::api::jobs::queue_fields::{DEFAULT_RETRIES, QueueFields, share};
+use crate::server::api::webhook_field::webhook;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::{self, Body};
@@ -26,7 +27,7 @@ const MAX_JOBS: usize = 1_000;
 const KIND: &str = "batch";
 
 /// The fields of the body.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "workflow",
     "params",
     "count",
@@ -34,6 +35,7 @@ const NAMES: [&str; 15] = [
     "job_ids",
     "group",
     "labels",
+    "webhook",
     QueueFields::NAMES[0],
     QueueFields::NAMES[1],
     QueueFields::NAMES[2],
@@ -55,6 +57,7 @@ struct BatchBody {
     job_ids: Option<Vec<Value>>,
     group: Option<String>,
     labels: Map<String, Value>,
+    webhook: Option<Value>,
     #[serde(flatten)]
     queue: QueueFields,
     #[serde(flatten)]
@@ -113,6 +116,7 @@ pub(in crate::server) async fn submit(
             request,
             retry_of: None,
             prompt: body.prompt.options()?,
+            webhook: webhook(state, permissions, body.webhook)?,
         },
         tags,
     };

@@ -54,6 +54,7 @@ pub(in crate::server) async fn show(
     let mut view = view.ok_or_else(|| ApiError::job_not_found(job))?;
     view.place_kept().await;
     view.links = state.relay.links(job).await;
+    view.webhooks = state.relay.job_deliveries(job).await;
     Ok(response::json(StatusCode::OK, &view))
 }
 

@@ -1,5 +1,6 @@
 //! Where a request carries its token.
 
+use hyper::header::HeaderName;
 use hyper::{HeaderMap, Request, header};
 
 use crate::auth::Token;
@@ -7,11 +8,15 @@ use crate::auth::Token;
 /// The authentication scheme (RFC 6750), and the WebSocket subprotocol that precedes a token.
 pub(in crate::server) const SCHEME: &str = "bearer";
 
-/// The token of a request: in `Authorization`; in `Sec-WebSocket-Protocol`, the only header that a
+/// The header in which clients of other APIs carry a key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The token of a request: in `Authorization`, or `X-API-Key`; in `Sec-WebSocket-Protocol`, the only header that a
 /// browser lets pages set on a WebSocket; or in the query, for clients that can set neither.
 pub(super) fn token<B>(request: &Request<B>) -> Option<Token> {
     let headers = request.headers();
     authorization(headers)
+        .or_else(|| api_key(headers))
         .or_else(|| protocol(headers))
         .or_else(|| query(request.uri().query()?))
         .map(Token::new)
@@ -28,6 +33,11 @@ fn authorization(headers: &HeaderMap) -> Option<String> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then(|| token.to_owned())
+}
+
+fn api_key(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get(API_KEY)?.to_str().ok()?.trim();
+    (!key.is_empty()).then(|| key.to_owned())
 }
 
 /// The subprotocol after `bearer` in the list.

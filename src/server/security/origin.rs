@@ -17,10 +17,13 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 
 /// The request headers that pages may set.
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, last-event-id");
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id",
+);
 
 /// The response headers that pages may read.
-const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenticate");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("retry-after, www-authenticate, x-request-id");
 
 /// Decides which pages' requests are served. Programs other than browsers send no `Origin` and are not
 /// restricted.

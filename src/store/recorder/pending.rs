@@ -45,11 +45,13 @@ pub(super) struct RefusedRecord {
 
 impl Pending {
     /// Records a state in place of an unwritten earlier one of the same job.
-    pub(super) fn record(&mut self, record: JobRecord) {
+    pub(super) fn record(&mut self, mut record: JobRecord) {
         self.last_number += 1;
-        let id = &record.progress.job_id;
-        let refused = self.refused.remove(id).map(|refused| refused.state.since);
-        let since = refused.unwrap_or(self.last_number);
+        let mut since = self.last_number;
+        if let Some(refused) = self.refused.remove(&record.progress.job_id) {
+            since = refused.state.since;
+            record.deliver_first(refused.state.record.deliveries);
+        }
         self.urgent |= record.is_final();
         self.put(UnwrittenState { record, since });
     }
@@ -72,6 +74,7 @@ impl Pending {
         match self.records.get_mut(id) {
             Some(newer) => {
                 newer.since = since;
+                newer.record.deliver_first(record.deliveries);
                 None
             }
             None => Some(UnwrittenState { record, since }),
@@ -92,7 +95,9 @@ impl Pending {
         match self.records.entry(state.record.progress.job_id.clone()) {
             Entry::Occupied(mut unwritten) => {
                 let since = unwritten.get().since.min(state.since);
-                unwritten.insert(UnwrittenState { since, ..state });
+                let before = unwritten.insert(UnwrittenState { since, ..state });
+                let newest = &mut unwritten.get_mut().record;
+                newest.deliver_first(before.record.deliveries);
             }
             Entry::Vacant(free) => {
                 free.insert(state);

@@ -110,6 +110,32 @@ async fn a_prefixed_variable_wins_over_the_plain_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_names_of_platforms_stand_for_our_own() {
+    let port = free_port().to_string();
+    let unset = [("LISTEN", ""), ("COMFYUI_URL", "")];
+    let others = [
+        ("PORT", port.as_str()),
+        ("COMFYUI_BACKENDS", "http://localhost:1,http://localhost:2"),
+    ];
+    let program = Program::start(&[], &[unset, others].concat());
+    program.ready().await;
+    // Still of this machine alone.
+    assert_eq!(program.address().to_string(), format!("127.0.0.1:{port}"));
+    program.logs("http://localhost:2").await;
+    // What is named by our own name wins, and so does a flag.
+    let own = [("LISTEN", "127.0.0.1:0"), ("PORT", "nowhere")];
+    Program::start(&[], &own).ready().await;
+    let wrong = [("LISTEN", ""), ("PORT", "nowhere")];
+    Program::start(&["--listen", "127.0.0.1:0"], &wrong)
+        .ready()
+        .await;
+    let refused = Program::run(&["serve"], &wrong).await;
+    assert_eq!(refused.status.code(), Some(64));
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(text.contains("PORT (--listen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn short_addresses_are_of_this_machine() {
     let port = free_port();
     for listen in [format!(":{port}"), format!("localhost:{port}")] {

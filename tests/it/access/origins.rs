@@ -185,6 +185,9 @@ async fn a_cors_preflight_is_alloweded() {
         ("access-control-allow-methods", "POST"),
         ("access-control-allow-headers", "authorization"),
         ("access-control-allow-headers", "content-type"),
+        ("access-control-allow-headers", "idempotency-key"),
+        ("access-control-allow-headers", "x-api-key"),
+        ("access-control-allow-headers", "x-request-id"),
     ] {
         assert!(headers[name].to_str().unwrap().contains(word), "{name}");
     }

@@ -59,6 +59,11 @@ async fn a_token_may_be_in_a_header_a_subprotocol_or_the_query() {
     assert_eq!(status(&relay, &good).await, 404);
     let by_query = relay.request(Method::GET, &format!("{JOB}?token={good}"));
     assert_eq!(response(by_query).await.0, 404);
+    let by_key = relay.request(Method::GET, JOB).header("x-api-key", &good);
+    assert_eq!(response(by_key).await.0, 404);
+    // What names the token by its standard wins.
+    let both = relay.request(Method::GET, JOB).header("x-api-key", "wrong");
+    assert_eq!(status_of(both, &good).await, 404);
     let basic = relay
         .request(Method::GET, JOB)
         .header("authorization", format!("Basic {good}"));
@@ -67,6 +72,7 @@ async fn a_token_may_be_in_a_header_a_subprotocol_or_the_query() {
     let url = relay.socket_url("/ws/job");
     for request in [
         upgrade(&url, &[("authorization", &format!("bearer {good}"))]),
+        upgrade(&url, &[("x-api-key", &good)]),
         upgrade(
             &url,
             &[("sec-websocket-protocol", &format!("bearer, {good}"))],

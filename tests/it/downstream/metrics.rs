@@ -1,12 +1,17 @@
 //! `GET /metrics`, compared with what has just happened.
 
 use std::collections::HashMap;
+use std::io::{Seek, Write};
+use std::process::Command;
 
 use comfy_relay::replay::PlaybackSpeed;
 use reqwest::Method;
 
+use crate::support::program::Program;
 use crate::support::recordings::{ERROR, TXT2IMG, recording};
-use crate::support::test_relay::TestRelay;
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::tool::installed;
+use crate::support::webhook_receiver::{WEBHOOK_SECRET, WebhookReceiver};
 
 /// The value of each line, by its name and labels as they are written, the labels in their order.
 async fn scrape(relay: &TestRelay) -> HashMap<String, f64> {
@@ -58,6 +63,14 @@ async fn jobs_and_estimates_are_counted() {
     for (job, name) in [("a", TXT2IMG), ("b", ERROR), ("c", TXT2IMG), ("d", TXT2IMG)] {
         play(&relay, job, name).await;
     }
+    let timed = scrape(&relay).await;
+    let backend = relay.comfyui_url().replace("http://", "");
+    for (status, jobs) in [("completed", 3.0), ("failed", 1.0)] {
+        let labels = format!("{{status=\"{status}\",backend=\"{backend}\"}}");
+        assert_eq!(of(&timed, "job_duration_seconds_count", &labels), jobs);
+        assert!(of(&timed, "job_duration_seconds_sum", &labels) > 0.0);
+    }
+    assert_eq!(of(&timed, "job_wait_seconds_count", ""), 4.0);
     let _waiting = relay.subscribe("later").await;
     let values = scrape(&relay).await;
     assert_eq!(
@@ -106,6 +119,30 @@ async fn jobs_and_estimates_are_counted() {
             .any(|series| series.contains("job_id") || series.contains("\"c\"")),
         "no label grows with the jobs"
     );
+}
+
+/// Types, units and help texts as Prometheus asks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let Some(promtool) = installed("promtool") else {
+        return;
+    };
+    let receiver = WebhookReceiver::start().await;
+    let mut settings = Settings::default();
+    settings.relay.webhook.url = Some(receiver.url().parse().unwrap());
+    settings.relay.webhook.secret = Some(WEBHOOK_SECRET.to_owned().into());
+    let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
+    play(&relay, "a", TXT2IMG).await;
+    receiver.wait_for_count(3).await;
+    let metrics = relay.request(Method::GET, "/metrics").send().await.unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&metrics.bytes().await.unwrap()).unwrap();
+    file.rewind().unwrap();
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(file);
+    let checked = Program::output(check).await;
+    let found = String::from_utf8([checked.stdout, checked.stderr].concat()).unwrap();
+    assert!(checked.status.success() && found.is_empty(), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

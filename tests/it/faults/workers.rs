@@ -229,8 +229,12 @@ async fn a_restart_takes_the_state_of_a_stalled_server_back() {
     assert_eq!(health_status(&relay).await, "connected");
 }
 
+/// After it nothing runs on a card any more.
+pub(crate) const FAULT: &str =
+    "CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA";
+
 /// Fails a prompt of a graph of its own with this error.
-async fn fail(relay: &TestRelay, comfyui: &ScriptedComfy, number: usize, error: &str) {
+pub(crate) async fn fail(relay: &TestRelay, comfyui: &ScriptedComfy, number: usize, error: &str) {
     let prompt = format!("f{number}");
     comfyui.accept_prompts_as(&prompt);
     let graph = json!({"9": {"class_type": format!("Class{number}"), "inputs": {}}});
@@ -254,8 +258,6 @@ async fn fail(relay: &TestRelay, comfyui: &ScriptedComfy, number: usize, error: 
 /// After a fault of the device each prompt fails until the restart; other servers get the submissions until then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_card_has_failed_is_sick_until_a_success_or_a_restart() {
-    const FAULT: &str =
-        "CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA";
     for is_restarted in [false, true] {
         let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
         let urls = [servers[0].url(), servers[1].url()].join(",");
@@ -302,7 +304,7 @@ async fn a_server_whose_card_has_failed_is_sick_until_a_success_or_a_restart() {
 }
 
 /// Completes a prompt of another client: the relay hands nothing in to a sick server.
-async fn succeed(relay: &TestRelay, comfyui: &ScriptedComfy) {
+pub(crate) async fn succeed(relay: &TestRelay, comfyui: &ScriptedComfy) {
     comfyui.set_queue(&["good"], &[]);
     let body = json!({"job_id": "good", "prompt_id": "good"});
     let (status, answer) = relay.post("/api/anime/jobs", &body).await;

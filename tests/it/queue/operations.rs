@@ -25,12 +25,12 @@ on_both!(
     the_queue_is_counted_and_its_oldest_job_named,
 );
 
-pub(super) async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
+pub(crate) async fn operate(relay: &TestRelay, name: &str, verb: &str) -> Value {
     let name = name.replace(':', "%3A").replace('/', "%2F");
     post(relay, &format!("/api/anime/backends/{name}/{verb}")).await
 }
 
-pub(super) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
+pub(crate) async fn operate_queue(relay: &TestRelay, verb: &str) -> Value {
     post(relay, &format!("/api/anime/queue/{verb}")).await
 }
 

@@ -15,8 +15,9 @@ pub(in crate::server) fn all(
     state: &ServerState,
     feed: JobFeed,
     admission: Admission,
+    has_names: bool,
 ) -> Response<Body> {
-    let (sink, response) = sink::open(state);
+    let (sink, response) = sink::open(state, has_names);
     let stop = state.stop.clone();
     state.tasks.spawn(async move {
         let sending = send_all(&sink, feed, admission);
@@ -38,8 +39,8 @@ async fn send_all(
     admission: Admission,
 ) -> Result<(), ClientGone> {
     let greeting = ServerMessage::connection(FEED_NAME, FEED_GREETING);
-    sink.send_message(&greeting).await?;
-    let mut pings = sink.pings();
+    sink.greet(&greeting).await?;
+    let mut pulse = sink.pulse();
     loop {
         tokio::select! {
             () = sink.closed() => return Err(ClientGone),
@@ -53,7 +54,7 @@ async fn send_all(
                     }
                 }
             }
-            _ = pings.tick() => sink.send_message(&ServerMessage::ping()).await?,
+            beat = pulse.next() => sink.send_beat(beat).await?,
         }
     }
 }

@@ -38,6 +38,7 @@ pub(in crate::server) async fn job(
     headers: &HeaderMap,
     address: IpAddr,
     admission: Admission,
+    has_names: bool,
 ) -> Response<Body> {
     if job.group().is_some() {
         // Shows whether it has ended. A group that is not found is waited for below.
@@ -53,7 +54,7 @@ pub(in crate::server) async fn job(
     if was_not_found || (final_seq.is_some() && final_seq == last_event_id) {
         return full(StatusCode::NO_CONTENT, EVENT_STREAM, Bytes::new());
     }
-    let (sink, response) = sink::open(state);
+    let (sink, response) = sink::open(state, has_names);
     let subscription = state.relay.subscribe(&job, Connection::new(address, false));
     // A number that the job has not reached yet is from before the relay was restarted.
     let newest = subscription.newest_seq();
@@ -79,12 +80,12 @@ impl EventStream {
     async fn run(mut self) -> Result<(), ClientGone> {
         let greeting = format!("Connected to job {}", self.job);
         let sink = &self.sink;
-        sink.send_message(&ServerMessage::connection(self.job.as_str(), &greeting))
+        sink.greet(&ServerMessage::connection(self.job.as_str(), &greeting))
             .await?;
         let job_wait = self.state.config.job_wait;
         let mut lookups = await_job(self.state.relay.clone(), self.job.clone(), job_wait);
         let mut is_waiting = !self.subscription.is_known();
-        let mut ping = sink.pings();
+        let mut pulse = sink.pulse();
         let stop = self.state.stop.clone();
         loop {
             tokio::select! {
@@ -107,15 +108,15 @@ impl EventStream {
                     }
                     let message = missed.message(&self.job);
                     if missed.is_not_found() {
-                        let event = format!("id: {NOT_FOUND}\ndata: {message}\n\n");
-                        return sink.send(event.into()).await;
+                        let id = format!("id: {NOT_FOUND}\n");
+                        return sink.send_event(&id, message.as_bytes()).await;
                     }
                     sink.send_text(&message).await?;
                     if missed.disconnect().is_some() {
                         return Ok(());
                     }
                 }
-                _ = ping.tick() => sink.send_message(&ServerMessage::ping()).await?,
+                beat = pulse.next() => sink.send_beat(beat).await?,
             }
         }
     }

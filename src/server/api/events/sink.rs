@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::StreamBody;
@@ -20,10 +22,36 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// which keeps only the newest ones.
 const BUFFERED_EVENTS: usize = 1;
 
+/// A comment, which clients pass over. Proxies and load balancers cut streams that are silent for half a minute, and some
+/// networks sooner than the pings come.
+const COMMENT: &[u8] = b": still here\n\n";
+
+/// How long a browser waits before it opens a stream again that has broken off, in milliseconds.
+const RECONNECT_AFTER: u64 = 2_000;
+
+/// What an `error` message is called where events have names: a browser calls its own failures `error`.
+const ERROR_EVENT: &str = "relay_error";
+
 /// Where the events of one client's stream are sent.
 pub(super) struct EventSink {
     state: ServerState,
     events: mpsc::Sender<Bytes>,
+    /// Whether events have the types of their messages as names. A browser hands events with names to listeners for these
+    /// alone, never to `onmessage`.
+    has_names: bool,
+}
+
+/// What a stream sends by the clock.
+pub(super) struct Pulse {
+    pings: Interval,
+    comments: Interval,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beat {
+    Ping,
+    Comment,
 }
 
 /// The client has disconnected, or reads nothing.
@@ -46,16 +74,31 @@ pub(in crate::server) fn head() -> Response<Body> {
     response
 }
 
-/// Opens an event stream. Returns where its events are sent, and the response that carries them.
-pub(super) fn open(state: &ServerState) -> (EventSink, Response<Body>) {
+/// Opens an event stream, whose events have names or not. Returns where its events are sent, and the response that carries
+/// them.
+pub(super) fn open(state: &ServerState, has_names: bool) -> (EventSink, Response<Body>) {
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok(Frame::data(bytes)));
     let mut response = Response::new(body(StreamBody::new(frames)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     set_unbuffered(headers);
-    let state = state.clone();
-    (EventSink { state, events }, response)
+    let sink = EventSink {
+        state: state.clone(),
+        events,
+        has_names,
+    };
+    (sink, response)
+}
+
+impl Pulse {
+    /// Waits until something is due.
+    pub(super) async fn next(&mut self) -> Beat {
+        tokio::select! {
+            _ = self.pings.tick() => Beat::Ping,
+            _ = self.comments.tick() => Beat::Comment,
+        }
+    }
 }
 
 impl EventSink {
@@ -64,12 +107,27 @@ impl EventSink {
         self.events.closed().await;
     }
 
-    /// When pings are due.
-    pub(super) fn pings(&self) -> Interval {
-        let mut ping = interval(self.state.config.ping_interval);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.reset();
-        ping
+    /// When pings and comments are due.
+    pub(super) fn pulse(&self) -> Pulse {
+        let config = &self.state.config;
+        Pulse {
+            pings: every(config.ping_interval),
+            comments: every(config.comment_interval),
+        }
+    }
+
+    /// Sends what is due.
+    pub(super) async fn send_beat(&self, beat: Beat) -> Result<(), ClientGone> {
+        match beat {
+            Beat::Ping => self.send_message(&ServerMessage::ping()).await,
+            Beat::Comment => self.send(Bytes::from_static(COMMENT)).await,
+        }
+    }
+
+    /// Sends the first message of a stream, and when to open it again after it has broken off.
+    pub(super) async fn greet(&self, greeting: &ServerMessage<'_>) -> Result<(), ClientGone> {
+        let fields = format!("retry: {RECONNECT_AFTER}\n");
+        self.send_event(&fields, greeting.encode().as_bytes()).await
     }
 
     /// Sends a state under its number, and before the final one why the job failed.
@@ -83,10 +141,7 @@ impl EventSink {
                 .await?;
         }
         let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-        let mut event = format!("{id}data: ").into_bytes();
-        event.extend_from_slice(&publication.payload);
-        event.extend_from_slice(b"\n\n");
-        self.send(event.into()).await
+        self.send_event(&id, &publication.payload).await
     }
 
     pub(super) async fn send_error(
@@ -103,12 +158,24 @@ impl EventSink {
     }
 
     pub(super) async fn send_text(&self, text: &str) -> Result<(), ClientGone> {
-        self.send(format!("data: {text}\n\n").into()).await
+        self.send_event("", text.as_bytes()).await
+    }
+
+    /// Sends a message as an event with these fields before its data, each on a line of its own.
+    pub(super) async fn send_event(&self, fields: &str, message: &[u8]) -> Result<(), ClientGone> {
+        let mut event = fields.as_bytes().to_vec();
+        if let Some(name) = self.has_names.then(|| name(message)).flatten() {
+            event.extend_from_slice(format!("event: {name}\n").as_bytes());
+        }
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(message);
+        event.extend_from_slice(b"\n\n");
+        self.send(event.into()).await
     }
 
     /// Waits until the client has read the event before. A client that reads nothing for
     /// `connection_timeout` counts as gone; when the server stops, every client does.
-    pub(super) async fn send(&self, event: Bytes) -> Result<(), ClientGone> {
+    async fn send(&self, event: Bytes) -> Result<(), ClientGone> {
         let connection_timeout = self.state.config.connection_timeout;
         tokio::select! {
             biased;
@@ -118,5 +185,23 @@ impl EventSink {
             },
             () = self.state.stop.cancelled() => Err(ClientGone),
         }
+    }
+}
+
+/// A clock of a stream. The first tick comes after the interval.
+fn every(interval_length: Duration) -> Interval {
+    let mut ticks = interval(interval_length);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    ticks
+}
+
+/// The name of an event: the type of its message, with which each message begins.
+fn name(message: &[u8]) -> Option<&str> {
+    let rest = message.strip_prefix(b"{\"type\":\"")?;
+    let end = rest.iter().position(|&byte| byte == b'"')?;
+    match std::str::from_utf8(&rest[..end]).ok()? {
+        "error" => Some(ERROR_EVENT),
+        name => Some(name),
     }
 }

@@ -12,6 +12,7 @@ use crate::server::api::idempotency;
 use crate::server::api::jobs::create_answer::CreateAnswer;
 use crate::server::api::jobs::prompt_options::PromptFields;
 use crate::server::api::jobs::queue_fields::{DEFAULT_RETRIES, QueueFields, share};
+use crate::server::api::webhook_field::webhook;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::Body;
@@ -23,7 +24,7 @@ use crate::workflow;
 const MAX_PROMPT_ID: usize = 200;
 
 /// The fields of the body.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "job_id",
     "prompt_id",
     "workflow",
@@ -33,6 +34,7 @@ const NAMES: [&str; 14] = [
     QueueFields::NAMES[2],
     "labels",
     "group",
+    "webhook",
     PromptFields::NAMES[0],
     PromptFields::NAMES[1],
     PromptFields::NAMES[2],
@@ -67,6 +69,7 @@ struct NewJob {
     queue: QueueFields,
     labels: Map<String, Value>,
     group: Option<String>,
+    webhook: Option<Value>,
     #[serde(flatten)]
     prompt: PromptFields,
 }
@@ -95,6 +98,7 @@ pub(in crate::server) async fn create(
         request,
         retry_of: None,
         prompt: new.prompt.options()?,
+        webhook: webhook(state, permissions, new.webhook)?,
     };
     match &submission {
         Submission::Prompt(prompt_id) => {

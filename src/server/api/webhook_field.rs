@@ -1,0 +1,74 @@
+//! The field `webhook` of a submission: where the events of its job are sent.
+
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use crate::auth::{Permissions, Scope};
+use crate::config::{parse_threshold, parse_webhook_url};
+use crate::job::excerpt;
+use crate::relay::JobWebhook;
+use crate::server::error::ApiError;
+use crate::server::state::ServerState;
+use crate::webhook::ApiEvent;
+
+/// The field as an object.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookObject {
+    url: String,
+    events: Option<Vec<String>>,
+    #[serde(default)]
+    progress: Vec<u8>,
+}
+
+/// The webhook that a submission asks for. Fails if the caller may have none, or it may not be sent there.
+pub(in crate::server::api) fn webhook(
+    state: &ServerState,
+    permissions: &Permissions,
+    field: Option<Value>,
+) -> Result<Option<JobWebhook>, ApiError> {
+    let Some(field) = field else {
+        return Ok(None);
+    };
+    permissions.check_scope(Scope::Webhook)?;
+    let object = match field {
+        Value::String(url) => WebhookObject {
+            url,
+            events: None,
+            progress: Vec::new(),
+        },
+        field => serde_json::from_value(field).map_err(|error| bad_webhook(error.to_string()))?,
+    };
+    let url: Url = parse_webhook_url(&object.url).map_err(bad_webhook)?;
+    let events = object
+        .events
+        .map(|events| events.iter().map(|it| event(it)).collect());
+    let events: Option<Vec<ApiEvent>> = events.transpose()?;
+    for percent in &object.progress {
+        parse_threshold(&percent.to_string()).map_err(bad_webhook)?;
+    }
+    if events.as_ref().is_some_and(Vec::is_empty) && object.progress.is_empty() {
+        return Err(bad_webhook("it asks for no event"));
+    }
+    state.relay.check_webhook(&url)?;
+    Ok(Some(JobWebhook::new(&url, events, &object.progress)))
+}
+
+fn event(word: &str) -> Result<ApiEvent, ApiError> {
+    let known = ApiEvent::OF_JOBS
+        .into_iter()
+        .find(|event| event.as_str() == word);
+    known.ok_or_else(|| {
+        let known = ApiEvent::OF_JOBS.map(ApiEvent::as_str).join(", ");
+        bad_webhook(format!(
+            "there is no event {:?}; the events of a job are {known}, and progress is asked for by its percentages",
+            excerpt(word)
+        ))
+    })
+}
+
+fn bad_webhook(why: impl Into<String>) -> ApiError {
+    let why: String = why.into();
+    ApiError::bad_request("bad_webhook", format!("webhook: {why}"))
+}
