@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::error::ApiError;
-use super::router;
 use super::security::{LimitExceeded, Peer};
-use super::state::ServerState;
+use super::state::{Interface, ServerState};
+use super::{proxy, router};
 use crate::session::HeldHandshake;
 
 /// How long the listener pauses after a failed accept, as when file descriptors run out.
@@ -121,6 +121,9 @@ impl ServerState {
             let (state, peer) = (self.clone(), peer.clone());
             async move {
                 Ok::<_, Infallible>(match exceeded {
+                    None if state.interface == Interface::Comfy => {
+                        proxy::answer(state, peer, request).await
+                    }
                     None => router::answer(state, peer, request).await,
                     Some(exceeded) => router::reject(state, peer, exceeded, request).await,
                 })

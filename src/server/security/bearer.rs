@@ -1,5 +1,7 @@
 //! Where a request carries its token.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hyper::{HeaderMap, Request, header};
 
 use crate::auth::Token;
@@ -7,11 +9,16 @@ use crate::auth::Token;
 /// The authentication scheme (RFC 6750), and the WebSocket subprotocol that precedes a token.
 pub(in crate::server) const SCHEME: &str = "bearer";
 
+/// The authentication scheme of RFC 7617.
+const BASIC: &str = "basic";
+
 /// The token of a request: in `Authorization`; in `Sec-WebSocket-Protocol`, the only header that a
-/// browser lets pages set on a WebSocket; or in the query, for clients that can set neither.
-pub(super) fn token<B>(request: &Request<B>) -> Option<Token> {
+/// browser lets pages set on a WebSocket; or in the query, for clients that can set neither. With `takes_basic` also as the
+/// password of HTTP basic (RFC 7617), of any user.
+pub(super) fn token<B>(request: &Request<B>, takes_basic: bool) -> Option<Token> {
     let headers = request.headers();
-    authorization(headers)
+    authorization(headers, SCHEME)
+        .or_else(|| password(headers).filter(|_| takes_basic))
         .or_else(|| protocol(headers))
         .or_else(|| query(request.uri().query()?))
         .map(Token::new)
@@ -23,11 +30,19 @@ pub(in crate::server) fn is_offered(headers: &HeaderMap) -> bool {
     protocols(headers).any(|word| word.eq_ignore_ascii_case(SCHEME))
 }
 
-fn authorization(headers: &HeaderMap) -> Option<String> {
+/// The credentials of a scheme.
+fn authorization(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then(|| token.to_owned())
+    let (scheme, credentials) = value.split_once(' ')?;
+    let credentials = credentials.trim();
+    (scheme.eq_ignore_ascii_case(wanted) && !credentials.is_empty()).then(|| credentials.to_owned())
+}
+
+fn password(headers: &HeaderMap) -> Option<String> {
+    let encoded = authorization(headers, BASIC)?;
+    let decoded = BASE64_STANDARD.decode(encoded).ok()?;
+    let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
 }
 
 /// The subprotocol after `bearer` in the list.

@@ -1,0 +1,72 @@
+//! ComfyUI's own API, on a listener of its own: what clients of one ComfyUI server ask for is answered for all servers.
+
+mod challenge;
+mod headers;
+mod pass_through;
+mod request_body;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+
+use super::error::ApiError;
+use super::response::Body;
+use super::security::{Caller, Peer, PublicAddress};
+use super::state::ServerState;
+use crate::auth::Scope;
+
+/// Answers one request for ComfyUI's API.
+pub(super) async fn answer(
+    state: Arc<ServerState>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let address = state.security.public_address(&peer, &request);
+    let cors = state.security.cors_headers(&request, &address);
+    let client = state.security.client_ip(&peer, &request);
+    let mut response = match serve(&state, &peer, address, request).await {
+        Ok(response) => response,
+        Err(error) => error.response(),
+    };
+    challenge::add_basic(&mut response);
+    cors.add(response.headers_mut());
+    // Without the query, which may hold a token.
+    tracing::debug!(%method, path, status = response.status().as_u16(), %client, took = ?began.elapsed(), "request for ComfyUI's API");
+    response
+}
+
+async fn serve(
+    state: &ServerState,
+    peer: &Peer,
+    address: PublicAddress,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let opens_socket = super::upgrade::is_requested(&request);
+    let caller = state
+        .security
+        .admit(peer, &request, address, opens_socket)?;
+    if let Some(response) = state.security.preflight(&request) {
+        return Ok(response);
+    }
+    dispatch(state, &caller, request).await
+}
+
+async fn dispatch(
+    state: &ServerState,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    // What the routes of extensions do is not known: they may change the server.
+    let scope = if is_read {
+        Scope::Subscribe
+    } else {
+        Scope::Submit
+    };
+    caller.authorize(scope, None)?;
+    pass_through::pass_through(state, request).await
+}

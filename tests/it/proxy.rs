@@ -1,0 +1,3 @@
+//! ComfyUI's own API before several ComfyUI servers.
+
+mod pass_through;
