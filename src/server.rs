@@ -133,6 +133,9 @@ impl Server {
             security: Arc::new(security),
             ..self.state.clone()
         };
+        let (relay, stop) = (self.state.relay.clone(), self.state.stop.clone());
+        let following = async move { relay.follow_queue_length(stop).await };
+        self.state.tasks.spawn(following);
         self.state.tasks.spawn(Arc::new(state).accept(listener));
         Ok(address)
     }

@@ -3,19 +3,23 @@
 mod challenge;
 mod headers;
 mod pass_through;
+mod prompt;
+mod refusal;
 mod request_body;
+mod route;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 
 use super::error::ApiError;
 use super::response::Body;
 use super::security::{Caller, Peer, PublicAddress};
 use super::state::ServerState;
-use crate::auth::Scope;
+use route::ComfyRoute;
 
 /// Answers one request for ComfyUI's API.
 pub(super) async fn answer(
@@ -60,13 +64,15 @@ async fn dispatch(
     caller: &Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    // What the routes of extensions do is not known: they may change the server.
-    let scope = if is_read {
-        Scope::Subscribe
-    } else {
-        Scope::Submit
-    };
-    caller.authorize(scope, None)?;
-    pass_through::pass_through(state, request).await
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = ComfyRoute::find(&method, &path);
+    if let Some(scope) = route.scope(&method) {
+        caller.authorize(scope, None)?;
+    }
+    match route {
+        ComfyRoute::Socket => socket::open(state, caller, request),
+        ComfyRoute::Prompt => prompt::submit(state, caller, request).await,
+        ComfyRoute::Length => Ok(prompt::length(state)),
+        ComfyRoute::Other => pass_through::pass_through(state, request).await,
+    }
 }

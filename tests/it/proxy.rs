@@ -1,3 +1,7 @@
 //! ComfyUI's own API before several ComfyUI servers.
 
+mod comfy_client;
+mod ends;
 mod pass_through;
+mod prompts;
+mod sockets;
