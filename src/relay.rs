@@ -76,7 +76,10 @@ pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
-pub use proxy::{ClientEvents, ForwardedRequest, QueueLength, TapFrame, TapPayload, comfy_tags};
+pub use proxy::{
+    ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
+    TapPayload, ViewedFile, comfy_tags,
+};
 pub use requests::backends::NewBackend;
 pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
 pub use requests::cancel::Cancelled;

@@ -1,7 +1,11 @@
 //! ComfyUI's own API, on a listener of its own: what clients of one ComfyUI server ask for is answered for all servers.
 
 mod challenge;
+mod files;
 mod headers;
+mod jobs;
+mod lists;
+mod parameters;
 mod pass_through;
 mod prompt;
 mod refusal;
@@ -13,10 +17,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
-use super::response::Body;
+use super::response::{self, Body};
 use super::security::{Caller, Peer, PublicAddress};
 use super::state::ServerState;
 use route::ComfyRoute;
@@ -73,6 +78,29 @@ async fn dispatch(
         ComfyRoute::Socket => socket::open(state, caller, request),
         ComfyRoute::Prompt => prompt::submit(state, caller, request).await,
         ComfyRoute::Length => Ok(prompt::length(state)),
+        ComfyRoute::Queue => lists::queue(state).await,
+        ComfyRoute::DeleteWaiting => lists::delete_waiting(state, request).await,
+        ComfyRoute::Interrupt => lists::interrupt(state, request).await,
+        ComfyRoute::History => lists::history(state, &request).await,
+        ComfyRoute::HistoryEntry(id) => lists::history_entry(state, &decoded(id)).await,
+        ComfyRoute::DeleteHistory => lists::delete_history(state, request).await,
+        ComfyRoute::Jobs => jobs::list(state, &request).await,
+        ComfyRoute::Job(id) => jobs::show(state, &decoded(id)).await,
+        ComfyRoute::CancelJob(id) => jobs::cancel(state, &decoded(id)).await,
+        ComfyRoute::View => files::view(state, request).await,
+        ComfyRoute::Upload => files::upload(state, request).await,
+        ComfyRoute::ObjectInfo(class) => {
+            let classes = state.relay.object_info(class).await?;
+            Ok(response::json(StatusCode::OK, &classes))
+        }
+        ComfyRoute::SystemStats => {
+            let stats = state.relay.system_stats().await?;
+            Ok(response::json(StatusCode::OK, &stats))
+        }
         ComfyRoute::Other => pass_through::pass_through(state, request).await,
     }
+}
+
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use hyper::Response;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, Method, StatusCode};
+use serde_json::Value;
 use url::Url;
 
-use super::{Rest, RestError};
+use super::{LONG_ANSWER, MAX_ANSWER, Rest, RestError, parse_blocking, success};
+use crate::python_json;
 
 /// How long a request that is passed on may take, with its answer: an upload over a slow line takes hours.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,6 +42,25 @@ impl Rest {
             Ok(response) => Ok(response.into()),
             Err(source) => Err(RestError::Unreachable { call, source }),
         }
+    }
+
+    /// The JSON at a path and a query, both percent-encoded; `None` from a server without this route.
+    pub async fn read_json(
+        &self,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Option<Value>, RestError> {
+        let call = format!("GET {path}");
+        let Some(url) = self.target(path, query) else {
+            return Ok(None);
+        };
+        let (status, answer) = self.send(&call, self.client.get(url), MAX_ANSWER).await?;
+        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status) {
+            return Ok(None);
+        }
+        success(&call, status)?;
+        let read = move || python_json::read(&answer).map(Some);
+        parse_blocking(LONG_ANSWER, &call, read).await
     }
 
     /// Where a path below the server's address is; `None` if its dots lead out of there.

@@ -71,6 +71,21 @@ impl PromptCaller {
         }
         (Self::KEY.to_owned(), Value::Object(value))
     }
+
+    /// Takes it out of `extra_data`, and puts the caller's client id in the place of the relay's.
+    pub(super) fn take_from(extra_data: &mut Map<String, Value>) -> Option<Self> {
+        let kept = extra_data.shift_remove(Self::KEY)?;
+        let text = |name: &str| kept.get(name)?.as_str().map(str::to_owned);
+        let caller = Self {
+            prompt_id: text("prompt_id")?,
+            client_id: text("client_id"),
+        };
+        extra_data.shift_remove("client_id");
+        if let Some(client_id) = &caller.client_id {
+            extra_data.insert("client_id".to_owned(), client_id.clone().into());
+        }
+        Some(caller)
+    }
 }
 
 #[cfg(test)]
@@ -80,12 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comfyui_keeps_the_callers_own_ids() {
+    fn what_comfyui_keeps_shows_the_callers_own_ids() {
         let tags = comfy_tags(Some("editor")).unwrap();
         let job = JobId::parse("prompt").unwrap();
         let (key, value) = PromptCaller::of(&job, &tags).unwrap().to_extra();
-        assert_eq!(key, "comfy_relay");
-        assert_eq!(value, json!({"prompt_id": "prompt", "client_id": "editor"}));
+        let mut extra = json!({"client_id": "relay", "other": 1, key: value});
+        let extra = extra.as_object_mut().unwrap();
+        let caller = PromptCaller::take_from(extra).unwrap();
+        assert_eq!(caller.prompt_id, "prompt");
+        assert_eq!(
+            Value::Object(extra.clone()),
+            json!({"client_id": "editor", "other": 1})
+        );
+        assert_eq!(PromptCaller::take_from(extra), None);
     }
 
     #[test]

@@ -11,9 +11,6 @@ use crate::relay::backend::Backend;
 use crate::relay::requests::output::OutputBody;
 use crate::relay::{Relay, RelayError};
 
-/// What stands for the name of a server where none of them can be asked.
-const NO_SERVER: &str = "any of the configured addresses";
-
 /// A request for ComfyUI's API, without what is meant for the relay alone: host, credentials and the headers of its
 /// connection.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Relay {
         request: ForwardedRequest,
     ) -> Result<Response<OutputBody>, RelayError> {
         let mut request = request;
-        let mut failure = RelayError::BackendUnreachable(NO_SERVER.to_owned());
+        let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
         for backend in self.answering_backends() {
             let body = request.body.take();
             let is_sent_once = body.is_some();

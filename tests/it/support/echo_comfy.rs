@@ -2,8 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,9 +19,10 @@ use tokio::task::JoinSet;
 /// The header of an answer that holds the head of the request: method, target and headers.
 pub(crate) const HEAD: &str = "x-request-head";
 
-/// A ComfyUI that accepts sockets, and answers every other request with its own body, while that comes.
+/// A ComfyUI that accepts sockets and uploads, and answers every other request with its own body, while that comes.
 pub(crate) struct EchoComfy {
     pub(crate) address: SocketAddr,
+    uploaded: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
@@ -27,20 +31,28 @@ impl EchoComfy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener));
+        let uploaded = Arc::<AtomicUsize>::default();
+        serving.spawn(serve(listener, uploaded.clone()));
         Self {
             address,
+            uploaded,
             _serving: serving,
         }
     }
+
+    /// How many bytes were uploaded.
+    pub(crate) fn uploaded(&self) -> usize {
+        self.uploaded.load(Ordering::Acquire)
+    }
 }
 
-async fn serve(listener: TcpListener) {
+async fn serve(listener: TcpListener, uploaded: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        let uploaded = uploaded.clone();
         connections.spawn(async move {
-            let service = service_fn(answer);
+            let service = service_fn(|request| answer(request, uploaded.clone()));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // Fails if the other side closes it.
             let _ = connection.with_upgrades().await;
@@ -48,7 +60,19 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<EchoBody>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+    uploaded: Arc<AtomicUsize>,
+) -> Result<Response<EchoBody>, Infallible> {
+    if request.uri().path().ends_with("/upload/image") {
+        let mut body = request.into_body();
+        while let Some(Ok(frame)) = body.frame().await {
+            uploaded.fetch_add(frame.into_data().unwrap().len(), Ordering::AcqRel);
+        }
+        let answer = json!({"name": "a.png", "subfolder": "", "type": "input"});
+        let answer = answer.to_string().into();
+        return Ok(Response::new(EchoBody::Text(answer)));
+    }
     if hyper_tungstenite::is_upgrade_request(&request) {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
         tokio::spawn(async move {
