@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use comfy_relay::replay::{PlaybackSpeed, Replay};
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::support::recordings::{TXT2IMG, recording, replay, workflow};
@@ -60,6 +61,21 @@ impl Stage {
         let mut command = Command::new(python);
         command.args(["tests/clients/simplified_client.py", scenario, &self.api]);
         command.arg(self.file()).args(arguments);
+        Some(Events::of(command))
+    }
+
+    /// A command of the package comfy-cli; `None` on a machine without it.
+    fn cli(&self, words: &[&str]) -> Option<Events> {
+        let program = installed("python/bin/comfy")?;
+        let address: Url = self.api.parse().unwrap();
+        let port = address.port().unwrap().to_string();
+        let mut command = Command::new(program);
+        command.args(["--skip-prompt", "--json"]).args(words);
+        command.args(["--where", "local", "--host", "127.0.0.1", "--port", &port]);
+        // It keeps a list of jobs there.
+        command
+            .env("HOME", self.folder.path())
+            .env("DO_NOT_TRACK", "1");
         Some(Events::of(command))
     }
 
@@ -165,4 +181,58 @@ async fn the_sdk_of_npm_signs_in_with_a_token() {
     };
     let events = client.until("done").await;
     assert_eq!(named(&events, "picture").len(), 1, "{events:?}");
+}
+
+/// The last line of comfy-cli, in which it says what has come of a command, and the lines before it.
+async fn envelope(mut client: Events) -> (Value, Vec<Value>) {
+    let mut events = Vec::new();
+    loop {
+        let event = client.next().await;
+        if event["type"] == "envelope" {
+            assert_eq!(event["ok"], true, "{event}");
+            return (event["data"].clone(), events);
+        }
+        events.push(event);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_cli_follows_a_prompt_to_its_picture() {
+    let stage = Stage::new(SPEED, Settings::default()).await;
+    let file = stage.file();
+    let run = ["run", "--json", "--wait", "--workflow"];
+    let run = [&run[..], &[file.to_str().unwrap()]].concat();
+    let Some(client) = stage.cli(&run) else {
+        return;
+    };
+    let (done, events) = envelope(client).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    let picture = done["outputs"][0].as_str().unwrap();
+    assert!(picture.starts_with(&stage.api), "{picture}");
+    assert_eq!(reqwest::get(picture).await.unwrap().status(), 200);
+    // It prints not more of them than a person can read.
+    let steps = events.iter().filter(|event| event["type"] == "progress");
+    let steps: Vec<u64> = steps
+        .map(|step| step["completed"].as_u64().unwrap())
+        .collect();
+    assert!(steps.is_sorted() && !steps.is_empty(), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_cli_cancels_what_it_has_submitted() {
+    let stage = Stage::new(SLOW, Settings::default()).await;
+    let file = stage.file();
+    let run = ["run", "--json", "--no-watch", "--workflow"];
+    let run = [&run[..], &[file.to_str().unwrap()]].concat();
+    let Some(client) = stage.cli(&run) else {
+        return;
+    };
+    let (submitted, _) = envelope(client).await;
+    let id = submitted["prompt_id"].as_str().unwrap();
+    let cancelling = stage.cli(&["jobs", "cancel", id]).unwrap();
+    envelope(cancelling).await;
+    wait_until("the job is cancelled", async || {
+        stage.relay.job(id).await.1["status"] == "cancelled"
+    })
+    .await;
 }
