@@ -245,6 +245,12 @@ async fn all_jobs_are_listed_and_cancelled_by_their_ids() {
     assert_eq!(list["jobs"].as_array().unwrap().len(), 2);
     assert_eq!(list["pagination"]["total"], 5);
     assert_eq!(list["pagination"]["has_more"], true);
+    // None has ended, wherever it waits.
+    let ended = listed("?status=completed,failed,cancelled").await;
+    assert_eq!(
+        (&ended["jobs"], &ended["pagination"]["total"]),
+        (&json!([]), &json!(0))
+    );
     for id in &posted {
         let (code, job) = get(&api, &format!("/api/jobs/{id}")).await;
         assert_eq!((code, &job["id"]), (200, &json!(id)), "{job}");
