@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{chain, flood, leave, queue};
+use crate::{chain, door, flood, leave, queue};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -52,6 +52,8 @@ pub(crate) enum Scenario {
     Chain,
     /// 10,000 prompts that wait, and 50 servers with 100 open jobs each; the relay alone
     Queue,
+    /// ComfyUI's own API through the relay, beside the same of ComfyUI itself
+    Door,
 }
 
 /// How a scenario is run.
@@ -76,7 +78,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -90,6 +92,7 @@ impl Scenario {
         Self::Flood,
         Self::Chain,
         Self::Queue,
+        Self::Door,
     ];
 
     /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
@@ -98,6 +101,7 @@ impl Scenario {
             Self::Flood => return flood::measure(options),
             Self::Chain => return chain::measure(options),
             Self::Queue => return queue::measure(options),
+            Self::Door => return door::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
         }
@@ -172,7 +176,8 @@ impl Scenario {
                 | Self::Leave
                 | Self::Flood
                 | Self::Chain
-                | Self::Queue => None,
+                | Self::Queue
+                | Self::Door => None,
             },
             settles: matches!(self, Self::Idle | Self::Waiting | Self::Held),
             registers_first: self != Self::Waiting,
