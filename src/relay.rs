@@ -36,6 +36,7 @@ mod registry;
 mod requests;
 mod restore;
 mod saved_images;
+mod settle;
 mod shared_states;
 mod slots;
 mod start;
@@ -86,7 +87,7 @@ pub use requests::cancel::Cancelled;
 pub use requests::check::CheckedWorkflow;
 pub use requests::explain::EstimateView;
 pub use requests::job_links::{AttemptView, JobLinks};
-pub use requests::list::{JobPage, JobView, NodeRunView};
+pub use requests::list::{JobPage, JobView};
 pub use requests::once::RequestId;
 pub use requests::operated::{OperatedBackend, QueueOverview};
 pub use requests::output::{OutputBody, OutputDetails, OutputSource};
@@ -95,6 +96,7 @@ pub use requests::retry::RetryOptions;
 pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
 pub use requests::submit::{Submission, SubmitOptions};
 pub use requests::suitability::{Suitability, placeable};
+pub use requests::timeline::NodeRunView;
 pub use requests::totals::Totals;
 pub use start::RelayStartError;
 pub use unsuitable::UnsuitableBackend;
@@ -185,7 +187,7 @@ impl Relay {
     pub fn knows(&self, job: &JobId) -> bool {
         match job.group() {
             Some(_) => self.0.tracker.hub.newest(job).is_some(),
-            None => self.0.tracker.registry().get(job).is_some(),
+            None => self.0.tracker.registry().remembered(job).is_some(),
         }
     }
 

@@ -18,6 +18,7 @@ mod options;
 mod process;
 mod publisher;
 mod queue;
+mod remembered;
 mod scenario;
 #[path = "../../tests/it/support/scripted_comfy.rs"]
 #[expect(

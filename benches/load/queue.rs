@@ -157,10 +157,25 @@ impl Queued {
         let queue = json!({"queue_running": running, "queue_pending": pending});
         self.comfyui.answer(QUEUE, 200, &queue);
         if self.look == JOB_LIST {
-            let prompts: Vec<String> = (first..self.prompts).map(prompt).collect();
-            let ids: Vec<&str> = prompts.iter().map(String::as_str).collect();
-            self.comfyui.list_jobs(&ids[..1], &ids[1..]);
+            self.comfyui.answer(JOB_LIST, 200, &self.list(first));
         }
+    }
+
+    /// The prompts from this one on, the newest first. Each keeps its number.
+    fn list(&self, first: usize) -> Value {
+        let job = |number: usize| {
+            let status = if number == first {
+                "in_progress"
+            } else {
+                "pending"
+            };
+            json!({"id": prompt(number), "status": status, "priority": number, "create_time": 1_795_886_177_616_i64,
+                "execution_start_time": null, "execution_end_time": null, "outputs_count": 0, "preview_output": null,
+                "workflow_id": null})
+        };
+        let jobs: Vec<Value> = (first..self.prompts).rev().map(job).collect();
+        let total = jobs.len();
+        json!({"jobs": jobs, "pagination": {"offset": 0, "limit": null, "total": total, "has_more": false}})
     }
 
     /// Registers all prompts, while the queue is short to read: without graphs, where it is read for each.

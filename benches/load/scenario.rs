@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{chain, door, flood, leave, queue};
+use crate::{chain, door, flood, leave, queue, remembered};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -52,6 +52,8 @@ pub(crate) enum Scenario {
     Chain,
     /// 10,000 prompts that wait, and 50 servers with 100 open jobs each; the relay alone
     Queue,
+    /// 10,000 jobs of 100 nodes that have ended: memory; the relay alone
+    Remembered,
     /// ComfyUI's own API through the relay, beside the same of ComfyUI itself
     Door,
 }
@@ -78,7 +80,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -92,6 +94,7 @@ impl Scenario {
         Self::Flood,
         Self::Chain,
         Self::Queue,
+        Self::Remembered,
         Self::Door,
     ];
 
@@ -101,6 +104,7 @@ impl Scenario {
             Self::Flood => return flood::measure(options),
             Self::Chain => return chain::measure(options),
             Self::Queue => return queue::measure(options),
+            Self::Remembered => return remembered::measure(options),
             Self::Door => return door::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
@@ -177,6 +181,7 @@ impl Scenario {
                 | Self::Flood
                 | Self::Chain
                 | Self::Queue
+                | Self::Remembered
                 | Self::Door => None,
             },
             settles: matches!(self, Self::Idle | Self::Waiting | Self::Held),

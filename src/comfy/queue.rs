@@ -3,6 +3,7 @@
 mod job_list;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -122,11 +123,8 @@ impl Queue {
         body: &Bytes,
         has_graphs: bool,
     ) -> Self {
-        // The server answers in no useful order; it takes the lowest (number, prompt id) next.
-        pending.sort_by(|a, b| {
-            let by_number = a.number.total_cmp(&b.number);
-            by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
-        });
+        // The server answers in no useful order.
+        pending.sort_by(in_order);
         let mut places = HashMap::with_capacity(running.len() + pending.len());
         for (place, entry) in running.iter().chain(&pending).enumerate() {
             places.entry(entry.prompt_id.clone()).or_insert(place);
@@ -166,6 +164,36 @@ impl Queue {
         entries.map(|entry| entry.prompt_id.as_str())
     }
 
+    /// The prompts that have come or gone or begun since an earlier answer. Those that run in either are among them.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> Vec<&'a str> {
+        let running = self.running.iter().chain(&before.running);
+        let mut changed: Vec<&QueueEntry> = running.collect();
+        let (mut now, mut then) = (
+            self.pending.iter().peekable(),
+            before.pending.iter().peekable(),
+        );
+        loop {
+            let order = match (now.peek(), then.peek()) {
+                (Some(new), Some(old)) => in_order(new, old),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            match order {
+                Ordering::Equal => {
+                    now.next();
+                    then.next();
+                }
+                Ordering::Less => changed.extend(now.next()),
+                Ordering::Greater => changed.extend(then.next()),
+            }
+        }
+        changed
+            .into_iter()
+            .map(|it| it.prompt_id.as_str())
+            .collect()
+    }
+
     /// How many of [`Queue::prompt_ids`] there are up to the last one for which this holds.
     pub fn count_up_to_last(&self, holds: impl Fn(&str) -> bool) -> usize {
         let last = |entries: &[QueueEntry]| entries.iter().rposition(|it| holds(&it.prompt_id));
@@ -198,6 +226,12 @@ impl Queue {
     }
 }
 
+/// The server takes the lowest (number, prompt id) next.
+fn in_order(a: &QueueEntry, b: &QueueEntry) -> Ordering {
+    let by_number = a.number.total_cmp(&b.number);
+    by_number.then_with(|| a.prompt_id.cmp(&b.prompt_id))
+}
+
 fn entries(body: &Bytes, items: &[&RawValue]) -> Vec<QueueEntry> {
     let items = items.iter().map(|item| item.get().as_bytes());
     items
@@ -226,6 +260,10 @@ fn read_entry(item: Bytes) -> Option<QueueEntry> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn graph(queue: &Queue, prompt_id: &str) -> Option<PromptGraph> {
@@ -303,5 +341,38 @@ mod tests {
         );
         assert!(graph(&queue, "r").unwrap().has_outputs());
         assert_eq!(graph(&queue, "x"), None);
+    }
+
+    /// A queue of these prompts, of which the first runs.
+    fn numbered(numbers: &[u8]) -> Queue {
+        let entry = |number: &u8| QueueEntry {
+            number: f64::from(number % 7),
+            prompt_id: format!("p{number}"),
+            client_id: None,
+            submitted_at: None,
+            item: Bytes::new(),
+        };
+        let mut entries = numbers.iter().map(entry);
+        let running = entries.next().into_iter().collect();
+        Queue::new(running, entries.collect(), &Bytes::new(), false)
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_changed_is_what_is_not_where_it_was(
+            before in prop::collection::hash_set(0u8..40, 0..30),
+            now in prop::collection::hash_set(0u8..40, 0..30),
+        ) {
+            let queue = |numbers: HashSet<u8>| numbered(&numbers.into_iter().collect::<Vec<u8>>());
+            let (before, now) = (queue(before), queue(now));
+            let waits = |queue: &Queue, prompt: &str| {
+                matches!(queue.position(prompt), Some(QueuePosition::Pending { .. }))
+            };
+            let all = before.prompt_ids().chain(now.prompt_ids());
+            let moved = all.filter(|prompt| !(waits(&before, prompt) && waits(&now, prompt)));
+            let moved: HashSet<&str> = moved.collect();
+            let changed: HashSet<&str> = now.changed_since(&before).into_iter().collect();
+            prop_assert_eq!(changed, moved);
+        }
     }
 }

@@ -47,6 +47,14 @@ pub struct RelayConfig {
     )]
     pub remember: Duration,
 
+    /// How long the details of a job stay in memory after its end at least: its graph, its nodes and what was predicted.
+    #[arg(skip = RelayConfig::default().details_for)]
+    pub details_for: Duration,
+
+    /// Of how many jobs, those that ended last, the details stay in memory at least.
+    #[arg(skip = RelayConfig::default().details_of)]
+    pub details_of: usize,
+
     /// How long a producer that is not ComfyUI may report nothing before its job fails with producer_lost; 0 for ever
     #[arg(
         long,
@@ -181,6 +189,8 @@ impl Default for RelayConfig {
             keep_outputs: None,
             cleanup_interval: Duration::from_secs(60),
             remember: Duration::from_secs(3_600),
+            details_for: Duration::from_secs(10),
+            details_of: 100,
             // A producer that renders for minutes between two reports is not lost.
             producer_timeout: Duration::from_secs(900),
             dispatch: Dispatch::Queue,

@@ -31,6 +31,19 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Finished,
+        Self::Cached,
+        Self::Failed,
+        Self::Interrupted,
+    ];
+
+    /// The state of a word in the API.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
     /// Its word in the API.
     pub fn as_str(self) -> &'static str {
         match self {

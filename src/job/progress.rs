@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{JobId, Output, Status, Tags};
 
@@ -161,7 +161,7 @@ pub struct NodeView {
 }
 
 /// How many nodes are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NodesView {
     /// Nodes that have run.
     pub done: usize,
@@ -169,4 +169,22 @@ pub struct NodesView {
     pub cached: usize,
     /// All of them.
     pub total: usize,
+}
+
+/// What a state has that the row of its job has not, or not as exactly.
+#[derive(Deserialize)]
+struct Unstored {
+    nodes: Option<NodesView>,
+    elapsed: Option<f64>,
+}
+
+impl Progress {
+    /// Takes from the same state, as it was published, what the row of its job has not, or not as exactly: the number of its
+    /// nodes, and how long it ran.
+    pub fn complete(&mut self, published: &[u8]) {
+        if let Ok(Unstored { nodes, elapsed }) = serde_json::from_slice(published) {
+            self.nodes = nodes.or(self.nodes);
+            self.elapsed = elapsed.or(self.elapsed);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Job, JobId, Status};
+use super::{Job, JobId, Status, Tags};
 
 /// Which jobs a caller asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,17 +24,24 @@ pub struct Selection {
 impl Selection {
     /// Whether a job is one of them, apart from its status.
     pub fn is_of(&self, job: &Job) -> bool {
-        let tags = job.tags();
+        self.has(job.id(), job.backend(), job.tags())
+    }
+
+    /// The same of a job with this id, on this backend, of which a client has said this.
+    pub fn has(&self, id: &JobId, backend: Option<&str>, tags: &Tags) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.is_none() || wanted.as_deref() == found
         };
         let has_label = |(key, text)| tags.labels.get(key) == Some(text);
-        self.only.as_ref().is_none_or(|ids| ids.contains(job.id()))
-            && is(&self.backend, job.backend())
+        self.only.as_ref().is_none_or(|ids| ids.contains(id))
+            && is(&self.backend, backend)
             && is(&self.group, tags.group.as_deref())
             && is(&self.workflow, tags.workflow.as_deref())
             && self.labels.iter().all(has_label)
-            && self.text.as_deref().is_none_or(|text| occurs(text, job))
+            && self
+                .text
+                .as_deref()
+                .is_none_or(|text| occurs(text, id, tags))
     }
 
     /// Whether a job in this status is one of them, as far as its status goes.
@@ -43,7 +50,7 @@ impl Selection {
     }
 }
 
-fn occurs(text: &str, job: &Job) -> bool {
+fn occurs(text: &str, id: &JobId, tags: &Tags) -> bool {
     let text = text.to_lowercase();
-    job.id().as_str().to_lowercase().contains(&text) || job.tags().contain(&text)
+    id.as_str().to_lowercase().contains(&text) || tags.contain(&text)
 }

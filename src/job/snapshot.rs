@@ -40,16 +40,10 @@ impl Job {
     /// The state that was published last, as of `now`.
     pub fn progress(&self, remaining: Option<Remaining>, now: Timestamp) -> Progress {
         let interval = remaining.and_then(|remaining| remaining.interval);
-        // 0.57 · 100 is slightly less than 57 in floating point.
-        let percent = (self.highest_fraction * 100.0 + 1e-9).floor() as u8;
         Progress {
             job_id: self.id.clone(),
             status: self.published_status(),
-            progress: if self.status == Status::Completed {
-                100
-            } else {
-                percent.min(99)
-            },
+            progress: self.percent(),
             estimated_remaining: remaining.map(|remaining| remaining.whole_seconds()),
             estimated_low: interval.map(|(low, _)| whole_seconds(low)),
             estimated_high: interval.map(|(_, high)| whole_seconds(high)),
@@ -76,6 +70,17 @@ impl Job {
             outputs_total: Some(self.outputs.len()).filter(|&total| total > 0),
             backend: self.backend.clone().or_else(|| self.planned_backend()),
             tags: self.tags.clone(),
+        }
+    }
+
+    /// How far it is, 0 to 100: 100 only if it has completed.
+    pub fn percent(&self) -> u8 {
+        // 0.57 · 100 is slightly less than 57 in floating point.
+        let percent = (self.highest_fraction * 100.0 + 1e-9).floor() as u8;
+        if self.status == Status::Completed {
+            100
+        } else {
+            percent.min(99)
         }
     }
 
@@ -174,7 +179,8 @@ impl Job {
     }
 
     /// A job that is to run again does not go back to `queued`.
-    fn published_status(&self) -> Status {
+    /// Its status as it is published.
+    pub fn published_status(&self) -> Status {
         if self.status == Status::Queued && self.began_before() {
             return Status::Processing;
         }

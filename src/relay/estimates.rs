@@ -130,6 +130,12 @@ impl Estimator {
         self.queues().get(&backend.index)?.end(now)
     }
 
+    /// How many prompts run or wait before that of a job in its backend's queue; `None` if it does not wait there.
+    pub(super) fn prompts_ahead(&self, entry: &Entry) -> Option<usize> {
+        let (backend, prompt) = entry.backend.as_ref().zip(entry.job.prompt_id())?;
+        self.queues().get(&backend.index)?.prompts_ahead(prompt)
+    }
+
     /// Whether a backend's queue has shown a prompt.
     pub(super) fn has_seen(&self, backend: &Backend, prompt_id: &str) -> bool {
         let queues = self.queues();

@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use tokio::sync::{Notify, watch};
 
 use super::Relay;
-use super::registry::Entry;
+use super::registry::Remembered;
 use super::tracker::Tracker;
 use crate::hub::{Mailbox, SharedSubscription, Update};
 use crate::job::{JobId, Selection};
@@ -117,13 +117,12 @@ impl JobFeed {
     /// Subscribes to the selected jobs that were registered since the last look.
     fn add_new_jobs(&mut self) {
         // A job that had ended before it was read from the database is nothing new.
-        let is_new = |entry: &Entry| !entry.job.status().is_final() || entry.is_owned();
+        let is_new = |job: &Remembered<'_>| !job.status().is_final() || job.is_owned();
         let added = {
             let registry = self.tracker.registry();
             let registered = registry.registered_after(self.last_number);
-            let selected =
-                registered.filter(|entry| is_new(entry) && self.selection.is_of(&entry.job));
-            let added = selected.map(|entry| entry.job.id().clone()).collect();
+            let selected = registered.filter(|job| is_new(job) && job.is_in(&self.selection));
+            let added = selected.map(|job| job.id().clone()).collect();
             self.last_number = *self.newest_job.borrow_and_update();
             added
         };

@@ -109,6 +109,21 @@ impl Tracker {
         self.ingest_locked(registry, id, event);
     }
 
+    /// Brings the place of a job that waits up to date with its backend's queue, which is not followed for a job that nobody
+    /// follows. To be called before its state is read.
+    pub(super) fn update_place(&self, entry: &mut Entry) {
+        let is_placed = entry.job.status() == Status::Queued
+            && entry.job.wait().is_none()
+            && entry.job.is_reachable()
+            && entry.is_owned();
+        if is_placed
+            && let Some(ahead) = self.estimator.prompts_ahead(entry)
+            && (entry.job).apply(Event::Queued { ahead: Some(ahead) }, self.now())
+        {
+            entry.publishing.is_stale = true;
+        }
+    }
+
     /// Forgets the preview of a job that has ended, when subscribers have had the time to read it.
     async fn forget_preview(self: Arc<Self>, id: JobId) {
         tokio::select! {

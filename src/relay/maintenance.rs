@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
-use super::registry::Entry;
+use super::registry::{Entry, Remembered};
 use super::requests::once::KEY_AGE;
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -17,7 +17,7 @@ const TICKS_PER_HEARTBEAT: u32 = 4;
 
 /// How long an ended job is remembered at least since somebody asked for it or it was read from the store: whoever has
 /// looked it up must find it.
-const MIN_REMEMBERED: Duration = Duration::from_secs(1);
+pub(super) const MIN_REMEMBERED: Duration = Duration::from_secs(1);
 
 impl Relay {
     /// Publishes the state of running jobs again, with the estimate of the moment, if nothing was
@@ -82,15 +82,19 @@ impl Relay {
             return;
         };
         let mut registry = self.0.tracker.registry();
-        let old: Vec<JobId> = registry
-            .ended_by(old)
-            .filter(|entry| entry.asked_at.elapsed() >= MIN_REMEMBERED)
+        let is_due = |job: &Remembered<'_>| match job {
             // The store cannot answer for a state that is not written yet.
-            .filter(|entry| self.recorder().is_written(entry.job.id()))
-            .map(|entry| entry.job.id().clone())
-            .collect();
+            Remembered::Whole(entry) => {
+                entry.asked_at.elapsed() >= MIN_REMEMBERED
+                    && self.recorder().is_written(entry.job.id())
+            }
+            Remembered::Ended(_) => true,
+        };
+        let old = registry.ended_by(old).filter(is_due);
+        let old: Vec<JobId> = old.map(|job| job.id().clone()).collect();
         for id in &old {
             registry.remove(id);
+            registry.remove_ended(id);
             self.0.tracker.hub.forget(id);
         }
         if !old.is_empty() {

@@ -139,15 +139,16 @@ impl Tracker {
     fn followed_rows(&self) -> Vec<JobId> {
         let mut registry = self.registry();
         let unowned = registry.unowned();
-        let unowned: Vec<(JobId, Ownership, bool)> = unowned
+        let unowned: Vec<(JobId, bool, bool)> = unowned
             .map(|entry| {
-                let is_due = self.is_row_due(entry);
-                (entry.job.id().clone(), entry.ownership, is_due)
+                // Until the row shows an end that was received, only this relay may know of it.
+                let is_copy = entry.ownership == Ownership::Reader && !entry.is_ahead_of_row;
+                (entry.job.id().clone(), is_copy, self.is_row_due(entry))
             })
             .collect();
         let (mut ids, mut shared) = (Vec::new(), Vec::new());
-        for (id, ownership, is_due) in unowned {
-            if ownership == Ownership::Reader && self.hub.forget_unfollowed(&id) {
+        for (id, is_copy, is_due) in unowned {
+            if is_copy && self.hub.forget_unfollowed(&id) {
                 registry.remove(&id);
             } else if is_due {
                 ids.push(id);

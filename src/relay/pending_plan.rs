@@ -24,6 +24,11 @@ impl PendingPlan {
         self.graph.clone()
     }
 
+    /// Whether the graph is known, unless the plan is final.
+    pub(super) fn has_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+
     /// Whether the server has shown which outputs it executes.
     pub(super) fn is_confirmed(&self) -> bool {
         self.is_confirmed

@@ -121,6 +121,7 @@ impl Tracker {
 
     /// Publishes the state of a job as it is now. Returns what was published.
     pub(super) fn publish_unrecorded(&self, entry: &mut Entry) -> Progress {
+        self.update_place(entry);
         let now = self.now();
         let estimate = self.estimator.estimate(entry, now);
         let mut progress = entry
@@ -165,18 +166,25 @@ impl Tracker {
         }
     }
 
-    /// Publishes the state of a job for a subscriber that has just come, if it has changed since nobody followed it.
+    /// Publishes the state of a job for a subscriber that has just come, if it has changed since nobody followed it, or was
+    /// forgotten since.
     pub(super) fn refresh(&self, id: &JobId) {
-        if let Some(entry) = self.registry().get_mut(id)
-            && entry.job.status() == Status::Queued
-            && self.is_outdated(entry)
-        {
-            self.republish(entry);
+        let mut registry = self.registry();
+        match registry.get_mut(id) {
+            Some(entry) => {
+                if entry.job.status() == Status::Queued && self.is_outdated(entry) {
+                    self.republish(entry);
+                }
+            }
+            None => {
+                self.reopen(&mut registry, id);
+            }
         }
     }
 
     /// Whether a job that waits has another place or another estimate, in whole seconds, than was published.
-    fn is_outdated(&self, entry: &Entry) -> bool {
+    fn is_outdated(&self, entry: &mut Entry) -> bool {
+        self.update_place(entry);
         let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
         let shown = remaining.map(|remaining| remaining.whole_seconds());
         entry.publishing.is_stale || shown != entry.publishing.published_remaining

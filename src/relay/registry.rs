@@ -1,8 +1,12 @@
 //! The jobs that the relay remembers, and its records of each.
 
 mod changes;
+mod ended_job;
 mod entry;
+mod packed_state;
 mod prompt_index;
+mod remembered;
+mod settling;
 mod status_index;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,28 +20,36 @@ use super::backend::Backend;
 use super::ownership::Ownership;
 use super::stored_counts::StoredCounts;
 use crate::job::{Event, Job, JobId, PromptGraph, Status};
-use changes::ChangeCounts;
+use changes::ChangeLog;
+use ended_job::EndedJob;
 use prompt_index::PromptIndex;
+use settling::Settling;
 use status_index::StatusIndex;
 
-pub(super) use changes::Changes;
+pub(super) use changes::{Changes, DueJobs};
+pub(super) use ended_job::Remembered;
 pub(super) use entry::{Entry, Publishing, RecordedState};
+pub(super) use packed_state::StatePacker;
 
 /// Every job that the relay remembers.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
+    /// Those with all their details.
     by_id: HashMap<JobId, Entry>,
+    /// The others: they have ended.
+    ended: HashMap<JobId, Box<EndedJob>>,
+    settling: Settling,
     by_prompt: PromptIndex,
     /// In the order of registration.
     order: BTreeMap<u64, JobId>,
     /// The number of the newest job.
     newest: watch::Sender<u64>,
-    /// The open jobs of which this relay is not the owner.
+    /// The jobs of which this relay is not the owner, and whose rows do not show the end.
     unowned: HashSet<JobId>,
     /// Ids of jobs that are being submitted.
     reserved: HashSet<JobId>,
     by_status: StatusIndex,
-    changes: ChangeCounts,
+    changes: ChangeLog,
     /// The ended jobs that are not here.
     pub(super) stored: StoredCounts,
 }
@@ -53,25 +65,34 @@ impl Registry {
         let id = job.id().clone();
         self.reserved.remove(&id);
         self.unowned.remove(&id);
-        let before = self.by_id.remove(&id);
-        let number = match &before {
-            Some(entry) => {
+        let (before, ended) = (self.by_id.remove(&id), self.ended.remove(&id));
+        let number = match (&before, &ended) {
+            (Some(entry), _) => {
                 self.by_prompt.remove(entry);
                 self.by_status.remove(entry);
                 entry.number
             }
-            None => {
+            (None, Some(ended)) => {
+                self.leave_indexes(ended);
+                ended.number
+            }
+            (None, None) => {
                 self.newest.send_modify(|newest| *newest += 1);
                 *self.newest.borrow()
             }
         };
         self.order.insert(number, id.clone());
-        let entry = Entry::new(job, backend, disconnects_when_seen, number);
+        let mut entry = Entry::new(job, backend, disconnects_when_seen, number);
+        entry.was_learned_before = ended.as_ref().is_some_and(|ended| ended.was_learned);
         self.by_prompt.add(&entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
         let status = entry.job.status();
-        if status.is_final() && before.is_none_or(|before| !before.job.status().is_final()) {
-            self.stored.remove(status);
+        if status.is_final() {
+            self.settling.revisit(&id);
+            let had_ended = before.is_some_and(|before| before.job.status().is_final());
+            if !had_ended && ended.is_none() {
+                self.stored.remove(status);
+            }
         }
         self.by_status.add(&entry);
         self.by_id.entry(id).insert_entry(entry).into_mut()
@@ -83,14 +104,18 @@ impl Registry {
         let Some(entry) = self.by_id.get_mut(id) else {
             return false;
         };
-        let before = (entry.job.status(), entry.job.is_ending());
+        let where_it_is = |job: &Job| (job.status(), job.is_ending(), job.is_reachable());
+        let before = where_it_is(&entry.job);
         let is_plan = matches!(event, Event::Planned(_));
         let is_changed = entry.job.apply(event, now);
         self.by_status.change(entry, before.0);
+        if entry.job.status().is_final() && !before.0.is_final() {
+            self.settling.add_ended(id);
+        }
         if is_plan {
-            self.changes.count_plan(entry.backend_index());
-        } else if before != (entry.job.status(), entry.job.is_ending()) {
-            self.changes.count_job(entry.backend_index());
+            self.changes.add_plan(entry.backend_index(), entry.job.id());
+        } else if before != where_it_is(&entry.job) {
+            self.changes.add_job(entry.backend_index(), entry.job.id());
         }
         is_changed
     }
@@ -98,6 +123,19 @@ impl Registry {
     /// How often the jobs of a backend have changed.
     pub(super) fn changes(&self, backend: &Backend) -> Changes {
         self.changes.of(backend.index)
+    }
+
+    /// The jobs of a backend that have changed since they were last taken.
+    pub(super) fn take_due(&mut self, backend: &Backend) -> DueJobs {
+        self.changes.take_due(backend.index)
+    }
+
+    /// Records the graph that was submitted for a job.
+    pub(super) fn submit_plan(&mut self, id: &JobId, graph: PromptGraph) {
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.pending_plan.submit(graph);
+            self.by_status.plan_changed(entry);
+        }
     }
 
     /// Records the graph of a job as its server's queue or history shows it.
@@ -113,13 +151,18 @@ impl Registry {
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.pending_plan.reopen();
             self.by_status.plan_changed(entry);
-            self.changes.count_plan(entry.backend_index());
+            self.changes.add_plan(entry.backend_index(), entry.job.id());
         }
     }
 
     /// The open jobs of a backend whose graphs the server has not shown.
     pub(super) fn unconfirmed(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
         self.entries(self.by_status.unconfirmed(backend.index))
+    }
+
+    /// Those of them of which no graph is known.
+    pub(super) fn without_graph(&self, backend: &Backend) -> impl Iterator<Item = &Entry> {
+        self.entries(self.by_status.without_graph(backend.index))
     }
 
     /// The ids of the jobs of a backend that have not ended.
@@ -151,7 +194,7 @@ impl Registry {
         entry.hand_over(backend.clone(), prompt_id, disconnects);
         self.by_prompt.add(entry);
         self.by_status.add(entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
         true
     }
 
@@ -164,7 +207,7 @@ impl Registry {
         }
         self.by_prompt.remove(entry);
         self.by_status.remove(entry);
-        self.changes.count_job(entry.backend_index());
+        self.changes.add_job(entry.backend_index(), entry.job.id());
         entry.take_back(prompt_id);
         self.by_prompt.add(entry);
         self.by_status.add(entry);
@@ -173,7 +216,7 @@ impl Registry {
 
     /// Makes this relay no longer the owner of a backend's open jobs.
     pub(super) fn give_up(&mut self, backend: &Backend) {
-        self.changes.count_job(Some(backend.index));
+        self.changes.add_all(backend.index);
         for id in self.by_status.open(Some(backend.index)) {
             if let Some(entry) = self.by_id.get_mut(id)
                 && entry.is_owned()
@@ -190,22 +233,23 @@ impl Registry {
             return;
         };
         entry.ownership = ownership;
-        self.changes.count_job(entry.backend_index());
-        if ownership == Ownership::Owner || entry.job.status().is_final() {
+        self.changes.add_job(entry.backend_index(), entry.job.id());
+        let is_at_its_end = entry.job.status().is_final() && !entry.is_ahead_of_row;
+        if ownership == Ownership::Owner || is_at_its_end {
             self.unowned.remove(id);
         } else {
             self.unowned.insert(id.clone());
         }
     }
 
-    /// The open jobs of which this relay is not the owner.
+    /// The jobs of which this relay is not the owner, and whose rows do not show the end.
     pub(super) fn unowned(&self) -> impl Iterator<Item = &Entry> {
         self.unowned.iter().filter_map(|id| self.by_id.get(id))
     }
 
     /// Reserves a job id; `false` if it is taken.
     pub(super) fn reserve(&mut self, id: &JobId) -> bool {
-        !self.by_id.contains_key(id) && self.reserved.insert(id.clone())
+        self.remembered(id).is_none() && self.reserved.insert(id.clone())
     }
 
     /// Whether a job id is reserved.
@@ -226,7 +270,7 @@ impl Registry {
         self.by_prompt.remove(entry);
         entry.job.rename_prompt(prompt_id);
         self.by_prompt.add(entry);
-        self.changes.count_plan(entry.backend_index());
+        self.changes.add_plan(entry.backend_index(), entry.job.id());
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Entry> {
@@ -257,12 +301,16 @@ impl Registry {
     /// A run that began after the other's end is another one: a client may use a prompt id again.
     pub(super) fn unlearned(&mut self, id: &JobId) -> Option<&mut Entry> {
         let entry = self.by_id.get(id)?;
-        let was_learned = |other: &Entry| {
-            let has_costs = (other.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
-            has_costs && other.job.work_done_at() > entry.job.started_at()
+        let began = entry.job.started_at();
+        let was_learned = |other: &JobId| match self.remembered(other) {
+            Some(Remembered::Whole(other)) => {
+                other.was_learned() && other.job.work_done_at() > began
+            }
+            Some(Remembered::Ended(other)) => other.was_learned_after(began),
+            None => false,
         };
         if let (Some(backend), Some(prompt)) = (&entry.backend, entry.job.prompt_id())
-            && self.entries_of_prompt(backend, prompt).any(was_learned)
+            && self.of_prompt(backend, prompt).iter().any(was_learned)
         {
             return None;
         }
@@ -296,12 +344,6 @@ impl Registry {
         self.entries(self.by_status.processing())
     }
 
-    /// The jobs that ended at that moment or before, the oldest end first.
-    pub(super) fn ended_by(&self, moment: Timestamp) -> impl Iterator<Item = &Entry> {
-        let numbers = self.by_status.ended_by(moment);
-        self.entries(numbers.filter_map(|number| self.order.get(&number)))
-    }
-
     /// The jobs of a group.
     pub(super) fn of_group(&self, name: &str) -> impl Iterator<Item = &Entry> {
         self.entries(self.by_status.of_group(name))
@@ -314,14 +356,6 @@ impl Registry {
         ids.filter_map(|id| self.by_id.get(id))
     }
 
-    /// All jobs, the newest first.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Entry> {
-        self.order
-            .values()
-            .rev()
-            .filter_map(|id| self.by_id.get(id))
-    }
-
     /// The number of the newest job, which grows by one with each.
     pub(super) fn newest(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
@@ -330,12 +364,6 @@ impl Registry {
     /// Whether anybody waits for new jobs.
     pub(super) fn has_feeds(&self) -> bool {
         self.newest.receiver_count() > 0
-    }
-
-    /// The jobs with numbers above this one, in the order of registration.
-    pub(super) fn registered_after(&self, number: u64) -> impl Iterator<Item = &Entry> {
-        let after = self.order.range(number + 1..).map(|(_, id)| id);
-        after.filter_map(|id| self.by_id.get(id))
     }
 
     /// How many jobs are in a status.
@@ -356,7 +384,7 @@ impl Registry {
         }
         self.by_status.remove(&entry);
         self.by_prompt.remove(&entry);
-        self.changes.count_job(entry.backend_index());
+        self.changes.add_job(entry.backend_index(), entry.job.id());
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) mod shared_lookup;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod suitability;
+pub(super) mod timeline;
 pub(super) mod totals;
 mod unanswered;
 pub(super) mod unknown_jobs;

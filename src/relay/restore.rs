@@ -125,12 +125,16 @@ impl Tracker {
         };
         let mut registry = self.registry();
         let held = registry.get(&stored.id).map(Entry::held);
-        if held.is_none() && !registry.reserve(&stored.id) {
+        let is_ended = registry.ended(&stored.id).is_some();
+        if held.is_none() && !is_ended && !registry.reserve(&stored.id) {
             // It is being submitted.
             return false;
         }
         match row.meet(held) {
             RowDecision::Keep(ownership) => {
+                if let Some(entry) = registry.get_mut(&stored.id) {
+                    entry.is_ahead_of_row &= !row.has_ended;
+                }
                 registry.set_ownership(&stored.id, ownership);
                 let is_back = held.is_some_and(|held| held.ownership != ownership)
                     && ownership == Ownership::Owner;
@@ -160,6 +164,7 @@ impl Tracker {
         registry.set_ownership(&stored.id, Ownership::Owner);
         if let Some(entry) = registry.get_mut(&stored.id) {
             entry.epoch = stored.epoch;
+            entry.is_ahead_of_row = false;
             entry.job.go_on_from(stored.seq, stored.progress);
             self.record_again(entry);
         }
@@ -190,8 +195,9 @@ impl Tracker {
     /// The job is in memory as its row shows it.
     fn copy_row(&self, registry: &mut Registry, stored: StoredJob, held: Option<HeldState>) {
         let (id, updated_at) = (stored.id.clone(), stored.updated_at);
+        let has_state = held.is_some_and(|held| held.has_ended) || self.reopen(registry, &id);
         let entry = self.copy(registry, stored);
-        if !held.is_some_and(|held| held.has_ended) {
+        if !has_state {
             self.publish_row(entry, updated_at, held.is_some());
         }
         registry.set_ownership(&id, Ownership::Reader);
@@ -233,7 +239,11 @@ impl Tracker {
             }
             Ok(None) => match held {
                 Some(_) => Known::Yes,
-                None => Known::No,
+                None => {
+                    // The row was deleted.
+                    self.registry().remove_ended(id);
+                    Known::No
+                }
             },
             Err(_) if held.is_some() => Known::Yes,
             Err(error) => Known::Unreachable(error),

@@ -112,6 +112,7 @@ impl Tracker {
         let remaining = stored.estimated_remaining;
         let entry = self.copy(registry, stored);
         entry.publishing.received(remaining);
+        entry.is_ahead_of_row = status.is_final();
         let publication = Publication {
             job: id.clone(),
             seq,

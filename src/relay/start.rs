@@ -166,6 +166,7 @@ impl Relay {
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().end_lost_producers());
         tasks.spawn(self.clone().cleanup());
+        tasks.spawn(self.clone().settle_ended());
         tasks.spawn(self.clone().keep_registered());
         tasks.spawn(self.clone().read_moved());
         tasks.spawn(self.clone().follow_rows());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::estimate::Estimate;
-use crate::job::{Bar, Job, PlannedNode, Progress, StoredJob};
+use crate::job::{Bar, Job, NodeState, PlannedNode, Progress, StoredJob};
 use crate::store::{JobRecord, LeaseOwner, NodeCostRecord, NodeRunRecord};
 
 /// What the row of a job says of its end: what its owner estimated.
@@ -88,6 +88,9 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
             seconds: run.seconds(ended_at),
             steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
             cached: false,
+            display: (run.display != run.id).then(|| run.display.to_owned()),
+            title: planned.and_then(|node| node.title.clone()),
+            state: Some(run.state),
             cost,
         }
     });
@@ -102,6 +105,9 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
             seconds: 0.0,
             steps: None,
             cached: true,
+            display: None,
+            title: planned.title.clone(),
+            state: Some(NodeState::Cached),
             cost: None,
         })
     });

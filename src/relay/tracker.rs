@@ -133,8 +133,8 @@ impl Tracker {
         if let Some(SubmittedGraph { graph, plan }) = submitted {
             if let Some(entry) = registry.get_mut(job_id) {
                 entry.comparison.own_client = true;
-                entry.pending_plan.submit(graph);
             }
+            registry.submit_plan(job_id, graph);
             registry.apply(job_id, Event::Planned(plan), self.now());
         }
         registry.apply(job_id, Event::Reachable(reachable), self.now());

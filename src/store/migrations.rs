@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 9] = [
+static POSTGRES: [&str; 10] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -25,8 +25,9 @@ static POSTGRES: [&str; 9] = [
     include_str!("../../migrations/postgres/7_added_backends.sql"),
     include_str!("../../migrations/postgres/8_cancel_requests.sql"),
     include_str!("../../migrations/postgres/9_backend_loads.sql"),
+    include_str!("../../migrations/postgres/10_timeline.sql"),
 ];
-static SQLITE: [&str; 9] = [
+static SQLITE: [&str; 10] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -36,6 +37,7 @@ static SQLITE: [&str; 9] = [
     include_str!("../../migrations/sqlite/7_added_backends.sql"),
     include_str!("../../migrations/sqlite/8_cancel_requests.sql"),
     include_str!("../../migrations/sqlite/9_backend_loads.sql"),
+    include_str!("../../migrations/sqlite/10_timeline.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

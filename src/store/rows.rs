@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::lease_owner::LeaseOwner;
-use crate::job::{JobId, Output, Progress, Status};
+use crate::job::{JobId, NodeState, Output, Progress, Status};
 
 /// A job's state, to be written.
 #[derive(Debug, Clone)]
@@ -51,6 +51,12 @@ pub struct NodeRunRecord {
     pub steps: Option<u32>,
     /// Whether its result was cached, so that it did not run.
     pub cached: bool,
+    /// The node of the graph that it counts as; `None` if it is that node itself.
+    pub display: Option<String>,
+    /// The title that the author of the graph gave the node.
+    pub title: Option<String>,
+    /// Its state when the job ended; `None` in runs from before this was stored.
+    pub state: Option<NodeState>,
     /// What the cost model observed; `None` if it observed nothing, and in runs from before there was a model.
     pub cost: Option<NodeCostRecord>,
 }
@@ -127,6 +133,9 @@ pub(super) struct NodeRunRow<'a> {
     tick: Option<f64>,
     ticks: Option<f64>,
     parallel: Option<bool>,
+    display: Option<&'a str>,
+    title: Option<&'a str>,
+    state: Option<&'static str>,
 }
 
 impl JobRecord {
@@ -186,6 +195,9 @@ impl JobRecord {
             tick: run.cost.and_then(|cost| cost.tick),
             ticks: run.cost.and_then(|cost| cost.ticks),
             parallel: run.cost.map(|cost| cost.is_parallel),
+            display: run.display.as_deref(),
+            title: run.title.as_deref(),
+            state: run.state.map(NodeState::as_str),
         })
     }
 }

@@ -9,7 +9,7 @@ use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
 use super::rows::{NodeCostRecord, NodeRunRecord};
 use super::schema::{jobs, node_runs};
-use crate::job::{JobId, Status};
+use crate::job::{JobId, NodeState, Status};
 
 /// A stored run of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,9 @@ struct StoredRunRow {
     tick: Option<f64>,
     ticks: Option<f64>,
     parallel: Option<bool>,
+    display: Option<String>,
+    title: Option<String>,
+    state: Option<String>,
 }
 
 /// The runs, with the columns of a [`StoredRunRow`].
@@ -66,6 +69,9 @@ macro_rules! stored_runs {
                 node_runs::tick,
                 node_runs::ticks,
                 node_runs::parallel,
+                node_runs::display,
+                node_runs::title,
+                node_runs::state,
             ))
     };
 }
@@ -137,6 +143,9 @@ impl StoredRunRow {
                 seconds: self.seconds,
                 steps: count(self.steps),
                 cached: self.cached,
+                display: self.display,
+                title: self.title,
+                state: self.state.as_deref().and_then(NodeState::from_word),
                 cost,
             },
         }

@@ -102,6 +102,12 @@ diesel::table! {
         models -> Nullable<BigInt>,
         /// Whether another node began during it.
         parallel -> Nullable<Bool>,
+        /// The node of the graph that it counts as; null if it is that node itself.
+        display -> Nullable<Text>,
+        /// The title that the author gave the node.
+        title -> Nullable<Text>,
+        /// How it ended, in one word.
+        state -> Nullable<Text>,
     }
 }
 

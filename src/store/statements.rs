@@ -53,19 +53,21 @@ const UPDATE: &str = "UPDATE SET prompt_id = EXCLUDED.prompt_id, backend = EXCLU
     RETURNING job_key";
 
 const RUN_COLUMNS: &str = "job_key, backend, node, class, signature, started_at, seconds, steps, cached, units, \
-    calls, models, planned_steps, cold, tick, ticks, parallel";
+    calls, models, planned_steps, cold, tick, ticks, parallel, display, title, state";
 
 const POSTGRES_RUNS: &str = "jsonb_to_recordset(CAST($1 AS jsonb)) AS r(job_key text, backend text, node text, \
     class text, signature text, started_at timestamptz, seconds double precision, steps bigint, cached boolean, \
     units double precision, calls double precision, models bigint, planned_steps bigint, cold boolean, \
-    tick double precision, ticks double precision, parallel boolean)";
+    tick double precision, ticks double precision, parallel boolean, \
+    display text, title text, state text)";
 
 const SQLITE_RUNS: &str = "(SELECT value->>'job_key' AS job_key, value->>'backend' AS backend, \
     value->>'node' AS node, value->>'class' AS class, value->>'signature' AS signature, \
     value->>'started_at' AS started_at, value->>'seconds' AS seconds, value->>'steps' AS steps, \
     value->>'cached' AS cached, value->>'units' AS units, value->>'calls' AS calls, value->>'models' AS models, \
     value->>'planned_steps' AS planned_steps, value->>'cold' AS cold, value->>'tick' AS tick, \
-    value->>'ticks' AS ticks, value->>'parallel' AS parallel FROM jsonb_each($1)) AS r";
+    value->>'ticks' AS ticks, value->>'parallel' AS parallel, \
+    value->>'display' AS display, value->>'title' AS title, value->>'state' AS state FROM jsonb_each($1)) AS r";
 
 impl Statements {
     pub(super) fn new(names: &Names) -> Self {

@@ -16,12 +16,20 @@ use crate::support::wait::wait_until;
 
 /// A relay on a database that publishes to Redis, connected to it. It follows the ComfyUI at an address.
 async fn relay(url: &str, db: &TestDatabase, redis: RedisConfig) -> TestRelay {
-    let mut settings: Settings = settings(db.config());
-    settings.comfy.lease = Duration::from_millis(900);
-    settings.relay.redis = Some(redis);
+    relay_with(url, with_redis(db, redis)).await
+}
+
+async fn relay_with(url: &str, settings: Settings) -> TestRelay {
     let relay = TestRelay::start(url, settings).await;
     has_redis(&relay, "connected").await;
     relay
+}
+
+fn with_redis(db: &TestDatabase, redis: RedisConfig) -> Settings {
+    let mut settings: Settings = settings(db.config());
+    settings.comfy.lease = Duration::from_millis(900);
+    settings.relay.redis = Some(redis);
+    settings
 }
 
 /// A relay without a ComfyUI, to which producers report.

@@ -3,6 +3,7 @@
 mod addresses;
 mod database_tls;
 mod disk;
+mod ended_jobs;
 pub(crate) mod faults;
 mod kills;
 mod labels;

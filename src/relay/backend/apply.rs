@@ -9,12 +9,12 @@ use crate::comfy::{HistoryEntry, Queue, QueueEntry, QueuePosition};
 use crate::job::{Event, JobId};
 use crate::relay::backend::decide::{Answers, PromptAnswer};
 use crate::relay::backend::follower::Follower;
-use crate::relay::backend::last_comparison::LastComparison;
+use crate::relay::backend::last_comparison::{DueLook, LastComparison};
 use crate::relay::backend::queue_graphs::QueueGraphs;
 use crate::relay::backend::queued_plans::PlanSource;
 use crate::relay::estimates::queue_forecast::Lack;
 use crate::relay::estimates::queue_plans::Plans;
-use crate::relay::registry::{Entry, Registry};
+use crate::relay::registry::{DueJobs, Entry, Registry};
 
 /// How many jobs get their positions under one lock: some tenths of a millisecond.
 const JOBS_A_LOCK: usize = 200;
@@ -44,15 +44,24 @@ impl Follower {
     /// seen before, and the jobs that are not in the queue, or whose end the socket has received. Those in `compared` are left
     /// out: their histories were read in this comparison.
     ///
+    /// Only those are looked at that are due, and those that somebody follows: of the others nothing but the place may have
+    /// changed, which is read from the queue when somebody asks for it.
+    ///
     /// Thousands can wait: the jobs are locked for a part of them at a time, because the reader of the socket must not wait.
     pub(in crate::relay) fn apply_positions(
         &self,
         answer: &QueueAnswer,
         graphs: &QueueGraphs,
         compared: &HashSet<JobId>,
+        due: &DueLook,
     ) -> (HashSet<u64>, Vec<OpenJob>) {
         let (mut seen, mut others) = (HashSet::new(), Vec::new());
-        for ids in self.open_ids().chunks(JOBS_A_LOCK) {
+        let due = self.due_ids(due);
+        if due.len() < self.tracker.registry().count_open(&self.backend) {
+            // The others are in the queue, as before.
+            seen.insert(answer.disconnects);
+        }
+        for ids in due.chunks(JOBS_A_LOCK) {
             let mut registry = self.tracker.registry();
             for id in ids.iter().filter(|id| !compared.contains(*id)) {
                 match self.apply_position(&mut registry, id, answer, graphs) {
@@ -109,7 +118,7 @@ impl Follower {
 
     /// Publishes the states of the jobs that wait again that would show another estimate, if somebody follows them.
     pub(in crate::relay) fn republish_waiting(&self) {
-        let open = self.tracker.registry().open_ids(&self.backend).count();
+        let open = self.tracker.registry().count_open(&self.backend);
         // Thousands may wait that nobody follows, and thousands may be followed at other backends.
         let ids = self.tracker.hub.followed(open);
         let ids = ids.unwrap_or_else(|| self.open_ids());
@@ -128,6 +137,24 @@ impl Follower {
         backend.is_some_and(|backend| backend.index == self.backend.index)
     }
 
+    /// The open jobs that are to be looked at.
+    fn due_ids(&self, due: &DueLook) -> Vec<JobId> {
+        let registry = self.tracker.registry();
+        let open = registry.count_open(&self.backend);
+        let followed = self.tracker.hub.followed(open);
+        let (DueJobs::These(jobs), Some(followed)) = (&due.jobs, followed) else {
+            return registry.open_ids(&self.backend).cloned().collect();
+        };
+        let of_prompt = |prompt: &String| registry.of_prompt(&self.backend, prompt).iter();
+        let changed = due.prompts.iter().flat_map(of_prompt);
+        let due: HashSet<&JobId> = jobs.iter().chain(changed).chain(&followed).collect();
+        let is_open = |id: &&JobId| {
+            let entry = registry.get(id);
+            entry.is_some_and(|entry| !entry.job.status().is_final() && self.follows(entry))
+        };
+        due.into_iter().filter(is_open).cloned().collect()
+    }
+
     fn open_ids(&self) -> Vec<JobId> {
         let registry = self.tracker.registry();
         registry.open_ids(&self.backend).cloned().collect()
@@ -136,6 +163,9 @@ impl Follower {
     /// Reads the plans of jobs whose graphs the queue shows for the first time: it names the outputs that the
     /// server executes.
     pub(in crate::relay) fn confirm_graphs(&self, graphs: &QueueGraphs) {
+        if graphs.is_empty() {
+            return;
+        }
         let shown: Vec<(JobId, QueueEntry)> = {
             let registry = self.tracker.registry();
             let unconfirmed = registry.unconfirmed(&self.backend);
@@ -166,12 +196,16 @@ impl Follower {
         let is_short = queue.prompt_ids().take(SHORT_QUEUE + 1).count() <= SHORT_QUEUE;
         let (mut wanted, followed) = {
             let registry = self.tracker.registry();
-            let unconfirmed = registry.unconfirmed(&self.backend);
-            let wanted =
-                unconfirmed.filter(|entry| is_short || entry.pending_plan.graph().is_none());
-            let wanted = wanted.filter_map(|entry| entry.job.prompt_id());
-            let wanted = wanted.filter(|prompt| queue.position(prompt).is_some());
-            let wanted: Vec<String> = wanted.map(str::to_owned).collect();
+            let prompts = |entries: &mut dyn Iterator<Item = &Entry>| -> Vec<String> {
+                let prompts = entries.filter_map(|entry| entry.job.prompt_id());
+                let shown = prompts.filter(|prompt| queue.position(prompt).is_some());
+                shown.map(str::to_owned).collect()
+            };
+            let wanted = if is_short {
+                prompts(&mut registry.unconfirmed(&self.backend))
+            } else {
+                prompts(&mut registry.without_graph(&self.backend))
+            };
             let is_followed = |prompt: &str| !registry.of_prompt(&self.backend, prompt).is_empty();
             (wanted, queue.count_up_to_last(is_followed))
         };

@@ -16,7 +16,7 @@ use crate::relay::backend::follower::Follower;
 use crate::relay::backend::last_comparison::{Basis, LastComparison};
 use crate::relay::estimates::queue_forecast::Lack;
 use crate::relay::queue::lost::TakenBack;
-use crate::relay::registry::Entry;
+use crate::relay::registry::{DueJobs, Entry};
 
 /// How soon the backend is asked again about a prompt that is about to be in its history.
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -101,11 +101,12 @@ impl Follower {
         // Read before asking: a disconnect during the request makes the answer stale, and what changes meanwhile is for the
         // next comparison.
         let basis = self.basis();
+        last.due.extend(self.take_due());
         let queue = self.fetch_queue(last.queue.clone()).await?;
         if last.repeats(queue.as_ref(), basis) && missing.is_empty() {
             return Ok(Some(self.end_comparison(last, is_due)));
         }
-        last.settled = None;
+        let mut due = last.begin(queue.as_ref(), basis.disconnects);
         let is_whole = match &queue {
             Some(queue) => self.forecast(last, queue).await? == Lack::Nothing,
             None => {
@@ -115,7 +116,14 @@ impl Follower {
         };
         let disconnects = basis.disconnects;
         let answer = QueueAnswer { queue, disconnects };
-        let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs, &compared);
+        // Those whose graphs were read just now. They may have changed after the queue was asked: the next comparison looks
+        // at them again.
+        let meanwhile = self.take_due();
+        due.jobs.extend(meanwhile.clone());
+        let (confirmed, unplaced) = self.apply_positions(&answer, &last.graphs, &compared, &due);
+        let mut unsettled = meanwhile;
+        let others = unplaced.iter().map(|job| &job.id);
+        others.chain(&compared).for_each(|id| unsettled.add(id));
         if is_whole && unplaced.is_empty() && compared.is_empty() {
             last.settled = Some(basis);
         }
@@ -129,17 +137,8 @@ impl Follower {
                 _ => {}
             }
         }
-        let mut whole = None;
-        for mut job in missing {
-            job.answers.queue = answer.position(&job.prompt_id);
-            if !matches!(job.answers.queue, PromptAnswer::Found(_)) {
-                is_due = true;
-                if confirmed.contains(&job.disconnects_when_seen) {
-                    self.confirm_server(&mut job, disconnects);
-                }
-                self.conclude_missing(&mut job, &answer, &mut whole).await?;
-            }
-        }
+        is_due |= self.conclude_all(missing, &answer, &confirmed).await?;
+        last.due = unsettled;
         let is_open = self.tracker.registry().open(&self.backend).next().is_some();
         Ok(is_open.then(|| self.end_comparison(last, is_due)))
     }
@@ -155,6 +154,10 @@ impl Follower {
         let poll_interval = self.config.poll_interval;
         let due_interval = DUE_INTERVAL.min(poll_interval);
         if is_due { due_interval } else { poll_interval }
+    }
+
+    fn take_due(&self) -> DueJobs {
+        self.tracker.registry().take_due(&self.backend)
     }
 
     fn basis(&self) -> Basis {
@@ -224,6 +227,28 @@ impl Follower {
             self.apply_history(job, entry, events_missed);
         }
         Ok(decision)
+    }
+
+    /// Concludes what became of prompts that may be neither in the queue nor in the history. `confirmed` are the disconnect
+    /// counters under which prompts of the queue were seen before. Returns whether one is not in the queue.
+    async fn conclude_all(
+        &self,
+        missing: Vec<OpenJob>,
+        answer: &QueueAnswer,
+        confirmed: &HashSet<u64>,
+    ) -> Result<bool, RestError> {
+        let (mut whole, mut is_any_gone) = (None, false);
+        for mut job in missing {
+            job.answers.queue = answer.position(&job.prompt_id);
+            if !matches!(job.answers.queue, PromptAnswer::Found(_)) {
+                is_any_gone = true;
+                if confirmed.contains(&job.disconnects_when_seen) {
+                    self.confirm_server(&mut job, answer.disconnects);
+                }
+                self.conclude_missing(&mut job, answer, &mut whole).await?;
+            }
+        }
+        Ok(is_any_gone)
     }
 
     /// Concludes what became of a prompt that is neither in the queue nor in the history.

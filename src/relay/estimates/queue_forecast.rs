@@ -142,6 +142,14 @@ impl QueueForecast {
         Some(Estimate::queued(running, waiting))
     }
 
+    /// How many prompts run or wait before one; `None` if it does not wait in the queue.
+    pub(in crate::relay) fn prompts_ahead(&self, prompt_id: &str) -> Option<usize> {
+        match self.queue.as_ref()?.position(prompt_id)? {
+            QueuePosition::Pending { ahead } => Some(ahead),
+            QueuePosition::Running => None,
+        }
+    }
+
     /// Whether the queue has shown a prompt.
     pub(in crate::relay) fn has_seen(&self, prompt_id: &str) -> bool {
         let queue = self.queue.as_ref();

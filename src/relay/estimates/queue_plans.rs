@@ -16,6 +16,10 @@ const MAX_PLANS: usize = 256;
 /// How many nodes the kept plans have: at some 500 bytes a node, 25 MB.
 const MAX_NODES: usize = 50_000;
 
+/// Plans of prompts that have left the queue are kept up to this part of its length, so that the queue need not be gone
+/// through for each that leaves it.
+const GONE_SHARE: usize = 16;
+
 /// How many nodes one prediction covers, each in about a microsecond.
 const MAX_PREDICTED: usize = 20_000;
 
@@ -81,6 +85,8 @@ struct Pass {
     predicted: usize,
     /// By plan and the plan of the prompt before.
     predictions: HashMap<(PlanId, Option<PlanId>), Estimate>,
+    /// The one that was needed last: prompts of one plan come in rows.
+    last: Option<((PlanId, Option<PlanId>), Estimate)>,
 }
 
 impl Plans {
@@ -137,8 +143,12 @@ impl Plans {
         }
     }
 
-    /// Forgets prompts that are not in the queue any more.
+    /// Forgets prompts that are not in the queue any more, once they are worth the look at all others.
     fn retain(&mut self, queue: &Queue) {
+        let count = queue.running().len() + queue.pending_count();
+        if self.by_prompt.len() <= count + count / GONE_SHARE && !self.is_full() {
+            return;
+        }
         self.by_prompt
             .retain(|prompt, _| queue.position(prompt).is_some());
         let used: HashSet<PlanId> = self.by_prompt.values().map(|plan| plan.id).collect();
@@ -232,7 +242,12 @@ impl Plans {
         predict: &impl Fn(&Plan, &[String]) -> Estimate,
         pass: &mut Pass,
     ) -> Estimate {
-        if let Some(known) = pass.predictions.get(&(id, before)) {
+        let key = (id, before);
+        if let Some((_, known)) = pass.last.filter(|(last, _)| *last == key) {
+            return known;
+        }
+        if let Some(known) = pass.predictions.get(&key) {
+            pass.last = Some((key, *known));
             return *known;
         }
         let Some(plan) = self.plans.get(&id).filter(|plan| !plan.is_empty()) else {
@@ -246,7 +261,7 @@ impl Plans {
             .and_then(|before| self.plans.get(&before))
             .map_or_else(Vec::new, |before| shared_loaders(plan, before));
         let estimate = predict(plan, &loaded);
-        pass.predictions.insert((id, before), estimate);
+        pass.predictions.insert(key, estimate);
         estimate
     }
 }

@@ -8,10 +8,12 @@ use tokio::time::timeout;
 use super::forward::{ForwardedRequest, forward_to};
 use crate::job::JobId;
 use crate::relay::backend::Backend;
+use crate::relay::registry::Remembered;
 use crate::relay::requests::output::OutputBody;
 use crate::relay::{Relay, RelayError};
 
-/// Among the outputs of so many of the newest jobs a file is looked for. Others are asked of all servers.
+/// Among the outputs of so many of the newest jobs a file is looked for. Others, and those of jobs that ended some time ago, are
+/// asked of all servers.
 const MAX_JOBS: usize = 1_000;
 
 /// A file as ComfyUI names it.
@@ -79,7 +81,10 @@ impl Relay {
     fn maker(&self, file: &ViewedFile) -> Option<MadeFile> {
         let registry = self.0.tracker.registry();
         let mut newest = registry.newest_first().take(MAX_JOBS);
-        newest.find_map(|entry| {
+        newest.find_map(|job| {
+            let Remembered::Whole(entry) = job else {
+                return None;
+            };
             let mut outputs = entry.job.outputs().iter();
             let number = outputs.position(|output| {
                 output.filename == file.filename

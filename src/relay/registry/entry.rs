@@ -26,6 +26,8 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) backend: Option<Arc<Backend>>,
     /// What its nodes have cost; `None` if nothing was learned from it.
     pub(in crate::relay) costs: Option<HashMap<String, NodeCostRecord>>,
+    /// Something was learned from it before it was read from its row again.
+    pub(super) was_learned_before: bool,
     pub(in crate::relay) publishing: Publishing,
     pub(in crate::relay) comparison: Comparison,
     pub(in crate::relay) pending_plan: PendingPlan,
@@ -39,6 +41,8 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) queue_estimate: Option<(Estimate, Timestamp)>,
     /// When its producer last reported, or when it was registered or read from the database; only of a job without a prompt.
     pub(in crate::relay) reported_at: Instant,
+    /// Its end has come over the broker, and its row does not show it yet.
+    pub(in crate::relay) is_ahead_of_row: bool,
     /// When somebody last asked for it.
     pub(in crate::relay) asked_at: Instant,
     pub(super) number: u64,
@@ -110,6 +114,7 @@ impl Entry {
             job,
             backend,
             costs: None,
+            was_learned_before: false,
             publishing: Publishing {
                 published_at: Instant::now(),
                 published_remaining: None,
@@ -128,6 +133,7 @@ impl Entry {
             stored_estimate: None,
             queue_estimate: None,
             reported_at: Instant::now(),
+            is_ahead_of_row: false,
             asked_at: Instant::now(),
             number,
         }
@@ -148,6 +154,12 @@ impl Entry {
         self.pending_plan = PendingPlan::default();
         self.publishing.estimate_log = None;
         self.comparison = Comparison::new(0, false);
+    }
+
+    /// Whether it has shown what its nodes cost.
+    pub(super) fn was_learned(&self) -> bool {
+        let has_costs = (self.costs.as_ref()).is_some_and(|costs| !costs.is_empty());
+        has_costs || self.was_learned_before
     }
 
     /// Whether this relay publishes and writes it.

@@ -2,6 +2,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::ended_job::EndedJob;
 use super::entry::Entry;
 use crate::job::{JobId, Status};
 
@@ -16,6 +17,8 @@ pub(super) struct StatusIndex {
     ending: HashSet<JobId>,
     /// Those of the open ones whose graph the server has not shown, by the index of their backend.
     unconfirmed: HashMap<Option<usize>, HashSet<JobId>>,
+    /// Those of them of which no graph is known, either.
+    without_graph: HashMap<Option<usize>, HashSet<JobId>>,
     /// In the order of their ends, by the numbers of the jobs.
     ended: BTreeSet<(Timestamp, u64)>,
     /// By the name of their group.
@@ -79,22 +82,46 @@ impl StatusIndex {
 
     /// Whether the server has shown the graph of a job has changed, or not.
     pub(super) fn plan_changed(&mut self, entry: &Entry) {
-        let id = entry.job.id();
-        let unconfirmed = self.unconfirmed.entry(entry.backend_index()).or_default();
-        if entry.pending_plan.is_confirmed() || entry.job.status().is_final() {
-            unconfirmed.remove(id);
-        } else {
-            unconfirmed.insert(id.clone());
+        let plan = &entry.pending_plan;
+        let is_unconfirmed = !plan.is_confirmed() && !entry.job.status().is_final();
+        let indexes = [
+            (&mut self.unconfirmed, is_unconfirmed),
+            (&mut self.without_graph, is_unconfirmed && !plan.has_graph()),
+        ];
+        for (jobs, is_one) in indexes {
+            let jobs = jobs.entry(entry.backend_index()).or_default();
+            if is_one {
+                jobs.insert(entry.job.id().clone());
+            } else {
+                jobs.remove(entry.job.id());
+            }
         }
     }
 
     fn close(&mut self, entry: &Entry) {
         let backend = entry.backend_index();
-        for jobs in [&mut self.open, &mut self.unconfirmed] {
+        let indexes = [
+            &mut self.open,
+            &mut self.unconfirmed,
+            &mut self.without_graph,
+        ];
+        for jobs in indexes {
             if let Some(jobs) = jobs.get_mut(&backend) {
                 jobs.remove(entry.job.id());
             }
         }
+    }
+
+    /// A job is from now on an ended one without details: it is in no group.
+    pub(super) fn pack(&mut self, entry: &Entry) -> Timestamp {
+        self.leave_group(entry);
+        ended_at(entry)
+    }
+
+    /// Removes an ended job without details.
+    pub(super) fn remove_ended(&mut self, ended: &EndedJob) {
+        self.count_out(ended.status);
+        self.ended.remove(&(ended.ended_at, ended.number));
     }
 
     /// Removes a job.
@@ -105,6 +132,11 @@ impl StatusIndex {
         self.processing.remove(id);
         self.ending.remove(id);
         self.close(entry);
+        self.leave_group(entry);
+    }
+
+    fn leave_group(&mut self, entry: &Entry) {
+        let (job, id) = (&entry.job, entry.job.id());
         if let Some(group) = &job.tags().group
             && let Some(jobs) = self.groups.get_mut(group)
         {
@@ -148,6 +180,12 @@ impl StatusIndex {
     /// The open jobs of a backend whose graphs the server has not shown.
     pub(super) fn unconfirmed(&self, backend: usize) -> impl Iterator<Item = &JobId> {
         self.unconfirmed.get(&Some(backend)).into_iter().flatten()
+    }
+
+    /// Those of them of which no graph is known.
+    pub(super) fn without_graph(&self, backend: usize) -> impl Iterator<Item = &JobId> {
+        let jobs = self.without_graph.get(&Some(backend));
+        jobs.into_iter().flatten()
     }
 
     /// The numbers of the jobs that ended at that moment or before.

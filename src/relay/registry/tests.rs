@@ -4,6 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hub::Publication;
 use crate::job::{Outcome, Tags};
 
 /// A step: which job, and what happens to it.
@@ -34,7 +35,11 @@ fn take(registry: &mut Registry, (job, step): Step, now: Timestamp) {
         2 => {
             registry.apply(&id, Event::Closed(Outcome::Cancelled), now);
         }
-        3 => registry.remove(&id),
+        3 => {
+            registry.remove(&id);
+            registry.remove_ended(&id);
+        }
+        5 => pack(registry, &id),
         4 => {
             registry.apply(&id, Event::Ended(Outcome::Completed), now);
         }
@@ -44,18 +49,42 @@ fn take(registry: &mut Registry, (job, step): Step, now: Timestamp) {
     }
 }
 
+/// Drops the details of a job, if it has ended.
+fn pack(registry: &mut Registry, id: &JobId) {
+    let has_ended = |entry: &Entry| entry.job.status().is_final();
+    if registry.get(id).is_some_and(has_ended) {
+        let state = Publication {
+            job: id.clone(),
+            seq: 7,
+            status: Status::Cancelled,
+            payload: Default::default(),
+            outcome: Some(Outcome::Cancelled),
+        };
+        registry.pack(id, StatePacker::default().pack(&state));
+    }
+}
+
+fn remembered<'a>(jobs: impl Iterator<Item = Remembered<'a>>) -> HashSet<JobId> {
+    jobs.map(|job| job.id().clone()).collect()
+}
+
 fn ids<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashSet<JobId> {
     entries.map(|entry| entry.job.id().clone()).collect()
 }
 
 proptest! {
     #[test]
-    fn the_index_has_what_a_scan_finds(steps in prop::collection::vec((0u8..6, 0u8..6), 1..80)) {
+    fn the_index_has_what_a_scan_finds(steps in prop::collection::vec((0u8..6, 0u8..7), 1..80)) {
         let mut registry = Registry::default();
         for (second, step) in steps.iter().enumerate() {
             take(&mut registry, *step, at(second));
         }
-        let scan = |wanted: &dyn Fn(&&Entry) -> bool| ids(registry.newest_first().filter(wanted));
+        let whole = || registry.by_id.values();
+        let scan = |wanted: &dyn Fn(&&Entry) -> bool| ids(whole().filter(wanted));
+        let all: HashSet<JobId> = registry.by_id.keys().chain(registry.ended.keys()).cloned().collect();
+        prop_assert_eq!(registry.by_id.len() + registry.ended.len(), all.len());
+        prop_assert_eq!(remembered(registry.newest_first()), all.clone());
+        let scan_all = |wanted: &dyn Fn(&Remembered<'_>) -> bool| remembered(all.iter().filter_map(|id| registry.remembered(id)).filter(wanted));
         let status = |entry: &&Entry| entry.job.status();
         prop_assert_eq!(ids(registry.all_open()), scan(&|entry| !status(entry).is_final()));
         prop_assert_eq!(ids(registry.open_without_backend()), ids(registry.all_open()));
@@ -65,10 +94,13 @@ proptest! {
         let is_even = |entry: &&Entry| entry.job.tags().group.is_some();
         prop_assert_eq!(ids(registry.of_group("even")), scan(&is_even));
         for wanted in Status::ALL {
-            prop_assert_eq!(registry.count(wanted), scan(&|entry| status(entry) == wanted).len());
+            prop_assert_eq!(registry.count(wanted), scan_all(&|job| job.status() == wanted).len());
         }
         let middle = at(steps.len() / 2);
-        let had_ended = |entry: &&Entry| entry.job.ended_at().is_some_and(|ended| ended <= middle);
-        prop_assert_eq!(ids(registry.ended_by(middle)), scan(&had_ended));
+        let had_ended = |job: &Remembered<'_>| match job {
+            Remembered::Whole(entry) => entry.job.ended_at().is_some_and(|ended| ended <= middle),
+            Remembered::Ended(ended) => ended.ended_at <= middle,
+        };
+        prop_assert_eq!(remembered(registry.ended_by(middle)), scan_all(&had_ended));
     }
 }

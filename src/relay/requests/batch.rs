@@ -9,6 +9,7 @@ use crate::config::Dispatch;
 use crate::job::{JobId, Tags};
 use crate::relay::batch_problem::BatchProblem;
 use crate::relay::queue::admission::NewQueuedJob;
+use crate::relay::registry::Remembered;
 use crate::relay::requests::once::{Begun, Claim, MadeJobs};
 use crate::relay::requests::post_prompt::Work;
 use crate::relay::requests::register::{Accepted, new_job_id};
@@ -119,7 +120,10 @@ impl Relay {
     /// The group of a job in memory: that of a batch that names its jobs need not be the one that was chosen now.
     fn group_of(&self, id: &JobId) -> Option<String> {
         let registry = self.0.tracker.registry();
-        registry.get(id)?.job.tags().group.clone()
+        match registry.remembered(id)? {
+            Remembered::Whole(entry) => entry.job.tags().group.clone(),
+            Remembered::Ended(ended) => ended.group().map(str::to_owned),
+        }
     }
 
     async fn submit_new_batch(

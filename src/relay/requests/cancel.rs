@@ -81,6 +81,9 @@ impl Relay {
     /// What runs a job that has not ended.
     fn runner(&self, job_id: &JobId) -> Result<Runner, RelayError> {
         let registry = self.0.tracker.registry();
+        if registry.ended(job_id).is_some() {
+            return Err(has_ended(job_id));
+        }
         let entry = registry
             .get(job_id)
             .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;

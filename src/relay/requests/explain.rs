@@ -5,11 +5,9 @@ use serde::Serialize;
 
 use crate::estimate::{Explanation, NodeExplanation};
 use crate::job::{JobId, NodeState, Status};
+use crate::relay::requests::timeline::MAX_STORED_RUNS;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoredRun;
-
-/// The most node runs that are read of a job that only the store knows.
-const MAX_STORED_RUNS: usize = 5_000;
 
 /// Why the estimate of a job is what it is.
 #[derive(Debug, Clone, Serialize)]
@@ -70,17 +68,18 @@ fn stored_node(stored: StoredRun, since: Timestamp) -> NodeExplanation {
     let StoredRun {
         is_completed, run, ..
     } = stored;
-    let state = match (run.cached, is_completed) {
+    let state = run.state.or(match (run.cached, is_completed) {
         (true, _) => Some(NodeState::Cached),
         (false, true) => Some(NodeState::Finished),
         // The last one may have failed.
         (false, false) => None,
-    };
+    });
     let began = run.started_at.duration_since(since).as_secs_f64();
     let cost = run.cost;
     NodeExplanation {
         id: run.node,
         class_type: run.class,
+        title: run.title,
         state: state.map(NodeState::as_str),
         cold: cost.map(|cost| cost.cold),
         steps: cost

@@ -7,8 +7,10 @@ use serde::{Serialize, Serializer};
 use tokio::fs::try_exists;
 
 use crate::estimate::Estimate;
-use crate::job::{Bar, Job, JobId, NodeRun, Progress, StoredJob};
+use crate::job::{Job, JobId, Progress, StoredJob};
+use crate::relay::registry::Remembered;
 use crate::relay::requests::job_links::JobLinks;
+use crate::relay::requests::timeline::NodeRunView;
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
@@ -64,27 +66,6 @@ impl JobView {
     }
 }
 
-/// One execution of a node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct NodeRunView {
-    /// The run's id; such as `5.0.0.1` for a node that was made at run time.
-    pub id: String,
-    /// The node of the graph that it counts as.
-    pub display_node: String,
-    /// Its class.
-    pub class_type: Option<String>,
-    /// The title that the author of the graph gave it.
-    pub title: Option<String>,
-    /// `running`, `finished`, `cached`, `failed` or `interrupted`.
-    pub state: &'static str,
-    /// The steps of its progress bar.
-    pub steps: Option<u32>,
-    /// When its first event was received.
-    pub started_at: Timestamp,
-    /// How long it took, or has taken so far, in seconds.
-    pub seconds: f64,
-}
-
 /// A cursor as clients send it back: `MILLISECONDS.JOB_ID`, in milliseconds since 1970.
 fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
     let text = cursor
@@ -94,17 +75,35 @@ fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok
 }
 
 impl Relay {
-    /// One job that is known, with its node timeline.
-    pub fn job(&self, id: &JobId) -> Option<JobView> {
+    /// One job that is known, with its node timeline. That of a job that ended some time ago comes from the database, and is
+    /// empty while that is away.
+    pub async fn job(&self, id: &JobId) -> Option<JobView> {
+        let mut view = self.job_in_memory(id)?;
+        let is_ended = view.progress.status.is_final() && view.started_at.is_some();
+        if is_ended && view.timeline.as_ref().is_some_and(Vec::is_empty) {
+            view.timeline = self.stored_timeline(id).await.or(view.timeline);
+        }
+        Some(view)
+    }
+
+    fn job_in_memory(&self, id: &JobId) -> Option<JobView> {
         let now = self.0.tracker.now();
-        let registry = self.0.tracker.registry();
-        let entry = registry.get(id)?;
+        let mut registry = self.0.tracker.registry();
+        let entry = registry.get_mut(id)?;
+        self.0.tracker.update_place(entry);
         let job = &entry.job;
-        let runs = job.nodes().timeline().into_iter();
-        let timeline = runs.map(|run| node_run(job, run, now)).collect();
+        let runs = job.runs().into_iter();
+        let timeline = runs.map(|run| NodeRunView::of(job, run, now)).collect();
         let mut view = self.job_view(job, self.0.tracker.estimator.estimate(entry, now), now);
         view.progress.outputs = job.published_outputs();
         view.timeline = Some(timeline);
+        if job.status().is_final() && !job.nodes().has_begun() {
+            // It is as its row has it.
+            let newest = self.0.tracker.hub.newest(id);
+            if let Some(state) = newest.filter(|newest| newest.seq == view.progress.seq) {
+                view.progress.complete(&state.payload);
+            }
+        }
         Some(view)
     }
 
@@ -115,8 +114,13 @@ impl Relay {
             return newest.is_final().then_some(newest.seq);
         }
         let registry = self.0.tracker.registry();
-        let job = &registry.get(id)?.job;
-        job.status().is_final().then(|| job.seq())
+        match registry.remembered(id)? {
+            Remembered::Whole(entry) => {
+                let job = &entry.job;
+                job.status().is_final().then(|| job.seq())
+            }
+            Remembered::Ended(ended) => Some(ended.seq()),
+        }
     }
 
     /// At most `limit` jobs from the store, the newest first. Jobs that the relay remembers have the state
@@ -143,11 +147,12 @@ impl Relay {
     fn views(&self, stored: Vec<StoredJob>) -> Vec<JobView> {
         let estimator = &self.0.tracker.estimator;
         let now = self.0.tracker.now();
-        let registry = self.0.tracker.registry();
+        let mut registry = self.0.tracker.registry();
         let views = stored
             .into_iter()
-            .map(|stored| match registry.get(&stored.id) {
+            .map(|stored| match registry.get_mut(&stored.id) {
                 Some(entry) if entry.is_owned() => {
+                    self.0.tracker.update_place(entry);
                     self.job_view(&entry.job, estimator.estimate(entry, now), now)
                 }
                 _ => {
@@ -179,19 +184,5 @@ impl Relay {
             kept: keeping.main_path(job),
             is_being_kept: keeping.is_under_way(job.id()),
         }
-    }
-}
-
-fn node_run(job: &Job, run: NodeRun<'_>, now: Timestamp) -> NodeRunView {
-    let planned = job.plan().node(run.display);
-    NodeRunView {
-        id: run.id.to_owned(),
-        display_node: run.display.to_owned(),
-        class_type: planned.map(|node| node.class_type.clone()),
-        title: planned.and_then(|node| node.title.clone()),
-        state: run.state.as_str(),
-        steps: run.bar.and_then(Bar::steps).map(|(_, steps)| steps),
-        started_at: run.started_at,
-        seconds: run.seconds(now),
     }
 }

@@ -36,6 +36,10 @@ impl Relay {
         let unreachable = match tracker.restore_from_store(job_id).await {
             Known::Yes => return Ok(()),
             Known::No => None,
+            // It has ended, and only its final state is in memory.
+            Known::Unreachable(error) if tracker.registry().ended(job_id).is_some() => {
+                return Err(error.into());
+            }
             Known::Unreachable(error) => Some(error),
         };
         let found = self.locate(job_id.as_str(), &[]).await;

@@ -9,6 +9,7 @@ use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::backend::condition::Condition;
 use crate::relay::backend::operation::Operation;
+use crate::relay::registry::Remembered;
 
 /// How many jobs the status lists.
 const RECENT_JOBS: usize = 10;
@@ -182,16 +183,21 @@ impl Relay {
 
     fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
         let registry = self.0.tracker.registry();
-        let recent = registry.newest_first().take(RECENT_JOBS).map(|entry| {
-            let job = &entry.job;
-            let estimate = self.0.tracker.estimator.estimate(entry, now);
-            let progress = job.progress(estimate.remaining_time(), now);
+        let recent = registry.newest_first().take(RECENT_JOBS).map(|job| {
+            let remaining = match job {
+                Remembered::Whole(entry) => {
+                    let estimate = self.0.tracker.estimator.estimate(entry, now);
+                    estimate.remaining_time()
+                }
+                Remembered::Ended(_) => None,
+            };
+            let remaining = remaining.map(|remaining| remaining.whole_seconds());
             RecentJob {
-                id: progress.job_id,
-                status: progress.status,
-                progress: progress.progress,
+                id: job.id().clone(),
+                status: job.status(),
+                progress: job.percent(),
                 created_at: seconds(job.created_at()),
-                estimated_remaining: progress.estimated_remaining,
+                estimated_remaining: remaining.or(job.status().is_final().then_some(0)),
             }
         });
         recent.collect()

@@ -50,7 +50,7 @@ pub(in crate::server) async fn show(
         let payload = newest.payload.clone();
         return Ok(response::full(StatusCode::OK, "application/json", payload));
     }
-    let view = state.relay.job(job);
+    let view = state.relay.job(job).await;
     let mut view = view.ok_or_else(|| ApiError::job_not_found(job))?;
     view.place_kept().await;
     view.links = state.relay.links(job).await;

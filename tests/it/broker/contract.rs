@@ -194,7 +194,10 @@ async fn a_server_without_memory_passes_states_on() {
     let _: () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     pair.owner.publish(state("a", 1, 2, "processing"));
     pair.receives((1, 2)).await;
-    assert!(pair.owner.metrics().unwrap().errors.get() > 0);
+    wait_until("the refusal is counted", async || {
+        pair.owner.metrics().unwrap().errors.get() > 0
+    })
+    .await;
     pair.ends().await;
 }
 

@@ -1,14 +1,18 @@
 //! Two relays on one database, with Redis between them.
 
+use std::time::Duration;
+
+use comfy_relay::job::JobId;
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
-use super::{has_redis, metric, relay, without_backend};
+use super::{has_redis, metric, relay, relay_with, with_redis, without_backend};
 use crate::storage::lifecycle::comfyui;
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
 use crate::support::redis_server::RedisServer;
+use crate::support::test_relay::UNREACHABLE;
 use crate::support::wait::wait_until;
 
 on_both!(
@@ -169,7 +173,11 @@ async fn an_end_that_its_owner_could_not_write_is_written_by_the_relay_that_take
     let (url, redis_url) = (db.url(), redis.url());
     let owner = Program::start(&[], &[("DATABASE_URL", &url), ("REDIS_URL", &redis_url)]);
     owner.ready().await;
-    let other = without_backend(&db, redis.config()).await;
+    let mut settings = with_redis(&db, redis.config());
+    // It drops what it has of ended jobs as soon as the database can answer for them.
+    settings.relay.details_of = 0;
+    settings.relay.details_for = Duration::ZERO;
+    let other = relay_with(UNREACHABLE, settings).await;
     let report = json!({"progress": 30, "status": "processing"});
     let path = "/api/anime/jobs/render/progress";
     wait_until("the owner takes the report", async || {
@@ -199,6 +207,13 @@ async fn an_end_that_its_owner_could_not_write_is_written_by_the_relay_that_take
     remote.ends_as("completed").await;
     let row = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'render'";
     assert_eq!(db.value(row).await, "processing");
+    let report = json!({"progress": 100, "status": "completed"});
+    other.report("another", &report).await;
+    let another = JobId::parse("another").unwrap();
+    wait_until("a job that has ended later is dropped", async || {
+        other.handle.newest_state(&another).is_none()
+    })
+    .await;
     owner.kill().await;
     db.wait_for(row, "completed").await;
     // It has the number that subscribers have seen.

@@ -208,3 +208,67 @@ async fn a_job_that_nobody_followed_shows_its_place_of_now() {
     assert!(second.states.len() <= 2, "{:?}", second.states);
     assert!(state["seq"].as_u64() > before["seq"].as_u64());
 }
+
+/// Lists these prompts of a queue, the first one running. Each keeps its number.
+fn list_from(comfyui: &ScriptedComfy, prompts: &[&str], first: usize) {
+    let jobs = prompts.iter().enumerate().skip(first);
+    let jobs: Vec<Value> = jobs
+        .map(|(number, id)| {
+            let status = if number == first {
+                "in_progress"
+            } else {
+                "pending"
+            };
+            json!({"id": id, "status": status, "priority": number})
+        })
+        .collect();
+    let pagination = json!({"offset": 0, "limit": null, "total": jobs.len(), "has_more": false});
+    let list = json!({"jobs": jobs, "pagination": pagination});
+    comfyui.answer(JOB_LIST, 200, &list);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_nobody_follows_is_where_its_queue_shows_it() {
+    let comfyui = ScriptedComfy::start().await;
+    let prompts = ["a", "b", "c", "ours", "d", "theirs"];
+    set_queue(&comfyui, &prompts, &short_graph());
+    list_from(&comfyui, &prompts, 0);
+    let relay = relay_at(&comfyui.url()).await;
+    relay.register("job", "ours").await;
+    relay.register("last", "theirs").await;
+    // One look has ended when the second one after it begins.
+    let moved_to = async |first| {
+        list_from(&comfyui, &prompts, first);
+        comfyui.wait_for_more_calls(JOB_LIST, 3).await;
+    };
+    let place = async |job: &str| relay.job(job).await.1["queue_position"].clone();
+    moved_to(0).await;
+    assert_eq!(
+        (place("job").await, place("last").await),
+        (json!(3), json!(5))
+    );
+    moved_to(1).await;
+    assert_eq!(
+        (place("job").await, place("last").await),
+        (json!(2), json!(4))
+    );
+    moved_to(2).await;
+    let (_, page) = relay.get("/api/anime/jobs?status=queued").await;
+    let shown = page["jobs"].as_array().unwrap().iter();
+    let places: Vec<&Value> = shown.map(|job| &job["queue_position"]).collect();
+    assert_eq!(places, [3, 1]);
+    moved_to(1).await;
+    let mut late = relay.subscribe("last").await;
+    assert_eq!(late.receive_type("progress").await["queue_position"], 4);
+    moved_to(3).await;
+    assert_eq!(relay.job("job").await.1["status"], "processing");
+    late.receive_until(|state| state["queue_position"] == 2)
+        .await;
+    comfyui.complete("ours");
+    moved_to(4).await;
+    wait_until("it has ended", async || {
+        relay.job("job").await.1["status"] == "completed"
+    })
+    .await;
+    assert_eq!(place("last").await, json!(1));
+}

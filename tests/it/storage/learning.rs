@@ -130,6 +130,9 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
     db.execute(
         "UPDATE comfy_relay.node_runs SET units = NULL, planned_steps = NULL, cold = NULL, tick = NULL, ticks = NULL; \
          ALTER TABLE comfy_relay.node_runs DROP COLUMN parallel; \
+         ALTER TABLE comfy_relay.node_runs DROP COLUMN display; \
+         ALTER TABLE comfy_relay.node_runs DROP COLUMN title; \
+         ALTER TABLE comfy_relay.node_runs DROP COLUMN state; \
          ALTER TABLE comfy_relay.jobs DROP COLUMN cancelling; \
          DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.requests; \
          DROP TABLE comfy_relay.added_backends; DROP TABLE comfy_relay.cancel_requests; \
@@ -243,7 +246,7 @@ async fn costs_are_known_once_the_database_is_reachable() {
     // The job is restored after the stored runs are read.
     let render = JobId::parse("render").unwrap();
     wait_until("the database is read", async || {
-        relay.handle.job(&render).is_some()
+        relay.handle.job(&render).await.is_some()
     })
     .await;
     let state = run(&relay, "text-2", TXT2IMG).await;
