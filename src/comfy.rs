@@ -26,10 +26,10 @@ mod video_header;
 
 pub use api_key::ApiKeyError;
 pub use history::HistoryEntry;
-pub use message::Message;
+pub use message::{EventKind, FrameHead, Message};
 pub use node_text::{NodeSign, NodeText};
 pub use object_info::{InputKind, NodeClasses};
-pub use preview::PreviewImage;
+pub use preview::{PreviewImage, plain_preview};
 pub use prompt_options::{PreviewMethod, PromptOptions, QueuePlace, StoredOptions};
 pub use queue::{Queue, QueueEntry, QueuePosition};
 pub use rejection::{Rejection, WrongInput, refused_outputs};

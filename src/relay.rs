@@ -29,6 +29,7 @@ mod peers;
 mod pending_plan;
 mod planning;
 mod preview_feeds;
+mod proxy;
 mod publish;
 mod queue;
 mod registry;
@@ -77,6 +78,10 @@ pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use proxy::{
+    ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
+    TapPayload, ViewedFile, comfy_tags,
+};
 pub use requests::backends::NewBackend;
 pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
 pub use requests::cancel::Cancelled;

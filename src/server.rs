@@ -9,6 +9,7 @@ mod error;
 mod gzip;
 mod listener;
 mod pages;
+mod proxy;
 mod request;
 mod response;
 mod router;
@@ -36,7 +37,7 @@ use crate::config::ServerConfig;
 use crate::relay::Relay;
 use crate::session::{Monitor, Rate, SessionContext, ShardPool};
 use security::Security;
-use state::ServerState;
+use state::{Interface, ServerState};
 use thumbnails::Thumbnails;
 use tls::Tls;
 
@@ -103,6 +104,7 @@ impl Server {
         );
         let monitor = Monitor::new(session.clone());
         let state = ServerState {
+            interface: Interface::Relay,
             relay,
             config: session.config.clone(),
             verifier,
@@ -121,6 +123,23 @@ impl Server {
         state.tasks.spawn(refresh(state.clone()));
         state.tasks.spawn(Arc::new(state.clone()).accept(listener));
         Ok(Self { address, state })
+    }
+
+    /// Serves ComfyUI's own API on another listener that is bound already, until the server stops. Returns the address of the
+    /// listener.
+    pub fn serve_comfy(&self, listener: TcpListener) -> Result<SocketAddr, StartError> {
+        let address = listener.local_addr().map_err(StartError::Listener)?;
+        let security = self.state.security.for_comfy(&self.state.config, address);
+        let state = ServerState {
+            interface: Interface::Comfy,
+            security: Arc::new(security),
+            ..self.state.clone()
+        };
+        let (relay, stop) = (self.state.relay.clone(), self.state.stop.clone());
+        let following = async move { relay.follow_queue_length(stop).await };
+        self.state.tasks.spawn(following);
+        self.state.tasks.spawn(Arc::new(state).accept(listener));
+        Ok(address)
     }
 
     /// The address that it listens on.

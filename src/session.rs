@@ -23,6 +23,7 @@ mod allowance;
 mod await_job;
 mod broadcast;
 mod client_error;
+mod client_socket;
 mod close;
 pub(crate) mod close_code;
 mod codec;
@@ -63,6 +64,7 @@ mod write_batch;
 
 pub(crate) use await_job::await_job;
 pub(crate) use client_error::ClientError;
+pub(crate) use client_socket::serve_client;
 pub(crate) use compression::negotiation;
 pub(crate) use context::{Admission, SessionContext};
 pub(crate) use disconnect::refuse;

@@ -8,6 +8,7 @@
 
 mod chain;
 mod clients;
+mod door;
 mod figures;
 mod flood;
 mod floor;

@@ -1,6 +1,6 @@
 //! The servers, each in a process of its own, and the CPU time and memory that they use.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
@@ -15,11 +15,17 @@ use crate::options::LoadOptions;
 /// What a server prints before its address once it listens.
 pub(crate) const SERVING: &str = "serving http://";
 
+/// What the relay prints before the address of ComfyUI's own API.
+const SERVING_COMFY: &str = "serving ComfyUI's API at http://";
+
 /// A ComfyUI that is not reachable: nothing listens on this reserved port.
 const UNREACHABLE: &str = "http://127.0.0.1:1";
 
 /// Seconds, longer than any round: a ping during a round would distort the comparison.
 const NEVER: &str = "86400";
+
+/// The lines that a server prints.
+type Printed = Lines<BufReader<ChildStderr>>;
 
 /// The CPU time that this process has used so far.
 pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
@@ -40,31 +46,36 @@ impl Server {
     ///
     /// With a ComfyUI it publishes at its default rate; without one, every state.
     pub(crate) fn relay(comfyui: Option<&str>, options: &LoadOptions) -> anyhow::Result<Self> {
-        let publish_rate = if comfyui.is_some() { "10" } else { "0" };
-        let folder = tempfile::tempdir()?;
-        let database = format!("sqlite:{}", folder.path().join("load.db").display());
-        let mut command = Command::new(&options.program);
-        // Warnings, and the line with the address.
-        command.args(["--log", "warn,comfy_relay::cli=info", "serve"]);
-        command.args(["--listen", "127.0.0.1:0", "--database-url", &database]);
-        command.args(["--comfyui-url", comfyui.unwrap_or(UNREACHABLE)]);
-        // Flags take precedence over these.
-        command.env("WEBSOCKET_PING_INTERVAL", NEVER);
-        command.env("WEBSOCKET_CONNECTION_TIMEOUT", NEVER);
-        command.env("WEBSOCKET_JOB_WAIT", NEVER);
-        command.env("PUBLISH_RATE", publish_rate);
-        command.args(&options.relay);
-        Self::start(command, folder)
+        let (command, folder) = serve(comfyui, options)?;
+        let (server, lines) = Self::start(command, folder)?;
+        pass_on(lines);
+        Ok(server)
+    }
+
+    /// Starts the relay before a ComfyUI, with ComfyUI's own API at the address that is returned too.
+    pub(crate) fn with_door(
+        comfyui: &str,
+        options: &LoadOptions,
+    ) -> anyhow::Result<(Self, SocketAddr)> {
+        let (mut command, folder) = serve(Some(comfyui), options)?;
+        command.args(["--comfy-listen", "127.0.0.1:0"]);
+        let (server, mut lines) = Self::start(command, folder)?;
+        let door = await_address(&mut lines, SERVING_COMFY)?;
+        pass_on(lines);
+        Ok((server, door))
     }
 
     /// Starts the floor.
     pub(crate) fn floor() -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--floor");
-        Self::start(command, tempfile::tempdir()?)
+        let (server, lines) = Self::start(command, tempfile::tempdir()?)?;
+        pass_on(lines);
+        Ok(server)
     }
 
-    fn start(mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+    /// Starts a server. Returns also what it goes on to print.
+    fn start(mut command: Command, folder: TempDir) -> anyhow::Result<(Self, Printed)> {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut process = command
             .spawn()
@@ -80,8 +91,9 @@ impl Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             _folder: folder,
         };
-        server.address = await_address(stderr)?;
-        Ok(server)
+        let mut lines = BufReader::new(stderr).lines();
+        server.address = await_address(&mut lines, SERVING)?;
+        Ok((server, lines))
     }
 
     /// The CPU time that all its threads have used so far, including those that have ended.
@@ -110,26 +122,47 @@ impl Drop for Server {
     }
 }
 
-/// Waits for the address that the server prints. What it prints afterwards is passed on.
-fn await_address(stderr: ChildStderr) -> anyhow::Result<SocketAddr> {
-    let mut lines = BufReader::new(stderr).lines();
+/// The command that starts the relay, and the folder of its database.
+fn serve(comfyui: Option<&str>, options: &LoadOptions) -> anyhow::Result<(Command, TempDir)> {
+    let publish_rate = if comfyui.is_some() { "10" } else { "0" };
+    let folder = tempfile::tempdir()?;
+    let database = format!("sqlite:{}", folder.path().join("load.db").display());
+    let mut command = Command::new(&options.program);
+    // Warnings, and the lines with the addresses.
+    command.args(["--log", "warn,comfy_relay::cli=info", "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--database-url", &database]);
+    command.args(["--comfyui-url", comfyui.unwrap_or(UNREACHABLE)]);
+    // Flags take precedence over these.
+    command.env("WEBSOCKET_PING_INTERVAL", NEVER);
+    command.env("WEBSOCKET_CONNECTION_TIMEOUT", NEVER);
+    command.env("WEBSOCKET_JOB_WAIT", NEVER);
+    command.env("PUBLISH_RATE", publish_rate);
+    command.args(&options.relay);
+    Ok((command, folder))
+}
+
+/// Waits for the address that the server prints after `before`.
+fn await_address(lines: &mut Printed, before: &str) -> anyhow::Result<SocketAddr> {
     let mut output = Vec::new();
     loop {
         let Some(line) = lines.next().transpose()? else {
             anyhow::bail!("the server ended: {}", output.join("\n"));
         };
-        if let Some((_, rest)) = line.split_once(SERVING) {
+        if let Some((_, rest)) = line.split_once(before) {
             let address = rest.split('/').next().unwrap_or_default();
-            let address = address
+            return address
                 .parse()
-                .with_context(|| format!("not an address: {line}"))?;
-            std::thread::spawn(move || {
-                for line in lines.map_while(Result::ok) {
-                    eprintln!("{line}");
-                }
-            });
-            return Ok(address);
+                .with_context(|| format!("not an address: {line}"));
         }
         output.push(line);
     }
+}
+
+/// Passes on what the server prints.
+fn pass_on(lines: Printed) {
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            eprintln!("{line}");
+        }
+    });
 }

@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{chain, flood, leave, queue, remembered};
+use crate::{chain, door, flood, leave, queue, remembered};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -54,6 +54,8 @@ pub(crate) enum Scenario {
     Queue,
     /// 10,000 jobs of 100 nodes that have ended: memory; the relay alone
     Remembered,
+    /// ComfyUI's own API through the relay, beside the same of ComfyUI itself
+    Door,
 }
 
 /// How a scenario is run.
@@ -78,7 +80,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -93,6 +95,7 @@ impl Scenario {
         Self::Chain,
         Self::Queue,
         Self::Remembered,
+        Self::Door,
     ];
 
     /// Runs all rounds, prints the results, and returns whether everything arrived that had to.
@@ -102,6 +105,7 @@ impl Scenario {
             Self::Chain => return chain::measure(options),
             Self::Queue => return queue::measure(options),
             Self::Remembered => return remembered::measure(options),
+            Self::Door => return door::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
         }
@@ -177,7 +181,8 @@ impl Scenario {
                 | Self::Flood
                 | Self::Chain
                 | Self::Queue
-                | Self::Remembered => None,
+                | Self::Remembered
+                | Self::Door => None,
             },
             settles: matches!(self, Self::Idle | Self::Waiting | Self::Held),
             registers_first: self != Self::Waiting,

@@ -85,6 +85,11 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .map_err(WrongSetting)?;
     let needs_token = config.access.keys.is_some();
     let listener = listen(config.listen).await?;
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let comfy_listen = config.comfy_listen.unwrap_or(any_port);
+    let comfy_listener = TcpListener::bind(comfy_listen).await.with_context(|| {
+        format!("cannot listen on {comfy_listen} (--comfy-listen, COMFY_LISTEN)")
+    })?;
     let recordings = read_recordings()?;
     let samples: Vec<Sample> = recordings
         .iter()
@@ -118,6 +123,8 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     print_line(format_args!("ComfyUI, replayed:  {}", comfyui.url()));
     let page = format!("{scheme}://{}/", server.address());
     print_line(format_args!("The relay's page:   {page}"));
+    let comfy = server.serve_comfy(comfy_listener)?;
+    print_line(format_args!("For ComfyUI's clients: {scheme}://{comfy}"));
     if !args.once {
         print_hints(&page, needs_token);
     }

@@ -26,7 +26,8 @@ const BACKLOG: u32 = 4_096;
 /// Run the relay
 ///
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
-/// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime.
+/// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime; and, with --comfy-listen,
+/// ComfyUI's own API.
 ///
 /// A secret can be in a file: the variable NAME_FILE names the file, as AUTH_JWT_SECRET_FILE does. PORT is
 /// the port to listen on where LISTEN is not set, and COMFYUI_BACKENDS another name of COMFYUI_URL.
@@ -127,6 +128,11 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listen = config.server.listen;
     let listener =
         bind(listen).with_context(|| format!("cannot listen on {listen} (--listen, LISTEN)"))?;
+    let comfy_listener = config.server.comfy_listen.map(|listen| {
+        bind(listen)
+            .with_context(|| format!("cannot listen on {listen} (--comfy-listen, COMFY_LISTEN)"))
+    });
+    let comfy_listener = comfy_listener.transpose()?;
     tracing::info!("storing jobs in {}", config.store.database);
     if let Some(redis) = &config.relay.redis {
         tracing::info!("publishing states to {redis}");
@@ -143,6 +149,10 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let server = Server::start(listener, relay.clone(), config.server)?;
     let scheme = if has_tls { "https" } else { "http" };
     tracing::info!("serving {scheme}://{}/", server.address());
+    if let Some(listener) = comfy_listener {
+        let address = server.serve_comfy(listener)?;
+        tracing::info!("serving ComfyUI's API at {scheme}://{address}/");
+    }
     if let Some(limit) = limit {
         tokio::spawn(open_files::watch(limit));
     }

@@ -1,6 +1,7 @@
 //! Text frames of every version of ComfyUI, and what each means for a job. Pure.
 
 mod envelope;
+mod head;
 mod progress_state;
 
 use serde::Deserialize;
@@ -14,6 +15,8 @@ use crate::job::{Event, Outcome};
 use crate::python_json;
 use envelope::{Data, Envelope};
 use progress_state::ProgressState;
+
+pub use head::{EventKind, FrameHead};
 
 /// A text frame of ComfyUI's socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +38,9 @@ pub enum Message {
         /// The prompt.
         prompt_id: Option<String>,
     },
-    /// Known, but without meaning for a job: feature flags, blocked executions.
+    /// What the server can do.
+    Features,
+    /// Known, but without meaning for a job: blocked executions.
     Ignored,
     /// A type that is not known, or data of an unknown shape.
     Unknown,
@@ -139,7 +144,7 @@ impl Message {
                 Self::Prompt { prompt_id, event }
             }
             "executed" => executed(data, view)?,
-            "feature_flags" => Self::Ignored,
+            "feature_flags" => Self::Features,
             _ => Self::Unknown,
         })
     }

@@ -1,6 +1,6 @@
 //! Preview images in binary frames.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 
 /// A preview image as ComfyUI made it.
@@ -28,6 +28,7 @@ struct PreviewMetadata {
 
 const PREVIEW_IMAGE: u32 = 1;
 const PREVIEW_IMAGE_WITH_METADATA: u32 = 4;
+const FORMAT_JPEG: u32 = 1;
 const FORMAT_PNG: u32 = 2;
 
 impl PreviewImage {
@@ -70,6 +71,24 @@ impl PreviewImage {
     }
 }
 
+/// A preview for a client that does not read metadata: the same image in a frame of type 1. Any other frame stays as it is.
+pub fn plain_preview(frame: Bytes) -> Bytes {
+    let kind = PREVIEW_IMAGE_WITH_METADATA.to_be_bytes();
+    let rich = frame.starts_with(&kind).then(|| frame.clone());
+    let Some(preview) = rich.and_then(PreviewImage::parse) else {
+        return frame;
+    };
+    let format = match preview.mime {
+        "image/png" => FORMAT_PNG,
+        _ => FORMAT_JPEG,
+    };
+    let mut plain = BytesMut::with_capacity(2 * size_of::<u32>() + preview.image.len());
+    plain.put_u32(PREVIEW_IMAGE);
+    plain.put_u32(format);
+    plain.put_slice(&preview.image);
+    plain.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -88,6 +107,19 @@ mod tests {
         assert_eq!(rich.prompt_id.as_deref(), Some("p"));
         assert_eq!(rich.node.as_deref(), Some("3"));
         assert_eq!(&rich.image[..], b"jpg");
+    }
+
+    #[test]
+    fn a_preview_without_metadata_has_the_same_image() {
+        let json = br#"{"image_type":"image/png"}"#;
+        let mut rich = vec![0, 0, 0, 4, 0, 0, 0, json.len() as u8];
+        rich.extend_from_slice(json);
+        rich.extend_from_slice(b"png");
+        let plain = plain_preview(rich.into());
+        assert_eq!(&plain[..], b"\0\0\0\x01\0\0\0\x02png");
+        assert_eq!(plain_preview(plain.clone()), plain);
+        let text = Bytes::from_static(b"\0\0\0\x03\0\0\0\x01atext");
+        assert_eq!(plain_preview(text.clone()), text);
     }
 
     #[test]

@@ -117,6 +117,12 @@ impl PromptOptions {
         self
     }
 
+    /// The same, with something else in `extra_data`.
+    pub fn with_extra(mut self, (key, value): (String, Value)) -> Self {
+        self.extra_data.insert(key, value);
+        self
+    }
+
     /// Whether partner nodes have a key or a token of the client.
     pub(super) fn has_credentials(&self) -> bool {
         CREDENTIALS
@@ -130,7 +136,8 @@ impl PromptOptions {
         self
     }
 
-    pub(super) fn extra_data(&self) -> &Map<String, Value> {
+    /// What is passed on beside the graph.
+    pub fn extra_data(&self) -> &Map<String, Value> {
         &self.extra_data
     }
 

@@ -3,6 +3,7 @@
 mod abilities;
 mod cancel;
 mod file;
+mod forward;
 mod image_size;
 mod memory;
 mod prompt_body;

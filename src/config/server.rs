@@ -29,6 +29,16 @@ pub struct ServerConfig {
     )]
     pub listen: SocketAddr,
 
+    /// The address on which to serve ComfyUI's own API, so that its clients submit through the relay
+    #[arg(
+        long,
+        env = "COMFY_LISTEN",
+        display_order = 0,
+        value_parser = parse_listen_address,
+        value_name = "HOST:PORT"
+    )]
+    pub comfy_listen: Option<SocketAddr>,
+
     /// How long a subscriber waits for a job that nobody has registered yet
     #[arg(
         long = "websocket-job-wait",
@@ -132,6 +142,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8328)),
+            comfy_listen: None,
             ping_interval: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(300),
             job_wait: Duration::from_secs(30),

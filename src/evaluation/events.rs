@@ -118,7 +118,9 @@ pub(super) fn events(recording: &Recording) -> Vec<TimedEvent> {
                 };
                 Some((frame.t, prompt_id, Event::Ended(outcome)))
             }
-            Message::Status { .. } | Message::Ignored | Message::Unknown => None,
+            Message::Status { .. } | Message::Features | Message::Ignored | Message::Unknown => {
+                None
+            }
         }
     });
     events.collect()

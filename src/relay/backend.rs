@@ -21,6 +21,7 @@ mod queued_plans;
 mod reconcile;
 pub(super) mod select;
 mod socket_health;
+mod tapped;
 mod worker;
 mod worker_watch;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::comfy::{ComfyClient, NodeClasses};
 use crate::config::BackendLabels;
@@ -127,6 +129,8 @@ pub(super) struct ApiState {
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
+    /// What it says of its features on the newest socket, as it says it.
+    pub(super) features: Option<Utf8Bytes>,
     /// The version is to be fetched: the backend is new, or has come back.
     pub(super) version_due: bool,
     /// Its node classes; `None` as long as they are not known.

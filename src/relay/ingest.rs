@@ -60,6 +60,9 @@ impl Tracker {
             return;
         };
         if status.is_final() {
+            if status != status_before {
+                self.send_end(entry);
+            }
             entry.pending_plan.end();
             if self.queue.remove(id) {
                 let (tracker, id) = (self.clone(), id.clone());

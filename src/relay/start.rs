@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
+use super::proxy::event_tap::EventTap;
 use super::queue::job_queue::JobQueue;
 use super::requests::request_locks::RequestLocks;
 use super::requests::shared_lookup::SharedLookups;
@@ -99,6 +100,7 @@ impl Relay {
             queue: JobQueue::new(backends.len(), key_file(&config, store)),
             hub: Hub::new(config.backlog),
             preview_feeds: PreviewFeeds::default(),
+            tap: EventTap::default(),
             recorder: recorder.clone(),
             broker,
             owner,

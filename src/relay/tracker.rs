@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
+use super::proxy::event_tap::EventTap;
 use super::queue::job_queue::JobQueue;
 use super::registry::Registry;
 use super::webhooks::Webhooks;
@@ -40,6 +41,8 @@ pub(super) struct Tracker {
     pub(super) queue: JobQueue,
     pub(super) hub: Hub,
     pub(super) preview_feeds: PreviewFeeds,
+    /// The sockets of ComfyUI's own clients.
+    pub(super) tap: EventTap,
     pub(super) recorder: Recorder,
     /// Where the states of our jobs go to other relays, and those of theirs come from.
     pub(super) broker: Broker,

@@ -46,6 +46,8 @@ struct SeenClass {
     /// How many accepted nodes are of this class.
     nodes: usize,
     inputs: BTreeMap<String, SeenInput>,
+    /// How many of its outputs accepted graphs use, with those before them.
+    outputs: usize,
     is_output: bool,
     /// Whether the server has refused a value by what the class says of the input.
     is_judged: bool,
@@ -65,6 +67,8 @@ struct SeenInput {
 #[derive(Debug, Serialize)]
 struct ClassInfo<'a> {
     input: ClassInputs<'a>,
+    /// The types of its outputs.
+    output: Vec<&'static str>,
     name: &'a str,
     display_name: &'a str,
     /// The module of ComfyUI's own classes, for those that ComfyUI judges by what they say.
@@ -126,9 +130,22 @@ impl ObjectInfo {
             };
             class.nodes += 1;
             let inputs = node["inputs"].as_object().into_iter().flatten();
-            for (name, value) in inputs {
+            for (name, value) in inputs.clone() {
                 class.input(name, json!([type_of(value)])).nodes += 1;
             }
+            for (_, value) in inputs {
+                self.add_link(graph, value);
+            }
+        }
+    }
+
+    /// Takes up the output that an input is linked to: `[node, output]`.
+    fn add_link(&mut self, graph: &Value, value: &Value) {
+        let source = value[0].as_str().and_then(|id| graph.get(id));
+        let output = value[1].as_u64().and_then(|it| usize::try_from(it).ok());
+        let class = source.and_then(|node| self.class(node));
+        if let Some((class, output)) = class.zip(output) {
+            class.outputs = class.outputs.max(output + 1);
         }
     }
 
@@ -202,6 +219,7 @@ impl SeenClass {
                 required: inputs(true),
                 optional: inputs(false),
             },
+            output: vec![ANY; self.outputs],
             name,
             display_name: name,
             python_module: self.is_judged.then_some("nodes"),

@@ -13,8 +13,8 @@ use super::correlation_id::CorrelationId;
 use super::error::ApiError;
 use super::response::Body;
 use super::security::{LimitExceeded, Peer};
-use super::state::ServerState;
-use super::{gzip, router, upgrade};
+use super::state::{Interface, ServerState};
+use super::{gzip, proxy, router, upgrade};
 
 /// Answers one request. `exceeded` is the limit that its connection is over.
 pub(super) async fn answer(
@@ -27,7 +27,14 @@ pub(super) async fn answer(
     let span = id.span();
     let mut response = match exceeded {
         // Boxed: a connection that waits for its next request must not hold the memory of one.
-        None => Box::pin(serve(state, peer, request)).instrument(span).await,
+        None => match state.interface {
+            Interface::Relay => Box::pin(serve(state, peer, request)).instrument(span).await,
+            Interface::Comfy => {
+                Box::pin(proxy::answer(state, peer, request))
+                    .instrument(span)
+                    .await
+            }
+        },
         Some(exceeded) => span.in_scope(|| reject(&state, peer, exceeded, request)),
     };
     id.add(response.headers_mut());

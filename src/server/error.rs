@@ -151,6 +151,15 @@ impl ApiError {
         }
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The word for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// The sentence for a person.
     pub(super) fn message(&self) -> &str {
         &self.message

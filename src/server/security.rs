@@ -26,7 +26,7 @@ use origin::OriginPolicy;
 use public_address::AddressFinder;
 use refusals::{RefusalKind, Refusals};
 
-pub(super) use bearer::{SCHEME, is_offered};
+pub(super) use bearer::{API_KEY, SCHEME, is_offered};
 pub(super) use caller::{Caller, Peer};
 pub(super) use limits::LimitExceeded;
 pub(super) use origin::CorsHeaders;
@@ -39,6 +39,8 @@ pub(super) struct Security {
     origins: OriginPolicy,
     proxies: TrustedProxies,
     addresses: AddressFinder,
+    /// Whether a token may come as the password of HTTP basic.
+    takes_basic: bool,
 }
 
 impl Security {
@@ -60,6 +62,20 @@ impl Security {
             origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some()),
             proxies: TrustedProxies::new(access.trusted_proxies.clone()),
             addresses: AddressFinder::new(public_url, has_tls, listen.to_string()),
+            takes_basic: false,
+        }
+    }
+
+    /// The same for the listener of ComfyUI's API at `listen`: what clients ask for there counts for the same limits.
+    pub(super) fn for_comfy(&self, config: &ServerConfig, listen: SocketAddr) -> Self {
+        let (access, has_tls) = (&config.access, config.tls.is_some());
+        Self {
+            checks: self.checks.clone(),
+            origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some()),
+            proxies: TrustedProxies::new(access.trusted_proxies.clone()),
+            // The public URL is that of the relay's own API.
+            addresses: AddressFinder::new(None, has_tls, listen.to_string()),
+            takes_basic: true,
         }
     }
 
@@ -126,7 +142,7 @@ impl Security {
             client,
             public_address,
             peer.clone(),
-            bearer::token(request),
+            bearer::token(request, self.takes_basic),
         ))
     }
 

@@ -14,9 +14,20 @@ use crate::config::ServerConfig;
 use crate::relay::Relay;
 use crate::session::{Monitor, SessionContext, ShardPool};
 
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interface {
+    /// The relay's own API and its pages.
+    Relay,
+    /// ComfyUI's API.
+    Comfy,
+}
+
 /// Shared by all connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ServerState {
+    /// What is served to the connections of the listener.
+    pub(super) interface: Interface,
     pub(super) relay: Relay,
     pub(super) session: SessionContext,
     pub(super) config: Arc<ServerConfig>,

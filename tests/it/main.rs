@@ -12,6 +12,7 @@ mod faults;
 mod hunt;
 mod old_clients;
 mod pages;
+mod proxy;
 mod queue;
 mod replay;
 mod storage;

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
+pub(crate) mod echo_comfy;
 pub(crate) mod experience;
 pub(crate) mod hanging_server;
 pub(crate) mod nginx;

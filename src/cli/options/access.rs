@@ -69,25 +69,37 @@ enum AllowedOrigin {
 impl AccessOptions {
     /// Sets what these options decide. Fails if clients need no token and could come from other machines.
     pub(in crate::cli) fn apply_to(self, server: &mut ServerConfig) -> anyhow::Result<()> {
-        server.access.keys = self.keys(server.listen)?;
+        let addresses = [
+            Some((server.listen, "--listen, LISTEN")),
+            server
+                .comfy_listen
+                .map(|it| (it, "--comfy-listen, COMFY_LISTEN")),
+        ];
+        server.access.keys = self.keys(addresses.into_iter().flatten())?;
         server.access.link_secret.clone_from(&self.link_secret);
         server.access.origins = self.origins();
         Ok(())
     }
 
     /// What tokens are verified with. Fails if clients need no token and could come from other machines.
-    fn keys(&self, listen: SocketAddr) -> anyhow::Result<Option<KeySource>> {
+    fn keys(
+        &self,
+        addresses: impl Iterator<Item = (SocketAddr, &'static str)>,
+    ) -> anyhow::Result<Option<KeySource>> {
         let keys = match (&self.auth_jwt_secret, &self.auth_jwks_file) {
             (Some(secret), _) => Some(KeySource::Secret(secret.clone())),
             (None, Some(file)) => Some(KeySource::File(file.clone())),
             (None, None) => None,
         };
         if keys.is_none() && !self.insecure {
-            require_loopback(
-                listen,
-                "set AUTH_JWT_SECRET or AUTH_JWKS_FILE so that clients need tokens, listen on 127.0.0.1 \
-                 only, or set --insecure (INSECURE=true)",
-            )?;
+            for (listen, setting) in addresses {
+                require_loopback(
+                    listen,
+                    setting,
+                    "set AUTH_JWT_SECRET or AUTH_JWKS_FILE so that clients need tokens, listen on 127.0.0.1 \
+                     only, or set --insecure (INSECURE=true)",
+                )?;
+            }
         }
         Ok(keys)
     }
@@ -110,9 +122,9 @@ impl AccessOptions {
 }
 
 /// Refuses an address that other machines can reach; `remedy` tells the user what to do about it.
-fn require_loopback(listen: SocketAddr, remedy: &str) -> anyhow::Result<()> {
+fn require_loopback(listen: SocketAddr, setting: &str, remedy: &str) -> anyhow::Result<()> {
     if !listen.ip().to_canonical().is_loopback() {
-        bail!("on {listen} (--listen, LISTEN) every client could do everything: {remedy}");
+        bail!("on {listen} ({setting}) every client could do everything: {remedy}");
     }
     Ok(())
 }
@@ -178,7 +190,7 @@ mod tests {
             ("192.0.2.1:1", false),
         ] {
             assert_eq!(
-                require_loopback(listen.parse().unwrap(), "").is_ok(),
+                require_loopback(listen.parse().unwrap(), "", "").is_ok(),
                 is_private,
                 "{listen}"
             );

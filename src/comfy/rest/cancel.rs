@@ -82,6 +82,29 @@ impl Rest {
         success(call, status)
     }
 
+    /// Removes all prompts from the queue that have not begun, whoever has submitted them.
+    pub async fn clear_waiting(&self) -> Result<(), RestError> {
+        self.post_done("queue", &json!({"clear": true})).await
+    }
+
+    /// Interrupts what runs, whatever that is.
+    pub async fn interrupt_running(&self) -> Result<(), RestError> {
+        self.post_done("interrupt", &json!({})).await
+    }
+
+    /// Removes prompts from the history; all of them, if none is named.
+    pub async fn delete_history(&self, prompt_ids: Option<&[String]>) -> Result<(), RestError> {
+        let body = prompt_ids.map_or_else(|| json!({"clear": true}), |ids| json!({"delete": ids}));
+        self.post_done("history", &body).await
+    }
+
+    async fn post_done(&self, path: &str, body: &Value) -> Result<(), RestError> {
+        let call = format!("POST /{path}");
+        let request = self.client.post(self.at(path)).json(body);
+        let (status, _) = self.send(&call, request, MAX_ANSWER).await?;
+        success(&call, status)
+    }
+
     /// Whether the server has cancelled the prompt: `{"cancelled": true}`, or nothing that denies it. `None` from one that
     /// cannot do so by id, and where something else answers for it.
     async fn cancel_by_id(&self, prompt_id: &str) -> Result<Option<bool>, RestError> {

@@ -58,6 +58,7 @@ impl Follower {
     /// Counts a socket that is replaced as lost: the server may be restarted before the next one is open.
     fn drop_socket(&self) {
         let was_connected = self.backend.connected.send_replace(false);
+        self.tracker.tap.on_disconnect(self.backend.index);
         {
             let mut state = self.backend.state();
             state.socket.disconnects += u64::from(was_connected);
@@ -85,13 +86,24 @@ impl Follower {
             Incoming::Connected => self.on_connect(),
             Incoming::Disconnected(reason) => self.on_disconnect(&reason),
             Incoming::Text(text) => {
+                self.tap_text(&text);
                 let view = self.backend.comfy.rest().view();
-                self.on_message(Message::parse(&text, view));
+                match Message::parse(&text, view) {
+                    Message::Features => self.backend.state().api.features = Some(text),
+                    message => self.on_message(message),
+                }
             }
-            Incoming::Binary(frame) => match NodeText::parse(frame.clone()) {
-                Some(text) => self.on_text(text),
-                None => self.on_preview(frame),
-            },
+            Incoming::Binary(frame) => {
+                self.tap_binary(&frame);
+                self.on_binary(frame);
+            }
+        }
+    }
+
+    fn on_binary(&self, frame: Bytes) {
+        match NodeText::parse(frame.clone()) {
+            Some(text) => self.on_text(text),
+            None => self.on_preview(frame),
         }
     }
 
@@ -148,6 +160,7 @@ impl Follower {
     /// opened means that the server does not answer.
     fn on_disconnect(&self, reason: &str) {
         let was_connected = self.backend.connected.send_replace(false);
+        self.tracker.tap.on_disconnect(self.backend.index);
         let now = self.tracker.now();
         let was_contested;
         let unreachable_since = {
@@ -200,15 +213,18 @@ impl Follower {
         match message {
             Message::Status { queue_remaining } => {
                 let now = self.tracker.now();
-                let queue = &mut self.backend.state().queue;
-                queue.set_length(queue_remaining, now);
+                // Not held while the lengths of all queues are read.
+                self.backend.state().queue.set_length(queue_remaining, now);
                 self.tracker.notify_monitors();
                 self.tracker.queue.wake();
                 self.backend.reconcile_soon.notify_one();
+                if self.tracker.tap.is_open() {
+                    self.tracker.send_queue_length(true);
+                }
             }
             Message::Prompt { prompt_id, event } => self.on_event(prompt_id, event),
             Message::PromptEnded { prompt_id } => self.on_done(prompt_id),
-            Message::Ignored => {}
+            Message::Ignored | Message::Features => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown type"),
         }
     }

@@ -69,9 +69,9 @@ impl QueueView {
         (self.remaining.is_none(), load)
     }
 
-    /// Whether a prompt is on its way to it.
-    pub(in crate::relay) fn has_in_flight(&self) -> bool {
-        self.in_flight > 0
+    /// How many prompts are on their way to it.
+    pub(in crate::relay) fn in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// Records that a prompt is sent to it.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use crate::job::{Event, Job, JobId, Plan, Tags};
+use crate::relay::proxy::prompt_name::first_prompt_id;
 use crate::relay::queue::allowed_backends::AllowedBackends;
 use crate::relay::queue::job_queue::{Fresh, JobQueue, QueueVerdict, QueuedJob};
 use crate::relay::queue::queued_request::QueuedRequest;
@@ -209,8 +209,7 @@ impl Relay {
             share: new.share.clone(),
             backend: None,
             is_withdrawn: false,
-            // Servers since 0.24 refuse ids that are not UUIDs in lower case.
-            prompt_id: Uuid::new_v4().to_string(),
+            prompt_id: first_prompt_id(id, &new.tags),
             attempt: 1,
             retries: new.retries,
             lost: "[]".to_owned(),

@@ -112,7 +112,7 @@ impl Relay {
             return Failure::Gone;
         }
         if let Ok(Some(stored)) = tracker.recorder.store().submission(id).await {
-            tracker.queue.abandon(backend, stored.prompt_id);
+            tracker.abandon(backend, stored.prompt_id);
         }
         self.release_claim(id, backend.name()).await;
         tracker.ingest(id, Event::Reachable(true));

@@ -193,7 +193,7 @@ impl JobQueue {
     }
 
     /// How many jobs wait.
-    pub(super) fn length(&self) -> usize {
+    pub(in crate::relay) fn length(&self) -> usize {
         self.state().jobs.len()
     }
 

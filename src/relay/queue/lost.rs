@@ -239,21 +239,24 @@ impl Tracker {
             }
             // One that may not run again waits for its server.
             if self.take_back(&stored.job_id).await? == TakenBack::RunsAgain {
-                self.queue.abandon(lost, stored.prompt_id);
+                self.abandon(lost, stored.prompt_id);
             }
         }
         Ok(())
     }
 }
 
-impl JobQueue {
-    /// Records a prompt that a server may still have when it answers again: it is to be cancelled then.
+impl Tracker {
+    /// Records a prompt that a server may still have when it answers again: it is to be cancelled then, and its client is sent
+    /// nothing more of it.
     pub(super) fn abandon(&self, backend: &Backend, prompt_id: String) {
-        self.state().backends[backend.index]
-            .abandoned
-            .push(prompt_id);
+        self.tap.close_route(backend.index, &prompt_id);
+        let records = &mut self.queue.state().backends;
+        records[backend.index].abandoned.push(prompt_id);
     }
+}
 
+impl JobQueue {
     /// Takes the prompts that a server may still have although their jobs run elsewhere.
     pub(in crate::relay) fn take_abandoned(&self, backend: &Backend) -> Vec<String> {
         std::mem::take(&mut self.state().backends[backend.index].abandoned)

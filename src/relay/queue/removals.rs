@@ -61,7 +61,7 @@ impl Relay {
         };
         // In this order: what is on its way is followed before it has arrived.
         is_awaited
-            || backend.state().queue.has_in_flight()
+            || backend.state().queue.in_flight() > 0
             || tracker.registry().count_open(backend) > 0
     }
 
@@ -89,7 +89,7 @@ impl Relay {
             if !is_back && is_here() {
                 tracker.ingest(&id, Event::Vanished(Reason::Forgotten));
             }
-            tracker.queue.abandon(backend, prompt_id);
+            tracker.abandon(backend, prompt_id);
         }
         self.0.followers[backend.index].cancel_abandoned();
         Ok(())

@@ -48,7 +48,7 @@ impl Relay {
             tracing::info!(job_id = %id, "a job was cancelled while it was handed in");
             if let Err(error) = backend.comfy.rest().cancel(&prompt.prompt_id).await {
                 tracing::warn!(job_id = %id, backend = backend.name(), %error, "cannot cancel a prompt yet; it is cancelled when the server answers again");
-                tracker.queue.abandon(&backend, prompt.prompt_id);
+                tracker.abandon(&backend, prompt.prompt_id);
             }
             return;
         }

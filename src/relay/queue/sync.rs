@@ -126,7 +126,7 @@ impl Relay {
                 () = opened => {}
                 () = self.until_taken(&stored.job_id) => return,
                 () = self.until_lost(&backend) => {
-                    tracker.queue.abandon(&backend, stored.prompt_id.clone());
+                    tracker.abandon(&backend, stored.prompt_id.clone());
                     return self.release_claim(&stored.job_id, backend.name()).await;
                 }
             }

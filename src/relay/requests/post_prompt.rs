@@ -10,6 +10,7 @@ use crate::comfy::{PreviewMethod, PromptOptions, Rest, RestError, SubmitError, S
 use crate::job::{Job, JobId, Tags};
 use crate::relay::RelayError;
 use crate::relay::backend::Backend;
+use crate::relay::proxy::caller::PromptCaller;
 use crate::relay::tracker::Tracker;
 
 /// How long a prompt is looked for if the answer to its submission was lost: the server may be away for a
@@ -47,10 +48,14 @@ pub(in crate::relay) async fn post_prompt(
     let comfy = &backend.comfy;
     let rest = comfy.rest();
     let options = tracker.options(&backend, &work);
+    let (tap, index) = (&tracker.tap, backend.index);
+    // Its first events can come before the answer.
+    tap.open_route(index, &prompt_id, &work.job_id, &work.tags);
     let submitted = comfy.submit(&work.graph, &prompt_id, options).await;
     match submitted {
         Ok(submitted) => {
             let is_kept = submitted.prompt_id == prompt_id;
+            tap.add_route(index, &submitted.prompt_id, &work.job_id, &work.tags);
             {
                 let api = &mut backend.state().api;
                 (api.keeps_prompt_ids, api.unanswered_at) = (Some(is_kept), None);
@@ -82,7 +87,10 @@ impl Tracker {
     /// The options of a prompt that is handed in now: with previews, if a client waits for them and the submission says
     /// nothing of them. Without, the server does as it was started, which is to make none by default.
     fn options(&self, backend: &Backend, work: &Work) -> PromptOptions {
-        let options = work.options.clone();
+        let mut options = work.options.clone();
+        if let Some(caller) = PromptCaller::of(&work.job_id, &work.tags) {
+            options = options.with_extra(caller.to_extra());
+        }
         if options.has_preview_method() {
             return options;
         }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout};
-use uuid::Uuid;
 
 use crate::comfy::{PromptOptions, refused_outputs};
 use crate::config::Dispatch;
 use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
+use crate::relay::proxy::prompt_name::first_prompt_id;
 use crate::relay::queue::admission::NotAdmitted;
 use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::requests::await_socket::await_socket;
@@ -259,8 +259,7 @@ impl Relay {
         let mut prompt = FoundPrompt {
             disconnects: backend.state().socket.disconnects,
             backend: backend.clone(),
-            // Servers since 0.24 refuse ids that are not UUIDs in lower case.
-            prompt_id: Uuid::new_v4().to_string(),
+            prompt_id: first_prompt_id(&work.job_id, &work.tags),
             history: None,
             tags: work.tags.clone(),
         };

@@ -28,14 +28,18 @@ impl SharedState {
         json!({"queue_running": listed(PromptState::Running), "queue_pending": listed(PromptState::Pending)})
     }
 
-    /// `GET /api/jobs`, of the jobs that run and wait; `None` from a server before that.
-    pub(super) fn job_list(&self) -> Option<Value> {
+    /// `GET /api/jobs`, of the jobs that run and wait, or those of them with one of these `statuses`, separated by commas; `None`
+    /// from a server before that.
+    pub(super) fn job_list(&self, statuses: Option<&str>) -> Option<Value> {
         let state = self.lock();
         if !state.current_or_next()?.lists_jobs {
             return None;
         }
+        let is_asked = |job: &Value| {
+            statuses.is_none_or(|words| words.split(',').any(|word| job["status"] == word))
+        };
         let open = state.prompts().filter_map(PostedPrompt::as_job);
-        let jobs: Vec<Value> = open.collect();
+        let jobs: Vec<Value> = open.filter(is_asked).collect();
         let pagination =
             json!({"offset": 0, "limit": null, "total": jobs.len(), "has_more": false});
         Some(json!({"jobs": jobs, "pagination": pagination}))

@@ -4,7 +4,7 @@ mod create;
 pub(super) mod create_answer;
 mod list;
 pub(super) mod prompt_options;
-pub(super) mod queue_fields;
+pub(in crate::server) mod queue_fields;
 mod report;
 mod retry;
 

@@ -28,6 +28,12 @@ async fn every_class_of_a_graph_is_known() {
     assert_eq!(inputs["steps"], json!(["INT"]));
     assert_eq!(inputs["sampler_name"], json!(["STRING"]));
     assert_eq!(inputs["model"], json!(["*"]));
+    // As many outputs as graphs use.
+    assert_eq!(
+        classes["CheckpointLoaderSimple"]["output"],
+        json!(["*", "*", "*"])
+    );
+    assert_eq!(classes["SaveImage"]["output"], json!([]));
     assert_eq!(get(TXT2IMG, "/api/object_info").await, classes);
 }
 

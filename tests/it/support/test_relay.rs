@@ -156,6 +156,13 @@ impl TestRelay {
         }
     }
 
+    /// Serves ComfyUI's own API. Returns its URL.
+    pub(crate) async fn serve_comfy(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = self.server.serve_comfy(listener).unwrap();
+        format!("http://{address}")
+    }
+
     /// Waits until the relay is connected to its ComfyUI.
     pub(crate) async fn connected(&self) {
         self.handle.connected().await;

@@ -83,7 +83,7 @@ impl QueueFields {
 }
 
 /// For whom a job is, where waiting jobs are shared out fairly.
-pub(in crate::server::api) fn share(tags: &Tags, permissions: &Permissions) -> Option<String> {
+pub(in crate::server) fn share(tags: &Tags, permissions: &Permissions) -> Option<String> {
     let label = tags.labels.get(FAIR_SHARE).map(String::as_str);
     let share = label.or(permissions.sub().map(|sub| &**sub));
     share.map(str::to_owned)

@@ -1,0 +1,124 @@
+//! [`ClientEvents`]: what one socket of a client is sent.
+
+use std::sync::Arc;
+
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::caller::client_of;
+use super::made_frames;
+use super::tap_queue::{TapFrame, TapQueue};
+use crate::job::Job;
+use crate::relay::Relay;
+use crate::relay::registry::Entry;
+use crate::relay::tracker::Tracker;
+
+/// What one socket of a client is sent: what ComfyUI would send it, if all servers were one. There may be several sockets of one
+/// client id, and each is sent everything.
+#[derive(Debug)]
+pub struct ClientEvents {
+    tracker: Arc<Tracker>,
+    client_id: String,
+    queue: Arc<TapQueue>,
+}
+
+impl ClientEvents {
+    /// The next frame; `None` if the socket reads too slowly and is to be closed. Cancel safe.
+    pub async fn next(&self) -> Option<TapFrame> {
+        self.queue.next().await
+    }
+}
+
+impl Drop for ClientEvents {
+    fn drop(&mut self) {
+        self.tracker.tap.remove_socket(&self.client_id, &self.queue);
+    }
+}
+
+impl Relay {
+    /// Follows the prompts of a client: first the length of the queue, and the node that runs for it, if one does.
+    pub fn client_events(&self, client_id: &str) -> ClientEvents {
+        let tracker = &self.0.tracker;
+        let length = tracker.prompts_remaining();
+        let greeting = made_frames::status(length, Some(client_id));
+        // Under the lock of the jobs: no event of the node comes in between.
+        let registry = tracker.registry();
+        let is_of_client = |entry: &&Entry| client_of(entry.job.tags()) == Some(client_id);
+        let running = registry.processing().filter(is_of_client);
+        let running = running.filter_map(|entry| entry.job.nodes().current());
+        let running = running.map(|node| made_frames::running(node.id));
+        let first = std::iter::once(greeting).chain(running);
+        let queue = tracker.tap.add_socket(client_id, first);
+        drop(registry);
+        ClientEvents {
+            tracker: tracker.clone(),
+            client_id: client_id.to_owned(),
+            queue,
+        }
+    }
+
+    /// How many prompts run or wait, on all servers and in the relay's own queue.
+    pub fn prompts_remaining(&self) -> u64 {
+        self.0.tracker.prompts_remaining()
+    }
+
+    /// The number of a prompt that comes now: it grows with each.
+    pub fn next_prompt_number(&self) -> i64 {
+        self.0.tracker.queue.next_place()
+    }
+
+    /// What the first server that answers says of its features, as it says so on its socket; `None` from servers before the middle
+    /// of 2025.
+    pub fn server_features(&self) -> Option<Utf8Bytes> {
+        let answering = self.answering_backends().into_iter();
+        let mut features = answering.filter_map(|backend| backend.state().api.features.clone());
+        features.next()
+    }
+
+    /// Sends clients the length of the queue when it changes without a message of a server, until `stop` is cancelled.
+    pub async fn follow_queue_length(&self, stop: CancellationToken) {
+        let tracker = &self.0.tracker;
+        let mut changes = self.changes();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+            if tracker.tap.is_open() {
+                tracker.send_queue_length(false);
+            }
+        }
+    }
+}
+
+impl Tracker {
+    fn prompts_remaining(&self) -> u64 {
+        let loads = self.backends.iter().map(|backend| {
+            let queue = &backend.state().queue;
+            (queue.load().1, queue.in_flight())
+        });
+        let (on_servers, in_flight) =
+            loads.fold((0, 0), |sums, load| (sums.0 + load.0, sums.1 + load.1));
+        // What is on its way is in the relay's own queue until the server has answered.
+        let waiting = (self.queue.length() as u64).saturating_sub(in_flight);
+        on_servers + waiting
+    }
+
+    /// Sends clients the length of the queue, unless they have it. With `is_repeated` a server has sent its own again.
+    pub(in crate::relay) fn send_queue_length(&self, is_repeated: bool) {
+        let length = self.prompts_remaining();
+        let frame = || made_frames::status(length, None);
+        self.tap.broadcast_length(length, is_repeated, frame);
+    }
+
+    /// Sends the client of a job that has ended its end, unless its server has done so.
+    pub(in crate::relay) fn send_end(&self, entry: &Entry) {
+        if !self.tap.is_open() {
+            return;
+        }
+        let job: &Job = &entry.job;
+        let backend = entry.backend.as_ref();
+        let place = backend.and_then(|backend| Some((backend.index, job.prompt_id()?)));
+        self.tap.send_end(place, job.tags(), made_frames::end(job));
+    }
+}

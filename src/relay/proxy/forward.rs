@@ -1,0 +1,85 @@
+//! Passes requests on to ComfyUI servers.
+
+use std::io;
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, Method, Response};
+use reqwest::Body;
+
+use crate::relay::backend::Backend;
+use crate::relay::requests::output::OutputBody;
+use crate::relay::{Relay, RelayError};
+
+/// A request for ComfyUI's API, without what is meant for the relay alone: host, credentials and the headers of its
+/// connection.
+#[derive(Debug)]
+pub struct ForwardedRequest {
+    /// Its method.
+    pub method: Method,
+    /// Its path, percent-encoded, from its slash.
+    pub path: String,
+    /// Its query, percent-encoded, without the question mark.
+    pub query: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, which is read as it is sent on; `None` if it has none.
+    pub body: Option<Body>,
+}
+
+impl Relay {
+    /// Passes a request on to the first server that answers. One with a body is sent once.
+    ///
+    /// # Errors
+    ///
+    /// If no server answers, or the path leads out of the server's own folder.
+    pub async fn forward(
+        &self,
+        request: ForwardedRequest,
+    ) -> Result<Response<OutputBody>, RelayError> {
+        let mut request = request;
+        let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
+        for backend in self.answering_backends() {
+            let body = request.body.take();
+            let is_sent_once = body.is_some();
+            match forward_to(&backend, &request, body).await {
+                Ok(response) => return Ok(response),
+                Err(error) => failure = error,
+            }
+            if is_sent_once {
+                break;
+            }
+        }
+        Err(failure)
+    }
+
+    /// The servers that requests are passed on to: those that answer, in the order of the settings; or else those that another
+    /// relay follows, of which it is not known.
+    pub(super) fn answering_backends(&self) -> Vec<Arc<Backend>> {
+        let backends = || self.0.tracker.backends.iter();
+        let answers = |backend: &&Arc<Backend>| {
+            let state = backend.state();
+            state.api.reachable && !state.api.hangs()
+        };
+        let answering: Vec<Arc<Backend>> = backends().filter(answers).cloned().collect();
+        if answering.is_empty() {
+            return backends().filter(|it| it.stands_by()).cloned().collect();
+        }
+        answering
+    }
+}
+
+/// Passes a request on to one server.
+pub(super) async fn forward_to(
+    backend: &Backend,
+    request: &ForwardedRequest,
+    body: Option<Body>,
+) -> Result<Response<OutputBody>, RelayError> {
+    let target = (request.path.as_str(), request.query.as_deref());
+    let (method, headers) = (request.method.clone(), request.headers.clone());
+    let forwarding = backend.comfy.rest().forward(method, target, headers, body);
+    let response = forwarding
+        .await
+        .map_err(|error| RelayError::request_failed(backend.name(), error))?;
+    Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
+}

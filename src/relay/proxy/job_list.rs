@@ -1,0 +1,170 @@
+//! ComfyUI's list of jobs, of all servers and of the relay's own queue.
+
+use std::collections::HashSet;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::caller::is_from_comfy;
+use super::known_prompt::KnownPrompt;
+use super::unlisted::UnlistedJob;
+use crate::job::JobId;
+use crate::relay::{Relay, RelayError};
+
+/// A part of the list.
+#[derive(Debug, Serialize)]
+pub struct ComfyJobs {
+    jobs: Vec<Value>,
+    pagination: ComfyJobsPart,
+}
+
+#[derive(Debug, Serialize)]
+struct ComfyJobsPart {
+    offset: usize,
+    limit: Option<usize>,
+    total: usize,
+    has_more: bool,
+}
+
+/// What of the list is asked for.
+#[derive(Debug, Default)]
+pub struct JobListQuery {
+    /// The filters, as servers read them.
+    pub filters: Vec<(String, String)>,
+    /// The words of the statuses; none for all.
+    pub statuses: Vec<String>,
+    /// How many jobs before the first.
+    pub offset: usize,
+    /// How many jobs; `None` for all.
+    pub limit: Option<usize>,
+    /// Whether the oldest one comes first.
+    pub is_ascending: bool,
+}
+
+impl JobListQuery {
+    /// The query for a server: its part of the list can be anywhere up to the end of what is asked for.
+    fn for_servers(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.filters);
+        if let Some(limit) = self.limit {
+            query.append_pair("limit", &(self.offset + limit).to_string());
+        }
+        query.finish()
+    }
+}
+
+impl Relay {
+    /// A part of the jobs of all servers and of those that wait here. `None` if no server has such a list.
+    ///
+    /// # Errors
+    ///
+    /// If no server answers, or the database does not.
+    pub async fn comfy_jobs(&self, query: &JobListQuery) -> Result<Option<ComfyJobs>, RelayError> {
+        let mut unlisted = self.unlisted_jobs();
+        let answers = self
+            .ask_all("/api/jobs", Some(&query.for_servers()))
+            .await?;
+        if answers.is_empty() {
+            return Ok(None);
+        }
+        let (mut jobs, mut total) = (Vec::new(), 0);
+        for mut answer in answers {
+            let count = answer.json.pointer("/pagination/total");
+            let count = count
+                .and_then(Value::as_u64)
+                .and_then(|it| usize::try_from(it).ok());
+            let Value::Array(listed) = answer.json["jobs"].take() else {
+                continue;
+            };
+            total += count.unwrap_or(listed.len());
+            let renamed = listed.into_iter().map(|mut job| {
+                self.rename_job(answer.backend.index, &mut job);
+                job
+            });
+            jobs.extend(renamed);
+        }
+        let listed: HashSet<&str> = jobs.iter().filter_map(|job| job["id"].as_str()).collect();
+        unlisted.retain(|job| {
+            let word = status_word(job);
+            let is_asked = query.statuses.is_empty() || query.statuses.iter().any(|it| it == word);
+            is_asked && !listed.contains(job.id.as_str())
+        });
+        total += unlisted.len();
+        jobs.extend(unlisted.iter().map(as_listed));
+        let created_at = |job: &Value| job["create_time"].as_f64().unwrap_or_default() as i64;
+        let sign = if query.is_ascending { 1 } else { -1 };
+        jobs.sort_by_key(|job| sign * created_at(job));
+        let count = query.limit.unwrap_or(jobs.len());
+        let jobs: Vec<Value> = jobs.into_iter().skip(query.offset).take(count).collect();
+        let pagination = ComfyJobsPart {
+            offset: query.offset,
+            limit: query.limit,
+            total,
+            has_more: query.offset + jobs.len() < total,
+        };
+        Ok(Some(ComfyJobs { jobs, pagination }))
+    }
+
+    /// One job of ComfyUI; `None` if no server has it, and it does not wait here.
+    pub async fn comfy_job(&self, prompt_id: &str) -> Result<Option<Value>, RelayError> {
+        let unlisted = self.unlisted_jobs();
+        let known = self.stored_prompt(prompt_id).await;
+        let server_id = match &known {
+            Some(KnownPrompt {
+                place: Some((_, id)),
+                ..
+            }) => id.as_str(),
+            _ => prompt_id,
+        };
+        let encoded = utf8_percent_encode(server_id, NON_ALPHANUMERIC);
+        let answers = self.ask_all(&format!("/api/jobs/{encoded}"), None).await?;
+        let mut found = answers
+            .into_iter()
+            .filter(|answer| answer.json["id"] == server_id);
+        let found = found.next().map(|answer| {
+            let text = answer.json.to_string();
+            // Also where its messages name it.
+            let renamed = text.replace(server_id, prompt_id);
+            serde_json::from_str(&renamed).unwrap_or(answer.json)
+        });
+        let is_asked = |job: &&UnlistedJob| known.as_ref().is_some_and(|known| known.job == job.id);
+        Ok(found.or_else(|| unlisted.iter().find(is_asked).map(as_listed)))
+    }
+
+    fn rename_job(&self, backend: usize, job: &mut Value) {
+        let backend = &self.0.tracker.backends[backend];
+        let registry = self.0.tracker.registry();
+        let Some(server_id) = job["id"].as_str() else {
+            return;
+        };
+        let of_prompt = registry.of_prompt(backend, server_id).iter();
+        let mut named = of_prompt.filter(|id| {
+            let entry = registry.get(id);
+            entry.is_some_and(|entry| is_from_comfy(entry.job.tags()))
+        });
+        if let Some(known) = named.next().map(JobId::to_string) {
+            job["id"] = known.into();
+        }
+    }
+}
+
+/// A job that no server lists, as ComfyUI would list it.
+fn as_listed(job: &UnlistedJob) -> Value {
+    let created_at = job.created_at.as_millisecond();
+    json!({
+        "id": job.id,
+        "status": status_word(job),
+        // In the order in which they came.
+        "priority": created_at,
+        "create_time": created_at,
+    })
+}
+
+fn status_word(job: &UnlistedJob) -> &'static str {
+    if job.has_begun {
+        "in_progress"
+    } else {
+        "pending"
+    }
+}

@@ -1,0 +1,110 @@
+//! What of the relay's jobs a prompt id of a client means.
+
+use serde_json::{Map, Value};
+
+use super::caller::PromptCaller;
+use crate::job::{Job, JobId, Status};
+use crate::relay::Relay;
+use crate::relay::restore::Known;
+
+/// A job that a prompt id means.
+#[derive(Debug, Clone)]
+pub(super) struct KnownPrompt {
+    pub(super) job: JobId,
+    pub(super) status: Status,
+    /// The index of the server that has it, and its id there.
+    pub(super) place: Option<(usize, String)>,
+}
+
+impl Relay {
+    /// The job of a prompt id: the one of this id, or one that follows the prompt of this id.
+    pub(super) fn known_prompt(&self, prompt_id: &str) -> Option<KnownPrompt> {
+        let named = JobId::parse(prompt_id).ok();
+        let named = named.filter(|id| id.group().is_none() && self.knows(id));
+        let job = named.or_else(|| self.jobs_of_prompt(prompt_id).into_iter().next())?;
+        let registry = self.0.tracker.registry();
+        let entry = registry.get(&job)?;
+        let index = entry.backend.as_ref().map(|backend| backend.index);
+        let id = entry.job.prompt_id().map(str::to_owned);
+        Some(KnownPrompt {
+            status: entry.job.status(),
+            place: index.zip(id),
+            job,
+        })
+    }
+
+    /// The same, of jobs that only the database has, too.
+    pub(super) async fn stored_prompt(&self, prompt_id: &str) -> Option<KnownPrompt> {
+        if let Some(known) = self.known_prompt(prompt_id) {
+            return Some(known);
+        }
+        let job = JobId::parse(prompt_id)
+            .ok()
+            .filter(|id| id.group().is_none())?;
+        match self.0.tracker.restore_from_store(&job).await {
+            Known::Yes => self.known_prompt(prompt_id),
+            Known::No | Known::Unreachable(_) => None,
+        }
+    }
+}
+
+/// Whether a job is a prompt of ComfyUI, on a server or on its way to one: not that of another producer.
+pub(super) fn is_prompt(job: &Job) -> bool {
+    job.wait().is_some() || job.prompt_id().is_some()
+}
+
+/// Puts the ids that its caller knows into a prompt as queue and history show it: `[number, prompt_id, graph, extra_data,
+/// outputs]`. Returns the prompt id.
+pub(super) fn rename_listed(prompt: &mut Value) -> Option<String> {
+    let extra_data = prompt.get_mut(3).and_then(Value::as_object_mut);
+    let caller = extra_data.and_then(PromptCaller::take_from);
+    let id = prompt.get_mut(1)?;
+    if let Some(caller) = caller {
+        *id = caller.prompt_id.into();
+    }
+    id.as_str().map(str::to_owned)
+}
+
+/// An entry of a history with the ids that its caller knows, and the prompt id.
+pub(super) fn rename_entry(server_id: &str, mut entry: Value) -> (String, Value) {
+    let known = entry.get_mut("prompt").and_then(rename_listed);
+    let known = known.unwrap_or_else(|| server_id.to_owned());
+    if known != server_id {
+        let messages = entry.pointer_mut("/status/messages");
+        let messages = messages.and_then(Value::as_array_mut).into_iter().flatten();
+        let data = messages.filter_map(|message| message.get_mut(1)?.as_object_mut());
+        data.for_each(|data| rename_field(data, &known));
+    }
+    (known, entry)
+}
+
+fn rename_field(data: &mut Map<String, Value>, known: &str) {
+    if let Some(id) = data.get_mut("prompt_id") {
+        *id = known.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_has_the_ids_that_its_caller_knows() {
+        let extra =
+            json!({"client_id": "relay", "comfy_relay": {"prompt_id": "known", "client_id": "me"}});
+        let entry = json!({"prompt": [1, "server", {}, extra, []], "outputs": {},
+            "status": {"messages": [["execution_start", {"prompt_id": "server"}], ["odd"]]}});
+        let (id, entry) = rename_entry("server", entry);
+        assert_eq!(id, "known");
+        assert_eq!(
+            entry["prompt"],
+            json!([1, "known", {}, {"client_id": "me"}, []])
+        );
+        assert_eq!(entry["status"]["messages"][0][1]["prompt_id"], "known");
+        let foreign = json!({"prompt": [1, "server", {}, {"client_id": "x"}, []]});
+        let renamed = rename_entry("server", foreign.clone());
+        assert_eq!(renamed, ("server".to_owned(), foreign));
+    }
+}

@@ -1,0 +1,73 @@
+//! ComfyUI's list of jobs: `/api/jobs`.
+
+use hyper::{Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::parameters::Parameters;
+use crate::relay::JobListQuery;
+use crate::server::error::ApiError;
+use crate::server::response::{self, Body};
+use crate::server::state::ServerState;
+
+/// The parameters that are about the list as a whole.
+const OF_LIST: [&str; 4] = ["offset", "limit", "sort_order", "token"];
+
+/// Whether a prompt was cancelled.
+#[derive(Serialize)]
+struct CancelledPrompt {
+    cancelled: bool,
+}
+
+/// ComfyUI's answer to a request for a job that is not there.
+#[derive(Serialize)]
+struct NoSuchJob {
+    error: &'static str,
+}
+
+const NOT_FOUND: NoSuchJob = NoSuchJob {
+    error: "Job not found",
+};
+
+/// `GET /api/jobs`.
+pub(super) async fn list<B>(
+    state: &ServerState,
+    request: &Request<B>,
+) -> Result<Response<Body>, ApiError> {
+    let parameters = Parameters::of(request);
+    let statuses = parameters.value("status").unwrap_or_default();
+    let statuses = statuses
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty());
+    let query = JobListQuery {
+        statuses: statuses.map(str::to_owned).collect(),
+        offset: parameters.number("offset")?.unwrap_or_default(),
+        limit: parameters.number("limit")?,
+        is_ascending: parameters.value("sort_order") == Some("asc"),
+        filters: parameters.others(&OF_LIST),
+    };
+    Ok(match state.relay.comfy_jobs(&query).await? {
+        Some(jobs) => response::json(StatusCode::OK, &jobs),
+        None => response::json(StatusCode::NOT_FOUND, &NOT_FOUND),
+    })
+}
+
+/// `GET /api/jobs/{prompt_id}`.
+pub(super) async fn show(state: &ServerState, prompt_id: &str) -> Result<Response<Body>, ApiError> {
+    Ok(match state.relay.comfy_job(prompt_id).await? {
+        Some(job) => response::json(StatusCode::OK, &job),
+        None => response::json(StatusCode::NOT_FOUND, &NOT_FOUND),
+    })
+}
+
+/// `POST /api/jobs/{prompt_id}/cancel`.
+pub(super) async fn cancel(
+    state: &ServerState,
+    prompt_id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let cancelled = state.relay.cancel_by_prompt_id(prompt_id).await?;
+    Ok(response::json(
+        StatusCode::OK,
+        &CancelledPrompt { cancelled },
+    ))
+}

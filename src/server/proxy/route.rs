@@ -1,0 +1,108 @@
+//! [`ComfyRoute`]: what is answered for all servers at once.
+
+use hyper::Method;
+
+use crate::auth::Scope;
+
+/// What is answered for all servers at once. Parts of paths are percent-encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ComfyRoute<'a> {
+    Socket,
+    Prompt,
+    Length,
+    Queue,
+    DeleteWaiting,
+    Interrupt,
+    History,
+    HistoryEntry(&'a str),
+    DeleteHistory,
+    Jobs,
+    Job(&'a str),
+    CancelJob(&'a str),
+    View,
+    Upload,
+    /// Of one class, or of all.
+    ObjectInfo(Option<&'a str>),
+    SystemStats,
+    /// Whatever any server can answer.
+    Other,
+}
+
+impl<'a> ComfyRoute<'a> {
+    /// Each path is there with and without `/api` before it, but that of jobs.
+    pub(super) fn find(method: &Method, path: &'a str) -> Self {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let (is_api, segments) = match segments.split_first() {
+            Some((&"api", rest)) => (true, rest),
+            _ => (false, segments.as_slice()),
+        };
+        let is_get = [Method::GET, Method::HEAD].contains(method);
+        let is_post = *method == Method::POST;
+        match segments {
+            ["ws"] if is_get => Self::Socket,
+            ["prompt"] if is_get => Self::Length,
+            ["prompt"] if is_post => Self::Prompt,
+            ["queue"] if is_get => Self::Queue,
+            ["queue"] if is_post => Self::DeleteWaiting,
+            ["interrupt"] if is_post => Self::Interrupt,
+            ["history"] if is_get => Self::History,
+            ["history", id] if is_get => Self::HistoryEntry(id),
+            ["history"] if is_post => Self::DeleteHistory,
+            ["jobs"] if is_get && is_api => Self::Jobs,
+            ["jobs", id] if is_get && is_api => Self::Job(id),
+            ["jobs", id, "cancel"] if is_post && is_api => Self::CancelJob(id),
+            ["view"] if is_get => Self::View,
+            ["upload", "image" | "mask"] if is_post => Self::Upload,
+            ["object_info"] if is_get => Self::ObjectInfo(None),
+            ["object_info", class] if is_get => Self::ObjectInfo(Some(class)),
+            ["system_stats"] if is_get => Self::SystemStats,
+            _ => Self::Other,
+        }
+    }
+
+    /// What its caller needs; `None` where the route itself checks that.
+    pub(super) fn scope(self, method: &Method) -> Option<Scope> {
+        match self {
+            Self::Socket | Self::Prompt => None,
+            Self::DeleteWaiting | Self::Interrupt | Self::CancelJob(_) => Some(Scope::Cancel),
+            // What the routes of extensions do is not known: they may change the server.
+            Self::DeleteHistory | Self::Upload => Some(Scope::Submit),
+            Self::Other if !is_safe(method) => Some(Scope::Submit),
+            _ => Some(Scope::Subscribe),
+        }
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_route_is_there_with_and_without_api() {
+        let find = |method: Method, path: &'static str| ComfyRoute::find(&method, path);
+        assert_eq!(find(Method::GET, "/prompt"), ComfyRoute::Length);
+        assert_eq!(find(Method::POST, "/api/prompt"), ComfyRoute::Prompt);
+        assert_eq!(
+            find(Method::GET, "/api/history/a%2Fb"),
+            ComfyRoute::HistoryEntry("a%2Fb")
+        );
+        assert_eq!(find(Method::GET, "/api/jobs/a"), ComfyRoute::Job("a"));
+        assert_eq!(find(Method::GET, "/jobs/a"), ComfyRoute::Other);
+        assert_eq!(find(Method::DELETE, "/queue"), ComfyRoute::Other);
+        assert_eq!(find(Method::GET, "/api"), ComfyRoute::Other);
+    }
+
+    #[test]
+    fn what_changes_something_needs_more_than_to_read() {
+        let needs = |method: Method, path| ComfyRoute::find(&method, path).scope(&method);
+        assert_eq!(needs(Method::GET, "/queue"), Some(Scope::Subscribe));
+        assert_eq!(needs(Method::POST, "/queue"), Some(Scope::Cancel));
+        assert_eq!(needs(Method::POST, "/free"), Some(Scope::Submit));
+        assert_eq!(needs(Method::GET, "/free"), Some(Scope::Subscribe));
+        assert_eq!(needs(Method::POST, "/upload/mask"), Some(Scope::Submit));
+    }
+}

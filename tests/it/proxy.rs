@@ -1,0 +1,10 @@
+//! ComfyUI's own API before several ComfyUI servers.
+
+mod clients;
+mod comfy_client;
+mod ends;
+mod files;
+mod lists;
+mod pass_through;
+mod prompts;
+mod sockets;
