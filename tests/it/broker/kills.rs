@@ -147,7 +147,7 @@ async fn submit_all(relay: &Program) {
 }
 
 fn recording_of(number: usize) -> &'static str {
-    if number % FAILING == 0 {
+    if number.is_multiple_of(FAILING) {
         ERROR
     } else {
         TXT2IMG
