@@ -64,10 +64,13 @@ fn read_known(command: Command, known: &[String]) -> Command {
             if has_value {
                 return arg.env(named(&name));
             }
-            if let Some(alias) = alias
-                && tidy(&named(alias), false)
+        }
+        for prefix in [PREFIX, ""] {
+            if let Some(alias) = alias.map(|alias| format!("{prefix}{alias}"))
+                && tidy(&alias, false)
+                && !is_of_kubernetes(&alias)
             {
-                return arg.env(named(alias));
+                return arg.env(alias);
             }
         }
         // Read again: a setting keeps what its variable held when it was named.
@@ -76,6 +79,12 @@ fn read_known(command: Command, known: &[String]) -> Command {
     command
         .mut_args(read)
         .mut_subcommands(|command| read_known(command, known))
+}
+
+/// Whether a variable names the address of a service, as Kubernetes sets it for each of them: `COMFY_RELAY_PORT` for a service
+/// that is called comfy-relay.
+fn is_of_kubernetes(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| value.contains("://")) && name.ends_with("_PORT")
 }
 
 /// Replaces the value of a variable by what counts of it. Returns whether the variable is set then.

@@ -26,8 +26,8 @@ const BACKLOG: u32 = 4_096;
 /// Run the relay
 ///
 /// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
-/// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime; and, with --comfy-listen,
-/// ComfyUI's own API.
+/// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime. ComfyUI's own API is
+/// served at COMFY_LISTEN.
 ///
 /// A secret can be in a file: the variable NAME_FILE names the file, as AUTH_JWT_SECRET_FILE does. PORT is
 /// the port to listen on where LISTEN is not set, and COMFYUI_BACKENDS another name of COMFYUI_URL.

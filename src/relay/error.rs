@@ -191,6 +191,18 @@ pub enum RelayError {
 }
 
 impl RelayError {
+    /// Whether nothing has come, or will come, of a request that has failed so.
+    pub(in crate::relay) fn is_certain(&self) -> bool {
+        !matches!(
+            self,
+            Self::JobExists(_)
+                | Self::RowRefused(..)
+                | Self::RequestUnderWay
+                | Self::Stopping
+                | Self::Store(_)
+        )
+    }
+
     /// The stable code, for programs.
     pub(crate) fn code(&self) -> &'static str {
         match self {

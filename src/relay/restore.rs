@@ -12,6 +12,7 @@ use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion
 use super::registry::{Entry, Registry};
 use super::stored_job::StoredEstimate;
 use super::tracker::Tracker;
+use super::webhooks::announced::Announced;
 use crate::job::{Event, Job, JobId, Status, StoredJob};
 use crate::store::StoreError;
 
@@ -175,6 +176,8 @@ impl Tracker {
         if let Some(entry) = registry.get_mut(&stored.id) {
             entry.epoch = stored.epoch;
             entry.is_ahead_of_row = false;
+            // Its owner announces an event with the row that shows it, and this one it could not write.
+            entry.publishing.announced = Announced::default();
             entry.job.go_on_from(stored.seq, stored.progress);
             self.record_again(entry);
         }

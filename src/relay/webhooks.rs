@@ -91,6 +91,16 @@ impl Webhooks {
         })
     }
 
+    /// Whether anything is ever sent.
+    pub(super) fn are_on(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    /// Whether jobs may have webhooks of their own.
+    pub(super) fn are_for_jobs(&self) -> bool {
+        !self.config.hosts.is_empty()
+    }
+
     /// Checks that the webhook of a job may be sent to a target. Its name is resolved, and its address checked, when it is sent.
     pub(super) fn check(&self, url: &Url) -> Result<(), RelayError> {
         if self.config.hosts.is_empty() {

@@ -146,30 +146,26 @@ impl Store {
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
-    /// Stores the webhook of jobs: where these events of each are sent. Replaces those that they have.
+    /// Stores the webhook of jobs that are not made yet: where these events of each are sent. Replaces what is left of another.
     pub async fn set_job_webhook(
         &self,
         jobs: &[JobId],
         url: &str,
         events: &[String],
     ) -> Result<(), StoreError> {
+        let (ids, events) = (json_ids(jobs)?, serde_json::to_string(events)?);
+        let statements = &self.webhooks;
         in_time(async {
-            with_connection!(self, reads, |connection, names| {
+            with_connection!(self, reads, |connection, _names| {
                 connection
                     .transaction(async |connection| {
-                        for job in jobs {
-                            let before = job_webhooks::job_key.eq(job.as_str());
-                            let before = diesel::delete(job_webhooks::table.filter(before));
-                            names.statement(&before)?.execute(connection).await?;
-                            for event in events {
-                                let add = diesel::insert_into(job_webhooks::table).values((
-                                    job_webhooks::job_key.eq(job.as_str()),
-                                    job_webhooks::event.eq(event),
-                                    job_webhooks::url.eq(url),
-                                ));
-                                names.statement(&add)?.execute(connection).await?;
-                            }
-                        }
+                        let delete = sql_query(&statements.delete_of_jobs).bind::<Text, _>(&ids);
+                        delete.execute(connection).await?;
+                        let insert = sql_query(&statements.insert_for_jobs)
+                            .bind::<Text, _>(&ids)
+                            .bind::<Text, _>(&events)
+                            .bind::<Text, _>(url);
+                        insert.execute(connection).await?;
                         Ok::<_, StoreError>(())
                     })
                     .await?;
@@ -212,13 +208,13 @@ impl Store {
         Ok(url.map(|url| (url, events)))
     }
 
-    /// Forgets the webhook of a job that was refused.
-    pub async fn remove_job_webhook(&self, job: &JobId) -> Result<(), StoreError> {
-        let own = job_webhooks::job_key.eq(job.as_str());
-        let remove = diesel::delete(job_webhooks::table.filter(own));
+    /// Forgets the webhooks of jobs that are not made.
+    pub async fn remove_job_webhooks(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+        let (ids, delete) = (json_ids(jobs)?, &self.webhooks.delete_of_jobs);
         in_time(async {
-            with_connection!(self, reads, |connection, names| {
-                names.statement(&remove)?.execute(connection).await?
+            with_connection!(self, reads, |connection, _names| {
+                let delete = sql_query(delete).bind::<Text, _>(ids);
+                delete.execute(connection).await?
             });
             Ok(())
         })
@@ -258,4 +254,9 @@ impl Store {
         })
         .await
     }
+}
+
+fn json_ids(jobs: &[JobId]) -> serde_json::Result<String> {
+    let ids: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
+    serde_json::to_string(&ids)
 }

@@ -74,7 +74,8 @@ impl Store {
         self.deliveries_added.notified().await;
     }
 
-    /// Claims at most `limit` deliveries that are due for `owner`, for the time `lasts`, none for the `busy` targets.
+    /// Claims at most `limit` deliveries that are due for `owner`, for the time `lasts`, none for targets that begin as one
+    /// of the `busy` ones.
     pub async fn claim_deliveries(
         &self,
         owner: &LeaseOwner,

@@ -169,8 +169,8 @@ impl Relay {
         let webhook = batch.options.webhook.as_ref();
         self.store_webhook(&ids, webhook).await?;
         let admitted = self.admit_batch(reservations, jobs).await;
-        if admitted.is_err() {
-            self.drop_webhook(&ids, webhook).await;
+        if let Err(refusal) = &admitted {
+            self.drop_webhook(&ids, webhook, refusal).await;
         }
         Ok(AcceptedBatch {
             group: tags.group.clone().unwrap_or_default(),

@@ -93,7 +93,7 @@ impl Relay {
 
     /// The deliveries about a job; none while the database is away.
     pub async fn job_deliveries(&self, job: &JobId) -> Vec<DeliveryView> {
-        if !self.database_health().is_connected {
+        if !self.0.tracker.webhooks.are_on() || !self.database_health().is_connected {
             return Vec::new();
         }
         let filter = DeliveryFilter {
@@ -106,32 +106,36 @@ impl Relay {
         found
     }
 
-    /// Stores the webhook of jobs that are about to be made. It is on the disk before any state of theirs.
+    /// Stores the webhook of jobs that are about to be made, or that they have none: one that failed half-way may have left one
+    /// under such an id. It is on the disk before any state of theirs.
     pub(in crate::relay) async fn store_webhook(
         &self,
         jobs: &[JobId],
         webhook: Option<&JobWebhook>,
     ) -> Result<(), RelayError> {
-        if let Some(JobWebhook { url, events }) = webhook {
-            let store = self.recorder().store();
-            store.set_job_webhook(jobs, url, events).await?;
+        let store = self.recorder().store();
+        match webhook {
+            Some(JobWebhook { url, events }) => store.set_job_webhook(jobs, url, events).await?,
+            None if self.0.tracker.webhooks.are_for_jobs() => {
+                store.remove_job_webhooks(jobs).await?;
+            }
+            None => {}
         }
         Ok(())
     }
 
-    /// Forgets the webhook of jobs that were not made.
+    /// Forgets the webhook of jobs that were refused, for certain: what failed otherwise may have been made all the same.
     pub(in crate::relay) async fn drop_webhook(
         &self,
         jobs: &[JobId],
         webhook: Option<&JobWebhook>,
+        refusal: &RelayError,
     ) {
-        if webhook.is_none() {
+        if webhook.is_none() || !refusal.is_certain() {
             return;
         }
-        for job in jobs {
-            if let Err(error) = self.recorder().store().remove_job_webhook(job).await {
-                tracing::debug!(job_id = %job, %error, "cannot forget the webhook of a job that was refused");
-            }
+        if let Err(error) = self.recorder().store().remove_job_webhooks(jobs).await {
+            tracing::debug!(%error, "cannot forget the webhook of jobs that were refused");
         }
     }
 

@@ -36,7 +36,7 @@ impl NotReady {
 impl Relay {
     /// Whether a job can be taken, by what is known already: no server and no database is asked.
     ///
-    /// With a queue of its own, the relay takes jobs while its servers are away, and hands them in when one is back.
+    /// With a queue of its own, the relay takes jobs while its servers are away or stopped, and hands them in later.
     pub fn readiness(&self) -> Result<(), NotReady> {
         if self.0.stop.is_cancelled() {
             return Err(NotReady::Stopping);
@@ -46,6 +46,9 @@ impl Relay {
         if !tracker.recorder.is_ready() || !tracker.queue.operations.is_readable() {
             return Err(NotReady::Database);
         }
+        if self.0.config.dispatch != Dispatch::Direct {
+            return Ok(());
+        }
         let backends = tracker.backends.iter();
         let mut running = backends
             .filter(|backend| backend.state().operation == Operation::Run)
@@ -53,8 +56,7 @@ impl Relay {
         if running.peek().is_none() {
             return Err(NotReady::Stopped);
         }
-        let needs_answer = self.0.config.dispatch == Dispatch::Direct;
-        if needs_answer && !running.any(|backend| *backend.connected.borrow()) {
+        if !running.any(|backend| *backend.connected.borrow()) {
             return Err(NotReady::Unreachable);
         }
         Ok(())

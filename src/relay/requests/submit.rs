@@ -169,8 +169,8 @@ impl Relay {
             self.take_in(reservation, options, work).await
         };
         let taken = taken.await;
-        if taken.is_err() {
-            self.drop_webhook(&jobs, webhook.as_ref()).await;
+        if let Err(refusal) = &taken {
+            self.drop_webhook(&jobs, webhook.as_ref(), refusal).await;
         }
         taken
     }

@@ -116,6 +116,9 @@ fn next_pause(
     (&delivery.id, delivery.attempts).hash(&mut hasher);
     let jitter = 0.5 + (hasher.finish() % 1_000) as f64 / 1_000.0;
     let pause = Duration::from_secs_f64(grown * jitter);
+    // However long it asks for, a last attempt is made in time.
+    let left = config.give_up_after.saturating_sub(age);
+    let asked = asked.map(|asked| asked.min(left.saturating_sub(config.min_backoff)));
     let pause = pause.max(asked.unwrap_or_default());
     (age + pause < config.give_up_after).then_some(pause)
 }
@@ -167,6 +170,9 @@ mod tests {
         let asked = Some(Duration::from_secs(600));
         let pause = next_pause(&config, &delivery(0), Duration::ZERO, asked);
         assert_eq!(pause, asked);
+        let endless = Some(Duration::from_secs(86_400));
+        let pause = next_pause(&config, &delivery(0), Duration::ZERO, endless);
+        assert_eq!(pause, Some(Duration::from_secs(86_395)));
         let short = Some(Duration::from_secs(1));
         let pause = next_pause(&config, &delivery(9), Duration::ZERO, short);
         assert!(pause.unwrap() > Duration::from_secs(5_000));

@@ -16,8 +16,9 @@ use crate::store::StoreError;
 /// How many messages are sent at a time.
 const MAX_SENDING: usize = 16;
 
-/// How many of them go to one target before others come first: one that hangs must not hold up the others.
-const MAX_TO_TARGET: usize = 4;
+/// How many of them go to one server before others come first: one that hangs must not hold up the others, however many
+/// addresses there are named.
+const MAX_TO_ORIGIN: usize = 4;
 
 /// How often it is looked what is due again. What this relay adds itself is sent at once.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,30 +35,30 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many of the intervals lie between two looks at what is not urgent.
 const SELDOM: u64 = 5;
 
-/// What is being sent: to which target each task sends.
+/// What is being sent: to which origin each task sends.
 #[derive(Default)]
 struct Sending {
     tasks: JoinSet<String>,
-    targets: HashMap<String, usize>,
+    origins: HashMap<String, usize>,
 }
 
 impl Sending {
-    fn begin(&mut self, url: String, task: impl Future<Output = ()> + Send + 'static) {
-        *self.targets.entry(url.clone()).or_default() += 1;
+    fn begin(&mut self, origin: String, task: impl Future<Output = ()> + Send + 'static) {
+        *self.origins.entry(origin.clone()).or_default() += 1;
         self.tasks.spawn(async move {
             task.await;
-            url
+            origin
         });
     }
 
     /// Waits until something was sent. `None` if nothing is being sent.
     async fn next(&mut self) -> Option<()> {
         match self.tasks.join_next().await? {
-            Ok(url) => {
-                if let Some(count) = self.targets.get_mut(&url) {
+            Ok(origin) => {
+                if let Some(count) = self.origins.get_mut(&origin) {
                     *count -= 1;
                     if *count == 0 {
-                        self.targets.remove(&url);
+                        self.origins.remove(&origin);
                     }
                 }
             }
@@ -67,10 +68,10 @@ impl Sending {
         Some(())
     }
 
-    /// The targets to which nothing more is sent for the moment.
+    /// The origins to which nothing more is sent for the moment.
     fn busy(&self) -> Vec<&str> {
-        let busy = (self.targets.iter()).filter(|(_, count)| **count >= MAX_TO_TARGET);
-        busy.map(|(url, _)| url.as_str()).collect()
+        let busy = (self.origins.iter()).filter(|(_, count)| **count >= MAX_TO_ORIGIN);
+        busy.map(|(origin, _)| origin.as_str()).collect()
     }
 }
 
@@ -129,7 +130,7 @@ impl Tracker {
         let lasts = self.webhooks.config.timeout + CLAIM_RESERVE;
         loop {
             let room = MAX_SENDING.saturating_sub(sending.tasks.len());
-            let room = room.min(MAX_TO_TARGET);
+            let room = room.min(MAX_TO_ORIGIN);
             if room == 0 {
                 return Ok(());
             }
@@ -142,8 +143,8 @@ impl Tracker {
                 return Ok(());
             }
             for delivery in claimed {
-                let url = delivery.url.clone();
-                sending.begin(url, attempt(self.clone(), delivery));
+                let origin = origin(&delivery.url).to_owned();
+                sending.begin(origin, attempt(self.clone(), delivery));
             }
         }
     }
@@ -173,5 +174,25 @@ impl Tracker {
     /// Deletes deliveries that ended long ago.
     pub(in crate::relay) async fn delete_old_deliveries(&self) -> Result<(), StoreError> {
         self.recorder.store().delete_deliveries(SHOWN_FOR).await
+    }
+}
+
+/// How a target begins: its scheme, host and port, with the slash behind them.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at + 1);
+    &url[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin;
+
+    #[test]
+    fn targets_of_one_server_begin_alike() {
+        for url in ["https://app.example/", "https://app.example/done?job=1"] {
+            assert_eq!(origin(url), "https://app.example/");
+        }
+        assert_eq!(origin("http://10.0.0.1:8080/a/b"), "http://10.0.0.1:8080/");
     }
 }

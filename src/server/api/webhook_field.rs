@@ -12,6 +12,9 @@ use crate::server::error::ApiError;
 use crate::server::state::ServerState;
 use crate::webhook::ApiEvent;
 
+/// How many percentages there are: the multiples of 5 between 0 and 100.
+const MAX_PERCENTAGES: usize = 19;
+
 /// The field as an object.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,8 +41,13 @@ pub(in crate::server::api) fn webhook(
             events: None,
             progress: Vec::new(),
         },
-        field => serde_json::from_value(field).map_err(|error| bad_webhook(error.to_string()))?,
+        field => serde_json::from_value(field)
+            .map_err(|error| bad_webhook(excerpt(&error.to_string()).into_owned()))?,
     };
+    if object.progress.len() > MAX_PERCENTAGES {
+        let why = format!("progress has more than {MAX_PERCENTAGES} percentages");
+        return Err(bad_webhook(why));
+    }
     let url: Url = parse_webhook_url(&object.url).map_err(bad_webhook)?;
     let events = object
         .events

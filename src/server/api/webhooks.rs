@@ -21,6 +21,9 @@ const DEFAULT_LIMIT: usize = 50;
 /// How many it has at most.
 const MAX_LIMIT: usize = 500;
 
+/// The longest id of a delivery in a cursor, in bytes.
+const MAX_ID: usize = 64;
+
 #[derive(Debug, Serialize)]
 struct DeliveriesAnswer {
     deliveries: Vec<DeliveryView>,
@@ -83,8 +86,12 @@ fn parse_state(word: &str) -> Result<DeliveryState, ApiError> {
 }
 
 fn parse_cursor(text: &str) -> Result<(i64, String), ApiError> {
-    let parsed = text
-        .split_once('.')
-        .and_then(|(created_at, id)| Some((created_at.parse().ok()?, id.to_owned())));
+    let parsed = text.split_once('.').and_then(|(created_at, id)| {
+        let is_id = id.len() <= MAX_ID
+            && id
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'_');
+        is_id.then_some((created_at.parse().ok()?, id.to_owned()))
+    });
     parsed.ok_or_else(|| bad_query("cursor is the next_cursor of the page before"))
 }

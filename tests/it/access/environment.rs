@@ -122,6 +122,12 @@ async fn the_names_of_platforms_stand_for_our_own() {
     // Still of this machine alone.
     assert_eq!(program.address().to_string(), format!("127.0.0.1:{port}"));
     program.logs("http://localhost:2").await;
+    // As Kubernetes sets it for a service of this name.
+    let service = [
+        ("LISTEN", "127.0.0.1:0"),
+        ("COMFY_RELAY_PORT", "tcp://10.0.0.1:8328"),
+    ];
+    Program::start(&[], &service).ready().await;
     // What is named by our own name wins, and so does a flag.
     let own = [("LISTEN", "127.0.0.1:0"), ("PORT", "nowhere")];
     Program::start(&[], &own).ready().await;

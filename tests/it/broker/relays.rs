@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use comfy_relay::config::WebhookConfig;
 use comfy_relay::job::JobId;
 use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use crate::support::recordings::TXT2IMG;
 use crate::support::redis_server::RedisServer;
 use crate::support::test_relay::UNREACHABLE;
 use crate::support::wait::wait_until;
+use crate::support::webhook_receiver::WEBHOOK_SECRET;
 
 on_both!(
     a_subscriber_at_another_relay_receives_what_the_owner_sends,
@@ -177,6 +179,12 @@ async fn an_end_that_its_owner_could_not_write_is_written_by_the_relay_that_take
     // It drops what it has of ended jobs as soon as the database can answer for them.
     settings.relay.details_of = 0;
     settings.relay.details_for = Duration::ZERO;
+    // Nobody need be there: what counts is that the event is written.
+    settings.relay.webhook = WebhookConfig {
+        url: Some("http://127.0.0.1:9/".parse().unwrap()),
+        secret: Some(WEBHOOK_SECRET.to_owned().into()),
+        ..WebhookConfig::default()
+    };
     let other = relay_with(UNREACHABLE, settings).await;
     let report = json!({"progress": 30, "status": "processing"});
     let path = "/api/anime/jobs/render/progress";
@@ -219,6 +227,9 @@ async fn an_end_that_its_owner_could_not_write_is_written_by_the_relay_that_take
     // It has the number that subscribers have seen.
     let row = "SELECT seq AS v FROM comfy_relay.jobs WHERE job_key = 'render'";
     assert_eq!(db.value(row).await, remote.last()["seq"].to_string());
+    let announced = "SELECT count(*) AS v FROM comfy_relay.webhook_deliveries \
+        WHERE job_key = 'render' AND event = 'job.completed'";
+    assert_eq!(db.value(announced).await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

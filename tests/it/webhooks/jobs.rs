@@ -15,6 +15,8 @@ use reqwest::Method;
 on_both!(
     a_job_has_a_webhook_of_its_own,
     a_name_that_leads_to_a_private_address_is_not_dialled,
+    a_job_keeps_its_webhook_whatever_is_asked_for_under_its_name,
+    what_is_left_of_a_webhook_is_not_for_the_next_job_of_that_name,
 );
 
 /// Settings under which jobs may have their events sent to this machine.
@@ -25,6 +27,9 @@ fn of_jobs(receiver: &WebhookReceiver) -> WebhookConfig {
         ..webhooks(None)
     }
 }
+
+/// The webhooks that are stored of jobs.
+const WEBHOOKS: &str = "SELECT url AS v FROM comfy_relay.job_webhooks ORDER BY event";
 
 /// Hosts as the settings read them.
 fn host(text: &str) -> Vec<comfy_relay::config::WebhookHost> {
@@ -229,4 +234,29 @@ async fn a_webhook_needs_its_scope() {
     let cursor = page["next_cursor"].as_str().unwrap();
     let (_, next) = list(&able, &format!("?limit=1&cursor={cursor}")).await;
     assert_ne!(page["deliveries"][0]["id"], next["deliveries"][0]["id"]);
+}
+
+async fn a_job_keeps_its_webhook_whatever_is_asked_for_under_its_name(db: TestDatabase) {
+    let receiver = WebhookReceiver::start().await;
+    let first = TestRelay::replaying_with(TXT2IMG, settings(&db, of_jobs(&receiver))).await;
+    let second = TestRelay::replaying_with(TXT2IMG, settings(&db, of_jobs(&receiver))).await;
+    let (status, answer) = submit(&first, "mine", json!(receiver.url())).await;
+    assert_eq!(status, 201, "{answer}");
+    let before = db.values(WEBHOOKS).await;
+    assert!(!before.is_empty());
+    let other = format!("{}/other", receiver.url().trim_end_matches('/'));
+    let (status, answer) = submit(&second, "mine", json!(other)).await;
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(db.values(WEBHOOKS).await, before);
+}
+
+async fn what_is_left_of_a_webhook_is_not_for_the_next_job_of_that_name(db: TestDatabase) {
+    let receiver = WebhookReceiver::start().await;
+    let relay = TestRelay::replaying_with(TXT2IMG, settings(&db, of_jobs(&receiver))).await;
+    // As after a crash before the job was made.
+    let left = "INSERT INTO comfy_relay.job_webhooks (job_key, event, url) \
+        VALUES ('next', 'job.completed', 'http://127.0.0.1:9/')";
+    db.execute(left).await;
+    relay.submit("next", TXT2IMG).await;
+    assert!(db.values(WEBHOOKS).await.is_empty());
 }
