@@ -94,7 +94,7 @@ fn events(step: &str) -> Vec<Event> {
         _ => match Message::parse(step, VIEW) {
             Message::Prompt { event, .. } => return vec![event],
             Message::PromptEnded { .. } => return vec![Event::WorkDone],
-            Message::Status { .. } | Message::Ignored | Message::Unknown => {}
+            Message::Status { .. } | Message::Features | Message::Ignored | Message::Unknown => {}
         },
     }
     Vec::new()
