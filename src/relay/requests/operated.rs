@@ -20,7 +20,7 @@ pub struct OperatedBackend {
     pub url: String,
     /// What operators have said of it.
     pub labels: BackendLabels,
-    /// The word of its [`Condition`](crate::relay::Condition).
+    /// The word of its [`Condition`].
     pub status: &'static str,
     /// Why it does not simply take jobs, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
