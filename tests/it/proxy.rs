@@ -4,6 +4,7 @@ mod clients;
 mod comfy_client;
 mod ends;
 mod files;
+mod hostile_requests;
 mod lists;
 mod pass_through;
 mod prompts;
