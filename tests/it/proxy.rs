@@ -3,6 +3,7 @@
 mod clients;
 mod comfy_client;
 mod ends;
+mod failing_servers;
 mod files;
 mod hostile_requests;
 mod lists;
