@@ -39,7 +39,7 @@ pub enum BackendLabelError {
     Key(String),
     /// A text cannot be one.
     #[error(
-        "the label {0:?} is no text of 1 to {MAX_TEXT} characters without commas, semicolons and control characters"
+        "the label {0:?} is not a text of 1 to {MAX_TEXT} characters without commas, semicolons and control characters"
     )]
     Text(String),
     /// A key is there twice.

@@ -165,7 +165,7 @@ impl Address {
             if let Some(port) = port.filter(|port| !port.is_empty()) {
                 let port = port.parse().ok().filter(|port| *port > 0);
                 host.port =
-                    port.ok_or_else(|| format!("a port is no number from 1 to 65535; {RULE}"))?;
+                    port.ok_or_else(|| format!("a port is not a number from 1 to 65535; {RULE}"))?;
             }
             Ok(host)
         };
@@ -175,7 +175,7 @@ impl Address {
 
 fn number(name: &str, value: &str) -> Result<u32, String> {
     let number = value.parse();
-    number.map_err(|_| format!("{name} is no whole number from 0 to {}", u32::MAX))
+    number.map_err(|_| format!("{name} is not a whole number from 0 to {}", u32::MAX))
 }
 
 fn seconds(name: &str, value: &str) -> Result<Duration, String> {

@@ -99,7 +99,7 @@ impl FromStr for RedisConfig {
             "" => 0,
             number => (number.parse()).map_err(|_| {
                 format!(
-                    "the database is no number from 0 to {}; {EXPECTED}",
+                    "the database is not a number from 0 to {}; {EXPECTED}",
                     u16::MAX
                 )
             })?,

@@ -87,7 +87,7 @@ pub enum PlaceError {
     )]
     Outside(String, IpAddr),
     /// It is at no public address.
-    #[error("{0} is at {1}, which is no public address; name its network in WEBHOOK_NETWORKS")]
+    #[error("{0} is at {1}, which is not a public address; name its network in WEBHOOK_NETWORKS")]
     NotPublic(String, IpAddr),
 }
 

@@ -40,7 +40,9 @@ pub enum TagError {
     #[error("the key of a label has 1 to {MAX_KEY} characters of A-Z a-z 0-9 . _ -, unlike {0:?}")]
     Key(String),
     /// A label is not a short text.
-    #[error("the label {0:?} is no text of 1 to {MAX_TEXT} characters without control characters")]
+    #[error(
+        "the label {0:?} is not a text of 1 to {MAX_TEXT} characters without control characters"
+    )]
     Text(String),
     /// A name cannot be that of a group.
     #[error("a group has a name of 1 to {max} characters of A-Z a-z 0-9 . _ : -", max = JobId::MAX_GROUP_CHARS)]

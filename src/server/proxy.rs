@@ -7,6 +7,7 @@ mod jobs;
 mod lists;
 mod parameters;
 mod pass_through;
+mod path;
 mod prompt;
 mod refusal;
 mod request_body;
@@ -18,12 +19,12 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
 use super::response::{self, Body};
 use super::security::{Caller, Peer, PublicAddress};
 use super::state::ServerState;
+use path::ComfyPath;
 use route::ComfyRoute;
 
 /// Answers one request for ComfyUI's API.
@@ -69,7 +70,8 @@ async fn dispatch(
     caller: &Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    let path = ComfyPath::parse(request.uri().path())?;
     let route = ComfyRoute::find(&method, &path);
     if let Some(scope) = route.scope(&method) {
         caller.authorize(scope, None)?;
@@ -82,11 +84,11 @@ async fn dispatch(
         ComfyRoute::DeleteWaiting => lists::delete_waiting(state, request).await,
         ComfyRoute::Interrupt => lists::interrupt(state, request).await,
         ComfyRoute::History => lists::history(state, &request).await,
-        ComfyRoute::HistoryEntry(id) => lists::history_entry(state, &decoded(id)).await,
+        ComfyRoute::HistoryEntry(id) => lists::history_entry(state, id).await,
         ComfyRoute::DeleteHistory => lists::delete_history(state, request).await,
         ComfyRoute::Jobs => jobs::list(state, &request).await,
-        ComfyRoute::Job(id) => jobs::show(state, &decoded(id)).await,
-        ComfyRoute::CancelJob(id) => jobs::cancel(state, &decoded(id)).await,
+        ComfyRoute::Job(id) => jobs::show(state, id).await,
+        ComfyRoute::CancelJob(id) => jobs::cancel(state, id).await,
         ComfyRoute::View => files::view(state, request).await,
         ComfyRoute::Upload => files::upload(state, request).await,
         ComfyRoute::ObjectInfo(class) => {
@@ -97,10 +99,9 @@ async fn dispatch(
             let stats = state.relay.system_stats().await?;
             Ok(response::json(StatusCode::OK, &stats))
         }
-        ComfyRoute::Other => pass_through::pass_through(state, request).await,
+        ComfyRoute::Other => {
+            state.security.check_site(&request, caller)?;
+            pass_through::pass_through(state, request).await
+        }
     }
-}
-
-fn decoded(segment: &str) -> String {
-    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

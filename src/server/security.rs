@@ -11,6 +11,7 @@ mod refusals;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use hyper::header::HeaderValue;
 use hyper::{Request, Response, header};
 use prometheus_client::registry::Registry;
 
@@ -122,21 +123,15 @@ impl Security {
         if let Err(exceeded) = self.checks.limits.count_request(client, None) {
             return Err(self.checks.over_limit(client, exceeded));
         }
-        let refused = |kind, name, error: ApiError| {
-            let source = request.headers().get(name);
-            let source = source.map_or_else(Default::default, |it| {
-                String::from_utf8_lossy(it.as_bytes())
-            });
-            let refusals = &self.checks.refusals;
-            refusals.record(kind, &source, client, error.message());
-            error
+        let record = |kind, name, error: &ApiError| {
+            self.record_refusal(kind, request.headers().get(name), client, error);
         };
         self.origins
             .check_host(request, self.addresses.configured())
-            .map_err(|error| refused(RefusalKind::Host, header::HOST, error))?;
+            .inspect_err(|error| record(RefusalKind::Host, header::HOST, error))?;
         self.origins
             .check_origin(request, &public_address, opens_socket)
-            .map_err(|error| refused(RefusalKind::Origin, header::ORIGIN, error))?;
+            .inspect_err(|error| record(RefusalKind::Origin, header::ORIGIN, error))?;
         Ok(Caller::new(
             self.checks.clone(),
             client,
@@ -144,6 +139,34 @@ impl Security {
             peer.clone(),
             bearer::token(request, self.takes_basic),
         ))
+    }
+
+    /// Refuses a request that a page of another site has made a browser send, whatever its method.
+    pub(super) fn check_site<B>(
+        &self,
+        request: &Request<B>,
+        caller: &Caller,
+    ) -> Result<(), ApiError> {
+        let checked = self.origins.check_site(request, &caller.public_address);
+        checked.inspect_err(|error| {
+            let origin = request.headers().get(header::ORIGIN);
+            self.record_refusal(RefusalKind::Origin, origin, caller.address, error);
+        })
+    }
+
+    /// Counts and logs that a request is refused for what a header says.
+    fn record_refusal(
+        &self,
+        kind: RefusalKind,
+        source: Option<&HeaderValue>,
+        client: IpAddr,
+        error: &ApiError,
+    ) {
+        let source = source.map_or_else(Default::default, |it| {
+            String::from_utf8_lossy(it.as_bytes())
+        });
+        let refusals = &self.checks.refusals;
+        refusals.record(kind, &source, client, error.message());
     }
 
     /// The response to a CORS preflight; `None` if the request is not one.

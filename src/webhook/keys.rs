@@ -38,7 +38,7 @@ pub struct KeyError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// The header with the time holds none.
-    #[error("webhook-timestamp is no time in seconds since 1970")]
+    #[error("webhook-timestamp is not a time in seconds since 1970")]
     Timestamp,
     /// It was signed too long ago, or in the future.
     #[error("it was signed {0} s ago: more than {max} s off, so it may be a repetition", max = TOLERANCE.as_secs())]

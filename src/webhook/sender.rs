@@ -92,7 +92,7 @@ impl WebhookSender {
         if !is_trusted && !self.networks.may_contain(url) {
             return WebhookAnswer::Refused {
                 status: None,
-                reason: "its address is no public one; name its network in WEBHOOK_NETWORKS"
+                reason: "its address is not a public one; name its network in WEBHOOK_NETWORKS"
                     .to_owned(),
                 retry_after: None,
             };

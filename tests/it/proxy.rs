@@ -3,7 +3,9 @@
 mod clients;
 mod comfy_client;
 mod ends;
+mod failing_servers;
 mod files;
+mod hostile_requests;
 mod lists;
 mod pass_through;
 mod prompts;

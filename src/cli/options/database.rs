@@ -135,7 +135,7 @@ impl DatabaseOptions {
         let has_port = name.contains(':') && name.parse::<Ipv6Addr>().is_err();
         if name.is_empty() || name.contains("//") || (has_port && !name.starts_with('/')) {
             bail!(
-                "DB_HOST (--db-host) is no name or address of a host, nor the folder of a socket; the port is \
+                "DB_HOST (--db-host) is not a name or address of a host, nor the folder of a socket; the port is \
                  DB_PORT's (--db-port)"
             );
         }

@@ -96,7 +96,7 @@ impl RedisOptions {
                 let is_address = host.parse::<std::net::Ipv6Addr>().is_ok();
                 if host.is_empty() || host.contains('/') || (has_port(host) && !is_address) {
                     bail!(
-                        "REDIS_HOST (--redis-host) is no name or address of a host; the port is REDIS_PORT's (--redis-port)"
+                        "REDIS_HOST (--redis-host) is not a name or address of a host; the port is REDIS_PORT's (--redis-port)"
                     );
                 }
                 let mut config = RedisConfig::new(bare.unwrap_or(host).to_owned());

@@ -108,7 +108,7 @@ async fn read_params(file: &Path, common: &Map<String, Value>) -> anyhow::Result
     for (number, params) in parse(&text, &name.to_string())?.into_iter().enumerate() {
         let Value::Object(own) = params else {
             bail!(
-                "the parameters of job {} in {name} are no object, such as {{\"3.seed\": 7}}",
+                "the parameters of job {} in {name} are not an object, such as {{\"3.seed\": 7}}",
                 number + 1
             );
         };
@@ -127,7 +127,7 @@ fn parse(text: &str, name: &str) -> anyhow::Result<Vec<Value>> {
     // Some editors put it before the text.
     let text = text.trim_start_matches('\u{feff}');
     if text.trim_start().starts_with('[') {
-        return serde_json::from_str(text).with_context(|| format!("{name} is no list in JSON"));
+        return serde_json::from_str(text).with_context(|| format!("{name} is not a list in JSON"));
     }
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
@@ -135,7 +135,7 @@ fn parse(text: &str, name: &str) -> anyhow::Result<Vec<Value>> {
         serde_json::from_str(line).map_err(|_| {
             let line = number + 1;
             anyhow!(
-                "line {line} of {name} is no JSON: expected a list of objects, or one object a line"
+                "line {line} of {name} is not JSON: expected a list of objects, or one object a line"
             )
         })
     });
@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(parse(text, "p").unwrap(), wanted);
         }
         let error = parse("{\"3.seed\": 1}\n{", "p").unwrap_err();
-        assert!(error.to_string().starts_with("line 2 of p is no JSON: "));
+        assert!(error.to_string().starts_with("line 2 of p is not JSON: "));
         assert!(parse("[{]", "p").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! [`ClientEvents`]: what one socket of a client is sent.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -10,6 +11,7 @@ use super::made_frames;
 use super::tap_queue::{TapFrame, TapQueue};
 use crate::job::Job;
 use crate::relay::Relay;
+use crate::relay::backend::Backend;
 use crate::relay::registry::Entry;
 use crate::relay::tracker::Tracker;
 
@@ -94,14 +96,31 @@ impl Relay {
 impl Tracker {
     fn prompts_remaining(&self) -> u64 {
         let loads = self.backends.iter().map(|backend| {
-            let queue = &backend.state().queue;
-            (queue.load().1, queue.in_flight())
+            let (is_reachable, load, in_flight) = {
+                let state = backend.state();
+                let queue = &state.queue;
+                (state.api.reachable, queue.load().1, queue.in_flight())
+            };
+            if is_reachable {
+                return (load, in_flight);
+            }
+            // What others had in its queue is not known to be there any more, and a client that waits for an empty queue would wait
+            // for ever.
+            (self.open_prompts(backend) + in_flight, in_flight)
         });
         let (on_servers, in_flight) =
             loads.fold((0, 0), |sums, load| (sums.0 + load.0, sums.1 + load.1));
         // What is on its way is in the relay's own queue until the server has answered.
         let waiting = (self.queue.length() as u64).saturating_sub(in_flight);
         on_servers + waiting
+    }
+
+    /// How many prompts of a server jobs of this relay follow that have not ended.
+    fn open_prompts(&self, backend: &Backend) -> u64 {
+        let registry = self.registry();
+        let open = registry.open(backend);
+        let prompts: HashSet<&str> = open.filter_map(|entry| entry.job.prompt_id()).collect();
+        prompts.len() as u64
     }
 
     /// Sends clients the length of the queue, unless they have it. With `is_repeated` a server has sent its own again.

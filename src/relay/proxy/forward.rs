@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, Response};
 use reqwest::Body;
+use tokio::time::timeout;
 
+use crate::comfy::RestError;
 use crate::relay::backend::Backend;
 use crate::relay::requests::output::OutputBody;
 use crate::relay::{Relay, RelayError};
@@ -28,7 +30,8 @@ pub struct ForwardedRequest {
 }
 
 impl Relay {
-    /// Passes a request on to the first server that answers. One with a body is sent once.
+    /// Passes a request on to the first server that takes a connection. What has reached a server is not repeated on another one:
+    /// it may have been carried out.
     ///
     /// # Errors
     ///
@@ -41,16 +44,37 @@ impl Relay {
         let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
         for backend in self.answering_backends() {
             let body = request.body.take();
-            let is_sent_once = body.is_some();
-            match forward_to(&backend, &request, body).await {
+            let has_body = body.is_some();
+            let sent = match body {
+                Some(body) => forward_to(&backend, &request, Some(body)).await,
+                None => self.forward_bodiless(&backend, &request).await,
+            };
+            let error = match sent {
                 Ok(response) => return Ok(response),
-                Err(error) => failure = error,
-            }
-            if is_sent_once {
+                Err(error) => error,
+            };
+            let is_last = has_body || error.may_be_done();
+            failure = RelayError::request_failed(backend.name(), error);
+            if is_last {
                 break;
             }
         }
         Err(failure)
+    }
+
+    /// Passes a request without a body on to one server, which is to begin its answer in time. The rest of the answer may take
+    /// long.
+    pub(super) async fn forward_bodiless(
+        &self,
+        backend: &Backend,
+        request: &ForwardedRequest,
+    ) -> Result<Response<OutputBody>, RestError> {
+        let forwarding = forward_to(backend, request, None);
+        let answered = timeout(self.0.comfy.response_timeout, forwarding).await;
+        answered.unwrap_or_else(|_| {
+            let call = format!("{} {}", request.method, request.path);
+            Err(RestError::Slow { call })
+        })
     }
 
     /// The servers that requests are passed on to: those that answer, in the order of the settings; or else those that another
@@ -74,12 +98,10 @@ pub(super) async fn forward_to(
     backend: &Backend,
     request: &ForwardedRequest,
     body: Option<Body>,
-) -> Result<Response<OutputBody>, RelayError> {
+) -> Result<Response<OutputBody>, RestError> {
     let target = (request.path.as_str(), request.query.as_deref());
     let (method, headers) = (request.method.clone(), request.headers.clone());
     let forwarding = backend.comfy.rest().forward(method, target, headers, body);
-    let response = forwarding
-        .await
-        .map_err(|error| RelayError::request_failed(backend.name(), error))?;
+    let response = forwarding.await?;
     Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
 }

@@ -38,7 +38,9 @@ pub struct JobListQuery {
     pub offset: usize,
     /// How many jobs; `None` for all.
     pub limit: Option<usize>,
-    /// Whether the oldest one comes first.
+    /// Whether they are in the order of how long they have run, not of when they came.
+    pub is_by_duration: bool,
+    /// Whether the oldest or shortest one comes first.
     pub is_ascending: bool,
 }
 
@@ -48,10 +50,39 @@ impl JobListQuery {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.filters);
         if let Some(limit) = self.limit {
-            query.append_pair("limit", &(self.offset + limit).to_string());
+            let end = self.offset.saturating_add(limit);
+            query.append_pair("limit", &end.to_string());
         }
         query.finish()
     }
+
+    /// Brings the jobs of several servers into the order of each of their lists.
+    fn sort(&self, jobs: &mut [Value]) {
+        let key = |job: &Value| {
+            if self.is_by_duration {
+                duration(job)
+            } else {
+                time(job, "create_time").unwrap_or_default()
+            }
+        };
+        if self.is_ascending {
+            jobs.sort_by(|a, b| key(a).total_cmp(&key(b)));
+        } else {
+            jobs.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        }
+    }
+}
+
+/// How long a job has run, in milliseconds; 0 for one that has not ended.
+fn duration(job: &Value) -> f64 {
+    let began_at = time(job, "execution_start_time");
+    let times = began_at.zip(time(job, "execution_end_time"));
+    times.map_or(0.0, |(began_at, ended_at)| ended_at - began_at)
+}
+
+/// A time of a job, in milliseconds since 1970.
+fn time(job: &Value, name: &str) -> Option<f64> {
+    job.get(name)?.as_f64()
 }
 
 impl Relay {
@@ -74,7 +105,8 @@ impl Relay {
             let count = count
                 .and_then(Value::as_u64)
                 .and_then(|it| usize::try_from(it).ok());
-            let Value::Array(listed) = answer.json["jobs"].take() else {
+            let jobs_there = answer.json.get_mut("jobs").map(Value::take);
+            let Some(Value::Array(listed)) = jobs_there else {
                 continue;
             };
             total += count.unwrap_or(listed.len());
@@ -92,16 +124,14 @@ impl Relay {
         });
         total += unlisted.len();
         jobs.extend(unlisted.iter().map(as_listed));
-        let created_at = |job: &Value| job["create_time"].as_f64().unwrap_or_default() as i64;
-        let sign = if query.is_ascending { 1 } else { -1 };
-        jobs.sort_by_key(|job| sign * created_at(job));
+        query.sort(&mut jobs);
         let count = query.limit.unwrap_or(jobs.len());
         let jobs: Vec<Value> = jobs.into_iter().skip(query.offset).take(count).collect();
         let pagination = ComfyJobsPart {
             offset: query.offset,
             limit: query.limit,
             total,
-            has_more: query.offset + jobs.len() < total,
+            has_more: query.offset.saturating_add(jobs.len()) < total,
         };
         Ok(Some(ComfyJobs { jobs, pagination }))
     }
@@ -166,5 +196,49 @@ fn status_word(job: &UnlistedJob) -> &'static str {
         "in_progress"
     } else {
         "pending"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(query: &JobListQuery) -> Vec<u64> {
+        let mut jobs = vec![
+            json!({"id": 1, "create_time": 3, "execution_start_time": 5, "execution_end_time": 6}),
+            json!({"id": 2, "create_time": 1, "execution_start_time": 2, "execution_end_time": 9}),
+            json!({"id": 3, "create_time": 2, "execution_start_time": 4, "execution_end_time": null}),
+        ];
+        query.sort(&mut jobs);
+        jobs.iter().filter_map(|job| job["id"].as_u64()).collect()
+    }
+
+    #[test]
+    fn jobs_are_in_the_order_that_is_asked_for() {
+        for (is_by_duration, is_ascending, expected) in [
+            (false, false, [1, 3, 2]),
+            (false, true, [2, 3, 1]),
+            (true, false, [2, 1, 3]),
+            (true, true, [3, 1, 2]),
+        ] {
+            let query = JobListQuery {
+                is_by_duration,
+                is_ascending,
+                ..JobListQuery::default()
+            };
+            assert_eq!(sorted(&query), expected, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn servers_are_asked_for_everything_up_to_the_end() {
+        let query = JobListQuery {
+            filters: vec![("sort_order".to_owned(), "asc".to_owned())],
+            offset: usize::MAX,
+            limit: Some(2),
+            ..JobListQuery::default()
+        };
+        let expected = format!("sort_order=asc&limit={}", usize::MAX);
+        assert_eq!(query.for_servers(), expected);
     }
 }

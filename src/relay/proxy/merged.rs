@@ -1,5 +1,8 @@
 //! What servers say of themselves, as though they were one.
 
+use std::collections::HashSet;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use crate::relay::{Relay, RelayError};
@@ -8,15 +11,17 @@ use crate::relay::{Relay, RelayError};
 const INPUTS: [&str; 2] = ["required", "optional"];
 
 impl Relay {
-    /// The node classes that at least one server has, with the choices that at least one has; of one class alone, if one is named
-    /// (percent-encoded).
+    /// The node classes that at least one server has, with the choices that at least one has; of one class alone, if one is named.
     ///
     /// # Errors
     ///
     /// If no server answers.
     pub async fn object_info(&self, class: Option<&str>) -> Result<Map<String, Value>, RelayError> {
         let path = match class {
-            Some(class) => format!("/object_info/{class}"),
+            Some(class) => {
+                let encoded = utf8_percent_encode(class, NON_ALPHANUMERIC);
+                format!("/object_info/{encoded}")
+            }
             None => "/object_info".to_owned(),
         };
         let mut merged = Map::new();
@@ -43,9 +48,9 @@ impl Relay {
         let mut answers = self.ask_all("/system_stats", None).await?.into_iter();
         let mut stats = answers.next().map(|answer| answer.json).unwrap_or_default();
         for mut other in answers {
-            let devices = other.json["devices"].take();
+            let devices = other.json.get_mut("devices").map(Value::take);
             let known = stats.get_mut("devices").and_then(Value::as_array_mut);
-            if let (Some(known), Value::Array(mut devices)) = (known, devices) {
+            if let (Some(known), Some(Value::Array(mut devices))) = (known, devices) {
                 known.append(&mut devices);
             }
         }
@@ -64,12 +69,21 @@ fn add_choices(class: &mut Value, other: &Value) {
             if let Some(other) = other["input"][part].get(name)
                 && let Some((choices, others)) = choices(input).zip(choices_of(other))
             {
-                for choice in others {
-                    if !choices.contains(choice) {
-                        choices.push(choice.clone());
-                    }
-                }
+                add_missing(choices, others);
             }
+        }
+    }
+}
+
+/// Adds the choices that are not there yet. Lists of models have thousands, which are mostly the same on all servers.
+fn add_missing(choices: &mut Vec<Value>, others: &[Value]) {
+    if choices == others {
+        return;
+    }
+    let mut known: HashSet<Value> = choices.iter().cloned().collect();
+    for choice in others {
+        if known.insert(choice.clone()) {
+            choices.push(choice.clone());
         }
     }
 }

@@ -32,8 +32,8 @@ impl Relay {
         let mut queue = ComfyQueue::default();
         for answer in self.ask_all("/queue", None).await? {
             let mut json = answer.json;
-            let mut take = |name: &str| match json[name].take() {
-                Value::Array(prompts) => prompts,
+            let mut take = |name: &str| match json.get_mut(name).map(Value::take) {
+                Some(Value::Array(prompts)) => prompts,
                 _ => Vec::new(),
             };
             queue.queue_running.append(&mut take("queue_running"));

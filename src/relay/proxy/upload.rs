@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Response, StatusCode};
 use reqwest::Body;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -45,6 +46,13 @@ impl Relay {
     ) -> Result<Response<OutputBody>, RelayError> {
         let backends = self.answering_backends();
         let body = request.body.take();
+        // Of the copies, which break off where they fall behind, no length is known.
+        let length = body
+            .as_ref()
+            .map_or(Some(0), |body| body.size_hint().exact());
+        if let Some(length) = length {
+            request.headers.insert(CONTENT_LENGTH, length.into());
+        }
         let (senders, receivers): (Vec<Sender<UploadPart>>, Vec<Receiver<UploadPart>>) =
             backends.iter().map(|_| mpsc::channel(AHEAD)).unzip();
         let (request, is_copied) = (&request, &CancellationToken::new());
@@ -56,7 +64,9 @@ impl Relay {
             };
             async move {
                 tokio::select! {
-                    answer = forward_to(backend, request, Some(body)) => answer,
+                    answer = forward_to(backend, request, Some(body)) => {
+                        answer.map_err(|error| RelayError::request_failed(backend.name(), error))
+                    }
                     () = late => Err(RelayError::BackendUnreachable(backend.name().to_owned())),
                 }
             }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
-use tokio::time::timeout;
 
-use super::forward::{ForwardedRequest, forward_to};
+use super::forward::ForwardedRequest;
 use crate::job::JobId;
 use crate::relay::backend::Backend;
 use crate::relay::registry::Remembered;
@@ -55,15 +54,10 @@ impl Relay {
         let mut refused = None;
         let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
         for backend in asked {
-            // The body is not counted: it may be long.
-            let forwarding = forward_to(&backend, request, None);
-            match timeout(self.0.comfy.response_timeout, forwarding).await {
-                Ok(Ok(response)) if response.status() != StatusCode::NOT_FOUND => {
-                    return Ok(response);
-                }
-                Ok(Ok(response)) => refused = Some(response),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = RelayError::BackendUnreachable(backend.name().to_owned()),
+            match self.forward_bodiless(&backend, request).await {
+                Ok(response) if response.status() != StatusCode::NOT_FOUND => return Ok(response),
+                Ok(response) => refused = Some(response),
+                Err(error) => failure = RelayError::request_failed(backend.name(), error),
             }
             let is_maker = maker
                 .as_ref()

@@ -40,7 +40,7 @@ fn choice(value: &Value) -> Result<BackendChoice, ApiError> {
 pub(super) fn labels_of(labels: &Map<String, Value>) -> Result<BackendLabels, String> {
     let texts = labels.iter().map(|(key, value)| {
         let text = value.as_str();
-        let text = text.ok_or_else(|| format!("the label {:?} is no text", excerpt(key)))?;
+        let text = text.ok_or_else(|| format!("the label {:?} is not a text", excerpt(key)))?;
         Ok((key.clone(), text.to_owned()))
     });
     let texts: Vec<(String, String)> = texts.collect::<Result<_, String>>()?;

@@ -1,9 +1,9 @@
 //! Which headers are passed on, in either direction.
 
 use hyper::header::{
-    self, AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    WWW_AUTHENTICATE,
+    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap,
+    HeaderName, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 
 use crate::server::security::API_KEY;
@@ -43,6 +43,9 @@ const CORS_PREFIX: &str = "access-control-";
 pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     remove_of_connection(&mut kept);
+    // The length of the body that is sent is known there. With that of another one, a server would take the next request on its
+    // connection for this body.
+    kept.remove(CONTENT_LENGTH);
     for name in &FOR_THE_RELAY {
         kept.remove(name);
     }
@@ -108,6 +111,7 @@ mod tests {
             ("x-forwarded-for", "192.0.2.1"),
             ("transfer-encoding", "chunked"),
             ("te", "trailers"),
+            ("content-length", "57"),
             ("comfy-user", "ada"),
             ("range", "bytes=0-1"),
         ]);

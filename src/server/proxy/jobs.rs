@@ -9,8 +9,9 @@ use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
-/// The parameters that are about the list as a whole.
-const OF_LIST: [&str; 4] = ["offset", "limit", "sort_order", "token"];
+/// The parameters that are about the list as a whole, and are not passed on as they are. In which order it is, servers are told:
+/// they leave out what comes after `limit`.
+const OF_LIST: [&str; 3] = ["offset", "limit", "token"];
 
 /// Whether a prompt was cancelled.
 #[derive(Serialize)]
@@ -43,7 +44,10 @@ pub(super) async fn list<B>(
         statuses: statuses.map(str::to_owned).collect(),
         offset: parameters.number("offset")?.unwrap_or_default(),
         limit: parameters.number("limit")?,
-        is_ascending: parameters.value("sort_order") == Some("asc"),
+        is_by_duration: parameters.value("sort_by") == Some("execution_duration"),
+        is_ascending: parameters
+            .value("sort_order")
+            .is_some_and(|order| order.eq_ignore_ascii_case("asc")),
         filters: parameters.others(&OF_LIST),
     };
     Ok(match state.relay.comfy_jobs(&query).await? {

@@ -38,10 +38,12 @@ pub(super) async fn delete_waiting(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let deletion = deletion(state, request).await?;
+    let mut cleared = Ok(());
     if deletion.clear {
-        state.relay.clear_waiting().await?;
+        cleared = state.relay.clear_waiting().await;
     }
-    state.relay.delete_waiting(&deletion.delete).await?;
+    let deleted = state.relay.delete_waiting(&deletion.delete).await;
+    cleared.and(deleted)?;
     Ok(response::empty(StatusCode::OK))
 }
 
@@ -91,12 +93,14 @@ pub(super) async fn delete_history(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let deletion = deletion(state, request).await?;
+    let (mut cleared, mut deleted) = (Ok(()), Ok(()));
     if deletion.clear {
-        state.relay.delete_history(None).await?;
+        cleared = state.relay.delete_history(None).await;
     }
     if !deletion.delete.is_empty() {
-        state.relay.delete_history(Some(&deletion.delete)).await?;
+        deleted = state.relay.delete_history(Some(&deletion.delete)).await;
     }
+    cleared.and(deleted)?;
     Ok(response::empty(StatusCode::OK))
 }
 

@@ -87,7 +87,12 @@ impl NewPrompt {
     fn of(mut body: Map<String, Value>) -> Result<Self, PromptRefusal> {
         let graph = match body.remove("prompt") {
             Some(Value::Object(graph)) => graph,
-            Some(_) => return Err(PromptRefusal::new("invalid_prompt", "prompt is no object")),
+            Some(_) => {
+                return Err(PromptRefusal::new(
+                    "invalid_prompt",
+                    "prompt is not an object",
+                ));
+            }
             None => return Err(PromptRefusal::new("no_prompt", "No prompt provided")),
         };
         let text = |name: &str| body.get(name).and_then(Value::as_str);
@@ -101,7 +106,7 @@ impl NewPrompt {
             Some(_) => {
                 return Err(PromptRefusal::new(
                     "invalid_extra_data",
-                    "extra_data is no object",
+                    "extra_data is not an object",
                 ));
             }
         };
@@ -136,7 +141,10 @@ fn number(value: Option<&Value>) -> Result<Option<Number>, PromptRefusal> {
     };
     match parsed.and_then(Number::from_f64) {
         Some(number) => Ok(Some(number)),
-        None => Err(PromptRefusal::new("invalid_number", "number is no number")),
+        None => Err(PromptRefusal::new(
+            "invalid_number",
+            "number is not a number",
+        )),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use hyper::Method;
 
+use super::path::ComfyPath;
 use crate::auth::Scope;
 
-/// What is answered for all servers at once. Parts of paths are percent-encoded.
+/// What is answered for all servers at once. Parts of paths are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ComfyRoute<'a> {
     Socket,
@@ -30,15 +31,11 @@ pub(super) enum ComfyRoute<'a> {
 
 impl<'a> ComfyRoute<'a> {
     /// Each path is there with and without `/api` before it, but that of jobs.
-    pub(super) fn find(method: &Method, path: &'a str) -> Self {
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
-        let (is_api, segments) = match segments.split_first() {
-            Some((&"api", rest)) => (true, rest),
-            _ => (false, segments.as_slice()),
-        };
+    pub(super) fn find(method: &Method, path: &'a ComfyPath) -> Self {
+        let is_api = path.is_api();
         let is_get = [Method::GET, Method::HEAD].contains(method);
         let is_post = *method == Method::POST;
-        match segments {
+        match path.segments().as_slice() {
             ["ws"] if is_get => Self::Socket,
             ["prompt"] if is_get => Self::Length,
             ["prompt"] if is_post => Self::Prompt,
@@ -83,22 +80,41 @@ mod tests {
 
     #[test]
     fn each_route_is_there_with_and_without_api() {
-        let find = |method: Method, path: &'static str| ComfyRoute::find(&method, path);
-        assert_eq!(find(Method::GET, "/prompt"), ComfyRoute::Length);
-        assert_eq!(find(Method::POST, "/api/prompt"), ComfyRoute::Prompt);
-        assert_eq!(
-            find(Method::GET, "/api/history/a%2Fb"),
-            ComfyRoute::HistoryEntry("a%2Fb")
-        );
-        assert_eq!(find(Method::GET, "/api/jobs/a"), ComfyRoute::Job("a"));
-        assert_eq!(find(Method::GET, "/jobs/a"), ComfyRoute::Other);
-        assert_eq!(find(Method::DELETE, "/queue"), ComfyRoute::Other);
-        assert_eq!(find(Method::GET, "/api"), ComfyRoute::Other);
+        for (method, path, expected) in [
+            (Method::GET, "/prompt", ComfyRoute::Length),
+            (Method::POST, "/api/prompt", ComfyRoute::Prompt),
+            (
+                Method::GET,
+                "/history/a%2Fb",
+                ComfyRoute::HistoryEntry("a/b"),
+            ),
+            (Method::GET, "/api/jobs/a", ComfyRoute::Job("a")),
+            (Method::GET, "/jobs/a", ComfyRoute::Other),
+            (Method::DELETE, "/queue", ComfyRoute::Other),
+            (Method::GET, "/api", ComfyRoute::Other),
+            (Method::GET, "/", ComfyRoute::Other),
+        ] {
+            let path = ComfyPath::parse(path).unwrap();
+            assert_eq!(ComfyRoute::find(&method, &path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_path_is_the_same_route() {
+        for path in ["/%71ueue", "/%61pi/queu%65", "//queue", "/api//queue"] {
+            let path = ComfyPath::parse(path).unwrap();
+            let route = ComfyRoute::find(&Method::POST, &path);
+            assert_eq!(route, ComfyRoute::DeleteWaiting, "{path:?}");
+            assert_eq!(route.scope(&Method::POST), Some(Scope::Cancel));
+        }
     }
 
     #[test]
     fn what_changes_something_needs_more_than_to_read() {
-        let needs = |method: Method, path| ComfyRoute::find(&method, path).scope(&method);
+        let needs = |method: Method, path| {
+            let path = ComfyPath::parse(path).unwrap();
+            ComfyRoute::find(&method, &path).scope(&method)
+        };
         assert_eq!(needs(Method::GET, "/queue"), Some(Scope::Subscribe));
         assert_eq!(needs(Method::POST, "/queue"), Some(Scope::Cancel));
         assert_eq!(needs(Method::POST, "/free"), Some(Scope::Submit));

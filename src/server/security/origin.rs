@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::{Host, Url};
 
@@ -15,6 +15,9 @@ use crate::server::response::{self, Body};
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+
+/// By what a browser says whether a request comes from a page of the same origin, of the same site, or of another site.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The request headers that pages may set.
 const HEADERS: HeaderValue = HeaderValue::from_static(
@@ -104,6 +107,30 @@ impl OriginPolicy {
             StatusCode::FORBIDDEN,
             "origin_not_allowed",
             "pages of this origin may not use the relay; list it in ALLOWED_ORIGINS",
+        ))
+    }
+
+    /// Refuses requests that pages of other sites have made a browser send, also those that only read, such as for an image: for
+    /// routes of which it is not known what they do. ComfyUI refuses them by the same header, which does not reach it.
+    pub(super) fn check_site<B>(
+        &self,
+        request: &Request<B>,
+        address: &PublicAddress,
+    ) -> Result<(), ApiError> {
+        let headers = request.headers();
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+        // Without an origin, which images and links do not have, the page is not known.
+        let is_allowed = || {
+            self.origins == Origins::Any
+                || (headers.contains_key(header::ORIGIN) && self.allows(request, address))
+        };
+        if !sites.any(|site| site == "cross-site") || is_allowed() {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "origin_not_allowed",
+            "pages of other sites may not use this route; list their origin in ALLOWED_ORIGINS, and request it by fetch with CORS",
         ))
     }
 
@@ -306,6 +333,32 @@ mod tests {
             let policy = OriginPolicy::new(Origins::Same, listen, needs_token);
             let found = allows(&policy, Some(origin), "127.0.0.1:8328");
             assert_eq!(found, is_allowed, "{origin} at {listen}, {needs_token}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_of_another_site_makes_a_browser_send_is_refused() {
+        let own = Some("http://relay.example");
+        let listed = Some("https://app.example");
+        let sites = vec![PageOrigin::Site(Url::parse("https://app.example").unwrap())];
+        let policy = policy(Origins::Listed(sites), "0.0.0.0:8328");
+        for (site, origin, is_allowed) in [
+            (None, None, true),
+            (Some("none"), None, true),
+            (Some("same-origin"), None, true),
+            (Some("cross-site"), None, false),
+            (Some("cross-site"), Some("https://evil.example"), false),
+            (Some("cross-site"), listed, true),
+            (Some("cross-site"), own, true),
+        ] {
+            let mut request = request(origin, "relay.example");
+            *request.method_mut() = Method::GET;
+            if let Some(site) = site {
+                let site = HeaderValue::from_static(site);
+                request.headers_mut().insert(SEC_FETCH_SITE, site);
+            }
+            let found = policy.check_site(&request, &address("elsewhere.example"));
+            assert_eq!(found.is_ok(), is_allowed, "{site:?} from {origin:?}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::support::tokens::{guarded, token};
 use crate::support::wait::PATIENCE;
 
 /// A relay before a server that shows what it receives, and the address of ComfyUI's API.
-async fn echoing(
+pub(super) async fn echoing(
     credentials: &str,
     path: &str,
     server: ServerConfig,
@@ -31,7 +31,7 @@ async fn echoing(
 }
 
 /// The head of the request as the server has received it.
-fn received(response: &Response) -> Value {
+pub(super) fn received(response: &Response) -> Value {
     let head = response.headers()[HEAD].to_str().unwrap();
     serde_json::from_str(head).unwrap()
 }

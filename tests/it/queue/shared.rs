@@ -23,6 +23,7 @@ on_both!(
     a_job_is_submitted_to_a_relay_that_follows_no_server,
     a_job_that_waits_with_another_relay_is_cancelled,
     a_job_is_cancelled_through_any_relay,
+    a_prompt_of_another_relay_is_deleted_over_comfyuis_api,
     priorities_hold_between_relays,
     a_name_is_given_once_by_two_relays,
     keys_are_left_to_relays_that_can_open_them,
@@ -128,6 +129,26 @@ async fn a_job_that_waits_with_another_relay_is_cancelled(db: TestDatabase) {
     assert_eq!(await_end(&first, "last").await["status"], "completed");
     let run = [prompts_run(&urls[0]).await, prompts_run(&urls[1]).await].concat();
     assert_eq!(run.len(), 1, "the cancelled ones did not run");
+}
+
+async fn a_prompt_of_another_relay_is_deleted_over_comfyuis_api(db: TestDatabase) {
+    let servers = servers(2).await;
+    let urls = [servers[0].url(), servers[1].url()];
+    let [first, second] = pair(&db, [&urls[0], &urls[1]]).await;
+    for relay in [&first, &second] {
+        pause_queue(relay, "pause").await;
+    }
+    let api = second.serve_comfy().await;
+    let client = reqwest::Client::new();
+    for (id, path, body) in [
+        ("deleted", "/queue", json!({"delete": ["deleted"]})),
+        ("cancelled", "/api/jobs/cancelled/cancel", json!({})),
+    ] {
+        submit(&first, &job(id).await).await;
+        let request = client.post(format!("{api}{path}")).json(&body);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        assert_eq!(await_end(&first, id).await["status"], "cancelled");
+    }
 }
 
 async fn a_job_is_cancelled_through_any_relay(db: TestDatabase) {

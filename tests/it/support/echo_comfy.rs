@@ -64,6 +64,7 @@ async fn answer(
     mut request: Request<Incoming>,
     uploaded: Arc<AtomicUsize>,
 ) -> Result<Response<EchoBody>, Infallible> {
+    let head = head_of(&request).to_string();
     if request.uri().path().ends_with("/upload/image") {
         let mut body = request.into_body();
         while let Some(Ok(frame)) = body.frame().await {
@@ -71,7 +72,8 @@ async fn answer(
         }
         let answer = json!({"name": "a.png", "subfolder": "", "type": "input"});
         let answer = answer.to_string().into();
-        return Ok(Response::new(EchoBody::Text(answer)));
+        let response = Response::builder().header(HEAD, head);
+        return Ok(response.body(EchoBody::Text(answer)).unwrap());
     }
     if hyper_tungstenite::is_upgrade_request(&request) {
         let (response, socket) = hyper_tungstenite::upgrade(&mut request, None).unwrap();
@@ -81,17 +83,8 @@ async fn answer(
         });
         return Ok(response.map(EchoBody::Text));
     }
-    let headers = request.headers().iter();
-    let headers: Map<String, Value> = headers
-        .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())))
-        .collect();
-    let head = json!({
-        "method": request.method().as_str(),
-        "target": request.uri().to_string(),
-        "headers": headers,
-    });
     let response = Response::builder()
-        .header(HEAD, head.to_string())
+        .header(HEAD, head)
         .header("access-control-allow-origin", "*")
         .header("connection", "x-hop")
         .header("x-hop", "1")
@@ -99,6 +92,19 @@ async fn answer(
     Ok(response
         .body(EchoBody::Request(request.into_body()))
         .unwrap())
+}
+
+/// Method, target and headers.
+fn head_of(request: &Request<Incoming>) -> Value {
+    let headers = request.headers().iter();
+    let headers: Map<String, Value> = headers
+        .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())))
+        .collect();
+    json!({
+        "method": request.method().as_str(),
+        "target": request.uri().to_string(),
+        "headers": headers,
+    })
 }
 
 /// The body of an answer.

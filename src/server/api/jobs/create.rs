@@ -52,7 +52,7 @@ const SAYS_WHAT: [&str; 2] = ["prompt_id", "workflow"];
 const OF_PROMPT_BODY: [&str; 2] = ["prompt", "client_id"];
 
 /// The answer to a body that is something else.
-const WHAT_TO_SEND: &str = "the body is no job: send {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with \
+const WHAT_TO_SEND: &str = "the body is not a job: send {\"workflow\": GRAPH}, where GRAPH is what ComfyUI exports with \
                             Export (API), or {\"prompt_id\": ID} to follow a prompt";
 
 /// The body of the request.

@@ -1,0 +1,109 @@
+//! Servers that hang, break off or answer something else: what is asked of the others is done.
+
+use std::time::Duration;
+
+use comfy_relay::config::ServerConfig;
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use super::comfy_client::{ComfyClient, get, post, take_prompt};
+use super::sockets::{PROMPT_ID, executing};
+use crate::support::recordings::one_node_workflow;
+use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy};
+use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::wait::wait_until;
+
+/// Two servers that take prompts, a relay before them, and the URL of ComfyUI's API.
+async fn before_two(settings: impl Into<Settings>) -> ([ScriptedComfy; 2], TestRelay, String) {
+    let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
+    let urls = format!("{},{}", servers[0].url(), servers[1].url());
+    for server in &servers {
+        server.accept_prompts_as(PROMPT_ID);
+    }
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    let api = relay.serve_comfy().await;
+    (servers, relay, api)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_may_have_done_is_not_repeated_on_another_one() {
+    let ([first, second], _relay, api) = before_two(ServerConfig::default()).await;
+    let call = "POST /extension/run";
+    first.reply(call, Reply::Disconnect);
+    second.answer(call, 200, &Value::Null);
+    let answer = Client::new().post(format!("{api}/extension/run"));
+    assert_eq!(answer.send().await.unwrap().status(), 503);
+    assert!(first.calls(call) > 0);
+    assert_eq!(second.calls(call), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_begins_no_answer_is_given_up() {
+    let mut settings = Settings::default();
+    settings.comfy.response_timeout = Duration::from_millis(500);
+    let ([first, _], _relay, api) = before_two(settings).await;
+    first.reply("GET /extension/slow", Reply::Hang);
+    assert_eq!(get(&api, "/extension/slow").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_json_is_left_out() {
+    let ([first, second], _relay, api) = before_two(ServerConfig::default()).await;
+    for server in [&first, &second] {
+        server.answer("GET /queue", 200, &json!([]));
+        server.answer(JOB_LIST, 200, &json!([]));
+    }
+    second.answer("GET /system_stats", 200, &json!([]));
+    second.answer("GET /object_info", 200, &json!([]));
+    let empty = json!({"queue_running": [], "queue_pending": []});
+    assert_eq!(get(&api, "/queue").await, (200, empty));
+    let (status, jobs) = get(&api, "/api/jobs").await;
+    assert_eq!((status, &jobs["jobs"]), (200, &json!([])));
+    let (status, stats) = get(&api, "/system_stats").await;
+    assert_eq!(status, 200);
+    assert!(stats["system"].is_object(), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_keeps_no_prompt_on_another_one_from_being_stopped() {
+    let ([first, second], relay, api) = before_two(ServerConfig::default()).await;
+    let pause = format!("/api/anime/backends/{}/pause", second.address());
+    assert_eq!(relay.post(&pause, &Value::Null).await.0, 200);
+    let id = take_prompt(&api, "me", &one_node_workflow()).await;
+    first.set_queue(&[PROMPT_ID], &[]);
+    first.send(&executing(Some("9")));
+    wait_until("it runs", async || {
+        relay.job(&id).await.1["status"] == "processing"
+    })
+    .await;
+    let cancel = format!("POST /api/jobs/{PROMPT_ID}/cancel");
+    first.reply(&cancel, Reply::Hang);
+    second.answer("POST /interrupt", 200, &Value::Null);
+    let interrupting = {
+        let api = api.clone();
+        tokio::spawn(async move { post(&api, "/interrupt", &json!({})).await.0 })
+    };
+    first.wait_for_calls(&cancel, 1).await;
+    second.wait_for_calls("POST /interrupt", 1).await;
+    first.answer(&cancel, 200, &json!({"cancelled": true}));
+    assert_eq!(interrupting.await.unwrap(), 200);
+    assert_eq!(first.calls("POST /interrupt"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_of_a_server_that_is_gone_is_not_waited_for() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["another"], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), ServerConfig::default()).await;
+    let api = relay.serve_comfy().await;
+    let mut client = ComfyClient::connect(&api, "me").await;
+    comfyui.send(
+        &json!({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 1}}}}),
+    );
+    client.until_length(1).await;
+    comfyui.refuse_sockets(true);
+    comfyui.close_sockets();
+    client.until_length(0).await;
+    let (_, length) = get(&api, "/prompt").await;
+    assert_eq!(length["exec_info"]["queue_remaining"], 0);
+}
