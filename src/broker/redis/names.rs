@@ -18,7 +18,7 @@ pub(super) struct ChannelNames {
 }
 
 impl ChannelNames {
-    /// ChannelNames that begin with `prefix`.
+    /// The names on a server where each begins with `prefix`.
     pub(super) fn new(prefix: &str) -> Self {
         Self {
             progress: format!("{prefix}{PROGRESS}"),

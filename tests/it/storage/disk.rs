@@ -87,18 +87,19 @@ async fn full_disk(db: &TestDatabase, fill: impl Fn(u32), free: impl Fn(u32)) {
     let written = "SELECT count(*) AS v FROM comfy_relay.jobs WHERE status = 'completed'";
     db.wait_for(written, "1").await;
     fill(relay.id());
-    for job in ["a", "b", "c"] {
+    // A relay that cannot renew its registration takes no more after some seconds: others may run by then.
+    for job in ["a", "b"] {
         submit(job).await;
     }
     wait_until("the full disk is seen", async || relay.is("degraded").await).await;
     free(relay.id());
-    db.wait_for(written, "4").await;
+    db.wait_for(written, "3").await;
     wait_until("the relay is well again", async || {
         relay.is("healthy").await
     })
     .await;
     assert_eq!(
         db.value("SELECT count(*) AS v FROM comfy_relay.jobs").await,
-        "4"
+        "3"
     );
 }
