@@ -102,7 +102,7 @@ async fn a_name_that_leads_to_a_private_address_is_not_dialled(db: TestDatabase)
     relay.subscribe("job").await.ends_as("completed").await;
     wait_until("all of them were tried", async || {
         let all = deliveries(&relay, "?job=job").await;
-        let is_private = |why: &&str| why.contains("no public address");
+        let is_private = |why: &&str| why.contains("not a public address");
         let refused = all.iter().filter_map(|it| it["last_error"].as_str());
         all.len() == 3 && refused.filter(is_private).count() == 3
     })
