@@ -37,12 +37,12 @@ pub struct ClaimedDelivery {
     /// How long ago it was added, in milliseconds.
     #[diesel(sql_type = BigInt)]
     pub age: i64,
-    /// The attempts before this one of which it is known what came of them: those that a crash has cut off do not count.
+    /// The attempts before this one whose results are known: those that a crash has cut off do not count.
     #[diesel(sql_type = BigInt)]
     pub attempts: i64,
 }
 
-/// What came of an attempt to deliver.
+/// The result of an attempt to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptResult {
     /// The status of the answer, if there was one.
@@ -98,7 +98,7 @@ impl Store {
         .await
     }
 
-    /// Records what came of an attempt, if the delivery is still claimed by `owner`.
+    /// Records the result of an attempt, if the delivery is still claimed by `owner`.
     pub async fn finish_attempt(
         &self,
         id: &str,

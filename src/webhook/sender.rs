@@ -50,7 +50,7 @@ pub enum SenderError {
     Client(#[from] reqwest::Error),
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookAnswer {
     /// The target has accepted the message, with this status.

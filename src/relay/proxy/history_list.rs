@@ -50,13 +50,7 @@ impl Relay {
         prompt_id: &str,
     ) -> Result<Map<String, Value>, RelayError> {
         let known = self.stored_prompt(prompt_id).await;
-        let server_id = match &known {
-            Some(KnownPrompt {
-                place: Some((_, id)),
-                ..
-            }) => id.as_str(),
-            _ => prompt_id,
-        };
+        let server_id = KnownPrompt::id_at_server(known.as_ref(), prompt_id);
         let encoded = utf8_percent_encode(server_id, NON_ALPHANUMERIC);
         let asked = self.ask_all(&format!("/history/{encoded}"), None).await;
         let is_over = known.as_ref().is_some_and(|known| known.status.is_final());

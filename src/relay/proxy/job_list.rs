@@ -140,13 +140,7 @@ impl Relay {
     pub async fn comfy_job(&self, prompt_id: &str) -> Result<Option<Value>, RelayError> {
         let unlisted = self.unlisted_jobs();
         let known = self.stored_prompt(prompt_id).await;
-        let server_id = match &known {
-            Some(KnownPrompt {
-                place: Some((_, id)),
-                ..
-            }) => id.as_str(),
-            _ => prompt_id,
-        };
+        let server_id = KnownPrompt::id_at_server(known.as_ref(), prompt_id);
         let encoded = utf8_percent_encode(server_id, NON_ALPHANUMERIC);
         let answers = self.ask_all(&format!("/api/jobs/{encoded}"), None).await?;
         let mut found = answers

@@ -16,6 +16,14 @@ pub(super) struct KnownPrompt {
     pub(super) place: Option<(usize, String)>,
 }
 
+impl KnownPrompt {
+    /// The id under which its server has a prompt that a client asks for as `prompt_id`.
+    pub(super) fn id_at_server<'a>(known: Option<&'a Self>, prompt_id: &'a str) -> &'a str {
+        let place = known.and_then(|known| known.place.as_ref());
+        place.map_or(prompt_id, |(_, id)| id)
+    }
+}
+
 impl Relay {
     /// The job of a prompt id: the one of this id, or one that follows the prompt of this id.
     pub(super) fn known_prompt(&self, prompt_id: &str) -> Option<KnownPrompt> {

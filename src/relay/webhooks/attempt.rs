@@ -16,7 +16,7 @@ use crate::webhook::WebhookAnswer;
 /// How many times as long as the one before each pause is.
 const BACKOFF_FACTOR: f64 = 3.0;
 
-/// Sends a message that was claimed once, and records what came of it.
+/// Sends a message that was claimed once, and records the result.
 pub(super) async fn attempt(tracker: Arc<Tracker>, delivery: ClaimedDelivery) {
     let began = Instant::now();
     let answer = send(&tracker, &delivery).await;
@@ -77,7 +77,7 @@ pub(super) async fn attempt(tracker: Arc<Tracker>, delivery: ClaimedDelivery) {
         tracing::debug!(
             id = delivery.id,
             error,
-            "cannot record what came of a webhook; it is sent again"
+            "cannot record the result of an attempt; the message is sent again"
         );
     }
 }

@@ -23,7 +23,7 @@ const MAX_TO_ORIGIN: usize = 4;
 /// How often it is looked what is due again. What this relay adds itself is sent at once.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much longer than an attempt the claim on a message lasts: the database may be slow to record what came of it.
+/// How much longer than an attempt the claim on a message lasts: the database may be slow to record the result.
 const CLAIM_RESERVE: Duration = Duration::from_secs(45);
 
 /// How long deliveries are shown after their end.
