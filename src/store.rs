@@ -2,7 +2,7 @@
 //! backend, in tables of the relay's own.
 //!
 //! Each query is a method of [`Store`], written once for both databases with diesel's query builder on one declared
-//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), claims ([`claim_statements`]), webhooks ([`webhook_statements`]), the migrations ([`migrations`]), and the
+//! schema. SQL text is only what diesel cannot say: the batches ([`statements`]), claims ([`claim_statements`]), leases that move ([`lease_wish`]), webhooks ([`webhook_statements`]), the migrations ([`migrations`]), and the
 //! tables of others: those of an earlier release ([`released`]) and the pipeline's ([`mirror`]). [`Recorder`] writes the states of jobs in batches.
 
 mod add_batch;
@@ -16,6 +16,7 @@ mod database;
 mod job_queries;
 mod lease;
 mod lease_owner;
+mod lease_wish;
 mod migrations;
 mod mirror;
 mod mirror_queries;

@@ -137,6 +137,11 @@ pub struct ComfyConfig {
     #[arg(skip = ComfyConfig::default().lease)]
     pub lease: Duration,
 
+    /// How long a relay that follows too many servers keeps one that has jobs, for it to have none, before another relay takes
+    /// it over all the same.
+    #[arg(skip = ComfyConfig::default().hand_over_after)]
+    pub hand_over_after: Duration,
+
     /// How long a submission waits for ComfyUI to take it. Then it is answered with 202, and the job waits on
     #[arg(
         long,
@@ -214,6 +219,7 @@ impl Default for ComfyConfig {
             ping_interval: Duration::from_secs(20),
             pong_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(9),
+            hand_over_after: Duration::from_secs(60),
             submit_wait: Duration::from_secs(10),
             response_timeout: Duration::from_secs(30),
             fresh_classes: Duration::from_secs(5),

@@ -7,6 +7,7 @@ pub(super) mod device_faults;
 mod early_events;
 mod follow;
 pub(super) mod follower;
+mod hand_over;
 mod images;
 mod last_comparison;
 mod lease;
@@ -72,6 +73,8 @@ pub(super) struct Backend {
     /// Whether the socket is open.
     pub(super) connected: watch::Sender<bool>,
     pub(super) lease: watch::Sender<Lease>,
+    /// Whether the reading task has closed the socket, because another relay is to follow the backend.
+    pub(super) is_put_down: watch::Sender<bool>,
     pub(super) lookup: PromptLookup,
     pub(super) images: BackendImages,
     /// Whether its node classes are being read, and since when.
@@ -117,6 +120,10 @@ pub(super) struct BackendState {
     pub(super) early_events: EarlyEvents,
     /// Until when the database keeps the lease for this relay; `None` if it does not.
     pub(super) lease_held_until: Option<Instant>,
+    /// Since when another relay wishes for the lease that this one has.
+    pub(super) wanted_since: Option<Instant>,
+    /// Whether this relay wishes for the lease that another one has.
+    pub(super) is_wished_for: bool,
 }
 
 /// What a backend's HTTP API has answered, and what it is still to be asked.
@@ -181,6 +188,7 @@ impl Backend {
             failed_dial: watch::Sender::new(None),
             connected: watch::Sender::new(false),
             lease: watch::Sender::new(Lease::Unknown),
+            is_put_down: watch::Sender::default(),
             lookup: PromptLookup::new(),
             images: BackendImages::new(),
             class_reading: watch::Sender::default(),
@@ -200,6 +208,8 @@ impl Backend {
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
                 lease_held_until: None,
+                wanted_since: None,
+                is_wished_for: false,
             }),
         }
     }

@@ -106,6 +106,7 @@ impl Relay {
             owner,
             has_learned: AtomicBool::new(false),
             peers: PeerWatch::default(),
+            hand_over_turn: tokio::sync::Mutex::default(),
             metrics: Metrics::default(),
             clock: JobClock::new(),
             output_root: OutputRoot::new(config.output_root.clone()),

@@ -52,6 +52,8 @@ pub(super) struct Tracker {
     pub(super) has_learned: AtomicBool,
     /// What is known of other relays on the same database.
     pub(super) peers: PeerWatch,
+    /// Held while a backend is handed over to another relay: all at once would be too many.
+    pub(super) hand_over_turn: tokio::sync::Mutex<()>,
     pub(super) metrics: Metrics,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,

@@ -43,13 +43,8 @@ impl ClaimStatements {
             Names::Sqlite => Self::sqlite,
         };
         let texts = |texts: Vec<String>| {
-            let named = |text: String| names.text(&text.replace("{now}", names.now()));
-            let numbered = |text: String| match names {
-                Names::Postgres(_) => text,
-                // A number with a dollar is a name there.
-                Names::Sqlite => text.replace('$', "?"),
-            };
-            texts.into_iter().map(named).map(numbered).collect()
+            let named = |text: String| names.numbered(&text.replace("{now}", names.now()));
+            texts.into_iter().map(named).collect()
         };
         Self {
             own: texts(vec![Self::own(names)]),

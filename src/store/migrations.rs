@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 11] = [
+static POSTGRES: [&str; 12] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -27,8 +27,9 @@ static POSTGRES: [&str; 11] = [
     include_str!("../../migrations/postgres/9_backend_loads.sql"),
     include_str!("../../migrations/postgres/10_timeline.sql"),
     include_str!("../../migrations/postgres/11_webhooks.sql"),
+    include_str!("../../migrations/postgres/12_lease_wishes.sql"),
 ];
-static SQLITE: [&str; 11] = [
+static SQLITE: [&str; 12] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -40,6 +41,7 @@ static SQLITE: [&str; 11] = [
     include_str!("../../migrations/sqlite/9_backend_loads.sql"),
     include_str!("../../migrations/sqlite/10_timeline.sql"),
     include_str!("../../migrations/sqlite/11_webhooks.sql"),
+    include_str!("../../migrations/sqlite/12_lease_wishes.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

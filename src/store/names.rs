@@ -66,6 +66,15 @@ impl Names {
         }
     }
 
+    /// The same, where parameters appear in another order than that of their numbers.
+    pub(super) fn numbered(&self, sql: &str) -> String {
+        match self {
+            Self::Postgres(_) => self.text(sql),
+            // A number with a dollar is a name there.
+            Self::Sqlite => self.text(sql).replace('$', "?"),
+        }
+    }
+
     /// SQL of diesel's query builder, with the real names.
     fn built(&self, sql: &str) -> String {
         match self {

@@ -148,6 +148,10 @@ diesel::table! {
         prompts -> BigInt,
         /// When it is done with them, in milliseconds since 1970.
         free_at -> Nullable<BigInt>,
+        /// The relay that would take it over.
+        wanted_by -> Nullable<Text>,
+        /// Until when it would, in milliseconds since 1970.
+        wanted_until -> Nullable<BigInt>,
     }
 }
 

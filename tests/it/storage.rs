@@ -22,5 +22,6 @@ mod relays;
 mod restart;
 mod roles;
 mod shutdown;
+mod spreading;
 mod unreachable;
 mod upgrades;

@@ -27,11 +27,13 @@ impl Follower {
             if lease.borrow_and_update().stands_by() {
                 self.stand_by();
                 socket.redial().await;
+                self.backend.is_put_down.send_replace(true);
                 tokio::select! {
                     () = self.stop.cancelled() => break,
                     // Fails only if the backend is gone, and we have it.
                     _ = lease.wait_for(|lease| !lease.stands_by()) => {}
                 }
+                self.backend.is_put_down.send_replace(false);
             }
             tokio::select! {
                 biased;

@@ -13,6 +13,9 @@ use crate::relay::backend::follower::Follower;
 /// How often a lease is renewed before it would expire.
 const RENEWALS: u32 = 3;
 
+/// How often a relay looks whether it has got the lease that it wishes for.
+const WISH_PAUSE: Duration = Duration::from_millis(500);
+
 /// How long shutdown waits for the database to release a lease.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,12 @@ impl Follower {
         }
         loop {
             self.renew_lease().await;
+            let lease = *self.backend.lease.borrow();
+            match lease {
+                Lease::Held => self.hand_over().await,
+                Lease::HeldByPeer => self.wish().await,
+                Lease::Unknown | Lease::Lapsed => {}
+            }
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = sleep_until(self.next_renewal()) => {}
@@ -63,7 +72,9 @@ impl Follower {
             (_, Lease::Lapsed) => tracing::warn!(
                 "the database does not answer, so another relay may follow this ComfyUI; standing by until it does"
             ),
-            (Lease::HeldByPeer, _) => tracing::info!("the other relay is gone, taking over"),
+            (Lease::HeldByPeer, _) => {
+                tracing::info!("no other relay follows this ComfyUI any more, taking over")
+            }
             (Lease::Lapsed, _) => tracing::info!("the database answers, following ComfyUI again"),
             _ => {}
         }
@@ -79,6 +90,8 @@ impl Follower {
         self.backend.lease.send_replace(lease);
         if lease.stands_by() {
             self.tracker.registry().give_up(&self.backend);
+        } else {
+            self.backend.state().is_wished_for = false;
         }
         self.tracker.notify_monitors();
         if before.stands_by() {
@@ -88,8 +101,18 @@ impl Follower {
 
     /// When the lease is to be renewed, or has expired.
     fn next_renewal(&self) -> Instant {
-        let next = Instant::now() + self.renewal_interval();
-        let held_until = self.backend.state().lease_held_until;
+        let (held_until, is_wished_for) = {
+            let state = self.backend.state();
+            (state.lease_held_until, state.is_wished_for)
+        };
+        let pause = self.renewal_interval();
+        // It is handed over at any moment, and nobody follows it until it is seen.
+        let pause = if is_wished_for {
+            pause.min(WISH_PAUSE)
+        } else {
+            pause
+        };
+        let next = Instant::now() + pause;
         held_until.map_or(next, |until| until.min(next))
     }
 
@@ -132,7 +155,7 @@ impl Follower {
         }
     }
 
-    fn renewal_interval(&self) -> Duration {
+    pub(super) fn renewal_interval(&self) -> Duration {
         self.config.lease / RENEWALS
     }
 }

@@ -5,6 +5,7 @@ use crate::relay::Relay;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::queue::lost::TakenBack;
+use crate::relay::tracker::Tracker;
 use crate::store::StoreError;
 
 /// How an operator's word for a server begins in the database.
@@ -23,7 +24,7 @@ impl Relay {
             if operation == Operation::Discard {
                 self.discard_jobs(backend).await?;
             }
-            if !self.has_work(backend) {
+            if !tracker.has_work(backend) {
                 self.finish_removal(backend).await?;
             }
         }
@@ -47,22 +48,6 @@ impl Relay {
         self.0.followers[backend.index].cancel_abandoned();
         self.unfollow(backend);
         Ok(())
-    }
-
-    /// Whether a backend has jobs of ours, or one is on its way to it.
-    fn has_work(&self, backend: &Backend) -> bool {
-        let tracker = &self.0.tracker;
-        let is_awaited = {
-            let state = tracker.queue.state();
-            let mut jobs = state.jobs.values();
-            state.backends[backend.index].is_busy
-                || !state.settling.is_empty()
-                || jobs.any(|job| job.claimed_for == Some(backend.index))
-        };
-        // In this order: what is on its way is followed before it has arrived.
-        is_awaited
-            || backend.state().queue.in_flight() > 0
-            || tracker.registry().count_open(backend) > 0
     }
 
     /// Takes back what a backend has. What may not run again has ended.
@@ -93,5 +78,25 @@ impl Relay {
         }
         self.0.followers[backend.index].cancel_abandoned();
         Ok(())
+    }
+}
+
+impl Tracker {
+    /// Whether a backend has jobs of ours, or one is on its way to it.
+    pub(in crate::relay) fn has_work(&self, backend: &Backend) -> bool {
+        // In this order: what is on its way is followed before it has arrived.
+        self.has_work_under_way(backend) || self.registry().count_open(backend) > 0
+    }
+
+    /// Whether a job is on its way to a backend.
+    pub(in crate::relay) fn has_work_under_way(&self, backend: &Backend) -> bool {
+        let is_awaited = {
+            let state = self.queue.state();
+            let mut jobs = state.jobs.values();
+            state.backends[backend.index].is_busy
+                || !state.settling.is_empty()
+                || jobs.any(|job| job.claimed_for == Some(backend.index))
+        };
+        is_awaited || backend.state().queue.in_flight() > 0
     }
 }
