@@ -20,7 +20,7 @@ mod store;
 mod tables;
 mod webhook;
 
-pub use self::redis::RedisConfig;
+pub use self::redis::{RedisConfig, RedisHost};
 pub use access::{AccessConfig, KeySource, Origins, PageOrigin, TlsConfig};
 pub use backend_labels::{BackendLabelError, BackendLabels, LabelledBackend};
 pub use comfy::{ComfyConfig, ComfyConnection};

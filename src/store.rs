@@ -57,7 +57,7 @@ pub use new_delivery::NewDelivery;
 pub use operations::WaitingCount;
 pub use recorder::{Recorder, RecorderHealth, Written};
 pub use refusal::Refusal;
-pub use relays::RelayRegistration;
+pub use relays::{PeerCounts, RelayRegistration};
 pub use requests::StoredRequest;
 pub use rows::{JobRecord, NodeCostRecord, NodeRunRecord};
 pub use run_queries::StoredRun;

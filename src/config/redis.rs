@@ -13,17 +13,22 @@ use super::Secret;
 /// Redis' own port.
 const DEFAULT_PORT: u16 = 6379;
 
+/// That of a sentinel.
+const SENTINEL_PORT: u16 = 26379;
+
 /// What an address looks like, for errors.
-const EXPECTED: &str =
-    "expected redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// where it is encrypted";
+const EXPECTED: &str = "expected redis://USER:PASSWORD@HOST:PORT/DATABASE or \
+    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, with rediss in place of redis where it is encrypted";
 
 /// A Redis server, and the names that the relay uses there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// Its name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// The server; or the sentinels, of which any is asked where it is.
+    pub hosts: Vec<RedisHost>,
+    /// What sentinels call the server; `None` for a server that is reached without them.
+    pub sentinel_master: Option<String>,
+    /// The password of the sentinels, if they have one.
+    pub sentinel_password: Option<Secret>,
     /// Whether connections are encrypted, and its certificate is checked.
     pub has_tls: bool,
     /// PEM file with the authorities that may sign its certificate; by default those of the operating system.
@@ -46,12 +51,25 @@ pub struct RedisConfig {
     pub ping_interval: Duration,
 }
 
+/// Where a program listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisHost {
+    /// Its name or address.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+}
+
 impl RedisConfig {
     /// The server at a host, without a password.
     pub fn new(host: String) -> Self {
         Self {
-            host,
-            port: DEFAULT_PORT,
+            hosts: vec![RedisHost {
+                name: host,
+                port: DEFAULT_PORT,
+            }],
+            sentinel_master: None,
+            sentinel_password: None,
             has_tls: false,
             ca_file: None,
             user: None,
@@ -67,56 +85,99 @@ impl RedisConfig {
     }
 }
 
+/// A list of hosts is not a URL: with each of them alone it is one.
+fn single_urls(text: &str) -> Result<Vec<Url>, String> {
+    let parse = |text: &str| Url::parse(text).map_err(|error| format!("{error}; {EXPECTED}"));
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Ok(vec![parse(text)?]);
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (login, hosts) = match authority.rfind('@') {
+        Some(at) => authority.split_at(at + 1),
+        None => ("", authority),
+    };
+    let urls = hosts.split(',');
+    urls.map(|host| parse(&format!("{scheme}://{login}{host}{path}")))
+        .collect()
+}
+
+fn host_of(url: &Url, default_port: u16) -> Result<RedisHost, String> {
+    let name = match url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        Some(host) => host.to_string(),
+        None => String::new(),
+    };
+    if name.is_empty() {
+        return Err(format!("the address names no host; {EXPECTED}"));
+    }
+    Ok(RedisHost {
+        name,
+        port: url.port().unwrap_or(default_port),
+    })
+}
+
+fn decoded(part: &str) -> Result<String, String> {
+    let decoded = percent_decode_str(part).decode_utf8();
+    let decoded = decoded.map_err(|_| format!("a part of the address is not UTF-8; {EXPECTED}"));
+    decoded.map(|text| text.into_owned())
+}
+
+fn database_of(number: &str) -> Result<u16, String> {
+    if number.is_empty() {
+        return Ok(0);
+    }
+    let max = u16::MAX;
+    let number = number.parse();
+    number.map_err(|_| format!("the database is not a number from 0 to {max}; {EXPECTED}"))
+}
+
 impl FromStr for RedisConfig {
     type Err = String;
 
     /// The texts of errors never repeat the address, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("{error}; {EXPECTED}"))?;
-        let has_tls = match url.scheme() {
-            "redis" => false,
-            "rediss" => true,
-            "redis+sentinel" | "redis+cluster" => {
-                return Err(format!(
-                    "{} is not supported, only a single server; {EXPECTED}",
-                    url.scheme()
-                ));
+        let urls = single_urls(text)?;
+        let url = &urls[0];
+        let (has_tls, has_sentinels) = match url.scheme() {
+            "redis" => (false, false),
+            "rediss" => (true, false),
+            "redis+sentinel" => (false, true),
+            "rediss+sentinel" => (true, true),
+            "redis+cluster" | "rediss+cluster" => {
+                return Err(format!("Redis Cluster is not supported; {EXPECTED}"));
             }
             _ => return Err(EXPECTED.to_owned()),
         };
-        let host = match url.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(host) => host.to_string(),
-            None => String::new(),
-        };
-        if host.is_empty() {
-            return Err(format!("the address names no host; {EXPECTED}"));
-        }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(format!("nothing may follow the database; {EXPECTED}"));
         }
-        let database = match url.path().trim_start_matches('/') {
-            "" => 0,
-            number => (number.parse()).map_err(|_| {
-                format!(
-                    "the database is not a number from 0 to {}; {EXPECTED}",
-                    u16::MAX
-                )
-            })?,
+        let path = url.path().trim_start_matches('/');
+        let (master, database) = if has_sentinels {
+            let (master, database) = path.split_once('/').unwrap_or((path, ""));
+            if master.is_empty() {
+                return Err(format!("the address does not name the master; {EXPECTED}"));
+            }
+            (Some(decoded(master)?), database)
+        } else if urls.len() > 1 {
+            return Err(format!("several hosts are sentinels; {EXPECTED}"));
+        } else {
+            (None, path)
         };
-        let decoded = |part: &str| {
-            let decoded = percent_decode_str(part).decode_utf8();
-            let decoded =
-                decoded.map_err(|_| format!("the user or password is not UTF-8; {EXPECTED}"));
-            decoded.map(|text| text.into_owned())
+        let port = if has_sentinels {
+            SENTINEL_PORT
+        } else {
+            DEFAULT_PORT
         };
+        let hosts: Result<_, String> = urls.iter().map(|url| host_of(url, port)).collect();
         Ok(Self {
-            port: url.port().unwrap_or(DEFAULT_PORT),
+            hosts: hosts?,
+            sentinel_master: master,
             has_tls,
             user: Some(decoded(url.username())?).filter(|user| !user.is_empty()),
             password: (url.password().map(decoded).transpose()?).map(Secret::from),
-            database,
-            ..Self::new(host)
+            database: database_of(database)?,
+            ..Self::new(String::new())
         })
     }
 }
@@ -124,21 +185,30 @@ impl FromStr for RedisConfig {
 /// The address, without the password.
 impl fmt::Display for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.has_tls {
-            "rediss://"
-        } else {
-            "redis://"
-        })?;
+        f.write_str(if self.has_tls { "rediss" } else { "redis" })?;
+        let scheme_end = match self.sentinel_master {
+            Some(_) => "+sentinel://",
+            None => "://",
+        };
+        f.write_str(scheme_end)?;
         match (&self.user, &self.password) {
             (Some(user), Some(_)) => write!(f, "{user}:***@")?,
             (Some(user), None) => write!(f, "{user}@")?,
             (None, Some(_)) => f.write_str(":***@")?,
             (None, None) => {}
         }
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)?;
-        } else {
-            write!(f, "{}:{}", self.host, self.port)?;
+        for (index, host) in self.hosts.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            if host.name.contains(':') {
+                write!(f, "[{}]:{}", host.name, host.port)?;
+            } else {
+                write!(f, "{}:{}", host.name, host.port)?;
+            }
+        }
+        if let Some(master) = &self.sentinel_master {
+            write!(f, "/{master}")?;
         }
         if self.database > 0 {
             write!(f, "/{}", self.database)?;
@@ -168,6 +238,14 @@ mod tests {
                 "rediss://relay:***@cache:6379",
             ),
             ("redis://:secret@[::1]:7", "redis://:***@[::1]:7"),
+            (
+                "redis+sentinel://:secret@one,[::1]:7,two:8/main",
+                "redis+sentinel://:***@one:26379,[::1]:7,two:8/main",
+            ),
+            (
+                "rediss+sentinel://relay:secret@one/my%20master/3",
+                "rediss+sentinel://relay:***@one:26379/my master/3",
+            ),
         ] {
             let config: RedisConfig = text.parse().unwrap();
             assert_eq!(config.to_string(), shown);
@@ -188,7 +266,11 @@ mod tests {
             "redis://:secret@cache/first",
             "redis://:secret@cache/0?protocol=resp3",
             "redis://:secret@cache:99999",
+            "redis://:secret@cache,other",
             "redis+sentinel://:secret@cache",
+            "redis+sentinel://:secret@cache/",
+            "redis+sentinel://:secret@cache,/main",
+            "redis+sentinel://:secret@cache/main/first",
             "redis+cluster://:secret@cache",
             "redis://:%ff@cache",
         ] {

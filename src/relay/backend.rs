@@ -1,6 +1,7 @@
 //! A configured ComfyUI server, and what is known of it at the moment.
 
 mod apply;
+pub(super) mod backend_report;
 pub(super) mod condition;
 mod decide;
 pub(super) mod device_faults;
@@ -20,6 +21,7 @@ mod queue_graphs;
 mod queue_view;
 mod queued_plans;
 mod reconcile;
+pub(super) mod seen;
 pub(super) mod select;
 mod socket_health;
 mod tapped;
@@ -39,6 +41,7 @@ use crate::comfy::{ComfyClient, NodeClasses};
 use crate::config::BackendLabels;
 use crate::job::{ImageSizes, Plan, PromptGraph};
 use crate::relay::RelayError;
+use backend_report::BackendReport;
 use device_faults::DeviceFaults;
 use early_events::EarlyEvents;
 use images::BackendImages;
@@ -118,12 +121,14 @@ pub(super) struct BackendState {
     pub(super) operation: Operation,
     pub(super) queue: QueueView,
     pub(super) early_events: EarlyEvents,
+    /// How it is, as the relay says that follows it, if that is another one.
+    pub(super) peer_report: Option<BackendReport>,
     /// Until when the database keeps the lease for this relay; `None` if it does not.
     pub(super) lease_held_until: Option<Instant>,
     /// Since when another relay wishes for the lease that this one has.
     pub(super) wanted_since: Option<Instant>,
-    /// Whether this relay wishes for the lease that another one has.
-    pub(super) is_wished_for: bool,
+    /// When this relay last said that it wishes for the lease that another one has; `None` if it does not.
+    pub(super) wished_at: Option<Instant>,
 }
 
 /// What a backend's HTTP API has answered, and what it is still to be asked.
@@ -207,9 +212,10 @@ impl Backend {
                 operation: Operation::default(),
                 queue: QueueView::default(),
                 early_events: EarlyEvents::default(),
+                peer_report: None,
                 lease_held_until: None,
                 wanted_since: None,
-                is_wished_for: false,
+                wished_at: None,
             }),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::store::RelayRegistration;
+use crate::store::{PeerCounts, RelayRegistration};
 
 /// How often a registration is renewed before it would end.
 const RENEWALS: u32 = 3;
@@ -37,6 +37,8 @@ struct Peers {
     others: usize,
     /// Until when no other relay takes a job of ours.
     alone_until: Option<Instant>,
+    /// What they had then.
+    counts: PeerCounts,
     /// The last registration failed, or its answer was lost: it may have removed relays that have ended.
     has_failed: bool,
 }
@@ -69,6 +71,21 @@ impl PeerWatch {
     /// Records a registration that was not confirmed.
     pub(super) fn failed(&self) {
         self.lock().has_failed = true;
+    }
+
+    /// Records what the others have.
+    pub(super) fn counted(&self, counts: PeerCounts) {
+        self.lock().counts = counts;
+    }
+
+    /// What the others have, as of the last registration.
+    pub(super) fn counts(&self) -> PeerCounts {
+        let peers = self.lock();
+        if peers.others > 0 {
+            peers.counts
+        } else {
+            PeerCounts::default()
+        }
     }
 
     /// Whether other relays run on the same database.

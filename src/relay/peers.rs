@@ -10,7 +10,7 @@ use super::Relay;
 use super::ownership::Ownership;
 use super::peer_watch::renewal;
 use super::tracker::Tracker;
-use crate::job::JobId;
+use crate::job::{JobId, Status};
 use crate::store::StoreError;
 
 /// How often the rows of jobs are read that another relay writes and somebody follows here.
@@ -35,6 +35,7 @@ impl Relay {
         loop {
             // The first renewal comes at once: it shows whether there are others.
             tracker.register_relay(lasts).await;
+            tracker.exchange_counts().await;
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 () = sleep(renewal(lasts)) => {}
@@ -82,6 +83,7 @@ impl Relay {
                 tracker.read_open_rows().await?;
                 if tracker.peers.has_others() {
                     self.follow_cancel_requests().await?;
+                    tracker.take_registered_elsewhere().await?;
                 }
                 Ok(())
             };
@@ -123,6 +125,39 @@ impl Tracker {
             if let Err(error) = self.read_rows(&owned).await {
                 let error = &error as &dyn Error;
                 tracing::debug!(error, "cannot read our jobs from the database");
+            }
+        }
+    }
+
+    /// Tells other relays how many subscribers there are, and learns of theirs and of their jobs.
+    async fn exchange_counts(&self) {
+        if !self.peers.has_others() {
+            return;
+        }
+        let connections = self.hub.count();
+        let store = self.recorder.store();
+        let exchanging = store.exchange_counts(&self.owner, connections.total, connections.jobs);
+        match exchanging.await {
+            Ok(mut counts) => {
+                let registry = self.registry();
+                let mut seen = [0, 0];
+                for entry in registry.unowned() {
+                    match entry.job.status() {
+                        Status::Queued => seen[0] += 1,
+                        Status::Processing => seen[1] += 1,
+                        _ => {}
+                    }
+                }
+                drop(registry);
+                // Copies of their jobs are counted here.
+                counts.queued = counts.queued.saturating_sub(seen[0]);
+                counts.processing = counts.processing.saturating_sub(seen[1]);
+                self.peers.counted(counts);
+                self.notify_monitors();
+            }
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(error, "cannot ask what other relays have, retrying");
             }
         }
     }
@@ -187,6 +222,15 @@ impl Tracker {
             if self.registry().get(&stored.id).is_none() {
                 self.apply_row(stored);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes over jobs on our backends that other relays have registered.
+    async fn take_registered_elsewhere(&self) -> Result<(), StoreError> {
+        let store = self.recorder.store();
+        if store.has_jobs_of_others(&self.owner).await? {
+            self.take_over().await;
         }
         Ok(())
     }

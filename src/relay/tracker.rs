@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backend::Backend;
+use super::backend::{Backend, Lease};
 use super::backends::Backends;
 use super::clock::JobClock;
 use super::error::RelayError;
@@ -17,6 +17,7 @@ use super::estimates::Estimator;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::ownership::Ownership;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::proxy::event_tap::EventTap;
@@ -105,7 +106,7 @@ impl Tracker {
 
     /// Adds a job that follows a prompt, or has one that waited in the relay's own queue follow it; publishes its first state, and applies the events of the prompt that came
     /// before. Of a prompt that has ended, only its end is published. A job that the relay submitted itself comes
-    /// with its graph.
+    /// with its graph. One on a backend that another relay follows is that relay's from then on.
     pub(super) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,
@@ -119,6 +120,7 @@ impl Tracker {
             state.socket.restart_silence();
             (state.api.reachable, state.early_events.take(prompt_id))
         };
+        let is_elsewhere = *backend.lease.borrow() == Lease::HeldByPeer;
         if !registry.hand_over(job_id, backend, prompt_id, prompt.disconnects) {
             let job = Job::new(job_id.clone(), self.now())
                 .on_backend(backend.name(), prompt_id)
@@ -142,12 +144,20 @@ impl Tracker {
             registry.submit_plan(job_id, graph);
             registry.apply(job_id, Event::Planned(plan), self.now());
         }
-        registry.apply(job_id, Event::Reachable(reachable), self.now());
+        registry.apply(
+            job_id,
+            Event::Reachable(reachable || is_elsewhere),
+            self.now(),
+        );
         if let Some(entry) = registry.get_mut(job_id) {
             self.publish(entry);
         }
         for event in early_events {
             self.ingest_locked(registry, job_id, event);
+        }
+        if is_elsewhere {
+            // It finds the row.
+            registry.set_ownership(job_id, Ownership::FormerOwner);
         }
         // Not at once: registrations can come faster than the backend can be asked.
         backend.reconcile_soon.notify_one();
@@ -159,7 +169,9 @@ impl Tracker {
             Ok(Written::Refused(reason)) => Durability::Refused(reason),
             Ok(Written::Moved) => Durability::Moved,
             Ok(Written::Yes) => match self.registry().get_mut(id) {
-                Some(entry) if !entry.is_owned() && !entry.job.status().is_final() => {
+                Some(entry)
+                    if entry.ownership == Ownership::Reader && !entry.job.status().is_final() =>
+                {
                     Durability::Moved
                 }
                 Some(entry) => {

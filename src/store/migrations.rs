@@ -27,7 +27,7 @@ static POSTGRES: [&str; 12] = [
     include_str!("../../migrations/postgres/9_backend_loads.sql"),
     include_str!("../../migrations/postgres/10_timeline.sql"),
     include_str!("../../migrations/postgres/11_webhooks.sql"),
-    include_str!("../../migrations/postgres/12_lease_wishes.sql"),
+    include_str!("../../migrations/postgres/12_spreading.sql"),
 ];
 static SQLITE: [&str; 12] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
@@ -41,7 +41,7 @@ static SQLITE: [&str; 12] = [
     include_str!("../../migrations/sqlite/9_backend_loads.sql"),
     include_str!("../../migrations/sqlite/10_timeline.sql"),
     include_str!("../../migrations/sqlite/11_webhooks.sql"),
-    include_str!("../../migrations/sqlite/12_lease_wishes.sql"),
+    include_str!("../../migrations/sqlite/12_spreading.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

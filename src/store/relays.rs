@@ -23,12 +23,44 @@ pub struct RelayRegistration {
     pub removed: usize,
 }
 
+/// What other relays have that this one does not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerCounts {
+    /// Connections of their subscribers; one that follows several jobs counts for each.
+    pub connections: usize,
+    /// Jobs that these follow; one that is followed at two relays counts twice.
+    pub followed_jobs: usize,
+    /// Their open jobs that wait.
+    pub queued: usize,
+    /// Their open jobs that run.
+    pub processing: usize,
+}
+
+#[derive(Debug, QueryableByName)]
+struct CountRow {
+    #[diesel(sql_type = BigInt)]
+    connections: i64,
+    #[diesel(sql_type = BigInt)]
+    followed_jobs: i64,
+    #[diesel(sql_type = BigInt)]
+    queued: i64,
+    #[diesel(sql_type = BigInt)]
+    processing: i64,
+}
+
 #[derive(Debug, QueryableByName)]
 struct RelayRow {
     #[diesel(sql_type = Text)]
     owner: String,
     #[diesel(sql_type = BigInt)]
     left_ms: i64,
+}
+
+#[derive(Debug, QueryableByName)]
+struct OwnedRow {
+    #[diesel(sql_type = Text)]
+    #[expect(dead_code, reason = "that there is one says all")]
+    owner: String,
 }
 
 /// Free for the relay `$1`: the jobs of the backends that it follows, those that were claimed for such a backend by a relay
@@ -95,6 +127,54 @@ impl Store {
         .await
     }
 
+    /// Has the other relays know how many `connections` the subscribers of `owner` have, and how many jobs they follow. Returns
+    /// what the others have.
+    pub async fn exchange_counts(
+        &self,
+        owner: &LeaseOwner,
+        connections: usize,
+        followed_jobs: usize,
+    ) -> Result<PeerCounts, StoreError> {
+        let tell = self.names.text(
+            "UPDATE comfy_relay.relays SET connections = $1, followed_jobs = $2 WHERE owner = $3",
+        );
+        let others = |what: &str| {
+            format!(
+                "(SELECT CAST(coalesce(sum({what}), 0) AS BIGINT) FROM comfy_relay.relays WHERE owner <> $1) AS {what}"
+            )
+        };
+        let open = |status: &str| {
+            format!(
+                "(SELECT count(*) FROM comfy_relay.jobs WHERE status = '{status}' AND owner <> $1) AS {status}"
+            )
+        };
+        let (connected, followed) = (others("connections"), others("followed_jobs"));
+        let (queued, processing) = (open("queued"), open("processing"));
+        let ask = self.names.text(&format!(
+            "SELECT {connected}, {followed}, {queued}, {processing}"
+        ));
+        let in_row = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let in_memory = |count: i64| usize::try_from(count).unwrap_or_default();
+        in_time(async {
+            let row: CountRow = with_connection!(self, leases, |connection, _names| {
+                let telling = sql_query(&tell)
+                    .bind::<BigInt, _>(in_row(connections))
+                    .bind::<BigInt, _>(in_row(followed_jobs))
+                    .bind::<Text, _>(owner.as_str());
+                telling.execute(connection).await?;
+                let asking = sql_query(&ask).bind::<Text, _>(owner.as_str());
+                asking.get_result(connection).await?
+            });
+            Ok(PeerCounts {
+                connections: in_memory(row.connections),
+                followed_jobs: in_memory(row.followed_jobs),
+                queued: in_memory(row.queued),
+                processing: in_memory(row.processing),
+            })
+        })
+        .await
+    }
+
     /// Removes a relay that stops: its jobs are free.
     pub async fn remove_relay(&self, owner: &LeaseOwner) -> Result<(), StoreError> {
         let remove = self
@@ -124,6 +204,23 @@ impl Store {
         })
         .await?;
         self.open_jobs().await
+    }
+
+    /// Whether open jobs of backends that a relay follows are not its own.
+    pub async fn has_jobs_of_others(&self, owner: &LeaseOwner) -> Result<bool, StoreError> {
+        let now = self.names.now();
+        let find = self.names.text(&format!(
+            "SELECT owner FROM comfy_relay.jobs WHERE status IN ('queued', 'processing') AND owner <> $1 \
+             AND backend IN (SELECT backend FROM comfy_relay.leases WHERE holder = $1 AND held_until >= {now}) LIMIT 1"
+        ));
+        in_time(async {
+            let found: Vec<OwnedRow> = with_connection!(self, reads, |connection, _names| {
+                let finding = sql_query(&find).bind::<Text, _>(owner.as_str());
+                finding.load(connection).await?
+            });
+            Ok(!found.is_empty())
+        })
+        .await
     }
 
     /// Takes over the open job of a backend that no relay follows. Returns its row, if there is one: it names its owner.

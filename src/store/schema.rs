@@ -148,6 +148,8 @@ diesel::table! {
         prompts -> BigInt,
         /// When it is done with them, in milliseconds since 1970.
         free_at -> Nullable<BigInt>,
+        /// How it is, as the relay says that follows it: a JSON object.
+        report -> Nullable<Text>,
         /// The relay that would take it over.
         wanted_by -> Nullable<Text>,
         /// Until when it would, in milliseconds since 1970.
@@ -162,6 +164,10 @@ diesel::table! {
         owner -> Text,
         /// Until when, in milliseconds since 1970.
         held_until -> BigInt,
+        /// How many connections its subscribers have.
+        connections -> BigInt,
+        /// How many jobs they follow.
+        followed_jobs -> BigInt,
     }
 }
 

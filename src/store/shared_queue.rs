@@ -44,6 +44,8 @@ pub struct ReportedLoad {
     pub prompts: usize,
     /// When it is done with them, if that is known.
     pub free_at: Option<Timestamp>,
+    /// How it is otherwise, as text that relays alone read; `None` if an earlier release follows it.
+    pub report: Option<String>,
 }
 
 impl Store {
@@ -59,6 +61,7 @@ impl Store {
         let report = diesel::update(leases::table.filter(held)).set((
             leases::prompts.eq(i64::try_from(load.prompts).unwrap_or(i64::MAX)),
             leases::free_at.eq(load.free_at.map(|at| at.as_millisecond())),
+            leases::report.eq(&load.report),
         ));
         in_time(async {
             with_connection!(self, leases, |connection, names| {
@@ -76,9 +79,11 @@ impl Store {
             leases::backend,
             leases::prompts,
             leases::free_at,
+            leases::report,
         ));
         let _turn = self.queue_turn().await;
-        let rows: Vec<(String, i64, Option<i64>)> = in_time(async {
+        type LeaseRow = (String, i64, Option<i64>, Option<String>);
+        let rows: Vec<LeaseRow> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
                 names.query(held)?.load(connection).await?
             }))
@@ -86,10 +91,11 @@ impl Store {
         .await?;
         let loads = rows
             .into_iter()
-            .map(|(backend, prompts, free_at)| ReportedLoad {
+            .map(|(backend, prompts, free_at, report)| ReportedLoad {
                 backend,
                 prompts: prompts.try_into().unwrap_or_default(),
                 free_at: free_at.and_then(|at| Timestamp::from_millisecond(at).ok()),
+                report,
             });
         Ok(loads.collect())
     }

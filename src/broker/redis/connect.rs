@@ -1,17 +1,19 @@
 //! How a connection to Redis is made.
 
 use std::io;
+use std::path::Path;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates,
+    RedisError, RedisResult, TlsCertificates, TlsMode,
 };
 use tokio::time::timeout;
 
 use super::RedisShared;
-use crate::config::{RedisConfig, Secret};
+use crate::config::{RedisConfig, RedisHost, Secret};
 
 impl RedisShared {
     /// A connection for commands.
@@ -42,19 +44,19 @@ pub(super) fn timed_out() -> RedisError {
     .into()
 }
 
-/// The file of authorities is read for each connection: it may have been replaced.
+/// A client of the server, which sentinels are asked for first where there are some. The file of authorities is read for each
+/// connection: it may have been replaced.
 async fn client(config: &RedisConfig) -> RedisResult<Client> {
-    let (host, port) = (config.host.clone(), config.port);
-    let address = if config.has_tls {
-        ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: false,
-            tls_params: None,
-        }
-    } else {
-        ConnectionAddr::Tcp(host, port)
+    let certificates = match &config.ca_file {
+        Some(file) => Some(certificates(file).await?),
+        None => None,
     };
+    if let Some(master) = &config.sentinel_master {
+        let asking = client_of_master(config, master, certificates);
+        return timeout(config.timeout, asking)
+            .await
+            .unwrap_or_else(|_| Err(timed_out()));
+    }
     let mut login = RedisConnectionInfo::default()
         .set_db(config.database.into())
         // Users with few permissions may not have this one.
@@ -65,19 +67,73 @@ async fn client(config: &RedisConfig) -> RedisResult<Client> {
     if let Some(password) = config.password.as_ref().map(Secret::expose) {
         login = login.set_password(password);
     }
-    let settings = TcpSettings::default().set_nodelay(true);
-    let info = address.into_connection_info()?;
-    let info = info.set_redis_settings(login).set_tcp_settings(settings);
-    let Some(file) = &config.ca_file else {
-        return Client::open(info);
-    };
+    let info = address(config, &config.hosts[0]).into_connection_info()?;
+    let info = info
+        .set_redis_settings(login)
+        .set_tcp_settings(tcp_settings());
+    match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    }
+}
+
+/// A client of the server that is the master now. The first sentinel that answers says which one that is.
+async fn client_of_master(
+    config: &RedisConfig,
+    master: &str,
+    certificates: Option<TlsCertificates>,
+) -> RedisResult<Client> {
+    let sentinels = config.hosts.iter().map(|host| address(config, host));
+    let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+        .set_client_to_redis_db(config.database.into())
+        .set_client_to_redis_tcp_settings(tcp_settings());
+    if let Some(user) = &config.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = config.password.as_ref().map(Secret::expose) {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(password) = config.sentinel_password.as_ref().map(Secret::expose) {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if config.has_tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+    }
+    if let Some(certificates) = certificates {
+        builder = builder
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
+    builder.build()?.async_get_client().await
+}
+
+fn address(config: &RedisConfig, host: &RedisHost) -> ConnectionAddr {
+    let (host, port) = (host.name.clone(), host.port);
+    if config.has_tls {
+        ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    }
+}
+
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+async fn certificates(file: &Path) -> RedisResult<TlsCertificates> {
     let authorities = tokio::fs::read(file).await.map_err(|error| {
         let text = format!("cannot read {}: {error}", file.display());
         io::Error::new(error.kind(), text)
     })?;
-    let certificates = TlsCertificates {
+    Ok(TlsCertificates {
         client_tls: None,
         root_cert: Some(authorities),
-    };
-    Client::build_with_tls(info, certificates)
+    })
 }

@@ -13,7 +13,8 @@ const KUBERNETES: &str = "tcp://";
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Redis")]
 pub(in crate::cli) struct RedisOptions {
-    /// redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// where it is encrypted; no Redis by default
+    /// redis://USER:PASSWORD@HOST:PORT/DATABASE, or redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE to ask
+    /// sentinels for the server; rediss in place of redis where it is encrypted; no Redis by default
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<RedisConfig>,
 
@@ -42,6 +43,15 @@ pub(in crate::cli) struct RedisOptions {
         value_name = "FILE"
     )]
     redis_password_file: Option<PathBuf>,
+
+    /// The password of the sentinels, if they have one
+    #[arg(
+        long,
+        env = "REDIS_SENTINEL_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    redis_sentinel_password: Option<Secret>,
 
     /// PEM file with the authorities that may sign Redis' certificate; those of the operating system by default
     #[arg(long, env = "REDIS_CA_FILE", value_name = "FILE")]
@@ -100,8 +110,9 @@ impl RedisOptions {
                     );
                 }
                 let mut config = RedisConfig::new(bare.unwrap_or(host).to_owned());
-                let port = self.redis_port.and_then(|port| port.0);
-                config.port = port.unwrap_or(config.port);
+                if let Some(port) = self.redis_port.and_then(|port| port.0) {
+                    config.hosts[0].port = port;
+                }
                 config
             }
             (None, None) => return Ok(None),
@@ -131,6 +142,7 @@ impl RedisOptions {
             config.ca_file = Some(file);
         }
         config.prefix = self.redis_prefix;
+        config.sentinel_password = self.redis_sentinel_password;
         Ok(Some(config))
     }
 }

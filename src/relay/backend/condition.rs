@@ -1,14 +1,10 @@
-//! How a backend is, in one word and with the reason.
+//! [`Condition`]: how a backend is, in one word.
 
-use jiff::Timestamp;
-
-use crate::job;
-use crate::relay::backend::Backend;
-use crate::relay::backend::operation::Operation;
-use crate::relay::backend::worker::Life;
+use serde::{Deserialize, Serialize};
 
 /// How a backend is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Its socket is open, its prompts run, and it takes new ones.
     Connected,
@@ -59,69 +55,4 @@ impl Condition {
             Self::Draining => "draining",
         }
     }
-}
-
-impl Backend {
-    /// How it is, and why, if it is not healthy and the reason is known.
-    pub(in crate::relay) fn condition(&self, now: Timestamp) -> (Condition, Option<String>) {
-        let connected = *self.connected.borrow();
-        let stands_by = self.stands_by();
-        let state = self.state();
-        if stands_by {
-            return (Condition::HeldElsewhere, None);
-        }
-        if state.socket.is_contested() {
-            return (Condition::Contested, None);
-        }
-        let unreachable = || {
-            let reason = state.outage.reason().map(str::to_owned);
-            (Condition::Unreachable, reason)
-        };
-        // A socket that was replaced, because nothing was received, is open again in a moment.
-        if !connected && !state.api.reachable {
-            return unreachable();
-        }
-        if state.device.is_sick() {
-            let reason =
-                "prompt after prompt fails with a fault of the graphics card; restart ComfyUI";
-            return (Condition::Sick, Some(reason.to_owned()));
-        }
-        match (state.worker.life(), state.worker.silent_since()) {
-            (Life::Stalled, Some(since)) => {
-                let silence = job::passed(now.duration_since(since));
-                let waiting = state.queue.pending;
-                let prompts = if waiting == 1 {
-                    "prompt waits"
-                } else {
-                    "prompts wait"
-                };
-                let reason = format!(
-                    "no sign of life for {silence} while {waiting} {prompts}; if nothing moves, restart ComfyUI"
-                );
-                (Condition::Stalled, Some(reason))
-            }
-            _ if connected => operated(state.operation),
-            _ => unreachable(),
-        }
-    }
-}
-
-/// How a backend is that has no fault.
-fn operated(operation: Operation) -> (Condition, Option<String>) {
-    let (condition, reason) = match operation {
-        Operation::Run => return (Condition::Connected, None),
-        Operation::Pause => (
-            Condition::Paused,
-            "an operator has paused it: what it has goes on, and nothing new is handed in",
-        ),
-        Operation::Remove | Operation::Discard => (
-            Condition::Draining,
-            "an operator removes it: what runs ends first, unless it is removed at once",
-        ),
-        Operation::Drain => (
-            Condition::Draining,
-            "an operator drains it: what runs goes on, what waits in its queue is taken back, and nothing new is handed in",
-        ),
-    };
-    (condition, Some(reason.to_owned()))
 }

@@ -17,6 +17,10 @@ impl Follower {
     /// Has the relay that follows the backend know that this one would, if it follows too few. Only of a server that answers: the
     /// other one reaches it.
     pub(super) async fn wish(&self) {
+        let wished_at = self.backend.state().wished_at;
+        if wished_at.is_some_and(|at| at.elapsed() < self.renewal_interval()) {
+            return;
+        }
         let wish = async {
             let (name, owner) = (self.backend.name(), &self.tracker.owner);
             let store = self.recorder.store();
@@ -28,7 +32,8 @@ impl Follower {
             Ok(wishes)
         };
         let wished = timeout(self.renewal_interval(), wish).await;
-        self.backend.state().is_wished_for = self.answer(wished).unwrap_or_default();
+        let wishes = self.answer(wished).unwrap_or_default();
+        self.backend.state().wished_at = wishes.then(Instant::now);
     }
 
     /// Hands the backend over to a relay that wishes for it, if this is a good moment: one after another, and while it has no

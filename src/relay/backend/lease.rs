@@ -91,7 +91,7 @@ impl Follower {
         if lease.stands_by() {
             self.tracker.registry().give_up(&self.backend);
         } else {
-            self.backend.state().is_wished_for = false;
+            self.backend.state().wished_at = None;
         }
         self.tracker.notify_monitors();
         if before.stands_by() {
@@ -103,7 +103,7 @@ impl Follower {
     fn next_renewal(&self) -> Instant {
         let (held_until, is_wished_for) = {
             let state = self.backend.state();
-            (state.lease_held_until, state.is_wished_for)
+            (state.lease_held_until, state.wished_at.is_some())
         };
         let pause = self.renewal_interval();
         // It is handed over at any moment, and nobody follows it until it is seen.

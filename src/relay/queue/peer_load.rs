@@ -82,6 +82,7 @@ mod tests {
             backend: "gpu1:8188".into(),
             prompts,
             free_at: free_at.map(|at| Timestamp::from_second(at).unwrap()),
+            report: None,
         };
         let own = load(&[Some(130)]);
         let both = own.with_reported(&reported(3, Some(200)));

@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use crate::job::JobId;
 use crate::relay::Relay;
+use crate::relay::backend::backend_report::BackendReport;
 use crate::relay::backend::{Backend, Lease};
 use crate::relay::queue::job_queue::{JobQueue, QueueState};
 use crate::relay::queue::peer_load::PeerLoad;
@@ -51,7 +52,7 @@ impl Relay {
             .into_iter()
             .filter(|id| !waiting.contains(id))
             .collect();
-        self.forget_taken(&gone).await?;
+        self.forget_taken(&gone, &claimed).await?;
         for ids in new.chunks(BATCH) {
             for stored in store.submissions(ids).await? {
                 self.add_shared(stored);
@@ -71,8 +72,9 @@ impl Relay {
         backends.any(|it| Some(it.name()) == name && *it.lease.borrow() == Lease::Held)
     }
 
-    /// Jobs have left the queue without us: another relay hands them in, or they have ended.
-    async fn forget_taken(&self, gone: &[JobId]) -> Result<(), StoreError> {
+    /// Jobs have left the queue without us: another relay hands them in, or they have ended. The row of one that is `claimed`
+    /// names its backend later.
+    async fn forget_taken(&self, gone: &[JobId], claimed: &[SharedWait]) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
         let rows = if self.0.config.fair_share {
             tracker.recorder.store().jobs_with_ids(gone).await?
@@ -83,7 +85,9 @@ impl Relay {
             let registry = tracker.registry();
             let mut state = tracker.queue.state();
             for row in rows {
-                let name = row.backend.as_deref();
+                let claim = claimed.iter().find(|claim| claim.job_id == row.id);
+                let claimed_for = claim.and_then(|claim| claim.claimed_for.as_deref());
+                let name = row.backend.as_deref().or(claimed_for);
                 let backend = tracker.backends.iter().find(|it| Some(it.name()) == name);
                 if let Some(backend) = backend {
                     state.count_taken(&row.id, backend.index);
@@ -136,6 +140,7 @@ impl Relay {
                 backend: backend.name().to_owned(),
                 prompts,
                 free_at: free_in.and_then(|left| now.checked_add(left).ok()),
+                report: serde_json::to_string(&backend.report(now)).ok(),
             };
             let is_known = {
                 let state = tracker.queue.state();
@@ -153,6 +158,7 @@ impl Relay {
 
     async fn read_peer_loads(&self) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
+        let mut reports: HashMap<String, BackendReport> = HashMap::new();
         let mut loads: HashMap<String, PeerLoad> = HashMap::new();
         let is_of_peer = |backend: &Arc<Backend>| *backend.lease.borrow() == Lease::HeldByPeer;
         if tracker.backends.iter().any(is_of_peer) {
@@ -162,15 +168,29 @@ impl Relay {
                 *load = load.with(&prompt);
             }
             for reported in store.reported_loads().await? {
+                // That of another release may not be readable.
+                let report = reported.report.as_deref().map(serde_json::from_str);
+                if let Some(Ok(report)) = report {
+                    reports.insert(reported.backend.clone(), report);
+                }
                 if reported.prompts > 0 {
                     let load = loads.entry(reported.backend.clone()).or_default();
                     *load = load.with_reported(&reported);
                 }
             }
         }
-        let mut state = tracker.queue.state();
-        for backend in tracker.backends.iter() {
-            state.backends[backend.index].peer = loads.remove(backend.name());
+        let mut has_changed = false;
+        {
+            let mut state = tracker.queue.state();
+            for backend in tracker.backends.iter() {
+                let report = reports.remove(backend.name());
+                let before = std::mem::replace(&mut backend.state().peer_report, report.clone());
+                has_changed |= before != report;
+                state.backends[backend.index].peer = loads.remove(backend.name());
+            }
+        }
+        if has_changed {
+            tracker.notify_monitors();
         }
         Ok(())
     }
@@ -215,7 +235,7 @@ fn is_alike(one: &ReportedLoad, other: &ReportedLoad) -> bool {
         (one, other) => one == other,
     };
     // An idle one is free at any moment.
-    one.prompts == other.prompts && (is_near || one.prompts == 0)
+    one.prompts == other.prompts && (is_near || one.prompts == 0) && one.report == other.report
 }
 
 impl QueueState {

@@ -76,8 +76,7 @@ impl Relay {
 
     /// Finds the backend that has a prompt in its queue or its history: one of those that are chosen.
     /// All are asked at the same time, and those that are away are dialled at once: they may be back. The first
-    /// that has the prompt is the answer. One that another relay follows is asked too: if it has the prompt, that relay
-    /// is the one to ask.
+    /// that has the prompt is the answer. One that another relay follows is asked too: that relay takes the job over.
     pub(in crate::relay) async fn locate(
         &self,
         prompt_id: &str,
@@ -93,15 +92,12 @@ impl Relay {
                 Some(refusal) if !matches!(refusal, RelayError::HeldByPeer(_)) => {
                     unknown = Some(refusal);
                 }
-                refusal => asked.push((backend, refusal)),
+                Some(_) | None => asked.push(backend),
             }
         }
-        let answers = asked.into_iter().map(|(backend, refusal)| async move {
+        let answers = asked.into_iter().map(|backend| async move {
             let disconnects = backend.state().socket.disconnects;
             let place = self.find(backend, prompt_id).await?;
-            if let (Some(refusal), Some(_)) = (refusal, &place) {
-                return Err(refusal);
-            }
             Ok::<_, RelayError>(place.map(|place| FoundPrompt {
                 backend: backend.clone(),
                 prompt_id: prompt_id.to_owned(),

@@ -100,7 +100,7 @@ impl Relay {
     pub(super) fn operated(&self, backend: &Backend, waiting: usize) -> OperatedBackend {
         let tracker = &self.0.tracker;
         let now = tracker.now();
-        let (condition, reason) = backend.condition(now);
+        let report = backend.seen(now).report;
         let open = tracker.registry().count_open(backend);
         let (_, free_in) = tracker.queue.load(backend, &tracker.estimator, open, now);
         let is_of_peer = *backend.lease.borrow() == Lease::HeldByPeer;
@@ -115,15 +115,15 @@ impl Relay {
             name: backend.name().to_owned(),
             url: backend.comfy.address().to_owned(),
             labels: backend.labels.clone(),
-            status: condition.as_str(),
-            reason,
+            status: report.condition.as_str(),
+            reason: report.reason,
             operation: state.operation.as_str(),
-            version: state.api.version.clone(),
+            version: report.version,
             queue_running: running,
             queue_pending: pending,
             waiting,
             free_at: free_in
-                .filter(|_| condition.is_healthy())
+                .filter(|_| report.condition.is_healthy())
                 .and_then(|seconds| later(now, seconds)),
         }
     }

@@ -9,6 +9,7 @@ use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::backend::condition::Condition;
 use crate::relay::backend::operation::Operation;
+use crate::relay::backend::seen::SeenBackend;
 use crate::relay::registry::Remembered;
 
 /// How many jobs the status lists.
@@ -30,7 +31,7 @@ pub struct SystemStatus {
     pub recent_jobs: Vec<RecentJob>,
 }
 
-/// How many jobs there are in memory and in the database, by status.
+/// How many jobs there are in memory and in the database, by status, those of other relays included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct JobCounts {
     /// In any status.
@@ -47,7 +48,7 @@ pub struct JobCounts {
     pub cancelled: usize,
 }
 
-/// How many subscribers there are.
+/// How many subscribers there are, at all relays on the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Websockets {
     /// Connections that follow a job; one that follows several counts for each.
@@ -65,6 +66,12 @@ pub struct BackendStatus {
     pub url: String,
     /// Whether its socket is open.
     pub connected: bool,
+    /// Another relay follows it, and says how it is.
+    #[serde(
+        rename = "followed_elsewhere",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_elsewhere: bool,
     /// The word of its [`Condition`]; `connected` if it is healthy.
     pub status: &'static str,
     /// Why it is not healthy, if that is known.
@@ -92,6 +99,12 @@ pub struct BackendHealth {
     /// Whether nothing is wrong with it.
     #[serde(skip)]
     pub is_healthy: bool,
+    /// Another relay follows it, and says how it is.
+    #[serde(
+        rename = "followed_elsewhere",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_elsewhere: bool,
     /// What operators have asked for, if it is to take nothing: `paused` or `draining`, whatever its status is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<&'static str>,
@@ -130,13 +143,13 @@ impl Relay {
     /// The status of the relay as a whole, as monitors show it.
     pub fn system_status(&self) -> SystemStatus {
         let now = self.0.tracker.now();
-        let connections = self.connection_count();
+        let (connections, peers) = (self.connection_count(), self.0.tracker.peers.counts());
         SystemStatus {
             timestamp: seconds(now),
             jobs: self.job_counts(),
             websockets: Websockets {
-                total_connections: connections.total,
-                jobs_with_connections: connections.jobs,
+                total_connections: connections.total + peers.connections,
+                jobs_with_connections: connections.jobs + peers.followed_jobs,
             },
             backends: self.backend_statuses(),
             recent_jobs: self.recent_jobs(now),
@@ -152,11 +165,13 @@ impl Relay {
             .collect()
     }
 
-    /// How many jobs there are: those in memory, and those that only the database remembers.
+    /// How many jobs there are: those in memory, those that only the database remembers, and open ones of other relays.
     pub fn job_counts(&self) -> JobCounts {
         let jobs = self.0.tracker.registry();
         let count = |status| jobs.count(status) + jobs.stored.get(status);
-        let (active, queued) = (count(Status::Processing), count(Status::Queued));
+        let peers = self.0.tracker.peers.counts();
+        let active = count(Status::Processing) + peers.processing;
+        let queued = count(Status::Queued) + peers.queued;
         let completed = count(Status::Completed);
         let (failed, cancelled) = (count(Status::Failed), count(Status::Cancelled));
         JobCounts {
@@ -205,41 +220,46 @@ impl Relay {
 }
 
 fn backend_health(backend: &Backend, speed: Vec<Option<f64>>, now: Timestamp) -> BackendHealth {
-    let (condition, reason) = backend.condition(now);
-    let state = backend.state();
+    let SeenBackend {
+        report,
+        is_elsewhere,
+    } = backend.seen(now);
+    let operation = backend.state().operation;
     BackendHealth {
         name: backend.name().to_owned(),
         labels: backend.labels.clone(),
-        status: condition.as_str(),
-        is_healthy: condition.is_healthy(),
-        operation: Some(state.operation)
+        status: report.condition.as_str(),
+        is_healthy: report.condition.is_healthy(),
+        is_elsewhere,
+        operation: Some(operation)
             .filter(|&operation| operation != Operation::Run)
             .map(Operation::as_str),
-        queue_running: state.queue.running,
-        queue_pending: state.queue.pending,
-        unreachable_since: state
-            .outage
-            .since()
-            .filter(|_| condition == Condition::Unreachable)
+        queue_running: report.running,
+        queue_pending: report.pending,
+        unreachable_since: report
+            .unreachable_since
+            .filter(|_| report.condition == Condition::Unreachable)
             .map(in_seconds),
-        reason,
+        reason: report.reason,
         speed: speed.into_iter().map(|hour| hour.map(in_percent)).collect(),
     }
 }
 
 fn backend_status(backend: &Backend, now: Timestamp) -> BackendStatus {
-    let connected = *backend.connected.borrow();
-    let (condition, reason) = backend.condition(now);
-    let state = backend.state();
+    let SeenBackend {
+        report,
+        is_elsewhere,
+    } = backend.seen(now);
     BackendStatus {
         name: backend.name().to_owned(),
         url: backend.comfy.address().to_owned(),
-        connected,
-        status: condition.as_str(),
-        reason,
-        queue_remaining: state.queue.remaining,
-        version: state.api.version.clone(),
-        unreachable_since: state.outage.since().map(seconds),
+        connected: report.is_connected,
+        is_elsewhere,
+        status: report.condition.as_str(),
+        reason: report.reason,
+        queue_remaining: report.remaining,
+        version: report.version,
+        unreachable_since: report.unreachable_since.map(seconds),
     }
 }
 

@@ -76,7 +76,7 @@ impl Pair {
         .await;
     }
 
-    /// The places of the next states that the other one receives, up to one; none if it is alone.
+    /// The places of the next states of the job `a` that the other one receives, up to one; none if it is alone.
     async fn receives(&self, last: (u64, u64)) -> Vec<(u64, u64)> {
         let mut places = Vec::new();
         if self.other.is_alone() {
@@ -86,7 +86,8 @@ impl Pair {
             let received = timeout(PATIENCE, self.other.received()).await;
             let received = received.unwrap_or_else(|_| panic!("only {places:?}"));
             let place = |it: &ReceivedState| (it.stored.epoch, it.stored.seq);
-            places.extend(received.iter().map(place));
+            let of_a = received.iter().filter(|it| it.stored.id == job("a"));
+            places.extend(of_a.map(place));
         }
         places
     }

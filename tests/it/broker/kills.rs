@@ -184,7 +184,10 @@ async fn fifty_jobs_end_once_at_another_relay_while_their_owner_is_killed_again_
         .await;
         kills.push(Instant::now());
         owner.kill().await;
-        heir.logs("taking over").await;
+        wait_until("another one follows both", async || {
+            heir.follows_all().await
+        })
+        .await;
         owner = heir;
         heir = farm.relay().await;
         heir.logs("standing by").await;
@@ -212,7 +215,10 @@ async fn a_relay_that_is_frozen_for_longer_than_its_lease_sends_nothing_when_it_
     })
     .await;
     frozen.signal(Signal::SIGSTOP);
-    heir.logs("taking over").await;
+    wait_until("the other one follows both", async || {
+        heir.follows_all().await
+    })
+    .await;
     frozen.signal(Signal::SIGCONT);
     frozen.logs("standing by").await;
     farm.all_end().await;

@@ -1,5 +1,6 @@
 //! Redis that is killed, restarted, cut off or silent: jobs go on, and nothing goes back.
 
+use comfy_relay::config::RedisConfig;
 use serde_json::{Value, json};
 
 use super::{has_redis, metric, without_backend};
@@ -12,6 +13,7 @@ use crate::support::wait::wait_until;
 on_both!(
     jobs_go_on_while_redis_is_killed_and_restarted,
     a_relay_that_is_cut_off_from_redis_follows_the_rows,
+    relays_follow_the_sentinels_to_another_server,
 );
 
 fn report(progress: u64, status: &str) -> Value {
@@ -72,13 +74,49 @@ async fn jobs_go_on_while_redis_is_killed_and_restarted(db: TestDatabase) {
     }
 }
 
+async fn relays_follow_the_sentinels_to_another_server(db: TestDatabase) {
+    let Some(mut master) = RedisServer::start().await else {
+        return;
+    };
+    let replica = master.replica().await;
+    let sentinel = RedisServer::sentinel(&master, "states").await;
+    // Nothing answers at the first.
+    let url = format!("redis+sentinel://127.0.0.1:1,{}/states", sentinel.address());
+    let config: RedisConfig = url.parse().unwrap();
+    let owner = without_backend(&db, config.clone()).await;
+    let other = without_backend(&db, config).await;
+    let mut remote = other.subscribe("render").await;
+    owner.report("render", &report(10, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 10).await;
+
+    master.kill();
+    owner.report("short", &report(100, "completed")).await;
+    wait_until("the replica has what was reported meanwhile", async || {
+        let kept: Option<u64> = replica.command(&["HGET", "anime_state:short", "seq"]).await;
+        kept.is_some()
+    })
+    .await;
+    for relay in [&owner, &other] {
+        has_redis(relay, "connected").await;
+    }
+    let received = metric(&other, "redis_received_total").await;
+    owner.report("render", &report(70, "processing")).await;
+    remote.receive_until(|state| state["progress"] == 70).await;
+    wait_until("it comes over Redis", async || {
+        metric(&other, "redis_received_total").await > received
+    })
+    .await;
+    owner.report("render", &report(100, "completed")).await;
+    remote.ends_as("completed").await;
+}
+
 async fn a_relay_that_is_cut_off_from_redis_follows_the_rows(db: TestDatabase) {
     let Some(redis) = RedisServer::start().await else {
         return;
     };
     let proxy = TcpProxy::start(redis.address()).await;
     let mut cut_off = redis.config();
-    cut_off.port = proxy.port();
+    cut_off.hosts[0].port = proxy.port();
     let owner = without_backend(&db, cut_off).await;
     let other = without_backend(&db, redis.config()).await;
     let mut remote = other.subscribe("render").await;

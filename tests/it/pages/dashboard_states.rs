@@ -2,6 +2,7 @@
 
 use comfy_relay::config::{RelayConfig, ServerConfig};
 use comfy_relay::replay::PlaybackSpeed;
+use comfy_relay::store::Store;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -77,9 +78,18 @@ async fn the_page_of_the_servers_shows_their_speed_over_the_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_another_relay_follows_is_shown_as_standing_by() {
+    let first = TestRelay::replaying(TXT2IMG).await;
+    let url = first.comfyui_url();
+    // One of an earlier release, which does not say how it is.
+    let lease = format!(
+        "INSERT INTO comfy_relay.leases (backend, holder, held_until) VALUES ('{}', 'another', {})",
+        url.trim_start_matches("http://"),
+        jiff::Timestamp::now().as_millisecond() + 300_000,
+    );
     let db = TestDatabase::sqlite().await;
-    let first = TestRelay::replaying_with(TXT2IMG, db.config()).await;
-    let second = TestRelay::start(&first.comfyui_url(), db.config()).await;
+    Store::open(&db.config()).migrate().await.unwrap();
+    db.execute(&lease).await;
+    let second = TestRelay::start(&url, db.config()).await;
     wait_until("the second relay stands by", async || {
         let (_, health) = second.get("/api/anime/health").await;
         health["components"]["comfyui"][0]["status"] == "held_elsewhere"

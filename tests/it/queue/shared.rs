@@ -93,9 +93,11 @@ async fn a_job_is_submitted_to_a_relay_that_follows_no_server(db: TestDatabase) 
     let url = servers[0].url();
     let first = TestRelay::connected_to(&url, settings(&db)).await;
     let second = TestRelay::start(&url, settings(&db)).await;
-    let (_, health) = second.get("/api/anime/health").await;
-    let server = &health["components"]["comfyui"][0];
-    assert_eq!(server["status"], "held_elsewhere", "{health}");
+    wait_until("the second one stands by", async || {
+        let (_, health) = second.get("/api/anime/health").await;
+        health["components"]["comfyui"][0]["followed_elsewhere"] == true
+    })
+    .await;
     submit(&second, &job("shot").await).await;
     let mut subscriber = second.subscribe("shot").await;
     subscriber.ends_as("completed").await;

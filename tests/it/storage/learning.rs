@@ -137,7 +137,9 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
          DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.requests; \
          DROP TABLE comfy_relay.added_backends; DROP TABLE comfy_relay.cancel_requests; \
          ALTER TABLE comfy_relay.leases DROP COLUMN prompts; ALTER TABLE comfy_relay.leases DROP COLUMN free_at; \
-         ALTER TABLE comfy_relay.leases DROP COLUMN wanted_by; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_until; \
+         DROP INDEX comfy_relay.jobs_open_owner; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_by; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_until; \
+         ALTER TABLE comfy_relay.leases DROP COLUMN report; \
+         ALTER TABLE comfy_relay.relays DROP COLUMN connections; ALTER TABLE comfy_relay.relays DROP COLUMN followed_jobs; \
          DROP TABLE comfy_relay.webhook_deliveries; DROP TABLE comfy_relay.job_webhooks; DROP TABLE comfy_relay.gone_webhooks; \
          DELETE FROM comfy_relay.migrations WHERE version >= 4",
     )

@@ -40,6 +40,12 @@ async fn comfyui_status(relay: &TestRelay) -> (serde_json::Value, serde_json::Va
     (health["status"].clone(), backend.clone())
 }
 
+/// Whether another relay follows ComfyUI, and says how it is.
+async fn is_elsewhere(relay: &TestRelay) -> bool {
+    let (_, health) = relay.get("/api/anime/health").await;
+    health["components"]["comfyui"][0]["followed_elsewhere"] == true
+}
+
 async fn a_lease_has_one_owner(db: TestDatabase) {
     let store = Store::open(&db.config());
     store.migrate().await.unwrap();
@@ -92,21 +98,24 @@ async fn a_second_relay_stands_by_and_takes_over(db: TestDatabase) {
         comfyui_status(&first).await,
         (json!("healthy"), json!("connected"))
     );
+    wait_until("the second one stands by", async || {
+        is_elsewhere(&second).await
+    })
+    .await;
     assert_eq!(
         comfyui_status(&second).await,
-        (json!("degraded"), json!("held_elsewhere"))
+        (json!("healthy"), json!("connected")),
+        "as the first one sees it"
     );
     comfyui.set_queue(&["p"], &[]);
-    let job = json!({"job_id": "other", "prompt_id": "p"});
-    let (status, answer) = second.post("/api/anime/jobs", &job).await;
-    let code = &answer["error"]["code"];
-    assert_eq!((status, code), (503, &json!("backend_held_elsewhere")));
+    second.register("other", "p").await;
     let (status, answer) = second.job("nobody").await;
     assert_eq!(status, 404, "{answer}");
     assert_eq!(comfyui.calls("GET /ws"), 1, "only one dials");
     first.stop().await;
     second.connected().await;
     assert_eq!(comfyui.calls("GET /ws"), 2);
+    assert!(!is_elsewhere(&second).await);
     assert_eq!(
         comfyui_status(&second).await,
         (json!("healthy"), json!("connected"))
@@ -118,7 +127,10 @@ async fn a_killed_relay_is_replaced_at_once(db: TestDatabase) {
     let first = Program::with_database(&db.url(), &comfyui.url()).await;
     wait_until("the first one follows", async || first.is("healthy").await).await;
     let second = standing_by(&comfyui.url(), db.config()).await;
-    assert_eq!(comfyui_status(&second).await.1, "held_elsewhere");
+    wait_until("the second one stands by", async || {
+        is_elsewhere(&second).await
+    })
+    .await;
     first.kill().await;
     second.connected().await;
     second.submit("job", TXT2IMG).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_relay::config::StoreConfig;
 use comfy_relay::replay::PlaybackSpeed;
 use comfy_relay::store::{LeaseOwner, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lifecycle::{comfyui, settings};
 use crate::support::database::{TestDatabase, on_both};
@@ -19,6 +19,8 @@ on_both!(
     servers_are_shared_evenly,
     a_server_with_jobs_stays_for_a_while,
     a_server_that_is_never_without_jobs_moves_all_the_same,
+    a_prompt_is_registered_at_any_relay,
+    each_relay_shows_what_all_have,
 );
 
 /// Longer than any test takes.
@@ -45,12 +47,20 @@ fn urls(servers: &[ScriptedComfy]) -> String {
     urls.join(",")
 }
 
+/// What a relay says of the only server.
+async fn health_of_server(relay: &TestRelay) -> Value {
+    let (_, health) = relay.get("/api/anime/health").await;
+    health["components"]["comfyui"][0].clone()
+}
+
 /// Which of the servers a relay follows.
 async fn followed(relay: &TestRelay) -> Vec<bool> {
     let (_, health) = relay.get("/api/anime/health").await;
     let backends = health["components"]["comfyui"].as_array().unwrap();
-    let connected = backends.iter().map(|it| it["status"] == "connected");
-    connected.collect()
+    let followed = backends
+        .iter()
+        .map(|it| it["status"] == "connected" && it["followed_elsewhere"] != true);
+    followed.collect()
 }
 
 async fn count_followed(relay: &TestRelay) -> usize {
@@ -174,7 +184,8 @@ async fn a_server_with_jobs_stays_for_a_while(db: TestDatabase) {
 }
 
 async fn a_server_that_is_never_without_jobs_moves_all_the_same(db: TestDatabase) {
-    let speed = PlaybackSpeed::Real(2.0);
+    // They do not end before one has moved.
+    let speed = PlaybackSpeed::Real(0.02);
     let servers = [
         comfyui(&[TXT2IMG], speed).await,
         comfyui(&[TXT2IMG], speed).await,
@@ -203,6 +214,86 @@ async fn a_server_that_is_never_without_jobs_moves_all_the_same(db: TestDatabase
     }
     let owners = "SELECT count(DISTINCT owner) AS v FROM comfy_relay.jobs";
     assert_eq!(db.value(owners).await, "2");
+}
+
+async fn a_prompt_is_registered_at_any_relay(db: TestDatabase) {
+    let [server] = start_servers().await;
+    let first = TestRelay::connected_to(&server.url(), sharing(db.config())).await;
+    let second = TestRelay::start(&server.url(), sharing(db.config())).await;
+    wait_until("the second one stands by", async || {
+        health_of_server(&second).await["followed_elsewhere"] == true
+    })
+    .await;
+    server.set_queue(&["p"], &["q"]);
+    second.register("job", "p").await;
+    // Its id is that of a prompt.
+    let mut unnamed = second.subscribe("q").await;
+    let mut subscriber = second.subscribe("job").await;
+    let progress = json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes":
+        {"3": {"value": 5.0, "max": 10.0, "state": "running", "node_id": "3", "prompt_id": "p"}}}});
+    wait_until("the first one publishes it", async || {
+        server.send(&progress);
+        first.job("job").await.1["node"]["id"] == "3"
+    })
+    .await;
+    subscriber
+        .receive_until(|state| state["status"] == "processing" && state["progress"] != 0)
+        .await;
+    server.set_queue(&[], &[]);
+    for prompt in ["p", "q"] {
+        server.complete(prompt);
+    }
+    subscriber.ends_as("completed").await;
+    unnamed.ends_as("completed").await;
+    let owners = "SELECT count(DISTINCT owner) AS v FROM comfy_relay.jobs WHERE epoch = 1";
+    assert_eq!(
+        db.value(owners).await,
+        "1",
+        "the one that follows the server"
+    );
+    assert_eq!(server.calls("GET /ws"), 1);
+}
+
+async fn each_relay_shows_what_all_have(db: TestDatabase) {
+    let [server] = start_servers().await;
+    let first = TestRelay::connected_to(&server.url(), sharing(db.config())).await;
+    let second = TestRelay::start(&server.url(), sharing(db.config())).await;
+    server.set_queue(&["p"], &["q", "r"]);
+    first.register("job", "p").await;
+    first.register("other", "q").await;
+    let _subscribers = (
+        first.subscribe("job").await,
+        second.subscribe("nobody").await,
+    );
+    let is_shown = |status: &Value| {
+        let jobs = &status["jobs"];
+        (&jobs["active"], &jobs["queued"]) == (&json!(1), &json!(1))
+            && status["websockets"]["total_connections"] == 2
+            && status["backends"][0]["followed_elsewhere"] == true
+    };
+    let mut monitor = second.monitor().await;
+    let status = monitor.receive_until(is_shown).await;
+    assert_eq!(status["backends"][0]["connected"], true);
+    assert_eq!(status["backends"][0]["version"], "0.8.0");
+    wait_until("the queue is shown", async || {
+        let health = health_of_server(&second).await;
+        (&health["queue_running"], &health["queue_pending"]) == (&json!(1), &json!(2))
+    })
+    .await;
+    assert_eq!(second.get("/api/anime/health").await.1["status"], "healthy");
+    // One that is not well is not, whichever relay follows it.
+    server.refuse_sockets(true);
+    server.close_sockets();
+    server.reply("GET /queue", Reply::Disconnect);
+    wait_until("the second one shows it", async || {
+        let health = health_of_server(&second).await;
+        health["status"] == "unreachable" && health["unreachable_since"].is_string()
+    })
+    .await;
+    assert_eq!(
+        second.get("/api/anime/health").await.1["status"],
+        "degraded"
+    );
 }
 
 /// It would not be followed any more.

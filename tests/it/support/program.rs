@@ -201,6 +201,16 @@ impl Program {
         self.request(Method::POST, path, Some(body)).await
     }
 
+    /// Whether it follows all its ComfyUI servers.
+    pub(crate) async fn follows_all(&self) -> bool {
+        let health = self.get("/api/anime/health").await;
+        let is_own = |it: &Value| it["status"] == "connected" && it["followed_elsewhere"] != true;
+        health.is_some_and(|(_, health)| {
+            let servers = health["components"]["comfyui"].as_array();
+            servers.is_some_and(|servers| servers.iter().all(is_own))
+        })
+    }
+
     /// Whether its health check has this status.
     pub(crate) async fn is(&self, status: &str) -> bool {
         let health = self.get("/api/anime/health").await;

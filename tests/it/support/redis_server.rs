@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 
 use comfy_relay::config::RedisConfig;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -31,6 +32,7 @@ pub(crate) struct RedisServer {
     folder: TempDir,
     port: u16,
     settings: Vec<String>,
+    is_sentinel: bool,
     running: Option<(Child, ChildStdin)>,
 }
 
@@ -52,6 +54,7 @@ impl RedisServer {
             // Redis cannot choose a port itself; no other process is given this one so soon after.
             port: free_port(),
             settings: settings.iter().map(|&it| it.to_owned()).collect(),
+            is_sentinel: false,
             running: None,
         };
         server.run();
@@ -85,13 +88,57 @@ impl RedisServer {
         Some((server, certificate))
     }
 
+    /// A server that copies this one, once it has.
+    pub(crate) async fn replica(&self) -> Self {
+        let port = self.port.to_string();
+        let replica = Self::with(&["--replicaof", "127.0.0.1", &port]).unwrap();
+        replica.ready().await;
+        wait_until("the replica has the data", async || {
+            let role: Vec<redis::Value> = replica.command(&["ROLE"]).await;
+            matches!(&role[3], redis::Value::BulkString(state) if state == b"connected")
+        })
+        .await;
+        replica
+    }
+
+    /// A sentinel that watches a server with one replica under this name, and knows both.
+    pub(crate) async fn sentinel(master: &Self, name: &str) -> Self {
+        let port = free_port();
+        let settings = format!(
+            "bind 127.0.0.1\nport {port}\nsentinel monitor {name} 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n",
+            master.port
+        );
+        let mut sentinel = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            settings: Vec::new(),
+            is_sentinel: true,
+            running: None,
+        };
+        std::fs::write(sentinel.folder.path().join("sentinel.conf"), settings).unwrap();
+        sentinel.run();
+        sentinel.ready().await;
+        wait_until("the sentinel knows the replica", async || {
+            let replicas: Vec<redis::Value> =
+                sentinel.command(&["SENTINEL", "REPLICAS", name]).await;
+            !replicas.is_empty()
+        })
+        .await;
+        sentinel
+    }
+
     fn run(&mut self) {
         let mut wrapper = Command::new("sh");
         wrapper.args(["-c", WRAPPER, "sh", "redis-server"]);
-        if !self.settings.iter().any(|it| it == "--port") {
-            wrapper.args(["--port", &self.port.to_string()]);
+        if self.is_sentinel {
+            wrapper.args(["sentinel.conf", "--sentinel"]);
+        } else {
+            if !self.settings.iter().any(|it| it == "--port") {
+                wrapper.args(["--port", &self.port.to_string()]);
+            }
+            wrapper.args(SETTINGS).args(&self.settings);
         }
-        wrapper.args(SETTINGS).args(&self.settings);
         wrapper.current_dir(self.folder.path());
         wrapper.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut wrapper = wrapper.stderr(Stdio::null()).spawn().unwrap();
@@ -142,7 +189,15 @@ impl RedisServer {
 
     /// The answer to a command.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.connect().await.unwrap();
+        let connected = Mutex::new(None);
+        wait_until("Redis answers", async || {
+            let connection = self.connect().await;
+            let is_connected = connection.is_some();
+            *connected.lock().unwrap() = connection;
+            is_connected
+        })
+        .await;
+        let mut connection = connected.into_inner().unwrap().unwrap();
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await.unwrap()

@@ -172,7 +172,8 @@ impl TestRelay {
     pub(crate) async fn connected_to_any(&self) {
         let is_connected = |message: &Value| {
             let backends = message["backends"].as_array();
-            backends.is_some_and(|all| all.iter().any(|it| it["connected"] == true))
+            let is_own = |it: &Value| it["connected"] == true && it["followed_elsewhere"] != true;
+            backends.is_some_and(|all| all.iter().any(is_own))
         };
         self.monitor().await.receive_until(is_connected).await;
     }
