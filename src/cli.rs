@@ -4,6 +4,7 @@ mod api_client;
 mod backends;
 mod cancel;
 mod completions;
+mod config;
 mod demo;
 mod duration;
 mod environment;
@@ -30,6 +31,8 @@ mod report;
 mod secret_file;
 mod serve;
 mod setting_error;
+mod settings;
+mod settings_file;
 mod shutdown_signal;
 mod status_style;
 mod submit;
@@ -44,11 +47,12 @@ mod workflow;
 mod workflow_file;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
@@ -59,6 +63,8 @@ use crate::job::printable;
 use exit_code::{USAGE, WrongSetting};
 use log_writer::LogWriter;
 use output::print_note;
+use settings::Settings;
+use settings_file::SettingsFile;
 
 /// Shows people how far their ComfyUI images are.
 ///
@@ -67,9 +73,13 @@ use output::print_note;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
+    /// A TOML file with settings, each under the name of its variable in lower case; variables and flags win over it
+    #[arg(long, global = true, env = "CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// What to log: error, warn, info, debug, trace, or a filter such as comfy_relay=debug. serve and
     /// replay log at info by default, the other commands at warn
-    #[arg(long, global = true, env = "LOG", value_name = "FILTER")]
+    #[arg(long, global = true, env = "LOG", value_parser = parse_filter, value_name = "FILTER")]
     log: Option<String>,
 
     #[command(subcommand)]
@@ -90,6 +100,8 @@ enum CliCommand {
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
     Top(top::TopArgs),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     Migrate(Box<migrate::MigrateArgs>),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
@@ -104,15 +116,25 @@ enum CliCommand {
 
 /// Runs the program. Call it before the program has a second thread.
 pub fn run() -> ExitCode {
-    let mut command = environment::read_into(Cli::command());
     let given: Vec<OsString> = std::env::args_os().collect();
+    let file = match settings_file(&given) {
+        Ok(file) => file,
+        Err(problems) => {
+            for problem in problems {
+                print_note(format_args!("error: {}", printable(&problem)));
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    let file = file.as_ref();
+    let mut command = environment::read_into(Cli::command(), file);
     if given.len() <= 1 {
         // Fails only if the output is closed.
         let _ = command.print_help();
         return ExitCode::SUCCESS;
     }
-    let cli = match parse(&mut command, &given) {
-        Ok(cli) => cli,
+    let (cli, matches) = match parse(&mut command, &given, file) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Fails only if the output is closed.
             let _ = error.print();
@@ -122,10 +144,15 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match execute(cli, &command) {
+    let settings = Settings {
+        command: &command,
+        matches: &matches,
+        file,
+    };
+    match execute(cli, &settings) {
         Ok(code) => code,
         Err(error) => {
-            let text = environment::name_variables(&format!("{error:#}"), &command);
+            let text = environment::name_variables(&format!("{error:#}"), &command, file);
             print_note(format_args!("error: {}", printable(&text)));
             if error.is::<WrongSetting>() {
                 ExitCode::from(USAGE)
@@ -136,21 +163,56 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn parse(command: &mut Command, given: &[OsString]) -> clap::error::Result<Cli> {
-    let parsed = command
-        .try_get_matches_from_mut(given)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.map_err(|error| setting_error::explain(error, command, given))
+/// The file of settings that a flag or a variable names; `config check` reads its own. Fails with everything that is wrong with the
+/// file itself.
+fn settings_file(given: &[OsString]) -> Result<Option<SettingsFile>, Vec<String>> {
+    let flags_alone = Cli::command().mut_args(without_variable);
+    let flags_alone = flags_alone.ignore_errors(true);
+    let Ok(matches) = flags_alone.try_get_matches_from(given) else {
+        // The help, or the version.
+        return Ok(None);
+    };
+    let nested = matches.subcommand();
+    if nested
+        .is_some_and(|(name, nested)| name == "config" && nested.subcommand_name() == Some("check"))
+    {
+        return Ok(None);
+    }
+    let path = matches.get_one::<PathBuf>("config").cloned();
+    let Some(path) = path.or_else(environment::settings_file) else {
+        return Ok(None);
+    };
+    let file = SettingsFile::read(&path)?;
+    let problems = file.problems(&environment::known_settings(&Cli::command()));
+    if problems.is_empty() {
+        Ok(Some(file))
+    } else {
+        Err(problems)
+    }
 }
 
-fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
+fn without_variable(arg: Arg) -> Arg {
+    arg.env(Resettable::Reset)
+}
+
+fn parse(
+    command: &mut Command,
+    given: &[OsString],
+    file: Option<&SettingsFile>,
+) -> clap::error::Result<(Cli, ArgMatches)> {
+    let parsed = command.try_get_matches_from_mut(given).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
+    parsed.map_err(|error| setting_error::explain(error, command, given, file))
+}
+
+fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
     let level = match cli.command {
         CliCommand::Serve(_) | CliCommand::Replay(_) => "info",
         _ => "warn",
     };
-    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))
-        .context("--log (LOG) is not a filter")
-        .map_err(WrongSetting)?;
+    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))?;
     let output = tracing_subscriber::fmt::layer()
         .with_ansi(console::colors_enabled_stderr())
         .with_writer(|| LogWriter);
@@ -160,7 +222,11 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
         .with(filter_fn(is_printable))
         .init();
     if matches!(cli.command, CliCommand::Serve(_)) {
-        environment::log_notes(command);
+        environment::log_notes(settings.command, settings.file);
+    }
+    // Before there is a second thread: it reads the environment again.
+    if let CliCommand::Config(command) = cli.command {
+        return config::run(command, cli.config, Cli::command(), settings);
     }
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -176,6 +242,7 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Queue(args) => queue::run(args).await,
             CliCommand::Workflow(command) => workflow::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
+            CliCommand::Config(_) => unreachable!("it needs no runtime"),
             CliCommand::Migrate(args) => migrate::run(*args).await,
             CliCommand::Record(args) => record::run(args).await,
             CliCommand::Replay(args) => replay::run(args).await,
@@ -188,6 +255,12 @@ fn execute(cli: Cli, command: &Command) -> anyhow::Result<ExitCode> {
             CliCommand::Man(args) => completions::print_pages(&args, Cli::command()),
         }
     })
+}
+
+/// Accepts what can be a filter of the log.
+fn parse_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("expected a filter: {error}"))?;
+    Ok(text.to_owned())
 }
 
 /// At trace level, tungstenite logs everything that it sends and receives, including tokens.

@@ -37,3 +37,11 @@ pub(super) fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
 #[derive(Debug, thiserror::Error)]
 #[error("{0:#}")]
 pub(super) struct WrongSetting(pub(super) anyhow::Error);
+
+impl WrongSetting {
+    /// Several of them, each in a line as it is printed.
+    pub(super) fn all(problems: Vec<anyhow::Error>) -> Self {
+        let lines: Vec<String> = problems.iter().map(|it| format!("{it:#}")).collect();
+        Self(anyhow::Error::msg(lines.join("\nerror: ")))
+    }
+}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 use super::exit_code::WrongSetting;
-use super::options::database::DatabaseOptions;
+use super::options::database::{DatabaseOptions, create_folder};
 use crate::cli::output::{print_line, print_text};
 use crate::config::{Database, SchemaName, StoreConfig};
 use crate::store::{Refusal, Store};
@@ -48,6 +48,7 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         schema: args.schema,
         ..StoreConfig::default()
     };
+    create_folder(&config.database).map_err(WrongSetting)?;
     let wrong = |reason: &dyn std::fmt::Display| {
         let database = &config.database;
         WrongSetting(anyhow!(

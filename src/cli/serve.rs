@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::exit_code::WrongSetting;
 use super::open_files;
 use super::options::access::AccessOptions;
-use super::options::database::{DatabaseOptions, data_folder};
+use super::options::database::{DatabaseOptions, create_folder, data_folder};
 use super::options::redis::RedisOptions;
 use super::shutdown_signal::shutdown_signal;
 use crate::config::{
@@ -70,35 +70,22 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    fn into_config(mut self) -> anyhow::Result<Config> {
-        self.access.apply_to(&mut self.server)?;
-        if let Some([one, other]) = self.comfy.repeated() {
-            bail!("{one} and {other} are one server: name it once (--comfyui-url, COMFYUI_URL)");
-        }
-        if let Some(entry) = self.comfy.idle_labels() {
-            let servers: Vec<String> = self.comfy.urls.iter().map(|url| url.name()).collect();
-            bail!(
-                "the labels of {:?} are for no server, or there twice (--backend-labels, BACKEND_LABELS); the servers are: {}",
-                entry.name,
-                servers.join(", ")
-            );
-        }
-        let ServerConfig {
-            ping_interval,
-            connection_timeout,
-            ..
-        } = &self.server;
-        if ping_interval > connection_timeout {
-            bail!(
-                "clients are pinged every {} s (--websocket-ping-interval, WEBSOCKET_PING_INTERVAL), but disconnected \
-                 if they are silent for {} s (--websocket-connection-timeout, WEBSOCKET_CONNECTION_TIMEOUT): ping them \
-                 more often",
-                ping_interval.as_secs(),
-                connection_timeout.as_secs()
-            );
-        }
-        self.store.database = self.database.database()?;
-        self.relay.redis = self.redis.redis()?;
+    /// The settings as the relay takes them. Fails with everything that contradicts itself.
+    pub(super) fn into_config(mut self) -> Result<Config, Vec<anyhow::Error>> {
+        let mut problems = self.contradictions();
+        problems.extend(self.access.apply_to(&mut self.server).err());
+        let database = self.database.database();
+        let redis = self.redis.redis();
+        let (database, redis) = match (database, redis) {
+            (Ok(database), Ok(redis)) if problems.is_empty() => (database, redis),
+            (database, redis) => {
+                problems.extend(database.err());
+                problems.extend(redis.err());
+                return Err(problems);
+            }
+        };
+        self.store.database = database;
+        self.relay.redis = redis;
         self.relay.webhook = self.webhook;
         let cache_dir = self.server.cache_dir.take();
         self.server.cache_dir = cache_dir.or_else(|| Some(data_folder()?.join("thumbnails")));
@@ -116,11 +103,45 @@ impl ServeArgs {
             store: self.store,
         })
     }
+
+    /// Settings that contradict each other.
+    fn contradictions(&self) -> Vec<anyhow::Error> {
+        let mut found = Vec::new();
+        if let Some([one, other]) = self.comfy.repeated() {
+            found.push(anyhow!(
+                "{one} and {other} are one server: name it once (--comfyui-url, COMFYUI_URL)"
+            ));
+        }
+        if let Some(entry) = self.comfy.idle_labels() {
+            let servers: Vec<String> = self.comfy.urls.iter().map(|url| url.name()).collect();
+            found.push(anyhow!(
+                "the labels of {:?} are for no server, or there twice (--backend-labels, BACKEND_LABELS); the servers are: {}",
+                entry.name,
+                servers.join(", ")
+            ));
+        }
+        let ServerConfig {
+            ping_interval,
+            connection_timeout,
+            ..
+        } = &self.server;
+        if ping_interval > connection_timeout {
+            found.push(anyhow!(
+                "clients are pinged every {} s (--websocket-ping-interval, WEBSOCKET_PING_INTERVAL), but disconnected \
+                 if they are silent for {} s (--websocket-connection-timeout, WEBSOCKET_CONNECTION_TIMEOUT): ping them \
+                 more often",
+                ping_interval.as_secs(),
+                connection_timeout.as_secs()
+            ));
+        }
+        found
+    }
 }
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let database_settings = args.database.settings();
-    let config = args.into_config().map_err(WrongSetting)?;
+    let config = args.into_config().map_err(WrongSetting::all)?;
+    create_folder(&config.store.database).map_err(WrongSetting)?;
     if let Err(error) = server::check(&config.server) {
         return Err(WrongSetting(error.into()).into());
     }

@@ -5,11 +5,19 @@ use std::ffi::{OsStr, OsString};
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command};
 
+use super::environment::{SettingOrigin, origin};
+use super::settings_file::SettingsFile;
+
 /// Stands for a value that may hold a secret.
 const HIDDEN: &str = "***";
 
-/// The same error in the words of the user, who has set variables or given flags. `given` is the command line.
-pub(super) fn explain(mut error: Error, command: &Command, given: &[OsString]) -> Error {
+/// The same error in the words of the user, who has set variables, written a file or given flags. `given` is the command line.
+pub(super) fn explain(
+    mut error: Error,
+    command: &Command,
+    given: &[OsString],
+    file: Option<&SettingsFile>,
+) -> Error {
     let settings = settings(command, given);
     if error.kind() == ErrorKind::InvalidUtf8
         && let Some(name) = settings.iter().find_map(|arg| unreadable(arg))
@@ -19,7 +27,7 @@ pub(super) fn explain(mut error: Error, command: &Command, given: &[OsString]) -
     }
     let find = |shown: &str| settings.iter().find(|arg| arg.to_string() == shown);
     let name = |shown: &String| match find(shown) {
-        Some(arg) => in_words(arg, given),
+        Some(arg) => in_words(arg, given, file),
         None => shown.clone(),
     };
     let hides = match error.get(ContextKind::InvalidArg) {
@@ -63,8 +71,8 @@ fn settings<'a>(mut command: &'a Command, given: &[OsString]) -> Vec<&'a Arg> {
     found
 }
 
-/// What the user calls a setting: the flag that was given, or the variable that is set, with its flag.
-fn in_words(arg: &Arg, given: &[OsString]) -> String {
+/// What the user calls a setting: the flag that was given, or the variable or line of the file that sets it, with its flag.
+fn in_words(arg: &Arg, given: &[OsString], file: Option<&SettingsFile>) -> String {
     let Some(variable) = arg.get_env().map(|name| name.display()) else {
         return arg.to_string();
     };
@@ -77,17 +85,13 @@ fn in_words(arg: &Arg, given: &[OsString]) -> String {
         given.iter().any(is_flag)
     });
     if is_given {
-        arg.to_string()
-    } else if is_set(arg) {
-        format!("{variable} ({arg})")
-    } else {
-        format!("{arg} ({variable})")
+        return arg.to_string();
     }
-}
-
-fn is_set(arg: &Arg) -> bool {
-    arg.get_env()
-        .is_some_and(|name| std::env::var_os(name).is_some())
+    match origin(arg, file) {
+        Some(SettingOrigin::Variable(name)) => format!("{name} ({arg})"),
+        Some(SettingOrigin::File { name, place }) => format!("{name} in {place} ({arg})"),
+        None => format!("{arg} ({variable})"),
+    }
 }
 
 /// The variable of a setting, if its value is not UTF-8.

@@ -75,10 +75,11 @@ impl Default for StoreConfig {
     }
 }
 
+/// Reads a switch. Files of settings have `true` and `false` for it.
 pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
         _ => Err("expected on or off"),
     }
 }

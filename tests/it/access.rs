@@ -20,6 +20,7 @@ mod request_ids;
 mod scopes;
 mod secret_files;
 mod settings;
+mod settings_file;
 mod slow;
 mod tls;
 mod token_command;

@@ -83,28 +83,17 @@ impl DatabaseOptions {
         .find_map(|(name, is_set)| is_set.then_some(name))
     }
 
-    /// The database that the settings name. Creates the folder of an SQLite file.
+    /// The database that the settings name.
     pub(in crate::cli) fn database(mut self) -> anyhow::Result<Database> {
-        let database = match (self.database_url.take(), self.part()) {
-            (Some(Database::Postgres(config)), _) => self.complete(*config)?,
-            (Some(database), _) => database,
+        match (self.database_url.take(), self.part()) {
+            (Some(Database::Postgres(config)), _) => self.complete(*config),
+            (Some(database), _) => Ok(database),
             (None, Some(part)) => {
                 let config = self.postgres(part)?;
-                self.complete(config)?
+                self.complete(config)
             }
-            (None, None) => Database::Sqlite(default_file()?),
-        };
-        if let Database::Sqlite(path) = &database
-            && let Some(folder) = path.parent()
-        {
-            std::fs::create_dir_all(folder).with_context(|| {
-                format!(
-                    "cannot create the folder {} for the database (--database-url, DATABASE_URL)",
-                    folder.display()
-                )
-            })?;
+            (None, None) => Ok(Database::Sqlite(default_file()?)),
         }
-        Ok(database)
     }
 
     /// The database that the `DB_*` settings make up, of which `part` is one.
@@ -161,6 +150,21 @@ impl DatabaseOptions {
         config.pass_file = config.pass_file.or_else(pass_file);
         Ok(Database::Postgres(Box::new(config)))
     }
+}
+
+/// Creates the folder of an SQLite file.
+pub(in crate::cli) fn create_folder(database: &Database) -> anyhow::Result<()> {
+    if let Database::Sqlite(path) = database
+        && let Some(folder) = path.parent()
+    {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "cannot create the folder {} for the database (--database-url, DATABASE_URL)",
+                folder.display()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// The file where users of libpq keep passwords.
