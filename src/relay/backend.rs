@@ -4,6 +4,7 @@ mod apply;
 pub(super) mod condition;
 mod decide;
 pub(super) mod device_faults;
+mod discovery;
 mod early_events;
 mod follow;
 pub(super) mod follower;

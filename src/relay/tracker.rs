@@ -25,7 +25,7 @@ use super::registry::Registry;
 use super::webhooks::Webhooks;
 use crate::broker::Broker;
 use crate::hub::Hub;
-use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
+use crate::job::{Event, History, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
@@ -118,10 +118,7 @@ impl Tracker {
             (state.api.reachable, state.early_events.take(prompt_id))
         };
         if !registry.hand_over(job_id, backend, prompt_id, prompt.disconnects) {
-            let job = Job::new(job_id.clone(), self.now())
-                .on_backend(backend.name(), prompt_id)
-                .tagged(prompt.tags.clone());
-            registry.insert(job, Some(backend.clone()), prompt.disconnects);
+            self.insert_registered(registry, job_id, prompt);
         }
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(history) = &prompt.history {
