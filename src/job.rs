@@ -80,6 +80,8 @@ pub struct Job {
     is_cancelling: bool,
     /// Since when its backend shows no sign of life, if that is too long.
     silent_since: Option<Timestamp>,
+    /// Its events go to another client: which of its nodes runs is not received.
+    has_hidden_steps: bool,
     socket_outcome: Option<Outcome>,
     work_done_at: Option<Timestamp>,
     report: Option<(Report, Timestamp)>,
@@ -114,6 +116,7 @@ impl Job {
             unreachable_since: None,
             is_cancelling: false,
             silent_since: None,
+            has_hidden_steps: false,
             socket_outcome: None,
             work_done_at: None,
             report: None,
@@ -134,6 +137,21 @@ impl Job {
     pub fn tagged(mut self, tags: Arc<Tags>) -> Self {
         self.tags = tags;
         self
+    }
+
+    /// Another job of the same prompt: it has come as far, and nothing of it was published.
+    pub fn follower(&self, id: JobId, created_at: Timestamp, tags: Arc<Tags>) -> Self {
+        Self {
+            id,
+            created_at,
+            seq: 0,
+            ..self.clone().tagged(tags)
+        }
+    }
+
+    /// A client says something else of it from now on.
+    pub fn set_tags(&mut self, tags: Arc<Tags>) {
+        self.tags = tags;
     }
 
     /// Follows the prompt under another id: the server has not kept the one that was chosen for it.

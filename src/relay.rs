@@ -11,6 +11,7 @@ mod backend_choice;
 mod backends;
 mod batch_problem;
 mod clock;
+mod discovered;
 mod error;
 mod estimates;
 mod feed;

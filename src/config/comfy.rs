@@ -10,6 +10,7 @@ use super::backend_labels::{BackendLabels, LabelledBackend, parse_labelled_backe
 use super::duration::{parse_seconds, seconds};
 use super::secret::Secret;
 use super::server_url::{ServerUrl, parse_comfyui_url};
+use super::store::parse_switch;
 
 /// How ComfyUI servers are connected and followed.
 #[derive(Debug, Clone, clap::Args)]
@@ -71,6 +72,21 @@ pub struct ComfyConfig {
         value_name = "FILE"
     )]
     pub api_key_file: Option<PathBuf>,
+
+    /// Whether prompts that other clients hand to ComfyUI become jobs, too, under their prompt ids
+    #[arg(
+        long,
+        env = "DISCOVERY",
+        default_value = "on",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    pub discovery: bool,
+
+    /// How long a prompt of another client is left to be registered before it becomes a job by itself.
+    #[arg(skip = ComfyConfig::default().discovery_grace)]
+    pub discovery_grace: Duration,
 
     /// The pause before the first attempt to reconnect a lost socket.
     #[arg(skip = ComfyConfig::default().min_backoff)]
@@ -205,6 +221,9 @@ impl Default for ComfyConfig {
             connection: ComfyConnection::default(),
             api_key: None,
             api_key_file: None,
+            discovery: true,
+            // A client that registers its prompts does so as soon as ComfyUI has answered.
+            discovery_grace: Duration::from_secs(2),
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(30),
             poll_interval: Duration::from_secs(2),

@@ -74,6 +74,7 @@ impl Job {
             Event::CancelRequested => !std::mem::replace(&mut self.is_cancelling, true),
             Event::Reachable(reachable) => self.set_reachable(reachable, now),
             Event::Silence(since) => std::mem::replace(&mut self.silent_since, since) != since,
+            Event::StepsHidden => !std::mem::replace(&mut self.has_hidden_steps, true),
             Event::Reported(report) => self.apply_report(report, now),
             Event::Closed(outcome) => self.end(outcome, EndSource::Relay, now),
         }

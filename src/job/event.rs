@@ -80,6 +80,8 @@ pub enum Event {
     Reachable(bool),
     /// Since when ComfyUI shows no sign of life, if that is too long; `None` once it does. The status of the job stays.
     Silence(Option<Timestamp>),
+    /// The events of the prompt go to the client that has submitted it: which of its nodes runs is not received.
+    StepsHidden,
     /// A producer other than ComfyUI reported the state of its job.
     Reported(Report),
     /// The relay itself ends the job, because nobody else will.

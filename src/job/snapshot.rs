@@ -158,6 +158,9 @@ impl Job {
             Status::Processing if self.attempt > 1 && self.nodes.begun() == 0 => {
                 text::restarted(self.backend.as_deref())
             }
+            Status::Processing if self.has_hidden_steps && self.nodes.current().is_none() => {
+                text::HIDDEN_STEPS.to_owned()
+            }
             Status::Processing => text::running(&self.nodes, &self.plan),
             Status::Completed => "Completed".to_owned(),
             Status::Failed => "Failed".to_owned(),

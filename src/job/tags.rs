@@ -10,6 +10,9 @@ use super::JobId;
 /// How many labels a job has at most.
 const MAX_LABELS: usize = 16;
 
+/// Its text for a job of a prompt that was found in the queue of a server.
+const DISCOVERY: &str = "discovery";
+
 /// The longest key of a label, in characters.
 const MAX_KEY: usize = 64;
 
@@ -60,6 +63,9 @@ impl TagError {
 }
 
 impl Tags {
+    /// The label that says how a job has come, other than over the relay's own API.
+    pub const VIA: &str = "via";
+
     /// Checks what a client has sent.
     ///
     /// # Errors
@@ -85,6 +91,21 @@ impl Tags {
             group,
             workflow: None,
         })
+    }
+
+    /// Those of a job of a prompt that nobody has registered: it was found in the queue of a server.
+    pub fn discovered() -> Self {
+        Self {
+            labels: BTreeMap::from([(Self::VIA.to_owned(), DISCOVERY.to_owned())]),
+            ..Self::default()
+        }
+    }
+
+    /// Whether they are those of such a job.
+    pub fn are_discovered(&self) -> bool {
+        self.labels
+            .get(Self::VIA)
+            .is_some_and(|via| via == DISCOVERY)
     }
 
     /// Whether a text, in lower case, occurs in one of them.

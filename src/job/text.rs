@@ -94,6 +94,9 @@ pub fn passed(time: SignedDuration) -> String {
     }
 }
 
+/// The message of a running job whose events go to another client.
+pub(super) const HIDDEN_STEPS: &str = "Running for another client: its steps cannot be seen";
+
 /// The message of a running job.
 pub(super) fn running(nodes: &Nodes, plan: &Plan) -> String {
     let Some(current) = nodes.current() else {

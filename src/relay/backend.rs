@@ -5,6 +5,7 @@ pub(super) mod backend_report;
 pub(super) mod condition;
 mod decide;
 pub(super) mod device_faults;
+mod discovery;
 mod early_events;
 mod follow;
 pub(super) mod follower;

@@ -7,7 +7,7 @@ use crate::job::{ImageFile, PromptGraph};
 
 /// The graph of a job, kept as long as its plan may change: the server has not shown yet which outputs it
 /// executes, or sizes of images are still to come.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PendingPlan {
     graph: Option<Arc<PromptGraph>>,
     /// The server's queue or history has shown the prompt.

@@ -1,6 +1,7 @@
 //! The jobs that the relay remembers, and its records of each.
 
 mod changes;
+mod discovered;
 mod ended_job;
 mod entry;
 mod packed_state;

@@ -26,7 +26,7 @@ use super::registry::Registry;
 use super::webhooks::Webhooks;
 use crate::broker::Broker;
 use crate::hub::Hub;
-use crate::job::{Event, History, Job, JobId, Plan, PromptGraph, Tags};
+use crate::job::{Event, History, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
@@ -122,10 +122,7 @@ impl Tracker {
         };
         let is_elsewhere = *backend.lease.borrow() == Lease::HeldByPeer;
         if !registry.hand_over(job_id, backend, prompt_id, prompt.disconnects) {
-            let job = Job::new(job_id.clone(), self.now())
-                .on_backend(backend.name(), prompt_id)
-                .tagged(prompt.tags.clone());
-            registry.insert(job, Some(backend.clone()), prompt.disconnects);
+            self.insert_registered(registry, job_id, prompt);
         }
         tracing::info!(%job_id, prompt_id, backend = backend.name(), "job registered");
         if let Some(history) = &prompt.history {

@@ -101,6 +101,12 @@ impl Recorder {
         }
     }
 
+    /// Drops what is not written of a job, and deletes its row soon. It can be recorded again afterwards. Never waits.
+    pub fn forget(&self, id: &JobId) {
+        self.pending().remove(id);
+        self.0.wake.notify_one();
+    }
+
     /// Waits until the state of a job that is the newest at this moment is written, or cannot be.
     pub async fn written(&self, id: &JobId) -> Written {
         let newest = {
@@ -262,7 +268,7 @@ impl Recorder {
 
     /// Waits for the first state, then for more of them until the batch is urgent or due.
     async fn batch_is_due(&self) {
-        while self.pending().records.is_empty() {
+        while self.pending().is_empty() {
             let retry_at = self.pending().retry_at();
             tokio::select! {
                 () = self.0.wake.notified() => {}
@@ -308,7 +314,7 @@ impl Recorder {
     async fn drain(&self) {
         self.pending().retry_refused(None);
         let drained = timeout(DRAIN_TIMEOUT, async {
-            while !self.pending().records.is_empty() {
+            while !self.pending().is_empty() {
                 self.flush().await?;
             }
             Ok::<(), StoreError>(())

@@ -1,4 +1,4 @@
-//! Deletes what is older than the retention.
+//! Deletes what is older than the retention, and jobs that are forgotten.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -8,11 +8,26 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::moment::Moment;
 use super::schema::{job_webhooks, jobs, node_runs, submissions};
+use crate::job::JobId;
 
 /// How many rows one statement deletes at most, so that it never holds many locks.
 const DELETE_BATCH: i64 = 1_000;
 
 impl Store {
+    /// Deletes the rows of these jobs, which have not ended: they have no node runs.
+    pub(super) async fn delete_jobs(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        let keys: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+        in_time(async {
+            with_connection!(self, lists, |connection, names| {
+                let old = jobs::table.filter(jobs::job_key.eq_any(keys));
+                let delete = diesel::delete(old);
+                names.statement(&delete)?.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
     /// Deletes the jobs that ended and the node runs that began before a time, a few at a time. Returns the number of
     /// deleted jobs.
     pub async fn delete_before(&self, before: Timestamp) -> Result<usize, StoreError> {

@@ -46,7 +46,8 @@ const UPDATE: &str = "UPDATE SET prompt_id = EXCLUDED.prompt_id, backend = EXCLU
     learned_from = EXCLUDED.learned_from, seq = EXCLUDED.seq, outputs = EXCLUDED.outputs, \
     started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, \
     last_updated = EXCLUDED.last_updated, mirror_due = EXCLUDED.mirror_due, \
-    owner = EXCLUDED.owner, epoch = EXCLUDED.epoch, cancelling = EXCLUDED.cancelling \
+    owner = EXCLUDED.owner, epoch = EXCLUDED.epoch, labels = EXCLUDED.labels, job_group = EXCLUDED.job_group, \
+    workflow = EXCLUDED.workflow, cancelling = EXCLUDED.cancelling \
     WHERE (target.status NOT IN ('completed', 'failed', 'cancelled') OR target.status = EXCLUDED.status) \
     AND (EXCLUDED.epoch > target.epoch OR EXCLUDED.epoch = target.epoch \
          AND (target.owner IS NULL OR target.owner = EXCLUDED.owner) AND EXCLUDED.seq >= target.seq) \

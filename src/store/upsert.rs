@@ -63,7 +63,9 @@ impl Store {
         let mut moved = Vec::new();
         for record in records {
             if written.contains(record.progress.job_id.as_str()) {
-                self.mirror.submit(MirroredState::of(record));
+                if self.is_mirrored(record) {
+                    self.mirror.submit(MirroredState::of(record));
+                }
             } else {
                 moved.push(record.progress.job_id.clone());
             }
@@ -73,12 +75,17 @@ impl Store {
 
     /// The rows of jobs, as the statements take them.
     pub(super) fn job_rows(&self, records: &[JobRecord]) -> Result<String, StoreError> {
-        let row =
-            |record| JobRecord::row(record, self.mirror.covers(record.progress.job_id.as_str()));
+        let row = |record| JobRecord::row(record, self.is_mirrored(record));
         let mut rows: Vec<_> = records.iter().map(row).collect();
         // Neighbours in the index are written together, and two relays lock the rows that both write in the same order.
         rows.sort_unstable_by_key(|row| row.job_key);
         Ok(batch(&rows)?)
+    }
+
+    /// Whether the pipeline's table shows a job. Of a prompt that nobody has registered it knows nothing.
+    fn is_mirrored(&self, record: &JobRecord) -> bool {
+        let progress = &record.progress;
+        !progress.tags.are_discovered() && self.mirror.covers(progress.job_id.as_str())
     }
 }
 

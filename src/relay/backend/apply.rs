@@ -93,8 +93,10 @@ impl Follower {
         if entry.job.is_ending() {
             return None;
         }
+        let mut is_hidden = false;
         if let Some(shown) = graphs.entry(prompt_id) {
             entry.comparison.own_client = self.is_own_client(shown);
+            is_hidden = self.is_hidden(shown);
         }
         let comparison = &mut entry.comparison;
         let disconnects_before =
@@ -112,6 +114,9 @@ impl Follower {
                 let event = began_at.map_or(Event::Started, Event::StartedAt);
                 self.tracker.ingest_place(registry, id, event);
             }
+        }
+        if is_hidden {
+            self.tracker.ingest_locked(registry, id, Event::StepsHidden);
         }
         Some(disconnects_before)
     }
@@ -330,7 +335,12 @@ impl Follower {
         }
     }
 
-    fn is_own_client(&self, entry: &QueueEntry) -> bool {
+    /// Whether another client is sent the events of a prompt. Of one without a client all are sent some.
+    pub(in crate::relay) fn is_hidden(&self, entry: &QueueEntry) -> bool {
+        entry.client_id.is_some() && !self.is_own_client(entry)
+    }
+
+    pub(in crate::relay) fn is_own_client(&self, entry: &QueueEntry) -> bool {
         entry.client_id.as_deref() == Some(self.backend.comfy.client_id())
     }
 

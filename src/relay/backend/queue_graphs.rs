@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::comfy::{Queue, QueueEntry, Rest, RestError};
 
 /// How many prompts are asked for one by one: more are in the whole queue, read once.
-const MAX_SINGLE: usize = 4;
+pub(in crate::relay) const MAX_SINGLE: usize = 4;
 
 /// The graphs and the clients of prompts, as long as something waits for them.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ use crate::comfy::{Queue, RestError};
 use crate::job::{Event, JobId, Reason, Status};
 use crate::relay::backend::apply::{OpenJob, QueueAnswer};
 use crate::relay::backend::decide::{Decision, Evidence, PromptAnswer, decide};
+use crate::relay::backend::discovery::{Discoveries, Discovery};
 use crate::relay::backend::follower::Follower;
 use crate::relay::backend::last_comparison::{Basis, LastComparison};
 use crate::relay::estimates::queue_forecast::Lack;
@@ -36,6 +37,7 @@ impl Follower {
         let mut rested_at = Instant::now();
         let mut has_failed = false;
         let mut last = LastComparison::default();
+        let mut discovery = Discovery::default();
         loop {
             let soon = async {
                 sleep_until(rested_at).await;
@@ -57,7 +59,7 @@ impl Follower {
             let compared = tokio::select! {
                 // A server that hangs must not hold up the shutdown.
                 () = self.stop.cancelled() => return,
-                compared = self.compare_jobs(&mut last) => compared,
+                compared = self.compare_jobs(&mut last, &mut discovery) => compared,
             };
             let took = began_at.elapsed().min(MAX_DURATION);
             rested_at = Instant::now() + self.config.min_poll_pause.max(took * PAUSE_FACTOR);
@@ -77,34 +79,39 @@ impl Follower {
         }
     }
 
-    /// Compares all open jobs once. Returns the pause until the next time; `None` if no job is open.
+    /// Compares all open jobs once, and has prompts of other clients become jobs. Returns the pause until the next time; `None`
+    /// if there is nothing to wait for.
     ///
     /// Fails only if the server does not answer: an answer that cannot be read concerns one job.
-    async fn compare_jobs(&self, last: &mut LastComparison) -> Result<Option<Duration>, RestError> {
+    async fn compare_jobs(
+        &self,
+        last: &mut LastComparison,
+        discovery: &mut Discovery,
+    ) -> Result<Option<Duration>, RestError> {
         self.fetch_version().await?;
-        if self.tracker.registry().open(&self.backend).next().is_none() {
+        if !self.has_open() && !self.may_discover() {
             // The length of the queue comes over the socket.
-            *last = LastComparison::default();
-            self.estimator.clear_queue(&self.backend);
-            self.rest_worker_watch();
+            self.rest(last);
             return Ok(None);
         }
-        let ending = self.ending_jobs();
-        let mut is_due = !ending.is_empty();
-        let compared: HashSet<JobId> = ending.iter().map(|job| job.id.clone()).collect();
-        let mut missing = Vec::new();
-        for mut job in ending {
-            if self.compare(&mut job).await? == Decision::FetchQueue {
-                missing.push(job);
-            }
-        }
+        let (compared, missing) = self.compare_ending().await?;
+        let (mut missing, mut is_due) = (missing, !compared.is_empty());
         // Read before asking: a disconnect during the request makes the answer stale, and what changes meanwhile is for the
         // next comparison.
         let basis = self.basis();
         last.due.extend(self.take_due());
         let queue = self.fetch_queue(last.queue.clone()).await?;
-        if last.repeats(queue.as_ref(), basis) && missing.is_empty() {
-            return Ok(Some(self.end_comparison(last, is_due)));
+        let found = match &queue {
+            Some(queue) => self.discover(queue, basis.disconnects, discovery).await?,
+            None => Discoveries::default(),
+        };
+        if !self.has_open() {
+            self.rest(last);
+            return Ok(found.next_in);
+        }
+        let pause = |pause: Duration| found.next_in.map_or(pause, |next| next.min(pause));
+        if last.repeats(queue.as_ref(), basis) && missing.is_empty() && !found.has_found {
+            return Ok(Some(pause(self.end_comparison(last, is_due))));
         }
         let mut due = last.begin(queue.as_ref(), basis.disconnects);
         let is_whole = match &queue {
@@ -139,8 +146,32 @@ impl Follower {
         }
         is_due |= self.conclude_all(missing, &answer, &confirmed).await?;
         last.due = unsettled;
-        let is_open = self.tracker.registry().open(&self.backend).next().is_some();
-        Ok(is_open.then(|| self.end_comparison(last, is_due)))
+        let next_in = (self.has_open()).then(|| pause(self.end_comparison(last, is_due)));
+        Ok(next_in.or(found.next_in))
+    }
+
+    /// Compares the jobs whose end the socket has received. Returns them, and those of them that the history does not have.
+    async fn compare_ending(&self) -> Result<(HashSet<JobId>, Vec<OpenJob>), RestError> {
+        let ending = self.ending_jobs();
+        let compared = ending.iter().map(|job| job.id.clone()).collect();
+        let mut missing = Vec::new();
+        for mut job in ending {
+            if self.compare(&mut job).await? == Decision::FetchQueue {
+                missing.push(job);
+            }
+        }
+        Ok((compared, missing))
+    }
+
+    fn has_open(&self) -> bool {
+        self.tracker.registry().open(&self.backend).next().is_some()
+    }
+
+    /// No job is open: nothing is known of the queue but its length.
+    fn rest(&self, last: &mut LastComparison) {
+        *last = LastComparison::default();
+        self.estimator.clear_queue(&self.backend);
+        self.rest_worker_watch();
     }
 
     /// What each comparison ends with: looks after the socket, and after those who watch jobs that wait. Returns the pause

@@ -4,10 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::job::{JobId, TagError, Tags};
 
-/// The label of a job that says over which API it came.
-const VIA: &str = "via";
-
-/// Its text for ComfyUI's API.
+/// The text of [`Tags::VIA`] for ComfyUI's API.
 const COMFY: &str = "comfy";
 
 /// The label with the client id that the caller gave.
@@ -20,7 +17,7 @@ const CLIENT_ID: &str = "client_id";
 /// If the client id is too long for a label, or has control characters.
 pub fn comfy_tags(client_id: Option<&str>) -> Result<Tags, TagError> {
     let mut labels = Map::new();
-    labels.insert(VIA.to_owned(), COMFY.into());
+    labels.insert(Tags::VIA.to_owned(), COMFY.into());
     if let Some(client_id) = client_id.filter(|id| !id.is_empty()) {
         labels.insert(CLIENT_ID.to_owned(), client_id.into());
     }
@@ -29,7 +26,7 @@ pub fn comfy_tags(client_id: Option<&str>) -> Result<Tags, TagError> {
 
 /// Whether a job came over ComfyUI's API.
 pub(in crate::relay) fn is_from_comfy(tags: &Tags) -> bool {
-    tags.labels.get(VIA).is_some_and(|via| via == COMFY)
+    tags.labels.get(Tags::VIA).is_some_and(|via| via == COMFY)
 }
 
 /// The client id under which a job came over ComfyUI's API: its events go to the sockets of that id.

@@ -53,17 +53,20 @@ impl Relay {
     /// Takes back what a backend has. What may not run again has ended.
     async fn discard_jobs(&self, backend: &Backend) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
-        let open: Vec<(JobId, String)> = {
+        let open: Vec<(JobId, String, bool)> = {
             let registry = tracker.registry();
             let open = registry.open(backend).filter(|entry| entry.is_owned());
             let open = open.map(|entry| &entry.job);
-            let open = open.filter_map(|job| Some((job.id().clone(), job.prompt_id()?.to_owned())));
+            let open = open.filter_map(|job| {
+                let is_discovered = job.tags().are_discovered();
+                Some((job.id().clone(), job.prompt_id()?.to_owned(), is_discovered))
+            });
             open.collect()
         };
         if open.is_empty() {
             return Ok(());
         }
-        for (id, prompt_id) in open {
+        for (id, prompt_id, is_discovered) in open {
             let is_back = tracker.take_back(&id).await? == TakenBack::RunsAgain;
             // Another task may have taken it back meanwhile.
             let is_here = || {
@@ -74,7 +77,10 @@ impl Relay {
             if !is_back && is_here() {
                 tracker.ingest(&id, Event::Vanished(Reason::Forgotten));
             }
-            tracker.abandon(backend, prompt_id);
+            // One that another client has handed in goes on there.
+            if !is_discovered {
+                tracker.abandon(backend, prompt_id);
+            }
         }
         self.0.followers[backend.index].cancel_abandoned();
         Ok(())

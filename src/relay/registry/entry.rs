@@ -82,7 +82,7 @@ pub(in crate::relay) struct RecordedState {
 }
 
 /// What comparing a job with its backend's queue and history has shown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::relay) struct Comparison {
     /// The prompt was submitted under our client id: its events go to our socket.
     pub(in crate::relay) own_client: bool,

@@ -44,7 +44,8 @@ impl Drop for Reservation {
 
 impl Relay {
     /// Registers a job for a prompt. The chosen backends are asked for it, all if there are no choices. Without a `job_id`,
-    /// the prompt id is the job id if it can be one. A job that is registered already keeps its tags.
+    /// the prompt id is the job id if it can be one. A job that is registered already keeps its tags,
+    /// unless its prompt has become it by itself.
     pub(in crate::relay) async fn register(
         &self,
         job_id: Option<JobId>,
@@ -63,7 +64,7 @@ impl Relay {
         let job_id = job_id.or_else(own).unwrap_or_else(new_job_id);
         let known = tracker.restore_from_store(&job_id).await;
         if let Some(accepted) = self.registered(&job_id, &prompt_id) {
-            return Ok(accepted);
+            return self.claim_registered(accepted, tags, webhook).await;
         }
         match known {
             // It may be forgotten again already.
@@ -88,6 +89,25 @@ impl Relay {
             is_written,
             is_replayed: false,
         })
+    }
+
+    /// The answer to the registration of a prompt that has a job of this id. If it has become that by itself, the registration
+    /// is the first.
+    async fn claim_registered(
+        &self,
+        mut accepted: Accepted,
+        tags: Tags,
+        webhook: Option<&JobWebhook>,
+    ) -> Result<Accepted, RelayError> {
+        let (tracker, id) = (&self.0.tracker, accepted.job_id.clone());
+        if tracker.registry().is_discovered(&id) {
+            self.store_webhook(std::slice::from_ref(&id), webhook)
+                .await?;
+            if tracker.claim_discovered(&id, Arc::new(tags)) {
+                accepted.is_written = self.is_written(&id).await?;
+            }
+        }
+        Ok(accepted)
     }
 
     /// Waits until a job that ComfyUI has is on the disk. `false` if it is not yet: it is followed all the same.

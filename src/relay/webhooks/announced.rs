@@ -18,4 +18,9 @@ impl Announced {
         has_ended: true,
         percent: 100,
     };
+
+    /// Whether anything was.
+    pub(in crate::relay) fn is_any(self) -> bool {
+        self.is_queued
+    }
 }

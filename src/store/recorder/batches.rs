@@ -23,6 +23,7 @@ const MAX_FAILURES: usize = 3;
 impl Recorder {
     /// Writes all pending states. Those that could not be written become pending again.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
+        self.delete_removed().await?;
         let mut unwritten = {
             let mut pending = self.pending();
             pending.retry_refused(Some(Instant::now()));
@@ -35,6 +36,20 @@ impl Recorder {
                 self.put_back(unwritten);
                 return Err(error);
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes the rows of jobs that were forgotten. Before anything is written: one of them may have been recorded again.
+    async fn delete_removed(&self) -> Result<(), StoreError> {
+        let removed: Vec<JobId> = self.pending().removed.iter().cloned().collect();
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.0.store.delete_jobs(&removed).await?;
+        let mut pending = self.pending();
+        for id in &removed {
+            pending.removed.remove(id);
         }
         Ok(())
     }

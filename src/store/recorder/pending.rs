@@ -17,6 +17,8 @@ pub(super) struct Pending {
     pub(super) refused: HashMap<JobId, RefusedRecord>,
     /// The jobs whose rows are newer than their states: another relay has them.
     pub(super) moved: HashSet<JobId>,
+    /// The jobs whose rows are to be deleted.
+    pub(super) removed: HashSet<JobId>,
     /// Whether the next batch is written at once: it has a final state, or a caller waits for it.
     pub(super) urgent: bool,
     /// The jobs whose states are being written, and since which number each has had none on the disk.
@@ -54,6 +56,19 @@ impl Pending {
         }
         self.urgent |= record.is_final();
         self.put(UnwrittenState { record, since });
+    }
+
+    /// Drops the states of a job that are not written, and has its row deleted.
+    pub(super) fn remove(&mut self, id: &JobId) {
+        self.records.remove(id);
+        self.refused.remove(id);
+        self.moved.remove(id);
+        self.removed.insert(id.clone());
+    }
+
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.removed.is_empty()
     }
 
     /// Takes all states, to write them.

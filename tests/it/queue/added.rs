@@ -11,7 +11,7 @@ use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
 use crate::support::scripted_comfy::ScriptedComfy;
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::{Settings, TestRelay, response};
 use crate::support::wait::wait_until;
 
 on_both!(
@@ -20,6 +20,7 @@ on_both!(
     a_job_that_an_added_server_cannot_run_waits_for_another,
     a_removed_server_is_drained_first,
     what_a_server_has_that_is_removed_at_once_runs_elsewhere,
+    prompts_of_others_go_on_at_a_server_that_is_removed_at_once,
     a_server_that_is_being_removed_may_stay,
     another_relay_follows_what_is_added_and_removed,
 );
@@ -218,6 +219,31 @@ async fn a_removed_server_is_drained_first(db: TestDatabase) {
         (status, &answer["error"]["code"]),
         (404, &json!("backend_unknown"))
     );
+}
+
+async fn prompts_of_others_go_on_at_a_server_that_is_removed_at_once(db: TestDatabase) {
+    let slow = comfyui(&[TXT2IMG], NEVER).await;
+    let first = servers(1).await;
+    let mut settings = open_settings(&db);
+    settings.comfy.discovery = true;
+    let relay = TestRelay::connected_to(&first[0].url(), settings).await;
+    add(&relay, &body("gpu9", &slow)).await;
+    is_connected(&relay, "gpu9").await;
+    let prompt = json!({"prompt": job("x").await["workflow"], "client_id": "another"});
+    let post = reqwest::Client::new().post(format!("{}/prompt", slow.url()));
+    let (status, answer) = response(post.json(&prompt)).await;
+    assert_eq!(status, 200, "{answer}");
+    wait_until("it has become a job", async || {
+        let (_, list) = relay.get("/api/anime/jobs?status=processing").await;
+        list["jobs"][0]["job_id"] == answer["prompt_id"]
+    })
+    .await;
+    let (status, answer) = remove(&relay, "gpu9", "?force=true").await;
+    assert_eq!(status, 202, "{answer}");
+    is_gone(&relay, "gpu9").await;
+    // Nothing is under way any more.
+    relay.stop().await;
+    assert_eq!(prompts_at(&slow.url()).await, 1);
 }
 
 async fn what_a_server_has_that_is_removed_at_once_runs_elsewhere(db: TestDatabase) {

@@ -42,6 +42,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             comfy: ComfyConfig {
+                // Most tests count jobs, and play prompts of other clients beside them.
+                discovery: false,
+                discovery_grace: Duration::ZERO,
                 min_backoff: Duration::from_millis(10),
                 max_backoff: Duration::from_millis(100),
                 poll_interval: Duration::from_millis(100),

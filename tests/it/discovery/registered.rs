@@ -1,0 +1,88 @@
+//! A client registers a prompt that has become a job by itself.
+
+use serde_json::{Value, json};
+
+use super::{FAST, SLOW, WITHOUT_CLIENT, ids, job_that, jobs, post, runs, settings};
+use crate::storage::lifecycle::comfyui;
+use crate::support::database::{TestDatabase, on_both};
+use crate::support::subscriber::is_final;
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::wait_until;
+
+on_both!(
+    a_registration_takes_a_job_over_that_nobody_follows,
+    a_job_that_somebody_follows_ends_beside_the_registered_one,
+    a_registration_under_the_prompt_id_says_what_the_job_is,
+);
+
+async fn register(relay: &TestRelay, job: &str, prompt_id: &str) -> Value {
+    let body =
+        json!({"job_id": job, "prompt_id": prompt_id, "labels": {"shot": "7"}, "group": "g"});
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    answer
+}
+
+/// A prompt shows its first step.
+fn has_step(job: &Value) -> bool {
+    job["node"]["step"].as_u64() >= Some(1)
+}
+
+async fn a_registration_takes_a_job_over_that_nobody_follows(db: TestDatabase) {
+    let server = comfyui(&[WITHOUT_CLIENT], SLOW).await;
+    let relay = TestRelay::connected_to(&server.url(), settings(&db)).await;
+    let prompt = post(&server, WITHOUT_CLIENT, None).await;
+    let before = job_that(&relay, &prompt, runs).await;
+    register(&relay, "mine", &prompt).await;
+    let (_, mine) = relay.job("mine").await;
+    assert_eq!(mine["status"], "processing", "{mine}");
+    assert_eq!(mine["labels"], json!({"shot": "7"}), "{mine}");
+    assert_eq!(mine["group"], "g");
+    assert!(mine["progress"].as_u64() >= before["progress"].as_u64());
+    assert_eq!(ids(&relay).await, ["mine"]);
+    db.wait_for("SELECT job_key AS v FROM comfy_relay.jobs", "mine")
+        .await;
+    let mut subscriber = relay.subscribe("mine").await;
+    server.set_speed(FAST);
+    subscriber.ends_as("completed").await;
+    assert!(subscriber.states.iter().any(has_step));
+    assert_eq!(ids(&relay).await, ["mine"]);
+}
+
+async fn a_job_that_somebody_follows_ends_beside_the_registered_one(db: TestDatabase) {
+    let server = comfyui(&[WITHOUT_CLIENT], SLOW).await;
+    let relay = TestRelay::connected_to(&server.url(), settings(&db)).await;
+    let prompt = post(&server, WITHOUT_CLIENT, None).await;
+    job_that(&relay, &prompt, runs).await;
+    let mut early = relay.subscribe(&prompt).await;
+    register(&relay, "mine", &prompt).await;
+    let mut subscriber = relay.subscribe("mine").await;
+    server.set_speed(FAST);
+    early.ends_as("completed").await;
+    subscriber.ends_as("completed").await;
+    let mut both = vec!["mine".to_owned(), prompt];
+    both.sort();
+    assert_eq!(ids(&relay).await, both);
+    let ended = jobs(&relay).await;
+    assert!(ended.iter().all(is_final), "{ended:?}");
+}
+
+async fn a_registration_under_the_prompt_id_says_what_the_job_is(db: TestDatabase) {
+    let server = comfyui(&[WITHOUT_CLIENT], SLOW).await;
+    let relay = TestRelay::connected_to(&server.url(), settings(&db)).await;
+    let prompt = post(&server, WITHOUT_CLIENT, None).await;
+    job_that(&relay, &prompt, runs).await;
+    register(&relay, &prompt, &prompt).await;
+    let labels = "SELECT labels AS v FROM comfy_relay.jobs";
+    assert_eq!(db.value(labels).await, r#"{"shot":"7"}"#);
+    let group = async || {
+        let (_, list) = relay.get("/api/anime/jobs?group=g").await;
+        list["jobs"].as_array().unwrap().len() == 1
+    };
+    wait_until("the job is in its group", group).await;
+    let mut subscriber = relay.subscribe(&prompt).await;
+    server.set_speed(FAST);
+    subscriber.ends_as("completed").await;
+    assert_eq!(subscriber.last()["labels"], json!({"shot": "7"}));
+    assert_eq!(ids(&relay).await, [prompt]);
+}
