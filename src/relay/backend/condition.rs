@@ -6,6 +6,7 @@ use crate::job;
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::worker::Life;
+use crate::wire_schema::word_schema;
 
 /// How a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ impl Condition {
         }
     }
 }
+
+word_schema!(Condition, "How a ComfyUI server is.");
 
 impl Backend {
     /// How it is, and why, if it is not healthy and the reason is known.
