@@ -3,3 +3,5 @@
 mod answers;
 mod documents;
 mod messages;
+mod requests;
+mod typescript;
