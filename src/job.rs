@@ -45,7 +45,7 @@ pub use queue_wait::QueueWait;
 pub use restore::StoredJob;
 pub use selection::Selection;
 pub use status::Status;
-pub use tags::{TagError, Tags};
+pub use tags::{TagError, Tags, group_schema, labels_schema};
 pub use text::{excerpt, passed, printable, printable_json, redact};
 
 /// One job: a prompt on a ComfyUI server, or the work of another producer.

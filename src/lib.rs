@@ -29,6 +29,8 @@ mod python_json;
 
 mod watched_file;
 
+mod wire_schema;
+
 pub mod job;
 
 pub mod estimate;

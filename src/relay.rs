@@ -105,6 +105,7 @@ pub use requests::totals::Totals;
 pub use start::RelayStartError;
 pub use unsuitable::UnsuitableBackend;
 pub use webhooks::WebhookSetupError;
+pub(crate) use webhooks::backend_watch::{BackendData, QueueData};
 
 /// Follows ComfyUI servers, applies their events to jobs, and publishes the jobs' states.
 ///

@@ -4,6 +4,7 @@
 mod answer;
 mod api;
 mod client;
+mod contract;
 mod correlation_id;
 mod error;
 mod gzip;

@@ -69,6 +69,7 @@ pub(crate) use compression::negotiation;
 pub(crate) use context::{Admission, SessionContext};
 pub(crate) use disconnect::refuse;
 pub(crate) use feed::{FEED_GREETING, FEED_NAME, serve_feed};
+pub(crate) use frame_cache::PreviewHead;
 pub(crate) use handshake::HeldHandshake;
 pub use message::{ClientMessage, ServerMessage};
 pub(crate) use message::{MAX_CLIENT_MESSAGE, now};

@@ -5,6 +5,6 @@ mod body;
 mod keys;
 mod sender;
 
-pub use body::{ApiEvent, body, message_id};
+pub use body::{ApiEvent, WebhookBody, body, message_id};
 pub use keys::{KeyError, SigningKeys, VerifyError};
 pub use sender::{ID, SIGNATURE, SenderError, TIMESTAMP, WebhookAnswer, WebhookSender};

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
+use crate::wire_schema::word_schema;
+
 /// The key of `extra_data` that says how previews of the prompt are made. Servers before 0.5 ignore it.
 const PREVIEW_METHOD: &str = "preview_method";
 
@@ -194,6 +196,8 @@ impl PreviewMethod {
         Self::ALL.into_iter().find(|method| method.as_str() == word)
     }
 }
+
+word_schema!(PreviewMethod, "How ComfyUI makes previews.");
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many labels a server has at most.
@@ -15,7 +16,9 @@ const MAX_KEY: usize = 64;
 const MAX_TEXT: usize = 200;
 
 /// Short texts by their keys, such as `gpu=a100`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct BackendLabels(BTreeMap<String, String>);
 

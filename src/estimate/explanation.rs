@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::Estimate;
@@ -8,15 +9,16 @@ use super::conditions::Conditions;
 use super::forecast::Observation;
 use super::model::CostModel;
 use super::prediction::{MatchLevel, Prediction};
-use super::start::StartForecast;
+use super::start::{Familiarity, StartForecast};
 use crate::job::{Job, NodeRun, NodeState, PlannedNode};
 
 /// Why the estimate of a job is what it is. Times are in seconds, in whole milliseconds.
 ///
 /// Of a job that has ended, the predictions are those of its start: the model has learned from it since.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Explanation {
     /// `known`, `first_time` or `no_graph`; `None` before it runs, and if its start was not seen.
+    #[schemars(with = "Option<Familiarity>")]
     pub familiarity: Option<&'static str>,
     /// Whether at least half of the remaining time comes from the built-in table; of a job that has
     /// ended, of what remained at its start.
@@ -43,7 +45,7 @@ pub struct Explanation {
 }
 
 /// What was estimated when a job began, or when its graph became known.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize)]
 pub struct StartExplanation {
     /// How long it had run then.
     #[serde(serialize_with = "milliseconds")]
@@ -60,7 +62,7 @@ pub struct StartExplanation {
 }
 
 /// How fast the nodes of a job run, as factors: 2 is twice as long.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize)]
 pub struct SpeedExplanation {
     /// How many times as long as predicted, as the jobs before on the same machine make expect.
     #[serde(serialize_with = "thousandths")]
@@ -78,7 +80,7 @@ pub struct SpeedExplanation {
 }
 
 /// One node of a job: what was predicted of it, from what, and what it took.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize)]
 pub struct NodeExplanation {
     /// Its id; such as `5.0.0.1` for a run that a loop or a subgraph made, of which nothing is predicted.
     pub id: String,
@@ -88,15 +90,18 @@ pub struct NodeExplanation {
     pub title: Option<String>,
     /// `waiting`, `running`, `finished`, `cached`, `failed`, `interrupted`, or `not_run` if it will not
     /// run or did not until the end; `None` if it is not known any more.
+    #[schemars(extend("enum" = ["waiting", "running", "finished", "cached", "failed", "interrupted", "not_run", null]))]
     pub state: Option<&'static str>,
     /// How long it takes, at the backend's usual speed.
     #[serde(serialize_with = "milliseconds")]
     pub predicted: Option<f64>,
     /// The runs behind the prediction: of the same `signature` or `class` on its backend, on an
     /// `other_backend`, of the same `role`, or none but a built-in `table`.
+    #[schemars(with = "Option<MatchLevel>")]
     pub source: Option<&'static str>,
     /// By what runs of other nodes of a class or a role were scaled to this one: its `size`, or only
     /// the `calls` of its model.
+    #[schemars(extend("enum" = ["size", "calls", null]))]
     pub scaled_by: Option<&'static str>,
     /// How many runs there are behind the prediction, of the newest ones that are kept.
     pub runs: Option<usize>,

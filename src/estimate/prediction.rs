@@ -2,6 +2,7 @@ use super::interval::IntervalWidth;
 use super::service::ServiceTrust;
 use super::spread::Spread;
 use crate::job::{PlannedNode, Role};
+use crate::wire_schema::word_schema;
 
 /// How closely the runs behind a prediction match its node, the closest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +20,15 @@ pub(super) enum MatchLevel {
 }
 
 impl MatchLevel {
+    /// All of them.
+    const ALL: [Self; 5] = [
+        Self::Signature,
+        Self::Class,
+        Self::OtherBackend,
+        Self::Role,
+        Self::Default,
+    ];
+
     /// How many levels it is from an exact match: 0 to 4.
     pub(super) fn distance(self) -> u8 {
         self as u8
@@ -46,6 +56,8 @@ impl MatchLevel {
         }
     }
 }
+
+word_schema!(MatchLevel, "The runs behind a prediction.");
 
 /// What a node is expected to cost at its backend's usual speed.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,6 +8,7 @@ use super::forecast::Observation;
 use super::model::CostModel;
 use super::prediction::{MatchLevel, Prediction};
 use crate::job::{Job, Plan};
+use crate::wire_schema::word_schema;
 
 /// The most predictions that are kept of one job. Those of the shortest nodes are left out.
 const MAX_NODES: usize = 1_000;
@@ -54,6 +55,11 @@ impl Familiarity {
         }
     }
 }
+
+word_schema!(
+    Familiarity,
+    "Whether the workflow of a job had run before on its server."
+);
 
 /// What was predicted of a job when it began: kept to explain its estimates when the model has learned
 /// from it. Its memory is bounded, however many nodes the job has.

@@ -1,3 +1,5 @@
+use crate::wire_schema::word_schema;
+
 /// How the end of a job was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndSource {
@@ -38,3 +40,5 @@ impl EndSource {
         }
     }
 }
+
+word_schema!(EndSource, "How the end of a job was learned.");

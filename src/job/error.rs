@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::text;
+use crate::wire_schema::word_schema;
 
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ impl ErrorCode {
         }
     }
 }
+
+word_schema!(ErrorCode, "Why a job failed.");
 
 impl JobError {
     /// The error that a node raised: `node` is its class and id, `message` the text of the exception,

@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 /// How the id begins under which a group is followed as one job.
@@ -116,6 +118,22 @@ impl fmt::Display for JobId {
 impl Serialize for JobId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+impl JsonSchema for JobId {
+    fn schema_name() -> Cow<'static, str> {
+        "JobId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The id of a job, or `group:NAME` for a group that is followed as one job. `monitor`, `jobs`, `events`, `.` and `..` are reserved.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": Self::MAX_CHARS,
+            "pattern": "^[A-Za-z0-9._:-]+$",
+        })
     }
 }
 

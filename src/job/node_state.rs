@@ -1,3 +1,5 @@
+use crate::wire_schema::word_schema;
+
 /// The state of one node in [`Event::Nodes`](super::Event::Nodes).
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeReport {
@@ -55,3 +57,5 @@ impl NodeState {
         }
     }
 }
+
+word_schema!(NodeState, "The state of a node.");

@@ -1,5 +1,6 @@
 //! What a prompt makes: files, and texts that its nodes show.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ImageFile, JobId, printable};
@@ -24,7 +25,7 @@ pub(super) enum Medium {
 }
 
 /// A file that a prompt made, or a text that one of its nodes shows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema, Serialize, Deserialize)]
 pub struct Output {
     /// The node that made it.
     pub node: String,

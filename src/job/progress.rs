@@ -3,21 +3,28 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{JobId, Output, Status, Tags};
+use crate::wire_schema::message_type;
+
+/// What a job waits for that waits in the relay's own queue.
+pub(super) const WAITING_FOR_SERVER: &str = "server";
 
 /// The state of a job, as the documented `progress` message.
 ///
 /// Fields keep their name, type and meaning for ever; new ones may be added.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "progress")]
+#[schemars(rename = "Progress", transform = message_type("progress"))]
 pub struct Progress {
     /// The job.
     pub job_id: JobId,
     /// Its status.
     pub status: Status,
     /// 0 to 100; never falls, and is 100 only with `completed`.
+    #[schemars(range(max = 100))]
     pub progress: u8,
     /// Seconds until the job ends, the queue before it included; `null` without evidence.
     pub estimated_remaining: Option<u64>,
@@ -45,6 +52,7 @@ pub struct Progress {
     pub cancelling: Option<bool>,
     /// `server` while it waits in the relay's own queue: `message` says what for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("const" = WAITING_FOR_SERVER))]
     pub waiting_for: Option<&'static str>,
     /// How often its prompt was handed in or waits to be; `None` while that is once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +154,7 @@ fn shared<S: Serializer>(tags: &Arc<Tags>, serializer: S) -> Result<S::Ok, S::Er
 }
 
 /// The node that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NodeView {
     /// Its id in the graph.
     pub id: String,
@@ -161,7 +169,7 @@ pub struct NodeView {
 }
 
 /// How many nodes are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Deserialize, Serialize)]
 pub struct NodesView {
     /// Nodes that have run.
     pub done: usize,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::nodes::{Bar, NodeCounts};
-use super::progress::{in_milliseconds, whole_seconds};
+use super::progress::{WAITING_FOR_SERVER, in_milliseconds, whole_seconds};
 use super::{
     EndSource, Job, NodeView, NodesView, Outcome, Output, Progress, QueueWait, Remaining, Status,
     text,
@@ -14,9 +14,6 @@ const MAX_MESSAGE: usize = 200;
 
 /// How many outputs the states of a job that runs hold at most.
 const RUNNING_OUTPUTS: usize = 20;
-
-/// What a job waits for that waits in the relay's own queue.
-const WAITING_FOR_SERVER: &str = "server";
 
 impl Job {
     /// The next state for subscribers, with the next number. Its progress is at least that of the

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -20,7 +21,7 @@ const MAX_KEY: usize = 64;
 const MAX_TEXT: usize = 200;
 
 /// What a client has said of a job when it registered it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Tags {
     /// Short texts by their keys.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -60,6 +61,31 @@ impl TagError {
             Self::Group => "bad_group",
         }
     }
+}
+
+/// The schema of the labels that a client gives a job.
+pub fn labels_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Short texts by their keys: what the job is to the client.",
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "propertyNames": {"pattern": format!("^[A-Za-z0-9._-]{{1,{MAX_KEY}}}$")},
+        "additionalProperties": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_TEXT,
+            "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        },
+    })
+}
+
+/// The schema of the group that a client puts a job into.
+pub fn group_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "The group that the job belongs to.",
+        "type": ["string", "null"],
+        "pattern": format!("^[A-Za-z0-9._:-]{{1,{}}}$", JobId::MAX_GROUP_CHARS),
+    })
 }
 
 impl Tags {

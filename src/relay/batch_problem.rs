@@ -1,9 +1,10 @@
 //! A job of a batch that cannot be submitted, and why.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A job of a batch that cannot be submitted, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct BatchProblem {
     /// Its place in the batch, from 0.
     pub index: usize,

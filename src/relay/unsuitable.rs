@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How many backends a sentence names, and how many reasons of each.
 const NAMED: usize = 3;
 
 /// A backend that cannot run a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct UnsuitableBackend {
     /// Its name.
     pub name: String,

@@ -5,7 +5,7 @@
 
 pub(super) mod announced;
 mod attempt;
-mod backend_watch;
+pub(super) mod backend_watch;
 mod deliver;
 mod metrics;
 

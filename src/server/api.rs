@@ -3,6 +3,7 @@
 mod backend_field;
 pub(super) mod backends;
 pub(super) mod batches;
+pub(super) mod documents;
 pub(super) mod events;
 pub(super) mod health;
 mod idempotency;
@@ -15,4 +16,5 @@ pub(super) mod queue;
 pub(super) mod totals;
 mod webhook_field;
 pub(super) mod webhooks;
+mod workflow_field;
 pub(super) mod workflows;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::{self, Body};
@@ -50,12 +51,12 @@ enum ErrorHeader {
 }
 
 /// The body of every answer to a request that failed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct ErrorBody<'a> {
     error: ErrorDetail<'a>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct ErrorDetail<'a> {
     code: &'static str,
     message: &'a str,
@@ -68,7 +69,7 @@ struct ErrorDetail<'a> {
 }
 
 /// What an error about several backends or jobs has to say of each.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, JsonSchema, Serialize)]
 struct ErrorDetails {
     /// The backends that were asked, if none can run the workflow.
     #[serde(skip_serializing_if = "Vec::is_empty")]

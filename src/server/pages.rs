@@ -45,6 +45,9 @@ const ASSETS: &[Asset] = assets![
     "/test" HTML "pages/test/index.html",
     "/web/page.css" CSS "pages/test/page.css",
     "/web/page.js" SCRIPT "pages/test/page.js",
+    "/docs" HTML "pages/docs/index.html",
+    "/web/docs.css" CSS "pages/docs/docs.css",
+    "/web/docs.js" SCRIPT "pages/docs/docs.js",
     "/web/explanation.css" CSS "pages/test/explanation.css",
     "/web/explanation.js" SCRIPT "pages/test/explanation.js",
     "/websocket_test_client.html" HTML "pages/websocket_test_client.html",
@@ -118,6 +121,15 @@ const RELAY_JS: Asset = Asset {
 };
 
 impl Asset {
+    /// A text in JSON that does not change.
+    pub(super) fn json(text: &'static str) -> Self {
+        Self {
+            path: "",
+            content_type: "application/json",
+            text,
+        }
+    }
+
     /// The file at a path.
     pub(super) fn find(path: &str) -> Option<Self> {
         let pages = ASSETS.iter().chain([&RELAY_JS]).copied();

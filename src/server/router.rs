@@ -1,10 +1,13 @@
 //! The table of routes: which request goes where, by which method, and with which scope.
 
+mod paths;
+
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::api::documents::ApiDocument;
 use super::api::outputs::FileRequest;
 use super::api::probes::Probe;
 use super::api::{
@@ -21,8 +24,9 @@ use super::{selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 use crate::relay::Operation;
+use paths::paths;
 
-/// Every resource that has a path. A job id is not checked yet.
+/// Every resource that has a path.
 #[derive(Debug, Clone, Copy)]
 enum Route<'a> {
     JobSocket(&'a str),
@@ -57,9 +61,46 @@ enum Route<'a> {
     Outputs(&'a str),
     /// One of them, by its place in the list.
     Output(&'a str, &'a str),
+    Document(ApiDocument),
     Probe(Probe),
     Page(Page),
     Asset(Asset),
+}
+
+// What stands in braces is a part of a path that is not checked yet. A backend that is operated is found by
+// `operated_backend`, because its name can hold slashes.
+paths! {
+    "openapi.json" => Route::Document(ApiDocument::OpenApi),
+    "asyncapi.json" => Route::Document(ApiDocument::AsyncApi),
+    "healthz" => Route::Probe(Probe::Alive),
+    "readyz" => Route::Probe(Probe::Ready),
+    "ws" / "monitor" => Route::MonitorSocket,
+    "ws" / "jobs" => Route::FeedSocket,
+    "ws" / {job_id} => Route::JobSocket(job_id),
+    "api" / "anime" / "websocket" / "status" => Route::WebsocketStatus,
+    "api" / "anime" / "health" => Route::Health,
+    "metrics" => Route::Metrics,
+    "api" / "anime" / "totals" => Route::Totals,
+    "api" / "anime" / "jobs" => Route::Jobs,
+    "api" / "anime" / "jobs" / "events" => Route::FeedEvents,
+    "api" / "anime" / "jobs" / {job_id} => Route::Job(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "cancel" => Route::Cancel(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "retry" => Route::Retry(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "progress" => Route::Progress(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "events" => Route::Events(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "preview" => Route::Preview(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "estimate" => Route::Estimate(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "workflow" => Route::Workflow(job_id),
+    "api" / "anime" / "batches" => Route::Batches,
+    "api" / "anime" / "workflows" / "check" => Route::CheckWorkflow,
+    "api" / "anime" / "backends" => Route::Backends,
+    "api" / "anime" / "backends" / {name} => Route::Backend(name),
+    "api" / "anime" / "webhooks" / "deliveries" => Route::Deliveries,
+    "api" / "anime" / "queue" => Route::Queue,
+    "api" / "anime" / "queue" / "pause" => Route::PauseQueue(true),
+    "api" / "anime" / "queue" / "resume" => Route::PauseQueue(false),
+    "api" / "anime" / "jobs" / {job_id} / "outputs" => Route::Outputs(job_id),
+    "api" / "anime" / "jobs" / {job_id} / "outputs" / {n} => Route::Output(job_id, n),
 }
 
 impl<'a> Route<'a> {
@@ -73,40 +114,11 @@ impl<'a> Route<'a> {
             return Some(Self::Operate(name, operation));
         }
         let segments: Vec<&str> = path.split('/').skip(1).collect();
-        Some(match segments.as_slice() {
-            ["ws", "monitor"] => Self::MonitorSocket,
-            ["ws", "jobs"] => Self::FeedSocket,
-            ["ws", id] => Self::JobSocket(id),
-            ["api", "anime", "websocket", "status"] => Self::WebsocketStatus,
-            ["api", "anime", "health"] => Self::Health,
-            ["metrics"] => Self::Metrics,
-            ["api", "anime", "totals"] => Self::Totals,
-            ["api", "anime", "jobs"] => Self::Jobs,
-            ["api", "anime", "jobs", "events"] => Self::FeedEvents,
-            ["api", "anime", "jobs", id] => Self::Job(id),
-            ["api", "anime", "jobs", id, "cancel"] => Self::Cancel(id),
-            ["api", "anime", "jobs", id, "retry"] => Self::Retry(id),
-            ["api", "anime", "jobs", id, "progress"] => Self::Progress(id),
-            ["api", "anime", "jobs", id, "events"] => Self::Events(id),
-            ["api", "anime", "jobs", id, "preview"] => Self::Preview(id),
-            ["api", "anime", "jobs", id, "estimate"] => Self::Estimate(id),
-            ["api", "anime", "jobs", id, "workflow"] => Self::Workflow(id),
-            ["api", "anime", "batches"] => Self::Batches,
-            ["api", "anime", "workflows", "check"] => Self::CheckWorkflow,
-            ["api", "anime", "backends"] => Self::Backends,
-            ["api", "anime", "backends", name] => Self::Backend(name),
-            ["api", "anime", "webhooks", "deliveries"] => Self::Deliveries,
-            ["api", "anime", "queue"] => Self::Queue,
-            ["api", "anime", "queue", "pause"] => Self::PauseQueue(true),
-            ["api", "anime", "queue", "resume"] => Self::PauseQueue(false),
-            ["api", "anime", "jobs", id, "outputs"] => Self::Outputs(id),
-            ["api", "anime", "jobs", id, "outputs", number] => Self::Output(id, number),
-            _ => match (Probe::find(path), Page::find(path)) {
-                (Some(probe), _) => Self::Probe(probe),
-                (None, Some(page)) => Self::Page(page),
-                (None, None) => Self::Asset(Asset::find(path)?),
-            },
-        })
+        if let Some(route) = Self::of_segments(&segments) {
+            return Some(route);
+        }
+        let page = Page::find(path).map(Self::Page);
+        page.or_else(|| Asset::find(path).map(Self::Asset))
     }
 
     /// Where a request for a page with a slash at its end belongs: the links of the page are relative to its path
@@ -135,16 +147,16 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Refuses parameters that it does not know. Sockets check theirs once they can answer a browser, and
-    /// pages leave theirs to their scripts.
-    fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
-        let known = match self {
+    /// The parameters that it takes by a method. `None` for sockets, which check theirs once they can answer a browser, and for
+    /// pages, which leave theirs to their scripts.
+    fn parameters(self, method: &Method) -> Option<&'static [&'static str]> {
+        Some(match self {
             Self::JobSocket(_)
             | Self::MonitorSocket
             | Self::FeedSocket
             | Self::Page(_)
-            | Self::Asset(_) => return Ok(()),
-            Self::Jobs if request.method() != Method::POST => &selection::LIST_PARAMETERS[..],
+            | Self::Asset(_) => return None,
+            Self::Jobs if method != Method::POST => &selection::LIST_PARAMETERS[..],
             Self::Output(..) => &outputs::FILE_PARAMETERS[..],
             Self::Events(_) => &[events::NAMES][..],
             Self::FeedEvents => &events::FEED_PARAMETERS[..],
@@ -152,10 +164,22 @@ impl<'a> Route<'a> {
             Self::Deliveries => &webhooks::DELIVERY_PARAMETERS[..],
             Self::Backend(_) => &backends::REMOVAL_PARAMETERS[..],
             _ => &[],
-        };
-        Query::parse(request, known).map(drop)
+        })
+    }
+
+    /// Refuses parameters that it does not know.
+    fn check_parameters<B>(self, request: &Request<B>) -> Result<(), ApiError> {
+        let known = self.parameters(request.method());
+        known.map_or(Ok(()), |known| Query::parse(request, known).map(drop))
     }
 }
+
+/// What a backend is to do, by the last part of the path.
+const OPERATIONS: [(&str, Operation); 3] = [
+    ("pause", Operation::Pause),
+    ("resume", Operation::Run),
+    ("drain", Operation::Drain),
+];
 
 /// The name of a backend and what it is to do, of a path that asks for that. A name can hold slashes, which some proxies
 /// decode.
@@ -163,12 +187,8 @@ fn operated_backend(path: &str) -> Option<(&str, Operation)> {
     let (name, verb) = path
         .strip_prefix("/api/anime/backends/")?
         .rsplit_once('/')?;
-    let operation = match verb {
-        "pause" => Operation::Pause,
-        "resume" => Operation::Run,
-        "drain" => Operation::Drain,
-        _ => return None,
-    };
+    let mut operations = OPERATIONS.into_iter();
+    let (_, operation) = operations.find(|(known, _)| *known == verb)?;
     Some((name, operation))
 }
 
@@ -266,6 +286,7 @@ async fn dispatch(
         }
         Route::Outputs(id) => list_outputs(state, &caller, id).await,
         Route::Output(id, number) => output(state, &caller, &request, id, number).await,
+        Route::Document(document) => Ok(document.response(request.headers())),
         Route::Probe(probe) => probe.answer(state),
         Route::Page(page) => Ok(page.response(state.relay.backend_count())),
         Route::Asset(asset) => Ok(asset.response(request.headers())),
@@ -364,3 +385,6 @@ fn job_id(segment: &str) -> Result<JobId, ApiError> {
     let text = percent_decode_str(segment).decode_utf8_lossy();
     Ok(JobId::parse(&text)?)
 }
+
+#[cfg(test)]
+mod tests;

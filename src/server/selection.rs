@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
+use super::contract::parameter::Parameter;
 use super::error::ApiError;
 use super::request::{Query, bad_query, parse_status};
 use super::state::ServerState;
@@ -18,6 +21,33 @@ pub(super) const LIST_PARAMETERS: [&str; 10] = [
 pub(super) const FEED_PARAMETERS: [&str; 7] = [
     "status", "backend", "label", "group", "workflow", "q", "previews",
 ];
+
+/// The parameters that lists and streams have in common, as documents describe them.
+pub(super) fn parameters() -> Vec<Parameter> {
+    let statuses = json!({
+        "type": "array",
+        "items": {"type": "string", "enum": Status::ALL.map(Status::as_str)},
+    });
+    let labels = json!({
+        "type": "array",
+        "items": {"type": "string", "pattern": r#"^[^="\\]+=.*$"#},
+    });
+    vec![
+        Parameter::query("status", "Jobs with one of these statuses.", statuses).with_commas(),
+        Parameter::text("backend", "Jobs of the ComfyUI server with this name."),
+        Parameter::query(
+            "label",
+            "Jobs that have all of these labels, each as `key=text`.",
+            labels,
+        ),
+        Parameter::text("group", "Jobs of this group."),
+        Parameter::text("workflow", "Jobs of the workflow with this name."),
+        Parameter::text(
+            "q",
+            "A part of the job id, of a label, the group or the workflow.",
+        ),
+    ]
+}
 
 /// The jobs that the parameters select among those that the caller may see.
 pub(super) fn parse(query: &Query, permissions: &Permissions) -> Result<Selection, ApiError> {

@@ -1,10 +1,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::compression::deflate::Deflater;
 use super::frame::{SharedFrame, binary_frame};
 use crate::hub::{Preview, Publication};
 use crate::job::JobId;
+use crate::wire_schema::message_type;
 
 /// The frames of the updates of one job that a shard is sending. Each is built for the first of the
 /// shard's subscribers that gets it.
@@ -23,12 +25,16 @@ pub(super) struct FrameCache {
 struct LastTwo<T>([Option<(u64, T)>; 2]);
 
 /// What comes before the image in the documented binary message.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "preview")]
-struct PreviewHead<'a> {
+#[schemars(rename = "PreviewHead", transform = message_type("preview"))]
+pub(crate) struct PreviewHead<'a> {
     job_id: &'a JobId,
+    /// The node that runs; `null` if that is not known.
     node: Option<&'a str>,
+    /// The media type of the image.
     mime: &'a str,
+    /// Grows with each preview of the job.
     seq: u64,
 }
 

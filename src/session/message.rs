@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Token;
@@ -9,12 +10,13 @@ pub(crate) const MAX_CLIENT_MESSAGE: usize = 64 << 10;
 
 /// A message of the server about the connection. States of jobs are `progress` messages, the relay's own
 /// are `system_status`: they are encoded elsewhere.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerMessage<'a> {
     /// The first message on every socket; sent again while nobody has registered the job.
     Connection {
         /// Always `connected`.
+        #[schemars(extend("const" = "connected"))]
         status: &'static str,
         /// The job that the socket was opened for; `monitor` for the system monitor.
         job_id: &'a str,
@@ -57,12 +59,13 @@ pub enum ServerMessage<'a> {
 }
 
 /// A message of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ClientMessage {
     /// Replace the token with a newer one.
     Auth {
         /// The token.
+        #[schemars(with = "String")]
         token: Token,
     },
     /// Answer with a `pong`.

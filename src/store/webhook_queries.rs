@@ -12,6 +12,7 @@ use super::Store;
 use super::database::{StoreError, in_time, with_connection};
 use super::schema::{gone_webhooks, job_webhooks, webhook_deliveries};
 use crate::job::JobId;
+use crate::wire_schema::word_schema;
 
 /// How many rows one statement deletes at most.
 const DELETE_BATCH: i64 = 1_000;
@@ -46,6 +47,8 @@ impl DeliveryState {
         }
     }
 }
+
+word_schema!(DeliveryState, "What became of a message to a webhook.");
 
 /// A delivery, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]

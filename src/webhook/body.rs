@@ -2,7 +2,10 @@
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::wire_schema::word_schema;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,19 @@ pub enum ApiEvent {
 }
 
 impl ApiEvent {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::JobQueued,
+        Self::JobStarted,
+        Self::JobProgress,
+        Self::JobCompleted,
+        Self::JobFailed,
+        Self::JobCancelled,
+        Self::BackendSick,
+        Self::BackendRecovered,
+        Self::QueueEmpty,
+    ];
+
     /// The events of a job, but for its progress.
     pub const OF_JOBS: [Self; 5] = [
         Self::JobQueued,
@@ -53,10 +69,18 @@ impl ApiEvent {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct WebhookBody<'a, T> {
+word_schema!(ApiEvent, "What happened.");
+
+/// What is sent to a webhook.
+#[derive(Debug, JsonSchema, Serialize)]
+#[schemars(rename = "WebhookBody_{T}")]
+pub struct WebhookBody<'a, T> {
+    /// What happened.
+    #[schemars(with = "ApiEvent")]
     r#type: &'a str,
+    /// When it was.
     timestamp: Timestamp,
+    /// What it is about.
     data: &'a T,
 }
 

@@ -11,7 +11,13 @@ use source::Source;
 /// The modules from the ground up. A module imports from lower floors only, never from its own or a higher
 /// one.
 const FLOORS: [&[&str]; 9] = [
-    &["config", "connector", "python_json", "watched_file"],
+    &[
+        "config",
+        "connector",
+        "python_json",
+        "watched_file",
+        "wire_schema",
+    ],
     &["job", "recording"],
     &["estimate", "placement"],
     &[

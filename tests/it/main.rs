@@ -5,6 +5,7 @@ mod access;
 mod architecture;
 mod broker;
 mod client;
+mod contract;
 mod discovery;
 mod documents;
 mod downstream;

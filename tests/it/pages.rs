@@ -5,5 +5,6 @@ mod dashboard;
 mod dashboard_reader;
 mod dashboard_states;
 mod data;
+mod docs_page;
 mod files;
 mod test_page;

@@ -1,11 +1,13 @@
 //! What the tests share: servers, clients and proxies that are started for one test.
 
+pub(crate) mod api_description;
 pub(crate) mod browser;
 pub(crate) mod chaos_proxy;
 pub(crate) mod database;
 pub(crate) mod echo_comfy;
 pub(crate) mod experience;
 pub(crate) mod hanging_server;
+pub(crate) mod message_description;
 pub(crate) mod nginx;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire_schema::word_schema;
+
 /// How a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,3 +58,5 @@ impl Condition {
         }
     }
 }
+
+word_schema!(Condition, "How a ComfyUI server is.");

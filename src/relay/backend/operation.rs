@@ -1,5 +1,7 @@
 //! What operators have a backend do.
 
+use crate::wire_schema::word_schema;
+
 /// What operators have a backend do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Operation {
@@ -17,6 +19,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// All of them.
+    pub(in crate::relay) const ALL: [Self; 5] = [
+        Self::Run,
+        Self::Pause,
+        Self::Drain,
+        Self::Remove,
+        Self::Discard,
+    ];
+
     /// The word for a backend that does so, in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +41,7 @@ impl Operation {
 
     /// The inverse of [`Operation::as_str`]. What a later release has written counts as paused.
     pub(in crate::relay) fn from_word(word: &str) -> Self {
-        let mut known = [Self::Run, Self::Drain, Self::Remove, Self::Discard].into_iter();
+        let mut known = Self::ALL.into_iter();
         known
             .find(|operation| operation.as_str() == word)
             .unwrap_or(Self::Pause)
@@ -56,3 +67,5 @@ impl Operation {
         self == Self::Drain || self.is_removal()
     }
 }
+
+word_schema!(Operation, "What operators have a ComfyUI server do.");

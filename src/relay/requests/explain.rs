@@ -1,6 +1,7 @@
 //! Explains the estimate of a job.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::estimate::{Explanation, NodeExplanation};
@@ -10,7 +11,7 @@ use crate::relay::{Relay, RelayError};
 use crate::store::StoredRun;
 
 /// Why the estimate of a job is what it is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct EstimateView {
     /// The job.
     pub job_id: JobId,

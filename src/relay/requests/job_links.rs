@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_REPEATS: usize = 100;
 
 /// What the submission of a job shows of others.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize)]
 pub struct JobLinks {
     /// The job that it repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +32,7 @@ pub struct JobLinks {
 }
 
 /// An attempt that was lost.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 pub struct AttemptView {
     /// The name of the backend.
     pub backend: String,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 use url::Url;
@@ -29,18 +30,20 @@ pub struct JobWebhook {
 }
 
 /// A message to a webhook, as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct DeliveryView {
     /// The header `webhook-id`.
     pub id: String,
     /// Scheme, host and port of the target: its path may hold a secret.
     pub target: String,
     /// The type of the event.
+    #[schemars(with = "ApiEvent")]
     pub event: String,
     /// The job that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
     /// `pending`, `delivered`, `failed` or `gone`.
+    #[schemars(with = "DeliveryState")]
     pub state: String,
     /// How often it was sent.
     pub attempts: i64,

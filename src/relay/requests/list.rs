@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use tokio::fs::try_exists;
 
 use crate::estimate::Estimate;
-use crate::job::{Job, JobId, Progress, StoredJob};
+use crate::job::{EndSource, ErrorCode, Job, JobId, Progress, StoredJob};
 use crate::relay::registry::Remembered;
 use crate::relay::requests::job_links::JobLinks;
 use crate::relay::requests::job_webhook::DeliveryView;
@@ -17,17 +18,18 @@ use crate::relay::{Relay, RelayError};
 use crate::store::{Cursor, JobFilter};
 
 /// A part of the list of jobs, the newest first.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<JobView>,
     /// The cursor of the next page; `null` on the last one.
     #[serde(serialize_with = "encode")]
+    #[schemars(with = "Option<String>")]
     pub next_cursor: Option<Cursor>,
 }
 
 /// One job: the fields of its `progress` message, and more.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct JobView {
     /// Its newest state.
     #[serde(flatten)]
@@ -39,8 +41,10 @@ pub struct JobView {
     /// When the relay learned that it had ended.
     pub completed_at: Option<Timestamp>,
     /// From where the relay learned that: `ws`, `history`, `queue` or `producer`.
+    #[schemars(with = "Option<EndSource>")]
     pub learned_from: Option<&'static str>,
     /// The stable code of its error, if it failed.
+    #[schemars(with = "Option<ErrorCode>")]
     pub error_code: Option<&'static str>,
     /// Its nodes in the order in which they began; only if one job is requested.
     #[serde(skip_serializing_if = "Option::is_none")]

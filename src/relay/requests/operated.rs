@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::BackendLabels;
@@ -12,7 +13,7 @@ use crate::relay::{Condition, Relay, RelayError};
 use crate::store::AddedBackend;
 
 /// A ComfyUI server, for those who operate it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct OperatedBackend {
     /// What it is called in messages.
     pub name: String,
@@ -20,12 +21,14 @@ pub struct OperatedBackend {
     pub url: String,
     /// What operators have said of it.
     pub labels: BackendLabels,
-    /// The word of its [`Condition`].
+    /// How it is.
+    #[schemars(with = "Condition")]
     pub status: &'static str,
     /// Why it does not simply take jobs, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The word of the [`Operation`] that operators have asked for, whatever its status is.
+    /// What operators have asked for, whatever its status is.
+    #[schemars(with = "Operation")]
     pub operation: &'static str,
     /// Its version.
     pub version: Option<String>,
@@ -40,9 +43,10 @@ pub struct OperatedBackend {
 }
 
 /// The relay's own queue, for those who operate it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct QueueOverview {
     /// `running` or `paused`.
+    #[schemars(extend("enum" = ["running", "paused"]))]
     pub state: &'static str,
     /// How many jobs wait, at all relays on the database.
     pub waiting: usize,

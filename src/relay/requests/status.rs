@@ -1,6 +1,7 @@
 //! The status of the relay as a whole, for monitors and health checks.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::BackendLabels;
@@ -11,13 +12,15 @@ use crate::relay::backend::condition::Condition;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::seen::SeenBackend;
 use crate::relay::registry::Remembered;
+use crate::wire_schema::message_type;
 
 /// How many jobs the status lists.
 const RECENT_JOBS: usize = 10;
 
 /// The documented `system_status` message. Times are seconds since 1970, as existing monitor pages expect.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "system_status")]
+#[schemars(rename = "SystemStatus", transform = message_type("system_status"))]
 pub struct SystemStatus {
     /// When it was made.
     pub timestamp: f64,
@@ -32,7 +35,7 @@ pub struct SystemStatus {
 }
 
 /// How many jobs there are in memory and in the database, by status, those of other relays included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct JobCounts {
     /// In any status.
     pub total: usize,
@@ -49,7 +52,7 @@ pub struct JobCounts {
 }
 
 /// How many subscribers there are, at all relays on the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Websockets {
     /// Connections that follow a job; one that follows several counts for each.
     pub total_connections: usize,
@@ -58,7 +61,7 @@ pub struct Websockets {
 }
 
 /// One ComfyUI server, for monitors.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct BackendStatus {
     /// What it is called in messages.
     pub name: String,
@@ -72,7 +75,8 @@ pub struct BackendStatus {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub is_elsewhere: bool,
-    /// The word of its [`Condition`]; `connected` if it is healthy.
+    /// `connected` if it is healthy.
+    #[schemars(with = "Condition")]
     pub status: &'static str,
     /// Why it is not healthy, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,14 +91,15 @@ pub struct BackendStatus {
 }
 
 /// One ComfyUI server, for health checks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct BackendHealth {
     /// What it is called in messages.
     pub name: String,
     /// What operators have said of it.
     #[serde(skip_serializing_if = "BackendLabels::is_empty")]
     pub labels: BackendLabels,
-    /// The word of its [`Condition`]; `connected` if it is healthy.
+    /// `connected` if it is healthy.
+    #[schemars(with = "Condition")]
     pub status: &'static str,
     /// Whether nothing is wrong with it.
     #[serde(skip)]
@@ -107,6 +112,7 @@ pub struct BackendHealth {
     pub is_elsewhere: bool,
     /// What operators have asked for, if it is to take nothing: `paused` or `draining`, whatever its status is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Operation>")]
     pub operation: Option<&'static str>,
     /// How many prompts ran when its queue was last received.
     pub queue_running: usize,
@@ -125,13 +131,14 @@ pub struct BackendHealth {
 }
 
 /// One job, for monitors.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct RecentJob {
     /// The job.
     pub id: JobId,
     /// Its status.
     pub status: Status,
     /// 0 to 100.
+    #[schemars(range(max = 100))]
     pub progress: u8,
     /// When it was registered, in seconds since 1970.
     pub created_at: f64,

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::job::{Bar, Job, JobId, NodeRun, NodeState};
@@ -13,7 +14,7 @@ use crate::store::StoredRun;
 pub(in crate::relay) const MAX_STORED_RUNS: usize = 5_000;
 
 /// One execution of a node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct NodeRunView {
     /// The run's id; such as `5.0.0.1` for a node that was made at run time.
     pub id: String,
@@ -24,6 +25,7 @@ pub struct NodeRunView {
     /// The title that the author of the graph gave it.
     pub title: Option<String>,
     /// `running`, `finished`, `cached`, `failed` or `interrupted`.
+    #[schemars(with = "NodeState")]
     pub state: &'static str,
     /// The steps of its progress bar.
     pub steps: Option<u32>,

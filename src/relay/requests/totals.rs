@@ -1,13 +1,14 @@
 //! What has been done since a moment.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::job::Status;
 use crate::relay::{Relay, RelayError};
 
 /// What has been done since a moment, by the database: a restart does not change it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Totals {
     /// The moment.
     pub since: Timestamp,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 use url::Url;
@@ -18,17 +19,20 @@ use crate::webhook::{self, ApiEvent};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an event of a server tells.
-#[derive(Debug, Serialize)]
-struct BackendData<'a> {
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct BackendData<'a> {
+    /// Its name.
     backend: &'a str,
+    #[schemars(with = "Condition")]
     status: &'static str,
+    /// Why it runs nothing, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 /// What the event of an empty queue tells.
-#[derive(Debug, Serialize)]
-struct QueueData {
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct QueueData {
     /// How many jobs run.
     processing: usize,
 }

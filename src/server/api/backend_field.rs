@@ -1,5 +1,8 @@
 //! The field `backend` of a body: which ComfyUI servers are meant.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use crate::config::BackendLabels;
@@ -13,6 +16,27 @@ const MAX_BACKENDS: usize = 1_000;
 /// What the field takes.
 const EXPECTED: &str = "backend is the name of a backend, or labels such as \"gpu=a100\" or {\"gpu\": \"a100\"}, or a list of \
                         such";
+
+/// The field, as its schema describes it.
+pub(super) enum BackendField {}
+
+impl JsonSchema for BackendField {
+    fn schema_name() -> Cow<'static, str> {
+        "BackendField".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let labels = generator.subschema_for::<BackendLabels>();
+        let one = json_schema!({"anyOf": [{"type": "string"}, labels]});
+        json_schema!({
+            "description": EXPECTED,
+            "anyOf": [
+                one,
+                {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_BACKENDS},
+            ],
+        })
+    }
+}
 
 /// The servers that a body asks for; none for all of them. A name, labels as a text or as an object, or a list of such.
 pub(super) fn backend_choices(field: Option<&Value>) -> Result<Vec<BackendChoice>, ApiError> {

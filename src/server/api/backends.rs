@@ -3,6 +3,7 @@
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,6 +11,8 @@ use crate::auth::Scope;
 use crate::config::{BackendLabels, ServerUrl};
 use crate::relay::{NewBackend, OperatedBackend, Operation, RelayError};
 use crate::server::api::backend_field::labels_of;
+use crate::server::contract::endpoint::Endpoint;
+use crate::server::contract::parameter::Parameter;
 use crate::server::error::ApiError;
 use crate::server::request::{Query, parse_fields, read_json};
 use crate::server::response::{self, Body};
@@ -17,9 +20,66 @@ use crate::server::security::Caller;
 use crate::server::state::ServerState;
 
 /// The answer to `GET /api/anime/backends`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct BackendsAnswer {
     backends: Vec<OperatedBackend>,
+}
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let (all, one) = ("/api/anime/backends", "/api/anime/backends/{name}");
+    let list = Endpoint::get("list_backends", all, "The ComfyUI servers")
+        .needs(&[Scope::Monitor])
+        .answers::<BackendsAnswer>(200, "The servers, in the order of the settings.");
+    let add = Endpoint::post("add_backend", all, "Add a ComfyUI server")
+        .needs(&[Scope::Operate])
+        .reads::<BackendToAdd>()
+        .answers::<OperatedBackend>(201, "The server.")
+        .answers::<OperatedBackend>(200, "It is there already.")
+        .fails(400, &["bad_name", "bad_url", "bad_labels"])
+        .fails(403, &["adding_off", "address_not_allowed"])
+        .fails(409, &["backend_exists", "too_many_backends"])
+        .fails(503, &["request_under_way"])
+        .needs_database();
+    let remove = Endpoint::delete(
+        "remove_backend",
+        one,
+        "Remove a ComfyUI server that was added",
+    )
+    .needs(&[Scope::Operate])
+    .takes(Parameter::flag(
+        REMOVAL_PARAMETERS[0],
+        "Do not wait for its jobs.",
+    ))
+    .answers::<OperatedBackend>(202, "It is removed once it has no jobs any more.")
+    .fails(404, &["backend_unknown"])
+    .fails(400, &["bad_query"])
+    .fails(409, &["backend_configured"])
+    .needs_database();
+    let operations = [
+        (
+            "pause_backend",
+            "/api/anime/backends/{name}/pause",
+            "Hand nothing in to a server",
+        ),
+        (
+            "drain_backend",
+            "/api/anime/backends/{name}/drain",
+            "The same, and take back what waits there",
+        ),
+        (
+            "resume_backend",
+            "/api/anime/backends/{name}/resume",
+            "Hand jobs in to a server again",
+        ),
+    ];
+    let operations = operations.map(|(name, path, summary)| {
+        Endpoint::post(name, path, summary)
+            .needs(&[Scope::Operate])
+            .answers::<OperatedBackend>(200, "The server as it is then.")
+            .fails(404, &["backend_unknown"])
+            .needs_database()
+    });
+    [list, add, remove].into_iter().chain(operations).collect()
 }
 
 /// `GET /api/anime/backends`.
@@ -42,11 +102,17 @@ pub(in crate::server) const REMOVAL_PARAMETERS: [&str; 1] = ["force"];
 const MAX_NAME: usize = 64;
 
 /// The body of `POST /api/anime/backends`.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "url"]))]
 struct BackendToAdd {
+    /// What it is to be called.
+    #[schemars(with = "String", length(max = MAX_NAME), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]*$"))]
     name: Value,
+    /// ComfyUI's address.
+    #[schemars(with = "String", extend("format" = "uri"))]
     url: Value,
+    #[schemars(with = "Option<BackendLabels>")]
     labels: Option<Value>,
 }
 

@@ -2,18 +2,22 @@
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::auth::{Permissions, Scope};
-use crate::job::{JobId, Tags};
+use crate::job::{JobId, Tags, group_schema, labels_schema};
 use crate::relay::{
     AcceptedBatch, BatchProblem, NewBatch, RelayError, Submission, SubmitOptions, Variants,
 };
 use crate::server::api::idempotency;
 use crate::server::api::jobs::prompt_options::PromptFields;
 use crate::server::api::jobs::queue_fields::{DEFAULT_RETRIES, QueueFields, share};
-use crate::server::api::webhook_field::webhook;
+use crate::server::api::jobs::submission_failures::submission_failures;
+use crate::server::api::webhook_field::{WebhookChoice, webhook};
+use crate::server::api::workflow_field::WorkflowChoice;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::{self, Body};
@@ -47,16 +51,29 @@ const NAMES: [&str; 16] = [
 ];
 
 /// The body of the request.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
+#[schemars(extend("required" = ["workflow"]))]
 struct BatchBody {
+    #[schemars(with = "WorkflowChoice")]
     workflow: Option<Value>,
+    /// The parameters of each job; with `count`, those of all.
+    #[schemars(schema_with = "params_schema")]
     params: Option<Value>,
+    /// How many jobs it has, each with another seed.
+    #[schemars(with = "Option<usize>", range(min = 1, max = MAX_JOBS))]
     count: Option<Value>,
+    /// The seed of the first job, with `count`.
+    #[schemars(with = "Option<u64>")]
     seed: Option<Value>,
+    /// The ids that its jobs are to have.
+    #[schemars(with = "Option<Vec<JobId>>", length(min = 1, max = MAX_JOBS))]
     job_ids: Option<Vec<Value>>,
+    #[schemars(schema_with = "group_schema")]
     group: Option<String>,
+    #[schemars(schema_with = "labels_schema")]
     labels: Map<String, Value>,
+    #[schemars(with = "Option<WebhookChoice>")]
     webhook: Option<Value>,
     #[serde(flatten)]
     queue: QueueFields,
@@ -64,21 +81,56 @@ struct BatchBody {
     prompt: PromptFields,
 }
 
-#[derive(Debug, Serialize)]
+/// The parameters of each job, or those of all of them.
+fn params_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [
+            {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_JOBS},
+            {"type": "object"},
+            {"type": "null"},
+        ],
+    })
+}
+
+/// A batch that was accepted.
+#[derive(Debug, JsonSchema, Serialize)]
 struct BatchAnswer<'a> {
+    /// The group of its jobs.
     group: &'a str,
+    /// Where the messages of the group come on a WebSocket.
     ws_url: String,
     jobs: Vec<BatchJob<'a>>,
+    /// It is the answer to an earlier request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// A job of a batch.
+#[derive(Debug, JsonSchema, Serialize)]
 struct BatchJob<'a> {
     job_id: &'a JobId,
+    /// ComfyUI's id of the prompt.
     prompt_id: &'a str,
+    /// The name of the ComfyUI server.
     backend: &'a str,
+    /// Where its messages come on a WebSocket.
     ws_url: String,
+}
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let summary = "Submit many jobs of one workflow, all or none";
+    let batch = Endpoint::post("submit_batch", "/api/anime/batches", summary)
+        .needs(&[Scope::Submit])
+        .reads::<BatchBody>()
+        .takes(idempotency::parameter())
+        .answers::<BatchAnswer<'_>>(201, "The jobs are accepted.")
+        .answers::<BatchAnswer<'_>>(
+            200,
+            "They were, by an earlier request with this key or these ids.",
+        )
+        .fails(400, &["bad_batch"])
+        .fails(409, &["queue_off"]);
+    vec![submission_failures(batch)]
 }
 
 pub(in crate::server) async fn submit(

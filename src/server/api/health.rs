@@ -7,12 +7,14 @@ use std::time::Duration;
 use hyper::{Response, StatusCode};
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::broker::RedisHealth;
 use crate::hub::Connection;
 use crate::job::JobId;
-use crate::relay::BackendHealth;
+use crate::relay::{BackendHealth, Condition};
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 use crate::session::now;
@@ -24,9 +26,10 @@ const MAX_DETAILS: usize = 100;
 /// The lag from which on the pipeline's table is behind: longer than a running job waits for its turn.
 const MIRROR_LAG: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct HealthAnswer {
     /// `healthy` or `degraded`.
+    #[schemars(extend("enum" = ["healthy", "degraded"]))]
     status: &'static str,
     service: &'static str,
     version: &'static str,
@@ -34,7 +37,7 @@ struct HealthAnswer {
     components: Components,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Components {
     comfyui: Vec<BackendComponent>,
     database: DatabaseComponent,
@@ -47,56 +50,66 @@ struct Components {
 }
 
 /// A caller without the scope `monitor` gets a number in place of the backend's name.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 enum BackendComponent {
     Named(BackendHealth),
-    Numbered { name: String, status: &'static str },
+    Numbered {
+        name: String,
+        #[schemars(with = "Condition")]
+        status: &'static str,
+    },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct DatabaseComponent {
     /// `connected` or `unreachable`.
+    #[schemars(extend("enum" = ["connected", "unreachable"]))]
     status: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     details: Option<DatabaseDetails>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct DatabaseDetails {
+    /// `sqlite` or `postgresql`.
     kind: &'static str,
     /// How many jobs have a state that is not written yet.
     pending: usize,
 }
 
 /// The pipeline's table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct MirrorComponent {
     /// `no_table`, `current` or `behind`.
+    #[schemars(extend("enum" = ["no_table", "current", "behind"]))]
     status: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     details: Option<MirrorDetails>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct MirrorDetails {
+    /// Its name.
     table: String,
     /// How many jobs have a state that the table does not show yet.
     pending: usize,
+    /// How long the oldest of them has waited.
     lag_seconds: f64,
     /// How many states the table has refused since the start.
     refused: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct RedisComponent {
     /// `not_configured`, `connected` or `unreachable`.
+    #[schemars(extend("enum" = ["not_configured", "connected", "unreachable"]))]
     status: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     details: Option<RedisDetails>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct RedisDetails {
     /// How many jobs have a state that is not sent yet.
     pending: usize,
@@ -108,26 +121,27 @@ struct RedisDetails {
 }
 
 /// The relay's own queue.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct QueueComponent {
     /// `running` or `paused`.
+    #[schemars(extend("enum" = ["running", "paused"]))]
     status: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct FanOutComponent {
     threads: usize,
     /// Those that have ended before their time since the start.
     replaced: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct JobsComponent {
     active_count: usize,
     total_tracked: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct WebsocketAnswer {
     status: &'static str,
     websocket_manager: &'static str,
@@ -135,7 +149,7 @@ struct WebsocketAnswer {
     endpoints: [&'static str; 3],
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct ConnectionsAnswer {
     /// A connection that follows several jobs counts for each.
     total_connections: usize,
@@ -146,17 +160,29 @@ struct ConnectionsAnswer {
     truncated: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct JobConnections {
     connection_count: usize,
     connections: Vec<ConnectionDetail>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct ConnectionDetail {
     connected_at: Timestamp,
     user_info: IpAddr,
     last_ping: Timestamp,
+}
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let (health, connections) = ("/api/anime/health", "/api/anime/websocket/status");
+    vec![
+        Endpoint::get("health", health, "How the relay and its parts are").answers::<HealthAnswer>(
+            200,
+            "Without the scope monitor, servers have numbers for names.",
+        ),
+        Endpoint::get("connections", connections, "Who is connected")
+            .answers::<WebsocketAnswer>(200, "Without the scope monitor, only how many."),
+    ]
 }
 
 /// Answers with the state of every component. Only a trusted caller gets names, queues and counts.

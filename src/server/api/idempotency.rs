@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use hyper::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::auth::Permissions;
 use crate::relay::RequestId;
+use crate::server::contract::parameter::Parameter;
 use crate::server::error::ApiError;
 
 /// The header.
@@ -18,6 +19,14 @@ const MAX_KEY: usize = 255;
 
 /// Between the parts of which a digest is made.
 const SEPARATOR: &[u8] = b"\0";
+
+/// The header, as documents describe it.
+pub(super) fn parameter() -> Parameter {
+    let about = "Repeat a request with the same key, and it is done once.";
+    let schema =
+        json!({"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"});
+    Parameter::header("Idempotency-Key", about, schema)
+}
 
 /// A digest of the key that a request has, and of whom its token was issued to: keys of others are no concern. `None` if it has
 /// no key.

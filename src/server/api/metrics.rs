@@ -8,7 +8,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::auth::Scope;
 use crate::relay::Condition;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
@@ -18,6 +20,14 @@ type StatusGauge = Family<[(&'static str, String); 2], Gauge>;
 
 /// A gauge for each value of one label.
 type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let metrics = Endpoint::get("metrics", "/metrics", "Metrics for Prometheus")
+        .needs(&[Scope::Monitor])
+        .answers_media(200, "Text in the format of Prometheus.", CONTENT_TYPE)
+        .fails(500, &["metrics_broken"]);
+    vec![metrics]
+}
 
 /// Answers with the counters since the start, and with gauges of the present state.
 pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, ApiError> {

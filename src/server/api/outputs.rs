@@ -5,5 +5,11 @@ mod list;
 mod media_type;
 mod thumbnail;
 
+use crate::server::contract::endpoint::Endpoint;
+
 pub(in crate::server) use file::{FILE_PARAMETERS, FileRequest, file};
 pub(in crate::server) use list::list;
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    vec![list::endpoint(), file::endpoint()]
+}

@@ -2,10 +2,23 @@
 
 use hyper::{Response, StatusCode};
 
+use crate::auth::Scope;
 use crate::job::JobId;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::response::{Body, full};
 use crate::server::state::ServerState;
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let path = "/api/anime/jobs/{job_id}/preview";
+    let preview = Endpoint::get("preview", path, "The newest preview image of a job")
+        .needs(&[Scope::Subscribe])
+        .answers_media(200, "The image as ComfyUI made it.", "image/jpeg")
+        .answers_media(200, "The image as ComfyUI made it.", "image/png")
+        .fails(400, &["bad_job_id"])
+        .fails(404, &["no_preview"]);
+    vec![preview]
+}
 
 /// Answers with the image as ComfyUI sent it.
 pub(in crate::server) fn preview(

@@ -1,9 +1,11 @@
 //! `GET /healthz` and `GET /readyz`: what supervisors and load balancers ask, without a token.
 
 use hyper::{Method, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::relay::NotReady;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
@@ -18,9 +20,28 @@ pub(in crate::server) enum Probe {
     Ready,
 }
 
-#[derive(Debug, Serialize)]
+/// The answer to a probe.
+#[derive(Debug, JsonSchema, Serialize)]
 struct ProbeAnswer {
+    /// `alive` or `ready`.
+    #[schemars(extend("enum" = ["alive", "ready"]))]
     status: &'static str,
+}
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let reasons = [
+        "going_away",
+        "database_unreachable",
+        "paused",
+        "backend_unreachable",
+    ];
+    vec![
+        Endpoint::get("alive", "/healthz", "Whether the process answers")
+            .answers::<ProbeAnswer>(200, "It does."),
+        Endpoint::get("ready", "/readyz", "Whether a job can be taken")
+            .answers::<ProbeAnswer>(200, "It can.")
+            .fails(503, &reasons),
+    ]
 }
 
 impl Probe {

@@ -1,5 +1,8 @@
 //! The field `webhook` of a submission: where the events of its job are sent.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -15,13 +18,54 @@ use crate::webhook::ApiEvent;
 /// How many percentages there are: the multiples of 5 between 0 and 100.
 const MAX_PERCENTAGES: usize = 19;
 
+/// The field as clients send it: a URL, or an object.
+pub(in crate::server::api) enum WebhookChoice {}
+
+impl JsonSchema for WebhookChoice {
+    fn schema_name() -> Cow<'static, str> {
+        "WebhookChoice".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let object = generator.subschema_for::<WebhookObject>();
+        json_schema!({
+            "description": "Where the events of the job are sent: a URL for all but its progress, or an object.",
+            "anyOf": [{"type": "string", "format": "uri"}, object],
+        })
+    }
+}
+
+/// The events of a job that a webhook can be sent.
+fn event_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["array", "null"],
+        "items": {"type": "string", "enum": ApiEvent::OF_JOBS.map(ApiEvent::as_str)},
+    })
+}
+
+/// The percentages at which a webhook can be sent progress.
+fn progress_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {"type": "integer", "multipleOf": 5, "minimum": 5, "maximum": 95},
+        "maxItems": MAX_PERCENTAGES,
+    })
+}
+
 /// The field as an object.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WebhookObject {
+    /// The target.
+    #[schemars(extend("format" = "uri"))]
     url: String,
-    events: Option<Vec<String>>,
+    /// The events that are sent; all but progress without it.
     #[serde(default)]
+    #[schemars(schema_with = "event_schema")]
+    events: Option<Vec<String>>,
+    /// The percentages at which progress is sent.
+    #[serde(default)]
+    #[schemars(schema_with = "progress_schema")]
     progress: Vec<u8>,
 }
 

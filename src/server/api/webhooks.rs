@@ -1,11 +1,15 @@
 //! `GET /api/anime/webhooks/deliveries`: what was sent to webhooks, and what is to be.
 
 use hyper::{Request, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::auth::Permissions;
+use crate::auth::{Permissions, Scope};
 use crate::job::{JobId, excerpt};
 use crate::relay::DeliveryView;
+use crate::server::contract::endpoint::Endpoint;
+use crate::server::contract::parameter::Parameter;
 use crate::server::error::ApiError;
 use crate::server::request::{Query, bad_query};
 use crate::server::response::{self, Body};
@@ -24,11 +28,37 @@ const MAX_LIMIT: usize = 500;
 /// The longest id of a delivery in a cursor, in bytes.
 const MAX_ID: usize = 64;
 
-#[derive(Debug, Serialize)]
+/// A page of what was sent to webhooks, the newest first.
+#[derive(Debug, JsonSchema, Serialize)]
 struct DeliveriesAnswer {
     deliveries: Vec<DeliveryView>,
     /// The cursor of the next page; `null` on the last one.
     next_cursor: Option<String>,
+}
+
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let path = "/api/anime/webhooks/deliveries";
+    let [job, state, limit, cursor] = DELIVERY_PARAMETERS;
+    let states = json!({"type": "string", "enum": DeliveryState::ALL.map(DeliveryState::as_str)});
+    let list = Endpoint::get(
+        "list_deliveries",
+        path,
+        "What was sent to webhooks, and what is to be",
+    )
+    .needs(&[Scope::Webhook])
+    .takes(Parameter::text(job, "Those about this job."))
+    .takes(Parameter::query(state, "Those that are so.", states))
+    .takes(Parameter::number(
+        limit,
+        "How many a page has; 50 by default.",
+        1,
+        MAX_LIMIT,
+    ))
+    .takes(Parameter::text(cursor, "`next_cursor` of the page before."))
+    .answers::<DeliveriesAnswer>(200, "A page, the newest first.")
+    .fails(400, &["bad_query", "bad_job_id"])
+    .needs_database();
+    vec![list]
 }
 
 pub(in crate::server) async fn deliveries<B>(

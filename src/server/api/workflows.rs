@@ -2,12 +2,17 @@
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::auth::Scope;
 use crate::comfy::{Problem, WrongInput};
 use crate::relay::{CheckedWorkflow, Suitability};
-use crate::server::api::backend_field::backend_choices;
+use crate::server::api::backend_field::{BackendField, backend_choices};
+use crate::server::api::jobs::submission_failures::workflow_failures;
+use crate::server::api::workflow_field::WorkflowChoice;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
@@ -16,18 +21,42 @@ use crate::server::state::ServerState;
 /// The fields of the body.
 const NAMES: [&str; 3] = ["workflow", "params", "backend"];
 
+pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
+    let path = "/api/anime/workflows/check";
+    let check = Endpoint::post("check_workflow", path, "Which servers can run a workflow")
+        .needs(&[Scope::Submit])
+        .reads::<WorkflowToCheck>()
+        .answers::<CheckAnswer<'_>>(200, "What was found of each server.")
+        .fails(
+            400,
+            &[
+                "bad_workflow",
+                "bad_backend",
+                "backend_unknown",
+                "label_unknown",
+            ],
+        )
+        .asks_backends();
+    vec![workflow_failures(check)]
+}
+
 /// The body of the request.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
+#[schemars(extend("required" = ["workflow"]))]
 struct WorkflowToCheck {
     /// A graph in API format, or a name.
+    #[schemars(with = "WorkflowChoice")]
     workflow: Option<Value>,
+    /// Inputs to set in the graph, by `NODE.INPUT`.
     params: Map<String, Value>,
+    /// The servers that are asked alone.
+    #[schemars(with = "Option<BackendField>")]
     backend: Option<Value>,
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct CheckAnswer<'a> {
     /// Whether at least one backend can.
     can_run: bool,
@@ -35,7 +64,7 @@ struct CheckAnswer<'a> {
 }
 
 /// What was found of one backend.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct BackendCheck<'a> {
     name: &'a str,
     /// `null` if that is not known.

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use super::message_description::MessageDescription;
 use super::wait::PATIENCE;
 
 /// How long a test waits for one message among others.
@@ -17,6 +18,8 @@ const LONG_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A subscriber of one or several jobs, or of the monitor.
 pub(crate) struct Subscriber {
+    /// The channel of the AsyncAPI document.
+    channel: String,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Every `progress` message so far.
     pub(crate) states: Vec<Value>,
@@ -38,9 +41,16 @@ pub(crate) enum Received {
 
 impl Subscriber {
     pub(crate) async fn connect(request: impl IntoClientRequest + Unpin) -> Self {
+        let request = request.into_client_request().unwrap();
+        let path = request.uri().path().trim_end_matches('/');
+        // A proxy may have the relay below a prefix.
+        let address = &path[path.find("/ws/").unwrap()..];
+        let channel = MessageDescription::kept().channel(address);
+        let channel = channel.unwrap_or_else(|| panic!("{address} is not documented"));
         let connecting = timeout(PATIENCE, connect_async(request)).await;
         let (socket, _) = connecting.unwrap().unwrap();
         Self {
+            channel: channel.to_owned(),
             socket,
             states: Vec::new(),
             errors: Vec::new(),
@@ -66,6 +76,10 @@ impl Subscriber {
                     return Received::Text(message);
                 }
                 Some(Ok(Message::Binary(bytes))) => {
+                    let length = u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+                    let head = serde_json::from_slice(&bytes[4..4 + length]).unwrap();
+                    let checked = MessageDescription::kept().check_preview(&self.channel, &head);
+                    checked.unwrap();
                     self.previews.push(bytes.to_vec());
                     return Received::Preview(bytes.to_vec());
                 }
@@ -142,16 +156,17 @@ impl Subscriber {
         self.states.last().expect("no state was received")
     }
 
-    /// Checks the protocol: known types; states in order, progress that never falls, nothing after the end.
+    /// Checks the protocol: documented messages; states in order, progress that never falls, nothing after the end.
     fn check(&mut self, message: &Value) {
+        let checked = MessageDescription::kept().check_sent(&self.channel, message);
+        checked.unwrap();
         match message["type"].as_str().unwrap() {
             "progress" => {
                 self.check_state(message);
                 self.states.push(message.clone());
             }
             "error" => self.errors.push(message.clone()),
-            "connection" | "auth" | "ping" | "pong" | "system_status" => {}
-            other => panic!("an undocumented type: {other}"),
+            _ => {}
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::message_description::MessageDescription;
 use super::wait::PATIENCE;
 
 /// The secret of all tests.
@@ -65,7 +66,7 @@ impl ReceivedWebhook {
     }
 }
 
-/// A target of webhooks. Each message must be signed.
+/// A target of webhooks. Each message must be signed, and documented.
 pub(crate) struct WebhookReceiver {
     address: SocketAddr,
     received: watch::Sender<Vec<ReceivedWebhook>>,
@@ -164,8 +165,11 @@ async fn answer(
     keys.verify(&id, &timestamp, &signature, &bytes, Timestamp::now())
         .unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let body = serde_json::from_str(&text).unwrap();
+    let checked = MessageDescription::kept().check_sent("webhooks", &body);
+    checked.unwrap();
     let message = ReceivedWebhook {
-        body: serde_json::from_str(&text).unwrap(),
+        body,
         id,
         timestamp,
         signature,

@@ -1,18 +1,24 @@
 //! `POST /api/anime/jobs`: submits a workflow, or follows a prompt that ComfyUI has already.
 
+use std::borrow::Cow;
+
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::auth::{Permissions, Scope};
-use crate::job::Tags;
+use crate::job::{JobId, Tags, group_schema, labels_schema};
 use crate::relay::{RelayError, Submission, SubmitOptions};
 use crate::server::api::idempotency;
 use crate::server::api::jobs::create_answer::CreateAnswer;
 use crate::server::api::jobs::prompt_options::PromptFields;
 use crate::server::api::jobs::queue_fields::{DEFAULT_RETRIES, QueueFields, share};
-use crate::server::api::webhook_field::webhook;
+use crate::server::api::jobs::submission_failures::submission_failures;
+use crate::server::api::webhook_field::{WebhookChoice, webhook};
+use crate::server::api::workflow_field::{ApiGraph, WorkflowChoice};
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::Body;
@@ -56,22 +62,84 @@ const WHAT_TO_SEND: &str = "the body is not a job: send {\"workflow\": GRAPH}, w
                             Export (API), or {\"prompt_id\": ID} to follow a prompt";
 
 /// The body of the request.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
+#[schemars(extend("anyOf" = [{"required": ["workflow"]}, {"required": ["prompt_id"]}]))]
 struct NewJob {
+    /// The id that it is to have.
+    #[schemars(with = "Option<JobId>")]
     job_id: Option<String>,
     /// The prompt to follow.
+    #[schemars(length(min = 1, max = MAX_PROMPT_ID))]
     prompt_id: Option<String>,
     /// The workflow to submit: a graph in API format, or a name.
+    #[schemars(with = "Option<WorkflowChoice>")]
     workflow: Option<Value>,
+    /// Inputs to set in the graph, by `NODE.INPUT`.
     params: Map<String, Value>,
     #[serde(flatten)]
     queue: QueueFields,
+    #[schemars(schema_with = "labels_schema")]
     labels: Map<String, Value>,
+    #[schemars(schema_with = "group_schema")]
     group: Option<String>,
+    #[schemars(with = "Option<WebhookChoice>")]
     webhook: Option<Value>,
     #[serde(flatten)]
     prompt: PromptFields,
+}
+
+/// The body, as its schema describes it.
+enum JobToCreate {}
+
+impl JsonSchema for JobToCreate {
+    fn schema_name() -> Cow<'static, str> {
+        "JobToCreate".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let job = generator.subschema_for::<NewJob>();
+        let graph = generator.subschema_for::<ApiGraph>();
+        json_schema!({
+            "description": "A job; or a graph alone, which is submitted as it is; or the body of ComfyUI's own `POST /prompt`.",
+            "anyOf": [
+                job,
+                graph,
+                {
+                    "type": "object",
+                    "required": ["prompt"],
+                    "properties": {
+                        "prompt": graph,
+                        "client_id": {},
+                        "extra_data": {"type": "object"},
+                        "partial_execution_targets": {"type": "array", "items": {"type": "string"}},
+                        "front": {"type": "boolean"},
+                        "number": {"type": "number"},
+                    },
+                },
+            ],
+        })
+    }
+}
+
+pub(super) fn endpoint() -> Endpoint {
+    let summary = "Submit a workflow, or follow a prompt that ComfyUI has already";
+    let create = Endpoint::post("create_job", "/api/anime/jobs", summary)
+        .needs(&[Scope::Submit, Scope::Register])
+        .reads::<JobToCreate>()
+        .takes(idempotency::parameter())
+        .answers::<CreateAnswer<'_>>(201, "The job is accepted.")
+        .answers::<CreateAnswer<'_>>(
+            202,
+            "It is accepted, and ComfyUI or the database does not answer yet.",
+        )
+        .answers::<CreateAnswer<'_>>(
+            200,
+            "It was made by an earlier request with this key or this id.",
+        )
+        .fails(400, &["bad_job", "bad_prompt_id"])
+        .fails(404, &["prompt_not_found"]);
+    submission_failures(create)
 }
 
 pub(in crate::server) async fn create(

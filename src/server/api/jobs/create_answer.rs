@@ -1,6 +1,7 @@
 //! The answer to a request that makes a job.
 
 use hyper::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::comfy::WrongInput;
@@ -10,15 +11,20 @@ use crate::server::response::{self, Body};
 use crate::server::security::PublicAddress;
 
 /// A job that was accepted, and where it is found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(in crate::server::api) struct CreateAnswer<'a> {
     job_id: &'a JobId,
+    /// ComfyUI's id of the prompt.
     prompt_id: &'a str,
+    /// The name of the ComfyUI server.
     backend: &'a str,
+    /// Where its messages come on a WebSocket.
     ws_url: String,
     urls: JobUrls,
+    /// What it waits for, where ComfyUI does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
+    /// What ComfyUI leaves out.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ignored: &'a [WrongInput],
     /// The job that it repeats.
@@ -30,7 +36,7 @@ pub(in crate::server::api) struct CreateAnswer<'a> {
 }
 
 /// Where a job is found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct JobUrls {
     #[serde(rename = "self")]
     own: String,

@@ -4,8 +4,11 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
 
-use crate::auth::Permissions;
+use crate::auth::{Permissions, Scope};
 use crate::job::JobId;
+use crate::relay::JobPage;
+use crate::server::contract::endpoint::Endpoint;
+use crate::server::contract::parameter::Parameter;
 use crate::server::error::ApiError;
 use crate::server::request::{Query, bad_query};
 use crate::server::response::{self, Body};
@@ -18,6 +21,34 @@ const DEFAULT_LIMIT: usize = 50;
 
 /// How many jobs a page holds at most.
 const MAX_LIMIT: usize = 500;
+
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get(
+        "list_jobs",
+        "/api/anime/jobs",
+        "A page of jobs, the newest first",
+    )
+    .needs(&[Scope::Subscribe])
+    .takes_all(selection::parameters())
+    .takes(Parameter::moment(
+        "since",
+        "Registered at this moment or later.",
+    ))
+    .takes(Parameter::moment("until", "Registered before this moment."))
+    .takes(Parameter::number(
+        "limit",
+        "How many a page has; 50 by default.",
+        1,
+        MAX_LIMIT,
+    ))
+    .takes(Parameter::text(
+        "cursor",
+        "`next_cursor` of the page before.",
+    ))
+    .answers::<JobPage>(200, "The jobs.")
+    .fails(400, &["bad_query", "bad_status"])
+    .needs_database()
+}
 
 pub(in crate::server) async fn list(
     state: &ServerState,

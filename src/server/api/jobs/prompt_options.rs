@@ -1,5 +1,6 @@
 //! The fields of a submission that go to ComfyUI beside the graph.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -8,13 +9,22 @@ use crate::job::excerpt;
 use crate::server::error::ApiError;
 
 /// The fields as the body has them: read one by one, because an error in JSON could show the key in one of them.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
 pub(in crate::server::api) struct PromptFields {
+    /// Passed on to ComfyUI as it is.
+    #[schemars(with = "Option<Map<String, Value>>")]
     extra_data: Option<Value>,
+    #[schemars(with = "Option<PreviewMethod>")]
     preview_method: Option<Value>,
+    /// The output nodes that are to run alone.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
     partial_execution_targets: Option<Value>,
+    /// Before the others that wait with its priority.
+    #[schemars(with = "Option<bool>")]
     front: Option<Value>,
+    /// Its place in ComfyUI's queue: lower ones run first.
+    #[schemars(with = "Option<f64>")]
     number: Option<Value>,
 }
 

@@ -1,12 +1,13 @@
 //! The fields of a submission that say how it waits in the relay's own queue.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::auth::Permissions;
 use crate::job::Tags;
 use crate::relay::BackendChoice;
-use crate::server::api::backend_field::backend_choices;
+use crate::server::api::backend_field::{BackendField, backend_choices};
 use crate::server::error::ApiError;
 
 /// The label that says for whom a job is, where waiting jobs are shared out fairly.
@@ -22,11 +23,16 @@ const MAX_PRIORITY: i64 = 1_000_000;
 const MAX_RETRIES: u64 = 10;
 
 /// The fields as the body has them.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
 pub(in crate::server::api) struct QueueFields {
+    #[schemars(with = "Option<BackendField>")]
     backend: Option<Value>,
+    /// Jobs of a higher one are handed in first.
+    #[schemars(with = "Option<i64>", range(min = -MAX_PRIORITY, max = MAX_PRIORITY))]
     priority: Option<Value>,
+    /// How often it may run again after it is lost with its server.
+    #[schemars(with = "Option<u64>", range(max = MAX_RETRIES))]
     retries: Option<Value>,
 }
 

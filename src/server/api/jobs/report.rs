@@ -2,10 +2,13 @@
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::job::{JobId, Report, Tags};
+use crate::auth::Scope;
+use crate::job::{JobId, Report, Status, Tags, group_schema, labels_schema};
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_status, read_json};
 use crate::server::response::{self, Body};
@@ -27,24 +30,59 @@ const FIELDS: [&str; 8] = [
 ];
 
 /// The body of the request.
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct NewReport {
     /// From 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
     progress: f64,
+    #[schemars(with = "Status")]
     status: String,
     /// In seconds.
+    #[schemars(range(min = 0.0, max = MAX_REMAINING))]
     estimated_remaining: Option<f64>,
+    /// One sentence for a person.
     message: Option<String>,
+    /// The file that it has made.
     output_path: Option<String>,
+    /// What went wrong, on `failed`.
     error: Option<String>,
     #[serde(default)]
+    #[schemars(schema_with = "labels_schema")]
     labels: Map<String, Value>,
+    #[serde(default)]
+    #[schemars(schema_with = "group_schema")]
     group: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// The answer to a report.
+#[derive(Debug, JsonSchema, Serialize)]
 struct ReportAnswer<'a> {
     job_id: &'a JobId,
+}
+
+pub(super) fn endpoint() -> Endpoint {
+    let path = "/api/anime/jobs/{job_id}/progress";
+    Endpoint::post(
+        "report",
+        path,
+        "Report the progress of a job that ComfyUI does not run",
+    )
+    .needs(&[Scope::Progress])
+    .reads::<NewReport>()
+    .answers::<ReportAnswer<'_>>(202, "The report is taken.")
+    .fails(
+        400,
+        &[
+            "bad_job_id",
+            "bad_progress",
+            "bad_status",
+            "bad_labels",
+            "bad_group",
+        ],
+    )
+    .fails(409, &["job_ended", "job_exists", "not_reportable"])
+    .fails(422, &["row_refused"])
+    .needs_database()
 }
 
 pub(in crate::server) async fn report(

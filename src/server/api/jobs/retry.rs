@@ -2,6 +2,7 @@
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -11,6 +12,8 @@ use crate::relay::RetryOptions;
 use crate::server::api::idempotency;
 use crate::server::api::jobs::create_answer::CreateAnswer;
 use crate::server::api::jobs::queue_fields::QueueFields;
+use crate::server::api::jobs::submission_failures::queue_failures;
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, parse_job_id, read_json_or_nothing};
 use crate::server::response::Body;
@@ -26,12 +29,29 @@ const NAMES: [&str; 4] = [
 ];
 
 /// The body of the request, which may be left out.
-#[derive(Default, Deserialize)]
+#[derive(Default, JsonSchema, Deserialize)]
 #[serde(default)]
 struct Retry {
+    /// The id that the new job is to have.
+    #[schemars(with = "Option<JobId>")]
     job_id: Option<String>,
     #[serde(flatten)]
     queue: QueueFields,
+}
+
+pub(super) fn endpoint() -> Endpoint {
+    let path = "/api/anime/jobs/{job_id}/retry";
+    let retry = Endpoint::post("retry", path, "Run an ended job again, under a new id")
+        .needs(&[Scope::Submit])
+        .may_read::<Retry>()
+        .takes(idempotency::parameter())
+        .answers::<CreateAnswer<'_>>(201, "The new job.")
+        .answers::<CreateAnswer<'_>>(202, "It is accepted, and not written yet.")
+        .answers::<CreateAnswer<'_>>(200, "It was made by an earlier request.")
+        .fails(404, &["job_not_found"])
+        .fails(409, &["job_open", "keys_gone"])
+        .fails(410, &["workflow_unavailable"]);
+    queue_failures(retry)
 }
 
 pub(in crate::server) async fn retry(

@@ -9,8 +9,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::media_type::{file_name, media_type};
 use super::thumbnail::thumbnail;
-use crate::auth::SignedLink;
+use crate::auth::{Scope, SignedLink};
 use crate::job::{JobId, Output};
+use crate::server::contract::endpoint::Endpoint;
+use crate::server::contract::parameter::Parameter;
 use crate::server::error::ApiError;
 use crate::server::request::{Query, bad_query};
 use crate::server::response::Body;
@@ -41,6 +43,42 @@ const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'non
 
 /// A file that does not change. It belongs to who may see the job.
 const CACHED: HeaderValue = HeaderValue::from_static("private, max-age=3600, no-transform");
+
+pub(super) fn endpoint() -> Endpoint {
+    let path = "/api/anime/jobs/{job_id}/outputs/{n}";
+    let [width, expiry, signature] = FILE_PARAMETERS;
+    Endpoint::get(
+        "output",
+        path,
+        "A file that a job has made, or a smaller picture of it",
+    )
+    .needs(&[Scope::Subscribe])
+    .finds_job()
+    .takes(Parameter::number(
+        width,
+        "A picture of this width, in pixels.",
+        1,
+        MAX_WIDTH as usize,
+    ))
+    .takes(Parameter::text(
+        expiry,
+        "Of a signed link: until when it is valid.",
+    ))
+    .takes(Parameter::text(
+        signature,
+        "Of a signed link, which stands for a token.",
+    ))
+    .answers_media(200, "The file.", "*/*")
+    .answers_media(206, "The part that `Range` asks for.", "*/*")
+    .answers_nothing(304, "The client has it.")
+    .answers_nothing(416, "It has no such part.")
+    .fails(400, &["bad_output", "bad_query"])
+    .fails(403, &["bad_link", "link_expired"])
+    .fails(404, &["output_not_found"])
+    .fails(410, &["output_unavailable"])
+    .fails(415, &["no_thumbnail"])
+    .fails(502, &["output_unreadable"])
+}
 
 /// Which file is asked for, and how.
 pub(in crate::server) struct FileRequest {

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::media_type::media_type;
-use crate::auth::Permissions;
+use crate::auth::{Permissions, Scope};
 use crate::job::{JobId, Output};
+use crate::server::contract::endpoint::Endpoint;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
 use crate::server::security::PublicAddress;
@@ -17,21 +19,28 @@ use crate::server::state::ServerState;
 /// How long a link opens its file at most. It does not outlive the token that it was given for.
 const LINK_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
-#[derive(Debug, Serialize)]
+/// The files and texts that a job has made.
+#[derive(Debug, JsonSchema, Serialize)]
 struct OutputList<'a> {
     job_id: &'a JobId,
     outputs: Vec<OutputView>,
     outputs_total: usize,
 }
 
-#[derive(Debug, Serialize)]
+/// One of them.
+#[derive(Debug, JsonSchema, Serialize)]
 struct OutputView {
     /// Its place, from 0.
     n: usize,
+    /// The node that made it.
     node: String,
+    /// The key under which ComfyUI lists it: `images`, `gifs`, `audio`, `text`, ….
     kind: String,
+    /// The file's name; empty for a text.
     filename: String,
+    /// The subfolder of the folder that `type` names.
     subfolder: String,
+    /// ComfyUI's folder: `output`, `temp` or `input`; `text` for a text.
     r#type: String,
     /// The media type by its name; `null` for one that is only downloaded.
     media_type: Option<&'static str>,
@@ -46,6 +55,18 @@ struct OutputView {
     truncated: bool,
     /// Where it can be read, at the relay.
     url: String,
+}
+
+pub(super) fn endpoint() -> Endpoint {
+    let path = "/api/anime/jobs/{job_id}/outputs";
+    Endpoint::get(
+        "list_outputs",
+        path,
+        "The files and texts that a job has made",
+    )
+    .needs(&[Scope::Subscribe])
+    .finds_job()
+    .answers::<OutputList<'_>>(200, "All of them.")
 }
 
 pub(in crate::server) async fn list(
