@@ -5,12 +5,13 @@ mod files;
 mod headers;
 mod jobs;
 mod lists;
+mod paced_body;
 mod parameters;
 mod pass_through;
 mod path;
 mod prompt;
 mod refusal;
-mod request_body;
+
 mod route;
 mod socket;
 

@@ -1,6 +1,7 @@
 //! What of a text frame says whom it is for.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::python_json;
 
@@ -37,7 +38,7 @@ struct RawFrame {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
-    data: Option<RawData>,
+    data: Option<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -48,11 +49,25 @@ struct RawData {
     exception_type: Option<serde_json::Value>,
 }
 
+impl RawData {
+    /// Fails if the data is not an object.
+    fn read(data: Option<&RawValue>) -> serde_json::Result<Self> {
+        let read = data.map(|data| serde_json::from_str::<Option<Self>>(data.get()));
+        Ok(read.transpose()?.flatten().unwrap_or_default())
+    }
+}
+
 impl FrameHead {
     /// Reads a text frame. `None` for one that is not an object with a type.
     pub fn read(text: &str) -> Option<Self> {
         let frame: RawFrame = python_json::read(text.as_bytes()).ok()?;
-        let data = frame.data.unwrap_or_default();
+        let Ok(data) = RawData::read(frame.data.as_deref()) else {
+            // Extensions send what they like, also under names of ComfyUI's.
+            return Some(Self {
+                kind: EventKind::Unknown,
+                prompt_id: None,
+            });
+        };
         // The prompt goes on without the outputs that are blocked.
         let is_blocked = data
             .exception_type
@@ -100,6 +115,15 @@ mod tests {
             EventKind::Unknown
         );
         assert_eq!(FrameHead::read("[]"), None);
+    }
+
+    #[test]
+    fn data_of_an_extension_is_any_json() {
+        for data in ["\"a text\"", "7", "true", "[1]", "NaN"] {
+            let head = FrameHead::read(&format!(r#"{{"type":"my.event","data":{data}}}"#));
+            let head = head.unwrap_or_else(|| panic!("{data} is dropped"));
+            assert_eq!((head.kind, head.prompt_id), (EventKind::Unknown, None));
+        }
     }
 
     #[test]

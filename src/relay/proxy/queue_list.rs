@@ -1,8 +1,7 @@
 //! What runs and waits on all servers and in the relay's own queue, as one queue of ComfyUI.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::caller::client_of;
@@ -14,11 +13,18 @@ use crate::relay::queue::queued_request::QueuedRequest;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoredSubmission;
 
+/// So many prompts that wait are read at the same time: each has a graph, of up to 16 MiB.
+const READ_AT_ONCE: usize = 16;
+
 /// ComfyUI's queue: lists of `[number, prompt_id, graph, extra_data, outputs]`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub struct ComfyQueue {
-    queue_running: Vec<Value>,
-    queue_pending: Vec<Value>,
+    /// What runs, on all servers.
+    pub running: Vec<Value>,
+    /// What waits on servers.
+    pub pending: Vec<Value>,
+    /// What waits here: its graphs are read from the database.
+    unread: VecDeque<UnlistedJob>,
 }
 
 impl Relay {
@@ -36,32 +42,41 @@ impl Relay {
                 Some(Value::Array(prompts)) => prompts,
                 _ => Vec::new(),
             };
-            queue.queue_running.append(&mut take("queue_running"));
-            queue.queue_pending.append(&mut take("queue_pending"));
+            queue.running.append(&mut take("queue_running"));
+            queue.pending.append(&mut take("queue_pending"));
         }
-        let listed = queue
-            .queue_running
-            .iter_mut()
-            .chain(&mut queue.queue_pending);
+        let listed = queue.running.iter_mut().chain(&mut queue.pending);
         let listed: HashSet<String> = listed.filter_map(rename_listed).collect();
         unlisted.retain(|job| !listed.contains(job.id.as_str()));
-        let ids: Vec<JobId> = unlisted.iter().map(|job| job.id.clone()).collect();
+        let (begun, waiting): (Vec<_>, Vec<_>) =
+            unlisted.into_iter().partition(|job| job.has_begun);
+        queue.running.extend(self.listed(begun).await?);
+        queue.unread = VecDeque::from(waiting);
+        Ok(queue)
+    }
+
+    /// The next of the prompts that wait here; none if there are no more.
+    ///
+    /// # Errors
+    ///
+    /// If the database does not answer.
+    pub async fn next_waiting(&self, queue: &mut ComfyQueue) -> Result<Vec<Value>, RelayError> {
+        let next = queue.unread.len().min(READ_AT_ONCE);
+        self.listed(queue.unread.drain(..next).collect()).await
+    }
+
+    async fn listed(&self, jobs: Vec<UnlistedJob>) -> Result<Vec<Value>, RelayError> {
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
         let store = self.0.tracker.recorder.store();
         let stored = store.submissions(&ids).await?.into_iter();
         let mut stored: HashMap<String, StoredSubmission> = stored
             .map(|stored| (stored.job_id.to_string(), stored))
             .collect();
-        for job in unlisted {
+        let listed = jobs.iter().map(|job| {
             let stored = stored.remove(job.id.as_str());
-            let has_begun = job.has_begun;
-            let prompt = self.as_listed(&job, stored);
-            if has_begun {
-                queue.queue_running.push(prompt);
-            } else {
-                queue.queue_pending.push(prompt);
-            }
-        }
-        Ok(queue)
+            self.as_listed(job, stored)
+        });
+        Ok(listed.collect())
     }
 
     /// A job as ComfyUI would list it. One that was not submitted through the queue has no graph here.

@@ -47,28 +47,51 @@ impl Relay {
         request: &ForwardedRequest,
     ) -> Result<Response<OutputBody>, RelayError> {
         let made = self.maker(file);
-        let maker = made.as_ref().and_then(|made| made.backend.clone());
-        let others = self.answering_backends().into_iter();
-        let others = others.filter(|it| maker.as_ref().is_none_or(|maker| maker.index != it.index));
-        let asked: Vec<Arc<Backend>> = maker.iter().cloned().chain(others).collect();
-        let mut refused = None;
-        let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
-        for backend in asked {
-            match self.forward_bodiless(&backend, request).await {
-                Ok(response) if response.status() != StatusCode::NOT_FOUND => return Ok(response),
-                Ok(response) => refused = Some(response),
-                Err(error) => failure = RelayError::request_failed(backend.name(), error),
-            }
-            let is_maker = maker
-                .as_ref()
-                .is_some_and(|maker| maker.index == backend.index);
-            if let Some(made) = made.as_ref().filter(|_| is_maker)
-                && let Ok((_, kept)) = self.output(&made.job, made.number, &request.headers).await
-            {
+        let maker = made.as_ref().and_then(|made| made.backend.as_ref());
+        let is_maker = |it: &Arc<Backend>| maker.is_some_and(|maker| maker.index == it.index);
+        let (makers, mut others): (Vec<_>, Vec<_>) =
+            self.answering_backends().into_iter().partition(is_maker);
+        if makers.is_empty() {
+            // It does not answer, as far as is known: whatever is there comes first.
+            others.extend(maker.cloned());
+        }
+        let unreachable = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
+        let mut missed = Err(unreachable);
+        if let Some(found) = self.first_with(&makers, request, &mut missed).await {
+            return Ok(found);
+        }
+        if let Some(made) = &made {
+            let kept = self.kept_output(&made.job, made.number, &request.headers);
+            if let Some(kept) = kept.await {
                 return Ok(kept);
             }
         }
-        refused.ok_or(failure)
+        match self.first_with(&others, request, &mut missed).await {
+            Some(found) => Ok(found),
+            None => missed,
+        }
+    }
+
+    /// Asks servers one after another for a file. Of those that do not have it, or fail, `missed` is the answer.
+    async fn first_with(
+        &self,
+        backends: &[Arc<Backend>],
+        request: &ForwardedRequest,
+        missed: &mut Result<Response<OutputBody>, RelayError>,
+    ) -> Option<Response<OutputBody>> {
+        for backend in backends {
+            match self.forward_bodiless(backend, request).await {
+                Ok(response) if response.status() != StatusCode::NOT_FOUND => {
+                    return Some(response);
+                }
+                Ok(response) => *missed = Ok(response),
+                Err(error) if missed.is_err() => {
+                    *missed = Err(RelayError::request_failed(backend.name(), error));
+                }
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// The newest job that has made a file.

@@ -121,6 +121,17 @@ impl Relay {
         }
     }
 
+    /// Begins to read the copy of a file that a known job has made; `None` if none is kept.
+    pub(in crate::relay) async fn kept_output(
+        &self,
+        id: &JobId,
+        number: usize,
+        headers: &HeaderMap,
+    ) -> Option<Response<OutputBody>> {
+        let kept = self.output_place(id, number).ok()?.kept?;
+        read_kept(&kept, headers).await
+    }
+
     /// Reads one of the files that a known job has made, of at most `limit` bytes.
     pub async fn read_output(
         &self,

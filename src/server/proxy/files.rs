@@ -23,7 +23,7 @@ pub(super) async fn view(
         r#type: parameters.value("type").unwrap_or("output").to_owned(),
     };
     let request = forwarded(state, request);
-    clean(state.relay.view(&file, &request).await?)
+    clean(state, state.relay.view(&file, &request).await?)
 }
 
 /// `POST /upload/image` and `/upload/mask`.
@@ -31,5 +31,5 @@ pub(super) async fn upload(
     state: &ServerState,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    clean(state.relay.upload(forwarded(state, request)).await?)
+    clean(state, state.relay.upload(forwarded(state, request)).await?)
 }

@@ -1,9 +1,16 @@
 //! The queue and the histories of all servers, to read and to delete from.
 
-use hyper::body::Incoming;
+use std::io;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::relay::{ComfyQueue, Relay};
 use crate::server::error::ApiError;
 use crate::server::proxy::parameters::Parameters;
 use crate::server::request::{bad_query, read_json, read_json_or_nothing};
@@ -28,8 +35,44 @@ struct Interruption {
 
 /// `GET /queue`.
 pub(super) async fn queue(state: &ServerState) -> Result<Response<Body>, ApiError> {
-    let queue = state.relay.comfy_queue().await?;
-    Ok(response::json(StatusCode::OK, &queue))
+    let mut queue = state.relay.comfy_queue().await?;
+    let running = json!(std::mem::take(&mut queue.running));
+    let first = std::mem::take(&mut queue.pending);
+    let head = format!(r#"{{"queue_running":{running},"queue_pending":["#);
+    let relay = state.relay.clone();
+    // Thousands may wait, each with its graph: a few of them are held at a time.
+    let prompts =
+        stream::once(async { Ok(first) }).chain(stream::try_unfold(queue, move |queue| {
+            let relay = relay.clone();
+            async move { next_waiting(&relay, queue).await }
+        }));
+    let mut is_first = true;
+    let prompts = prompts.map_ok(move |prompts| {
+        let mut text = String::new();
+        for prompt in prompts {
+            if !std::mem::replace(&mut is_first, false) {
+                text.push(',');
+            }
+            text += &prompt.to_string();
+        }
+        text
+    });
+    let head = stream::once(async { Ok(head) });
+    let end = stream::once(async { Ok("]}".to_owned()) });
+    let texts = head.chain(prompts).chain(end);
+    let frames = texts.map_ok(|text| Frame::data(Bytes::from(text)));
+    let mut answer = response::full(StatusCode::OK, "application/json", "");
+    *answer.body_mut() = StreamBody::new(frames).boxed_unsync();
+    Ok(answer)
+}
+
+async fn next_waiting(
+    relay: &Relay,
+    mut queue: ComfyQueue,
+) -> io::Result<Option<(Vec<Value>, ComfyQueue)>> {
+    let next = relay.next_waiting(&mut queue).await;
+    let next = next.map_err(io::Error::other)?;
+    Ok((!next.is_empty()).then_some((next, queue)))
 }
 
 /// `POST /queue`.

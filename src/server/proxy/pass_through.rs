@@ -1,14 +1,19 @@
 //! Requests that any server can answer: they are passed on as they are, and so are the answers.
 
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response, StatusCode};
 
 use super::headers;
-use super::request_body::PacedBody;
+use super::paced_body::PacedBody;
 use crate::relay::ForwardedRequest;
 use crate::server::error::ApiError;
 use crate::server::response::Body;
 use crate::server::state::ServerState;
+
+/// The type of a stream of events.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// The parameter of a query that carries a token for the relay.
 const TOKEN: &str = "token";
@@ -19,7 +24,7 @@ pub(super) async fn pass_through(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let response = state.relay.forward(forwarded(state, request)).await?;
-    clean(response)
+    clean(state, response)
 }
 
 /// What is passed on of a request.
@@ -34,7 +39,7 @@ pub(super) fn forwarded(state: &ServerState, request: Request<Incoming>) -> Forw
         }
     });
     let body = (!body.is_end_stream()).then(|| {
-        let paced = PacedBody::new(body, state.config.body_timeout);
+        let paced = PacedBody::new(body, "request", state.config.body_timeout);
         reqwest::Body::wrap(paced)
     });
     ForwardedRequest {
@@ -46,8 +51,11 @@ pub(super) fn forwarded(state: &ServerState, request: Request<Incoming>) -> Forw
     }
 }
 
-/// What a client gets of a server's answer.
-pub(super) fn clean(mut response: Response<Body>) -> Result<Response<Body>, ApiError> {
+/// What a client gets of a server's answer, which is given up where it does not go on. A stream of events may be silent.
+pub(super) fn clean(
+    state: &ServerState,
+    mut response: Response<Body>,
+) -> Result<Response<Body>, ApiError> {
     if response.status() == StatusCode::UNAUTHORIZED {
         return Err(ApiError::new(
             StatusCode::BAD_GATEWAY,
@@ -56,7 +64,12 @@ pub(super) fn clean(mut response: Response<Body>) -> Result<Response<Body>, ApiE
         ));
     }
     headers::clean_answer(response.headers_mut());
-    Ok(response)
+    let media_type = response.headers().get(CONTENT_TYPE);
+    if media_type.is_some_and(|it| it.as_bytes().starts_with(EVENTS)) {
+        return Ok(response);
+    }
+    let patience = state.config.body_timeout;
+    Ok(response.map(|body| PacedBody::new(body, "answer", patience).boxed_unsync()))
 }
 
 /// A query without the token for the relay. The others stay as they are encoded.

@@ -5,13 +5,15 @@ use std::time::Duration;
 use comfy_relay::config::ServerConfig;
 use reqwest::Client;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::comfy_client::{ComfyClient, get, post, take_prompt};
 use super::sockets::{PROMPT_ID, executing};
 use crate::support::recordings::one_node_workflow;
-use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy};
+use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy, saved_view};
+use crate::support::subscriber::waits_for_comfyui;
 use crate::support::test_relay::{Settings, TestRelay};
-use crate::support::wait::wait_until;
+use crate::support::wait::{PATIENCE, wait_until};
 
 /// Two servers that take prompts, a relay before them, and the URL of ComfyUI's API.
 async fn before_two(settings: impl Into<Settings>) -> ([ScriptedComfy; 2], TestRelay, String) {
@@ -44,6 +46,58 @@ async fn a_server_that_begins_no_answer_is_given_up() {
     let ([first, _], _relay, api) = before_two(settings).await;
     first.reply("GET /extension/slow", Reply::Hang);
     assert_eq!(get(&api, "/extension/slow").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_go_on_is_given_up() {
+    let settings = ServerConfig {
+        body_timeout: Duration::from_millis(500),
+        ..ServerConfig::default()
+    };
+    let ([first, _], _relay, api) = before_two(settings).await;
+    for path in [
+        "/extension/slow",
+        "/view?filename=a.png&subfolder=&type=output",
+    ] {
+        first.reply(&format!("GET {path}"), Reply::Stall("half".to_owned()));
+        let mut answer = reqwest::get(format!("{api}{path}")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "half");
+        let rest = timeout(PATIENCE, answer.chunk()).await;
+        assert!(rest.expect("it is waited for").is_err(), "{path}");
+    }
+}
+
+/// The server whose job has made it is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_server_that_is_gone_comes_from_one_that_has_its_name() {
+    let ([first, second], relay, api) = before_two(ServerConfig::default()).await;
+    let pause = format!("/api/anime/backends/{}/pause", second.address());
+    assert_eq!(relay.post(&pause, &Value::Null).await.0, 200);
+    first.set_queue(&[PROMPT_ID], &[]);
+    let id = take_prompt(&api, "me", &one_node_workflow()).await;
+    let images = json!({"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]});
+    let data = json!({"node": "9", "output": images, "prompt_id": PROMPT_ID});
+    first.send(&json!({"type": "executed", "data": data}));
+    wait_until("the output is known", async || {
+        let (_, job) = relay.job(&id).await;
+        job["outputs"]
+            .as_array()
+            .is_some_and(|outputs| !outputs.is_empty())
+    })
+    .await;
+    first.reply(&saved_view("a.png"), Reply::Hang);
+    second.reply(&saved_view("a.png"), Reply::File("second".into()));
+    first.refuse_sockets(true);
+    first.close_sockets();
+    wait_until("the first server is away", async || {
+        waits_for_comfyui(&relay.job(&id).await.1)
+    })
+    .await;
+    let url = format!("{api}/view?filename=a.png&subfolder=&type=output");
+    let answer = reqwest::get(url).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "second");
+    assert_eq!(first.calls(&saved_view("a.png")), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::{Value, json};
 
 use super::comfy_client::{ComfyClient, count, get, is_of_type, post, take_prompt};
+use crate::support::database::TestDatabase;
 use crate::support::recordings::{ERROR, TXT2IMG, one_node_workflow, recording, replay, workflow};
 use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::test_relay::{Settings, TestRelay};
@@ -18,6 +19,9 @@ const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
 
 /// A prompt id that servers keep.
 const PROMPT_ID: &str = "0b5c1b7e-6a38-4c0e-9a53-2f62f3f7a1c4";
+
+/// How many prompts of a megabyte wait: far more than all buffers between the relay and a client hold.
+const WAITING: usize = 48;
 
 /// A newer server, which lists jobs.
 const WITH_JOBS: &str = "0.33.0/01-txt2img-basic";
@@ -295,6 +299,37 @@ async fn servers_say_together_what_they_can_do() {
     let (_, stats) = get(&api, "/system_stats").await;
     assert_eq!(stats["devices"].as_array().unwrap().len(), devices);
     assert!(devices >= 2 && stats["system"].is_object());
+}
+
+/// Each has a graph of a megabyte: they are read as the client takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_graphs_of_waiting_prompts_are_not_held_all_at_once() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::from(db.config())).await;
+    let api = relay.serve_comfy().await;
+    relay.post("/api/anime/queue/pause", &Value::Null).await;
+    let mut graph = one_node_workflow();
+    graph["9"]["inputs"]["text"] = "x".repeat(1 << 20).into();
+    let mut ids: Vec<String> = Vec::new();
+    for _ in 0..WAITING {
+        ids.push(take_prompt(&api, "me", &graph).await);
+    }
+    let mut answer = reqwest::get(format!("{api}/queue")).await.unwrap();
+    let mut text = answer.chunk().await.unwrap().unwrap().to_vec();
+    db.execute("DELETE FROM comfy_relay.submissions").await;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        text.extend(chunk);
+    }
+    let queue: Value = serde_json::from_slice(&text).unwrap();
+    let listed = queue["queue_pending"].as_array().unwrap();
+    let in_order: Vec<&str> = listed.iter().map(|it| it[1].as_str().unwrap()).collect();
+    assert_eq!(in_order, ids);
+    let whole = listed.iter().filter(|it| it[2]["9"].is_object()).count();
+    assert!(
+        (1..WAITING - 10).contains(&whole),
+        "{whole} were read before"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

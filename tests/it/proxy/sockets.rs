@@ -159,6 +159,18 @@ async fn a_client_that_connects_again_is_greeted_with_the_node_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_extension_sends_may_have_any_data() {
+    let (comfyui, _relay, api) = scripted(ServerConfig::default()).await;
+    let mut client = ComfyClient::connect(&api, "me").await;
+    for data in [json!("a text"), json!(7), json!([1, "x"]), json!({"a": 1})] {
+        let event = json!({"type": "my.event", "data": data});
+        comfyui.send(&event);
+        let events = client.until(|text| text["type"] == "my.event").await;
+        assert_eq!(events.last(), Some(&Event::Text(event)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn previews_have_metadata_for_clients_that_read_it() {
     let (comfyui, relay, api) = scripted(ServerConfig::default()).await;
     let mut rich = ComfyClient::with_metadata(&api, "me").await;

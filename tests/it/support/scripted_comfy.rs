@@ -1,13 +1,15 @@
 //! A ComfyUI that answers what a test scripts.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use futures_util::{SinkExt, StreamExt, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_RANGE, RANGE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -57,6 +59,8 @@ pub(crate) enum Reply {
     Text(u16, String),
     /// A file.
     File(Vec<u8>),
+    /// A part of an answer, and nothing more.
+    Stall(String),
     /// Nothing, until the reply is changed.
     Hang,
     /// The connection is closed without an answer.
@@ -299,10 +303,12 @@ async fn serve(listener: TcpListener, script: Arc<Script>) {
     }
 }
 
+type ReplyBody = UnsyncBoxBody<Bytes, Infallible>;
+
 async fn answer(
     script: Arc<Script>,
     mut request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Disconnected> {
+) -> Result<Response<ReplyBody>, Disconnected> {
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     // Files are told apart by their names.
     let query = request.uri().query().filter(|_| path == "/view");
@@ -332,7 +338,7 @@ async fn answer(
         script
             .calls
             .send_modify(|calls| *calls.entry(call).or_default() += 1);
-        return Ok(response);
+        return Ok(response.map(BodyExt::boxed_unsync));
     }
     let range = request.headers().get(RANGE);
     let range = range.map(|range| range.to_str().unwrap().to_owned());
@@ -349,9 +355,14 @@ async fn answer(
     match ready {
         Reply::Text(status, text) => Ok(Response::builder()
             .status(status)
-            .body(Full::new(text.into()))
+            .body(Full::new(text.into()).boxed_unsync())
             .unwrap()),
-        Reply::File(bytes) => Ok(part(&bytes, range.as_deref())),
+        Reply::File(bytes) => Ok(part(&bytes, range.as_deref()).map(BodyExt::boxed_unsync)),
+        Reply::Stall(text) => {
+            let begun = stream::once(async { Ok(Frame::data(text.into())) });
+            let body = StreamBody::new(begun.chain(stream::pending()));
+            Ok(Response::new(body.boxed_unsync()))
+        }
         Reply::Hang => unreachable!("waited for another reply"),
         Reply::Disconnect => Err(Disconnected),
     }
