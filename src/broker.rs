@@ -12,6 +12,7 @@ mod state_queue;
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use job_state::{JobState, Position, ReceivedState};
@@ -38,6 +39,11 @@ impl Broker {
             Some(config) => Self::Redis(RedisBroker::new(config.clone(), owner)),
             None => Self::Alone,
         }
+    }
+
+    /// Whether a Redis server can be used, with the time of its clock where it says so. Fails with the reason.
+    pub async fn check(config: &RedisConfig) -> Result<Option<Timestamp>, String> {
+        redis::check(config).await
     }
 
     /// Whether states are shared with nobody.

@@ -6,6 +6,7 @@ mod cancel;
 mod completions;
 mod config;
 mod demo;
+mod doctor;
 mod duration;
 mod environment;
 mod exit_code;
@@ -13,6 +14,7 @@ mod job;
 mod jobs;
 mod jobs_table;
 mod jobs_watch;
+mod json_line;
 mod log_writer;
 mod migrate;
 mod node_bar;
@@ -56,11 +58,13 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Sub
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::job::printable;
 use exit_code::{USAGE, WrongSetting};
+use json_line::{JsonLine, LogFormat};
 use log_writer::LogWriter;
 use output::print_note;
 use settings::Settings;
@@ -82,6 +86,17 @@ struct Cli {
     #[arg(long, global = true, env = "LOG", value_parser = parse_filter, value_name = "FILTER")]
     log: Option<String>,
 
+    /// How the log is written: for people, or as one JSON object a line
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        value_name = "text|json"
+    )]
+    log_format: LogFormat,
+
     #[command(subcommand)]
     command: CliCommand,
 }
@@ -102,6 +117,7 @@ enum CliCommand {
     Top(top::TopArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Doctor(Box<doctor::DoctorArgs>),
     Migrate(Box<migrate::MigrateArgs>),
     Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
@@ -213,14 +229,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
         _ => "warn",
     };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(level))?;
-    let output = tracing_subscriber::fmt::layer()
-        .with_ansi(console::colors_enabled_stderr())
-        .with_writer(|| LogWriter);
-    tracing_subscriber::registry()
-        .with(output)
-        .with(filter)
-        .with(filter_fn(is_printable))
-        .init();
+    start_log(cli.log_format, filter);
     if matches!(cli.command, CliCommand::Serve(_)) {
         environment::log_notes(settings.command, settings.file);
     }
@@ -243,6 +252,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
             CliCommand::Workflow(command) => workflow::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
             CliCommand::Config(_) => unreachable!("it needs no runtime"),
+            CliCommand::Doctor(args) => Ok(doctor::run(*args).await),
             CliCommand::Migrate(args) => migrate::run(*args).await,
             CliCommand::Record(args) => record::run(args).await,
             CliCommand::Replay(args) => replay::run(args).await,
@@ -255,6 +265,28 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
             CliCommand::Man(args) => completions::print_pages(&args, Cli::command()),
         }
     })
+}
+
+/// Logs to standard error from now on.
+fn start_log(format: LogFormat, filter: EnvFilter) {
+    let text = (format == LogFormat::Text).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(console::colors_enabled_stderr())
+            .with_writer(|| LogWriter)
+    });
+    let json = (format == LogFormat::Json).then(|| {
+        tracing_subscriber::fmt::layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLine)
+            .with_ansi(false)
+            .with_writer(|| LogWriter)
+    });
+    tracing_subscriber::registry()
+        .with(text)
+        .with(json)
+        .with(filter)
+        .with(filter_fn(is_printable))
+        .init();
 }
 
 /// Accepts what can be a filter of the log.

@@ -1,6 +1,7 @@
 //! [`RedisBroker`]: states over a Redis server. One task publishes, another one receives, each with a connection of its own,
 //! so that neither waits for the other.
 
+mod check;
 mod connect;
 mod kept;
 mod link;
@@ -21,6 +22,7 @@ use super::metrics::BrokerMetrics;
 use super::state_queue::StateQueue;
 use crate::config::RedisConfig;
 use crate::job::JobId;
+pub(super) use check::check;
 use link::Link;
 use names::ChannelNames;
 

@@ -28,6 +28,19 @@ fn present_limit() -> Option<u64> {
     Some(soft)
 }
 
+/// The limit to which [`raise_limit`] can raise; `None` where there is none.
+#[cfg(unix)]
+pub(super) fn hard_limit() -> Option<u64> {
+    let (_soft, hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).ok()?;
+    (hard != rlimit::INFINITY).then_some(hard)
+}
+
+/// Handles of sockets are not limited there.
+#[cfg(not(unix))]
+pub(super) fn hard_limit() -> Option<u64> {
+    None
+}
+
 /// Handles of sockets are not limited there.
 #[cfg(not(unix))]
 fn present_limit() -> Option<u64> {

@@ -104,6 +104,11 @@ impl ServeArgs {
         })
     }
 
+    /// The settings that name the database, for what is said of it.
+    pub(super) fn database_settings(&self) -> &'static str {
+        self.database.settings()
+    }
+
     /// Settings that contradict each other.
     fn contradictions(&self) -> Vec<anyhow::Error> {
         let mut found = Vec::new();
@@ -139,7 +144,7 @@ impl ServeArgs {
 }
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let database_settings = args.database.settings();
+    let database_settings = args.database_settings();
     let config = args.into_config().map_err(WrongSetting::all)?;
     create_folder(&config.store.database).map_err(WrongSetting)?;
     if let Err(error) = server::check(&config.server) {
@@ -194,7 +199,7 @@ fn existing_folder(path: PathBuf) -> Result<PathBuf, &'static str> {
 }
 
 /// Binds a listener with a long queue. Must be called within a runtime.
-fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match listen {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

@@ -43,6 +43,20 @@ impl NodeClasses {
         &self.partners
     }
 
+    /// How many classes there are.
+    pub fn count(&self) -> usize {
+        self.definitions.len()
+    }
+
+    /// How many texts an input of a class can be chosen from, where the server says so: the files of a folder of models.
+    pub fn choices(&self, class: &str, input: &str) -> Option<usize> {
+        let mut inputs = self.definitions.get(class)?.inputs.iter();
+        match &inputs.find(|it| *it.name == *input)?.takes {
+            InputType::Choice { choices, .. } => Some(choices.texts().count()),
+            _ => None,
+        }
+    }
+
     /// The kind of value that an input of a class takes, where the server says so.
     pub fn input(&self, class: &str, input: &str) -> Option<InputKind> {
         let mut inputs = self.definitions.get(class)?.inputs.iter();

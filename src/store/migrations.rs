@@ -53,6 +53,10 @@ const COUNT_APPLIED: &str = "SELECT max(version) AS version FROM comfy_relay.mig
 const CREATE_COUNT: &str =
     "CREATE TABLE IF NOT EXISTS comfy_relay.migrations (version BIGINT PRIMARY KEY NOT NULL)";
 
+/// SQLite has no schemas.
+const SQLITE_EXISTENCE: &str = "SELECT true AS \"schema\", \
+    EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'comfy_relay_migrations') AS migrations";
+
 /// Whether the role may create the tables: in the schema, or the schema itself.
 const MAY_CREATE: &str = "SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) \
     THEN has_schema_privilege($1, 'CREATE') \
@@ -124,6 +128,27 @@ impl Store {
         };
         let applied = applied_in_postgres(&mut *pool.get().await?, &self.names).await?;
         Ok((applied < POSTGRES.len()).then(|| printed(&self.names, applied, role)))
+    }
+
+    /// How many migrations the tables have, and how many there are. Without tables none.
+    pub(super) async fn migrations(&self) -> Result<(usize, usize), StoreError> {
+        match &self.pools.writes {
+            Pools::Postgres(pool) => {
+                let applied = applied_in_postgres(&mut *pool.get().await?, &self.names).await?;
+                Ok((applied, POSTGRES.len()))
+            }
+            Pools::Sqlite(pool) => {
+                let connection = &mut *pool.get().await?;
+                let existence: Existence =
+                    sql_query(SQLITE_EXISTENCE).get_result(connection).await?;
+                if !existence.migrations {
+                    return Ok((0, SQLITE.len()));
+                }
+                let query = sql_query(self.names.text(COUNT_APPLIED));
+                let applied: LastMigration = query.get_result(connection).await?;
+                Ok((applied.count(), SQLITE.len()))
+            }
+        }
     }
 
     /// Whether the PostgreSQL database lacks tables that its role may not create.

@@ -3,6 +3,7 @@
 //! Guarantees: the newest state of each job is written in the end, however long the pipeline locks its row or its table;
 //! nothing else waits for that. After a crash the ends that were not written are found in the relay's own tables.
 
+mod find;
 mod mirror_refusal;
 mod pipeline;
 mod session;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use super::database::StoreError;
 use crate::config::{PipelineTable, StoreConfig};
+pub use find::PipelineInspection;
 use mirror_refusal::MirrorRefusal;
 use pipeline::Pipeline;
 pub(super) use state::{MirroredKeys, MirroredState};

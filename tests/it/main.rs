@@ -13,6 +13,7 @@ mod estimates;
 mod faults;
 mod hunt;
 mod old_clients;
+mod operations;
 mod pages;
 mod proxy;
 mod queue;

@@ -4,17 +4,13 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::sql_query;
-use diesel::sql_types::{Nullable, Text};
-use diesel_async::RunQueryDsl;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::pipeline::{Pipeline, PipelineColumn};
+use super::pipeline::Pipeline;
 use super::state::MirroredState;
 use super::write::Writer;
 use super::{MAX_PAUSE, Mirror};
-use crate::config::PipelineTable;
 use crate::store::Store;
 use crate::store::database::{StoreError, in_time, with_connection};
 
@@ -104,7 +100,7 @@ impl MirrorTask {
     /// Looks for the table until it is there.
     async fn find(&self) -> Arc<Pipeline> {
         loop {
-            let pause = match self.look_for().await {
+            let pause = match self.store.find_pipeline().await {
                 Ok(Some(pipeline)) => {
                     tracing::info!(
                         table = pipeline.name,
@@ -124,25 +120,6 @@ impl MirrorTask {
             };
             sleep(pause).await;
         }
-    }
-
-    async fn look_for(&self) -> Result<Option<Pipeline>, StoreError> {
-        let PipelineTable::Named { schema, table } = &self.mirror.0.table else {
-            return Ok(None);
-        };
-        let names = &self.store.names;
-        let query = sql_query(Pipeline::columns(names))
-            .bind::<Nullable<Text>, _>(schema.as_deref())
-            .bind::<Text, _>(table);
-        let columns: Vec<PipelineColumn> = in_time(async {
-            Ok(with_connection!(
-                self.store,
-                mirror,
-                |connection, _names| query.load(connection).await?
-            ))
-        })
-        .await?;
-        Ok(Pipeline::of(columns, names))
     }
 
     /// Finds out what cannot be written, before the first job needs it.

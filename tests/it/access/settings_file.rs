@@ -78,6 +78,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ),
     ("listen", "9001", None),
     ("log", r#""comfy_relay=debug""#, None),
+    ("log_format", r#""json""#, None),
     ("lost_after", "61", None),
     ("max_connections", "7", None),
     ("max_connections_per_address", "6", None),
