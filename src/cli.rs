@@ -32,6 +32,7 @@ mod replay;
 mod report;
 mod secret_file;
 mod serve;
+mod service_manager;
 mod setting_error;
 mod settings;
 mod settings_file;

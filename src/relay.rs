@@ -102,7 +102,7 @@ pub use requests::submit::{Submission, SubmitOptions};
 pub use requests::suitability::{Suitability, placeable};
 pub use requests::timeline::NodeRunView;
 pub use requests::totals::Totals;
-pub use start::RelayStartError;
+pub use start::{RelayStartError, check};
 pub use unsuitable::UnsuitableBackend;
 pub use webhooks::WebhookSetupError;
 pub(crate) use webhooks::backend_watch::{BackendData, QueueData};

@@ -10,7 +10,6 @@ mod redis;
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use serde::Serialize;
 
 use super::exit_code::FAILED;
@@ -19,7 +18,7 @@ use super::output::print_line;
 use super::serve::ServeArgs;
 use crate::config::Config;
 use crate::job::{printable, printable_json};
-use crate::server;
+use crate::{relay, server};
 use finding::{Finding, FindingStatus};
 
 /// A relay needs one open file for each subscriber, and some more.
@@ -107,10 +106,12 @@ async fn check(config: &Config, database_settings: &str) -> Vec<Finding> {
 
 /// The files of keys and certificates, which a start reads.
 fn settings(config: &Config) -> Finding {
-    match server::check(&config.server) {
+    let of_server = server::check(&config.server).map_err(anyhow::Error::from);
+    let of_relay = || relay::check(&config.relay, &config.comfy).map_err(anyhow::Error::from);
+    match of_server.and_then(|()| of_relay()) {
         Ok(()) => Finding::ok("settings", "they fit together".to_owned()),
         Err(error) => {
-            let text = format!("{:#}", anyhow!(error));
+            let text = format!("{error:#}");
             Finding::fault("settings", text, "correct the file or the setting")
         }
     }

@@ -13,6 +13,7 @@ use super::open_files;
 use super::options::access::AccessOptions;
 use super::options::database::{DatabaseOptions, create_folder, data_folder};
 use super::options::redis::RedisOptions;
+use super::service_manager;
 use super::shutdown_signal::shutdown_signal;
 use crate::config::{
     ComfyConfig, Config, Database, RelayConfig, ServerConfig, StoreConfig, WebhookConfig,
@@ -182,8 +183,11 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(limit) = limit {
         tokio::spawn(open_files::watch(limit));
     }
+    service_manager::ready();
+    tokio::spawn(service_manager::watch());
     shutdown_signal().await;
     tracing::info!("stopping");
+    service_manager::stopping();
     server.shutdown().await;
     relay.shutdown().await;
     Ok(ExitCode::SUCCESS)

@@ -70,11 +70,13 @@ impl SettingsFile {
     /// What the file sets a variable to, as text; `None` if it does not. A list for a setting that takes one value is a text that
     /// its parser refuses.
     pub(super) fn text(&self, variable: &str, delimiter: Option<char>) -> Option<String> {
-        match &self.entry(variable)?.value {
-            FileValue::One(text) => Some(text.clone()),
-            FileValue::List(texts) => Some(texts.join(&delimiter.unwrap_or(',').to_string())),
-            FileValue::Other(_) => None,
-        }
+        let text = match &self.entry(variable)?.value {
+            FileValue::One(text) => text.clone(),
+            FileValue::List(texts) => texts.join(&delimiter.unwrap_or(',').to_string()),
+            FileValue::Other(_) => return None,
+        };
+        // No variable can hold one, and it is named as a problem.
+        Some(text).filter(|text| !text.contains('\0'))
     }
 
     /// Where the file sets a variable: its path and line.

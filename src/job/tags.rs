@@ -48,6 +48,9 @@ pub enum TagError {
         "the label {0:?} is not a text of 1 to {MAX_TEXT} characters without control characters"
     )]
     Text(String),
+    /// A label has a text that the relay gives itself.
+    #[error("the label {via:?} cannot be {DISCOVERY:?}: the relay calls jobs so that it has found", via = Tags::VIA)]
+    Reserved,
     /// A name cannot be that of a group.
     #[error("a group has a name of 1 to {max} characters of A-Z a-z 0-9 . _ : -", max = JobId::MAX_GROUP_CHARS)]
     Group,
@@ -57,7 +60,7 @@ impl TagError {
     /// The stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::TooManyLabels(_) | Self::Key(_) | Self::Text(_) => "bad_labels",
+            Self::TooManyLabels(_) | Self::Key(_) | Self::Text(_) | Self::Reserved => "bad_labels",
             Self::Group => "bad_group",
         }
     }
@@ -119,6 +122,27 @@ impl Tags {
         })
     }
 
+    /// The same, and refuses what the relay alone says of a job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tags::check`], and if they are those of a job that the relay has found.
+    pub fn of_client(labels: &Map<String, Value>, group: Option<String>) -> Result<Self, TagError> {
+        let tags = Self::check(labels, group)?;
+        if tags.are_discovered() {
+            return Err(TagError::Reserved);
+        }
+        Ok(tags)
+    }
+
+    /// Without the mark of a job that the relay has found.
+    pub fn undiscovered(mut self) -> Self {
+        if self.are_discovered() {
+            self.labels.remove(Self::VIA);
+        }
+        self
+    }
+
     /// Those of a job of a prompt that nobody has registered: it was found in the queue of a server.
     pub fn discovered() -> Self {
         Self {
@@ -159,6 +183,15 @@ mod tests {
 
     fn check(labels: &Value) -> Result<Tags, TagError> {
         Tags::check(labels.as_object().unwrap(), None)
+    }
+
+    #[test]
+    fn what_the_relay_says_of_a_job_is_no_label_of_a_client() {
+        let labels = json!({"via": "discovery", "shot": "7"});
+        let of_client = Tags::of_client(labels.as_object().unwrap(), None);
+        assert_eq!(of_client, Err(TagError::Reserved));
+        let tags = check(&labels).unwrap().undiscovered();
+        assert_eq!(tags, check(&json!({"shot": "7"})).unwrap());
     }
 
     #[test]

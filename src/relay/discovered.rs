@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::registry::Registry;
 use super::tracker::{FoundPrompt, Tracker};
+use super::webhooks::announced::Announced;
 use crate::job::{Job, JobId, Tags};
 
 impl Tracker {
@@ -51,6 +52,8 @@ impl Tracker {
         let Some(entry) = registry.set_tags(id, tags) else {
             return false;
         };
+        // Those who follow it from now on hear of what has happened so far.
+        entry.publishing.announced = Announced::default();
         if entry.job.status().is_final() {
             self.record_again(entry);
         } else {

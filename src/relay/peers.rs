@@ -141,7 +141,8 @@ impl Tracker {
             Ok(mut counts) => {
                 let registry = self.registry();
                 let mut seen = [0, 0];
-                for entry in registry.unowned() {
+                let copies = registry.unowned();
+                for entry in copies.filter(|entry| entry.ownership == Ownership::Reader) {
                     match entry.job.status() {
                         Status::Queued => seen[0] += 1,
                         Status::Processing => seen[1] += 1,

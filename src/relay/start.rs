@@ -66,6 +66,14 @@ pub enum RelayStartError {
     },
 }
 
+/// Fails if the settings of webhooks or of the connections to ComfyUI cannot be used. Reads the files that they name, and
+/// connects to nothing.
+pub fn check(config: &RelayConfig, comfy: &ComfyConfig) -> Result<(), RelayStartError> {
+    ComfyClient::all(comfy)?;
+    Webhooks::new(config.webhook.clone())?;
+    Ok(())
+}
+
 impl Relay {
     /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
     /// the database nor any backend need be reachable yet.

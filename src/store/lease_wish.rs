@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Makes the relay that wishes for a backend the one that follows it, for the time `lasts`. Returns whether `owner` has
-    /// followed it, and one wishes for it.
+    /// followed it, and one wishes for it that follows at least two fewer.
     pub async fn hand_over_lease(
         &self,
         name: &str,
@@ -77,7 +77,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let hand_over = format!(
             "UPDATE comfy_relay.leases AS l SET holder = wanted_by, held_until = {{now}} + $3, \
-             wanted_by = NULL, wanted_until = NULL WHERE {IS_WANTED}"
+             wanted_by = NULL, wanted_until = NULL WHERE {IS_WANTED} AND {}",
+            IS_UNEVEN.replace("{heir}", "l.wanted_by")
         );
         self.change_lease(&hand_over, name, owner, lasts).await
     }

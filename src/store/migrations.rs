@@ -157,7 +157,7 @@ impl Store {
             return Ok(false);
         };
         let connection = &mut *pool.get().await?;
-        if applied_in_postgres(connection, &self.names).await? == POSTGRES.len() {
+        if applied_in_postgres(connection, &self.names).await? >= POSTGRES.len() {
             return Ok(false);
         }
         let query = sql_query(MAY_CREATE).bind::<Text, _>(self.names.schema());

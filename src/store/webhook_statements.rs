@@ -34,8 +34,10 @@ const INSERT: &str = "INSERT INTO comfy_relay.webhook_deliveries \
     AND NOT EXISTS (SELECT 1 FROM comfy_relay.gone_webhooks AS g WHERE g.url = COALESCE(r.url, w.url)) \
     ON CONFLICT (id) DO NOTHING";
 
-/// A job that is made keeps its webhook, whatever another relay is asked to make under its id.
-const NOT_MADE: &str = "NOT EXISTS (SELECT 1 FROM comfy_relay.jobs AS j WHERE j.job_key = ids.value) \
+/// A job that is made keeps its webhook, whatever another relay is asked to make under its id; but not one that the relay has
+/// found and that nobody has registered.
+const NOT_MADE: &str = "NOT EXISTS (SELECT 1 FROM comfy_relay.jobs AS j WHERE j.job_key = ids.value \
+        AND (j.labels IS NULL OR j.labels <> '{\"via\":\"discovery\"}')) \
     AND NOT EXISTS (SELECT 1 FROM comfy_relay.submissions AS s WHERE s.job_key = ids.value)";
 
 /// PostgreSQL passes over rows that another relay is just claiming; SQLite has one writer at a time.

@@ -1,4 +1,7 @@
-//! What people run a relay with: its log, and the check of everything that it needs.
+//! What people run a relay with: its log, the check of everything that it needs, systemd, Prometheus and Grafana.
 
 mod doctor;
 mod json_log;
+mod monitoring;
+#[cfg(target_os = "linux")]
+mod service;

@@ -14,7 +14,7 @@ use crate::cli::serve::ServeArgs;
 use crate::cli::setting_error::explain;
 use crate::cli::settings_file::SettingsFile;
 use crate::job::printable;
-use crate::server;
+use crate::{relay, server};
 
 /// Check the settings that serve would start with: those of a file and of the environment
 ///
@@ -58,7 +58,7 @@ fn problems(path: Option<&Path>, program: Command) -> Vec<String> {
     let values = wrong_values(&serve, file);
     let has_values = values.is_empty();
     problems.extend(values);
-    // Of values that are not there, nobody can say whether they fit together.
+    // Values that are wrong cannot be checked against each other.
     if has_values {
         let together = wrong_together(serve, file);
         let named = together.iter();
@@ -108,11 +108,11 @@ fn wrong_together(serve: Command, file: Option<&SettingsFile>) -> Vec<String> {
         Ok(config) => config,
         Err(problems) => return problems.iter().map(|it| format!("{it:#}")).collect(),
     };
-    let checked = server::check(&config.server);
+    let of_server = server::check(&config.server).map_err(anyhow::Error::from);
+    let of_relay = relay::check(&config.relay, &config.comfy).map_err(anyhow::Error::from);
+    let checked = [of_server, of_relay].into_iter();
     checked
-        .err()
-        .map(|error| format!("{:#}", anyhow::anyhow!(error)))
-        .into_iter()
+        .filter_map(|checked| Some(format!("{:#}", checked.err()?)))
         .collect()
 }
 

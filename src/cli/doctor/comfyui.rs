@@ -154,7 +154,7 @@ async fn models(client: &ComfyClient) -> Finding {
     }
 }
 
-/// Whether events can be received: proxies pass a WebSocket on only if they are told to.
+/// Whether events can be received: proxies pass a WebSocket on only if they are configured to.
 async fn socket(client: &ComfyClient, config: &ComfyConfig) -> Finding {
     let check = format!("socket of {}", client.name());
     let mut socket = client.socket(config, Arc::new(Notify::new()));

@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::finding::Finding;
 use crate::config::Config;
 
@@ -78,7 +80,7 @@ pub(super) fn writable(name: &str, folder: &Path, setting: &str) -> Finding {
 }
 
 fn try_out(folder: &Path) -> io::Result<()> {
-    let file = folder.join(format!("{TRIAL}-{}", std::process::id()));
+    let file = folder.join(format!("{TRIAL}-{}", Uuid::new_v4()));
     OpenOptions::new()
         .write(true)
         .create_new(true)

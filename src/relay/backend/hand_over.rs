@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::job::JobId;
 use crate::relay::backend::Lease;
 use crate::relay::backend::follower::Follower;
 use crate::store::StoreError;
@@ -37,28 +38,31 @@ impl Follower {
     }
 
     /// Hands the backend over to a relay that wishes for it, if this is a good moment: one after another, and while it has no
-    /// job of ours, or after a while. Not while clients of ComfyUI's own API have sockets here, which get its events.
-    pub(super) async fn hand_over(&self) {
+    /// job of ours, or after a while. Not while clients of ComfyUI's own API have sockets here, which get its events. Returns
+    /// whether the lease is to be renewed at once, because that has failed.
+    pub(super) async fn hand_over(&self) -> bool {
         if !self.tracker.peers.has_others() {
-            return;
+            return false;
         }
         let Ok(_turn) = self.tracker.hand_over_turn.try_lock() else {
-            return;
+            return false;
         };
         let (name, owner) = (self.backend.name(), &self.tracker.owner);
         let store = self.recorder.store();
         let asking = timeout(self.renewal_interval(), store.is_lease_wanted(name, owner));
         let is_wanted = self.answer(asking.await).unwrap_or_default();
-        if !self.is_good_moment(is_wanted) {
-            return;
+        // What the next relay goes on from.
+        if !self.is_good_moment(is_wanted) || !self.is_written().await {
+            return false;
         }
         tracing::info!("handing this ComfyUI over to another relay, which follows fewer");
         self.put_down();
-        if self.is_put_down().await {
-            let handing_over = store.hand_over_lease(name, owner, self.config.lease);
-            // Else it is renewed: this relay takes it up again.
-            self.answer(timeout(self.renewal_interval(), handing_over).await);
+        if !self.is_put_down().await {
+            return true;
         }
+        let handing_over = store.hand_over_lease(name, owner, self.config.lease);
+        let handed_over = timeout(self.renewal_interval(), handing_over).await;
+        self.answer(handed_over) != Some(true)
     }
 
     /// Whether the backend may move now, if it `is_wanted`.
@@ -85,22 +89,31 @@ impl Follower {
             let mut state = self.backend.state();
             (state.lease_held_until, state.wanted_since) = (None, None);
         }
-        self.tracker.registry().give_up(&self.backend);
+        // In this order: a job that is registered meanwhile is not ours either.
         self.backend.lease.send_replace(Lease::HeldByPeer);
+        self.tracker.registry().give_up(&self.backend);
         self.tracker.notify_monitors();
     }
 
-    /// Waits until the server has let the socket go, so that it does not mistake the next one for it, and until the database
-    /// has what the next relay goes on from. Returns whether that is so.
-    async fn is_put_down(&self) -> bool {
-        let putting_down = async {
-            let mut is_put_down = self.backend.is_put_down.subscribe();
-            // Fails only if the backend is gone, and we have it.
-            let _ = is_put_down.wait_for(|is_put_down| *is_put_down).await;
-            for id in self.recorder.unwritten() {
+    /// Waits until the database has the newest states of the backend's jobs. Returns whether it has.
+    async fn is_written(&self) -> bool {
+        let open: Vec<JobId> = {
+            let registry = self.tracker.registry();
+            registry.open_ids(&self.backend).cloned().collect()
+        };
+        let writing = async {
+            for id in open {
                 self.recorder.written(&id).await;
             }
         };
+        timeout(PUT_DOWN_TIMEOUT, writing).await.is_ok()
+    }
+
+    /// Waits until the server has let the socket go, so that it does not mistake the next one for it. Returns whether it has.
+    async fn is_put_down(&self) -> bool {
+        let mut is_put_down = self.backend.is_put_down.subscribe();
+        let putting_down = is_put_down.wait_for(|is_put_down| *is_put_down);
+        // Fails only if the backend is gone, and we have it.
         timeout(PUT_DOWN_TIMEOUT, putting_down).await.is_ok()
     }
 

@@ -30,10 +30,16 @@ impl Follower {
         loop {
             self.renew_lease().await;
             let lease = *self.backend.lease.borrow();
-            match lease {
+            let is_due = match lease {
                 Lease::Held => self.hand_over().await,
-                Lease::HeldByPeer => self.wish().await,
-                Lease::Unknown | Lease::Lapsed => {}
+                Lease::HeldByPeer => {
+                    self.wish().await;
+                    false
+                }
+                Lease::Unknown | Lease::Lapsed => false,
+            };
+            if is_due {
+                continue;
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,

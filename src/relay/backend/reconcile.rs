@@ -102,7 +102,14 @@ impl Follower {
         last.due.extend(self.take_due());
         let queue = self.fetch_queue(last.queue.clone()).await?;
         let found = match &queue {
-            Some(queue) => self.discover(queue, basis.disconnects, discovery).await?,
+            Some(queue) => match self.discover(queue, basis.disconnects, discovery).await {
+                Ok(found) => found,
+                // Our jobs are compared all the same.
+                Err(error) => {
+                    self.log_unreadable_queue(error)?;
+                    Discoveries::default()
+                }
+            },
             None => Discoveries::default(),
         };
         if !self.has_open() {

@@ -16,6 +16,15 @@ impl Registry {
         entry.is_some_and(|entry| entry.is_owned() && entry.job.tags().are_discovered())
     }
 
+    /// The backend of an open job that a prompt has become by itself, and of which another relay is the owner.
+    pub(in crate::relay) fn discovered_elsewhere(&self, id: &JobId) -> Option<String> {
+        let entry = self.by_id.get(id)?;
+        let job = &entry.job;
+        let is_elsewhere = !entry.is_owned() && !job.status().is_final();
+        let backend = job.backend()?;
+        (is_elsewhere && job.tags().are_discovered()).then(|| backend.to_owned())
+    }
+
     /// The job, not ended yet, that a prompt has become by itself.
     pub(in crate::relay) fn discovered_of(
         &self,

@@ -100,6 +100,9 @@ impl Relay {
         webhook: Option<&JobWebhook>,
     ) -> Result<Accepted, RelayError> {
         let (tracker, id) = (&self.0.tracker, accepted.job_id.clone());
+        if let Some(backend) = tracker.registry().discovered_elsewhere(&id) {
+            return Err(RelayError::HeldByPeer(backend));
+        }
         if tracker.registry().is_discovered(&id) {
             self.store_webhook(std::slice::from_ref(&id), webhook)
                 .await?;

@@ -55,7 +55,7 @@ impl Relay {
             changes.job_id,
             submission,
             &params,
-            Tags::clone(&tags),
+            Tags::clone(&tags).undiscovered(),
             options,
         )
         .await

@@ -155,7 +155,7 @@ pub(in crate::server) async fn submit(
             }
         }
     }
-    let tags = Tags::check(&body.labels, body.group)?;
+    let tags = Tags::of_client(&body.labels, body.group)?;
     let batch = NewBatch {
         workflow: workflow(body.workflow)?,
         variants,

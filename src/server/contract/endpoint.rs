@@ -256,7 +256,7 @@ impl Endpoint {
         described
     }
 
-    /// Who may do it: nobody has to show a token where the relay asks for none.
+    /// The credentials that it accepts: none where the relay has no tokens.
     fn security(&self) -> Vec<Value> {
         let mut all = vec![json!({})];
         for scope in self.scopes {

@@ -63,6 +63,8 @@ impl Pending {
         self.records.remove(id);
         self.refused.remove(id);
         self.moved.remove(id);
+        // If its writing fails, it does not come back.
+        self.in_flight.remove(id);
         self.removed.insert(id.clone());
     }
 
@@ -85,7 +87,8 @@ impl Pending {
     /// Ends the writing of a state that is not on the disk. Returns it unless a newer one waits, which stands for it then.
     pub(super) fn give_back(&mut self, record: JobRecord) -> Option<UnwrittenState> {
         let id = &record.progress.job_id;
-        let since = self.in_flight.remove(id).unwrap_or(self.last_number);
+        // One that was removed meanwhile is not there.
+        let since = self.in_flight.remove(id)?;
         match self.records.get_mut(id) {
             Some(newer) => {
                 newer.since = since;

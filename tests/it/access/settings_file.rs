@@ -62,6 +62,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("db_sslmode", r#""require""#, None),
     ("db_sslrootcert", r#""system""#, None),
     ("db_user", r#""me""#, None),
+    ("discovery", r#""off""#, None),
     ("dispatch", r#""direct""#, None),
     ("dispatch_depth", "3", None),
     ("fair_share", "true", None),
@@ -97,6 +98,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("redis_host", r#""cache""#, None),
     ("redis_password", r#""hunter2""#, Some(r#""***""#)),
     ("redis_password_file", r#""password""#, None),
+    ("redis_sentinel_password", r#""hunter2""#, Some(r#""***""#)),
     ("redis_port", "6380", None),
     ("redis_prefix", r#""a:""#, None),
     (
@@ -446,6 +448,9 @@ async fn config_check_answers_with_every_problem() {
         ("tls_cert = \"nowhere\"\ntls_key = \"nowhere\"", "nowhere"),
         ("tls_cert = \"nowhere\"", "--tls-key"),
         ("auth_jwks_file = \"nowhere\"", "nowhere"),
+        ("webhook_url = \"https://a.example/x\"", "WEBHOOK_SECRET"),
+        ("comfyui_ca_file = \"nowhere\"", "nowhere"),
+        ("auth_jwt_secret = \"hunter2\\u0000\"", "NUL"),
         ("a = ", ":1: "),
     ] {
         let (_folder, path) = settings_file(text);

@@ -1,5 +1,6 @@
 //! A client registers a prompt that has become a job by itself.
 
+use comfy_relay::config::WebhookConfig;
 use serde_json::{Value, json};
 
 use super::{FAST, SLOW, WITHOUT_CLIENT, ids, job_that, jobs, post, runs, settings};
@@ -8,11 +9,13 @@ use crate::support::database::{TestDatabase, on_both};
 use crate::support::subscriber::is_final;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
+use crate::support::webhook_receiver::{WEBHOOK_SECRET, WebhookReceiver};
 
 on_both!(
     a_registration_takes_a_job_over_that_nobody_follows,
     a_job_that_somebody_follows_ends_beside_the_registered_one,
     a_registration_under_the_prompt_id_says_what_the_job_is,
+    a_registration_under_the_prompt_id_has_its_webhook,
 );
 
 async fn register(relay: &TestRelay, job: &str, prompt_id: &str) -> Value {
@@ -65,6 +68,34 @@ async fn a_job_that_somebody_follows_ends_beside_the_registered_one(db: TestData
     assert_eq!(ids(&relay).await, both);
     let ended = jobs(&relay).await;
     assert!(ended.iter().all(is_final), "{ended:?}");
+}
+
+async fn a_registration_under_the_prompt_id_has_its_webhook(db: TestDatabase) {
+    let receiver = WebhookReceiver::start().await;
+    let server = comfyui(&[WITHOUT_CLIENT], SLOW).await;
+    let mut settings = settings(&db);
+    settings.relay.webhook = WebhookConfig {
+        hosts: vec![format!("127.0.0.1:{}", receiver.port()).parse().unwrap()],
+        networks: vec!["127.0.0.0/8".parse().unwrap()],
+        secret: Some(WEBHOOK_SECRET.to_owned().into()),
+        ..WebhookConfig::default()
+    };
+    let relay = TestRelay::connected_to(&server.url(), settings).await;
+    let prompt = post(&server, WITHOUT_CLIENT, None).await;
+    job_that(&relay, &prompt, runs).await;
+    db.wait_for("SELECT count(*) AS v FROM comfy_relay.jobs", "1")
+        .await;
+    let body = json!({"job_id": prompt, "prompt_id": prompt, "webhook": receiver.url()});
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    server.set_speed(FAST);
+    let received = receiver
+        .wait_for("the end", |all| {
+            all.iter().any(|it| it.event() == "job.completed")
+        })
+        .await;
+    let started = received.iter().filter(|it| it.event() == "job.started");
+    assert_eq!(started.count(), 1, "it was before the registration");
 }
 
 async fn a_registration_under_the_prompt_id_says_what_the_job_is(db: TestDatabase) {

@@ -30,6 +30,7 @@ async fn each_line_is_an_object_with_its_job_and_its_request() {
     let answer = request.json(&report).send().await.unwrap();
     assert_eq!(answer.status(), 202);
     program.logs(r#""status":202"#).await;
+    program.logs(r#""backend":"127.0.0.1:1""#).await;
     let lines = lines(&program);
     for line in &lines {
         for name in ["timestamp", "level", "target", "message"] {

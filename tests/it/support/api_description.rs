@@ -126,13 +126,12 @@ impl ApiDescription {
             .map(|part| part.replace('~', "~0").replace('/', "~1"));
         let pointer = escaped.fold(String::new(), |all, part| all + "/" + &part);
         let mut validators = self.validators.lock().unwrap();
-        let made = validators.entry(pointer.clone()).or_insert_with(|| {
+        validators.entry(pointer.clone()).or_insert_with(|| {
             let mut schema = self.document.pointer(&pointer).unwrap().clone();
             schema["components"] = self.document["components"].clone();
             let options = jsonschema::draft202012::options().should_validate_formats(true);
             Box::leak(Box::new(options.build(&schema).unwrap()))
-        });
-        made
+        })
     }
 }
 

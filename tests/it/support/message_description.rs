@@ -79,14 +79,13 @@ impl MessageDescription {
     /// The validator of a schema of the document. It is made once for all tests of a process.
     fn validator(&self, pointer: &str) -> &'static Validator {
         let mut validators = self.validators.lock().unwrap();
-        let made = validators.entry(pointer.to_owned()).or_insert_with(|| {
+        validators.entry(pointer.to_owned()).or_insert_with(|| {
             let schema = self.document.pointer(pointer).unwrap();
             // Beside a reference, this dialect reads nothing else.
             let schema = json!({"allOf": [schema], "components": self.document["components"]});
             let options = jsonschema::draft7::options().should_validate_formats(true);
             Box::leak(Box::new(options.build(&schema).unwrap()))
-        });
-        made
+        })
     }
 }
 

@@ -155,7 +155,7 @@ pub(in crate::server) async fn create(
     let request = idempotency::request_id(key, KIND, &body, is_named);
     let new = NewJob::of(body)?;
     let job_id = new.job_id.as_deref().map(parse_job_id).transpose()?;
-    let tags = Tags::check(&new.labels, new.group)?;
+    let tags = Tags::of_client(&new.labels, new.group)?;
     let submission = submission(new.prompt_id, new.workflow)?;
     let given = new.prompt.given().or(new.queue.given());
     let options = SubmitOptions {

@@ -93,7 +93,7 @@ pub(in crate::server) async fn report(
     let body = read_json(request.into_body(), state.config.body_timeout).await?;
     let mut new: NewReport = parse_fields(body, &FIELDS)?;
     job.check_job()?;
-    let tags = Tags::check(&new.labels, new.group.take())?;
+    let tags = Tags::of_client(&new.labels, new.group.take())?;
     let report = new.check()?;
     state.relay.report(job, report, tags).await?;
     let answer = ReportAnswer { job_id: job };
