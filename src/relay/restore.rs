@@ -199,6 +199,10 @@ impl Tracker {
             let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
             job.apply(Event::Reachable(reachable), self.now());
         }
+        if let Some(backend) = &backend {
+            // It may have had no open job, and not have looked at its queue.
+            backend.reconcile_soon.notify_one();
+        }
         let entry = registry.insert(job, backend, BEFORE_THE_START);
         entry.epoch = epoch;
         // Recorded with its new number, from which the next restart continues.

@@ -102,14 +102,7 @@ impl Follower {
         last.due.extend(self.take_due());
         let queue = self.fetch_queue(last.queue.clone()).await?;
         let found = match &queue {
-            Some(queue) => match self.discover(queue, basis.disconnects, discovery).await {
-                Ok(found) => found,
-                // Our jobs are compared all the same.
-                Err(error) => {
-                    self.log_unreadable_queue(error)?;
-                    Discoveries::default()
-                }
-            },
+            Some(queue) => self.found_in(queue, basis.disconnects, discovery).await?,
             None => Discoveries::default(),
         };
         if !self.has_open() {
@@ -168,6 +161,20 @@ impl Follower {
             }
         }
         Ok((compared, missing))
+    }
+
+    /// What [`Follower::discover`] finds. Of an answer that cannot be read, nothing: our jobs are compared all the same.
+    async fn found_in(
+        &self,
+        queue: &Arc<Queue>,
+        disconnects: u64,
+        discovery: &mut Discovery,
+    ) -> Result<Discoveries, RestError> {
+        let found = self.discover(queue, disconnects, discovery).await;
+        found.or_else(|error| {
+            self.log_unreadable_queue(error)?;
+            Ok(Discoveries::default())
+        })
     }
 
     fn has_open(&self) -> bool {

@@ -19,9 +19,10 @@ fn check(channel: &str, message: &Value) {
     checked.unwrap_or_else(|why| panic!("{channel}: {why}"));
 }
 
-/// The messages of a text of events.
+/// The messages of a text of events, of which the last line may still come.
 fn messages(text: &str) -> Vec<Value> {
-    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let data = whole.lines().filter_map(|line| line.strip_prefix("data: "));
     data.map(|message| serde_json::from_str(message).unwrap())
         .collect()
 }

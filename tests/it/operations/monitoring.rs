@@ -77,6 +77,10 @@ async fn every_metric_of_the_alerts_and_the_board_exists() {
     let relay = TestRelay::replaying_with(TXT2IMG, settings).await;
     relay.submit("a", TXT2IMG).await;
     receiver.wait_for_count(3).await;
+    // It appears with the first request that is refused.
+    let refused = relay.request(Method::POST, "/api/anime/jobs");
+    let refused = refused.header("origin", "https://elsewhere.example").send();
+    assert_eq!(refused.await.unwrap().status(), 403);
     let answer = relay.request(Method::GET, "/metrics").send().await.unwrap();
     let exposed = metrics(&answer.text().await.unwrap());
     let board = std::fs::read_to_string(BOARD).unwrap();
