@@ -39,13 +39,13 @@ impl Follower {
 
     /// Hands the backend over to a relay that wishes for it, if this is a good moment: one after another, and while it has no
     /// job of ours, or after a while. Not while clients of ComfyUI's own API have sockets here, which get its events. Returns
-    /// whether the lease is to be renewed at once, because that has failed.
+    /// `false` if that has failed, and the backend is to be taken up again.
     pub(super) async fn hand_over(&self) -> bool {
         if !self.tracker.peers.has_others() {
-            return false;
+            return true;
         }
         let Ok(_turn) = self.tracker.hand_over_turn.try_lock() else {
-            return false;
+            return true;
         };
         let (name, owner) = (self.backend.name(), &self.tracker.owner);
         let store = self.recorder.store();
@@ -53,16 +53,16 @@ impl Follower {
         let is_wanted = self.answer(asking.await).unwrap_or_default();
         // What the next relay goes on from.
         if !self.is_good_moment(is_wanted) || !self.is_written().await {
-            return false;
+            return true;
         }
         tracing::info!("handing this ComfyUI over to another relay, which follows fewer");
         self.put_down();
         if !self.is_put_down().await {
-            return true;
+            return false;
         }
         let handing_over = store.hand_over_lease(name, owner, self.config.lease);
         let handed_over = timeout(self.renewal_interval(), handing_over).await;
-        self.answer(handed_over) != Some(true)
+        self.answer(handed_over) == Some(true)
     }
 
     /// Whether the backend may move now, if it `is_wanted`.

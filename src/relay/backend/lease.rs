@@ -30,16 +30,11 @@ impl Follower {
         loop {
             self.renew_lease().await;
             let lease = *self.backend.lease.borrow();
-            let is_due = match lease {
-                Lease::Held => self.hand_over().await,
-                Lease::HeldByPeer => {
-                    self.wish().await;
-                    false
-                }
-                Lease::Unknown | Lease::Lapsed => false,
-            };
-            if is_due {
-                continue;
+            match lease {
+                // Tried again with the next renewal.
+                Lease::Held if !self.hand_over().await => self.renew_lease().await,
+                Lease::HeldByPeer => self.wish().await,
+                Lease::Held | Lease::Unknown | Lease::Lapsed => {}
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -101,7 +101,7 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
         (
             &["serve"],
             &[("REDIS_URL", "redis+cluster://:hunter2@cache")],
-            &["REDIS_URL", "redis+cluster is not supported"],
+            &["REDIS_URL", "Redis Cluster is not supported"],
         ),
         (
             &["serve"],

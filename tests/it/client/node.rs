@@ -193,7 +193,8 @@ async fn a_tracker_with_a_limit_gives_up_and_says_why() {
 async fn a_callback_renews_the_token_on_the_open_socket() {
     let relay = TestRelay::without_backend(guarded()).await;
     let of = |seconds| token(&json!({"exp": in_seconds(seconds)}));
-    let (first, later) = (of(5), of(3_600));
+    // Valid when the program has started, however long that takes. It is renewed when most of its time has passed.
+    let (first, later) = (of(20), of(3_600));
     let report = async |state: Value| {
         let path = "/api/anime/jobs/shot/progress";
         let request = relay.request_as(&later, reqwest::Method::POST, path);

@@ -14,7 +14,7 @@ use crate::support::chaos_proxy::{ChaosProxy, Observed};
 use crate::support::database::TestDatabase;
 use crate::support::hanging_server::HangingServer;
 use crate::support::subscriber::{Subscriber, is_final};
-use crate::support::test_relay::{Settings, TestRelay};
+use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 
 /// Prompts that were posted further apart than this came after the end of those before.
 const BURST_S: f64 = 1.0;
@@ -73,6 +73,8 @@ impl Scene {
         };
         let relay = TestRelay::start(&urls, with_database(settings.clone())).await;
         relay.connected_to_any().await;
+        // It follows one of its own, so that no server moves to it: here prompts are handed in to servers of one relay.
+        let urls = format!("{urls},{UNREACHABLE}");
         let second = TestRelay::start(&urls, with_database(settings)).await;
         Self {
             relay,

@@ -48,7 +48,7 @@ async fn shares_are_fair_between_relays(db: TestDatabase) {
     };
     let first = TestRelay::connected_to(&urls[0], fair()).await;
     let second = TestRelay::start(&urls.join(","), fair()).await;
-    second.connected_to_any().await;
+    second.follows_any().await;
     operate(&first, names[0], "pause").await;
     operate(&second, names[1], "pause").await;
     let submit = async |relay: &TestRelay, id: &str, share: &str, backend: &str| {

@@ -171,14 +171,26 @@ impl TestRelay {
         self.handle.connected().await;
     }
 
-    /// Waits until the relay is connected to one of several ComfyUIs.
+    /// Waits until a relay is connected to one of several ComfyUIs: this one, or another on its database.
     pub(crate) async fn connected_to_any(&self) {
-        let is_connected = |message: &Value| {
+        let is_connected = |server: &Value| server["connected"] == true;
+        self.has_server(is_connected).await;
+    }
+
+    /// Waits until this relay is connected to one of several ComfyUIs.
+    pub(crate) async fn follows_any(&self) {
+        let is_own =
+            |server: &Value| server["connected"] == true && server["followed_elsewhere"] != true;
+        self.has_server(is_own).await;
+    }
+
+    /// Waits until one of its ComfyUIs is so.
+    async fn has_server(&self, is_wanted: impl Fn(&Value) -> bool) {
+        let has_one = |message: &Value| {
             let backends = message["backends"].as_array();
-            let is_own = |it: &Value| it["connected"] == true && it["followed_elsewhere"] != true;
-            backends.is_some_and(|all| all.iter().any(is_own))
+            backends.is_some_and(|all| all.iter().any(&is_wanted))
         };
-        self.monitor().await.receive_until(is_connected).await;
+        self.monitor().await.receive_until(has_one).await;
     }
 
     pub(crate) fn address(&self) -> String {
