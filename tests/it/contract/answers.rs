@@ -179,9 +179,8 @@ async fn operate(asker: &mut Asker, workflow: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_is_answered_as_documented() {
-    let mut settings = Settings::default();
     // The relay follows the prompt before its preview comes.
-    settings.speed = PlaybackSpeed::Real(20.0);
+    let mut settings = Settings::from(PlaybackSpeed::Real(20.0));
     settings.comfy.networks = vec!["127.0.0.0/8".parse().unwrap()];
     let mut asker = Asker::new(TestRelay::replaying_with(PREVIEWS, settings).await);
     let workflow = workflow(PREVIEWS).await;
