@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
 use super::Relay;
 use super::ownership::Ownership;
@@ -35,10 +35,12 @@ impl Relay {
         loop {
             // The first renewal comes at once: it shows whether there are others.
             tracker.register_relay(lasts).await;
-            tracker.exchange_counts().await;
+            let next = Instant::now() + renewal(lasts);
+            // A database that counts slowly does not hold up the next renewal.
+            let _ = timeout_at(next, tracker.exchange_counts()).await;
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
-                () = sleep(renewal(lasts)) => {}
+                () = sleep_until(next) => {}
             }
         }
     }
@@ -139,20 +141,18 @@ impl Tracker {
         let exchanging = store.exchange_counts(&self.owner, connections.total, connections.jobs);
         match exchanging.await {
             Ok(mut counts) => {
-                let registry = self.registry();
-                let mut seen = [0, 0];
-                let copies = registry.unowned();
-                for entry in copies.filter(|entry| entry.ownership == Ownership::Reader) {
-                    match entry.job.status() {
-                        Status::Queued => seen[0] += 1,
-                        Status::Processing => seen[1] += 1,
-                        _ => {}
-                    }
+                {
+                    // Copies of their jobs are counted here.
+                    let registry = self.registry();
+                    let copies = |status| {
+                        let unowned = registry.unowned();
+                        let copies = unowned.filter(|entry| entry.ownership == Ownership::Reader);
+                        copies.filter(|entry| entry.job.status() == status).count()
+                    };
+                    counts.queued = counts.queued.saturating_sub(copies(Status::Queued));
+                    counts.processing =
+                        counts.processing.saturating_sub(copies(Status::Processing));
                 }
-                drop(registry);
-                // Copies of their jobs are counted here.
-                counts.queued = counts.queued.saturating_sub(seen[0]);
-                counts.processing = counts.processing.saturating_sub(seen[1]);
                 self.peers.counted(counts);
                 self.notify_monitors();
             }
