@@ -36,14 +36,14 @@ pub use tls::TlsError;
 use crate::auth::{KeysError, Verifier};
 use crate::config::ServerConfig;
 use crate::relay::Relay;
-use crate::session::{Monitor, Rate, SessionContext, ShardPool};
+use crate::session::{DEPARTURE_TIME, FanOutMetrics, Monitor, Rate, SessionContext, ShardPool};
 use security::Security;
 use state::{Interface, ServerState};
 use thumbnails::Thumbnails;
 use tls::Tls;
 
-/// How long the server waits for clients to answer the close of their sockets when it stops.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long clients have to answer the close of the last sockets when the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server that is running. Stop it with [`Server::start_shutdown`], then wait for
 /// [`Server::shutdown`].
@@ -94,6 +94,7 @@ impl Server {
             config: Arc::new(config),
             verifier: verifier.clone(),
             requests,
+            fan_out: FanOutMetrics::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -155,10 +156,10 @@ impl Server {
         self.state.tasks.close();
     }
 
-    /// Waits until every connection is closed, for at most two seconds.
+    /// Waits until every connection is closed, for at most five seconds: that many sockets are closed one after another.
     pub async fn shutdown(self) {
         self.start_shutdown();
-        if timeout(SHUTDOWN_TIMEOUT, self.state.tasks.wait())
+        if timeout(DEPARTURE_TIME + CLOSE_TIMEOUT, self.state.tasks.wait())
             .await
             .is_err()
         {

@@ -93,6 +93,7 @@ fn publish(hub: &Hub, seq: u64) {
         },
         payload: Bytes::new(),
         outcome: has_ended.then_some(Outcome::Completed),
+        event_at: None,
     });
 }
 

@@ -146,6 +146,7 @@ mod tests {
             status: Status::Processing,
             payload: Bytes::new(),
             outcome: is_final.then_some(Outcome::Completed),
+            event_at: None,
         }))
     }
 

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::job::{JobError, JobId, Outcome, Progress, Status};
@@ -15,6 +17,9 @@ pub struct Publication {
     pub payload: Bytes,
     /// How the job ended; set on its last publication only.
     pub outcome: Option<Outcome>,
+    /// When the event of ComfyUI came that it shows, or the first of those since the state before. `None` where it shows none,
+    /// and of states of other relays.
+    pub event_at: Option<Instant>,
 }
 
 /// A preview image of a job.
@@ -41,6 +46,7 @@ impl Publication {
             status: progress.status,
             payload: serde_json::to_vec(progress)?.into(),
             outcome,
+            event_at: None,
         })
     }
 

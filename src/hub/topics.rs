@@ -182,6 +182,7 @@ mod tests {
             status: Status::Queued,
             payload: Default::default(),
             outcome: None,
+            event_at: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The first half of the path of one event: an event changes a job.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -30,6 +30,18 @@ impl Tracker {
         id: &JobId,
         event: Event,
     ) {
+        self.ingest_received(registry, id, event, None);
+    }
+
+    /// The same, with the moment in which ComfyUI's socket brought the event, if it did: the time from there to the
+    /// subscribers is measured.
+    pub(super) fn ingest_received(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        id: &JobId,
+        event: Event,
+        received_at: Option<Instant>,
+    ) {
         let Some(entry) = registry.get(id) else {
             return;
         };
@@ -44,6 +56,7 @@ impl Tracker {
             return;
         };
         entry.publishing.is_changed |= is_recorded;
+        entry.publishing.event_at = entry.publishing.event_at.or(received_at);
         if entry.job.outputs().len() > outputs_before {
             self.check_saved_images(entry, outputs_before);
         }

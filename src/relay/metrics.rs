@@ -33,6 +33,9 @@ type RunLabels = [(&'static str, String); 2];
 /// The label of the status in which jobs ended.
 type StatusLabel = [(&'static str, &'static str); 1];
 
+/// The label of how the end of jobs was learned.
+type SourceLabel = [(&'static str, &'static str); 1];
+
 /// The label of how well the workflow was known.
 type WorkflowLabel = [(&'static str, &'static str); 1];
 
@@ -42,7 +45,9 @@ type MarkLabels = [(&'static str, String); 2];
 /// The counters of one relay. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
+    published: Counter,
     ended: Family<StatusLabel, Counter>,
+    ends_learned: Family<SourceLabel, Counter>,
     waits: Histogram,
     durations: Family<RunLabels, Histogram, fn() -> Histogram>,
     errors: Family<MarkLabels, Histogram, fn() -> Histogram>,
@@ -55,7 +60,9 @@ pub(super) struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
+            published: Counter::default(),
             ended: Family::default(),
+            ends_learned: Family::default(),
             waits: Histogram::new(WAITS),
             durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             errors: Family::new_with_constructor(|| Histogram::new(SHARES)),
@@ -79,6 +86,16 @@ impl Metrics {
             "jobs_ended",
             "Jobs that ended since the start",
             self.ended.clone(),
+        );
+        registry.register(
+            "job_ends_learned",
+            "Jobs that ended since the start, by how the relay learned of it",
+            self.ends_learned.clone(),
+        );
+        registry.register(
+            "states_published",
+            "States of jobs that were published since the start, to however many subscribers",
+            self.published.clone(),
         );
         registry.register(
             "job_wait_seconds",
@@ -117,6 +134,11 @@ impl Metrics {
         );
     }
 
+    /// Counts a state that was published.
+    pub(super) fn count_published(&self) {
+        self.published.inc();
+    }
+
     /// The share of the published intervals that contained the true end; `None` before there is one.
     pub(super) fn inside_share(&self) -> Option<f64> {
         let sum = |counters: &Family<WorkflowLabel, Counter>| -> u64 {
@@ -149,6 +171,10 @@ impl Metrics {
     /// Counts a job that has ended, and scores the estimates that were published while it ran.
     pub(super) fn count(&self, job: &Job, estimate_log: Option<&EstimateLog>) {
         self.ended.get_or_create(&ended(job.status())).inc();
+        if let Some(source) = job.end_source() {
+            let label = [("learned_from", source.as_str())];
+            self.ends_learned.get_or_create(&label).inc();
+        }
         self.time(job);
         let (Some(estimate_log), Some(started_at), Some(over_at)) =
             (estimate_log, job.started_at(), job.work_done_at())

@@ -6,6 +6,8 @@
 //!                             └─ Recorder::record    never waits
 //! ```
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 
 use super::registry::{Entry, Publishing, RecordedState};
@@ -118,7 +120,7 @@ impl Tracker {
             self.kept.place_ahead(&entry.job, &mut progress);
         }
         entry.publishing.published(&progress);
-        self.send(&progress, &entry.job);
+        self.send(&progress, &entry.job, None);
     }
 
     /// Publishes the state of a job as it is now. Returns what was published.
@@ -140,19 +142,27 @@ impl Tracker {
         );
         entry.publishing.published(&progress);
         self.estimator.on_published(entry, estimate, &progress, now);
-        if let Some(publication) = self.send(&progress, &entry.job) {
+        let event_at = entry.publishing.event_at.take();
+        if let Some(publication) = self.send(&progress, &entry.job, event_at) {
             self.share(entry, &publication);
         }
         progress
     }
 
     /// Sends a state to the subscribers of this relay. Returns what was sent.
-    fn send(&self, progress: &Progress, job: &Job) -> Option<Publication> {
+    fn send(
+        &self,
+        progress: &Progress,
+        job: &Job,
+        event_at: Option<Instant>,
+    ) -> Option<Publication> {
         let encoded = Publication::encode(progress, job.outcome());
         let publication = encoded.inspect_err(|error| {
             tracing::error!(job_id = %job.id(), %error, "cannot encode a state");
         });
-        let publication = publication.ok()?;
+        let mut publication = publication.ok()?;
+        publication.event_at = event_at;
+        self.metrics.count_published();
         self.hub.publish(publication.clone());
         self.notify_monitors();
         Some(publication)

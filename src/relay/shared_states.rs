@@ -145,6 +145,7 @@ impl Tracker {
             status,
             payload,
             outcome: entry.job.outcome(),
+            event_at: None,
         };
         registry.set_ownership(&id, Ownership::Reader);
         self.hub.publish(publication);

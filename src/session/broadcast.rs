@@ -84,6 +84,7 @@ impl Shard {
             }
             // It gets the newest state when its socket accepts something again.
             if !subscriber.can_send() || subscriber.state != SocketState::Open {
+                self.context.fan_out.skip(&update);
                 continue;
             }
             let frame = it.frame(&update, subscriber.deflates, &mut self.deflater);
@@ -107,6 +108,8 @@ impl Shard {
         let mut written = Vec::with_capacity(frames.len());
         self.writer.write(&frames, &mut written);
         let mut written = written.into_iter();
+        let fan_out = self.context.fan_out.clone();
+        let mut sent = fan_out.written();
         for write in batch {
             let subscriber = &mut self.subscribers[write.key];
             subscriber.is_in_batch = false;
@@ -115,7 +118,10 @@ impl Shard {
                 None => subscriber.transport.write(&write.frame),
             };
             match subscriber.record_write(&write.frame, written) {
-                Ok(progress) => self.record_sent(write.key, write.topic, &write.update, progress),
+                Ok(progress) => {
+                    sent.add(&write.update, write.frame.len(), progress);
+                    self.record_sent(write.key, write.topic, &write.update, progress);
+                }
                 Err(reason) => self.disconnect(write.key, reason),
             }
         }

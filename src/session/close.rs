@@ -1,5 +1,5 @@
 use std::io::{ErrorKind, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::close_code as close;
 use super::codec::WsCodec;
@@ -8,6 +8,20 @@ use super::event_loop::Shard;
 use super::keys::SubscriberKey;
 use super::receive::MAX_READS;
 use super::subscriber::SocketState;
+
+/// How long the closing of all sockets of a shard takes at most while the server stops.
+pub(crate) const DEPARTURE_TIME: Duration = Duration::from_secs(3);
+
+/// The pause between two sockets of a shard that are closed while the server stops: their clients connect again, to another
+/// relay, which would otherwise get all of them at once.
+const DEPARTURE_PAUSE: Duration = Duration::from_micros(500);
+
+/// When each of so many sockets is closed.
+fn departures(now: Instant, sockets: usize) -> impl Iterator<Item = Instant> {
+    let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
+    let pause = DEPARTURE_PAUSE.min(DEPARTURE_TIME / sockets.max(1));
+    (0..sockets).map(move |before| now + pause * before)
+}
 
 impl Shard {
     /// Ends a subscriber's session.
@@ -89,12 +103,21 @@ impl Shard {
         self.read_later(key);
     }
 
-    /// Closes all sockets. The event loop ends when the last one is closed.
+    /// Closes all sockets, one after another. The event loop ends when the last one is closed.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
-        let all: Vec<SubscriberKey> = self.subscribers.keys().collect();
         let now = Instant::now();
-        for key in all {
+        let moments = departures(now, self.subscribers.len());
+        self.departures = moments.zip(self.subscribers.keys()).collect();
+        self.close_departing(now);
+    }
+
+    /// Closes the sockets whose turn it is while the server stops.
+    pub(super) fn close_departing(&mut self, now: Instant) {
+        while let Some(&(due, key)) = self.departures.front()
+            && due <= now
+        {
+            self.departures.pop_front();
             self.begin_close(key, close::GOING_AWAY, "the relay is being stopped");
             // Also those whose socket does not accept what was sent before.
             self.closes.add(key, now);
@@ -108,5 +131,25 @@ impl Shard {
             let peer = subscriber.connection.address();
             tracing::debug!(job_id = %subscriber.job, %peer, "subscriber disconnected");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sockets_are_closed_at_once_and_many_over_some_seconds() {
+        let now = Instant::now();
+        let times = |sockets| departures(now, sockets).map(|at| at.duration_since(now));
+        assert_eq!(times(0).count(), 0);
+        assert_eq!(times(1).collect::<Vec<_>>(), [Duration::ZERO]);
+        assert!(times(100).max() < Some(Duration::from_millis(50)));
+        for sockets in [1_000, 10_000, 1_000_000] {
+            assert!(times(sockets).is_sorted());
+            assert_eq!(times(sockets).count(), sockets);
+            assert!(times(sockets).max() < Some(DEPARTURE_TIME));
+        }
+        assert!(times(10_000).max() > Some(DEPARTURE_TIME * 9 / 10));
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::fan_out_metrics::FanOutMetrics;
 use super::permits::ConnectionPermit;
 use super::rate::Rate;
 use crate::auth::{Permissions, Verifier};
@@ -17,6 +18,8 @@ pub(crate) struct SessionContext {
     pub(crate) verifier: Arc<Verifier>,
     /// The limit of requests, which counts the jobs that a socket has looked for, too.
     pub(crate) requests: Rate,
+    /// What the fan-out threads count.
+    pub(crate) fan_out: FanOutMetrics,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// What the server waits for when it stops.

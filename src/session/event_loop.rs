@@ -44,6 +44,8 @@ pub(super) struct Shard {
     pub(super) unfinished_reads: VecDeque<SubscriberKey>,
     pub(super) pings: Timeouts,
     pub(super) closes: Timeouts,
+    /// When to close which socket, because the server stops. The subscriber may have left since.
+    pub(super) departures: VecDeque<(Instant, SubscriberKey)>,
     /// Until when which subscriber waits for the job of which topic to be registered.
     pub(super) waits: BTreeSet<(Instant, SubscriberKey, TopicKey)>,
     /// When to close the socket of which subscriber, because its jobs ended long before. The subscriber may
@@ -98,6 +100,7 @@ impl Shard {
             unfinished_reads: VecDeque::new(),
             pings: Timeouts::new(context.config.ping_interval),
             closes: Timeouts::new(CLOSE_TIMEOUT),
+            departures: VecDeque::new(),
             waits: BTreeSet::new(),
             ends: BinaryHeap::new(),
             token_checks: BinaryHeap::new(),
@@ -145,9 +148,11 @@ impl Shard {
         let token_check = self.token_checks.peek().map(|Reverse((due, _))| *due);
         let end = self.ends.peek().map(|Reverse((due, _))| *due);
         let wait = self.waits.first().map(|(due, ..)| *due);
+        let departure = self.departures.front().map(|(due, _)| *due);
         let next = [
             self.pings.next(),
             self.closes.next(),
+            departure,
             wait,
             token_check,
             end,
@@ -204,6 +209,7 @@ impl Shard {
     /// removes those that are silent, do not read, or do not answer a close.
     fn handle_timeouts(&mut self) {
         let now = Instant::now();
+        self.close_departing(now);
         self.close_expired(now);
         self.close_ended(now);
         self.end_waits(now);

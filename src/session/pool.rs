@@ -158,7 +158,7 @@ mod tests {
     use crate::auth::Verifier;
     use crate::config::{ComfyConfig, RelayConfig, ServerConfig, StoreConfig};
     use crate::relay::Relay;
-    use crate::session::Rate;
+    use crate::session::{FanOutMetrics, Rate};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_thread_that_ends_is_replaced() {
@@ -174,6 +174,7 @@ mod tests {
             verifier: Arc::new(Verifier::load(&config.access).unwrap()),
             config: Arc::new(config),
             requests: Rate::new(0),
+            fan_out: FanOutMetrics::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

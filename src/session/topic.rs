@@ -177,6 +177,7 @@ mod tests {
             status: Status::Processing,
             payload: Bytes::from("state"),
             outcome: None,
+            event_at: None,
         };
         pending.push(Update::State(Arc::new(publication)), 1);
         pending
@@ -223,6 +224,7 @@ mod tests {
                 status: Status::Processing,
                 payload: Bytes::from("state"),
                 outcome,
+                event_at: None,
             });
             let mut pending = PendingUpdates::default();
             pending.push(Update::State(publication.clone()), 1);

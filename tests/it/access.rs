@@ -2,6 +2,7 @@
 
 mod added_servers;
 mod algorithm_confusion;
+mod caddy;
 mod client_ip;
 mod commands;
 mod encrypted_comfyui;

@@ -1,5 +1,6 @@
 //! States over Redis: between relays, and to services that are not relays.
 
+mod balancers;
 mod contract;
 mod kills;
 mod outages;

@@ -17,6 +17,7 @@ pub(crate) mod recordings;
 pub(crate) mod redis_server;
 pub(crate) mod scripted_comfy;
 pub(crate) mod signer;
+pub(crate) mod site;
 pub(crate) mod subscriber;
 pub(crate) mod tcp_proxy;
 pub(crate) mod terminal;

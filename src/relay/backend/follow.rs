@@ -1,6 +1,7 @@
 //! Task A: reads a backend's socket, and passes on what it receives. Waits for nothing else.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -83,6 +84,7 @@ impl Follower {
     }
 
     fn on_incoming(&self, incoming: Incoming) {
+        let received_at = Instant::now();
         self.backend.state().socket.restart_silence();
         match incoming {
             Incoming::Connected => self.on_connect(),
@@ -92,7 +94,7 @@ impl Follower {
                 let view = self.backend.comfy.rest().view();
                 match Message::parse(&text, view) {
                     Message::Features => self.backend.state().api.features = Some(text),
-                    message => self.on_message(message),
+                    message => self.on_message(message, received_at),
                 }
             }
             Incoming::Binary(frame) => {
@@ -211,7 +213,7 @@ impl Follower {
         self.tracker.notify_monitors();
     }
 
-    fn on_message(&self, message: Message) {
+    fn on_message(&self, message: Message, received_at: Instant) {
         match message {
             Message::Status { queue_remaining } => {
                 let now = self.tracker.now();
@@ -224,8 +226,8 @@ impl Follower {
                     self.tracker.send_queue_length(true);
                 }
             }
-            Message::Prompt { prompt_id, event } => self.on_event(prompt_id, event),
-            Message::PromptEnded { prompt_id } => self.on_done(prompt_id),
+            Message::Prompt { prompt_id, event } => self.on_event(prompt_id, event, received_at),
+            Message::PromptEnded { prompt_id } => self.on_done(prompt_id, received_at),
             Message::Ignored | Message::Features => {}
             Message::Unknown => tracing::debug!("ignored a message of an unknown type"),
         }
@@ -233,7 +235,7 @@ impl Follower {
 
     /// Applies an event to every job that follows its prompt: the one that it names, or else the one that
     /// runs.
-    fn on_event(&self, named: Option<String>, event: Event) {
+    fn on_event(&self, named: Option<String>, event: Event, received_at: Instant) {
         let ends = matches!(event, Event::Ended(_));
         // A new socket is greeted with the node that ran last, without the prompt's id, also by a server whose worker is dead.
         if named.is_some() || matches!(event, Event::Bar { .. }) {
@@ -257,16 +259,18 @@ impl Follower {
             return;
         };
         for id in others {
-            self.tracker.ingest_locked(&mut registry, id, event.clone());
+            self.tracker
+                .ingest_received(&mut registry, id, event.clone(), Some(received_at));
         }
         // An event can be long, and nearly always one job follows a prompt.
-        self.tracker.ingest_locked(&mut registry, last, event);
+        self.tracker
+            .ingest_received(&mut registry, last, event, Some(received_at));
         if ends {
             self.backend.reconcile_now.notify_one();
         }
     }
 
-    fn on_done(&self, named: Option<String>) {
+    fn on_done(&self, named: Option<String>, received_at: Instant) {
         self.on_sign_of_life();
         let current = self.backend.state().queue.current.take();
         let Some(prompt_id) = named.or(current) else {
@@ -278,7 +282,7 @@ impl Follower {
                 entry.comparison.work_done = true;
             }
             self.tracker
-                .ingest_locked(&mut registry, &id, Event::WorkDone);
+                .ingest_received(&mut registry, &id, Event::WorkDone, Some(received_at));
         }
         self.backend.reconcile_now.notify_one();
     }

@@ -24,6 +24,8 @@ pub(in crate::relay) struct SocketHealth {
     /// How often the socket was lost or replaced. What was seen before the last disconnect may be gone
     /// after it.
     pub(in crate::relay) disconnects: u64,
+    /// How often it was replaced because nothing was received.
+    pub(in crate::relay) replacements: u64,
     /// When the last frame was received, or the last job registered.
     last_frame_at: Instant,
     opened_at: Instant,
@@ -42,6 +44,7 @@ impl SocketHealth {
     pub(in crate::relay) fn new() -> Self {
         Self {
             disconnects: 0,
+            replacements: 0,
             last_frame_at: Instant::now(),
             opened_at: Instant::now(),
             is_open: false,
@@ -96,6 +99,7 @@ impl SocketHealth {
             return None;
         }
         self.stale_sockets += 1;
+        self.replacements += 1;
         self.last_frame_at = Instant::now();
         Some(timeout)
     }

@@ -53,6 +53,8 @@ pub(in crate::relay) struct Entry {
 #[derive(Debug)]
 pub(in crate::relay) struct Publishing {
     pub(in crate::relay) published_at: Instant,
+    /// When the first event of ComfyUI came that is not published yet.
+    pub(in crate::relay) event_at: Option<std::time::Instant>,
     /// The remaining seconds that were published last.
     pub(in crate::relay) published_remaining: Option<u64>,
     /// When a state is published that was held back.
@@ -125,6 +127,7 @@ impl Entry {
             was_learned_before: false,
             publishing: Publishing {
                 published_at: Instant::now(),
+                event_at: None,
                 published_remaining: None,
                 flush_at: None,
                 is_stale: false,

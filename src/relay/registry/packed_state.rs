@@ -63,6 +63,7 @@ impl PackedState {
             status,
             payload: Bytes::from(payload),
             outcome: self.outcome.clone(),
+            event_at: None,
         }
     }
 }
@@ -85,6 +86,7 @@ mod tests {
                     status: Status::Failed,
                     payload: payload.into(),
                     outcome: Some(Outcome::Failed(JobError::reported(None))),
+                    event_at: None,
                 };
                 let packed = packer.pack(&state);
                 prop_assert_eq!(packed.unpack(state.job.clone(), state.status), state);

@@ -59,6 +59,7 @@ fn pack(registry: &mut Registry, id: &JobId) {
             status: Status::Cancelled,
             payload: Default::default(),
             outcome: Some(Outcome::Cancelled),
+            event_at: None,
         };
         registry.pack(id, StatePacker::default().pack(&state));
     }

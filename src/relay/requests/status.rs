@@ -172,6 +172,18 @@ impl Relay {
             .collect()
     }
 
+    /// How the sockets to the ComfyUI servers have fared since the start: the server, how often its socket was lost or replaced,
+    /// and how often it was replaced because it was silent.
+    pub fn socket_losses(&self) -> Vec<(String, u64, u64)> {
+        let backends = self.0.tracker.backends.iter();
+        let losses = backends.map(|backend| {
+            let socket = &backend.state().socket;
+            let name = backend.name().to_owned();
+            (name, socket.disconnects, socket.replacements)
+        });
+        losses.collect()
+    }
+
     /// How many jobs there are: those in memory, those that only the database remembers, and open ones of other relays.
     pub fn job_counts(&self) -> JobCounts {
         let jobs = self.0.tracker.registry();

@@ -2,7 +2,7 @@
 
 use hyper::{Response, StatusCode};
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
@@ -17,6 +17,9 @@ use crate::server::state::ServerState;
 
 /// A gauge for each value of two labels.
 type StatusGauge = Family<[(&'static str, String); 2], Gauge>;
+
+/// A counter for each value of one label.
+type LabelledCounter = Family<[(&'static str, String); 1], Counter>;
 
 /// A gauge for each value of one label.
 type LabelledGauge = Family<[(&'static str, String); 1], Gauge>;
@@ -34,6 +37,7 @@ pub(in crate::server) fn metrics(state: &ServerState) -> Result<Response<Body>, 
     let mut registry = Registry::with_prefix("comfy_relay");
     state.relay.register_metrics(&mut registry);
     state.security.register_metrics(&mut registry);
+    state.session.fan_out.register(&mut registry);
     register_gauges(state, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
@@ -85,6 +89,7 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
             set(&queue, label(), remaining);
         }
     }
+    register_sockets(state, registry);
     registry.register("jobs_open", "Jobs that have not ended", open);
     registry.register(
         "backend_connected",
@@ -122,6 +127,25 @@ fn register_gauges(state: &ServerState, registry: &mut Registry) {
     );
     register_mirror(state, registry);
     register_redis(state, registry);
+}
+
+fn register_sockets(state: &ServerState, registry: &mut Registry) {
+    let (lost, silent) = (LabelledCounter::default(), LabelledCounter::default());
+    for (backend, losses, silences) in state.relay.socket_losses() {
+        let label = [("backend", backend)];
+        lost.get_or_create(&label).inc_by(losses);
+        silent.get_or_create(&label).inc_by(silences);
+    }
+    registry.register(
+        "backend_disconnects",
+        "WebSockets to the ComfyUI server that were lost or replaced",
+        lost,
+    );
+    registry.register(
+        "backend_silences",
+        "Of these, those that were replaced because nothing was received while a prompt ran",
+        silent,
+    );
 }
 
 /// A relay without Redis has none of them.

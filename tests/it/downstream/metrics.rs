@@ -71,6 +71,10 @@ async fn jobs_and_estimates_are_counted() {
         assert!(of(&timed, "job_duration_seconds_sum", &labels) > 0.0);
     }
     assert_eq!(of(&timed, "job_wait_seconds_count", ""), 4.0);
+    let ends = "comfy_relay_job_ends_learned_total{learned_from=";
+    let ends = timed.iter().filter(|(series, _)| series.starts_with(ends));
+    assert_eq!(ends.map(|(_, jobs)| jobs).sum::<f64>(), 4.0);
+    deliveries_are_counted(&timed);
     let _waiting = relay.subscribe("later").await;
     let values = scrape(&relay).await;
     assert_eq!(
@@ -119,6 +123,23 @@ async fn jobs_and_estimates_are_counted() {
             .any(|series| series.contains("job_id") || series.contains("\"c\"")),
         "no label grows with the jobs"
     );
+}
+
+/// One subscriber has followed each job from before its start to its end.
+fn deliveries_are_counted(values: &HashMap<String, f64>) {
+    let of = |name: &str| values[&format!("comfy_relay_{name}")];
+    let (sent, timed) = (of("states_sent_total"), of("delivery_seconds_count"));
+    let published = of("states_published_total");
+    // Each end was sent, and shows an event. States from before the relay's first event do not.
+    assert!(
+        4.0 <= timed && timed <= sent && sent <= published,
+        "{timed} of {sent} of {published}"
+    );
+    assert!(of("sent_bytes_total") > 200.0 * sent);
+    let mean = of("delivery_seconds_sum") / timed;
+    assert!(mean > 0.0, "{mean}");
+    assert_eq!(of("delivery_seconds_bucket{le=\"+Inf\"}"), timed);
+    assert_eq!(of("states_skipped_total"), 0.0);
 }
 
 /// Types, units and help texts as Prometheus asks for them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::ComfyConfig;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::play::settings;
@@ -42,6 +43,18 @@ async fn complete(comfyui: &ScriptedComfy, subscriber: &mut Subscriber) {
     subscriber.ends_as("completed").await;
 }
 
+/// How often metrics say that sockets were lost, and how often because they were silent.
+async fn losses(relay: &TestRelay) -> [f64; 2] {
+    let answer = relay.request(Method::GET, "/metrics").send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    ["disconnects", "silences"].map(|name| {
+        let begin = format!("comfy_relay_backend_{name}_total{{");
+        let line = text.lines().find(|line| line.starts_with(&begin));
+        let (_, value) = line.unwrap().rsplit_once(' ').unwrap();
+        value.parse().unwrap()
+    })
+}
+
 /// With the default settings, whose sum is the documented limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() {
@@ -54,10 +67,12 @@ async fn a_socket_that_the_server_has_forgotten_is_replaced_within_15_seconds() 
         ..Settings::default()
     };
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    assert_eq!(losses(&relay).await, [0.0, 0.0]);
     let mut subscriber = submit(&relay, &comfyui).await;
     comfyui.wait_for_calls("GET /ws", 2).await;
     relay.connected().await;
     complete(&comfyui, &mut subscriber).await;
+    assert_eq!(losses(&relay).await, [1.0, 1.0]);
 }
 
 /// No close frame and no more packets: a server without power, or a NAT that has dropped the connection.
@@ -76,6 +91,8 @@ async fn a_half_open_connection_is_found_by_pings() {
     comfyui.wait_for_calls("GET /ws", 2).await;
     relay.connected().await;
     complete(&comfyui, &mut subscriber).await;
+    let [lost, silent] = losses(&relay).await;
+    assert!(lost >= 1.0 && silent == 0.0, "{lost}, {silent}");
 }
 
 /// An idle server sends no events, but answers pings.
