@@ -41,6 +41,8 @@ impl Farm {
                 ("REDIS_URL", &self.redis.url()),
                 ("PUBLIC_URL", &self.site),
                 ("TRUSTED_PROXIES", "127.0.0.1"),
+                // All pages have one address here.
+                ("RATE_LIMIT_CONNECTIONS", "0"),
             ],
         );
         relay.ready().await;

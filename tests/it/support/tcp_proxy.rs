@@ -1,6 +1,8 @@
 //! A TCP proxy in front of a server, for faults below HTTP.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -12,6 +14,8 @@ use tokio::task::JoinSet;
 pub(crate) struct TcpProxy {
     address: SocketAddr,
     state: watch::Sender<State>,
+    /// How many connections were closed at once.
+    refused: Arc<AtomicUsize>,
     _forwarding: JoinSet<()>,
 }
 
@@ -31,11 +35,13 @@ impl TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::default();
+        let refused = Arc::new(AtomicUsize::new(0));
         let mut forwarding = JoinSet::new();
-        forwarding.spawn(accept(listener, target, state.subscribe()));
+        forwarding.spawn(accept(listener, target, state.subscribe(), refused.clone()));
         Self {
             address,
             state,
+            refused,
             _forwarding: forwarding,
         }
     }
@@ -58,6 +64,11 @@ impl TcpProxy {
         self.state.send_modify(|state| state.is_cut = false);
     }
 
+    /// How many connections were closed at once since the start, because it was cut.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Leaves the connections of this moment open for ever, forwarding nothing in either direction.
     pub(crate) fn freeze(&self) {
         self.state.send_modify(|state| state.freezes += 1);
@@ -69,21 +80,32 @@ impl TcpProxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    state: watch::Receiver<State>,
+    refused: Arc<AtomicUsize>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        connections.spawn(forward(client, target, state.clone()));
+        connections.spawn(forward(client, target, state.clone(), refused.clone()));
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+async fn forward(
+    client: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    refused: Arc<AtomicUsize>,
+) {
     let freezes = state.borrow().freezes;
     let is_cut = match state.wait_for(|state| state.is_cut || !state.is_held).await {
         Ok(state) => state.is_cut,
         Err(_) => return,
     };
     if is_cut {
+        refused.fetch_add(1, Ordering::Relaxed);
         return;
     }
     let Ok(server) = TcpStream::connect(target).await else {
