@@ -24,6 +24,7 @@ mod output;
 mod preview;
 mod progress_bar;
 mod queue;
+mod ready;
 mod reconnection;
 mod record;
 mod relay_clock;
@@ -113,6 +114,7 @@ enum CliCommand {
     Cancel(cancel::CancelArgs),
     Backends(backends::BackendsArgs),
     Queue(queue::QueueArgs),
+    Ready(ready::ReadyArgs),
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
     Top(top::TopArgs),
@@ -250,6 +252,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
             CliCommand::Cancel(args) => cancel::run(args).await,
             CliCommand::Backends(args) => backends::run(args).await,
             CliCommand::Queue(args) => queue::run(args).await,
+            CliCommand::Ready(args) => ready::run(args).await,
             CliCommand::Workflow(command) => workflow::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
             CliCommand::Config(_) => unreachable!("it needs no runtime"),

@@ -11,7 +11,9 @@ use crate::queue::operations::operate;
 use crate::storage::faults::proxy_to;
 use crate::storage::lifecycle;
 use crate::support::database::TestDatabase;
+use crate::support::program::Program;
 use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
 use crate::support::tokens::guarded;
 use crate::support::wait::{PATIENCE, wait_until};
@@ -38,6 +40,39 @@ async fn becomes_ready(relay: &TestRelay) {
 async fn is_alive(relay: &TestRelay) {
     let alive = relay.get("/healthz").await;
     assert_eq!(alive, (200, json!({"status": "alive"})));
+}
+
+/// Runs `ready`. Returns whether it succeeds, and what it prints.
+async fn asks(arguments: &[&str]) -> (bool, String) {
+    let arguments = [&["ready"], arguments].concat();
+    let output = Program::run(&arguments, &[]).await;
+    let text = String::from_utf8([output.stdout, output.stderr].concat());
+    (output.status.success(), text.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_ask_whether_a_relay_takes_jobs() {
+    let relay = TestRelay::without_backend(guarded()).await;
+    becomes_ready(&relay).await;
+    let at = ["--relay", &relay.url()];
+    assert_eq!(asks(&at).await, (true, "ready\n".to_owned()));
+    let alive = asks(&["--live", at[0], at[1]]).await;
+    assert_eq!(alive, (true, "alive\n".to_owned()));
+    let (is_ready, text) = asks(&["--relay", UNREACHABLE]).await;
+    assert!(!is_ready && text.contains("RELAY_URL"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_wait_for_a_relay() {
+    // A relay behind a line that is cut answers nobody.
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let line = TcpProxy::start(relay.address().parse().unwrap()).await;
+    line.cut();
+    let arguments = ["ready", "--wait", "300", "--relay", &line.url()];
+    let mut waiting = Program::start_command(&arguments, &[]);
+    wait_until("it has asked", async || line.refused() > 1).await;
+    line.restore();
+    assert!(waiting.exit_status().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
