@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::program::Program;
+use crate::support::tool::is_installed;
+
 /// The most lines that the README may have: longer, nobody reads it to its end.
 const MAX_README: usize = 150;
 
@@ -240,4 +243,49 @@ fn the_declared_rust_version_is_the_one_that_is_needed() {
     }
     assert!(needed > version("1.85"), "{needed:?}");
     assert_eq!(declared, needed);
+}
+
+/// On a machine of its own, which needs the rights of root: `tests/documents/run_commands.py`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_documents_works_as_written() {
+    const NEEDED: [&str; 7] = [
+        "unshare",
+        "python3",
+        "curl",
+        "redis-server",
+        "sqlite3",
+        "pg_restore",
+        "openssl",
+    ];
+    if !NEEDED
+        .iter()
+        .all(|tool| is_installed(tool, "tests/run installs it"))
+    {
+        return;
+    }
+    let namespaces = [
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ];
+    let mut trial = Command::new("unshare");
+    trial.args(namespaces).arg("true");
+    if !Program::output(trial).await.status.success() {
+        return println!("skipped: namespaces need the rights of root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = Command::new("unshare");
+    run.args(namespaces)
+        .args(["python3", "-u", "tests/documents/run_commands.py"])
+        .arg(env!("CARGO_BIN_EXE_comfy-relay"))
+        .arg(folder.path())
+        .args(documents())
+        .arg("clients/python/README.md");
+    let output = Program::output(run).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
 }
