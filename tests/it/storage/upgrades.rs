@@ -1,5 +1,7 @@
 //! Databases of every schema that was released are brought up to date, without the loss of a job.
 
+use std::collections::BTreeMap;
+
 use comfy_relay::store::Store;
 use serde_json::json;
 
@@ -8,6 +10,7 @@ use crate::support::test_relay::TestRelay;
 
 on_both!(
     each_released_schema_is_brought_up_to_date,
+    each_schema_of_its_own_is_brought_up_to_date,
     a_copy_that_was_interrupted_goes_on,
     an_adopted_table_becomes_the_pipelines_again,
     relays_that_start_at_once_copy_each_row_once,
@@ -115,6 +118,95 @@ async fn each_released_schema_is_brought_up_to_date(db: TestDatabase) {
         // What was released is left alone.
         let after = db.values("SELECT job_key AS v FROM jobs ORDER BY 1").await;
         assert_eq!(after, before);
+    }
+}
+
+/// The migrations of the relay's own tables, in their order.
+fn migrations(db: &TestDatabase) -> Vec<String> {
+    let folder = if db.is_postgres() {
+        "migrations/postgres"
+    } else {
+        "migrations/sqlite"
+    };
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let number: usize = name.split('_').next().unwrap().parse().unwrap();
+        files.insert(number, std::fs::read_to_string(&path).unwrap());
+    }
+    files.into_values().collect()
+}
+
+/// The columns of all tables.
+async fn columns(db: &TestDatabase) -> Vec<Option<String>> {
+    let sql = if db.is_postgres() {
+        "SELECT table_name || ' ' || column_name || ' ' || data_type AS v FROM information_schema.columns \
+         WHERE table_schema = 'comfy_relay' ORDER BY 1"
+    } else {
+        "SELECT tables.name || ' ' || columns.name || ' ' || columns.type AS v FROM sqlite_master AS tables, \
+         pragma_table_info(tables.name) AS columns WHERE tables.type = 'table' ORDER BY 1"
+    };
+    db.values(sql).await
+}
+
+/// With a job that has ended and one that runs, as the relay of that schema has written them.
+async fn each_schema_of_its_own_is_brought_up_to_date(fresh: TestDatabase) {
+    let rows = r#"INSERT INTO comfy_relay.jobs (job_key, prompt_id, backend, status, progress, message, output_path, seq, outputs,
+        created_at, started_at, completed_at, last_updated, mirror_due) VALUES
+        ('ended', 'p', 'gpu:8188', 'completed', 100, NULL, 'a.png', 41, '[{"node": "9", "kind": "images", "filename": "a.png", "subfolder": "", "type": "output", "url": "u"}]', '2026-01-01T00:00:00.000Z',
+         '2026-01-01T00:00:01.000Z', '2026-01-01T00:00:02.000Z', '2026-01-01T00:00:02.000Z', false),
+        ('open', NULL, NULL, 'processing', 30, 'Rendering', NULL, 5, '[]', '2026-01-02T00:00:00.000Z',
+         '2026-01-02T00:00:01.000Z', NULL, '2026-01-02T00:00:01.000Z', false);
+        INSERT INTO comfy_relay.node_runs (job_key, backend, node, class, signature, started_at, seconds, steps, cached) VALUES
+        ('ended', 'gpu:8188', '3', 'KSampler', 's', '2026-01-01T00:00:01.000Z', 1.5, 20, false)"#;
+    Store::open(&fresh.config()).migrate().await.unwrap();
+    let wanted = columns(&fresh).await;
+    let migrations = migrations(&fresh);
+    assert!(migrations.len() >= 12);
+    for applied in 1..=migrations.len() {
+        let db = if fresh.is_postgres() {
+            TestDatabase::postgres().await
+        } else {
+            TestDatabase::sqlite().await
+        };
+        if db.is_postgres() {
+            db.execute("CREATE SCHEMA comfy_relay").await;
+        }
+        db.execute("CREATE TABLE comfy_relay.migrations (version BIGINT PRIMARY KEY NOT NULL)")
+            .await;
+        for (sql, number) in migrations.iter().take(applied).zip(1..) {
+            db.execute(sql).await;
+            db.execute(&format!(
+                "INSERT INTO comfy_relay.migrations VALUES ({number})"
+            ))
+            .await;
+        }
+        db.execute(rows).await;
+        let relay = TestRelay::without_backend(db.config()).await;
+        let (status, ended) = relay.job("ended").await;
+        assert_eq!(
+            (status, &ended["status"]),
+            (200, &json!("completed")),
+            "{applied}"
+        );
+        assert_eq!(ended["outputs"][0]["filename"], "a.png", "{applied}");
+        let (_, open) = relay.job("open").await;
+        assert_eq!(
+            (&open["status"], &open["progress"]),
+            (&json!("processing"), &json!(30))
+        );
+        relay
+            .report("open", &json!({"progress": 100, "status": "completed"}))
+            .await;
+        relay.stop().await;
+        let states = "SELECT job_key || ' ' || status AS v FROM comfy_relay.jobs ORDER BY 1";
+        let states = db.values(states).await;
+        let all = ["ended completed", "open completed"].map(|state| Some(state.to_owned()));
+        assert_eq!(states, all, "{applied}");
+        let runs = "SELECT node || ' ' || seconds AS v FROM comfy_relay.node_runs";
+        assert_eq!(db.value(runs).await, "3 1.5");
+        assert_eq!(columns(&db).await, wanted, "{applied}");
     }
 }
 
