@@ -18,6 +18,8 @@ mod feed;
 mod followed_groups;
 mod groups;
 mod ingest;
+#[cfg(feature = "otel")]
+mod job_traces;
 mod keeper;
 mod kept_outputs;
 mod lost_producers;
@@ -171,6 +173,8 @@ impl Relay {
             follower.release_lease().await;
         }
         self.0.tracker.leave_peers().await;
+        #[cfg(feature = "otel")]
+        self.0.tracker.traces.shutdown().await;
     }
 
     /// Follows a job, known or not: first its newest state, then every later one.

@@ -169,6 +169,8 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let settings = match &error {
             RelayStartError::Database { .. } => format!(" ({database_settings})"),
             RelayStartError::Comfy(_) | RelayStartError::Webhooks(_) => String::new(),
+            #[cfg(feature = "otel")]
+            RelayStartError::Traces(_) => String::new(),
         };
         WrongSetting(anyhow!("{:#}{settings}", anyhow!(error)))
     })?;

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "otel")]
+use url::Url;
+
 use super::duration::{parse_rate, parse_seconds, parse_seconds_or_none, rate, seconds};
 use super::store::parse_switch;
 use super::{RedisConfig, WebhookConfig};
@@ -137,6 +140,19 @@ pub struct RelayConfig {
     )]
     pub free_after_oom: bool,
 
+    /// An OpenTelemetry collector that gets a trace of each job that has ended, by OTLP over HTTP; its traces are at
+    /// v1/traces below this address
+    #[cfg(feature = "otel")]
+    #[arg(
+        long = "otel-exporter-otlp-endpoint",
+        id = "otel_exporter_otlp_endpoint",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true,
+        value_parser = parse_collector,
+        value_name = "URL"
+    )]
+    pub otlp_endpoint: Option<Url>,
+
     /// Where states are published for other relays and services.
     #[arg(skip)]
     pub redis: Option<RedisConfig>,
@@ -178,6 +194,18 @@ pub enum Dispatch {
 /// The most prompts that a server is kept busy with: more would wait where they can be lost.
 const MAX_DEPTH: usize = 100;
 
+#[cfg(feature = "otel")]
+fn parse_collector(text: &str) -> Result<Url, String> {
+    let is_usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let url = Url::parse(text).ok().filter(is_usable);
+    let url = url.ok_or_else(|| "is not an address such as http://127.0.0.1:4318".to_owned())?;
+    if url.username().is_empty() && url.password().is_none() {
+        Ok(url)
+    } else {
+        Err("has a user or a password: put credentials into OTEL_EXPORTER_OTLP_HEADERS".to_owned())
+    }
+}
+
 fn parse_depth(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(depth @ 1..=MAX_DEPTH) => Ok(depth),
@@ -206,6 +234,8 @@ impl Default for RelayConfig {
             // A server that is restarted is back by then, with its models still to load.
             lost_after: Duration::from_secs(60),
             free_after_oom: false,
+            #[cfg(feature = "otel")]
+            otlp_endpoint: None,
             redis: None,
             webhook: WebhookConfig::default(),
             heartbeat: Duration::from_secs(1),

@@ -172,6 +172,8 @@ impl Tracker {
         if let Some(entry) = registry.get_mut(id) {
             let estimate_log = entry.publishing.estimate_log.as_deref_mut();
             self.metrics.count(&entry.job, estimate_log.as_deref());
+            #[cfg(feature = "otel")]
+            self.traces.on_ended(&entry.job);
             if let Some(estimate_log) = estimate_log {
                 estimate_log.forget_estimates();
             }

@@ -18,6 +18,8 @@ use super::backends::{Backends, MAX_ADDED};
 use super::clock::JobClock;
 use super::estimates::Estimator;
 use super::followed_groups::FollowedGroups;
+#[cfg(feature = "otel")]
+use super::job_traces::JobTraces;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
@@ -53,6 +55,10 @@ pub enum RelayStartError {
     /// The settings of the connections to ComfyUI cannot be used.
     #[error(transparent)]
     Comfy(#[from] SetupError),
+    /// Traces cannot be sent with the settings.
+    #[cfg(feature = "otel")]
+    #[error("traces cannot be sent (--otel-exporter-otlp-endpoint, OTEL_EXPORTER_OTLP_ENDPOINT)")]
+    Traces(#[source] opentelemetry_otlp::ExporterBuildError),
     /// Webhooks cannot be sent with the settings.
     #[error(transparent)]
     Webhooks(#[from] WebhookSetupError),
@@ -74,6 +80,51 @@ pub fn check(config: &RelayConfig, comfy: &ComfyConfig) -> Result<(), RelayStart
     Ok(())
 }
 
+/// Where the states of jobs go, besides subscribers.
+struct Outlets {
+    recorder: Recorder,
+    broker: Broker,
+    owner: Arc<LeaseOwner>,
+    kept: KeptOutputs,
+    webhooks: Webhooks,
+    #[cfg(feature = "otel")]
+    traces: JobTraces,
+}
+
+/// A tracker without jobs.
+fn tracker(
+    config: &RelayConfig,
+    store: &StoreConfig,
+    backends: &[Arc<Backend>],
+    outlets: Outlets,
+) -> Tracker {
+    Tracker {
+        registry: std::sync::Mutex::default(),
+        backends: Backends::new(backends.to_vec()),
+        estimator: Arc::new(Estimator::new(backends)),
+        queue: JobQueue::new(backends.len(), key_file(config, store)),
+        hub: Hub::new(config.backlog),
+        preview_feeds: PreviewFeeds::default(),
+        tap: EventTap::default(),
+        recorder: outlets.recorder,
+        broker: outlets.broker,
+        owner: outlets.owner,
+        has_learned: AtomicBool::new(false),
+        peers: PeerWatch::default(),
+        hand_over_turn: tokio::sync::Mutex::default(),
+        metrics: Metrics::default(),
+        #[cfg(feature = "otel")]
+        traces: outlets.traces,
+        clock: JobClock::new(),
+        output_root: OutputRoot::new(config.output_root.clone()),
+        kept: outlets.kept,
+        webhooks: outlets.webhooks,
+        publish_interval: config.publish_interval,
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    }
+}
+
 impl Relay {
     /// Opens the store, restores the jobs that have not ended, and follows the configured backends. Neither
     /// the database nor any backend need be reachable yet.
@@ -87,6 +138,9 @@ impl Relay {
     ) -> Result<Self, RelayStartError> {
         let clients = ComfyClient::all(&comfy)?;
         let webhooks = Webhooks::new(config.webhook.clone())?;
+        #[cfg(feature = "otel")]
+        let traces =
+            JobTraces::new(config.otlp_endpoint.as_ref()).map_err(RelayStartError::Traces)?;
         let deadline = Instant::now() + DATABASE_TIMEOUT;
         check_database(store, deadline).await?;
         let recorder = Recorder::new(Store::open(store));
@@ -98,32 +152,18 @@ impl Relay {
         writing.close();
         let is_ready = recorder.ready_by(deadline).await;
         let backends = backends(clients, &comfy, is_ready.then(|| recorder.store())).await;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let estimator = Arc::new(Estimator::new(&backends));
         let (kept, to_keep) = KeptOutputs::new(config.keep_outputs.clone());
-        let tracker = Arc::new(Tracker {
-            registry: std::sync::Mutex::default(),
-            backends: Backends::new(backends.clone()),
-            estimator: estimator.clone(),
-            queue: JobQueue::new(backends.len(), key_file(&config, store)),
-            hub: Hub::new(config.backlog),
-            preview_feeds: PreviewFeeds::default(),
-            tap: EventTap::default(),
+        let outlets = Outlets {
             recorder: recorder.clone(),
             broker,
             owner,
-            has_learned: AtomicBool::new(false),
-            peers: PeerWatch::default(),
-            hand_over_turn: tokio::sync::Mutex::default(),
-            metrics: Metrics::default(),
-            clock: JobClock::new(),
-            output_root: OutputRoot::new(config.output_root.clone()),
             kept,
             webhooks,
-            publish_interval: config.publish_interval,
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-        });
+            #[cfg(feature = "otel")]
+            traces,
+        };
+        let tracker = Arc::new(tracker(&config, store, &backends, outlets));
+        let (stop, tasks) = (tracker.stop.clone(), tracker.tasks.clone());
         let comfy = Arc::new(comfy);
         let followers = backends.iter();
         let followers = followers.map(|backend| follower(backend, &comfy, &tracker));

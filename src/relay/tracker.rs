@@ -14,6 +14,8 @@ use super::backends::Backends;
 use super::clock::JobClock;
 use super::error::RelayError;
 use super::estimates::Estimator;
+#[cfg(feature = "otel")]
+use super::job_traces::JobTraces;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
@@ -56,6 +58,9 @@ pub(super) struct Tracker {
     /// Held while a backend is handed over to another relay: all at once would be too many.
     pub(super) hand_over_turn: tokio::sync::Mutex<()>,
     pub(super) metrics: Metrics,
+    /// Where the traces of jobs go.
+    #[cfg(feature = "otel")]
+    pub(super) traces: JobTraces,
     pub(super) clock: JobClock,
     pub(super) output_root: OutputRoot,
     pub(super) kept: KeptOutputs,

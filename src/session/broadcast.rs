@@ -119,7 +119,10 @@ impl Shard {
             };
             match subscriber.record_write(&write.frame, written) {
                 Ok(progress) => {
-                    sent.add(&write.update, write.frame.len(), progress);
+                    match progress {
+                        WriteProgress::Started => sent.add(&write.update, write.frame.len()),
+                        WriteProgress::Blocked => fan_out.skip(&write.update),
+                    }
                     self.record_sent(write.key, write.topic, &write.update, progress);
                 }
                 Err(reason) => self.disconnect(write.key, reason),

@@ -9,7 +9,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
-use super::subscriber::WriteProgress;
 use crate::hub::Update;
 
 /// The upper bounds of the buckets for the time until a state is on its way, in seconds. The last bucket has none.
@@ -103,11 +102,8 @@ impl FanOutMetrics {
 }
 
 impl SentBatch<'_> {
-    /// Adds the frame of an update, of which a socket has accepted something or nothing.
-    pub(super) fn add(&mut self, update: &Update, bytes: usize, progress: WriteProgress) {
-        if progress == WriteProgress::Blocked {
-            return self.metrics.skip(update);
-        }
+    /// Adds the frame of an update.
+    pub(super) fn add(&mut self, update: &Update, bytes: usize) {
         self.bytes += bytes as u64;
         let Update::State(state) = update else {
             return;

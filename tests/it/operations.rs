@@ -5,3 +5,4 @@ mod json_log;
 mod monitoring;
 #[cfg(target_os = "linux")]
 mod service;
+mod traces;

@@ -83,6 +83,11 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("lost_after", "61", None),
     ("max_connections", "7", None),
     ("max_connections_per_address", "6", None),
+    (
+        "otel_exporter_otlp_endpoint",
+        r#""http://127.0.0.1:4318/""#,
+        None,
+    ),
     ("output_root", r#""out""#, None),
     ("pipeline_insert", "true", None),
     ("pipeline_table", r#""anime.jobs""#, None),
