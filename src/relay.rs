@@ -18,6 +18,7 @@ mod feed;
 mod followed_groups;
 mod groups;
 mod ingest;
+mod input_files;
 mod keeper;
 mod kept_outputs;
 mod lost_producers;
@@ -79,6 +80,7 @@ pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use input_files::AcceptedInput;
 pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
     TapPayload, ViewedFile, comfy_tags,

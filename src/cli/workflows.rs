@@ -1,0 +1,23 @@
+//! `comfy-relay workflows`: the workflows that have names, and what can be said of one without submitting it.
+
+mod check;
+mod list;
+mod show;
+
+use std::process::ExitCode;
+
+/// List, show and check workflows that can be submitted by name
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum WorkflowsCommand {
+    List(list::WorkflowListArgs),
+    Show(show::WorkflowShowArgs),
+    Check(check::WorkflowCheckArgs),
+}
+
+pub(super) async fn run(command: WorkflowsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        WorkflowsCommand::List(args) => list::run(args).await,
+        WorkflowsCommand::Show(args) => show::run(args).await,
+        WorkflowsCommand::Check(args) => check::run(args).await,
+    }
+}
