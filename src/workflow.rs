@@ -5,6 +5,7 @@ mod error;
 mod given;
 mod graph;
 mod header;
+mod import;
 mod parameter_problem;
 mod params;
 mod png;
@@ -19,6 +20,7 @@ pub use header::{
     DefaultValue, HeaderParameter, HeaderProblem, InputTarget, IntegerLimits, NumberLimits,
     ParameterKind, WorkflowHeader,
 };
+pub use import::{ConversionProblem, ImportedWorkflow, SavedEditor, draft_header};
 pub use parameter_problem::ParameterProblem;
 pub use schema::parameters_schema;
 pub use seeds::seeds;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod folder;
+mod imports;
 mod parameters;
 mod pictures;
 mod schemas;
