@@ -44,7 +44,7 @@ pub(super) fn value_name(schema: &Value) -> &'static str {
     match type_of(schema) {
         "integer" | "number" => "NUMBER",
         "boolean" => "true|false",
-        "image" => "PICTURE",
+        "image" => "NAME",
         "choice" => "CHOICE",
         _ => "TEXT",
     }

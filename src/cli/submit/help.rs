@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, Command};
 use serde_json::{Map, Value};
 
 use crate::cli::output::printable_line;
-use crate::cli::parameter_schema::{limits, value_name};
+use crate::cli::parameter_schema::{limits, type_of, value_name};
 use crate::cli::workflow_parameters::SEED;
 
 /// The help of `submit` with the flags of a workflow.
@@ -34,7 +34,7 @@ fn with_parameters(submit: Command, workflow: &str, description: &Value) -> Comm
     let mut by_name = Vec::new();
     let heading = format!("Parameters of {}", printable_line(workflow));
     for (name, schema) in schemas {
-        let help = help_of(schema, is_required(name));
+        let help = help_of(name, schema, is_required(name));
         let flag = name.replace('_', "-");
         if name == SEED {
             submit = submit.mut_arg(SEED, |arg| arg.help(help).help_heading(heading.clone()));
@@ -61,7 +61,7 @@ fn with_parameters(submit: Command, workflow: &str, description: &Value) -> Comm
     submit
 }
 
-fn help_of(schema: &Value, is_required: bool) -> String {
+fn help_of(name: &str, schema: &Value, is_required: bool) -> String {
     let mut parts = vec![
         schema["description"]
             .as_str()
@@ -69,6 +69,11 @@ fn help_of(schema: &Value, is_required: bool) -> String {
             .to_owned(),
     ];
     parts.extend(limits(schema));
+    if type_of(schema) == "image" {
+        parts.push(format!(
+            "the name of a file that the server has; --input {name}=FILE sends one"
+        ));
+    }
     if is_required {
         parts.push("required".to_owned());
     }

@@ -209,12 +209,11 @@ async fn a_job_fails_whose_picture_is_gone_when_its_turn_comes() {
     assert_eq!(status, 201, "{answer}");
     db.execute("DELETE FROM comfy_relay.input_files").await;
     relay.post("/api/anime/queue/resume", &json!({})).await;
-    let mut failed = Value::Null;
     wait_until("the job has failed", async || {
-        failed = relay.job("shot").await.1;
-        failed["status"] == "failed"
+        relay.job("shot").await.1["status"] == "failed"
     })
     .await;
+    let (_, failed) = relay.job("shot").await;
     let why = failed["error"].as_str().unwrap_or_default();
     assert!(why.contains("is not here any more"), "{failed}");
     assert_eq!(comfyui.calls(PROMPT), 0);
