@@ -21,6 +21,7 @@ mod node_bar;
 mod open_files;
 mod options;
 mod output;
+mod parameter_schema;
 mod preview;
 mod progress_bar;
 mod queue;
@@ -47,8 +48,9 @@ mod top;
 mod watch;
 mod watch_feed;
 mod webhook;
-mod workflow;
 mod workflow_file;
+mod workflow_parameters;
+mod workflows;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,6 +73,7 @@ use log_writer::LogWriter;
 use output::print_note;
 use settings::Settings;
 use settings_file::SettingsFile;
+use submit::WorkflowFlags;
 
 /// Shows people how far their ComfyUI images are.
 ///
@@ -107,7 +110,7 @@ struct Cli {
 enum CliCommand {
     Serve(Box<serve::ServeArgs>),
     Demo(Box<demo::DemoArgs>),
-    Submit(submit::SubmitArgs),
+    Submit(Box<submit::SubmitArgs>),
     Watch(watch::WatchArgs),
     Jobs(jobs::JobsArgs),
     Job(job::JobArgs),
@@ -115,8 +118,8 @@ enum CliCommand {
     Backends(backends::BackendsArgs),
     Queue(queue::QueueArgs),
     Ready(ready::ReadyArgs),
-    #[command(subcommand)]
-    Workflow(workflow::WorkflowCommand),
+    #[command(subcommand, visible_alias = "workflow")]
+    Workflows(workflows::WorkflowsCommand),
     Top(top::TopArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -135,7 +138,8 @@ enum CliCommand {
 
 /// Runs the program. Call it before the program has a second thread.
 pub fn run() -> ExitCode {
-    let given: Vec<OsString> = std::env::args_os().collect();
+    let mut given: Vec<OsString> = std::env::args_os().collect();
+    let workflow_flags = WorkflowFlags::take_from(&mut given, &Cli::command());
     let file = match settings_file(&given) {
         Ok(file) => file,
         Err(problems) => {
@@ -152,7 +156,7 @@ pub fn run() -> ExitCode {
         let _ = command.print_help();
         return ExitCode::SUCCESS;
     }
-    let (cli, matches) = match parse(&mut command, &given, file) {
+    let (mut cli, matches) = match parse(&mut command, &given, file) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Fails only if the output is closed.
@@ -163,6 +167,9 @@ pub fn run() -> ExitCode {
             };
         }
     };
+    if let CliCommand::Submit(args) = &mut cli.command {
+        args.flags = workflow_flags;
+    }
     let settings = Settings {
         command: &command,
         matches: &matches,
@@ -245,7 +252,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
         match cli.command {
             CliCommand::Serve(args) => serve::run(*args).await,
             CliCommand::Demo(args) => demo::run(*args).await,
-            CliCommand::Submit(args) => submit::run(args).await,
+            CliCommand::Submit(args) => submit::run(*args, Cli::command()).await,
             CliCommand::Watch(args) => watch::run(args).await,
             CliCommand::Jobs(args) => jobs::run(args).await,
             CliCommand::Job(args) => job::run(args).await,
@@ -253,7 +260,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
             CliCommand::Backends(args) => backends::run(args).await,
             CliCommand::Queue(args) => queue::run(args).await,
             CliCommand::Ready(args) => ready::run(args).await,
-            CliCommand::Workflow(command) => workflow::run(command).await,
+            CliCommand::Workflows(command) => workflows::run(command).await,
             CliCommand::Top(args) => top::run(args).await,
             CliCommand::Config(_) => unreachable!("it needs no runtime"),
             CliCommand::Doctor(args) => Ok(doctor::run(*args).await),

@@ -18,6 +18,7 @@ mod feed;
 mod followed_groups;
 mod groups;
 mod ingest;
+mod input_files;
 #[cfg(feature = "otel")]
 mod job_traces;
 mod keeper;
@@ -81,6 +82,7 @@ pub use backend_choice::BackendChoice;
 pub use batch_problem::BatchProblem;
 pub use error::RelayError;
 pub use feed::JobFeed;
+pub use input_files::AcceptedInput;
 pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
     TapPayload, ViewedFile, comfy_tags,

@@ -13,6 +13,7 @@ mod claim_statements;
 mod claims;
 mod connect;
 mod database;
+mod input_files;
 mod inspection;
 mod job_queries;
 mod lease;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
@@ -132,6 +132,8 @@ pub(super) struct ApiRefusal {
     /// A stable word.
     pub(super) code: String,
     message: String,
+    /// What it says of each of several things.
+    pub(super) details: Value,
 }
 
 impl JobMessage {
@@ -215,6 +217,12 @@ impl ApiClient {
         self.send(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Sends the relay bytes, as they are.
+    pub(super) async fn post_bytes(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
+        let with_bytes = |request: RequestBuilder| request.body(bytes);
+        self.send_with(Method::POST, path, &[], with_bytes).await
+    }
+
     /// Asks the relay to do what a path stands for.
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::POST, path, &[], None).await
@@ -236,11 +244,22 @@ impl ApiClient {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
+        let with_body = |request: RequestBuilder| match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.send_with(method, path, query, with_body).await
+    }
+
+    async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        with_body: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Value> {
         let client = self.connector.http_client().build()?;
-        let mut request = client.request(method, self.url_of(path, query));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = with_body(client.request(method, self.url_of(path, query)));
         let response = request.send().await.map_err(|error| {
             let base = &self.base;
             match connector::explain_certificate(&error, CA_OPTION) {
@@ -258,7 +277,13 @@ impl ApiClient {
         ) {
             let code = code.to_owned();
             let message = explain_status(&printable_line(message), status);
-            return Err(ApiRefusal { code, message }.into());
+            let details = body["error"]["details"].clone();
+            return Err(ApiRefusal {
+                code,
+                message,
+                details,
+            }
+            .into());
         }
         if status.is_success() && body.is_object() {
             return Ok(body);

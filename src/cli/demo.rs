@@ -25,6 +25,7 @@ use crate::recording::Recording;
 use crate::relay::{Relay, Submission, SubmitOptions};
 use crate::replay::{PlaybackSpeed, Replay, ReplayOptions};
 use crate::server::{self, Server};
+use crate::workflow::GivenParameters;
 
 /// How many jobs are open at a time: one running and one queued.
 const OPEN_JOBS: usize = 2;
@@ -185,7 +186,7 @@ async fn run_jobs(relay: &Relay, samples: &[Sample], once: bool) -> anyhow::Resu
             .submit(
                 Some(job_id.clone()),
                 work,
-                &Map::new(),
+                &GivenParameters::default(),
                 tags,
                 SubmitOptions::default(),
             )

@@ -1,35 +1,55 @@
 //! `comfy-relay submit`: submits a workflow through the relay.
 
 mod batch;
+mod help;
+mod parameters;
+mod workflow_flags;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde_json::{Map, Value, json};
+use clap::Command;
+use serde_json::{Value, json};
 
-use super::api_client::RelayOptions;
+use super::api_client::{ApiClient, RelayOptions};
 use super::preview::PreviewMode;
 use super::tag_options::parse_label;
 use super::watch::{parse_job_id, watch};
-use super::workflow_file::{self, parse_pair, parse_param};
-use crate::cli::output::{print_line, print_note};
+use super::workflow_file::{self, GivenWorkflow, parse_pair};
+use super::workflow_parameters::{self, GivenParam, SEED, parse_param};
+use crate::cli::output::{print_line, print_note, print_text};
 use crate::job::JobId;
 use batch::BatchArgs;
+pub(super) use parameters::SubmittedParameters;
+pub(super) use workflow_flags::WorkflowFlags;
+
+/// The path of pictures.
+const INPUTS: &str = "api/anime/inputs";
 
 /// Submit a workflow to ComfyUI through the relay
 ///
 /// Prints the job's id. Watch the job with "comfy-relay watch JOB", or at once with --watch. With --count or --params-file: many
-/// jobs in one group.
+/// jobs in one group. A workflow with a header has flags of its own, behind its name: "comfy-relay submit NAME --help" shows them.
 #[derive(Debug, clap::Args)]
 pub(super) struct SubmitArgs {
     /// A file in API format, a PNG file that ComfyUI has saved, or the name of a workflow in the relay's folder
     #[arg(value_name = "FILE|NAME")]
     workflow: String,
 
-    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title; can be repeated
+    /// Set an input: NODE.INPUT=VALUE, where NODE is a node's id or title, or NAME=VALUE for a parameter of the workflow; can be
+    /// repeated
     #[arg(long = "param", short = 'p', value_parser = parse_param, value_name = "NODE.INPUT=VALUE")]
-    params: Vec<(String, Value)>,
+    params: Vec<GivenParam>,
+
+    /// Send a picture to the server that runs the job: NAME=FILE, where NAME is a parameter of the workflow or NODE.INPUT; can be
+    /// repeated
+    #[arg(long = "input", value_parser = parse_input, value_name = "NAME=FILE")]
+    inputs: Vec<(String, PathBuf)>,
+
+    #[arg(skip)]
+    pub(super) flags: WorkflowFlags,
 
     #[command(flatten)]
     batch: BatchArgs,
@@ -88,31 +108,47 @@ pub(super) struct SubmitArgs {
     relay: RelayOptions,
 }
 
-pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let params: Map<String, Value> = args.params.iter().cloned().collect();
+pub(super) async fn run(args: SubmitArgs, program: Command) -> anyhow::Result<ExitCode> {
+    let relay = args.relay.client()?;
+    let explain = |error| explain(&args.workflow, error);
+    let workflow = GivenWorkflow::read(&args.workflow, "submit").await?;
+    if args.flags.wants_help {
+        let description = workflow.description(&relay).await.map_err(explain)?;
+        print_text(help::text(program, &args.workflow, &description));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut given = args.given();
+    for (name, file) in &args.inputs {
+        let text = send_picture(&relay, file).await?;
+        given.push(GivenParam {
+            name: name.clone(),
+            text: Some(text),
+            is_flag: false,
+        });
+    }
+    let parameters = SubmittedParameters {
+        given: workflow_parameters::read(given, &workflow, &relay)
+            .await
+            .map_err(explain)?,
+        workflow: &workflow,
+    };
     let labels: HashMap<String, String> = args.labels.iter().cloned().collect();
     let job = json!({
         "job_id": args.job_id,
-        "workflow": workflow_file::read(&args.workflow, "submit").await?,
-        "params": params,
+        "workflow": workflow.to_json(),
         "labels": labels,
         "group": args.group,
     });
-    let job = with_options(job, &args);
-    let relay = args.relay.client()?;
-    let is_name = job["workflow"].is_string();
-    let explain = |error: anyhow::Error| {
-        if !is_name || !workflow_file::may_be_file(&args.workflow, &error) {
-            return error;
-        }
-        error.context(format!(
-            "there is no file {:?}, and as a name it cannot be submitted",
-            args.workflow
-        ))
-    };
+    let mut job = with_options(job, &args);
     if args.batch.is_given() {
-        let submitted = args.batch.submit(&relay, job, args.watch).await;
+        let submitted = args
+            .batch
+            .submit(&relay, job, &parameters, args.watch)
+            .await;
         return submitted.map_err(explain);
+    }
+    for (field, value) in parameters.fields()? {
+        job[field] = value;
     }
     let submitted = relay.submit(&job).await.map_err(explain)?;
     for ignored in &submitted.ignored {
@@ -130,6 +166,60 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         submitted.prompt_id, submitted.backend
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+impl SubmitArgs {
+    /// The parameters, of which the last one of a name counts.
+    fn given(&self) -> Vec<GivenParam> {
+        let flags = self.flags.flags.iter().map(|(flag, text)| GivenParam {
+            name: flag.replace('-', "_"),
+            text: text.clone(),
+            is_flag: true,
+        });
+        let seed = self.batch.lone_seed().map(|seed| GivenParam {
+            name: SEED.to_owned(),
+            text: Some(seed.to_string()),
+            is_flag: true,
+        });
+        self.params
+            .iter()
+            .cloned()
+            .chain(flags)
+            .chain(seed)
+            .collect()
+    }
+}
+
+/// Sends a picture to the relay. Returns what a workflow calls it.
+async fn send_picture(relay: &ApiClient, file: &Path) -> anyhow::Result<String> {
+    let path = file.display();
+    let content = tokio::fs::read(file).await;
+    let content = content.with_context(|| format!("cannot read {path}"))?;
+    let sent = relay.post_bytes(INPUTS, content).await;
+    let answer = sent.with_context(|| format!("cannot send {path}"))?;
+    let name = answer["name"].as_str();
+    Ok(name
+        .context("the relay's answer has no name for the picture")?
+        .to_owned())
+}
+
+/// Reads `NAME=FILE`.
+fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text
+        .split_once('=')
+        .ok_or("expected NAME=FILE, such as start=photo.png")?;
+    Ok((name.to_owned(), file.into()))
+}
+
+/// Says of a name that the relay refuses that there is no such file, either.
+fn explain(workflow: &str, error: anyhow::Error) -> anyhow::Error {
+    let is_path = workflow.contains(std::path::is_separator) || Path::new(workflow).exists();
+    if is_path || !workflow_file::may_be_file(workflow, &error) {
+        return error;
+    }
+    error.context(format!(
+        "there is no file {workflow:?}, and as a name it cannot be submitted"
+    ))
 }
 
 /// The job with how it waits, and with what goes to ComfyUI beside the graph. What is not given is left out: older relays do not know it.

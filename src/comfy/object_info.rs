@@ -7,7 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::choices::SharedTexts;
+use super::choices::{Choices, SharedTexts};
 use super::node_definition::{InputType, NodeDefinition};
 
 /// What is known of a server's node classes: what they are, and what a graph is validated by. Descriptions and all else in
@@ -50,9 +50,20 @@ impl NodeClasses {
 
     /// How many texts an input of a class can be chosen from, where the server says so: the files of a folder of models.
     pub fn choices(&self, class: &str, input: &str) -> Option<usize> {
+        self.choices_of(class, input)
+            .map(|choices| choices.texts().count())
+    }
+
+    /// The texts that an input of a class can be chosen from; none where the server does not say so.
+    pub fn choice_texts(&self, class: &str, input: &str) -> impl Iterator<Item = &str> {
+        let choices = self.choices_of(class, input).into_iter();
+        choices.flat_map(Choices::texts)
+    }
+
+    fn choices_of(&self, class: &str, input: &str) -> Option<&Choices> {
         let mut inputs = self.definitions.get(class)?.inputs.iter();
         match &inputs.find(|it| *it.name == *input)?.takes {
-            InputType::Choice { choices, .. } => Some(choices.texts().count()),
+            InputType::Choice { choices, .. } => Some(choices),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod image_size;
 mod memory;
 mod prompt_body;
 mod queue;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -124,6 +124,17 @@ pub enum RelayError {
     /// The file cannot be read to its end, or is too large for what is asked of it.
     #[error("the output {1:?} of the job \"{0}\" cannot be read, or is too large")]
     OutputUnreadable(JobId, String),
+    /// What was sent is no picture that ComfyUI loads.
+    #[error("this is no picture: send a PNG, JPEG, WebP, GIF, BMP or TIFF file as it is")]
+    NotAPicture,
+    /// There is no room for another picture.
+    #[error(
+        "the pictures that were sent take all the room that they may take; try again when older ones are deleted"
+    )]
+    InputsFull,
+    /// A workflow loads a picture that is not kept.
+    #[error("the picture {0:?} is not here any more; send it again with POST /api/anime/inputs")]
+    InputNotFound(String),
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
@@ -227,6 +238,9 @@ impl RelayError {
             Self::HeldByPeer(_) => "backend_held_elsewhere",
             Self::Backend { .. } => "backend_error",
             Self::PromptNotFound(_) => "prompt_not_found",
+            Self::NotAPicture => "not_a_picture",
+            Self::InputsFull => "inputs_full",
+            Self::InputNotFound(_) => "input_not_found",
             Self::OutputNotFound(..) => "output_not_found",
             Self::OutputUnavailable(..) => "output_unavailable",
             Self::WorkflowUnavailable(_) => "workflow_unavailable",

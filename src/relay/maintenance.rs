@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
+use super::input_files::INPUT_AGE;
 use super::registry::{Entry, Remembered};
 use super::requests::once::KEY_AGE;
 use crate::job::JobId;
@@ -104,6 +105,7 @@ impl Relay {
 
     async fn delete_expired(&self) -> Result<(), StoreError> {
         self.recorder().store().delete_requests(KEY_AGE).await?;
+        self.recorder().store().delete_inputs(INPUT_AGE).await?;
         self.0.tracker.delete_old_deliveries().await?;
         let Some(retention) = self.0.retention else {
             return Ok(());

@@ -5,6 +5,7 @@ mod await_socket;
 pub(super) mod backends;
 pub(super) mod batch;
 pub(super) mod cancel;
+mod catalog;
 pub(super) mod check;
 mod choices;
 pub(super) mod explain;

@@ -215,6 +215,9 @@ impl Relay {
         for follower in followers.iter() {
             follower.start();
         }
+        let relay = self.clone();
+        // What is wrong in the folder is logged now, not when somebody asks.
+        tasks.spawn(async move { drop(relay.workflows().await) });
         tasks.spawn(self.clone().keep_outputs(to_keep));
         tasks.spawn(self.clone().follow_operations());
         tasks.spawn(self.clone().dispatch());

@@ -14,7 +14,7 @@ use crate::connector::PlaceError;
 use crate::job::{JobId, JobIdError, TagError};
 use crate::relay::{BatchProblem, NotReady, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
-use crate::workflow::WorkflowError;
+use crate::workflow::{HeaderProblem, ParameterProblem, WorkflowError};
 
 /// How long a client waits before it tries again, in seconds, where nothing better is known. Longer than a relay needs for its
 /// restart, and shorter than a person waits.
@@ -68,7 +68,7 @@ struct ErrorDetail<'a> {
     details: Option<&'a ErrorDetails>,
 }
 
-/// What an error about several backends or jobs has to say of each.
+/// What an error about several backends, jobs or parameters has to say of each.
 #[derive(Debug, Default, JsonSchema, Serialize)]
 struct ErrorDetails {
     /// The backends that were asked, if none can run the workflow.
@@ -77,6 +77,12 @@ struct ErrorDetails {
     /// What is wrong with the jobs of a batch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<BatchProblem>,
+    /// What is wrong with the parameters of a workflow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parameters: Vec<ParameterProblem>,
+    /// What is wrong with the header of a workflow in the folder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    header: Vec<HeaderProblem>,
 }
 
 impl ApiError {
@@ -267,21 +273,35 @@ impl From<RelayError> for ApiError {
                 answer.inputs_total = Some(total).filter(|&total| total > rejection.inputs.len());
                 answer.inputs = rejection.inputs.into();
             }
-            RelayError::NoBackendCanRun { backends } => {
-                answer.details = Some(Box::new(ErrorDetails {
-                    backends,
-                    ..ErrorDetails::default()
-                }));
-            }
-            RelayError::BadBatch { problems } => {
-                answer.details = Some(Box::new(ErrorDetails {
-                    problems,
-                    ..ErrorDetails::default()
-                }));
-            }
-            _ => {}
+            error => answer.details = ErrorDetails::of(error).map(Box::new),
         }
         answer
+    }
+}
+
+impl ErrorDetails {
+    /// What an error has to say of each of several things.
+    fn of(error: RelayError) -> Option<Self> {
+        let nothing = Self::default();
+        match error {
+            RelayError::NoBackendCanRun { backends } => Some(Self {
+                backends,
+                ..nothing
+            }),
+            RelayError::BadBatch { problems } => Some(Self {
+                problems,
+                ..nothing
+            }),
+            RelayError::Workflow(WorkflowError::Parameters(parameters)) => Some(Self {
+                parameters,
+                ..nothing
+            }),
+            RelayError::Workflow(WorkflowError::Header { problems, .. }) => Some(Self {
+                header: problems,
+                ..nothing
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -306,6 +326,7 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::LabelUnknown { .. }
         | RelayError::Place(PlaceError::Unresolved(..))
         | RelayError::Rejected(..)
+        | RelayError::InputNotFound(_)
         | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
         RelayError::BackendUnreachable(_)
         | RelayError::NoSocket { .. }
@@ -321,6 +342,8 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Place(PlaceError::Outside(..) | PlaceError::NotPublic(..)) => {
             StatusCode::FORBIDDEN
         }
+        RelayError::NotAPicture => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        RelayError::InputsFull => StatusCode::INSUFFICIENT_STORAGE,
         RelayError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
         RelayError::RowRefused(..) | RelayError::NoBackendCanRun { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
@@ -333,16 +356,19 @@ fn relay_status(error: &RelayError) -> StatusCode {
 fn workflow_status(error: &WorkflowError) -> StatusCode {
     match error {
         WorkflowError::Unknown { .. } => StatusCode::NOT_FOUND,
-        WorkflowError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        WorkflowError::Unreadable { .. } | WorkflowError::Header { .. } => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         WorkflowError::Name(_)
         | WorkflowError::Text
         | WorkflowError::NotJson(_)
         | WorkflowError::NoGraphInPng
+        | WorkflowError::Png(_)
         | WorkflowError::UnknownField(_)
         | WorkflowError::EditorFormat
         | WorkflowError::NotApiFormat(_)
         | WorkflowError::Target(_)
-        | WorkflowError::Parameter { .. } => StatusCode::BAD_REQUEST,
+        | WorkflowError::Parameters(_) => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     body: Incoming,
     limit: Duration,
 ) -> Result<T, ApiError> {
-    let bytes = read_body(body, limit).await?;
+    let bytes = read_bytes(body, limit, MAX_BODY).await?;
     python_json::read(&bytes).map_err(|error| bad_json(&error))
 }
 
@@ -90,22 +90,27 @@ pub(super) async fn read_json_or_nothing<T: DeserializeOwned + Default>(
     body: Incoming,
     limit: Duration,
 ) -> Result<T, ApiError> {
-    let bytes = read_body(body, limit).await?;
+    let bytes = read_bytes(body, limit, MAX_BODY).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(T::default());
     }
     python_json::read(&bytes).map_err(|error| bad_json(&error))
 }
 
-async fn read_body(body: Incoming, limit: Duration) -> Result<Bytes, ApiError> {
-    let reading = timeout(limit, Limited::new(body, MAX_BODY).collect());
+/// Reads a request's body of at most `most` bytes. All of it must come within `limit`.
+pub(super) async fn read_bytes(
+    body: Incoming,
+    limit: Duration,
+    most: usize,
+) -> Result<Bytes, ApiError> {
+    let reading = timeout(limit, Limited::new(body, most).collect());
     let bytes = match reading.await {
         Ok(Ok(read)) => read.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             return Err(ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
-                format!("the body is larger than {MAX_BODY} bytes"),
+                format!("the body is larger than {most} bytes"),
             ));
         }
         Ok(Err(error)) => {

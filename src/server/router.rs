@@ -1,5 +1,6 @@
 //! The table of routes: which request goes where, by which method, and with which scope.
 
+mod operated;
 mod paths;
 
 use hyper::body::Incoming;
@@ -11,8 +12,8 @@ use super::api::documents::ApiDocument;
 use super::api::outputs::FileRequest;
 use super::api::probes::Probe;
 use super::api::{
-    backends, batches, events, health, jobs, metrics, outputs, preview, queue, totals, webhooks,
-    workflows,
+    backends, batches, events, health, inputs, jobs, metrics, outputs, preview, queue, totals,
+    webhooks, workflows,
 };
 use super::error::ApiError;
 use super::pages::{Asset, Page};
@@ -24,6 +25,7 @@ use super::{selection, upgrade};
 use crate::auth::Scope;
 use crate::job::JobId;
 use crate::relay::Operation;
+use operated::operated_backend;
 use paths::paths;
 
 /// Every resource that has a path.
@@ -48,7 +50,11 @@ enum Route<'a> {
     Estimate(&'a str),
     Workflow(&'a str),
     CheckWorkflow,
+    Workflows,
+    /// A workflow of the folder; its name is percent-encoded.
+    NamedWorkflow(&'a str),
     Batches,
+    Inputs,
     Backends,
     /// A backend; its name is percent-encoded.
     Backend(&'a str),
@@ -92,7 +98,10 @@ paths! {
     "api" / "anime" / "jobs" / {job_id} / "estimate" => Route::Estimate(job_id),
     "api" / "anime" / "jobs" / {job_id} / "workflow" => Route::Workflow(job_id),
     "api" / "anime" / "batches" => Route::Batches,
+    "api" / "anime" / "inputs" => Route::Inputs,
+    "api" / "anime" / "workflows" => Route::Workflows,
     "api" / "anime" / "workflows" / "check" => Route::CheckWorkflow,
+    "api" / "anime" / "workflows" / {workflow} => Route::NamedWorkflow(workflow),
     "api" / "anime" / "backends" => Route::Backends,
     "api" / "anime" / "backends" / {name} => Route::Backend(name),
     "api" / "anime" / "webhooks" / "deliveries" => Route::Deliveries,
@@ -141,6 +150,7 @@ impl<'a> Route<'a> {
             | Self::Progress(_)
             | Self::CheckWorkflow
             | Self::Batches
+            | Self::Inputs
             | Self::Operate(..)
             | Self::PauseQueue(_) => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
@@ -172,24 +182,6 @@ impl<'a> Route<'a> {
         let known = self.parameters(request.method());
         known.map_or(Ok(()), |known| Query::parse(request, known).map(drop))
     }
-}
-
-/// What a backend is to do, by the last part of the path.
-const OPERATIONS: [(&str, Operation); 3] = [
-    ("pause", Operation::Pause),
-    ("resume", Operation::Run),
-    ("drain", Operation::Drain),
-];
-
-/// The name of a backend and what it is to do, of a path that asks for that. A name can hold slashes, which some proxies
-/// decode.
-fn operated_backend(path: &str) -> Option<(&str, Operation)> {
-    let (name, verb) = path
-        .strip_prefix("/api/anime/backends/")?
-        .rsplit_once('/')?;
-    let mut operations = OPERATIONS.into_iter();
-    let (_, operation) = operations.find(|(known, _)| *known == verb)?;
-    Some((name, operation))
 }
 
 /// Serves a request of a client that is within its limits.
@@ -270,9 +262,8 @@ async fn dispatch(
         Route::Workflow(id) => {
             jobs::workflow(state, &authorized(&caller, Scope::Subscribe, id)?).await
         }
-        Route::CheckWorkflow => {
-            caller.authorize_scopes(&[Scope::Submit])?;
-            workflows::check(state, request).await
+        Route::CheckWorkflow | Route::Workflows | Route::NamedWorkflow(_) | Route::Inputs => {
+            prepare_jobs(state, &caller, route, request).await
         }
         Route::Backends if method == Method::POST => backends::add(state, &caller, request).await,
         Route::Backends => backends::list(state, &caller),
@@ -313,6 +304,22 @@ async fn output(
     let (job, asked) = (job_id(id)?, FileRequest::parse(request, number)?);
     caller.authorize_file(&job, asked.number, asked.link.as_ref())?;
     outputs::file(state, &job, &asked, request.headers()).await
+}
+
+/// The routes that show and check what jobs are made of, and take what they load.
+async fn prepare_jobs(
+    state: &ServerState,
+    caller: &Caller,
+    route: Route<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    caller.authorize_scopes(&[Scope::Submit])?;
+    match route {
+        Route::CheckWorkflow => workflows::check(state, request).await,
+        Route::NamedWorkflow(name) => workflows::show(state, name).await,
+        Route::Inputs => inputs::add(state, request).await,
+        _ => Ok(workflows::list(state).await),
+    }
 }
 
 /// The routes that make jobs.

@@ -309,6 +309,20 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Pictures that workflows load.
+    comfy_relay.input_files (name) {
+        /// A digest of the content, and how the name of such a file ends.
+        name -> Text,
+        /// The file.
+        content -> Binary,
+        /// Of the content, in bytes.
+        size -> BigInt,
+        /// When it was sent or used last, in milliseconds since 1970.
+        used_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(jobs, node_runs);
 diesel::allow_tables_to_appear_in_same_query!(submissions, leases);
 diesel::allow_tables_to_appear_in_same_query!(submissions, jobs);

@@ -1,5 +1,7 @@
 //! [`WorkflowError`]: why a workflow cannot be submitted.
 
+use super::header::HeaderProblem;
+use super::parameter_problem::{ParameterProblem, sentence};
 use crate::job::excerpt;
 
 /// Why a workflow cannot be submitted.
@@ -38,6 +40,9 @@ pub enum WorkflowError {
         "this PNG file holds no workflow in API format: ComfyUI writes it into the pictures that it saves, unless it was started with --disable-metadata"
     )]
     NoGraphInPng,
+    /// The PNG file has a text that cannot be read.
+    #[error("no workflow can be read from this PNG file: {0}")]
+    Png(&'static str),
     /// A field beside `prompt` that would be lost, as in the body of ComfyUI's `POST /prompt`.
     #[error(
         "unknown field {:?} beside \"prompt\"; a workflow is a graph alone: give extra_data, partial_execution_targets, front and number as fields of the job",
@@ -57,13 +62,16 @@ pub enum WorkflowError {
     /// An output that is to run is not in the graph.
     #[error("partial_execution_targets: the graph has no node {:?}", excerpt(.0))]
     Target(String),
-    /// A parameter does not fit the graph.
-    #[error("parameter {:?}: {why}", excerpt(.name))]
-    Parameter {
-        /// The parameter.
+    /// Parameters do not fit the workflow.
+    #[error("{}", sentence(.0))]
+    Parameters(Vec<ParameterProblem>),
+    /// The header of a workflow in the folder is wrong.
+    #[error("the header of the workflow {:?} is wrong: {}", excerpt(.name), sentence(.problems))]
+    Header {
+        /// The workflow.
         name: String,
-        /// What is wrong with it.
-        why: String,
+        /// Everything that is wrong.
+        problems: Vec<HeaderProblem>,
     },
 }
 
@@ -77,9 +85,10 @@ impl WorkflowError {
             Self::NotJson(_) => "bad_json",
             Self::EditorFormat => "editor_format",
             Self::UnknownField(_) => "unknown_field",
-            Self::NoGraphInPng | Self::NotApiFormat(_) => "not_api_format",
+            Self::NoGraphInPng | Self::Png(_) | Self::NotApiFormat(_) => "not_api_format",
             Self::Target(_) => "bad_target",
-            Self::Parameter { .. } => "bad_parameter",
+            Self::Parameters(_) => "bad_parameter",
+            Self::Header { .. } => "bad_header",
         }
     }
 }

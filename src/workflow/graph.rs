@@ -13,9 +13,11 @@ const CHOSEN_BY_RELAY: [&str; 2] = ["client_id", "prompt_id"];
 /// Parses a graph in API format from a file: the graph itself, the body of a `POST /prompt`, whose `prompt` is the
 /// graph, or a PNG file that ComfyUI has saved.
 pub fn parse(file: &[u8]) -> Result<Map<String, Value>, WorkflowError> {
-    let saved =
-        png::is_png(file).then(|| png::text(file, "prompt").ok_or(WorkflowError::NoGraphInPng));
-    let text = saved.transpose()?.unwrap_or(file);
+    let text = if png::is_png(file) {
+        png::text(file, "prompt")?.ok_or(WorkflowError::NoGraphInPng)?
+    } else {
+        file
+    };
     check(python_json::read(text).map_err(WorkflowError::NotJson)?)
 }
 

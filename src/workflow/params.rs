@@ -1,50 +1,59 @@
-//! Fills parameters into a graph.
+//! Fills values into the inputs of a graph.
 
 use serde_json::{Map, Value};
 
-use super::error::WorkflowError;
+use super::parameter_problem::ParameterProblem;
 use crate::job::excerpt;
 
-/// Fills in parameters: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title.
+/// Fills in inputs: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title. Returns everything that does not fit.
 ///
 /// Only inputs that the graph has can be filled in, with values of the same JSON type, and none that is linked to
 /// another node. A placeholder, `null` or a text such as `"%seed%"`, takes any plain value unless `expected` knows better:
-/// it gets the node's class, the input and the value, and returns what the input takes where the value is not that. If
-/// one parameter does not fit, the graph stays as it was.
-pub fn fill(
+/// it gets the node's class, the input and the value, and returns what the input takes where the value is not that.
+pub(super) fn fill_inputs(
     graph: &mut Map<String, Value>,
-    params: &Map<String, Value>,
+    inputs: &Map<String, Value>,
     expected: impl Fn(&str, &str, &Value) -> Option<String>,
-) -> Result<(), WorkflowError> {
-    let mut filled = graph.clone();
-    for (name, value) in params {
-        let wrong = |why: String| WorkflowError::Parameter {
-            name: name.clone(),
-            why,
-        };
-        let (id, input) = target(&filled, name).map_err(wrong)?;
-        let Some(node) = filled.get_mut(&id) else {
-            continue;
-        };
-        let class = node["class_type"].as_str().unwrap_or_default().to_owned();
-        let Some(slot) = node["inputs"].get_mut(input) else {
-            continue;
-        };
-        if slot.is_array() {
-            return Err(wrong("this input is linked to another node".to_owned()));
+) -> Vec<ParameterProblem> {
+    let mut problems = Vec::new();
+    for (name, value) in inputs {
+        if let Err((code, why)) = fill_input(graph, name, value, &expected) {
+            problems.push(ParameterProblem::new(name, code, why));
         }
-        let is_plain = !(value.is_object() || value.is_array());
-        let wanted = if is_placeholder(slot) && is_plain {
-            expected(&class, input, value)
-        } else {
-            (kind(slot) != kind(value)).then(|| kind(slot).to_owned())
-        };
-        if let Some(wanted) = wanted {
-            return Err(wrong(format!("expected {wanted}, got {}", kind(value))));
-        }
-        *slot = value.clone();
     }
-    *graph = filled;
+    problems
+}
+
+fn fill_input(
+    graph: &mut Map<String, Value>,
+    name: &str,
+    value: &Value,
+    expected: impl Fn(&str, &str, &Value) -> Option<String>,
+) -> Result<(), (&'static str, String)> {
+    let found = target(graph, name).map_err(|why| (ParameterProblem::UNKNOWN, why))?;
+    let (id, input) = found;
+    let Some(node) = graph.get_mut(&id) else {
+        return Ok(());
+    };
+    let class = node["class_type"].as_str().unwrap_or_default().to_owned();
+    let Some(slot) = node["inputs"].get_mut(input) else {
+        return Ok(());
+    };
+    if slot.is_array() {
+        let why = "this input is linked to another node".to_owned();
+        return Err((ParameterProblem::LINKED, why));
+    }
+    let is_plain = !(value.is_object() || value.is_array());
+    let wanted = if is_placeholder(slot) && is_plain {
+        expected(&class, input, value)
+    } else {
+        (kind_of(slot) != kind_of(value)).then(|| kind_of(slot).to_owned())
+    };
+    if let Some(wanted) = wanted {
+        let why = format!("expected {wanted}, got {}", kind_of(value));
+        return Err((ParameterProblem::TYPE, why));
+    }
+    *slot = value.clone();
     Ok(())
 }
 
@@ -91,7 +100,7 @@ pub(super) fn is_placeholder(value: &Value) -> bool {
 }
 
 /// The id of a node, given its id or its title.
-fn find(graph: &Map<String, Value>, node: &str) -> Result<String, String> {
+pub(super) fn find(graph: &Map<String, Value>, node: &str) -> Result<String, String> {
     if graph.contains_key(node) {
         return Ok(node.to_owned());
     }
@@ -108,7 +117,8 @@ fn find(graph: &Map<String, Value>, node: &str) -> Result<String, String> {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// The type of a value, in words.
+pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -138,8 +148,10 @@ mod tests {
     fn filled(name: &str, value: Value) -> Result<Map<String, Value>, String> {
         let mut graph = graph();
         let params = Map::from_iter([(name.to_owned(), value)]);
-        fill(&mut graph, &params, |_, _, _| None).map_err(|error| error.to_string())?;
-        Ok(graph)
+        match fill_inputs(&mut graph, &params, |_, _, _| None).first() {
+            Some(problem) => Err(problem.message.clone()),
+            None => Ok(graph),
+        }
     }
 
     #[test]

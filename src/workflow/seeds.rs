@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::WorkflowError;
+use super::parameter_problem::ParameterProblem;
 use super::params::is_placeholder;
 
 /// The inputs that are seeds.
@@ -20,9 +21,9 @@ pub fn seeds(
     count: usize,
     first: Option<u64>,
 ) -> Result<Vec<Map<String, Value>>, WorkflowError> {
-    let wrong = |why: &str| WorkflowError::Parameter {
-        name: "seed".to_owned(),
-        why: why.to_owned(),
+    let wrong = |code, why: &str| {
+        let problem = ParameterProblem::new("seed", code, why);
+        WorkflowError::Parameters(vec![problem])
     };
     let mut starts = Vec::new();
     for (id, node) in graph {
@@ -41,6 +42,7 @@ pub fn seeds(
     }
     if first.is_some() && starts.is_empty() {
         return Err(wrong(
+            ParameterProblem::UNKNOWN,
             "no node has an input \"seed\" or \"noise_seed\" with a value of its own",
         ));
     }
@@ -49,8 +51,10 @@ pub fn seeds(
             let seed = u64::try_from(number)
                 .ok()
                 .and_then(|it| start.checked_add(it));
-            let seed =
-                seed.ok_or_else(|| wrong("the last one would be larger than 64 bits hold"))?;
+            let seed = seed.ok_or_else(|| {
+                let why = "the last one would be larger than 64 bits hold";
+                wrong(ParameterProblem::LIMIT, why)
+            })?;
             Ok((name.clone(), seed.into()))
         });
         let own = params

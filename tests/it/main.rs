@@ -21,3 +21,4 @@ mod replay;
 mod storage;
 mod support;
 mod webhooks;
+mod workflows;

@@ -7,4 +7,5 @@ mod dashboard_states;
 mod data;
 mod docs_page;
 mod files;
+mod submit_page;
 mod test_page;

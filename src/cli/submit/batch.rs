@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::parameters::SubmittedParameters;
 use crate::cli::api_client::ApiClient;
 use crate::cli::output::{print_line, print_note, printable_line};
 use crate::cli::preview::PreviewMode;
@@ -30,13 +31,8 @@ pub(super) struct BatchArgs {
     )]
     count: Option<u32>,
 
-    /// With --count, the seed of the first job; by default those of the workflow
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        requires = "count",
-        conflicts_with = "params_file"
-    )]
+    /// With --count, the seed of the first job; by default those of the workflow. Without, the parameter of this name
+    #[arg(long, value_name = "NUMBER", conflicts_with = "params_file")]
     seed: Option<u64>,
 
     /// Submit a job for each object of parameters in a JSON file, a list or one object a line ("-": standard input). Where both
@@ -51,20 +47,31 @@ impl BatchArgs {
         self.count.is_some() || self.params_file.is_some()
     }
 
+    /// The seed of a single job.
+    pub(super) fn lone_seed(&self) -> Option<u64> {
+        self.seed.filter(|_| self.count.is_none())
+    }
+
     /// Submits a single job's body as a batch, and shows it or its progress.
     pub(super) async fn submit(
         &self,
         relay: &ApiClient,
         mut job: Value,
+        parameters: &SubmittedParameters<'_>,
         watches: bool,
     ) -> anyhow::Result<ExitCode> {
         if let Some(fields) = job.as_object_mut() {
             fields.remove("job_id");
         }
         if let Some(file) = &self.params_file {
-            let common = job["params"].as_object().cloned().unwrap_or_default();
-            job["params"] = Value::Array(read_params(file, &common).await?);
+            job["params"] = Value::Array(read_params(file, parameters).await?);
+            if let Some(named) = parameters.named() {
+                job["parameters"] = named;
+            }
         } else {
+            for (field, value) in parameters.fields()? {
+                job[field] = value;
+            }
             job["count"] = self.count.into();
             if let Some(seed) = self.seed {
                 job["seed"] = seed.into();
@@ -96,7 +103,10 @@ impl BatchArgs {
 }
 
 /// The parameters of each job: those of the file before those of all.
-async fn read_params(file: &Path, common: &Map<String, Value>) -> anyhow::Result<Vec<Value>> {
+async fn read_params(
+    file: &Path,
+    parameters: &SubmittedParameters<'_>,
+) -> anyhow::Result<Vec<Value>> {
     let name = file.display();
     let text = if file == Path::new(STDIN) {
         std::io::read_to_string(std::io::stdin())
@@ -112,9 +122,7 @@ async fn read_params(file: &Path, common: &Map<String, Value>) -> anyhow::Result
                 number + 1
             );
         };
-        let mut params = common.clone();
-        params.extend(own);
-        all.push(Value::Object(params));
+        all.push(parameters.of_job(own)?);
     }
     if all.is_empty() {
         bail!("{name} has no parameters: expected a list of objects, or one object a line");

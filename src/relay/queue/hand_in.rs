@@ -157,7 +157,9 @@ impl Relay {
                 self.release_claim(id, backend.name()).await;
                 return Err(Failure::Barred);
             }
-            Err(NotPlaced::Sent(error @ RelayError::Rejected(_))) => {
+            Err(NotPlaced::Sent(
+                error @ (RelayError::Rejected(_) | RelayError::InputNotFound(_)),
+            )) => {
                 return Err(Failure::Refused(error));
             }
             Err(NotPlaced::NotSent(_)) => {

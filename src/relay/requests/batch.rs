@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 use uuid::Uuid;
 
 use crate::config::Dispatch;
@@ -15,7 +15,7 @@ use crate::relay::requests::post_prompt::Work;
 use crate::relay::requests::register::{Accepted, new_job_id};
 use crate::relay::requests::submit::{Submission, SubmitOptions};
 use crate::relay::{Relay, RelayError};
-use crate::workflow;
+use crate::workflow::{self, GivenParameters, NamedWorkflow};
 
 /// Many jobs of one workflow.
 #[derive(Debug, Clone)]
@@ -36,11 +36,11 @@ pub struct NewBatch {
 #[derive(Debug, Clone)]
 pub enum Variants {
     /// The parameters of each.
-    Params(Vec<Map<String, Value>>),
+    Params(Vec<GivenParameters>),
     /// There are so many with seeds that grow by one.
     Seeds {
         /// The parameters of all of them.
-        params: Map<String, Value>,
+        params: GivenParameters,
         /// How many jobs.
         count: usize,
         /// The seed of the first; `None` for the one that the workflow has.
@@ -133,8 +133,8 @@ impl Relay {
     ) -> Result<AcceptedBatch, RelayError> {
         let mut tags = batch.tags;
         tags.group = claim.made.group.clone();
-        let (graph, tags) = self.graph(batch.workflow, tags).await?;
-        workflow::check_targets(&graph, batch.options.prompt.targets())?;
+        let (mut workflow, tags) = self.workflow_of(batch.workflow, tags).await?;
+        workflow::check_targets(&workflow.graph, batch.options.prompt.targets())?;
         self.0.tracker.check_choices(&batch.options.backends)?;
         let params = match batch.variants {
             Variants::Params(params) => params,
@@ -142,14 +142,22 @@ impl Relay {
                 params,
                 count,
                 first,
-            } => workflow::seeds(&graph, &params, count, first)?,
+            } => {
+                // The seeds that they grow from are in them: random ones are drawn once.
+                let inputs = params.resolved(workflow.header.as_ref())?.inputs;
+                let seeded = workflow::seeds(&workflow.graph, &inputs, count, first)?;
+                let none = Map::new;
+                let seeded = seeded.into_iter();
+                workflow.header = None;
+                seeded.map(|it| GivenParameters::new(none(), it)).collect()
+            }
         };
         self.await_any_socket(&batch.options.backends).await?;
         let (ids, tags) = (claim.made.ids(), Arc::new(tags));
         let mut jobs = Vec::new();
         let mut problems = Vec::new();
         for (index, (id, params)) in ids.iter().zip(&params).enumerate() {
-            let new = self.batch_job(id, &graph, params, &tags, &batch.options);
+            let new = self.batch_job(id, &workflow, params, &tags, &batch.options);
             match new.await {
                 Ok(job) => jobs.push(job),
                 Err(error) => problems.push(BatchProblem {
@@ -183,14 +191,16 @@ impl Relay {
     async fn batch_job(
         &self,
         id: &JobId,
-        graph: &Map<String, Value>,
-        params: &Map<String, Value>,
+        workflow: &NamedWorkflow,
+        params: &GivenParameters,
         tags: &Arc<Tags>,
         options: &SubmitOptions,
     ) -> Result<NewQueuedJob, RelayError> {
+        let graph = self.filled(workflow, params)?;
+        self.check_inputs(&graph).await?;
         let work = Work {
             job_id: id.clone(),
-            graph: self.filled(graph, params)?,
+            graph,
             options: options.prompt.clone(),
             tags: tags.clone(),
         };

@@ -9,7 +9,7 @@ use crate::relay::backend::Backend;
 use crate::relay::backend_choice::{BackendChoice, is_chosen};
 use crate::relay::requests::suitability::Suitability;
 use crate::relay::{Relay, RelayError};
-use crate::workflow;
+use crate::workflow::{self, GivenParameters, NamedWorkflow};
 
 /// A workflow to check.
 #[derive(Debug, Clone)]
@@ -29,23 +29,20 @@ impl Relay {
     pub async fn check_workflow(
         &self,
         workflow: CheckedWorkflow,
-        params: &Map<String, Value>,
+        params: &GivenParameters,
         choices: &[BackendChoice],
     ) -> Result<Vec<Suitability>, RelayError> {
         let all = &self.0.tracker.backends;
         self.0.tracker.check_choices(choices)?;
         let asked = all.iter().filter(|backend| is_chosen(choices, backend));
         let asked: Vec<Arc<Backend>> = asked.cloned().collect();
-        let graph = match workflow {
-            CheckedWorkflow::Graph(graph) => graph,
+        let workflow = match workflow {
+            CheckedWorkflow::Graph(graph) => {
+                NamedWorkflow::plain(workflow::check(Value::Object(graph))?)
+            }
             CheckedWorkflow::Named(name) => self.0.workflows.read(&name).await?,
         };
-        let mut graph = workflow::check(Value::Object(graph))?;
-        let classes: Vec<_> = all.iter().filter_map(|it| it.node_classes()).collect();
-        workflow::fill(&mut graph, params, |class, input, value| {
-            let kind = classes.iter().find_map(|it| it.input(class, input))?;
-            (!kind.accepts(value)).then(|| kind.to_string())
-        })?;
+        let graph = self.filled(&workflow, params)?;
         let options = PromptOptions::default();
         Ok(self.suitability_of(&asked, &graph, &options).await)
     }

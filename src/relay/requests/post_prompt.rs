@@ -48,6 +48,7 @@ pub(in crate::relay) async fn post_prompt(
     let comfy = &backend.comfy;
     let rest = comfy.rest();
     let options = tracker.options(&backend, &work);
+    tracker.send_inputs(&backend, &work.graph).await?;
     let (tap, index) = (&tracker.tap, backend.index);
     // Its first events can come before the answer.
     tap.open_route(index, &prompt_id, &work.job_id, &work.tags);

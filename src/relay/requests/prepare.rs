@@ -13,38 +13,41 @@ use crate::relay::requests::post_prompt::Work;
 use crate::relay::requests::submit::{Submission, SubmitOptions};
 use crate::relay::requests::suitability::placeable;
 use crate::relay::{Relay, RelayError};
-use crate::workflow;
+use crate::workflow::{self, GivenParameters, NamedWorkflow};
 
 impl Relay {
-    /// The graph of a submission, and the tags of its job with the name of its workflow.
-    pub(super) async fn graph(
+    /// The workflow of a submission, and the tags of its job with the name of its workflow.
+    pub(super) async fn workflow_of(
         &self,
         submission: Submission,
         mut tags: Tags,
-    ) -> Result<(Map<String, Value>, Tags), RelayError> {
-        let graph = match submission {
+    ) -> Result<(NamedWorkflow, Tags), RelayError> {
+        let workflow = match submission {
             Submission::Prompt(prompt_id) => return Err(RelayError::PromptNotFound(prompt_id)),
-            Submission::Graph(graph) => graph,
+            Submission::Graph(graph) => {
+                NamedWorkflow::plain(workflow::check(Value::Object(graph))?)
+            }
             Submission::Named(name) => {
-                let graph = self.0.workflows.read(&name).await?;
+                let workflow = self.0.workflows.read(&name).await?;
                 let short = name.strip_suffix(".json").unwrap_or(&name);
                 tags.workflow = Some(short.to_owned());
-                graph
+                workflow
             }
         };
-        Ok((workflow::check(Value::Object(graph))?, tags))
+        Ok((workflow, tags))
     }
 
-    /// A graph with its parameters filled in, as the node classes of the backends take them.
+    /// The graph of a workflow with its parameters filled in, as the node classes of the backends take them.
     pub(super) fn filled(
         &self,
-        graph: &Map<String, Value>,
-        params: &Map<String, Value>,
+        workflow: &NamedWorkflow,
+        params: &GivenParameters,
     ) -> Result<Map<String, Value>, RelayError> {
         let backends = self.0.tracker.backends.iter();
         let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
-        let mut filled = graph.clone();
-        workflow::fill(&mut filled, params, |class, input, value| {
+        let mut filled = workflow.graph.clone();
+        let header = workflow.header.as_ref();
+        workflow::fill(&mut filled, header, params, |class, input, value| {
             let kind = classes.iter().find_map(|it| it.input(class, input))?;
             (!kind.accepts(value)).then(|| kind.to_string())
         })?;

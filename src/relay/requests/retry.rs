@@ -11,6 +11,7 @@ use crate::relay::requests::register::Accepted;
 use crate::relay::requests::submit::{Submission, SubmitOptions};
 use crate::relay::{BackendChoice, Relay, RelayError};
 use crate::store::StoredSubmission;
+use crate::workflow::GivenParameters;
 
 /// What is to be different from the job that is repeated.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +50,7 @@ impl Relay {
         options.request = changes.request;
         options.retry_of = Some(id.clone());
         options.webhook = self.job_webhook(id).await?;
-        let params = Map::new();
+        let params = GivenParameters::default();
         let submission = Submission::Graph(graph);
         self.submit(
             changes.job_id,

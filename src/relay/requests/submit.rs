@@ -22,7 +22,7 @@ use crate::relay::requests::register::{Accepted, Reservation, new_job_id};
 use crate::relay::requests::unanswered::{Posting, Unanswered};
 use crate::relay::tracker::{FoundPrompt, SubmittedGraph};
 use crate::relay::{BackendChoice, Relay, RelayError};
-use crate::workflow;
+use crate::workflow::{self, GivenParameters, NamedWorkflow};
 
 /// How long a stop waits for the answer to a prompt that is being sent.
 pub(in crate::relay) const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ impl Relay {
         &self,
         job_id: Option<JobId>,
         submission: Submission,
-        params: &Map<String, Value>,
+        params: &GivenParameters,
         tags: Tags,
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
@@ -101,8 +101,8 @@ impl Relay {
                 Begun::New(claim) => claim,
             };
             let submitted = async {
-                let graph = relay.graph(submission, tags).await?;
-                relay.submit_new(&claim, graph, &params, options).await
+                let workflow = relay.workflow_of(submission, tags).await?;
+                relay.submit_new(&claim, workflow, &params, options).await
             };
             let submitted = submitted.await;
             if let Err(error) = &submitted {
@@ -140,17 +140,18 @@ impl Relay {
         }
     }
 
-    /// Submits a graph as a job that nobody else submits.
+    /// Submits a workflow as a job that nobody else submits.
     async fn submit_new(
         &self,
         claim: &Claim,
-        (graph, tags): (Map<String, Value>, Tags),
-        params: &Map<String, Value>,
+        (workflow, tags): (NamedWorkflow, Tags),
+        params: &GivenParameters,
         options: SubmitOptions,
     ) -> Result<Accepted, RelayError> {
-        workflow::check_targets(&graph, options.prompt.targets())?;
+        workflow::check_targets(&workflow.graph, options.prompt.targets())?;
         self.0.tracker.check_choices(&options.backends)?;
-        let graph = self.filled(&graph, params)?;
+        let graph = self.filled(&workflow, params)?;
+        self.check_inputs(&graph).await?;
         let reservation = self.reserve(&claim.made.first()?)?;
         let work = Arc::new(Work {
             job_id: reservation.id.clone(),

@@ -23,6 +23,7 @@ use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::{self, Body};
 use crate::server::security::PublicAddress;
 use crate::server::state::ServerState;
+use crate::workflow::GivenParameters;
 
 /// How many jobs a batch has at most.
 const MAX_JOBS: usize = 1_000;
@@ -31,8 +32,9 @@ const MAX_JOBS: usize = 1_000;
 const KIND: &str = "batch";
 
 /// The fields of the body.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "workflow",
+    "parameters",
     "params",
     "count",
     "seed",
@@ -57,6 +59,8 @@ const NAMES: [&str; 16] = [
 struct BatchBody {
     #[schemars(with = "WorkflowChoice")]
     workflow: Option<Value>,
+    /// Parameters of a named workflow, for all jobs.
+    parameters: Map<String, Value>,
     /// The parameters of each job; with `count`, those of all.
     #[schemars(schema_with = "params_schema")]
     params: Option<Value>,
@@ -145,7 +149,8 @@ pub(in crate::server) async fn submit(
     let is_named = body.contains_key("job_ids");
     let request = idempotency::request_id(key, KIND, &body, is_named);
     let body: BatchBody = parse_fields(body, &NAMES)?;
-    let variants = variants(body.params, body.count.as_ref(), body.seed.as_ref())?;
+    let (count, seed) = (body.count.as_ref(), body.seed.as_ref());
+    let variants = variants(body.parameters, body.params, count, seed)?;
     let job_ids = job_ids(body.job_ids, variants.count())?;
     match &job_ids {
         None => permissions.check(Scope::Submit, None)?,
@@ -199,7 +204,9 @@ fn workflow(workflow: Option<Value>) -> Result<Submission, ApiError> {
     }
 }
 
+/// In what the jobs differ. All have the parameters `named`.
 fn variants(
+    named: Map<String, Value>,
     params: Option<Value>,
     count: Option<&Value>,
     seed: Option<&Value>,
@@ -207,7 +214,7 @@ fn variants(
     let params = match (params, count) {
         (Some(Value::Object(params)), Some(_)) => params,
         (None, Some(_)) => Map::new(),
-        (Some(Value::Array(params)), None) => return params_of_each(params, seed),
+        (Some(Value::Array(params)), None) => return params_of_each(&named, params, seed),
         _ => {
             return Err(bad_batch(
                 "give either params, a list with the parameters of each job, or count, with an object of parameters for all",
@@ -225,18 +232,22 @@ fn variants(
     };
     let first = seed.map(number).transpose()?;
     Ok(Variants::Seeds {
-        params,
+        params: GivenParameters::new(named, params),
         count,
         first,
     })
 }
 
-fn params_of_each(params: Vec<Value>, seed: Option<&Value>) -> Result<Variants, ApiError> {
+fn params_of_each(
+    named: &Map<String, Value>,
+    params: Vec<Value>,
+    seed: Option<&Value>,
+) -> Result<Variants, ApiError> {
     if seed.is_some() {
         return Err(bad_batch("seed goes with count, not with a list of params"));
     }
     if (1..=MAX_JOBS).contains(&params.len()) {
-        return all_params(params);
+        return all_params(named, params);
     }
     Err(bad_batch(format!(
         "params is a list of 1 to {MAX_JOBS} objects, not of {}",
@@ -244,12 +255,12 @@ fn params_of_each(params: Vec<Value>, seed: Option<&Value>) -> Result<Variants, 
     )))
 }
 
-fn all_params(params: Vec<Value>) -> Result<Variants, ApiError> {
+fn all_params(named: &Map<String, Value>, params: Vec<Value>) -> Result<Variants, ApiError> {
     let mut problems = Vec::new();
     let mut objects = Vec::new();
     for (index, params) in params.into_iter().enumerate() {
         match params {
-            Value::Object(params) => objects.push(params),
+            Value::Object(own) => objects.push(GivenParameters::new(named.clone(), own)),
             _ => problems.push(BatchProblem {
                 index,
                 code: "bad_parameter",

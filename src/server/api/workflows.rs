@@ -1,4 +1,6 @@
-//! `POST /api/anime/workflows/check`: which backends can run a workflow.
+//! `/api/anime/workflows`: the workflows that have names, and which backends can run one.
+
+mod catalog;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -17,9 +19,12 @@ use crate::server::error::ApiError;
 use crate::server::request::{parse_fields, read_json};
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
+use crate::workflow::GivenParameters;
+
+pub(in crate::server) use catalog::{list, show};
 
 /// The fields of the body.
-const NAMES: [&str; 3] = ["workflow", "params", "backend"];
+const NAMES: [&str; 4] = ["workflow", "parameters", "params", "backend"];
 
 pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
     let path = "/api/anime/workflows/check";
@@ -37,7 +42,8 @@ pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
             ],
         )
         .asks_backends();
-    vec![workflow_failures(check)]
+    let [list, show] = catalog::endpoints();
+    vec![list, show, workflow_failures(check)]
 }
 
 /// The body of the request.
@@ -48,7 +54,9 @@ struct WorkflowToCheck {
     /// A graph in API format, or a name.
     #[schemars(with = "WorkflowChoice")]
     workflow: Option<Value>,
-    /// Inputs to set in the graph, by `NODE.INPUT`.
+    /// Parameters of a named workflow.
+    parameters: Map<String, Value>,
+    /// Inputs to set in the graph, by `NODE.INPUT`; or parameters of a named workflow.
     params: Map<String, Value>,
     /// The servers that are asked alone.
     #[schemars(with = "Option<BackendField>")]
@@ -97,10 +105,9 @@ pub(in crate::server) async fn check(
         }
     };
     let choices = backend_choices(asked.backend.as_ref())?;
+    let params = GivenParameters::new(asked.parameters, asked.params);
     let relay = &state.relay;
-    let found = relay
-        .check_workflow(workflow, &asked.params, &choices)
-        .await?;
+    let found = relay.check_workflow(workflow, &params, &choices).await?;
     let answer = CheckAnswer {
         can_run: found.iter().any(|it| it.can_run() == Some(true)),
         backends: found.iter().map(BackendCheck::of).collect(),

@@ -34,7 +34,7 @@ pub(in crate::server) struct Endpoint {
 
 /// What a request sends.
 struct RequestBody {
-    schema: Reference,
+    content: BodyContent,
     is_required: bool,
 }
 
@@ -42,15 +42,27 @@ struct RequestBody {
 struct DescribedAnswer {
     status: u16,
     description: &'static str,
-    content: AnswerContent,
+    content: BodyContent,
 }
 
-/// The body of an answer.
-enum AnswerContent {
+/// The body of a request or an answer.
+enum BodyContent {
     Json(Reference),
     /// Anything in this media type.
     Media(&'static str),
     Nothing,
+}
+
+impl BodyContent {
+    /// By its media type.
+    fn describe(&self, schemas: &mut Schemas) -> Map<String, Value> {
+        let (media_type, schema) = match self {
+            Self::Json(schema) => (JSON, schema(schemas)),
+            Self::Media(media_type) => (*media_type, json!({})),
+            Self::Nothing => return Map::new(),
+        };
+        Map::from_iter([(media_type.to_owned(), json!({"schema": schema}))])
+    }
 }
 
 impl Endpoint {
@@ -144,12 +156,22 @@ impl Endpoint {
     }
 
     /// It takes a body.
-    pub(in crate::server) fn reads<T: JsonSchema>(mut self) -> Self {
+    pub(in crate::server) fn reads<T: JsonSchema>(self) -> Self {
+        self.reads_content(BodyContent::Json(Schemas::received::<T>))
+            .fails(400, &["bad_json", "unknown_field"])
+    }
+
+    /// It takes a body in another media type.
+    pub(in crate::server) fn reads_media(self, media_type: &'static str) -> Self {
+        self.reads_content(BodyContent::Media(media_type))
+    }
+
+    fn reads_content(mut self, content: BodyContent) -> Self {
         self.body = Some(RequestBody {
-            schema: Schemas::received::<T>,
+            content,
             is_required: true,
         });
-        self.fails(400, &["bad_json", "body_broken", "unknown_field"])
+        self.fails(400, &["body_broken"])
             .fails(408, &["body_timeout"])
             .fails(413, &["body_too_large"])
     }
@@ -169,7 +191,7 @@ impl Endpoint {
         status: u16,
         description: &'static str,
     ) -> Self {
-        let content = AnswerContent::Json(Schemas::sent::<T>);
+        let content = BodyContent::Json(Schemas::sent::<T>);
         self.answers_with(status, description, content)
     }
 
@@ -180,20 +202,20 @@ impl Endpoint {
         description: &'static str,
         media_type: &'static str,
     ) -> Self {
-        let content = AnswerContent::Media(media_type);
+        let content = BodyContent::Media(media_type);
         self.answers_with(status, description, content)
     }
 
     /// It is answered without a body.
     pub(in crate::server) fn answers_nothing(self, status: u16, description: &'static str) -> Self {
-        self.answers_with(status, description, AnswerContent::Nothing)
+        self.answers_with(status, description, BodyContent::Nothing)
     }
 
     fn answers_with(
         mut self,
         status: u16,
         description: &'static str,
-        content: AnswerContent,
+        content: BodyContent,
     ) -> Self {
         self.answers.push(DescribedAnswer {
             status,
@@ -246,10 +268,9 @@ impl Endpoint {
             described["parameters"] = parameters.into();
         }
         if let Some(body) = &self.body {
-            let schema = (body.schema)(schemas);
             described["requestBody"] = json!({
                 "required": body.is_required,
-                "content": {JSON: {"schema": schema}},
+                "content": body.content.describe(schemas),
             });
         }
         described["responses"] = self.responses(schemas).into();
@@ -272,14 +293,8 @@ impl Endpoint {
             let described = responses
                 .entry(answer.status.to_string())
                 .or_insert_with(|| json!({"description": answer.description}));
-            match answer.content {
-                AnswerContent::Json(schema) => {
-                    described["content"][JSON] = json!({"schema": schema(schemas)});
-                }
-                AnswerContent::Media(media_type) => {
-                    described["content"][media_type] = json!({"schema": {}});
-                }
-                AnswerContent::Nothing => {}
+            for (media_type, content) in answer.content.describe(schemas) {
+                described["content"][media_type] = content;
             }
         }
         for (status, codes) in &self.errors {

@@ -6,8 +6,8 @@ use super::endpoint::Endpoint;
 use super::schemas::Schemas;
 use super::webhook_events;
 use crate::server::api::{
-    backends, batches, events, health, jobs, metrics, outputs, preview, probes, queue, totals,
-    webhooks, workflows,
+    backends, batches, events, health, inputs, jobs, metrics, outputs, preview, probes, queue,
+    totals, webhooks, workflows,
 };
 
 const DESCRIPTION: &str = "Submit workflows to ComfyUI, and follow each job to its end. The messages on WebSockets and event streams, \
@@ -25,6 +25,7 @@ pub(in crate::server) fn endpoints() -> Vec<(&'static str, Vec<Endpoint>)> {
         ("Files", outputs::endpoints()),
         ("Files", preview::endpoints()),
         ("Workflows", workflows::endpoints()),
+        ("Workflows", inputs::endpoints()),
         ("Servers and the queue", backends::endpoints()),
         ("Servers and the queue", queue::endpoints()),
         ("Webhooks", webhooks::endpoints()),

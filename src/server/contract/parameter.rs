@@ -93,6 +93,10 @@ impl Parameter {
                     "The place of the file or text in the list of the job's outputs, from 0.",
                     json!({"type": "integer", "minimum": 0}),
                 ),
+                "workflow" => (
+                    "The name of a workflow in the folder, percent-encoded.",
+                    json!({"type": "string", "minLength": 1}),
+                ),
                 _ => (
                     "The name of a ComfyUI server, percent-encoded.",
                     json!({"type": "string", "minLength": 1}),

@@ -35,6 +35,8 @@ pub(in crate::server) enum Page {
     Servers,
     /// Who follows which job.
     Connections,
+    /// Submits named workflows.
+    Submit,
 }
 
 impl Page {
@@ -45,6 +47,7 @@ impl Page {
             "/history" => Self::History,
             "/servers" => Self::Servers,
             "/connections" => Self::Connections,
+            "/submit" => Self::Submit,
             _ => {
                 let job = path.strip_prefix("/jobs/")?;
                 (!job.is_empty() && !job.contains('/')).then_some(Self::Job)?
@@ -82,6 +85,7 @@ impl Page {
             Self::Job => "job",
             Self::Servers => "servers",
             Self::Connections => "connections",
+            Self::Submit => "submit",
         }
     }
 
@@ -92,6 +96,7 @@ impl Page {
             Self::History => None,
             Self::Job => Some("job"),
             Self::Servers | Self::Connections => Some("servers"),
+            Self::Submit => Some("submit"),
         }
     }
 
@@ -102,6 +107,7 @@ impl Page {
             Self::Job => include_str!("dashboard/job.html"),
             Self::Servers => include_str!("dashboard/servers.html"),
             Self::Connections => include_str!("dashboard/connections.html"),
+            Self::Submit => include_str!("dashboard/submit.html"),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::server::request::{parse_job_id, read_json};
 use crate::server::response::{self, Body};
 use crate::server::security::Caller;
 use crate::server::state::ServerState;
+use crate::workflow::GivenParameters;
 
 /// ComfyUI's answer to a prompt that it takes.
 #[derive(Serialize)]
@@ -58,7 +59,7 @@ pub(super) async fn submit(
         ..SubmitOptions::default()
     };
     let submission = Submission::Graph(new.graph);
-    let no_params = Map::new();
+    let no_params = GivenParameters::default();
     let submitted = relay.submit(new.job_id, submission, &no_params, new.tags, options);
     let accepted = match submitted.await {
         Ok(accepted) => accepted,

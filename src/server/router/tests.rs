@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::operated::OPERATIONS;
 use super::*;
 use crate::server::contract::{asyncapi, openapi};
 

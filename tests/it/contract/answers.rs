@@ -175,6 +175,13 @@ async fn operate(asker: &mut Asker, workflow: &Value) {
     let check = json!({"workflow": workflow, "params": {}});
     let checked = asker.does("/api/anime/workflows/check", &check).await;
     assert_eq!(checked["can_run"], true);
+    let listed = asker.reads("/api/anime/workflows").await;
+    assert_eq!(listed["broken"], json!([]));
+    asker.reads("/api/anime/workflows/txt2img").await;
+    let picture = b"GIF89a\x01\0\x01\0\0\0\0".as_slice();
+    let sent = asker.relay.request(Method::POST, "/api/anime/inputs");
+    let (status, answer) = asker.send(sent.body(picture)).await;
+    assert_eq!(status, 201, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -217,7 +217,7 @@ async fn errors_name_the_wrong_file_or_setting() {
         (
             &["submit", "no-such-file.json", "--relay", &url],
             1,
-            "there are: txt2img",
+            "there are: animatediff, ",
         ),
     ] {
         let output = run(arguments).await;

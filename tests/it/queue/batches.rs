@@ -304,7 +304,8 @@ async fn batches_are_submitted_from_the_terminal(db: TestDatabase) {
         (["--params-file", file], 1, "job 2 in "),
         (["--params-file", "/no/such"], 1, "cannot read /no/such"),
         (["--count", "0"], 64, "--count"),
-        (["--seed", "7"], 64, "--count"),
+        // Neither the program nor the workflow has this flag.
+        (["--colour", "7"], 64, "--colour"),
     ] {
         let (exit, _, told) = submit(&arguments).await;
         assert_eq!(exit, Some(code), "{told}");

@@ -47,7 +47,7 @@ struct Script {
     calls: watch::Sender<HashMap<String, usize>>,
     events: broadcast::Sender<Message>,
     /// The body of the last one of each call that has one.
-    bodies: Mutex<HashMap<String, Value>>,
+    bodies: Mutex<HashMap<String, Bytes>>,
     refuses_sockets: watch::Sender<bool>,
     cuts_sockets: watch::Sender<bool>,
 }
@@ -250,8 +250,13 @@ impl ScriptedComfy {
         self.body_of("POST /prompt")
     }
 
-    /// The body of the last one of a call.
+    /// The JSON of the last one of a call.
     pub(crate) fn body_of(&self, call: &str) -> Value {
+        serde_json::from_slice(&self.bytes_of(call)).unwrap_or_default()
+    }
+
+    /// The body of the last one of a call, as it came.
+    pub(crate) fn bytes_of(&self, call: &str) -> Bytes {
         let bodies = self.script.bodies.lock().unwrap();
         bodies.get(call).cloned().unwrap_or_default()
     }
@@ -343,7 +348,7 @@ async fn answer(
     let range = request.headers().get(RANGE);
     let range = range.map(|range| range.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    if let Ok(body) = serde_json::from_slice(&body) {
+    if !body.is_empty() {
         script.bodies.lock().unwrap().insert(call.clone(), body);
     }
     script

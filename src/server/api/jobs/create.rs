@@ -24,16 +24,17 @@ use crate::server::request::{parse_fields, parse_job_id, read_json};
 use crate::server::response::Body;
 use crate::server::security::PublicAddress;
 use crate::server::state::ServerState;
-use crate::workflow;
+use crate::workflow::{self, GivenParameters};
 
 /// The longest prompt id that is followed, in bytes. ComfyUI's own have 36.
 const MAX_PROMPT_ID: usize = 200;
 
 /// The fields of the body.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "job_id",
     "prompt_id",
     "workflow",
+    "parameters",
     "params",
     QueueFields::NAMES[0],
     QueueFields::NAMES[1],
@@ -75,7 +76,9 @@ struct NewJob {
     /// The workflow to submit: a graph in API format, or a name.
     #[schemars(with = "Option<WorkflowChoice>")]
     workflow: Option<Value>,
-    /// Inputs to set in the graph, by `NODE.INPUT`.
+    /// Parameters of a named workflow; `GET /api/anime/workflows` has their schema.
+    parameters: Map<String, Value>,
+    /// Inputs to set in the graph, by `NODE.INPUT`; or parameters of a named workflow.
     params: Map<String, Value>,
     #[serde(flatten)]
     queue: QueueFields,
@@ -168,6 +171,7 @@ pub(in crate::server) async fn create(
         prompt: new.prompt.options()?,
         webhook: webhook(state, permissions, new.webhook)?,
     };
+    let params = GivenParameters::new(new.parameters, new.params);
     match &submission {
         Submission::Prompt(prompt_id) => {
             permissions.check_register(job_id.as_ref())?;
@@ -187,7 +191,7 @@ pub(in crate::server) async fn create(
     }
     let accepted = state
         .relay
-        .submit(job_id, submission, &new.params, tags, options)
+        .submit(job_id, submission, &params, tags, options)
         .await?;
     Ok(CreateAnswer::new(&accepted, address).response(&accepted))
 }

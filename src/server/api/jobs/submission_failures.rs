@@ -13,7 +13,7 @@ pub(in crate::server::api) fn workflow_failures(endpoint: Endpoint) -> Endpoint 
     endpoint
         .fails(400, &wrong)
         .fails(404, &["workflow_not_found"])
-        .fails(500, &["workflow_unreadable"])
+        .fails(500, &["workflow_unreadable", "bad_header"])
 }
 
 /// A job waits for a server, and is handed in.
@@ -25,6 +25,7 @@ pub(in crate::server::api) fn queue_failures(endpoint: Endpoint) -> Endpoint {
         "bad_retries",
         "bad_idempotency_key",
         "backend_unknown",
+        "input_not_found",
         "label_unknown",
         "workflow_rejected",
     ];

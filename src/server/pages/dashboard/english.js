@@ -1,7 +1,7 @@
 // The texts of the pages in English.
 
 export default {
-  skip: "Skip to the content", pages: "Pages", farm: "Farm", history: "History", servers: "Servers", connections: "Connections",
+  skip: "Skip to the content", pages: "Pages", home: "Farm", submit: "Submit", history: "History", servers: "Servers", connections: "Connections",
   test_page: "Test page", language: "Language", keys: "Keys", close: "Close", theme: "light or dark", find: "Find a job",
   find_label: "Find a job or an error", key_find: "find a job", key_along: "along a lane", key_lanes: "from lane to lane",
   key_open: "open the job", key_wall: "wall mode", key_leave: "close, leave",

@@ -19,7 +19,7 @@ export function useFrame() {
     event.preventDefault();
     $("main").focus();
   });
-  for (const link of $("pages").children) if (link.dataset.of === root.dataset.page) link.setAttribute("aria-current", "page");
+  for (const link of $("pages").children) if (link.dataset.t === root.dataset.page) link.setAttribute("aria-current", "page");
   $("theme").addEventListener("click", changeTheme);
   $("keys-open").addEventListener("click", () => $("keys").showModal());
   $("find").addEventListener("submit", (event) => {

@@ -1,7 +1,7 @@
 // The texts of the pages in German.
 
 export default {
-  skip: "Zum Inhalt springen", pages: "Seiten", farm: "Farm", history: "Verlauf", servers: "Server", connections: "Verbindungen",
+  skip: "Zum Inhalt springen", pages: "Seiten", home: "Farm", submit: "Aufgeben", history: "Verlauf", servers: "Server", connections: "Verbindungen",
   test_page: "Testseite", language: "Sprache", keys: "Tasten", close: "Schließen", theme: "hell oder dunkel", find: "Auftrag suchen",
   find_label: "Auftrag oder Fehler suchen", key_find: "Auftrag suchen", key_along: "auf einer Spur", key_lanes: "von Spur zu Spur",
   key_open: "Auftrag öffnen", key_wall: "Wandanzeige", key_leave: "schließen, verlassen",

@@ -1,7 +1,7 @@
 // The texts of the pages in Japanese.
 
 export default {
-  skip: "本文へ移動", pages: "ページ", farm: "ファーム", history: "履歴", servers: "サーバー", connections: "接続",
+  skip: "本文へ移動", pages: "ページ", home: "ファーム", submit: "投入", history: "履歴", servers: "サーバー", connections: "接続",
   test_page: "テストページ", language: "言語", keys: "キー", close: "閉じる", theme: "明暗の切り替え", find: "ジョブを検索",
   find_label: "ジョブやエラーを検索", key_find: "ジョブを検索", key_along: "レーン内を移動", key_lanes: "レーン間を移動",
   key_open: "ジョブを開く", key_wall: "壁面表示", key_leave: "閉じる・離れる",

@@ -21,8 +21,8 @@ function choose() {
 /** The language of the page: `en`, `de` or `ja`. */
 export const LANGUAGE = choose();
 const PLURALS = new Intl.PluralRules(LANGUAGE);
-const [, page] = /\/(jobs|servers|connections)(\/[^/]+)?\/?$/.exec(location.pathname) ?? [];
-const PARTS = page ? ["", page === "jobs" ? "_job" : "_servers"] : [""];
+const PART = { job: "_job", servers: "_servers", connections: "_servers", submit: "_submit" }[document.documentElement.dataset.page];
+const PARTS = ["", PART ?? []].flat();
 const MODULES = await Promise.all(PARTS.map((part) => import(`./${FILES[LANGUAGE]}${part}.js`)));
 const TABLE = Object.assign({}, ...MODULES.map((module) => module.default));
 

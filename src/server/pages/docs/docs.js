@@ -72,6 +72,12 @@ function body(whole, title, schema) {
   return drawn.length > 0 ? [make("h3", "", title), ...drawn] : [];
 }
 
+/** The body of a request: its fields, or its media type where it is not JSON. */
+function sent(whole, content) {
+  const json = content["application/json"];
+  return json ? body(whole, "Body", json.schema) : [make("h3", "", "Body"), make("p", "", Object.keys(content).join(", "))];
+}
+
 function parameters(whole, operation) {
   const all = operation.parameters ?? [];
   if (all.length === 0) return [];
@@ -103,7 +109,7 @@ function operation(whole, path, method, it) {
   return line(method, path, it.summary, () => [
     ...(scopes.length > 0 ? [make("h3", "", "Scope"), make("p", "", scopes.join(" or "))] : []),
     ...parameters(whole, it),
-    ...(it.requestBody ? body(whole, "Body", it.requestBody.content["application/json"].schema) : []),
+    ...(it.requestBody ? sent(whole, it.requestBody.content) : []),
     ...answers(whole, it),
   ]);
 }

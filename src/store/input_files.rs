@@ -1,0 +1,106 @@
+//! Pictures that workflows load: they are kept here until the servers that run the jobs have them.
+
+use std::time::Duration;
+
+use diesel::OptionalExtension;
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+
+use super::Store;
+use super::database::{StoreError, in_time, with_connection};
+use super::schema::input_files;
+
+/// How many rows one statement deletes at most: each can hold megabytes.
+const DELETE_BATCH: i64 = 100;
+
+impl Store {
+    /// Adds a picture, or notes that it was sent again. Returns whether it is kept: not if all would have more than `limit` bytes.
+    pub async fn add_input(
+        &self,
+        name: &str,
+        content: &[u8],
+        limit: u64,
+    ) -> Result<bool, StoreError> {
+        if !self.use_inputs(&[name.to_owned()]).await?.is_empty() {
+            return Ok(true);
+        }
+        let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        // PostgreSQL sums to a numeric, which the queries here do not read.
+        let sizes = input_files::table.select(input_files::size);
+        let insert = diesel::insert_into(input_files::table)
+            .values((
+                input_files::name.eq(name),
+                input_files::content.eq(content),
+                input_files::size.eq(size),
+                input_files::used_at.eq(sql::<BigInt>(self.names.now())),
+            ))
+            .on_conflict(input_files::name)
+            .do_nothing();
+        in_time(async {
+            Ok(with_connection!(self, lists, |connection, names| {
+                let sizes: Vec<i64> = names.query(sizes)?.load(connection).await?;
+                let others: i64 = sizes.iter().sum();
+                let has_room =
+                    u64::try_from(others.saturating_add(size)).is_ok_and(|it| it <= limit);
+                if has_room {
+                    names.statement(&insert)?.execute(connection).await?;
+                }
+                has_room
+            }))
+        })
+        .await
+    }
+
+    /// Notes that these pictures are used. Returns those of them that there are.
+    pub async fn use_inputs(&self, wanted: &[String]) -> Result<Vec<String>, StoreError> {
+        let named = || input_files::name.eq_any(wanted.to_vec());
+        let touch = diesel::update(input_files::table.filter(named()))
+            .set(input_files::used_at.eq(sql::<BigInt>(self.names.now())));
+        let find = input_files::table.filter(named()).select(input_files::name);
+        in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.statement(&touch)?.execute(connection).await?;
+                names.query(find)?.load(connection).await?
+            }))
+        })
+        .await
+    }
+
+    /// A picture.
+    pub async fn input(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let find = input_files::table.filter(input_files::name.eq(name));
+        let find = find.select(input_files::content);
+        in_time(async {
+            Ok(with_connection!(self, lists, |connection, names| {
+                names.query(find)?.get_result(connection).await.optional()?
+            }))
+        })
+        .await
+    }
+
+    /// Deletes the pictures that nobody has used for so long, a few at a time.
+    pub async fn delete_inputs(&self, age: Duration) -> Result<(), StoreError> {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let before = sql::<BigInt>(&format!("{} - {age}", self.names.now()));
+        let old = input_files::table
+            .filter(input_files::used_at.lt(before))
+            .order(input_files::used_at)
+            .select(input_files::name)
+            .limit(DELETE_BATCH);
+        loop {
+            let deleted = in_time(async {
+                Ok(with_connection!(self, lists, |connection, names| {
+                    let all: Vec<String> = names.query(old.clone())?.load(connection).await?;
+                    let delete =
+                        diesel::delete(input_files::table.filter(input_files::name.eq_any(all)));
+                    names.statement(&delete)?.execute(connection).await?
+                }))
+            });
+            if deleted.await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
