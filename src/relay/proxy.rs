@@ -18,7 +18,7 @@ mod unlisted;
 mod upload;
 mod view;
 
-pub use caller::comfy_tags;
+pub use caller::{comfy_tags, labelled_comfy_tags};
 pub use client_events::ClientEvents;
 pub use forward::ForwardedRequest;
 pub use job_list::{ComfyJobs, JobListQuery};

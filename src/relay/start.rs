@@ -21,6 +21,7 @@ use super::followed_groups::FollowedGroups;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::output_sizes::OutputSizes;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::proxy::event_tap::EventTap;
@@ -134,6 +135,7 @@ impl Relay {
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
             lookups: SharedLookups::default(),
+            output_sizes: OutputSizes::default(),
             request_locks: RequestLocks::default(),
             groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),

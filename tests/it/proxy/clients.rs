@@ -14,21 +14,21 @@ use crate::support::tool::{Events, installed, node_with_websocket, skip};
 use crate::support::wait::wait_until;
 
 /// Fast, and not so fast that a client that connects after it has submitted comes too late for everything.
-const SPEED: PlaybackSpeed = PlaybackSpeed::Real(10.0);
+pub(super) const SPEED: PlaybackSpeed = PlaybackSpeed::Real(10.0);
 
 /// A prompt begins, and does not end before anybody's patience does.
-const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
+pub(super) const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
 
 /// A relay before two servers, with a workflow in a file.
-struct Stage {
+pub(super) struct Stage {
     _servers: [Replay; 2],
-    relay: TestRelay,
-    api: String,
+    pub(super) relay: TestRelay,
+    pub(super) api: String,
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    async fn new(speed: PlaybackSpeed, settings: Settings) -> Self {
+    pub(super) async fn new(speed: PlaybackSpeed, settings: Settings) -> Self {
         let server = async || replay(vec![recording(TXT2IMG).await], speed).await;
         let servers = [server().await, server().await];
         let urls = format!("{},{}", servers[0].url(), servers[1].url());
@@ -45,7 +45,7 @@ impl Stage {
         }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("workflow.json")
     }
 
@@ -93,7 +93,7 @@ impl Stage {
     }
 
     /// The only job, and where it has run.
-    async fn jobs(&self) -> Vec<Value> {
+    pub(super) async fn jobs(&self) -> Vec<Value> {
         let token = token(&json!({}));
         let request = self
             .relay
@@ -103,7 +103,7 @@ impl Stage {
     }
 }
 
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+pub(super) fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events
         .iter()
         .filter(|event| event["event"] == name)
