@@ -64,6 +64,14 @@ impl Stage {
         Some(Events::of(command))
     }
 
+    /// The package comfy-script; `None` on a machine without it.
+    fn script(&self, scenario: &str) -> Option<Events> {
+        let python = installed("python-comfy-script/bin/python")?;
+        let mut command = Command::new(python);
+        command.args(["tests/clients/comfy_script_client.py", scenario, &self.api]);
+        Some(Events::of(command))
+    }
+
     /// A command of the package comfy-cli; `None` on a machine without it.
     fn cli(&self, words: &[&str]) -> Option<Events> {
         let program = installed("python/bin/comfy")?;
@@ -152,6 +160,43 @@ async fn comfy_api_simplified_interrupts_what_runs() {
     let events = client.until("done").await;
     let queued = named(&events, "queued")[0]["prompt_id"].as_str().unwrap();
     assert_eq!(named(&events, "running")[0]["before"], 0);
+    wait_until("the job is cancelled", async || {
+        stage.relay.job(queued).await.1["status"] == "cancelled"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_script_runs_python_to_its_picture() {
+    let stage = Stage::new(SPEED, Settings::default()).await;
+    for _ in 0..2 {
+        let Some(mut client) = stage.script("picture") else {
+            return;
+        };
+        let events = client.until("done").await;
+        let pictures = named(&events, "picture");
+        assert_eq!(pictures.len(), 1, "{events:?}");
+        assert_eq!(pictures[0]["format"], "PNG");
+        let steps = named(&events, "progress");
+        let steps: Vec<u64> = steps
+            .iter()
+            .map(|it| it["value"].as_u64().unwrap())
+            .collect();
+        assert!(steps.is_sorted() && !steps.is_empty(), "{events:?}");
+        assert!(client.end().await);
+    }
+    assert_eq!(stage.jobs().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_script_interrupts_what_runs() {
+    let stage = Stage::new(SLOW, Settings::default()).await;
+    let Some(mut client) = stage.script("cancel") else {
+        return;
+    };
+    let events = client.until("done").await;
+    assert_eq!(named(&events, "picture").len(), 0, "{events:?}");
+    let queued = named(&events, "queued")[0]["prompt_id"].as_str().unwrap();
     wait_until("the job is cancelled", async || {
         stage.relay.job(queued).await.1["status"] == "cancelled"
     })
