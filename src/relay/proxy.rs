@@ -1,6 +1,7 @@
 //! What ComfyUI's own API is answered with, where it is that of one server and there are several behind it.
 
 mod all_servers;
+mod assets;
 pub(super) mod caller;
 mod client_events;
 pub(super) mod event_tap;

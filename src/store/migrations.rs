@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 12] = [
+static POSTGRES: [&str; 13] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -28,8 +28,9 @@ static POSTGRES: [&str; 12] = [
     include_str!("../../migrations/postgres/10_timeline.sql"),
     include_str!("../../migrations/postgres/11_webhooks.sql"),
     include_str!("../../migrations/postgres/12_spreading.sql"),
+    include_str!("../../migrations/postgres/13_assets.sql"),
 ];
-static SQLITE: [&str; 12] = [
+static SQLITE: [&str; 13] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -42,6 +43,7 @@ static SQLITE: [&str; 12] = [
     include_str!("../../migrations/sqlite/10_timeline.sql"),
     include_str!("../../migrations/sqlite/11_webhooks.sql"),
     include_str!("../../migrations/sqlite/12_spreading.sql"),
+    include_str!("../../migrations/sqlite/13_assets.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

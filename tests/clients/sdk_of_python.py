@@ -2,13 +2,14 @@
 
 run FILE [TOKEN]       submits a workflow, follows it, and reads its pictures
 cancel FILE [TOKEN]    submits a workflow, and cancels it once it runs
+load FILE              uploads a file twice, and submits a workflow that loads it
 later JOB [TOKEN]      reads the pictures of a job that another process has submitted
 """
 
 import json
 import sys
 
-from comfy_sdk import Comfy, OutputReady, Preview, Progress, StatusChange
+from comfy_sdk import Comfy, NotFound, OutputReady, Preview, Progress, StatusChange
 
 
 def event(name: str, /, **fields: object) -> None:
@@ -31,6 +32,27 @@ def show_pictures(job) -> None:
         )
 
 
+def load(client, workflow) -> None:
+    [node] = [key for key, node in workflow.json.items() if node["class_type"] == "LoadImage"]
+    content = b"the content of a photo"
+    asset = client.assets.from_bytes(content, filename="photo.png")
+    workflow.set_input(node, "image", asset)
+    job = client.run(workflow)
+    event("ended", status=job.status)
+    graph = job.get_workflow().graph
+    event("uploaded", is_new=asset.created_new, file=graph[node]["inputs"]["image"])
+    again = client.assets.from_bytes(content, filename="again.png")
+    again.commit()
+    event("again", is_new=again.created_new, is_other=again.id != asset.id)
+    again.delete()
+    try:
+        client.assets.get(asset.id)
+        client.assets.delete("7f3d2c1b-9a8e-4d6f-b012-3c4d5e6f7a8b")
+    except NotFound as error:
+        event("refused", message=str(error))
+    event("done")
+
+
 def main() -> None:
     scenario, subject, *token = sys.argv[1:]
     with Comfy(api_key=token[0] if token else None) as client:
@@ -41,6 +63,9 @@ def main() -> None:
             event("done")
             return
         workflow = client.workflows.from_file(subject)
+        if scenario == "load":
+            load(client, workflow)
+            return
         job = client.submit(workflow, metadata={"shot": "7"})
         event("submitted", id=job.id, status=job.status, metadata=job.metadata)
         for change in job.events():

@@ -11,6 +11,7 @@ mod lists;
 mod pass_through;
 mod prompts;
 mod sockets;
+mod v2_assets;
 mod v2_client;
 mod v2_events;
 mod v2_jobs;

@@ -7,7 +7,7 @@ mod thumbnail;
 
 use crate::server::contract::endpoint::Endpoint;
 
-pub(in crate::server) use file::{FILE_PARAMETERS, FileRequest, file};
+pub(in crate::server) use file::{FILE_PARAMETERS, FileRequest, contain, file};
 pub(in crate::server) use list::{link_end, list};
 pub(in crate::server) use media_type::{file_name, media_type};
 

@@ -3,13 +3,16 @@
 
 mod asset;
 mod failure;
+mod input_file;
 mod job;
 mod labels;
 mod list;
 mod output;
+mod reference;
 mod route;
 mod state;
 mod submit;
+mod upload;
 mod viewer;
 
 use hyper::body::Incoming;
@@ -61,6 +64,10 @@ pub(super) async fn serve(
             let (id, permissions) = authorized(caller, Scope::Cancel, id)?;
             job::cancel(state, &id, address, &permissions).await
         }
+        V2Route::Upload => upload::upload(state, caller, request).await,
+        V2Route::FromHash => asset::from_hash(state, caller, request).await,
+        V2Route::ByHash(hash) => asset::find(state, caller, hash).await,
+        V2Route::DeleteAsset(id) => asset::delete(state, caller, id).await,
         V2Route::Asset(id) => asset::show(state, caller, id).await,
         V2Route::Content(id) => asset::content(state, caller, id, &request).await,
         V2Route::WrongMethod(methods) => {

@@ -29,13 +29,18 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn new(speed: PlaybackSpeed, settings: Settings) -> Self {
-        let server = async || replay(vec![recording(TXT2IMG).await], speed).await;
+        Self::playing(TXT2IMG, speed, settings).await
+    }
+
+    /// The same with the workflow of another recording.
+    pub(super) async fn playing(name: &str, speed: PlaybackSpeed, settings: Settings) -> Self {
+        let server = async || replay(vec![recording(name).await], speed).await;
         let servers = [server().await, server().await];
         let urls = format!("{},{}", servers[0].url(), servers[1].url());
         let relay = TestRelay::connected_to(&urls, settings).await;
         let api = relay.serve_comfy().await;
         let folder = tempfile::tempdir().unwrap();
-        let graph = workflow(TXT2IMG).await.to_string();
+        let graph = workflow(name).await.to_string();
         std::fs::write(folder.path().join("workflow.json"), graph).unwrap();
         Self {
             _servers: servers,

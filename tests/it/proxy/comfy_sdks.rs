@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use super::clients::{SLOW, SPEED, Stage, named};
@@ -34,6 +35,9 @@ fn typescript(stage: &Stage, arguments: &[&str]) -> Option<Events> {
     command.env("COMFY_BASE_URL", &stage.api);
     Some(Events::of(command))
 }
+
+/// Its workflow loads a picture.
+const IMG2IMG: &str = "0.33.0/40-image-to-image-run1";
 
 /// What a client has to show of a job that it has followed to its picture.
 fn check_run(stage: &Stage, events: &[Value]) {
@@ -106,6 +110,47 @@ async fn the_sdk_of_python_cancels_what_runs() {
         return;
     };
     check_cancelled(&client.until("done").await);
+}
+
+fn check_load(events: &[Value]) {
+    assert_eq!(
+        named(events, "ended")[0]["status"],
+        "succeeded",
+        "{events:?}"
+    );
+    let uploaded = named(events, "uploaded")[0];
+    assert_eq!(uploaded["is_new"], true, "{events:?}");
+    assert!(
+        uploaded["file"].as_str().unwrap().starts_with("photo-"),
+        "{events:?}"
+    );
+    let again = named(events, "again")[0];
+    assert_eq!(
+        (&again["is_new"], &again["is_other"]),
+        (&json!(false), &json!(true)),
+        "{events:?}"
+    );
+    assert_eq!(named(events, "refused").len(), 1, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_of_python_uploads_what_a_workflow_loads() {
+    let stage = Stage::playing(IMG2IMG, PlaybackSpeed::Fastest, Settings::default()).await;
+    let file = stage.file();
+    let Some(mut client) = python(&stage, &["load", file.to_str().unwrap()]) else {
+        return;
+    };
+    check_load(&client.until("done").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_of_typescript_uploads_what_a_workflow_loads() {
+    let stage = Stage::playing(IMG2IMG, PlaybackSpeed::Fastest, Settings::default()).await;
+    let file = stage.file();
+    let Some(mut client) = typescript(&stage, &["load", file.to_str().unwrap()]) else {
+        return;
+    };
+    check_load(&client.until("done").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

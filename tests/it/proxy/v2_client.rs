@@ -8,11 +8,22 @@ use crate::support::recordings::{TXT2IMG, workflow};
 use crate::support::test_relay::response;
 use crate::support::wait::{PATIENCE, wait_until};
 
+/// Stands between the parts of a form.
+const BOUNDARY: &str = "between-parts";
+
 /// A client of the API at an address, with a token or without one.
 pub(super) struct V2Client {
     api: String,
     token: Option<String>,
     client: Client,
+}
+
+/// The form of an upload, in the order in which its parts are sent.
+pub(super) struct UploadForm {
+    fields: Vec<(String, String)>,
+    /// Its name and its content.
+    file: Option<(String, Vec<u8>)>,
+    is_file_first: bool,
 }
 
 /// A stream of events.
@@ -60,6 +71,16 @@ impl V2Client {
         response(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Uploads a file, under a key or without one.
+    pub(super) async fn upload(&self, form: &UploadForm, key: Option<&str>) -> (u16, Value) {
+        let form_type = format!("multipart/form-data; boundary={BOUNDARY}");
+        let mut request = self.request(Method::POST, "/assets").body(form.body());
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        response(request.header("Content-Type", form_type)).await
+    }
+
     /// Submits a body under a key. Returns whether the answer is that to an earlier request, too.
     pub(super) async fn submit_as(&self, key: &str, body: &Value) -> (u16, Value, bool) {
         let request = self.request(Method::POST, "/jobs").json(body);
@@ -97,6 +118,59 @@ impl V2Client {
             response,
             text: String::new(),
         }
+    }
+}
+
+impl UploadForm {
+    /// A picture of this name.
+    pub(super) fn new(file_path: &str, content: &[u8]) -> Self {
+        let form = Self::without_file(file_path);
+        Self {
+            file: Some((file_path.to_owned(), content.to_vec())),
+            ..form
+        }
+    }
+
+    pub(super) fn without_file(file_path: &str) -> Self {
+        let field = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        Self {
+            fields: vec![
+                field("content_type", "image/png"),
+                field("file_path", file_path),
+            ],
+            file: None,
+            is_file_first: false,
+        }
+    }
+
+    pub(super) fn file_first(file_path: &str, content: &[u8]) -> Self {
+        Self {
+            is_file_first: true,
+            ..Self::new(file_path, content)
+        }
+    }
+
+    pub(super) fn with(mut self, name: &str, text: &str) -> Self {
+        self.fields.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let part = |head: &str, content: &[u8]| {
+            let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n");
+            [head.as_bytes(), content, b"\r\n"].concat()
+        };
+        let fields = self.fields.iter();
+        let mut parts: Vec<Vec<u8>> = fields
+            .map(|(name, text)| part(&format!("name=\"{name}\""), text.as_bytes()))
+            .collect();
+        if let Some((name, content)) = &self.file {
+            let place = if self.is_file_first { 0 } else { parts.len() };
+            let head = format!("name=\"file\"; filename=\"{name}\"");
+            parts.insert(place, part(&head, content));
+        }
+        parts.push(format!("--{BOUNDARY}--\r\n").into_bytes());
+        parts.concat()
     }
 }
 

@@ -5,7 +5,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::{job, labels};
+use super::{job, labels, reference};
 use crate::auth::Scope;
 use crate::comfy::{PromptOptions, QueuePlace};
 use crate::job::excerpt;
@@ -46,7 +46,7 @@ pub(super) async fn submit(
     // It may hold a key, and says nothing of what is asked for.
     let extra_data = extra_data(body.shift_remove(EXTRA_DATA))?;
     let request = idempotency::request_id(key, KIND, &body, false);
-    let graph = match body.shift_remove(WORKFLOW) {
+    let mut graph = match body.shift_remove(WORKFLOW) {
         Some(Value::Object(graph)) => graph,
         _ => {
             let message = "workflow is missing, or not a graph in API format";
@@ -61,6 +61,7 @@ pub(super) async fn submit(
         );
         return Err(ApiError::bad_request("unknown_field", message));
     }
+    reference::resolve(state, &mut graph).await?;
     let options = SubmitOptions {
         share: share(&tags, &permissions),
         request,
