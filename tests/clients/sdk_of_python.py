@@ -2,6 +2,7 @@
 
 run FILE [TOKEN]       submits a workflow, follows it, and reads its pictures
 cancel FILE [TOKEN]    submits a workflow, and cancels it once it runs
+repeat FILE            submits a workflow three times under one key, the last time another one
 load FILE              uploads a file twice, and submits a workflow that loads it
 later JOB [TOKEN]      reads the pictures of a job that another process has submitted
 """
@@ -9,7 +10,7 @@ later JOB [TOKEN]      reads the pictures of a job that another process has subm
 import json
 import sys
 
-from comfy_sdk import Comfy, NotFound, OutputReady, Preview, Progress, StatusChange
+from comfy_sdk import Comfy, IdempotencyKeyReuse, NotFound, OutputReady, Preview, Progress, StatusChange
 
 
 def event(name: str, /, **fields: object) -> None:
@@ -53,6 +54,19 @@ def load(client, workflow) -> None:
     event("done")
 
 
+def repeat(client, workflow) -> None:
+    first = client.submit(workflow, idempotency_key="order-1")
+    again = client.submit(workflow, idempotency_key="order-1")
+    event("repeated", is_same=again.id == first.id)
+    [sampler] = [node for node in workflow.json.values() if node["class_type"] == "KSampler"]
+    sampler["inputs"]["seed"] += 1
+    try:
+        client.submit(workflow, idempotency_key="order-1")
+    except IdempotencyKeyReuse as error:
+        event("refused", message=str(error))
+    event("done")
+
+
 def main() -> None:
     scenario, subject, *token = sys.argv[1:]
     with Comfy(api_key=token[0] if token else None) as client:
@@ -63,8 +77,8 @@ def main() -> None:
             event("done")
             return
         workflow = client.workflows.from_file(subject)
-        if scenario == "load":
-            load(client, workflow)
+        if scenario in ("load", "repeat"):
+            {"load": load, "repeat": repeat}[scenario](client, workflow)
             return
         job = client.submit(workflow, metadata={"shot": "7"})
         event("submitted", id=job.id, status=job.status, metadata=job.metadata)

@@ -103,6 +103,19 @@ async fn the_sdk_of_python_follows_a_job_to_its_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_of_python_repeats_a_request_and_gets_the_same_job() {
+    let stage = Stage::new(SPEED, Settings::default()).await;
+    let file = stage.file();
+    let Some(mut client) = python(&stage, &["repeat", file.to_str().unwrap()]) else {
+        return;
+    };
+    let events = client.until("done").await;
+    assert_eq!(named(&events, "repeated")[0]["is_same"], true, "{events:?}");
+    assert_eq!(named(&events, "refused").len(), 1, "{events:?}");
+    assert_eq!(stage.jobs().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sdk_of_python_cancels_what_runs() {
     let stage = Stage::new(SLOW, Settings::default()).await;
     let file = stage.file();

@@ -5,10 +5,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::v2_client::{UploadForm, V2Client};
-use crate::support::database::TestDatabase;
+use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::{recording, replay, workflow};
 use crate::support::test_relay::{Settings, TestRelay, response};
 use crate::support::tokens::{guarded, token};
+
+on_both!(a_repeated_upload_is_the_same_asset_also_after_a_restart);
 
 const PHOTO: &[u8] = b"the content of a photo";
 
@@ -222,9 +224,7 @@ async fn a_file_that_is_not_what_its_client_says_is_taken_by_no_server() {
     assert_eq!(client.upload(&form, None).await.0, 201);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_upload_is_the_same_asset_also_after_a_restart() {
-    let database = TestDatabase::sqlite().await;
+async fn a_repeated_upload_is_the_same_asset_also_after_a_restart(database: TestDatabase) {
     let settings = Settings::from(database.config());
     let (servers, relay, client) = stage(settings.clone()).await;
     let form = UploadForm::new("a.png", PHOTO);
@@ -246,6 +246,36 @@ async fn a_repeated_upload_is_the_same_asset_also_after_a_restart() {
         .post("/jobs", &loading(&reference(&first)).await)
         .await;
     client.wait_for(&job, "succeeded").await;
+    let path = format!("/assets/{}", first["id"].as_str().unwrap());
+    let delete = client.request(Method::DELETE, &path).send().await.unwrap();
+    assert_eq!(delete.status(), 204);
+    assert_eq!(client.get(&path).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_one_key_that_come_at_once_are_one_asset() {
+    let (_servers, _relay, client) = stage(Settings::default()).await;
+    let (one, other) = (
+        UploadForm::new("a.png", PHOTO),
+        UploadForm::new("a.png", b"another"),
+    );
+    let (first, second) = tokio::join!(
+        client.upload(&one, Some("key")),
+        client.upload(&other, Some("key"))
+    );
+    let statuses = [first.0, second.0];
+    assert!(
+        statuses.contains(&201) && statuses.contains(&422),
+        "{first:?} {second:?}"
+    );
+    let (asset, content) = if first.0 == 201 {
+        (first.1, PHOTO)
+    } else {
+        (second.1, &b"another"[..])
+    };
+    let stored = client.request(Method::GET, asset["url"].as_str().unwrap());
+    let stored = stored.send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(stored, content);
 }
 
 #[tokio::test(flavor = "multi_thread")]

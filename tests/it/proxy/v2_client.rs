@@ -29,7 +29,7 @@ pub(super) struct UploadForm {
 /// A stream of events.
 pub(super) struct EventReader {
     response: Response,
-    /// What has come of the next event.
+    /// The part of the next event that is there.
     text: String,
 }
 

@@ -28,7 +28,7 @@ const MAX_STEM: usize = 40;
 /// The longest end of a name that is kept, in characters.
 const MAX_EXTENSION: usize = 10;
 
-/// What has come of a file.
+/// A file that servers have taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SentFile {
     /// `blake3:` and hexadecimal digits.
@@ -54,20 +54,23 @@ pub(super) struct Destination<'a> {
 
 impl Destination<'_> {
     /// A name for a file that a client calls so: one that no other file has, with the end that says what it is.
-    pub(super) fn name(file_path: &str, id: &str) -> String {
-        let name = file_path.rsplit(['/', '\\']).next().unwrap_or_default();
-        let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let kept = |text: &str, most: usize| -> String {
-            let characters = text.chars().map(|c| if plain(c) { c } else { '_' });
-            characters.take(most).collect()
-        };
-        let id = kept(id, usize::MAX);
-        let stem = kept(stem, MAX_STEM);
-        match kept(extension, MAX_EXTENSION) {
-            extension if extension.is_empty() => format!("{stem}-{id}"),
-            extension => format!("{stem}-{id}.{extension}"),
-        }
+    pub(super) fn name(file_path: &str) -> String {
+        name_with(file_path, &Uuid::new_v4().to_string())
+    }
+}
+
+fn name_with(file_path: &str, id: &str) -> String {
+    let name = file_path.rsplit(['/', '\\']).next().unwrap_or_default();
+    let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let kept = |text: &str, most: usize| -> String {
+        let characters = text.chars().map(|c| if plain(c) { c } else { '_' });
+        characters.take(most).collect()
+    };
+    let stem = kept(stem, MAX_STEM);
+    match kept(extension, MAX_EXTENSION) {
+        extension if extension.is_empty() => format!("{stem}-{id}"),
+        extension => format!("{stem}-{id}.{extension}"),
     }
 }
 
@@ -220,11 +223,7 @@ mod tests {
             (".png", "-id.png"),
             ("é.webp", "_-id.webp"),
         ] {
-            assert_eq!(
-                Destination::name(file_path, "id"),
-                expected,
-                "{file_path:?}"
-            );
+            assert_eq!(name_with(file_path, "id"), expected, "{file_path:?}");
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn job_id(text: &str) -> Result<JobId, ApiError> {
     })
 }
 
-/// Reads a job, and who may read it has these permissions.
+/// Reads a job for a caller with these permissions.
 pub(super) async fn read(
     state: &ServerState,
     id: &JobId,

@@ -1,5 +1,7 @@
 //! References to assets in graphs: where a graph has one, ComfyUI gets the name of a file.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt;
 use http_body_util::BodyDataStream;
 use hyper::{HeaderMap, StatusCode};
@@ -16,6 +18,9 @@ use crate::server::state::ServerState;
 /// What the field `__type` of a reference says.
 const TYPE: &str = "core/ASSET";
 
+/// How many assets one graph names at most: each is looked up.
+const MAX_ASSETS: usize = 500;
+
 /// How deep inputs are looked into. ComfyUI's own have three levels at most.
 const MAX_DEPTH: usize = 16;
 
@@ -24,13 +29,22 @@ pub(super) async fn resolve(
     state: &ServerState,
     graph: &mut Map<String, Value>,
 ) -> Result<(), ApiError> {
+    let mut filenames: HashMap<String, String> = HashMap::new();
     for (node, value) in graph.iter_mut() {
         let mut references = Vec::new();
         find(value, MAX_DEPTH, &mut references);
         for reference in references {
             let id = reference.pointer("/info/id").and_then(Value::as_str);
             let id = id.ok_or_else(|| missing(node, "a reference without the id of its asset"))?;
-            *reference = filename(state, node, id).await?.into();
+            if !filenames.contains_key(id) {
+                if filenames.len() >= MAX_ASSETS {
+                    let message = format!("a workflow loads at most {MAX_ASSETS} assets");
+                    return Err(ApiError::bad_request("bad_workflow", message));
+                }
+                let filename = filename(state, node, id).await?;
+                filenames.insert(id.to_owned(), filename);
+            }
+            *reference = filenames[id].clone().into();
         }
     }
     Ok(())

@@ -153,7 +153,7 @@ pub(super) async fn take_in(
     content: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<(StoredAsset, bool), ApiError> {
     let destination = Destination {
-        filename: Destination::name(&new.file_path, &new.id),
+        filename: Destination::name(&new.file_path),
         expected_hash: new.expected_hash.as_deref(),
     };
     let sent = input_file::send(state, destination, content).await?;
@@ -168,7 +168,12 @@ pub(super) async fn take_in(
         created_at: Timestamp::now().as_millisecond(),
     };
     state.relay.add_asset(&asset).await?;
-    Ok((asset, is_new))
+    // Another request with the same key may have been faster.
+    match state.relay.asset(&asset.id).await? {
+        Some(first) if first.hash != asset.hash => Err(RelayError::IdempotencyConflict.into()),
+        Some(first) => Ok((first, is_new)),
+        None => Ok((asset, is_new)),
+    }
 }
 
 fn bad_form(error: &multer::Error) -> ApiError {
