@@ -27,6 +27,7 @@ mod lost_producers;
 mod maintenance;
 mod metrics;
 mod output_root;
+mod output_sizes;
 mod ownership;
 mod peer_watch;
 mod peers;
@@ -70,6 +71,7 @@ use crate::workflow::Workflows;
 use backend::follower::Follower;
 use backend::select::Turns;
 use followed_groups::FollowedGroups;
+use output_sizes::OutputSizes;
 use requests::request_locks::RequestLocks;
 use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
@@ -85,7 +87,7 @@ pub use feed::JobFeed;
 pub use input_files::AcceptedInput;
 pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
-    TapPayload, ViewedFile, comfy_tags,
+    TapPayload, ViewedFile, comfy_tags, labelled_comfy_tags,
 };
 pub use requests::backends::NewBackend;
 pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
@@ -133,6 +135,7 @@ struct Organs {
     turns: Turns,
     unknown_jobs: UnknownJobs,
     lookups: SharedLookups,
+    output_sizes: OutputSizes,
     request_locks: RequestLocks,
     groups: FollowedGroups,
     /// How long ended jobs are kept in the store; `None` for ever.
@@ -152,6 +155,11 @@ impl Relay {
             // Fails only if the backend is gone, and it lives as long as the relay.
             let _ = connected.wait_for(|&connected| connected).await;
         }
+    }
+
+    /// How long jobs are kept after their end; `None` for ever.
+    pub fn retention(&self) -> Option<Duration> {
+        self.0.retention
     }
 
     /// How many ComfyUI servers there are.

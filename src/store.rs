@@ -7,6 +7,7 @@
 
 mod add_batch;
 mod added_backends;
+mod assets;
 mod backends;
 mod cancel_requests;
 mod claim_statements;
@@ -50,6 +51,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use added_backends::AddedBackend;
+pub use assets::StoredAsset;
 pub use claims::TakenFor;
 pub use database::StoreError;
 pub use inspection::StoreInspection;

@@ -113,6 +113,7 @@ impl Relay {
         let Ok(before) = Timestamp::now().checked_sub(retention) else {
             return Ok(());
         };
+        self.recorder().store().delete_assets(before).await?;
         let deleted = self.recorder().store().delete_before(before).await?;
         if deleted > 0 {
             tracing::info!(jobs = deleted, "deleted jobs older than RETENTION_DAYS");

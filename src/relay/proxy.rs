@@ -1,6 +1,7 @@
 //! What ComfyUI's own API is answered with, where it is that of one server and there are several behind it.
 
 mod all_servers;
+mod assets;
 pub(super) mod caller;
 mod client_events;
 pub(super) mod event_tap;
@@ -18,7 +19,7 @@ mod unlisted;
 mod upload;
 mod view;
 
-pub use caller::comfy_tags;
+pub use caller::{comfy_tags, labelled_comfy_tags};
 pub use client_events::ClientEvents;
 pub use forward::ForwardedRequest;
 pub use job_list::{ComfyJobs, JobListQuery};

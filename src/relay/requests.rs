@@ -17,6 +17,7 @@ mod name_lock;
 pub(super) mod once;
 pub(super) mod operated;
 pub(super) mod output;
+mod output_size;
 pub(super) mod post_prompt;
 mod prepare;
 pub(super) mod readiness;

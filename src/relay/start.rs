@@ -23,6 +23,7 @@ use super::job_traces::JobTraces;
 use super::kept_outputs::KeptOutputs;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
+use super::output_sizes::OutputSizes;
 use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::proxy::event_tap::EventTap;
@@ -174,6 +175,7 @@ impl Relay {
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
             lookups: SharedLookups::default(),
+            output_sizes: OutputSizes::default(),
             request_locks: RequestLocks::default(),
             groups: FollowedGroups::default(),
             workflows: Workflows::new(&config.workflows),

@@ -11,6 +11,9 @@ use crate::recording::{Exchange, Recording};
 /// The type of an input that takes values of all types.
 const ANY: &str = "*";
 
+/// The menu in which clients show the classes.
+const CATEGORY: &str = "recorded";
+
 /// Classes of ComfyUI itself that are outputs, whether or not a recorded queue lists a node of theirs.
 const CORE_OUTPUTS: [&str; 21] = [
     "CLIPSave",
@@ -69,8 +72,14 @@ struct ClassInfo<'a> {
     input: ClassInputs<'a>,
     /// The types of its outputs.
     output: Vec<&'static str>,
+    /// What the outputs are called: as their types, where the class does not say.
+    output_name: Vec<&'static str>,
+    /// Whether each output is a list.
+    output_is_list: Vec<bool>,
     name: &'a str,
     display_name: &'a str,
+    description: &'static str,
+    category: &'static str,
     /// The module of ComfyUI's own classes, for those that ComfyUI judges by what they say.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_module: Option<&'static str>,
@@ -220,8 +229,12 @@ impl SeenClass {
                 optional: inputs(false),
             },
             output: vec![ANY; self.outputs],
+            output_name: vec![ANY; self.outputs],
+            output_is_list: vec![false; self.outputs],
             name,
             display_name: name,
+            description: "",
+            category: CATEGORY,
             python_module: self.is_judged.then_some("nodes"),
             output_node: self.is_output,
         }

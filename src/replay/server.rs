@@ -8,6 +8,7 @@ mod response;
 pub(super) mod sockets;
 pub(super) mod state;
 mod submission;
+mod uploads;
 mod view;
 mod websocket;
 

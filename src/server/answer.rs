@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response};
@@ -26,11 +27,13 @@ pub(super) async fn answer(
     let id = CorrelationId::of(request.headers());
     let span = id.span();
     let mut response = match exceeded {
-        // Boxed: a connection that waits for its next request must not hold the memory of one.
+        // Boxed: a connection that waits for its next request must not hold the memory of one. Without their types: the compiler
+        // looks only so deep for what futures hold.
         None => match state.interface {
-            Interface::Relay => Box::pin(serve(state, peer, request)).instrument(span).await,
+            Interface::Relay => serve(state, peer, request).boxed().instrument(span).await,
             Interface::Comfy => {
-                Box::pin(proxy::answer(state, peer, request))
+                proxy::answer(state, peer, request)
+                    .boxed()
                     .instrument(span)
                     .await
             }

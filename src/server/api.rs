@@ -6,7 +6,7 @@ pub(super) mod batches;
 pub(super) mod documents;
 pub(super) mod events;
 pub(super) mod health;
-mod idempotency;
+pub(super) mod idempotency;
 pub(super) mod inputs;
 pub(super) mod jobs;
 pub(super) mod metrics;

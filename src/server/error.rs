@@ -172,6 +172,17 @@ impl ApiError {
         &self.message
     }
 
+    /// The inputs that ComfyUI refuses, of many the first.
+    pub(super) fn inputs(&self) -> &[WrongInput] {
+        &self.inputs
+    }
+
+    /// The backends that were asked, if none can run the workflow.
+    pub(super) fn backends(&self) -> &[UnsuitableBackend] {
+        let details = self.details.as_deref();
+        details.map_or(&[], |details| &details.backends)
+    }
+
     /// The error as sockets send it.
     pub(super) fn into_client_error(self) -> ClientError {
         ClientError::new(self.code, self.message)

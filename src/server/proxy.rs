@@ -14,6 +14,7 @@ mod refusal;
 
 mod route;
 mod socket;
+mod v2;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +28,7 @@ use super::security::{Caller, Peer, PublicAddress};
 use super::state::ServerState;
 use path::ComfyPath;
 use route::ComfyRoute;
+use v2::V2Route;
 
 /// Answers one request for ComfyUI's API.
 pub(super) async fn answer(
@@ -39,8 +41,10 @@ pub(super) async fn answer(
     let address = state.security.public_address(&peer, &request);
     let cors = state.security.cors_headers(&request, &address);
     let client = state.security.client_ip(&peer, &request);
+    let is_v2 = ComfyPath::parse(&path).is_ok_and(|path| V2Route::find(&method, &path).is_some());
     let mut response = match serve(&state, &peer, address, request).await {
         Ok(response) => response,
+        Err(error) if is_v2 => v2::failure(&error),
         Err(error) => error.response(),
     };
     challenge::add_basic(&mut response);
@@ -73,6 +77,9 @@ async fn dispatch(
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().clone();
     let path = ComfyPath::parse(request.uri().path())?;
+    if let Some(route) = V2Route::find(&method, &path) {
+        return Box::pin(v2::serve(state, caller, route, request)).await;
+    }
     let route = ComfyRoute::find(&method, &path);
     if let Some(scope) = route.scope(&method) {
         caller.authorize(scope, None)?;

@@ -1,5 +1,7 @@
 //! The queries on the table `jobs`.
 
+use std::fmt;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
@@ -95,6 +97,13 @@ pub struct Cursor {
     pub created_at: Timestamp,
     /// Its id.
     pub job_id: JobId,
+}
+
+impl fmt::Display for Cursor {
+    /// As clients send it back: `MILLISECONDS.JOB_ID`, in milliseconds since 1970.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.created_at.as_millisecond(), self.job_id)
+    }
 }
 
 #[derive(Debug, Queryable, Selectable)]

@@ -238,6 +238,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Files that clients have uploaded for graphs to load.
+    comfy_relay.assets (id) {
+        /// Names it.
+        id -> Text,
+        /// Of its content.
+        hash -> Text,
+        /// How large it is.
+        size_bytes -> BigInt,
+        /// The media type, as the client says.
+        content_type -> Text,
+        /// As the client calls it.
+        file_path -> Text,
+        /// In the input folders of the ComfyUI servers.
+        filename -> Text,
+        /// Milliseconds since 1970.
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     /// Which jobs a request with an Idempotency-Key makes or has made.
     comfy_relay.requests (request_key) {
         /// A digest of the key and of whom it belongs to.

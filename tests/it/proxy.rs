@@ -2,6 +2,7 @@
 
 mod clients;
 mod comfy_client;
+mod comfy_sdks;
 mod ends;
 mod failing_servers;
 mod files;
@@ -10,3 +11,7 @@ mod lists;
 mod pass_through;
 mod prompts;
 mod sockets;
+mod v2_assets;
+mod v2_client;
+mod v2_events;
+mod v2_jobs;

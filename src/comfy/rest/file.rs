@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hyper::Response;
 use reqwest::header::{
-    HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+    CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE,
 };
 use reqwest::{Body, StatusCode};
 use tokio::time::timeout;
@@ -63,5 +64,21 @@ impl Rest {
                 status,
             }),
         }
+    }
+
+    /// How large a file in one of the server's folders is, in bytes; `None` if there is no such file, or the server does not say.
+    pub async fn file_size(&self, file: &ImageFile) -> Result<Option<u64>, RestError> {
+        let request = self.client.head(self.view_of(file));
+        let response = request.timeout(self.response_timeout).send().await;
+        let response = response.map_err(|source| RestError::Unreachable {
+            call: "HEAD /view".to_owned(),
+            source,
+        })?;
+        if response.status() != StatusCode::OK {
+            return Ok(None);
+        }
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok());
+        Ok(length.and_then(|length| length.parse().ok()))
     }
 }

@@ -17,10 +17,19 @@ const CLIENT_ID: &str = "client_id";
 /// If the client id is too long for a label, or has control characters.
 pub fn comfy_tags(client_id: Option<&str>) -> Result<Tags, TagError> {
     let mut labels = Map::new();
-    labels.insert(Tags::VIA.to_owned(), COMFY.into());
     if let Some(client_id) = client_id.filter(|id| !id.is_empty()) {
         labels.insert(CLIENT_ID.to_owned(), client_id.into());
     }
+    labelled_comfy_tags(labels)
+}
+
+/// The tags of a job that came over ComfyUI's API, with the labels that its caller has given.
+///
+/// # Errors
+///
+/// If there are too many labels, or one is not a short text.
+pub fn labelled_comfy_tags(mut labels: Map<String, Value>) -> Result<Tags, TagError> {
+    labels.insert(Tags::VIA.to_owned(), COMFY.into());
     Tags::check(&labels, None)
 }
 

@@ -74,12 +74,9 @@ impl JobView {
     }
 }
 
-/// A cursor as clients send it back: `MILLISECONDS.JOB_ID`, in milliseconds since 1970.
+/// A cursor as clients send it back.
 fn encode<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = cursor
-        .as_ref()
-        .map(|cursor| format!("{}.{}", cursor.created_at.as_millisecond(), cursor.job_id));
-    text.serialize(serializer)
+    cursor.as_ref().map(Cursor::to_string).serialize(serializer)
 }
 
 impl Relay {

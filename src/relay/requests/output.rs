@@ -50,11 +50,11 @@ impl OutputSource {
 }
 
 /// Where a file can be read.
-struct OutputPlace {
-    output: Output,
+pub(super) struct OutputPlace {
+    pub(super) output: Output,
     /// Where it is kept, if it was copied already.
-    kept: Option<PathBuf>,
-    backend: Option<Arc<Backend>>,
+    pub(super) kept: Option<PathBuf>,
+    pub(super) backend: Option<Arc<Backend>>,
 }
 
 impl Relay {
@@ -183,7 +183,11 @@ impl Relay {
         details
     }
 
-    fn output_place(&self, id: &JobId, number: usize) -> Result<OutputPlace, RelayError> {
+    pub(super) fn output_place(
+        &self,
+        id: &JobId,
+        number: usize,
+    ) -> Result<OutputPlace, RelayError> {
         let tracker = &self.0.tracker;
         let registry = tracker.registry();
         let entry = registry.get(id);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
@@ -24,6 +25,9 @@ const MAX_BODY: usize = websocket::MAX_MESSAGE;
 
 /// The one route that exists only under `/api`.
 const JOBS: &str = "/api/jobs";
+
+/// The route for files that graphs load.
+const UPLOAD: &str = "/upload/image";
 
 /// What is needed to serve one connection.
 #[derive(Clone)]
@@ -81,16 +85,22 @@ impl ConnectionContext {
             return answer.map_or_else(not_found, |answer| json_response(200, &answer));
         }
         match path {
-            "/prompt" | "/queue" | "/history" | "/interrupt" if is_post => {}
+            "/prompt" | "/queue" | "/history" | "/interrupt" | UPLOAD if is_post => {}
             _ if is_route(path) => return method_not_allowed(),
             _ => return not_found(),
         }
+        let form = request.headers().get(CONTENT_TYPE);
+        let form = form.and_then(|form| form.to_str().ok()).map(str::to_owned);
         let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
             return text(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "413: Request Entity Too Large",
             );
         };
+        if path == UPLOAD {
+            let form = form.unwrap_or_default();
+            return self.state.uploads.take(&form, body.to_bytes()).await;
+        }
         self.post(path, &body.to_bytes())
     }
 
@@ -193,6 +203,7 @@ fn is_route(path: &str) -> bool {
             | "/object_info"
             | "/view"
             | "/interrupt"
+            | UPLOAD
     ) || history_id(path).is_some()
         || class(path).is_some()
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::history::PromptHistory;
 use super::sockets::{Outgoing, Sockets};
+use super::uploads::Uploads;
 use crate::job::ImageFile;
 use crate::recording::RecordedInput;
 use crate::replay::object_info::ObjectInfo;
@@ -29,6 +30,8 @@ pub(in crate::replay) struct SharedState {
     state: Mutex<State>,
     /// The server's node classes.
     pub(super) classes: ObjectInfo,
+    /// The files that clients have uploaded.
+    pub(super) uploads: Uploads,
     /// Wakes the player after a client did something.
     pub(in crate::replay) changed: Notify,
 }
@@ -90,6 +93,7 @@ impl SharedState {
                 incarnation: CancellationToken::new(),
             }),
             classes,
+            uploads: Uploads::default(),
             changed: Notify::new(),
         }
     }

@@ -35,6 +35,11 @@ pub(super) fn view(
         subfolder: parameter("subfolder").unwrap_or_default(),
         folder,
     };
+    if file.folder == "input"
+        && let Some(uploaded) = state.uploads.get(&file.name)
+    {
+        return file_response(uploaded, headers.get(RANGE));
+    }
     let picture = match state.input(&file) {
         Some(input) => solid_png(input.width, input.height, input.frames).ok(),
         None => (file.folder != "input").then(|| Bytes::from_static(OUTPUT)),

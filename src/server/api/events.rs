@@ -2,7 +2,7 @@
 
 mod all;
 mod job;
-mod sink;
+pub(in crate::server) mod sink;
 
 use serde_json::json;
 

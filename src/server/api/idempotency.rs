@@ -30,7 +30,7 @@ pub(super) fn parameter() -> Parameter {
 
 /// A digest of the key that a request has, and of whom its token was issued to: keys of others are no concern. `None` if it has
 /// no key.
-pub(super) fn key(
+pub(in crate::server) fn key(
     headers: &HeaderMap,
     permissions: &Permissions,
 ) -> Result<Option<String>, ApiError> {
@@ -55,7 +55,7 @@ pub(super) fn key(
 
 /// What tells a request of this kind from others: its key, and a digest of its body, whatever the order of its fields. One
 /// that has neither a key nor names its jobs cannot be repeated.
-pub(super) fn request_id(
+pub(in crate::server) fn request_id(
     key: Option<String>,
     kind: &str,
     body: &Map<String, Value>,

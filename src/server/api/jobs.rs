@@ -25,7 +25,7 @@ use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
 pub(in crate::server) use create::create;
-pub(in crate::server) use list::list;
+pub(in crate::server) use list::{DEFAULT_LIMIT, list, parse_cursor, parse_limit};
 pub(in crate::server) use report::report;
 pub(in crate::server) use retry::retry;
 

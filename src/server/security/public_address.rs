@@ -111,6 +111,11 @@ impl PublicAddress {
         format!("{scheme}://{}{}{path}", self.host, self.prefix)
     }
 
+    /// The path of a path of the relay, as the client has to send it.
+    pub(in crate::server) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
     /// The URL of a socket at a path of the relay.
     pub(in crate::server) fn socket_url(&self, path: &str) -> String {
         let scheme = if self.is_secure { "wss" } else { "ws" };

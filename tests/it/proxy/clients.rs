@@ -14,28 +14,33 @@ use crate::support::tool::{Events, installed, node_with_websocket, skip};
 use crate::support::wait::wait_until;
 
 /// Fast, and not so fast that a client that connects after it has submitted comes too late for everything.
-const SPEED: PlaybackSpeed = PlaybackSpeed::Real(10.0);
+pub(super) const SPEED: PlaybackSpeed = PlaybackSpeed::Real(10.0);
 
 /// A prompt begins, and does not end before anybody's patience does.
-const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
+pub(super) const SLOW: PlaybackSpeed = PlaybackSpeed::Real(0.02);
 
 /// A relay before two servers, with a workflow in a file.
-struct Stage {
+pub(super) struct Stage {
     _servers: [Replay; 2],
-    relay: TestRelay,
-    api: String,
+    pub(super) relay: TestRelay,
+    pub(super) api: String,
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    async fn new(speed: PlaybackSpeed, settings: Settings) -> Self {
-        let server = async || replay(vec![recording(TXT2IMG).await], speed).await;
+    pub(super) async fn new(speed: PlaybackSpeed, settings: Settings) -> Self {
+        Self::playing(TXT2IMG, speed, settings).await
+    }
+
+    /// The same with the workflow of another recording.
+    pub(super) async fn playing(name: &str, speed: PlaybackSpeed, settings: Settings) -> Self {
+        let server = async || replay(vec![recording(name).await], speed).await;
         let servers = [server().await, server().await];
         let urls = format!("{},{}", servers[0].url(), servers[1].url());
         let relay = TestRelay::connected_to(&urls, settings).await;
         let api = relay.serve_comfy().await;
         let folder = tempfile::tempdir().unwrap();
-        let graph = workflow(TXT2IMG).await.to_string();
+        let graph = workflow(name).await.to_string();
         std::fs::write(folder.path().join("workflow.json"), graph).unwrap();
         Self {
             _servers: servers,
@@ -45,7 +50,7 @@ impl Stage {
         }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("workflow.json")
     }
 
@@ -61,6 +66,14 @@ impl Stage {
         let mut command = Command::new(python);
         command.args(["tests/clients/simplified_client.py", scenario, &self.api]);
         command.arg(self.file()).args(arguments);
+        Some(Events::of(command))
+    }
+
+    /// The package comfy-script; `None` on a machine without it.
+    fn script(&self, scenario: &str) -> Option<Events> {
+        let python = installed("python-comfy-script/bin/python")?;
+        let mut command = Command::new(python);
+        command.args(["tests/clients/comfy_script_client.py", scenario, &self.api]);
         Some(Events::of(command))
     }
 
@@ -93,7 +106,7 @@ impl Stage {
     }
 
     /// The only job, and where it has run.
-    async fn jobs(&self) -> Vec<Value> {
+    pub(super) async fn jobs(&self) -> Vec<Value> {
         let token = token(&json!({}));
         let request = self
             .relay
@@ -103,7 +116,7 @@ impl Stage {
     }
 }
 
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+pub(super) fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events
         .iter()
         .filter(|event| event["event"] == name)
@@ -152,6 +165,44 @@ async fn comfy_api_simplified_interrupts_what_runs() {
     let events = client.until("done").await;
     let queued = named(&events, "queued")[0]["prompt_id"].as_str().unwrap();
     assert_eq!(named(&events, "running")[0]["before"], 0);
+    wait_until("the job is cancelled", async || {
+        stage.relay.job(queued).await.1["status"] == "cancelled"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_script_runs_python_to_its_picture() {
+    // It opens its socket in another thread than it submits in, and asks for nothing that it has missed.
+    let stage = Stage::new(PlaybackSpeed::Real(2.0), Settings::default()).await;
+    for _ in 0..2 {
+        let Some(mut client) = stage.script("picture") else {
+            return;
+        };
+        let events = client.until("done").await;
+        let pictures = named(&events, "picture");
+        assert_eq!(pictures.len(), 1, "{events:?}");
+        assert_eq!(pictures[0]["format"], "PNG");
+        let steps = named(&events, "progress");
+        let steps: Vec<u64> = steps
+            .iter()
+            .map(|it| it["value"].as_u64().unwrap())
+            .collect();
+        assert!(steps.is_sorted() && !steps.is_empty(), "{events:?}");
+        assert!(client.end().await);
+    }
+    assert_eq!(stage.jobs().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfy_script_interrupts_what_runs() {
+    let stage = Stage::new(SLOW, Settings::default()).await;
+    let Some(mut client) = stage.script("cancel") else {
+        return;
+    };
+    let events = client.until("done").await;
+    assert_eq!(named(&events, "picture").len(), 0, "{events:?}");
+    let queued = named(&events, "queued")[0]["prompt_id"].as_str().unwrap();
     wait_until("the job is cancelled", async || {
         stage.relay.job(queued).await.1["status"] == "cancelled"
     })

@@ -142,6 +142,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
          ALTER TABLE comfy_relay.relays DROP COLUMN connections; ALTER TABLE comfy_relay.relays DROP COLUMN followed_jobs; \
          DROP TABLE comfy_relay.webhook_deliveries; DROP TABLE comfy_relay.job_webhooks; DROP TABLE comfy_relay.gone_webhooks; \
          DROP TABLE comfy_relay.input_files; \
+         DROP TABLE comfy_relay.assets; \
          DELETE FROM comfy_relay.migrations WHERE version >= 4",
     )
     .await;

@@ -6,6 +6,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,7 +34,7 @@ const RECONNECT_AFTER: u64 = 2_000;
 const ERROR_EVENT: &str = "relay_error";
 
 /// Where the events of one client's stream are sent.
-pub(super) struct EventSink {
+pub(in crate::server) struct EventSink {
     state: ServerState,
     events: mpsc::Sender<Bytes>,
     /// Whether events have the types of their messages as names. A browser hands events with names to listeners for these
@@ -42,20 +43,20 @@ pub(super) struct EventSink {
 }
 
 /// What a stream sends by the clock.
-pub(super) struct Pulse {
+pub(in crate::server) struct Pulse {
     pings: Interval,
     comments: Interval,
 }
 
 /// What is due.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Beat {
+pub(in crate::server) enum Beat {
     Ping,
     Comment,
 }
 
 /// The client has disconnected, or reads nothing.
-pub(super) struct ClientGone;
+pub(in crate::server) struct ClientGone;
 
 /// nginx passes each event on at once where an answer has this header, and collects 16 KiB otherwise.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -76,7 +77,7 @@ pub(in crate::server) fn head() -> Response<Body> {
 
 /// Opens an event stream, whose events have names or not. Returns where its events are sent, and the response that carries
 /// them.
-pub(super) fn open(state: &ServerState, has_names: bool) -> (EventSink, Response<Body>) {
+pub(in crate::server) fn open(state: &ServerState, has_names: bool) -> (EventSink, Response<Body>) {
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok(Frame::data(bytes)));
     let mut response = Response::new(body(StreamBody::new(frames)));
@@ -93,7 +94,7 @@ pub(super) fn open(state: &ServerState, has_names: bool) -> (EventSink, Response
 
 impl Pulse {
     /// Waits until something is due.
-    pub(super) async fn next(&mut self) -> Beat {
+    pub(in crate::server) async fn next(&mut self) -> Beat {
         tokio::select! {
             _ = self.pings.tick() => Beat::Ping,
             _ = self.comments.tick() => Beat::Comment,
@@ -103,12 +104,12 @@ impl Pulse {
 
 impl EventSink {
     /// Waits until the client has disconnected.
-    pub(super) async fn closed(&self) {
+    pub(in crate::server) async fn closed(&self) {
         self.events.closed().await;
     }
 
     /// When pings and comments are due.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(in crate::server) fn pulse(&self) -> Pulse {
         let config = &self.state.config;
         Pulse {
             pings: every(config.ping_interval),
@@ -117,7 +118,7 @@ impl EventSink {
     }
 
     /// Sends what is due.
-    pub(super) async fn send_beat(&self, beat: Beat) -> Result<(), ClientGone> {
+    pub(in crate::server) async fn send_beat(&self, beat: Beat) -> Result<(), ClientGone> {
         match beat {
             Beat::Ping => self.send_message(&ServerMessage::ping()).await,
             Beat::Comment => self.send(Bytes::from_static(COMMENT)).await,
@@ -159,6 +160,24 @@ impl EventSink {
 
     pub(super) async fn send_text(&self, text: &str) -> Result<(), ClientGone> {
         self.send_event("", text.as_bytes()).await
+    }
+
+    /// Sends a value as an event of this name.
+    pub(in crate::server) async fn send_named(
+        &self,
+        name: &str,
+        data: &impl Serialize,
+    ) -> Result<(), ClientGone> {
+        match serde_json::to_string(data) {
+            Ok(data) => {
+                let event = format!("event: {name}\ndata: {data}\n\n");
+                self.send(event.into()).await
+            }
+            Err(error) => {
+                tracing::error!(%error, name, "cannot encode an event as JSON");
+                Ok(())
+            }
+        }
     }
 
     /// Sends a message as an event with these fields before its data, each on a line of its own.

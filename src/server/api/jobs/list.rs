@@ -17,7 +17,7 @@ use crate::server::state::ServerState;
 use crate::store::{Cursor, JobFilter};
 
 /// How many jobs a page holds by default.
-const DEFAULT_LIMIT: usize = 50;
+pub(in crate::server) const DEFAULT_LIMIT: usize = 50;
 
 /// How many jobs a page holds at most.
 const MAX_LIMIT: usize = 500;
@@ -79,7 +79,8 @@ fn parse_moment(name: &str, text: &str) -> Result<Timestamp, ApiError> {
         .map_err(|_| bad_query(format!("{name} is a moment such as 2025-12-10T15:30:45Z")))
 }
 
-fn parse_limit(text: &str) -> Result<usize, ApiError> {
+/// How many jobs a page is to hold.
+pub(in crate::server) fn parse_limit(text: &str) -> Result<usize, ApiError> {
     match text.parse() {
         Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
         _ => Err(bad_query(format!(
@@ -89,7 +90,7 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
 }
 
 /// A cursor is the `next_cursor` of the page before.
-fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
+pub(in crate::server) fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
     let cursor = text.split_once('.').and_then(|(moment, job_id)| {
         Some(Cursor {
             created_at: Timestamp::from_millisecond(moment.parse().ok()?).ok()?,

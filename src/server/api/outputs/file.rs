@@ -135,12 +135,17 @@ pub(in crate::server) async fn file(
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, CACHED);
+    contain(headers);
+    Ok(response)
+}
+
+/// Has a browser run nothing in a file.
+pub(in crate::server) fn contain(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, SANDBOX);
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    Ok(response)
 }
 
 async fn whole(

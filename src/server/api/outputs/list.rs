@@ -108,7 +108,8 @@ pub(in crate::server) async fn list(
     Ok(response::json(StatusCode::OK, &list))
 }
 
-fn link_end(permissions: &Permissions, now: Timestamp) -> Timestamp {
+/// Until when links open their files that are given to a caller with these permissions.
+pub(in crate::server) fn link_end(permissions: &Permissions, now: Timestamp) -> Timestamp {
     let longest = now.checked_add(LINK_LIFETIME).unwrap_or(Timestamp::MAX);
     let token = permissions.expires_at();
     token.map_or(longest, |token| token.min(longest))

@@ -5,7 +5,7 @@ use crate::job::Output;
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// The media type of an output that browsers show without running anything in it, by its name.
-pub(super) fn media_type(output: &Output) -> Option<&'static str> {
+pub(in crate::server) fn media_type(output: &Output) -> Option<&'static str> {
     if output.is_shown_text() {
         return Some(PLAIN_TEXT);
     }
@@ -30,7 +30,7 @@ pub(super) fn media_type(output: &Output) -> Option<&'static str> {
 }
 
 /// The name under which it is saved.
-pub(super) fn file_name(output: &Output) -> Cow<'_, str> {
+pub(in crate::server) fn file_name(output: &Output) -> Cow<'_, str> {
     if output.is_shown_text() {
         Cow::Owned(format!("text-{}.txt", output.node))
     } else {

@@ -1,0 +1,52 @@
+//! Files that clients have uploaded for graphs to load: which there are, and whether all servers have them.
+
+use futures_util::future::join_all;
+
+use crate::job::ImageFile;
+use crate::relay::{Relay, RelayError};
+use crate::store::StoredAsset;
+
+/// ComfyUI's name of the folder.
+const INPUT: &str = "input";
+
+impl Relay {
+    /// Adds an asset. One with its id stays as it is.
+    pub async fn add_asset(&self, asset: &StoredAsset) -> Result<(), RelayError> {
+        Ok(self.recorder().store().add_asset(asset).await?)
+    }
+
+    /// The asset with this id.
+    pub async fn asset(&self, id: &str) -> Result<Option<StoredAsset>, RelayError> {
+        Ok(self.recorder().store().asset(id).await?)
+    }
+
+    /// The newest asset with this content, if all servers that answer have its file: one that was added later, or whose folder was
+    /// cleared, needs it again.
+    pub async fn asset_with_hash(&self, hash: &str) -> Result<Option<StoredAsset>, RelayError> {
+        let found = self.recorder().store().asset_with_hash(hash).await?;
+        let Some(asset) = found else {
+            return Ok(None);
+        };
+        let file = ImageFile {
+            name: asset.filename.clone(),
+            subfolder: String::new(),
+            folder: INPUT.to_owned(),
+        };
+        let backends = self.answering_backends();
+        let asked = backends
+            .iter()
+            .map(|backend| backend.comfy.rest().file_size(&file));
+        let sizes = join_all(asked).await;
+        let has_all = |size| u64::try_from(asset.size_bytes).is_ok_and(|it| it == size);
+        let is_everywhere = !sizes.is_empty()
+            && sizes
+                .into_iter()
+                .all(|size| size.ok().flatten().is_some_and(has_all));
+        Ok(is_everywhere.then_some(asset))
+    }
+
+    /// Removes an asset; its file stays. Returns whether there was one.
+    pub async fn remove_asset(&self, id: &str) -> Result<bool, RelayError> {
+        Ok(self.recorder().store().remove_asset(id).await?)
+    }
+}
