@@ -2,6 +2,7 @@
 
 mod clients;
 mod comfy_client;
+mod comfyui_page;
 mod ends;
 mod failing_servers;
 mod files;
