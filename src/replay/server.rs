@@ -4,6 +4,7 @@ mod handlers;
 mod history;
 mod http;
 mod interruption;
+mod jobs;
 mod response;
 pub(super) mod sockets;
 pub(super) mod state;

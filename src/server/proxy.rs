@@ -96,6 +96,7 @@ async fn dispatch(
         ComfyRoute::DeleteHistory => lists::delete_history(state, request).await,
         ComfyRoute::Jobs => jobs::list(state, &request).await,
         ComfyRoute::Job(id) => jobs::show(state, id).await,
+        ComfyRoute::CancelJobs => jobs::cancel_several(state, request).await,
         ComfyRoute::CancelJob(id) => jobs::cancel(state, id).await,
         ComfyRoute::View => files::view(state, request).await,
         ComfyRoute::Upload => files::upload(state, request).await,

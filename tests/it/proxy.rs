@@ -3,6 +3,7 @@
 mod clients;
 mod comfy_client;
 mod comfy_sdks;
+mod comfyui_page;
 mod ends;
 mod failing_servers;
 mod files;

@@ -41,17 +41,18 @@ impl Relay {
     /// Follows the prompts of a client: first the length of the queue, and the node that runs for it, if one does.
     pub fn client_events(&self, client_id: &str) -> ClientEvents {
         let tracker = &self.0.tracker;
-        let length = tracker.prompts_remaining();
-        let greeting = made_frames::status(length, Some(client_id));
-        // Under the lock of the jobs: no event of the node comes in between.
-        let registry = tracker.registry();
-        let is_of_client = |entry: &&Entry| client_of(entry.job.tags()) == Some(client_id);
-        let running = registry.processing().filter(is_of_client);
-        let running = running.filter_map(|entry| entry.job.nodes().current());
-        let running = running.map(|node| made_frames::running(node.id));
-        let first = std::iter::once(greeting).chain(running);
-        let queue = tracker.tap.add_socket(client_id, first);
-        drop(registry);
+        let count = || tracker.prompts_remaining();
+        let queue = tracker.tap.open_socket(count, |length| {
+            let greeting = made_frames::status(length, Some(client_id));
+            // Under the lock of the jobs: no event of the node comes in between.
+            let registry = tracker.registry();
+            let is_of_client = |entry: &&Entry| client_of(entry.job.tags()) == Some(client_id);
+            let running = registry.processing().filter(is_of_client);
+            let running = running.filter_map(|entry| entry.job.nodes().current());
+            let running = running.map(|node| made_frames::running(node.id));
+            let first = std::iter::once(greeting).chain(running);
+            tracker.tap.add_socket(client_id, first)
+        });
         ClientEvents {
             tracker: tracker.clone(),
             client_id: client_id.to_owned(),
@@ -125,9 +126,8 @@ impl Tracker {
 
     /// Sends clients the length of the queue, unless they have it. With `is_repeated` a server has sent its own again.
     pub(in crate::relay) fn send_queue_length(&self, is_repeated: bool) {
-        let length = self.prompts_remaining();
-        let frame = || made_frames::status(length, None);
-        self.tap.broadcast_length(length, is_repeated, frame);
+        let count = || self.prompts_remaining();
+        self.tap.broadcast_length(count, is_repeated);
     }
 
     /// Sends the client of a job that has ended its end, unless its server has done so.

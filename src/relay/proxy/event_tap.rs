@@ -26,6 +26,9 @@ pub(in crate::relay) struct EventTap {
     /// How many sockets are open.
     open: AtomicUsize,
     state: Mutex<TapState>,
+    /// The length of the queue that clients were sent last. Locked from before it is counted until it is sent, or else an older
+    /// count could be sent after a newer one, and stay. Locked before everything else.
+    shown_length: Mutex<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +39,6 @@ struct TapState {
     routes: HashMap<usize, HashMap<String, TapRoute>>,
     early: VecDeque<EarlyFrame>,
     early_bytes: usize,
-    /// The length of the queue that clients were sent last.
-    shown_length: Option<u64>,
 }
 
 /// Where the frames of a prompt go.
@@ -76,6 +77,22 @@ impl EventTap {
         self.open.load(Ordering::Acquire) > 0
     }
 
+    /// Opens a socket of a client: `add` has it added with the length of the queue as its first message.
+    pub(super) fn open_socket(
+        &self,
+        count: impl FnOnce() -> u64,
+        add: impl FnOnce(u64) -> Arc<TapQueue>,
+    ) -> Arc<TapQueue> {
+        let mut shown = self.shown_length();
+        // Before it is counted: from now on each change of the length is sent.
+        self.open.fetch_add(1, Ordering::AcqRel);
+        let length = count();
+        let queue = add(length);
+        // Where the others were sent another one, the next is news for one of them.
+        *shown = shown.filter(|shown| *shown == length);
+        queue
+    }
+
     /// Adds a socket of a client, which is sent `first` before anything else.
     pub(super) fn add_socket(
         &self,
@@ -87,7 +104,6 @@ impl EventTap {
         first.for_each(|frame| queue.push(frame));
         let sockets = state.sockets.entry(client_id.to_owned()).or_default();
         sockets.push(queue.clone());
-        self.open.fetch_add(1, Ordering::AcqRel);
         queue
     }
 
@@ -102,7 +118,6 @@ impl EventTap {
         let before = self.open.fetch_sub(1, Ordering::AcqRel);
         if before == 1 {
             (state.early, state.early_bytes) = Default::default();
-            state.shown_length = None;
         }
     }
 
@@ -192,18 +207,13 @@ impl EventTap {
     }
 
     /// Sends the length of the queue to all clients; one that they were sent already, only if its server has sent it again.
-    pub(super) fn broadcast_length(
-        &self,
-        length: u64,
-        is_repeated: bool,
-        frame: impl FnOnce() -> TapFrame,
-    ) {
-        let mut state = self.state();
-        if !is_repeated && state.shown_length == Some(length) {
-            return;
+    pub(super) fn broadcast_length(&self, count: impl FnOnce() -> u64, is_repeated: bool) {
+        let mut shown = self.shown_length();
+        let length = count();
+        if is_repeated || *shown != Some(length) {
+            *shown = Some(length);
+            self.broadcast(&made_frames::status(length, None));
         }
-        state.shown_length = Some(length);
-        state.broadcast(&frame());
     }
 
     /// Sends the client of a job its end, unless the server that ran it has.
@@ -247,6 +257,12 @@ impl EventTap {
                 socket.push(done.clone());
             }
         }
+    }
+
+    fn shown_length(&self) -> MutexGuard<'_, Option<u64>> {
+        self.shown_length
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, TapState> {

@@ -85,6 +85,20 @@ impl Relay {
         }
     }
 
+    /// The same, of several. Returns whether there was at least one.
+    pub async fn cancel_by_prompt_ids(&self, prompt_ids: Vec<String>) -> Result<bool, RelayError> {
+        let cancelling = prompt_ids
+            .into_iter()
+            .map(|id| async move { self.cancel_by_prompt_id(&id).await });
+        let cancelling = stream::iter(cancelling).buffer_unordered(AT_ONCE);
+        let cancelled: Vec<Result<bool, RelayError>> = cancelling.collect().await;
+        let mut is_any = false;
+        for one in cancelled {
+            is_any |= one?;
+        }
+        Ok(is_any)
+    }
+
     async fn interrupt_all(&self) -> Result<(), RelayError> {
         let running = self.open_jobs(Status::Processing);
         let mut others = self.answering_backends();

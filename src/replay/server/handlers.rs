@@ -28,37 +28,6 @@ impl SharedState {
         json!({"queue_running": listed(PromptState::Running), "queue_pending": listed(PromptState::Pending)})
     }
 
-    /// `GET /api/jobs`, of the jobs that run and wait, or those of them with one of these `statuses`, separated by commas; `None`
-    /// from a server before that.
-    pub(super) fn job_list(&self, statuses: Option<&str>) -> Option<Value> {
-        let state = self.lock();
-        if !state.current_or_next()?.lists_jobs {
-            return None;
-        }
-        let is_asked = |job: &Value| {
-            statuses.is_none_or(|words| words.split(',').any(|word| job["status"] == word))
-        };
-        let open = state.prompts().filter_map(PostedPrompt::as_job);
-        let jobs: Vec<Value> = open.filter(is_asked).collect();
-        let pagination =
-            json!({"offset": 0, "limit": null, "total": jobs.len(), "has_more": false});
-        Some(json!({"jobs": jobs, "pagination": pagination}))
-    }
-
-    /// `GET /api/jobs/{id}`; `None` if the prompt is neither in the queue nor in the history.
-    pub(super) fn job(&self, id: &str) -> Option<Value> {
-        let state = self.lock();
-        if !state.current_or_next()?.lists_jobs {
-            return None;
-        }
-        let mut named = state.prompts().filter(|prompt| prompt.id == id);
-        let open = named.find_map(PostedPrompt::as_job);
-        open.or_else(|| {
-            let status = ended_as(&state.history.get(id)?[id]);
-            Some(json!({"id": id, "status": status}))
-        })
-    }
-
     /// `GET /prompt`.
     pub(super) fn exec_info(&self) -> Value {
         json!({"exec_info": {"queue_remaining": self.lock().remaining()}})
@@ -142,19 +111,6 @@ impl SharedState {
         self.lock()
             .current_or_next()
             .map_or(Value::Null, |timeline| timeline.system_stats.clone())
-    }
-}
-
-/// The status of a prompt by its entry in the history.
-fn ended_as(entry: &Value) -> &'static str {
-    let messages = entry["status"]["messages"].as_array().into_iter().flatten();
-    let mut kinds = messages.map(|message| &message[0]);
-    if entry["status"]["status_str"] == "success" {
-        "completed"
-    } else if kinds.any(|kind| kind == "execution_interrupted") {
-        "cancelled"
-    } else {
-        "failed"
     }
 }
 

@@ -33,6 +33,11 @@ impl PromptHistory {
         Value::Object(entries.cloned().collect())
     }
 
+    /// All entries with their prompt ids, oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(id, entry)| (id.as_str(), entry))
+    }
+
     /// Removes one prompt.
     pub(super) fn remove(&mut self, id: &str) {
         self.0.retain(|(known, _)| known != id);

@@ -128,7 +128,7 @@ impl ConnectionContext {
             "/system_stats" => json_response(200, &self.state.system_stats()),
             "/object_info" => json_response(200, &self.state.classes.all()),
             "/view" => view::view(&self.state, parameter, request.headers()),
-            JOBS => match self.state.job_list(parameter("status").as_deref()) {
+            JOBS => match self.state.job_list(parameter) {
                 Some(list) => json_response(200, &list),
                 None => not_found(),
             },

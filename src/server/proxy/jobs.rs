@@ -1,11 +1,13 @@
 //! ComfyUI's list of jobs: `/api/jobs`.
 
+use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::parameters::Parameters;
 use crate::relay::JobListQuery;
 use crate::server::error::ApiError;
+use crate::server::request::read_json;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
@@ -13,7 +15,13 @@ use crate::server::state::ServerState;
 /// they leave out what comes after `limit`.
 const OF_LIST: [&str; 3] = ["offset", "limit", "token"];
 
-/// Whether a prompt was cancelled.
+/// Which prompts are to be cancelled.
+#[derive(Deserialize)]
+struct CancelledIds {
+    job_ids: Vec<String>,
+}
+
+/// Whether a prompt was cancelled; of several, whether at least one was.
 #[derive(Serialize)]
 struct CancelledPrompt {
     cancelled: bool,
@@ -70,6 +78,19 @@ pub(super) async fn cancel(
     prompt_id: &str,
 ) -> Result<Response<Body>, ApiError> {
     let cancelled = state.relay.cancel_by_prompt_id(prompt_id).await?;
+    Ok(response::json(
+        StatusCode::OK,
+        &CancelledPrompt { cancelled },
+    ))
+}
+
+/// `POST /api/jobs/cancel`.
+pub(super) async fn cancel_several(
+    state: &ServerState,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let body: CancelledIds = read_json(request.into_body(), state.config.body_timeout).await?;
+    let cancelled = state.relay.cancel_by_prompt_ids(body.job_ids).await?;
     Ok(response::json(
         StatusCode::OK,
         &CancelledPrompt { cancelled },

@@ -4,6 +4,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response, StatusCode};
+use url::form_urlencoded;
 
 use super::headers;
 use super::paced_body::PacedBody;
@@ -74,7 +75,11 @@ pub(super) fn clean(
 
 /// A query without the token for the relay. The others stay as they are encoded.
 fn without_token(query: &str) -> String {
-    let is_token = |pair: &&str| pair.split('=').next() == Some(TOKEN);
+    // Read as the relay reads the query when it looks for the token: `%74oken` is `token`.
+    let is_token = |pair: &&str| {
+        let mut named = form_urlencoded::parse(pair.as_bytes());
+        named.next().is_some_and(|(name, _)| name == TOKEN)
+    };
     let others: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
     others.join("&")
 }
@@ -90,5 +95,9 @@ mod tests {
             "a=1%2F&tokens=2&b"
         );
         assert_eq!(without_token("token=x"), "");
+        assert_eq!(
+            without_token("%74oken=x&tok%65n=y&%2574oken=z"),
+            "%2574oken=z"
+        );
     }
 }

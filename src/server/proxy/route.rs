@@ -20,6 +20,7 @@ pub(super) enum ComfyRoute<'a> {
     Jobs,
     Job(&'a str),
     CancelJob(&'a str),
+    CancelJobs,
     View,
     Upload,
     /// Of one class, or of all.
@@ -47,6 +48,7 @@ impl<'a> ComfyRoute<'a> {
             ["history"] if is_post => Self::DeleteHistory,
             ["jobs"] if is_get && is_api => Self::Jobs,
             ["jobs", id] if is_get && is_api => Self::Job(id),
+            ["jobs", "cancel"] if is_post && is_api => Self::CancelJobs,
             ["jobs", id, "cancel"] if is_post && is_api => Self::CancelJob(id),
             ["view"] if is_get => Self::View,
             ["upload", "image" | "mask"] if is_post => Self::Upload,
@@ -61,7 +63,9 @@ impl<'a> ComfyRoute<'a> {
     pub(super) fn scope(self, method: &Method) -> Option<Scope> {
         match self {
             Self::Socket | Self::Prompt => None,
-            Self::DeleteWaiting | Self::Interrupt | Self::CancelJob(_) => Some(Scope::Cancel),
+            Self::DeleteWaiting | Self::Interrupt | Self::CancelJob(_) | Self::CancelJobs => {
+                Some(Scope::Cancel)
+            }
             // What the routes of extensions do is not known: they may change the server.
             Self::DeleteHistory | Self::Upload => Some(Scope::Submit),
             Self::Other if !is_safe(method) => Some(Scope::Submit),
@@ -89,6 +93,7 @@ mod tests {
                 ComfyRoute::HistoryEntry("a/b"),
             ),
             (Method::GET, "/api/jobs/a", ComfyRoute::Job("a")),
+            (Method::POST, "/api/jobs/cancel", ComfyRoute::CancelJobs),
             (Method::GET, "/jobs/a", ComfyRoute::Other),
             (Method::DELETE, "/queue", ComfyRoute::Other),
             (Method::GET, "/api", ComfyRoute::Other),
@@ -117,6 +122,7 @@ mod tests {
         };
         assert_eq!(needs(Method::GET, "/queue"), Some(Scope::Subscribe));
         assert_eq!(needs(Method::POST, "/queue"), Some(Scope::Cancel));
+        assert_eq!(needs(Method::POST, "/api/jobs/cancel"), Some(Scope::Cancel));
         assert_eq!(needs(Method::POST, "/free"), Some(Scope::Submit));
         assert_eq!(needs(Method::GET, "/free"), Some(Scope::Subscribe));
         assert_eq!(needs(Method::POST, "/upload/mask"), Some(Scope::Submit));

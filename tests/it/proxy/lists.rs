@@ -271,6 +271,30 @@ async fn all_jobs_are_listed_and_cancelled_by_their_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_prompts_are_cancelled_wherever_they_are() {
+    let servers = [server(WITH_JOBS, SLOW).await, server(WITH_JOBS, SLOW).await];
+    let (relay, api) = before(&servers).await;
+    let mut posted = Vec::new();
+    for _ in 0..6 {
+        posted.push(take_prompt(&api, "me", &workflow(WITH_JOBS).await).await);
+    }
+    let cancel = async |ids: &Value| post(&api, "/api/jobs/cancel", &json!({"job_ids": ids})).await;
+    // One that is not there keeps none of the others.
+    let some = json!([posted[0], "unknown", posted[1], posted[5]]);
+    assert_eq!(cancel(&some).await, (200, json!({"cancelled": true})));
+    for id in [&posted[0], &posted[1], &posted[5]] {
+        wait_until("it is cancelled", async || {
+            status(&relay, id).await == "cancelled"
+        })
+        .await;
+    }
+    assert_ne!(status(&relay, &posted[2]).await, "cancelled");
+    assert_eq!(cancel(&some).await, (200, json!({"cancelled": false})));
+    assert_eq!(cancel(&json!([])).await, (200, json!({"cancelled": false})));
+    assert_eq!(cancel(&json!("all")).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_say_together_what_they_can_do() {
     let servers = [
         server(TXT2IMG, PlaybackSpeed::Fastest).await,

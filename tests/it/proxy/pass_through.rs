@@ -68,7 +68,9 @@ async fn a_server_gets_its_own_credentials_and_none_of_the_callers() {
     let (_relay, _comfyui, api) = echoing("ada:secret@", "/comfy", guarded()).await;
     let token = token(&json!({}));
     let request = Client::new()
-        .get(format!("{api}/api/userdata/a%2Fb?x=1%2F2&token={token}&y"))
+        .get(format!(
+            "{api}/api/userdata/a%2Fb?x=1%2F2&token={token}&%74oken={token}&y"
+        ))
         .bearer_auth(&token)
         .header("origin", &api)
         .header("connection", "x-mine")

@@ -255,6 +255,34 @@ async fn lengths_that_servers_send_at_the_same_time_are_added() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_length_is_followed_by_an_older_one() {
+    let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
+    let urls = format!("{},{}", servers[0].url(), servers[1].url());
+    let relay = TestRelay::connected_to(&urls, ServerConfig::default()).await;
+    let api = relay.serve_comfy().await;
+    let mut client = ComfyClient::connect(&api, "me").await;
+    let info = |length: u64| json!({"exec_info": {"queue_remaining": length}});
+    for round in 1..=300 {
+        for server in &servers {
+            server.send(&json!({"type": "status", "data": {"status": info(round)}}));
+            // Passed on after the length, by the task that reads the same socket.
+            server.send(&json!({"type": "my.mark", "data": round}));
+        }
+        let mut last = Value::Null;
+        for _ in &servers {
+            for event in client.until(|text| text["type"] == "my.mark").await {
+                if let Event::Text(text) = event
+                    && text["type"] == "status"
+                {
+                    last = text["data"]["status"].clone();
+                }
+            }
+        }
+        assert_eq!(last, info(2 * round));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_socket_needs_a_token_for_all_jobs() {
     let relay = TestRelay::replaying_with(TXT2IMG, guarded()).await;
     let api = relay.serve_comfy().await;

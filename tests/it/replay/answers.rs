@@ -68,6 +68,46 @@ async fn a_prompt_of_a_current_version() {
 }
 
 #[tokio::test]
+async fn an_ended_prompt_is_listed_as_it_was_recorded() {
+    let recording = recording("0.33.0/31-jobs-api");
+    let exchanges = recording.exchanges.iter();
+    let mut jobs = exchanges.filter(|it| it.path.starts_with("/api/jobs/"));
+    let recorded =
+        jobs.find(|it| it.response["status"] == "completed" && it.response["priority"] == 0);
+    let recorded = &recorded.unwrap().response;
+    let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
+    let client = ReplayClient::of(&server);
+    let _socket = client.connect(Some(CLIENT_ID)).await;
+    let id = client.submit(&recording, 0, Some(CLIENT_ID)).await;
+    for k in 1..4 {
+        client.submit(&recording, k, Some(CLIENT_ID)).await;
+    }
+    client.result(&id).await;
+    let job = client.get(&format!("/api/jobs/{id}")).await;
+    for name in [
+        "status",
+        "outputs",
+        "outputs_count",
+        "previewable_outputs_count",
+        "preview_output",
+        "execution_start_time",
+        "execution_end_time",
+    ] {
+        assert_eq!(job[name], recorded[name], "{name}");
+    }
+    assert_eq!(job["workflow"]["prompt"], recorded["workflow"]["prompt"]);
+    let list = client
+        .get("/api/jobs?status=completed&limit=1&offset=0")
+        .await;
+    let listed = list["jobs"][0].as_object().unwrap();
+    assert!(!listed.contains_key("workflow") && listed.contains_key("preview_output"));
+    assert_eq!(
+        client.get("/api/jobs?status=failed").await["jobs"],
+        json!([])
+    );
+}
+
+#[tokio::test]
 async fn a_prompt_of_a_version_of_2023() {
     let recording = recording("2023-08-14/01-txt2img-basic");
     let server = replay(&[&recording], PlaybackSpeed::Fastest, false).await;
