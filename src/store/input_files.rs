@@ -27,8 +27,9 @@ impl Store {
             return Ok(true);
         }
         let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
-        // PostgreSQL sums to a numeric, which the queries here do not read.
-        let sizes = input_files::table.select(input_files::size);
+        // PostgreSQL sums to a numeric.
+        let sum = sql::<BigInt>("CAST(COALESCE(SUM(size), 0) AS BIGINT)");
+        let sum = input_files::table.select(sum);
         let insert = diesel::insert_into(input_files::table)
             .values((
                 input_files::name.eq(name),
@@ -40,8 +41,7 @@ impl Store {
             .do_nothing();
         in_time(async {
             Ok(with_connection!(self, lists, |connection, names| {
-                let sizes: Vec<i64> = names.query(sizes)?.load(connection).await?;
-                let others: i64 = sizes.iter().sum();
+                let others: i64 = names.query(sum)?.get_result(connection).await?;
                 let has_room =
                     u64::try_from(others.saturating_add(size)).is_ok_and(|it| it <= limit);
                 if has_room {
@@ -83,9 +83,9 @@ impl Store {
     /// Deletes the pictures that nobody has used for so long, a few at a time.
     pub async fn delete_inputs(&self, age: Duration) -> Result<(), StoreError> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let before = sql::<BigInt>(&format!("{} - {age}", self.names.now()));
+        let before = || sql::<BigInt>(&format!("{} - {age}", self.names.now()));
         let old = input_files::table
-            .filter(input_files::used_at.lt(before))
+            .filter(input_files::used_at.lt(before()))
             .order(input_files::used_at)
             .select(input_files::name)
             .limit(DELETE_BATCH);
@@ -93,8 +93,12 @@ impl Store {
             let deleted = in_time(async {
                 Ok(with_connection!(self, lists, |connection, names| {
                     let all: Vec<String> = names.query(old.clone())?.load(connection).await?;
-                    let delete =
-                        diesel::delete(input_files::table.filter(input_files::name.eq_any(all)));
+                    // Not one that was used in between.
+                    let delete = diesel::delete(
+                        input_files::table
+                            .filter(input_files::name.eq_any(all))
+                            .filter(input_files::used_at.lt(before())),
+                    );
                     names.statement(&delete)?.execute(connection).await?
                 }))
             });

@@ -17,6 +17,7 @@ use crate::server::request::read_json;
 use crate::server::response::{self, Body};
 use crate::server::security::Caller;
 use crate::server::state::ServerState;
+use crate::workflow::GivenParameters;
 
 /// The fields of the body.
 const WORKFLOW: &str = "workflow";
@@ -68,7 +69,7 @@ pub(super) async fn submit(
         prompt: PromptOptions::new(extra_data, Vec::new(), QueuePlace::Back),
         ..SubmitOptions::default()
     };
-    let (submission, no_params) = (Submission::Graph(graph), Map::new());
+    let (submission, no_params) = (Submission::Graph(graph), GivenParameters::default());
     let submitted = state
         .relay
         .submit(None, submission, &no_params, tags, options);
