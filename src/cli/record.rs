@@ -18,7 +18,7 @@ use super::exit_code::WrongSetting;
 use super::shutdown_signal::shutdown_signal;
 use crate::cli::output::{print_line, print_note};
 use crate::comfy::ComfyClient;
-use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_comfyui_url};
+use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_first_comfyui_url};
 use crate::recording::{Meta, RecordedInput, Recording};
 use crate::workflow;
 use session::{RecordedPromptEnd, RecordingSession};
@@ -43,13 +43,13 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// The ComfyUI server
+    /// The ComfyUI server; of several with commas between them, the first
     #[arg(
         long,
         env = "COMFYUI_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
-        value_parser = parse_comfyui_url,
+        value_parser = parse_first_comfyui_url,
         value_name = "URL"
     )]
     comfyui_url: ServerUrl,

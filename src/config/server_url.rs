@@ -106,10 +106,16 @@ impl fmt::Debug for ServerUrl {
 }
 
 /// Reads the address of a ComfyUI server. The error does not repeat the text.
-pub fn parse_comfyui_url(text: &str) -> Result<ServerUrl, String> {
+pub(super) fn parse_comfyui_url(text: &str) -> Result<ServerUrl, String> {
     let expected = "expected ComfyUI's address, such as http://127.0.0.1:8188 or https://USER:PASSWORD@HOST/PATH";
     text.parse()
         .map_err(|why: ServerUrlError| format!("{why}; {expected}"))
+}
+
+/// Reads the address of a ComfyUI server for a command that needs one: the first, where there are several as the relay takes
+/// them.
+pub fn parse_first_comfyui_url(text: &str) -> Result<ServerUrl, String> {
+    parse_comfyui_url(text.split(',').next().unwrap_or_default())
 }
 
 /// Reads the address of a relay. The error does not repeat the text.
@@ -176,6 +182,13 @@ mod tests {
         assert_eq!(user_only.credentials().unwrap().expose(), "me:");
         let bare: ServerUrl = "http://host:8188".parse().unwrap();
         assert_eq!(bare.credentials(), None);
+    }
+
+    #[test]
+    fn of_several_servers_a_command_takes_the_first() {
+        let url = parse_first_comfyui_url("http://gpu1:8188,http://gpu2:8188").unwrap();
+        assert_eq!(url.to_string(), "http://gpu1:8188/");
+        assert!(parse_first_comfyui_url("").is_err());
     }
 
     #[test]

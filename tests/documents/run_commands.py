@@ -11,6 +11,7 @@ addresses that the documents name, and a relay at its usual one, but for the doc
 FOLDER is an empty one for what is written. A document that needs PostgreSQL is given `DATABASE_URL`.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ PROGRAM = "comfy-relay"
 SECRET = "a-secret-of-at-least-32-characters"
 
 RECORDING = "fixtures/0.8.0/01-txt2img-basic"
+PICTURES = "fixtures/0.33.0/40-image-to-image-run1"
 
 # Where ComfyUI servers run, by the names of the documents.
 NAMES = {
@@ -42,6 +44,9 @@ NAMES = {
 }
 COMFYUI = ["127.0.0.1:8188", "127.0.1.1:8188", "127.0.1.2:8188", "10.0.7.9:8188"]
 
+# One that can load pictures.
+WITH_PICTURES = "127.0.0.1:8190"
+
 # What cannot run here, and why. A pattern that matches no command is a mistake.
 SKIPPED = {
     r"^cargo |^RUSTDOCFLAGS=|^FAULT_RUNS=|^tests/run": "builds the program, which the tests have done",
@@ -56,6 +61,7 @@ SKIPPED = {
     r"COMFYUI_URL=https://": "needs a proxy with a certificate that the system knows; a test of its own has one",
     r"sslmode=verify-full": "a test of its own has a PostgreSQL with TLS",
     r"webhook test https://|^WEBHOOK_URL=https://|\"https://app\.example": "needs a receiver with a certificate that the system knows",
+    r"my_program\.py": "a test of its own runs programs with these packages",
     r"/path/to/your/pipeline|poll_comfyui\.py": "a test of its own runs the module in a pipeline",
 }
 
@@ -170,6 +176,10 @@ class Machine:
         Path("shots.jsonl").write_text('{"6.text": "a cat"}\n{"6.text": "a dog"}\n')
         Path("relay.toml").write_text('comfyui_url = "http://127.0.0.1:8188"\n')
         Path("body.json").write_text("{}")
+        shutil.copy("docs/pictures/farm.png", "photo.png")
+        downloads = home / "Downloads"
+        downloads.mkdir()
+        shutil.copy("workflow_api.json", downloads / "my-flow.json")
 
     @staticmethod
     def make_writable(folder: Path, path: str) -> None:
@@ -180,8 +190,9 @@ class Machine:
         run("mount", "-t", "overlay", "overlay", "-o", options, path)
 
     def start_comfyui(self) -> None:
-        for address in COMFYUI:
-            replay = [PROGRAM, "--log", "error", "replay", RECORDING, "--speed", "4", "--listen", address]
+        recordings = dict.fromkeys(COMFYUI, RECORDING) | {WITH_PICTURES: PICTURES}
+        for address, recording in recordings.items():
+            replay = [PROGRAM, "--log", "error", "replay", recording, "--speed", "4", "--listen", address]
             subprocess.Popen(replay)
 
     def start_postgres(self, folder: Path) -> None:
@@ -262,6 +273,8 @@ class Document:
     def fill(self, command: str) -> str:
         for old, new in REPLACED.get(self.path, []):
             command = command.replace(old, new)
+        digest = hashlib.sha256(Path("photo.png").read_bytes()).hexdigest()
+        command = command.replace("9f86d081884c7d659a2feaa0c55ad015", digest[:32])
         if "PROMPT" in command:
             command = command.replace("PROMPT", self.machine.prompt())
         return command.replace("GRAPH", json.dumps(self.machine.workflow))
@@ -315,6 +328,8 @@ def start(machine: Machine, document: str) -> None:
         settings["COMFYUI_URL"] = "http://gpu1:8188,http://gpu2:8188"
         settings["BACKEND_NETWORKS"] = "10.0.0.0/8"
         settings["BACKEND_LABELS"] = "gpu1:8188:gpu=a100,room=2"
+    if document == "docs/workflows.md":
+        settings["COMFYUI_URL"] += f",http://{WITH_PICTURES}"
     if document == OPERATE:
         settings["DATABASE_URL"] = "sqlite:/var/lib/comfy-relay/relay.db"
     machine.start_relay(settings)

@@ -11,7 +11,7 @@ use tokio::fs;
 use crate::cli::exit_code::WrongSetting;
 use crate::cli::output::{print_line, print_note, printable_line};
 use crate::comfy::ComfyClient;
-use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_comfyui_url};
+use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_first_comfyui_url};
 use crate::workflow::{HEADER, ImportedWorkflow, SavedEditor, draft_header};
 
 /// The largest file that is read, in bytes: a picture of a hundred megapixels.
@@ -42,13 +42,13 @@ pub(in crate::cli) struct WorkflowImportArgs {
     #[arg(long)]
     replace: bool,
 
-    /// The ComfyUI server
+    /// The ComfyUI server; of several with commas between them, the first
     #[arg(
         long,
         env = "COMFYUI_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8188",
-        value_parser = parse_comfyui_url,
+        value_parser = parse_first_comfyui_url,
         value_name = "URL"
     )]
     comfyui_url: ServerUrl,
