@@ -77,6 +77,14 @@ fn routes() -> Vec<(Method, &'static str, Value, &'static str)> {
             json!({"workflow": {"1": {"class_type": "A", "inputs": {}}}}),
             "submit",
         ),
+        (Method::GET, "/api/anime/workflows", Value::Null, "submit"),
+        (
+            Method::GET,
+            "/api/anime/workflows/txt2img",
+            Value::Null,
+            "submit",
+        ),
+        (Method::POST, "/api/anime/inputs", Value::Null, "submit"),
         (Method::GET, "/metrics", Value::Null, "monitor"),
         (Method::GET, "/api/anime/backends", Value::Null, "monitor"),
         (Method::GET, "/api/anime/queue", Value::Null, "monitor"),
@@ -145,9 +153,12 @@ async fn a_token_is_for_its_jobs_only() {
     let relay = TestRelay::without_backend(guarded()).await;
     for (method, path, mut body, scope) in routes() {
         // These are not about one job.
-        let of_no_job = ["/api/anime/jobs", "/api/anime/workflows/check"];
+        let is_of_no_job = ["/api/anime/workflows", "/api/anime/inputs"]
+            .iter()
+            .any(|of_none| path.starts_with(of_none));
         let is_of_job = path.contains("mine") || !body["job_id"].is_null();
-        if ["monitor", "operate"].contains(&scope) || (of_no_job.contains(&path) && !is_of_job) {
+        let is_for_all = is_of_no_job || path == "/api/anime/jobs";
+        if ["monitor", "operate"].contains(&scope) || (is_for_all && !is_of_job) {
             continue;
         }
         let path = path.replace("mine", "theirs");
