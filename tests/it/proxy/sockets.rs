@@ -256,9 +256,13 @@ async fn lengths_that_servers_send_at_the_same_time_are_added() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_length_is_followed_by_an_older_one() {
-    let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
-    let urls = format!("{},{}", servers[0].url(), servers[1].url());
-    let relay = TestRelay::connected_to(&urls, ServerConfig::default()).await;
+    // Each more makes it likelier that two of them count at the same time.
+    let mut servers = Vec::new();
+    for _ in 0..6 {
+        servers.push(ScriptedComfy::start().await);
+    }
+    let urls: Vec<String> = servers.iter().map(ScriptedComfy::url).collect();
+    let relay = TestRelay::connected_to(&urls.join(","), ServerConfig::default()).await;
     let api = relay.serve_comfy().await;
     let mut client = ComfyClient::connect(&api, "me").await;
     let info = |length: u64| json!({"exec_info": {"queue_remaining": length}});
@@ -278,7 +282,7 @@ async fn no_length_is_followed_by_an_older_one() {
                 }
             }
         }
-        assert_eq!(last, info(2 * round));
+        assert_eq!(last, info(6 * round));
     }
 }
 
