@@ -96,7 +96,7 @@ REPLACED = {
 }
 
 # They go on until they are stopped.
-ENDLESS = r"demo$|jobs --watch|watch --label|replay |curl -N|submit .*--watch$"
+ENDLESS = r"demo$|jobs --watch|watch --label|replay |curl -N"
 
 # How long they go on after their first line.
 SECONDS_OF_ENDLESS = 1.5
@@ -205,8 +205,10 @@ class Machine:
         initdb = [*as_postgres, str(programs / "initdb"), "-D", str(data), "-A", "trust", "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True)
         server = [*as_postgres, str(programs / "postgres"), "-D", str(data), "-c", "listen_addresses=*", "-k", str(data)]
-        subprocess.Popen(server, stderr=subprocess.DEVNULL)
+        running = subprocess.Popen(server, stderr=subprocess.DEVNULL)
         while subprocess.run(["pg_isready", "-q", "-h", "127.0.0.1"], check=False).returncode:
+            if running.poll() is not None:
+                sys.exit("PostgreSQL does not start")
             time.sleep(0.1)
         for sql in ["CREATE ROLE relay LOGIN", "CREATE DATABASE anime OWNER relay", "CREATE DATABASE relay OWNER relay"]:
             run("psql", "-q", "-h", "127.0.0.1", "-U", "postgres", "-c", sql)
@@ -304,7 +306,8 @@ class Document:
                 process.kill()
                 output, _ = process.communicate()
                 is_right = True
-        return None if is_right and output else f"    exit code {process.returncode}: {output.decode()}"
+        is_right = is_right and output and not re.search(rb"(?i)error|cannot|refused", output)
+        return None if is_right else f"    exit code {process.returncode}: {output.decode()}"
 
     def serve(self, command: str) -> str | None:
         """It becomes ready at its usual address."""
@@ -382,6 +385,8 @@ def problem_of_restored(machine: Machine) -> str | None:
 
 
 def main() -> None:
+    if os.getpid() != 1:
+        sys.exit("this would write to the machine itself: run it in namespaces, as its first lines say")
     program, folder, *documents = (sys.argv + [""])[1:-1]
     machine = Machine(Path(program).resolve(), Path(folder).resolve(), Path.cwd())
     machine.start_comfyui()
