@@ -86,7 +86,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     (
         "otel_exporter_otlp_endpoint",
         r#""http://127.0.0.1:4318/""#,
-        None,
+        Some(r#""http://127.0.0.1:4318/***""#),
     ),
     ("output_root", r#""out""#, None),
     ("pipeline_insert", "true", None),
