@@ -4,7 +4,7 @@ use comfy_relay::config::StoreConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::v2_client::V2Client;
+use super::v2_client::{V2Client, data};
 use crate::support::recordings::{ERROR, TXT2IMG, recording, replay, workflow};
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay, response};
@@ -137,6 +137,7 @@ async fn a_repeated_request_is_answered_with_its_job_also_after_a_restart() {
         client.submit_as("other key", &body).await.1["id"],
         job["id"]
     );
+    client.wait_for(&job, "succeeded").await;
     relay.stop().await;
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
     let client = V2Client::new(&relay.serve_comfy().await);
@@ -149,6 +150,16 @@ async fn a_repeated_request_is_answered_with_its_job_also_after_a_restart() {
             .len(),
         2
     );
+    // What only the database has is followed to its end, and what it has made is read.
+    assert_eq!(again["status"], "succeeded");
+    let events = client.follow(&job).await.rest().await;
+    assert_eq!(
+        data(&events, "status").last().unwrap()["status"],
+        "succeeded"
+    );
+    let output = data(&events, "output")[0];
+    let picture = client.request(Method::GET, output["url"].as_str().unwrap());
+    assert_eq!(picture.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
