@@ -1,5 +1,6 @@
 //! `POST /api/v2/assets`: a file that graphs can load.
 
+use std::error::Error;
 use std::io;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use multer::{Constraints, Multipart, SizeLimit};
 use uuid::{Builder, Uuid};
 
 use super::asset::{V2Asset, blake_hash};
+use super::form_body::FormBody;
 use super::input_file::{self, Destination};
 use crate::auth::Scope;
 use crate::relay::RelayError;
@@ -62,7 +64,8 @@ pub(super) async fn upload(
         .per_field(MAX_TEXT)
         .for_field("file", u64::MAX);
     let constraints = Constraints::new().size_limit(size);
-    let mut form = Multipart::with_constraints(BodyDataStream::new(body), boundary, constraints);
+    let (body, file_place) = FormBody::new(BodyDataStream::new(body));
+    let mut form = Multipart::with_constraints(body, boundary, constraints);
     let mut note = FileNote::default();
     while let Some(field) = form.next_field().await.map_err(|error| bad_form(&error))? {
         let place = match field.name() {
@@ -70,6 +73,7 @@ pub(super) async fn upload(
             Some("file_path") => &mut note.file_path,
             Some("expected_hash") => &mut note.expected_hash,
             Some("file") => {
+                file_place.reach();
                 let new = note.checked(key.as_deref())?;
                 let content = field.map_err(io::Error::other);
                 return store(state, caller, new, key.is_some(), content).await;
@@ -177,7 +181,10 @@ pub(super) async fn take_in(
 }
 
 fn bad_form(error: &multer::Error) -> ApiError {
-    let message = format!("the body is not the expected form (multipart/form-data): {error}");
+    let mut message = format!("the body is not the expected form (multipart/form-data): {error}");
+    if let Some(cause) = error.source() {
+        message += &format!(": {cause}");
+    }
     bad_upload(&message)
 }
 
