@@ -16,3 +16,4 @@ mod v2_assets;
 mod v2_client;
 mod v2_events;
 mod v2_jobs;
+mod v2_uploads;

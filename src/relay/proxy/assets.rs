@@ -6,6 +6,9 @@ use crate::job::ImageFile;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoredAsset;
 
+/// PostgreSQL takes no text that has it, so nothing is called so.
+const NUL: char = '\0';
+
 /// ComfyUI's name of the folder.
 const INPUT: &str = "input";
 
@@ -17,6 +20,9 @@ impl Relay {
 
     /// The asset with this id.
     pub async fn asset(&self, id: &str) -> Result<Option<StoredAsset>, RelayError> {
+        if id.contains(NUL) {
+            return Ok(None);
+        }
         Ok(self.recorder().store().asset(id).await?)
     }
 
@@ -52,6 +58,9 @@ impl Relay {
 
     /// Removes an asset; its file stays. Returns whether there was one.
     pub async fn remove_asset(&self, id: &str) -> Result<bool, RelayError> {
+        if id.contains(NUL) {
+            return Ok(false);
+        }
         Ok(self.recorder().store().remove_asset(id).await?)
     }
 }
