@@ -53,7 +53,8 @@ use queue_view::QueueView;
 use socket_health::SocketHealth;
 use worker::Worker;
 
-/// How long a backend that has not answered a request in time is passed over for others, unless it answers another one.
+/// How long a backend that has not answered a request in time is passed over for others, unless it answers another one. One that
+/// another relay follows is passed over when that has lost it for longer.
 const PASSED_OVER: Duration = Duration::from_secs(60);
 
 /// A configured ComfyUI server: how to reach it, what wakes its tasks, and what is known of it.
@@ -247,6 +248,21 @@ impl Backend {
     /// Whether this relay does not follow it, because another one does or may.
     pub(super) fn stands_by(&self) -> bool {
         self.lease.borrow().stands_by()
+    }
+
+    /// Whether it answers, as far as this relay knows, which does not know it of one that another relay follows.
+    pub(super) fn answers(&self) -> bool {
+        let state = self.state();
+        state.api.reachable && !state.api.hangs()
+    }
+
+    /// Whether the relay that follows it has had no socket to it for a while.
+    pub(super) fn is_lost_elsewhere(&self, now: Timestamp) -> bool {
+        let state = self.state();
+        let report = state.peer_report.as_ref();
+        let lost_since = report.and_then(|report| report.unreachable_since);
+        let lost_for = lost_since.map(|since| Duration::try_from(now.duration_since(since)));
+        lost_for.is_some_and(|it| it.is_ok_and(|it| it > PASSED_OVER))
     }
 
     /// Why nothing can be asked of it; `None` if this relay follows it.

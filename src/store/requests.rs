@@ -62,6 +62,18 @@ impl Store {
         .await
     }
 
+    /// The request with this key.
+    pub async fn request(&self, key: &str) -> Result<Option<StoredRequest>, StoreError> {
+        let named = requests::table.filter(requests::request_key.eq(key));
+        in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                let find = names.query(named.select(StoredRequest::as_select()))?;
+                find.get_result(connection).await.optional()?
+            }))
+        })
+        .await
+    }
+
     /// Makes `owner` the relay that makes the jobs of a request, if it is as it was read.
     pub async fn take_request(
         &self,

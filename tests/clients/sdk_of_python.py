@@ -46,8 +46,8 @@ def load(client, workflow) -> None:
     again.commit()
     event("again", is_new=again.created_new, is_other=again.id != asset.id)
     again.delete()
+    client.assets.get(asset.id)
     try:
-        client.assets.get(asset.id)
         client.assets.delete("7f3d2c1b-9a8e-4d6f-b012-3c4d5e6f7a8b")
     except NotFound as error:
         event("refused", message=str(error))

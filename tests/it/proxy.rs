@@ -14,5 +14,7 @@ mod prompts;
 mod sockets;
 mod v2_assets;
 mod v2_client;
+mod v2_copies;
 mod v2_events;
 mod v2_jobs;
+mod v2_uploads;

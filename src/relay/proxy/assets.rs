@@ -6,6 +6,9 @@ use crate::job::ImageFile;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoredAsset;
 
+/// PostgreSQL takes no text that has it, so nothing is called so.
+const NUL: char = '\0';
+
 /// ComfyUI's name of the folder.
 const INPUT: &str = "input";
 
@@ -17,6 +20,9 @@ impl Relay {
 
     /// The asset with this id.
     pub async fn asset(&self, id: &str) -> Result<Option<StoredAsset>, RelayError> {
+        if id.contains(NUL) {
+            return Ok(None);
+        }
         Ok(self.recorder().store().asset(id).await?)
     }
 
@@ -32,21 +38,29 @@ impl Relay {
             subfolder: String::new(),
             folder: INPUT.to_owned(),
         };
-        let backends = self.answering_backends();
+        let backends = self.loading_backends();
         let asked = backends
             .iter()
             .map(|backend| backend.comfy.rest().file_size(&file));
         let sizes = join_all(asked).await;
         let has_all = |size| u64::try_from(asset.size_bytes).is_ok_and(|it| it == size);
-        let is_everywhere = !sizes.is_empty()
-            && sizes
-                .into_iter()
-                .all(|size| size.ok().flatten().is_some_and(has_all));
-        Ok(is_everywhere.then_some(asset))
+        let mut is_found = false;
+        for (backend, size) in backends.iter().zip(sizes) {
+            match size {
+                Ok(size) if size.is_some_and(has_all) => is_found = true,
+                // That another relay follows it says nothing of whether it answers.
+                Err(error) if backend.stands_by() && error.is_unreachable() => {}
+                _ => return Ok(None),
+            }
+        }
+        Ok(is_found.then_some(asset))
     }
 
     /// Removes an asset; its file stays. Returns whether there was one.
     pub async fn remove_asset(&self, id: &str) -> Result<bool, RelayError> {
+        if id.contains(NUL) {
+            return Ok(false);
+        }
         Ok(self.recorder().store().remove_asset(id).await?)
     }
 }

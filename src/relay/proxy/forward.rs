@@ -81,15 +81,21 @@ impl Relay {
     /// relay follows, of which it is not known.
     pub(super) fn answering_backends(&self) -> Vec<Arc<Backend>> {
         let backends = || self.0.tracker.backends.iter();
-        let answers = |backend: &&Arc<Backend>| {
-            let state = backend.state();
-            state.api.reachable && !state.api.hangs()
-        };
-        let answering: Vec<Arc<Backend>> = backends().filter(answers).cloned().collect();
+        let answering: Vec<Arc<Backend>> = backends().filter(|it| it.answers()).cloned().collect();
         if answering.is_empty() {
             return backends().filter(|it| it.stands_by()).cloned().collect();
         }
         answering
+    }
+
+    /// The servers that need what graphs load, because the shared queue may hand a graph to any of them: those that answer, and
+    /// those that another relay follows, unless it has lost them for a while.
+    pub(super) fn loading_backends(&self) -> Vec<Arc<Backend>> {
+        let now = self.0.tracker.now();
+        let backends = self.0.tracker.backends.iter();
+        let loads =
+            |it: &&Arc<Backend>| it.answers() || it.stands_by() && !it.is_lost_elsewhere(now);
+        backends.filter(loads).cloned().collect()
     }
 }
 

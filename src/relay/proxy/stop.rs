@@ -66,37 +66,42 @@ impl Relay {
             Some(_) => Ok(()),
             None => {
                 let runs = |position| position == Some(QueuePosition::Running);
-                self.cancel_foreign(prompt_id, runs).await.map(drop)
+                let ids = [prompt_id.to_owned()];
+                self.cancel_foreign(&ids, runs).await.map(drop)
             }
         }
     }
 
     /// Cancels a prompt that runs or waits. Returns whether there was one.
     pub async fn cancel_by_prompt_id(&self, prompt_id: &str) -> Result<bool, RelayError> {
-        match self.stored_prompt(prompt_id).await {
-            Some(KnownPrompt { job, status, .. }) if !status.is_final() => {
-                self.cancel_all(vec![job]).await.map(|()| true)
-            }
-            Some(_) => Ok(false),
-            None => {
-                self.cancel_foreign(prompt_id, |position| position.is_some())
-                    .await
-            }
-        }
+        self.cancel_by_prompt_ids(vec![prompt_id.to_owned()]).await
     }
 
     /// The same, of several. Returns whether there was at least one.
-    pub async fn cancel_by_prompt_ids(&self, prompt_ids: Vec<String>) -> Result<bool, RelayError> {
-        let cancelling = prompt_ids
-            .into_iter()
-            .map(|id| async move { self.cancel_by_prompt_id(&id).await });
-        let cancelling = stream::iter(cancelling).buffer_unordered(AT_ONCE);
-        let cancelled: Vec<Result<bool, RelayError>> = cancelling.collect().await;
-        let mut is_any = false;
-        for one in cancelled {
-            is_any |= one?;
+    pub async fn cancel_by_prompt_ids(
+        &self,
+        mut prompt_ids: Vec<String>,
+    ) -> Result<bool, RelayError> {
+        prompt_ids.sort_unstable();
+        prompt_ids.dedup();
+        let looking = prompt_ids.into_iter().map(|id| async move {
+            let known = self.stored_prompt(&id).await;
+            (id, known)
+        });
+        let mut looking = stream::iter(looking).buffer_unordered(AT_ONCE);
+        let (mut jobs, mut foreign) = (Vec::new(), Vec::new());
+        while let Some((id, known)) = looking.next().await {
+            match known {
+                Some(KnownPrompt { job, status, .. }) if !status.is_final() => jobs.push(job),
+                Some(_) => {}
+                None => foreign.push(id),
+            }
         }
-        Ok(is_any)
+        let has_job = !jobs.is_empty();
+        let foreign = self.cancel_foreign(&foreign, |position| position.is_some());
+        let (cancelled, has_foreign) = join(self.cancel_all(jobs), foreign).await;
+        cancelled?;
+        Ok(has_foreign? || has_job)
     }
 
     async fn interrupt_all(&self) -> Result<(), RelayError> {
@@ -136,33 +141,29 @@ impl Relay {
         cancelled.into_iter().collect()
     }
 
-    /// Cancels a prompt that no job follows, if its place in the queue of a server is a wanted one. Returns whether there was one.
+    /// Cancels prompts that no job follows, whose places in the queue of a server are wanted ones. Returns whether there was one.
     async fn cancel_foreign(
         &self,
-        prompt_id: &str,
+        prompt_ids: &[String],
         is_wanted: impl Fn(Option<QueuePosition>) -> bool,
     ) -> Result<bool, RelayError> {
-        let backends = self.answering_backends();
-        let is_wanted = &is_wanted;
-        let cancelling = backends.iter().map(|backend| async move {
-            let rest = backend.comfy.rest();
-            let failed = |error| RelayError::request_failed(backend.name(), error);
-            let queue = rest.positions(None).await.map_err(failed)?;
-            if !is_wanted(queue.position(prompt_id)) {
-                return Ok(false);
-            }
-            let cancelled = rest.cancel(prompt_id).await.map_err(failed)?;
-            Ok(cancelled == Cancellation::Requested)
-        });
-        let mut failure = None;
-        for cancelled in join_all(cancelling).await {
-            match cancelled {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                Err(error) => failure = failure.or(Some(error)),
-            }
+        if prompt_ids.is_empty() {
+            return Ok(false);
         }
-        failure.map_or(Ok(false), Err)
+        let backends = self.answering_backends();
+        let cancelling = backends
+            .iter()
+            .map(|backend| cancel_on(backend, prompt_ids, &is_wanted));
+        let (mut cancelled, mut failure) = (0, None);
+        for (count, failed) in join_all(cancelling).await {
+            cancelled += count;
+            failure = failure.or(failed);
+        }
+        match failure {
+            // The others may be on the server that has failed.
+            Some(failure) if cancelled < prompt_ids.len() => Err(failure),
+            _ => Ok(cancelled > 0),
+        }
     }
 
     /// The jobs of a status that this relay remembers.
@@ -172,4 +173,30 @@ impl Relay {
         let open = open.filter(|job| job.status() == status && is_prompt(job));
         open.map(|job| job.id().clone()).collect()
     }
+}
+
+/// Cancels those of these prompts that have a wanted place in the queue of a server, which is read once. Returns how many there
+/// were, and what has failed.
+async fn cancel_on(
+    backend: &Backend,
+    prompt_ids: &[String],
+    is_wanted: &impl Fn(Option<QueuePosition>) -> bool,
+) -> (usize, Option<RelayError>) {
+    let rest = backend.comfy.rest();
+    let failed = |error| Some(RelayError::request_failed(backend.name(), error));
+    let queue = match rest.positions(None).await {
+        Ok(queue) => queue,
+        Err(error) => return (0, failed(error)),
+    };
+    let wanted = prompt_ids.iter().filter(|id| is_wanted(queue.position(id)));
+    let cancelling: Vec<_> = wanted.map(|id| rest.cancel(id)).collect();
+    let mut cancelling = stream::iter(cancelling).buffer_unordered(AT_ONCE);
+    let (mut count, mut failure) = (0, None);
+    while let Some(cancelled) = cancelling.next().await {
+        match cancelled {
+            Ok(cancelled) => count += usize::from(cancelled == Cancellation::Requested),
+            Err(error) => failure = failure.or(failed(error)),
+        }
+    }
+    (count, failure)
 }

@@ -34,7 +34,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 type UploadPart = io::Result<Frame<Bytes>>;
 
 impl Relay {
-    /// Sends an upload to all servers that answer, while it comes. What they have of files is read again. The answer is that of the
+    /// Sends an upload to all servers that answer, those that other relays follow among them, while it comes. What they have of files is read again. The answer is that of the
     /// first server that has taken it, or else that of the first.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Relay {
         &self,
         mut request: ForwardedRequest,
     ) -> Result<Response<OutputBody>, RelayError> {
-        let backends = self.answering_backends();
+        let backends = self.loading_backends();
         let body = request.body.take();
         // Of the copies, which break off where they fall behind, no length is known.
         let length = body

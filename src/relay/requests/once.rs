@@ -145,6 +145,30 @@ impl Relay {
         }
     }
 
+    /// The job that the same request has made before; `None` if it is to be made. What a request needs may be gone when it is
+    /// repeated.
+    ///
+    /// # Errors
+    ///
+    /// If another request has the same key.
+    pub async fn repeated(&self, request: &RequestId) -> Result<Option<Accepted>, RelayError> {
+        let (Some(key), Some(digest)) = (&request.key, &request.digest) else {
+            return Ok(None);
+        };
+        let store = self.0.tracker.recorder.store();
+        let Some(before) = store.request(key).await? else {
+            return Ok(None);
+        };
+        if before.digest != *digest {
+            return Err(RelayError::IdempotencyConflict);
+        }
+        let made: MadeJobs = serde_json::from_str(&before.made).map_err(StoreError::from)?;
+        if !self.are_known(&made).await? {
+            return Ok(None);
+        }
+        self.made_before(&made.first()?).await.map(Some)
+    }
+
     /// The job that a repeated request has made, as it is now.
     pub(in crate::relay) async fn made_before(&self, id: &JobId) -> Result<Accepted, RelayError> {
         let in_memory = {

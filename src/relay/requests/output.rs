@@ -11,7 +11,7 @@ use hyper::header::RANGE;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use tower_http::services::ServeFile;
 
-use crate::job::{JobId, Output};
+use crate::job::{Job, JobId, Output};
 use crate::relay::backend::Backend;
 use crate::relay::{Relay, RelayError};
 
@@ -51,6 +51,8 @@ impl OutputSource {
 
 /// Where a file can be read.
 pub(super) struct OutputPlace {
+    /// What tells it from the files of other jobs that have had the id of its job, and of other runs of that.
+    pub(super) key: String,
     pub(super) output: Output,
     /// Where it is kept, if it was copied already.
     pub(super) kept: Option<PathBuf>,
@@ -81,6 +83,12 @@ impl Relay {
         source.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))
     }
 
+    /// A text that tells one of the files or texts that a known job has made from all others, also from those of an earlier job of
+    /// the same id. No job has it as its id.
+    pub fn output_key(&self, id: &JobId, number: usize) -> Result<String, RelayError> {
+        Ok(self.output_place(id, number)?.key)
+    }
+
     /// Begins to read one of the files or texts that a known job has made, by its place among them, from 0. `headers` are those
     /// of the request for it. Nothing but these files can be read.
     pub async fn output(
@@ -93,6 +101,7 @@ impl Relay {
             output,
             kept,
             backend,
+            ..
         } = self.output_place(id, number)?;
         if output.is_shown_text() {
             let text = Bytes::from(output.text.clone().unwrap_or_default());
@@ -193,6 +202,7 @@ impl Relay {
         let entry = registry.get(id);
         let place = entry.and_then(|entry| {
             Some(OutputPlace {
+                key: output_key(&entry.job, number),
                 output: entry.job.outputs().get_index(number)?.clone(),
                 kept: tracker.kept.path(&entry.job, number),
                 backend: entry.backend.clone(),
@@ -200,6 +210,13 @@ impl Relay {
         });
         place.ok_or_else(|| RelayError::OutputNotFound(id.clone(), number))
     }
+}
+
+/// Ids of jobs can be chosen, and are free again once a job was deleted.
+fn output_key(job: &Job, number: usize) -> String {
+    let created_at = job.created_at().as_millisecond();
+    let prompt_id = job.prompt_id().unwrap_or_default();
+    format!("{}/{created_at}/{prompt_id}/{number}", job.id())
 }
 
 /// Begins to read a file of this machine; `None` if it cannot be read.

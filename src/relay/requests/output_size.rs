@@ -1,20 +1,17 @@
 //! How large the files of jobs are.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::job::JobId;
 use crate::relay::Relay;
 use crate::relay::requests::output::OutputPlace;
 
-/// How long a server may take to say how large a file is: a client waits for what it is told beside it.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 impl Relay {
-    /// How large one of the files or texts is that a known job has made, in bytes; `None` if its server does not say so in time.
-    pub async fn output_size(&self, id: &JobId, number: usize) -> Option<u64> {
+    /// How large one of the files or texts is that a known job has made, in bytes; `None` if its server does not say so before
+    /// this moment.
+    pub async fn output_size(&self, id: &JobId, number: usize, deadline: Instant) -> Option<u64> {
         let OutputPlace {
+            key,
             output,
             kept,
             backend,
@@ -28,21 +25,18 @@ impl Relay {
             return Some(file.len());
         }
         let sizes = &self.0.output_sizes;
-        if let Some(size) = sizes.get(id, number) {
+        if let Some(size) = sizes.get(&key) {
             return Some(size);
         }
         let backend = backend?;
-        let answers = {
-            let state = backend.state();
-            state.api.reachable && !state.api.hangs()
-        };
-        if !answers {
+        let may_answer = backend.answers() || backend.stands_by();
+        if !may_answer || Instant::now() >= deadline {
             return None;
         }
         let file = output.file();
-        let asked = timeout(PATIENCE, backend.comfy.rest().file_size(&file)).await;
+        let asked = timeout_at(deadline, backend.comfy.rest().file_size(&file)).await;
         let size = asked.ok()?.ok()??;
-        sizes.add(id, number, size);
+        sizes.add(key, size);
         Some(size)
     }
 }

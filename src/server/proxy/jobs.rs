@@ -11,9 +11,12 @@ use crate::server::request::read_json;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
-/// The parameters that are about the list as a whole, and are not passed on as they are. In which order it is, servers are told:
-/// they leave out what comes after `limit`.
+/// The parameters that are about the list as a whole, and are not passed on as they are. Its order is passed on, because servers
+/// leave out what comes after `limit`.
 const OF_LIST: [&str; 3] = ["offset", "limit", "token"];
+
+/// How many prompts one request cancels at most: each is looked up.
+const MAX_CANCELLED: usize = 1_000;
 
 /// Which prompts are to be cancelled.
 #[derive(Deserialize)]
@@ -27,13 +30,14 @@ struct CancelledPrompt {
     cancelled: bool,
 }
 
-/// ComfyUI's answer to a request for a job that is not there.
+/// ComfyUI's answer to a request for jobs that fails.
 #[derive(Serialize)]
-struct NoSuchJob {
-    error: &'static str,
+struct JobFailure<'a> {
+    error: &'a str,
 }
 
-const NOT_FOUND: NoSuchJob = NoSuchJob {
+/// There is no such job.
+const NOT_FOUND: JobFailure<'_> = JobFailure {
     error: "Job not found",
 };
 
@@ -90,6 +94,11 @@ pub(super) async fn cancel_several(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let body: CancelledIds = read_json(request.into_body(), state.config.body_timeout).await?;
+    if body.job_ids.len() > MAX_CANCELLED {
+        let error = format!("job_ids has at most {MAX_CANCELLED} ids; send several requests");
+        let failure = JobFailure { error: &error };
+        return Ok(response::json(StatusCode::BAD_REQUEST, &failure));
+    }
     let cancelled = state.relay.cancel_by_prompt_ids(body.job_ids).await?;
     Ok(response::json(
         StatusCode::OK,

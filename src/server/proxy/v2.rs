@@ -3,6 +3,7 @@
 
 mod asset;
 mod failure;
+mod form_body;
 mod input_file;
 mod job;
 mod labels;

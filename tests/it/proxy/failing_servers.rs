@@ -161,3 +161,28 @@ async fn the_queue_of_a_server_that_is_gone_is_not_waited_for() {
     let (_, length) = get(&api, "/prompt").await;
     assert_eq!(length["exec_info"]["queue_remaining"], 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_prompts_are_looked_for_once_on_each_server() {
+    let mut settings = Settings::default();
+    // Nothing else reads the queue.
+    settings.comfy.poll_interval = Duration::from_secs(3_600);
+    let ([first, second], _relay, api) = before_two(settings).await;
+    second.set_queue(&[], &["foreign"]);
+    second.list_jobs(&[], &["foreign"]);
+    let looks = || first.calls("GET /queue") + first.calls(JOB_LIST);
+    let before = looks();
+    let cancel =
+        async |ids: &[String]| post(&api, "/api/jobs/cancel", &json!({"job_ids": ids})).await;
+    let mut ids: Vec<String> = (0..998).map(|number| format!("unknown-{number}")).collect();
+    assert_eq!(cancel(&ids).await, (200, json!({"cancelled": false})));
+    ids.extend(["foreign".to_owned(), "foreign".to_owned()]);
+    assert_eq!(cancel(&ids).await, (200, json!({"cancelled": true})));
+    assert_eq!(second.calls("POST /api/jobs/foreign/cancel"), 1);
+    let more = looks() - before;
+    assert!(more < 20, "the queue was read {more} times");
+    ids.push("one more".to_owned());
+    let (status, refused) = cancel(&ids).await;
+    assert_eq!(status, 400, "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("1000"));
+}

@@ -12,13 +12,13 @@ use crate::support::tokens::{guarded, token};
 
 on_both!(a_repeated_upload_is_the_same_asset_also_after_a_restart);
 
-const PHOTO: &[u8] = b"the content of a photo";
+pub(super) const PHOTO: &[u8] = b"the content of a photo";
 
 /// Its workflow loads a picture.
-const IMG2IMG: &str = "0.33.0/40-image-to-image-run1";
+pub(super) const IMG2IMG: &str = "0.33.0/40-image-to-image-run1";
 
 /// Two servers, and a relay before them.
-async fn stage(settings: Settings) -> ([Replay; 2], TestRelay, V2Client) {
+pub(super) async fn stage(settings: Settings) -> ([Replay; 2], TestRelay, V2Client) {
     let server = async || replay(vec![recording(IMG2IMG).await], PlaybackSpeed::Fastest).await;
     let servers = [server().await, server().await];
     let urls = format!("{},{}", servers[0].url(), servers[1].url());
@@ -28,7 +28,7 @@ async fn stage(settings: Settings) -> ([Replay; 2], TestRelay, V2Client) {
 }
 
 /// A workflow that loads a file.
-async fn loading(file: &Value) -> Value {
+pub(super) async fn loading(file: &Value) -> Value {
     let mut graph = workflow(IMG2IMG).await;
     *loaded(&mut graph) = file.clone();
     json!({"workflow": graph})
@@ -41,16 +41,16 @@ fn loaded(graph: &mut Value) -> &mut Value {
     &mut loader.unwrap()["inputs"]["image"]
 }
 
-fn reference(asset: &Value) -> Value {
+pub(super) fn reference(asset: &Value) -> Value {
     json!({"__type": "core/ASSET", "info": {"id": asset["id"], "hash": asset["hash"], "file_path": asset["file_path"]}})
 }
 
-fn hash_of(content: &[u8]) -> String {
+pub(super) fn hash_of(content: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(content))
 }
 
 /// The file that a job loads.
-async fn loaded_file(client: &V2Client, job: &Value) -> String {
+pub(super) async fn loaded_file(client: &V2Client, job: &Value) -> String {
     let path = format!("{}/workflow", job["urls"]["self"].as_str().unwrap());
     let (_, mut shown) = client.get(&path).await;
     let file = loaded(&mut shown["workflow"]).as_str();
@@ -58,7 +58,7 @@ async fn loaded_file(client: &V2Client, job: &Value) -> String {
 }
 
 /// What a server has in its input folder under a name.
-async fn on_server(server: &Replay, name: &str) -> Option<Vec<u8>> {
+pub(super) async fn on_server(server: &Replay, name: &str) -> Option<Vec<u8>> {
     let url = format!(
         "{}/view?filename={name}&subfolder=&type=input",
         server.url()
@@ -202,26 +202,6 @@ async fn a_server_that_comes_later_gets_a_file_by_another_upload() {
         201
     );
     assert_eq!(by_hash().await, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_not_what_its_client_says_is_taken_by_no_server() {
-    let (_servers, _relay, client) = stage(Settings::default()).await;
-    let form = UploadForm::new("a.png", PHOTO).with("expected_hash", &hash_of(b"another"));
-    let (status, refused) = client.upload(&form, None).await;
-    assert_eq!(
-        (status, &refused["error"]["code"]),
-        (409, &json!("hash_mismatch")),
-        "{refused}"
-    );
-    for hash in [hash_of(PHOTO), hash_of(b"another")] {
-        let (status, _) = client
-            .post("/assets/from-hash", &json!({"hash": hash}))
-            .await;
-        assert_eq!(status, 404);
-    }
-    let form = UploadForm::new("a.png", PHOTO).with("expected_hash", &hash_of(PHOTO));
-    assert_eq!(client.upload(&form, None).await.0, 201);
 }
 
 async fn a_repeated_upload_is_the_same_asset_also_after_a_restart(database: TestDatabase) {

@@ -149,7 +149,7 @@ async fn a_stream_ends_with_its_token() {
     );
     assert_eq!(pause.send().await.unwrap().status(), 200);
     let job = owner.submit().await;
-    let brief = V2Client::with_token(&api, &token(&json!({"exp": in_seconds(4)})));
+    let brief = V2Client::with_token(&api, &token(&json!({"exp": in_seconds(10)})));
     let events = brief.follow(&job).await.rest().await;
     assert!(
         events

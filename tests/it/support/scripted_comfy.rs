@@ -347,7 +347,9 @@ async fn answer(
     }
     let range = request.headers().get(RANGE);
     let range = range.map(|range| range.to_str().unwrap().to_owned());
-    let body = request.into_body().collect().await.unwrap().to_bytes();
+    // What breaks off is no call.
+    let body = request.into_body().collect().await;
+    let body = body.map_err(|_| Disconnected)?.to_bytes();
     if !body.is_empty() {
         script.bodies.lock().unwrap().insert(call.clone(), body);
     }

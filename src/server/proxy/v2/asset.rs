@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use super::input_file::check_path;
 use super::output::{OutputAsset, OutputLinks, V2Output};
 use crate::auth::Scope;
 use crate::relay::{ForwardedRequest, RelayError, ViewedFile};
@@ -23,7 +24,7 @@ use crate::store::StoredAsset;
 /// How hashes begin, and how many digits follow.
 const HASH: (&str, usize) = ("blake3:", 64);
 
-/// The address of an uploaded file holds as long as the file: a client is told to ask again after a day.
+/// The address of an uploaded file holds as long as the file: after a day, a client asks again whether that is there.
 const URL_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
 /// An asset.
@@ -178,6 +179,9 @@ pub(super) async fn from_hash(
     let body = request.into_body();
     let wanted: HashedFile = read_json(body, state.config.body_timeout).await?;
     let hash = blake_hash(&wanted.hash)?;
+    if let Some(file_path) = &wanted.file_path {
+        check_path(file_path)?;
+    }
     let found = state.relay.asset_with_hash(&hash).await?;
     let found = found.ok_or_else(no_blob)?;
     let asset = StoredAsset {

@@ -97,7 +97,7 @@ fn published(status: StatusCode, code: &'static str) -> (StatusCode, &'static st
         (StatusCode::FORBIDDEN, _) => (status, "forbidden"),
         (StatusCode::TOO_MANY_REQUESTS, "too_many_requests") => (status, "rate_limited"),
         (StatusCode::NOT_FOUND, "blob_not_found") => (status, code),
-        // What is gone and what never was there are not told apart.
+        // What is gone and what never was there have the same answer.
         (StatusCode::NOT_FOUND | StatusCode::GONE, _) => (StatusCode::NOT_FOUND, "not_found"),
         (StatusCode::BAD_REQUEST, _) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
         (status, _) if status.is_server_error() => {

@@ -19,8 +19,17 @@ use crate::relay::ForwardedRequest;
 use crate::server::error::ApiError;
 use crate::server::state::ServerState;
 
+/// The code of an error: what was to be sent has broken off.
+pub(super) const BROKEN: &str = "body_broken";
+
 /// The longest answer to an upload that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
+
+/// The folder of models, into which ComfyUI takes no uploads.
+const MODELS: &str = "models/";
+
+/// The longest name that a client gives a file, in bytes.
+const MAX_PATH: usize = 1_000;
 
 /// The longest part of a name that is kept, in characters.
 const MAX_STEM: usize = 40;
@@ -72,6 +81,19 @@ fn name_with(file_path: &str, id: &str) -> String {
         extension if extension.is_empty() => format!("{stem}-{id}"),
         extension => format!("{stem}-{id}.{extension}"),
     }
+}
+
+/// Refuses what no file for graphs can be called.
+pub(super) fn check_path(file_path: &str) -> Result<(), ApiError> {
+    let is_long = file_path.len() > MAX_PATH;
+    let message = if file_path.is_empty() || is_long || file_path.contains(char::is_control) {
+        format!("file_path is the name of the file, of at most {MAX_PATH} bytes")
+    } else if file_path.starts_with(MODELS) {
+        "models cannot be uploaded: ComfyUI takes files for graphs to load".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::bad_request("bad_upload", message))
 }
 
 /// Hashes a file, and sends it nowhere.
@@ -198,7 +220,7 @@ fn form_header(boundary: &str) -> HeaderMap {
 }
 
 fn broken(error: &io::Error) -> ApiError {
-    ApiError::bad_request("body_broken", format!("cannot read the file: {error}"))
+    ApiError::bad_request(BROKEN, format!("cannot read the file: {error}"))
 }
 
 fn not_taken(why: &str) -> ApiError {

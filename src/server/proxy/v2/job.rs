@@ -103,7 +103,8 @@ pub(super) async fn read(
     let view = view.ok_or_else(|| RelayError::JobNotFound(id.clone()))?;
     let shown = ShownState::of(&view.progress).map_err(|error| unreadable(&error))?;
     let links = OutputLinks::new(address, permissions);
-    let outputs = links.outputs(state, id, 0, &shown.outputs).await;
+    let numbered = shown.outputs.iter().enumerate();
+    let outputs = links.outputs(state, id, numbered.collect()).await;
     Ok(V2Job::new(state, id, address, &view, shown, outputs))
 }
 

@@ -1,8 +1,11 @@
 //! [`V2Output`]: a file or text that a job has made, as an asset.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::auth::Permissions;
 use crate::job::{JobId, Output};
@@ -12,6 +15,9 @@ use crate::server::state::ServerState;
 
 /// The sizes of so many files are asked for at the same time.
 const AT_ONCE: usize = 8;
+
+/// How long servers may take to say how large the files of one answer are: a client waits for the rest of the answer.
+const SIZE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The media type of what browsers do not show.
 const BINARY: &str = "application/octet-stream";
@@ -66,7 +72,9 @@ impl OutputAsset {
         let (job, number) = id.rsplit_once('.')?;
         let job = JobId::parse(job).ok().filter(|job| job.group().is_none())?;
         let number = number.parse().ok()?;
-        Some(Self { job, number })
+        let asset = Self { job, number };
+        // Each output has one id: `+0` and `00` are numbers, too.
+        (asset.id() == id).then_some(asset)
     }
 
     fn id(&self) -> String {
@@ -83,18 +91,21 @@ impl OutputLinks {
         }
     }
 
-    /// The outputs of a job; the first of them is the one with this number.
+    /// Outputs of a job, each with its number.
     pub(super) async fn outputs(
         &self,
         state: &ServerState,
         job: &JobId,
-        first: usize,
-        outputs: &[Output],
+        outputs: Vec<(usize, &Output)>,
     ) -> Vec<V2Output> {
-        let numbered = outputs.iter().enumerate();
-        let shown = numbered.map(|(place, output)| self.output(state, job, first + place, output));
-        // Boxed: many of them are held at the same time.
-        let shown: Vec<_> = shown.map(Box::pin).collect();
+        let deadline = Instant::now() + SIZE_PATIENCE;
+        let mut shown = Vec::with_capacity(outputs.len());
+        for (number, output) in outputs {
+            // Boxed: many of them are held at the same time.
+            shown.push(Box::pin(
+                self.output_by(state, job, number, output, deadline),
+            ));
+        }
         stream::iter(shown).buffered(AT_ONCE).collect().await
     }
 
@@ -106,7 +117,20 @@ impl OutputLinks {
         number: usize,
         output: &Output,
     ) -> V2Output {
-        let size = state.relay.output_size(job, number).await;
+        let deadline = Instant::now() + SIZE_PATIENCE;
+        self.output_by(state, job, number, output, deadline).await
+    }
+
+    /// The same, without its size if its server does not say that before this moment.
+    async fn output_by(
+        &self,
+        state: &ServerState,
+        job: &JobId,
+        number: usize,
+        output: &Output,
+        deadline: Instant,
+    ) -> V2Output {
+        let size = state.relay.output_size(job, number, deadline).await;
         let link = state.verifier.link(job, number, self.expires_at);
         let query = link.map(|link| format!("?exp={}&sig={}", link.expires_at, link.signature));
         let asset = OutputAsset {
@@ -164,6 +188,8 @@ mod tests {
             ".1",
             "a.",
             "a.x",
+            "a.+0",
+            "a.00",
             "9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b",
         ] {
             assert_eq!(OutputAsset::parse(id), None, "{id}");

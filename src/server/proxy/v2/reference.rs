@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt;
 use http_body_util::BodyDataStream;
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
+use super::input_file::BROKEN;
 use super::output::OutputAsset;
 use super::upload::{NewAsset, take_in};
 use crate::job::excerpt;
 use crate::relay::RelayError;
 use crate::server::api::outputs::{file_name, media_type};
 use crate::server::error::ApiError;
+use crate::server::proxy::paced_body::PacedBody;
 use crate::server::state::ServerState;
 
 /// What the field `__type` of a reference says.
@@ -20,6 +21,9 @@ const TYPE: &str = "core/ASSET";
 
 /// How many assets one graph names at most: each is looked up.
 const MAX_ASSETS: usize = 500;
+
+/// How the ids of copies of outputs begin. Neither an upload nor an output has such an id.
+const COPY: &str = "copy/";
 
 /// How deep inputs are looked into. ComfyUI's own have three levels at most.
 const MAX_DEPTH: usize = 16;
@@ -71,35 +75,64 @@ fn find<'a>(value: &'a mut Value, depth: usize, found: &mut Vec<&'a mut Value>) 
 
 /// The name of the file of an asset. What a job has made is copied to the other servers first.
 async fn filename(state: &ServerState, node: &str, id: &str) -> Result<String, ApiError> {
-    if let Some(asset) = state.relay.asset(id).await? {
-        return Ok(asset.filename);
-    }
-    let unknown = || missing(node, &format!("there is no asset {:?}", excerpt(id)));
-    let OutputAsset { job, number } = OutputAsset::parse(id).ok_or_else(unknown)?;
-    let read = async {
-        state.relay.lookup(&job).await?;
-        state.relay.output(&job, number, &HeaderMap::new()).await
+    let filename = match OutputAsset::parse(id) {
+        Some(output) => copied(state, output).await?,
+        None => state.relay.asset(id).await?.map(|asset| asset.filename),
     };
-    let (output, file) = match read.await {
-        Ok(read) => read,
-        Err(
-            RelayError::JobNotFound(_)
-            | RelayError::OutputNotFound(..)
-            | RelayError::OutputUnavailable(..),
-        ) => return Err(unknown()),
-        Err(error) => return Err(error.into()),
+    filename.ok_or_else(|| missing(node, &format!("there is no asset {:?}", excerpt(id))))
+}
+
+/// The name of the copy of an output, which is made once; `None` if there is no such output.
+async fn copied(
+    state: &ServerState,
+    OutputAsset { job, number }: OutputAsset,
+) -> Result<Option<String>, ApiError> {
+    let relay = &state.relay;
+    let key = async {
+        relay.lookup(&job).await?;
+        relay.output_key(&job, number)
+    };
+    let Some(key) = found(key.await)? else {
+        return Ok(None);
+    };
+    let id = format!("{COPY}{key}");
+    if let Some(copy) = relay.asset(&id).await? {
+        return Ok(Some(copy.filename));
+    }
+    let read = relay.output(&job, number, &HeaderMap::new()).await;
+    let Some((output, file)) = found(read)? else {
+        return Ok(None);
     };
     let new = NewAsset {
-        id: id.to_owned(),
+        id,
         content_type: media_type(&output)
             .unwrap_or("application/octet-stream")
             .to_owned(),
         file_path: file_name(&output).into_owned(),
         expected_hash: None,
     };
-    let content = BodyDataStream::new(file.into_body()).map_ok(Into::into);
-    let (copied, _) = take_in(state, new, content).await?;
-    Ok(copied.filename)
+    let body = PacedBody::new(file.into_body(), "answer", state.config.body_timeout);
+    match take_in(state, new, BodyDataStream::new(body)).await {
+        Ok((copy, _)) => Ok(Some(copy.filename)),
+        // It is the server that has failed, not the client.
+        Err(error) if error.code() == BROKEN => {
+            Err(RelayError::OutputUnreadable(job, output.path()).into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `None` if what was to be read is not there.
+fn found<T>(read: Result<T, RelayError>) -> Result<Option<T>, ApiError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(
+            RelayError::JobNotFound(_)
+            | RelayError::OutputNotFound(..)
+            | RelayError::OutputUnavailable(..),
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn missing(node: &str, why: &str) -> ApiError {

@@ -62,18 +62,24 @@ pub(super) async fn submit(
         );
         return Err(ApiError::bad_request("unknown_field", message));
     }
-    reference::resolve(state, &mut graph).await?;
-    let options = SubmitOptions {
-        share: share(&tags, &permissions),
-        request,
-        prompt: PromptOptions::new(extra_data, Vec::new(), QueuePlace::Back),
-        ..SubmitOptions::default()
+    // First: the assets of a graph may be gone when its request is repeated.
+    let accepted = match state.relay.repeated(&request).await? {
+        Some(accepted) => accepted,
+        None => {
+            reference::resolve(state, &mut graph).await?;
+            let options = SubmitOptions {
+                share: share(&tags, &permissions),
+                request,
+                prompt: PromptOptions::new(extra_data, Vec::new(), QueuePlace::Back),
+                ..SubmitOptions::default()
+            };
+            let (submission, no_params) = (Submission::Graph(graph), GivenParameters::default());
+            let submitted = state
+                .relay
+                .submit(None, submission, &no_params, tags, options);
+            submitted.await?
+        }
     };
-    let (submission, no_params) = (Submission::Graph(graph), GivenParameters::default());
-    let submitted = state
-        .relay
-        .submit(None, submission, &no_params, tags, options);
-    let accepted = submitted.await?;
     let address = &caller.public_address;
     let made = job::read(state, &accepted.job_id, address, &permissions).await?;
     let mut answer = response::json(StatusCode::CREATED, &made);

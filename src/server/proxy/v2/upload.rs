@@ -1,5 +1,6 @@
 //! `POST /api/v2/assets`: a file that graphs can load.
 
+use std::error::Error;
 use std::io;
 
 use bytes::Bytes;
@@ -13,7 +14,8 @@ use multer::{Constraints, Multipart, SizeLimit};
 use uuid::{Builder, Uuid};
 
 use super::asset::{V2Asset, blake_hash};
-use super::input_file::{self, Destination};
+use super::form_body::FormBody;
+use super::input_file::{self, Destination, check_path};
 use crate::auth::Scope;
 use crate::relay::RelayError;
 use crate::server::api::idempotency;
@@ -26,9 +28,6 @@ use crate::store::StoredAsset;
 
 /// The longest text of a form, in bytes.
 const MAX_TEXT: u64 = 1_000;
-
-/// The folder of models, into which ComfyUI takes no uploads.
-const MODELS: &str = "models/";
 
 /// What a form says of its file.
 #[derive(Default)]
@@ -62,7 +61,8 @@ pub(super) async fn upload(
         .per_field(MAX_TEXT)
         .for_field("file", u64::MAX);
     let constraints = Constraints::new().size_limit(size);
-    let mut form = Multipart::with_constraints(BodyDataStream::new(body), boundary, constraints);
+    let (body, file_place) = FormBody::new(BodyDataStream::new(body));
+    let mut form = Multipart::with_constraints(body, boundary, constraints);
     let mut note = FileNote::default();
     while let Some(field) = form.next_field().await.map_err(|error| bad_form(&error))? {
         let place = match field.name() {
@@ -70,6 +70,7 @@ pub(super) async fn upload(
             Some("file_path") => &mut note.file_path,
             Some("expected_hash") => &mut note.expected_hash,
             Some("file") => {
+                file_place.reach();
                 let new = note.checked(key.as_deref())?;
                 let content = field.map_err(io::Error::other);
                 return store(state, caller, new, key.is_some(), content).await;
@@ -89,14 +90,7 @@ impl FileNote {
             let message = "content_type and file_path are to come before the file";
             return Err(bad_upload(message));
         };
-        if file_path.is_empty() || file_path.contains(char::is_control) {
-            return Err(bad_upload("file_path is the name of the file"));
-        }
-        if file_path.starts_with(MODELS) {
-            return Err(bad_upload(
-                "models cannot be uploaded: ComfyUI takes files for graphs to load",
-            ));
-        }
+        check_path(&file_path)?;
         if !content_type.contains('/') || content_type.contains(char::is_control) {
             return Err(bad_upload("content_type is a media type such as image/png"));
         }
@@ -130,7 +124,7 @@ async fn store(
     let address = &caller.public_address;
     if has_key && let Some(before) = state.relay.asset(&new.id).await? {
         let (hash, _) = input_file::hash(content).await?;
-        if hash != before.hash {
+        if said_of(&before) != (&hash, &new.content_type, &new.file_path) {
             return Err(RelayError::IdempotencyConflict.into());
         }
         let asset = V2Asset::uploaded(state, before, address).created(false);
@@ -170,14 +164,24 @@ pub(super) async fn take_in(
     state.relay.add_asset(&asset).await?;
     // Another request with the same key may have been faster.
     match state.relay.asset(&asset.id).await? {
-        Some(first) if first.hash != asset.hash => Err(RelayError::IdempotencyConflict.into()),
+        Some(first) if said_of(&first) != said_of(&asset) => {
+            Err(RelayError::IdempotencyConflict.into())
+        }
         Some(first) => Ok((first, is_new)),
         None => Ok((asset, is_new)),
     }
 }
 
+/// What a client says of a file, and its hash.
+fn said_of(asset: &StoredAsset) -> (&str, &str, &str) {
+    (&asset.hash, &asset.content_type, &asset.file_path)
+}
+
 fn bad_form(error: &multer::Error) -> ApiError {
-    let message = format!("the body is not the expected form (multipart/form-data): {error}");
+    let mut message = format!("the body is not the expected form (multipart/form-data): {error}");
+    if let Some(cause) = error.source() {
+        message += &format!(": {cause}");
+    }
     bad_upload(&message)
 }
 

@@ -8,12 +8,12 @@ use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
 use hyper::Response;
 use serde::Serialize;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::output::OutputLinks;
 use super::state::{Eta, ShownState, V2Progress, V2Status};
 use crate::hub::{Connection, Preview, Subscription};
-use crate::job::JobId;
+use crate::job::{JobId, Output};
 use crate::server::api::events::sink::{self, Beat, ClientGone, EventSink};
 use crate::server::error::ApiError;
 use crate::server::response::Body;
@@ -119,7 +119,9 @@ impl Viewer {
                     if let Some(shown) = waiting.take() {
                         self.send(&shown).await?;
                     }
-                    self.send_preview().await?;
+                    if self.sent.status.is_some() {
+                        self.send_preview().await?;
+                    }
                 }
                 beat = pulse.next() => if matches!(beat, Beat::Comment) {
                     self.sink.send_beat(beat).await?;
@@ -195,13 +197,11 @@ impl Viewer {
 
     async fn send_outputs(&mut self, shown: &ShownState) -> Result<(), ClientGone> {
         let first = shown.first_output();
-        for (place, output) in shown.outputs.iter().enumerate() {
-            let number = first + place;
-            if !self.sent.outputs.insert(number) {
-                continue;
-            }
-            let output = self.links.output(&self.state, &self.job, number, output);
-            let output = output.await;
+        let outputs = shown.outputs.iter().enumerate();
+        let numbered = outputs.map(|(place, output)| (first + place, output));
+        let is_new = |(number, _): &(usize, &Output)| self.sent.outputs.insert(*number);
+        let new = numbered.filter(is_new).collect();
+        for output in self.links.outputs(&self.state, &self.job, new).await {
             self.sink.send_named("output", &output).await?;
         }
         Ok(())
@@ -210,7 +210,8 @@ impl Viewer {
 
 /// When progress and previews may be sent.
 fn turns() -> Interval {
-    let mut turns = interval(PACE);
+    // The first tick of an interval comes at once, and would be one more than the pace allows.
+    let mut turns = interval_at(Instant::now() + PACE, PACE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns
 }
