@@ -135,6 +135,14 @@ pub enum RelayError {
     /// A workflow loads a picture that is not kept.
     #[error("the picture {0:?} is not here any more; send it again with POST /api/anime/inputs")]
     InputNotFound(String),
+    /// A workflow loads too many pictures.
+    #[error("the workflow loads {count} pictures that were sent; at most {limit} are allowed")]
+    TooManyInputs {
+        /// How many it loads.
+        count: usize,
+        /// How many it may load.
+        limit: usize,
+    },
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
@@ -241,6 +249,7 @@ impl RelayError {
             Self::NotAPicture => "not_a_picture",
             Self::InputsFull => "inputs_full",
             Self::InputNotFound(_) => "input_not_found",
+            Self::TooManyInputs { .. } => "too_many_inputs",
             Self::OutputNotFound(..) => "output_not_found",
             Self::OutputUnavailable(..) => "output_unavailable",
             Self::WorkflowUnavailable(_) => "workflow_unavailable",

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::config::Dispatch;
 use crate::job::{JobId, Tags};
 use crate::relay::batch_problem::BatchProblem;
+use crate::relay::input_files::InputLookups;
 use crate::relay::queue::admission::NewQueuedJob;
 use crate::relay::registry::Remembered;
 use crate::relay::requests::once::{Begun, Claim, MadeJobs};
@@ -156,8 +157,10 @@ impl Relay {
         let (ids, tags) = (claim.made.ids(), Arc::new(tags));
         let mut jobs = Vec::new();
         let mut problems = Vec::new();
+        let mut inputs = InputLookups::default();
         for (index, (id, params)) in ids.iter().zip(&params).enumerate() {
-            let new = self.batch_job(id, &workflow, params, &tags, &batch.options);
+            let options = &batch.options;
+            let new = self.batch_job(id, &workflow, params, &tags, options, &mut inputs);
             match new.await {
                 Ok(job) => jobs.push(job),
                 Err(error) => problems.push(BatchProblem {
@@ -195,9 +198,10 @@ impl Relay {
         params: &GivenParameters,
         tags: &Arc<Tags>,
         options: &SubmitOptions,
+        inputs: &mut InputLookups,
     ) -> Result<NewQueuedJob, RelayError> {
         let graph = self.filled(workflow, params)?;
-        self.check_inputs(&graph).await?;
+        self.check_inputs(&graph, inputs).await?;
         let work = Work {
             job_id: id.clone(),
             graph,

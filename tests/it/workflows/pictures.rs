@@ -230,8 +230,8 @@ async fn pictures_that_nobody_uses_are_deleted(db: TestDatabase) {
     db.execute(&format!(
         "UPDATE comfy_relay.input_files SET used_at = used_at - {} WHERE name = '{old}'; \
          UPDATE comfy_relay.input_files SET used_at = used_at - {} WHERE name = '{new}'",
-        31 * days,
-        29 * days,
+        32 * days,
+        30 * days,
     ))
     .await;
     let names = async || {
@@ -242,6 +242,63 @@ async fn pictures_that_nobody_uses_are_deleted(db: TestDatabase) {
         names().await == [Some(new.clone())]
     })
     .await;
+}
+
+on_both!(a_use_of_a_picture_is_noted_once_a_day,);
+
+/// A write rewrites the whole picture.
+async fn a_use_of_a_picture_is_noted_once_a_day(db: TestDatabase) {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as("prompt");
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::from(db.config())).await;
+    relay.post("/api/anime/queue/pause", &json!({})).await;
+    let (old, new) = (sent(&relay, 1).await, sent(&relay, 2).await);
+    let hours = 60 * 60 * 1_000_i64;
+    let back = [(&old, 25 * hours), (&new, 23 * hours)];
+    for (name, time) in back {
+        db.execute(&format!(
+            "UPDATE comfy_relay.input_files SET used_at = used_at - {time} WHERE name = '{name}'"
+        ))
+        .await;
+    }
+    let used = async |name: &str| {
+        let find = format!(
+            "SELECT CAST(used_at AS TEXT) AS v FROM comfy_relay.input_files WHERE name = '{name}'"
+        );
+        let found = db.values(&find).await;
+        let time = found[0].as_ref().unwrap().parse::<i64>();
+        time.unwrap()
+    };
+    let before = (used(&old).await, used(&new).await);
+    let load = |name: &str| json!({"class_type": "LoadImage", "inputs": {"image": name}});
+    let graph = json!({"1": load(&old), "2": load(&new)});
+    let (status, answer) = relay.post(JOBS, &json!({"workflow": graph})).await;
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(used(&new).await, before.1);
+    assert!(used(&old).await >= before.0 + 25 * hours);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pictures_of_one_graph_are_counted() {
+    let (_comfyui, relay) = relay().await;
+    let graph = |count: usize| -> Value {
+        let node = |number: usize| {
+            let inputs = json!({"image": format!("relay-{number:032x}.png")});
+            (
+                number.to_string(),
+                json!({"class_type": "LoadImage", "inputs": inputs}),
+            )
+        };
+        (0..count)
+            .map(node)
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    // Nobody has sent them.
+    for (count, code) in [(100, "input_not_found"), (101, "too_many_inputs")] {
+        let (status, answer) = relay.post(JOBS, &json!({"workflow": graph(count)})).await;
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
