@@ -339,6 +339,7 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Rejected(..)
         | RelayError::InputNotFound(_)
         | RelayError::TooManyInputs { .. }
+        | RelayError::BatchTooLarge { .. }
         | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
         RelayError::BackendUnreachable(_)
         | RelayError::NoSocket { .. }

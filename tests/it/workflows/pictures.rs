@@ -327,7 +327,7 @@ async fn submit_sends_pictures_from_files() {
     }
     std::fs::write(&file, "no picture").unwrap();
     for (input, code, text) in [
-        (format!("start={}", file.display()), 1, "this is no picture"),
+        (format!("start={}", file.display()), 1, "this is not a picture"),
         (
             "start=/no/such.png".to_owned(),
             1,
