@@ -110,13 +110,12 @@ impl Tracker {
             let content = kept.ok_or_else(missing)?;
             let sent = backend.comfy.rest().upload_input(name, &content).await;
             sent.map_err(|source| {
-                // The job itself was not sent; what a server refuses once, it refuses again.
-                let is_refusal = !source.is_of_gateway();
+                let is_away = source.is_unconnected();
                 let error = RelayError::request_failed(backend.name(), source);
-                if is_refusal {
-                    NotPlaced::Sent(error)
-                } else {
+                if is_away {
                     NotPlaced::NotSent(error)
+                } else {
+                    NotPlaced::InputNotTaken(error)
                 }
             })?;
         }

@@ -235,7 +235,7 @@ impl Relay {
             match submitting.await {
                 Ok(accepted) => return Ok(accepted),
                 Err(NotPlaced::Sent(error)) => return Err(error),
-                Err(NotPlaced::NotSent(error)) => {
+                Err(NotPlaced::NotSent(error) | NotPlaced::InputNotTaken(error)) => {
                     // Of several that cannot be reached, the best one is named.
                     if tried.len() == barred {
                         failure = error;

@@ -167,6 +167,53 @@ async fn a_job_waits_while_its_picture_cannot_be_sent() {
     assert!(has(&comfyui.bytes_of(UPLOAD), &picture(1)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_picture_never_arrives_fails_and_those_behind_it_run() {
+    let (comfyui, relay) = relay().await;
+    relay.post("/api/anime/queue/pause", &json!({})).await;
+    let name = sent(&relay, 1).await;
+    comfyui.reply(UPLOAD, Reply::Disconnect);
+    let behind = json!({"job_id": "behind", "workflow": "txt2img"});
+    for body in [job(&name), behind] {
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    relay.post("/api/anime/queue/resume", &json!({})).await;
+    comfyui.wait_for_calls(PROMPT, 1).await;
+    wait_until("the job has failed", async || {
+        relay.job("shot").await.1["status"] == "failed"
+    })
+    .await;
+    assert_eq!(comfyui.calls(PROMPT), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_a_picture_leaves_the_job_to_others() {
+    let (full, other) = (ScriptedComfy::start().await, ScriptedComfy::start().await);
+    let urls = format!("{},{}", full.url(), other.url());
+    let mut settings = Settings::default();
+    settings.relay.workflows = PathBuf::from("comfy_workflows");
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    for comfyui in [&full, &other] {
+        comfyui.accept_prompts_as("prompt");
+        comfyui.set_queue(&["prompt"], &[]);
+    }
+    let name = sent(&relay, 1).await;
+    take(&other, &name);
+    full.answer(UPLOAD, 500, &json!({}));
+    // Each server is tried first for one of them.
+    for (count, prompt) in [(1, "prompt"), (2, "second")] {
+        other.accept_prompts_as(prompt);
+        other.set_queue(&["prompt"], &["second"][..count - 1]);
+        let body = json!({"workflow": "img2img", "parameters": {"start": name}});
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{answer}");
+        other.wait_for_calls(PROMPT, count).await;
+    }
+    assert!(full.calls(UPLOAD) > 0);
+    assert_eq!(full.calls(PROMPT), 0);
+}
+
 on_both!(a_picture_outlives_a_restart_and_goes_where_the_job_goes,);
 
 async fn a_picture_outlives_a_restart_and_goes_where_the_job_goes(db: TestDatabase) {
@@ -321,13 +368,17 @@ async fn submit_sends_pictures_from_files() {
         )
     };
     for key in ["start", "10.image"] {
-        let (code, told) = submit("img2img", format!("{key}={}", file.display())).await;
-        assert_eq!(code, Some(0), "{told}");
+        let (code, errors) = submit("img2img", format!("{key}={}", file.display())).await;
+        assert_eq!(code, Some(0), "{errors}");
         assert_eq!(comfyui.posted()["prompt"]["10"]["inputs"]["image"], name);
     }
     std::fs::write(&file, "no picture").unwrap();
     for (input, code, text) in [
-        (format!("start={}", file.display()), 1, "this is not a picture"),
+        (
+            format!("start={}", file.display()),
+            1,
+            "this is not a picture",
+        ),
         (
             "start=/no/such.png".to_owned(),
             1,
@@ -335,8 +386,8 @@ async fn submit_sends_pictures_from_files() {
         ),
         ("start".to_owned(), 64, "expected NAME=FILE"),
     ] {
-        let (exit, told) = submit("img2img", input).await;
-        assert_eq!(exit, Some(code), "{told}");
-        assert!(told.contains(text), "{told}");
+        let (exit, errors) = submit("img2img", input).await;
+        assert_eq!(exit, Some(code), "{errors}");
+        assert!(errors.contains(text), "{errors}");
     }
 }
