@@ -54,6 +54,7 @@ pub use added_backends::AddedBackend;
 pub use assets::StoredAsset;
 pub use claims::TakenFor;
 pub use database::StoreError;
+pub(crate) use input_files::INPUT_USE_PRECISION;
 pub use inspection::StoreInspection;
 pub use job_queries::{Cursor, JobFilter, MAX_SEARCHED, StoredPage};
 pub use lease_owner::LeaseOwner;

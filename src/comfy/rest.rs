@@ -93,6 +93,11 @@ impl RestError {
         matches!(self, Self::Unreachable { .. } | Self::Slow { .. })
     }
 
+    /// Whether no connection could be established.
+    pub fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
+    }
+
     /// Whether the server itself has said nothing: no answer came, or a gateway answered for it (502 to 504), as it does while the
     /// server is started.
     pub fn is_of_gateway(&self) -> bool {

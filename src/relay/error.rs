@@ -124,8 +124,10 @@ pub enum RelayError {
     /// The file cannot be read to its end, or is too large for what is asked of it.
     #[error("the output {1:?} of the job \"{0}\" cannot be read, or is too large")]
     OutputUnreadable(JobId, String),
-    /// What was sent is no picture that ComfyUI loads.
-    #[error("this is no picture: send a PNG, JPEG, WebP, GIF, BMP or TIFF file as it is")]
+    /// What was sent is not a picture that ComfyUI loads.
+    #[error(
+        "this is not a picture that ComfyUI loads: send a PNG, JPEG, WebP, GIF, BMP or TIFF file as it is"
+    )]
     NotAPicture,
     /// There is no room for another picture.
     #[error(
@@ -135,6 +137,14 @@ pub enum RelayError {
     /// A workflow loads a picture that is not kept.
     #[error("the picture {0:?} is not here any more; send it again with POST /api/anime/inputs")]
     InputNotFound(String),
+    /// A workflow loads too many pictures.
+    #[error("the workflow loads {count} pictures that were sent; at most {limit} are allowed")]
+    TooManyInputs {
+        /// How many it loads.
+        count: usize,
+        /// How many it may load.
+        limit: usize,
+    },
     /// No backend has the prompt.
     #[error("no ComfyUI server has the prompt {0:?}")]
     PromptNotFound(String),
@@ -176,6 +186,18 @@ pub enum RelayError {
     BadBatch {
         /// Which, and why.
         problems: Vec<BatchProblem>,
+    },
+    /// All jobs of a batch together would take too much memory.
+    #[error(
+        "the workflow and the parameters that all {count} jobs of the batch have are {size} bytes of JSON; at most {limit} such jobs are allowed in one batch"
+    )]
+    BatchTooLarge {
+        /// What each of them has, in bytes.
+        size: usize,
+        /// How many there are.
+        count: usize,
+        /// How many of this size there may be.
+        limit: usize,
     },
     /// There is no queue for a batch to wait in.
     #[error("batches wait in the relay's own queue, which is off; set DISPATCH=queue")]
@@ -241,6 +263,7 @@ impl RelayError {
             Self::NotAPicture => "not_a_picture",
             Self::InputsFull => "inputs_full",
             Self::InputNotFound(_) => "input_not_found",
+            Self::TooManyInputs { .. } => "too_many_inputs",
             Self::OutputNotFound(..) => "output_not_found",
             Self::OutputUnavailable(..) => "output_unavailable",
             Self::WorkflowUnavailable(_) => "workflow_unavailable",
@@ -251,7 +274,7 @@ impl RelayError {
             Self::NoBackendCanRun { .. } => "no_backend_can_run",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::RequestUnderWay => "request_under_way",
-            Self::BadBatch { .. } => "bad_batch",
+            Self::BadBatch { .. } | Self::BatchTooLarge { .. } => "bad_batch",
             Self::QueueOff => "queue_off",
             Self::WebhooksOff => "webhooks_off",
             Self::WebhookNotAllowed(_) => "webhook_not_allowed",

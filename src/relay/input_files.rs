@@ -1,7 +1,7 @@
 //! Pictures that workflows load. They are kept in the database, and sent to a server before a job that loads them: which
 //! server that is, is known only then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,6 +12,7 @@ use crate::relay::backend::Backend;
 use crate::relay::requests::post_prompt::NotPlaced;
 use crate::relay::tracker::Tracker;
 use crate::relay::{Relay, RelayError};
+use crate::store::INPUT_USE_PRECISION;
 
 /// How the names of these pictures begin.
 const PREFIX: &str = "relay-";
@@ -23,7 +24,17 @@ const DIGITS: usize = 32;
 const MAX_ALL: u64 = 2 << 30;
 
 /// How long a picture is kept since it was used last: for longer than most jobs wait.
-pub(super) const INPUT_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How old the use that is noted is when a picture is deleted.
+pub(super) const INPUT_AGE: Duration = KEPT.saturating_add(INPUT_USE_PRECISION);
+
+/// How many pictures one graph loads at most: more than any workflow does, and fewer than a statement takes.
+const MAX_IN_GRAPH: usize = 100;
+
+/// The pictures that were looked up for a request, each with whether it is kept.
+#[derive(Debug, Default)]
+pub(super) struct InputLookups(HashMap<String, bool>);
 
 /// A picture that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +52,7 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// If it is no picture, or there is no room for it.
+    /// If ComfyUI does not load such a file, or there is no room for it.
     pub async fn add_input(&self, content: &[u8]) -> Result<AcceptedInput, RelayError> {
         let picture = Picture::of(content).ok_or(RelayError::NotAPicture)?;
         let name = name_of(content, picture.extension);
@@ -56,15 +67,30 @@ impl Relay {
         })
     }
 
-    /// Fails if a graph loads a picture that is not kept any more.
-    pub(super) async fn check_inputs(&self, graph: &Map<String, Value>) -> Result<(), RelayError> {
-        let wanted: Vec<String> = names_in(graph).into_iter().map(str::to_owned).collect();
-        if wanted.is_empty() {
-            return Ok(());
+    /// Fails if a graph loads a picture that is not kept any more, or too many. Each picture is looked up once.
+    pub(super) async fn check_inputs(
+        &self,
+        graph: &Map<String, Value>,
+        InputLookups(known): &mut InputLookups,
+    ) -> Result<(), RelayError> {
+        let wanted = names_in(graph);
+        if wanted.len() > MAX_IN_GRAPH {
+            return Err(RelayError::TooManyInputs {
+                count: wanted.len(),
+                limit: MAX_IN_GRAPH,
+            });
         }
-        let found = self.recorder().store().use_inputs(&wanted).await?;
-        match wanted.into_iter().find(|name| !found.contains(name)) {
-            Some(missing) => Err(RelayError::InputNotFound(missing)),
+        let new = wanted.iter().filter(|name| !known.contains_key(**name));
+        let new: Vec<String> = new.map(|&name| name.to_owned()).collect();
+        if !new.is_empty() {
+            let found = self.recorder().store().use_inputs(&new).await?;
+            known.extend(new.into_iter().map(|name| {
+                let is_kept = found.contains(&name);
+                (name, is_kept)
+            }));
+        }
+        match wanted.into_iter().find(|name| !known[*name]) {
+            Some(missing) => Err(RelayError::InputNotFound(missing.to_owned())),
             None => Ok(()),
         }
     }
@@ -84,13 +110,12 @@ impl Tracker {
             let content = kept.ok_or_else(missing)?;
             let sent = backend.comfy.rest().upload_input(name, &content).await;
             sent.map_err(|source| {
-                // The job itself was not sent; what a server refuses once, it refuses again.
-                let is_refusal = !source.is_of_gateway();
+                let is_away = source.is_unconnected();
                 let error = RelayError::request_failed(backend.name(), source);
-                if is_refusal {
-                    NotPlaced::Sent(error)
-                } else {
+                if is_away {
                     NotPlaced::NotSent(error)
+                } else {
+                    NotPlaced::InputNotTaken(error)
                 }
             })?;
         }

@@ -338,6 +338,8 @@ fn relay_status(error: &RelayError) -> StatusCode {
         | RelayError::Place(PlaceError::Unresolved(..))
         | RelayError::Rejected(..)
         | RelayError::InputNotFound(_)
+        | RelayError::TooManyInputs { .. }
+        | RelayError::BatchTooLarge { .. }
         | RelayError::BadBatch { .. } => StatusCode::BAD_REQUEST,
         RelayError::BackendUnreachable(_)
         | RelayError::NoSocket { .. }

@@ -13,7 +13,10 @@ use super::database::{StoreError, in_time, with_connection};
 use super::schema::input_files;
 
 /// How many rows one statement deletes at most: each can hold megabytes.
-const DELETE_BATCH: i64 = 100;
+const DELETE_BATCH: i64 = 4;
+
+/// By how much the last use of a picture that is noted may be too old: a write rewrites the whole row, which can have megabytes.
+pub(crate) const INPUT_USE_PRECISION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     /// Adds a picture, or notes that it was sent again. Returns whether it is kept: not if all would have more than `limit` bytes.
@@ -53,16 +56,26 @@ impl Store {
         .await
     }
 
-    /// Notes that these pictures are used. Returns those of them that there are.
+    /// Notes that these pictures are used, with [`INPUT_USE_PRECISION`]. Returns those of them that there are.
     pub async fn use_inputs(&self, wanted: &[String]) -> Result<Vec<String>, StoreError> {
         let named = || input_files::name.eq_any(wanted.to_vec());
-        let touch = diesel::update(input_files::table.filter(named()))
+        let precision = INPUT_USE_PRECISION.as_millis();
+        let day_ago = format!("{} - {precision}", self.names.now());
+        let is_old = || input_files::used_at.lt(sql::<BigInt>(&day_ago));
+        let find = input_files::table.filter(named());
+        let find = find.select((input_files::name, is_old()));
+        let touch = diesel::update(input_files::table.filter(named()).filter(is_old()))
             .set(input_files::used_at.eq(sql::<BigInt>(self.names.now())));
-        let find = input_files::table.filter(named()).select(input_files::name);
         in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
-                names.statement(&touch)?.execute(connection).await?;
-                names.query(find)?.load(connection).await?
+                let mut found: Vec<(String, bool)> =
+                    names.query(find.clone())?.load(connection).await?;
+                if found.iter().any(|(_, is_old)| *is_old) {
+                    names.statement(&touch)?.execute(connection).await?;
+                    // One of them may have been deleted in between.
+                    found = names.query(find)?.load(connection).await?;
+                }
+                found.into_iter().map(|(name, _)| name).collect()
             }))
         })
         .await

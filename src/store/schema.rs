@@ -334,12 +334,12 @@ diesel::table! {
     comfy_relay.input_files (name) {
         /// A digest of the content, and how the name of such a file ends.
         name -> Text,
-        /// The file.
-        content -> Binary,
         /// Of the content, in bytes.
         size -> BigInt,
         /// When it was sent or used last, in milliseconds since 1970.
         used_at -> BigInt,
+        /// The file.
+        content -> Binary,
     }
 }
 

@@ -1,11 +1,16 @@
 //! The parameters of a submission, and a graph with them.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
+use super::catalog::NamedWorkflow;
 use super::error::WorkflowError;
-use super::header::WorkflowHeader;
-use super::parameter_problem::ParameterProblem;
-use super::params::fill_inputs;
+use super::parameter_problem::{MAX_PROBLEMS, ParameterProblem};
+use super::params::{by_id, fill_inputs};
+
+/// How many parameters a submission has at most.
+const MAX_GIVEN: usize = 1_000;
 
 /// The parameters of a submission.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,15 +30,18 @@ impl GivenParameters {
         Self { named, inputs }
     }
 
-    /// The same parameters as inputs of nodes alone: with the defaults of the header, and with its random numbers drawn.
+    /// The same parameters as inputs of nodes alone, by the ids of these: with the defaults of the header, and with its random
+    /// numbers drawn.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with the named ones.
-    pub fn resolved(&self, header: Option<&WorkflowHeader>) -> Result<Self, WorkflowError> {
-        let (inputs, problems) = self.to_inputs(header);
-        if !problems.is_empty() {
-            return Err(WorkflowError::Parameters(problems));
+    pub fn resolved(&self, workflow: &NamedWorkflow) -> Result<Self, WorkflowError> {
+        self.check_count()?;
+        let (mut inputs, problems) = self.named_inputs(workflow);
+        refuse(problems)?;
+        for (name, value) in &self.inputs {
+            inputs.insert(by_id(&workflow.graph, name), value.clone());
         }
         Ok(Self {
             named: Map::new(),
@@ -41,41 +49,58 @@ impl GivenParameters {
         })
     }
 
-    fn to_inputs(
+    /// The inputs that are set by the header's parameters and by none of their own, with what is wrong with those parameters.
+    fn named_inputs(
         &self,
-        header: Option<&WorkflowHeader>,
+        workflow: &NamedWorkflow,
     ) -> (Map<String, Value>, Vec<ParameterProblem>) {
-        let (mut inputs, problems) = match header {
-            Some(header) => header.inputs(&self.named, |input| self.inputs.contains_key(input)),
-            None => (
-                Map::new(),
-                self.named.keys().map(|it| without_header(it)).collect(),
-            ),
+        let Some(header) = &workflow.header else {
+            let unknown = self.named.keys().take(MAX_PROBLEMS);
+            return (Map::new(), unknown.map(|it| without_header(it)).collect());
         };
-        inputs.extend(self.inputs.clone());
+        let set = self.inputs.keys().map(|name| by_id(&workflow.graph, name));
+        let set: HashSet<String> = set.collect();
+        let (mut inputs, problems) = header.inputs(&self.named, |input| set.contains(input));
+        inputs.retain(|input, _| !set.contains(input));
         (inputs, problems)
+    }
+
+    fn check_count(&self) -> Result<(), WorkflowError> {
+        let count = self.named.len() + self.inputs.len();
+        if count <= MAX_GIVEN {
+            return Ok(());
+        }
+        let why = format!("{count} are given; at most {MAX_GIVEN} are allowed");
+        let problem = ParameterProblem::new("parameters", ParameterProblem::LIMIT, why);
+        Err(WorkflowError::Parameters(vec![problem]))
     }
 }
 
-/// Fills parameters into a graph. `expected` is as for [`fill_inputs`].
+/// The graph of a workflow with its parameters filled in. `expected` is as for [`fill_inputs`].
 ///
 /// # Errors
 ///
-/// Everything that is wrong with them; then the graph stays as it was.
+/// What is wrong with the parameters, of very much the first.
 pub fn fill(
-    graph: &mut Map<String, Value>,
-    header: Option<&WorkflowHeader>,
+    workflow: &NamedWorkflow,
     given: &GivenParameters,
     expected: impl Fn(&str, &str, &Value) -> Option<String>,
-) -> Result<(), WorkflowError> {
-    let (inputs, mut problems) = given.to_inputs(header);
-    let mut filled = graph.clone();
-    problems.extend(fill_inputs(&mut filled, &inputs, expected));
-    if !problems.is_empty() {
-        return Err(WorkflowError::Parameters(problems));
+) -> Result<Map<String, Value>, WorkflowError> {
+    given.check_count()?;
+    let (named, mut problems) = given.named_inputs(workflow);
+    let mut graph = workflow.graph.clone();
+    problems.extend(fill_inputs(&mut graph, &named, &expected));
+    problems.extend(fill_inputs(&mut graph, &given.inputs, &expected));
+    refuse(problems)?;
+    Ok(graph)
+}
+
+fn refuse(mut problems: Vec<ParameterProblem>) -> Result<(), WorkflowError> {
+    if problems.is_empty() {
+        return Ok(());
     }
-    *graph = filled;
-    Ok(())
+    problems.truncate(MAX_PROBLEMS);
+    Err(WorkflowError::Parameters(problems))
 }
 
 fn without_header(name: &str) -> ParameterProblem {

@@ -9,7 +9,7 @@ mod value;
 
 use serde_json::{Map, Value};
 
-use super::parameter_problem::ParameterProblem;
+use super::parameter_problem::{MAX_PROBLEMS, ParameterProblem};
 pub use limits::{IntegerLimits, NumberLimits};
 pub use parameter::{DefaultValue, HeaderParameter, InputTarget, ParameterKind};
 pub use problem::HeaderProblem;
@@ -36,22 +36,21 @@ impl WorkflowHeader {
     }
 
     /// The inputs that parameters set, by `NODE.INPUT`, with everything that is wrong with the parameters. `is_set` says which
-    /// inputs are set in another way: a parameter for those alone need not be given.
+    /// inputs are set in another way: a parameter for those alone need not be given. A value that is given counts before the default
+    /// of another parameter for the same input.
     pub(super) fn inputs(
         &self,
         given: &Map<String, Value>,
         is_set: impl Fn(&str) -> bool,
     ) -> (Map<String, Value>, Vec<ParameterProblem>) {
-        let (mut inputs, mut problems) = (Map::new(), Vec::new());
-        for (name, _) in given {
-            if self.parameter(name).is_none() {
-                problems.push(self.unknown(name));
-            }
-        }
+        let unknown = given.keys().filter(|name| self.parameter(name).is_none());
+        let unknown = unknown.take(MAX_PROBLEMS).map(|name| self.unknown(name));
+        let mut problems: Vec<ParameterProblem> = unknown.collect();
+        let (mut defaults, mut values) = (Map::new(), Map::new());
         for parameter in &self.parameters {
-            let value = match given.get(&parameter.name) {
-                Some(value) => parameter.accepted(value),
-                None => Ok(parameter.default.made(&parameter.kind)),
+            let (value, inputs) = match given.get(&parameter.name) {
+                Some(value) => (parameter.accepted(value), &mut values),
+                None => (Ok(parameter.default.made(&parameter.kind)), &mut defaults),
             };
             match value {
                 Ok(Some(value)) => inputs.extend(parameter.set(&value)),
@@ -70,7 +69,8 @@ impl WorkflowHeader {
                 Err(problem) => problems.push(problem),
             }
         }
-        (inputs, problems)
+        defaults.extend(values);
+        (defaults, problems)
     }
 
     fn unknown(&self, name: &str) -> ParameterProblem {

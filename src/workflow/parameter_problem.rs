@@ -10,6 +10,9 @@ use crate::job::excerpt;
 /// How many problems a sentence names.
 const NAMED: usize = 30;
 
+/// How many problems of one submission are collected.
+pub(super) const MAX_PROBLEMS: usize = 100;
+
 /// What is wrong with one parameter of a submission.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ParameterProblem {

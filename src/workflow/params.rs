@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::parameter_problem::ParameterProblem;
+use super::parameter_problem::{MAX_PROBLEMS, ParameterProblem};
 use crate::job::excerpt;
 
-/// Fills in inputs: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title. Returns everything that does not fit.
+/// The longest `NODE.INPUT`, in bytes, and how many of its dots are tried: each is looked up in the whole graph.
+const MAX_NAME: usize = 300;
+const MAX_DOTS: usize = 10;
+
+/// Fills in inputs: `{"NODE.INPUT": value}`, where `NODE` is a node's id or its title. Returns what does not fit, of very much the first.
 ///
 /// Only inputs that the graph has can be filled in, with values of the same JSON type, and none that is linked to
 /// another node. A placeholder, `null` or a text such as `"%seed%"`, takes any plain value unless `expected` knows better:
@@ -19,6 +23,9 @@ pub(super) fn fill_inputs(
     for (name, value) in inputs {
         if let Err((code, why)) = fill_input(graph, name, value, &expected) {
             problems.push(ParameterProblem::new(name, code, why));
+            if problems.len() == MAX_PROBLEMS {
+                break;
+            }
         }
     }
     problems
@@ -57,6 +64,14 @@ fn fill_input(
     Ok(())
 }
 
+/// A parameter with the id of its node, which may be given by its title; as it is if the graph has no such input.
+pub(super) fn by_id(graph: &Map<String, Value>, name: &str) -> String {
+    match target(graph, name) {
+        Ok((id, input)) => format!("{id}.{input}"),
+        Err(_) => name.to_owned(),
+    }
+}
+
 /// The id of the node and the name of the input that a parameter names. Both may contain dots, so the name is split at
 /// the dot before which there is a node, and behind which there is one of its inputs.
 fn target<'a>(graph: &Map<String, Value>, name: &'a str) -> Result<(String, &'a str), String> {
@@ -64,8 +79,11 @@ fn target<'a>(graph: &Map<String, Value>, name: &'a str) -> Result<(String, &'a 
         let inputs = graph.get(id).and_then(|node| node.get("inputs"));
         inputs.is_some_and(|inputs| inputs.get(input).is_some())
     };
+    if name.len() > MAX_NAME {
+        return Err(format!("it is longer than {MAX_NAME} bytes"));
+    }
     let mut why = None;
-    for (dot, _) in name.rmatch_indices('.') {
+    for (dot, _) in name.rmatch_indices('.').take(MAX_DOTS) {
         let (node, input) = (&name[..dot], &name[dot + 1..]);
         match find(graph, node) {
             Ok(id) if has_input(&id, input) => return Ok((id, input)),

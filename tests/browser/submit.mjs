@@ -63,13 +63,23 @@ await withPage(async (page) => {
   const missing = await refused();
   await page.setInputFiles("[name=start]", { name: "text.png", mimeType: "image/png", buffer: Buffer.from("no picture") });
   await page.click("#go");
-  await page.locator(".entry .error", { hasText: "no picture" }).waitFor();
+  await page.locator(".entry .error", { hasText: "not a picture" }).waitFor();
   await page.setInputFiles("[name=start]", { name: "photo.png", mimeType: "image/png", buffer: ONE_PIXEL });
   await page.locator(".entry img:visible").waitFor();
   await page.click("#go");
   await page.locator("#sent a").waitFor();
   print("picture", { query, missing, job: await page.locator("#sent a").textContent() });
   await page.selectOption("#workflow", "txt2img");
+  // A number that a program with 53 bits would round.
+  await page.fill("[name=seed]", "18014398509481985");
+  await page.click("#go");
+  await page.locator("#wrong:visible").waitFor();
+  print("exact", { refused: await refused() });
+  // What was not touched is not sent.
+  const body = page.waitForRequest((request) => request.method() === "POST");
+  await page.fill("[name=seed]", "7");
+  await page.click("#go");
+  print("touched", JSON.parse((await body).postData()).parameters);
   print("kept", { steps: await page.inputValue("[name=steps]") });
 
   for (const language of ["en", "de", "ja"]) {

@@ -24,7 +24,7 @@ impl SubmittedParameters<'_> {
                 .map(|(field, all)| (field.to_owned(), Value::Object(all.clone())))
                 .collect());
         };
-        let inputs = self.given.resolved(file.header.as_ref())?.inputs;
+        let inputs = self.given.resolved(file)?.inputs;
         Ok(Map::from_iter([("params".to_owned(), inputs.into())]))
     }
 
@@ -43,6 +43,6 @@ impl SubmittedParameters<'_> {
             return Ok(all.into());
         };
         let given = GivenParameters::new(self.given.named.clone(), all);
-        Ok(given.resolved(file.header.as_ref())?.inputs.into())
+        Ok(given.resolved(file)?.inputs.into())
     }
 }

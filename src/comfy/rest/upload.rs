@@ -4,7 +4,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{MAX_ANSWER, Rest, RestError, invalid_response, json_of, success};
+use super::{MAX_ANSWER, Rest, RestError, SUBMIT_TIMEOUT, invalid_response, json_of, success};
 
 /// What the server calls the file.
 #[derive(Deserialize)]
@@ -26,6 +26,8 @@ impl Rest {
             CONTENT_TYPE,
             format!("multipart/form-data; boundary={boundary}"),
         );
+        // A picture has megabytes, and the server's event loop can stand still.
+        let request = request.timeout(SUBMIT_TIMEOUT);
         let request = request.body(form(&boundary, name, content));
         let (status, answer) = self.send(call, request, MAX_ANSWER).await?;
         success(call, status)?;

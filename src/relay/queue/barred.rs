@@ -1,4 +1,4 @@
-//! Bars a job from a backend that refuses it and came after it: nobody could ask that backend before.
+//! Bars a job from a backend that turns out not to run it, while others may.
 
 use crate::job::JobId;
 use crate::relay::backend::Backend;
@@ -8,12 +8,13 @@ impl Tracker {
     /// A backend has refused a job. If it was added while relays ran, and another one may run the job, the job waits for that.
     /// Returns whether it does.
     pub(super) fn bar(&self, id: &JobId, backend: &Backend) -> bool {
-        if !backend.is_added {
-            return false;
-        }
+        backend.is_added && !self.queue.is_fresh(id) && self.leave_to_others(id, backend)
+    }
+
+    /// Has a job wait for other backends than this one. Returns whether there are any that may run it.
+    pub(super) fn leave_to_others(&self, id: &JobId, backend: &Backend) -> bool {
         let mut state = self.queue.state();
-        let job = state.jobs.get(id).filter(|job| job.fresh.is_none());
-        let Some(kind) = job.map(|job| job.kind) else {
+        let Some(kind) = state.jobs.get(id).map(|job| job.kind) else {
             return false;
         };
         let (plan, mut allowed) = state.kinds.parts(kind);
@@ -26,7 +27,7 @@ impl Tracker {
         if let Some(job) = state.jobs.get_mut(id) {
             job.kind = barred;
         }
-        tracing::info!(job_id = %id, backend = backend.name(), "a server that was added cannot run a job; it waits for others");
+        tracing::info!(job_id = %id, backend = backend.name(), "a server cannot run a job; it waits for others");
         true
     }
 }

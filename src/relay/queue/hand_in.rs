@@ -25,6 +25,9 @@ const MAX_LOOKS: u32 = 2;
 /// How often a job is handed in without success before it fails.
 const MAX_FAILURES: u32 = 3;
 
+/// How often the upload of a picture for a job is cut off before it is given up: a gateway before a server may be started again.
+const MAX_CUT_UPLOADS: u32 = 5;
+
 /// The pause after a failure, before the backend gets the next job.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -166,6 +169,9 @@ impl Relay {
                 self.release_claim(id, backend.name()).await;
                 return Err(Failure::NotSent);
             }
+            Err(NotPlaced::InputNotTaken(error)) => {
+                return Err(self.without_input(id, backend, error).await);
+            }
             Err(NotPlaced::Sent(error)) => error,
         };
         backend.state().api.unanswered_at = Some(tokio::time::Instant::now());
@@ -183,6 +189,23 @@ impl Relay {
         tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a job; it waits on");
         self.release_claim(id, backend.name()).await;
         Err(Failure::NotSent)
+    }
+
+    /// A backend has not got a picture that a job loads. If it refuses the picture, or does not get it again and again, the job waits
+    /// for others.
+    async fn without_input(&self, id: &JobId, backend: &Backend, error: RelayError) -> Failure {
+        let tracker = &self.0.tracker;
+        let is_tried_again = is_passing(&error) && !tracker.queue.gives_up_upload(id);
+        if !is_tried_again && !tracker.leave_to_others(id, backend) {
+            return Failure::Refused(error);
+        }
+        tracing::warn!(job_id = %id, backend = backend.name(), %error, "ComfyUI has not taken a picture that a job loads; the job waits on");
+        self.release_claim(id, backend.name()).await;
+        if is_tried_again {
+            Failure::NotSent
+        } else {
+            Failure::Barred
+        }
     }
 
     /// What is handed in for a job.
@@ -328,7 +351,7 @@ impl JobQueue {
     }
 
     /// Whether the caller of a job waits for what becomes of it.
-    fn is_fresh(&self, id: &JobId) -> bool {
+    pub(super) fn is_fresh(&self, id: &JobId) -> bool {
         let state = self.state();
         state.jobs.get(id).is_some_and(|job| job.fresh.is_some())
     }
@@ -342,6 +365,16 @@ impl JobQueue {
                 job.claimed_for = None;
             }
         }
+    }
+
+    /// Counts that an upload for a job was cut off. Returns whether it is to be given up: it was too often, and no caller waits.
+    fn gives_up_upload(&self, id: &JobId) -> bool {
+        let mut state = self.state();
+        let Some(job) = state.jobs.get_mut(id) else {
+            return true;
+        };
+        job.failures += 1;
+        job.fresh.is_none() && job.failures >= MAX_CUT_UPLOADS
     }
 
     /// Counts that handing a job in has failed. Returns whether it is to be given up: it has failed too often, or its caller waits.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::config::Dispatch;
 use crate::job::{JobId, Tags};
 use crate::relay::batch_problem::BatchProblem;
+use crate::relay::input_files::InputLookups;
 use crate::relay::queue::admission::NewQueuedJob;
 use crate::relay::registry::Remembered;
 use crate::relay::requests::once::{Begun, Claim, MadeJobs};
@@ -16,6 +17,10 @@ use crate::relay::requests::register::{Accepted, new_job_id};
 use crate::relay::requests::submit::{Submission, SubmitOptions};
 use crate::relay::{Relay, RelayError};
 use crate::workflow::{self, GivenParameters, NamedWorkflow};
+
+/// How many bytes of JSON the workflow and the parameters that all jobs of a batch have may be, times the jobs: each job keeps a
+/// graph of its own.
+const MAX_SHARED: usize = 256 << 20;
 
 /// Many jobs of one workflow.
 #[derive(Debug, Clone)]
@@ -36,7 +41,12 @@ pub struct NewBatch {
 #[derive(Debug, Clone)]
 pub enum Variants {
     /// The parameters of each.
-    Params(Vec<GivenParameters>),
+    Params {
+        /// Named ones of all of them.
+        shared: Map<String, Value>,
+        /// Those of each, with or without a dot. They count before the shared ones.
+        each: Vec<Map<String, Value>>,
+    },
     /// There are so many with seeds that grow by one.
     Seeds {
         /// The parameters of all of them.
@@ -63,9 +73,29 @@ impl Variants {
     /// How many jobs they are.
     pub fn count(&self) -> usize {
         match self {
-            Self::Params(params) => params.len(),
+            Self::Params { each, .. } => each.len(),
             Self::Seeds { count, .. } => *count,
         }
+    }
+
+    /// Fails if what all jobs have would take too much memory.
+    fn check_shared(&self, graph: &Map<String, Value>) -> Result<(), RelayError> {
+        let length = |fields: &Map<String, Value>| {
+            serde_json::to_string(fields).map_or(usize::MAX, |text| text.len())
+        };
+        let parameters = match self {
+            Self::Params { shared, .. } => length(shared),
+            Self::Seeds { params, .. } => length(&params.named) + length(&params.inputs),
+        };
+        let (size, count) = (length(graph) + parameters, self.count());
+        if size.saturating_mul(count) <= MAX_SHARED {
+            return Ok(());
+        }
+        Err(RelayError::BatchTooLarge {
+            size,
+            count,
+            limit: MAX_SHARED / size,
+        })
     }
 }
 
@@ -136,28 +166,29 @@ impl Relay {
         let (mut workflow, tags) = self.workflow_of(batch.workflow, tags).await?;
         workflow::check_targets(&workflow.graph, batch.options.prompt.targets())?;
         self.0.tracker.check_choices(&batch.options.backends)?;
-        let params = match batch.variants {
-            Variants::Params(params) => params,
+        batch.variants.check_shared(&workflow.graph)?;
+        let (shared, each) = match batch.variants {
+            Variants::Params { shared, each } => (shared, each),
             Variants::Seeds {
                 params,
                 count,
                 first,
             } => {
                 // The seeds that they grow from are in them: random ones are drawn once.
-                let inputs = params.resolved(workflow.header.as_ref())?.inputs;
-                let seeded = workflow::seeds(&workflow.graph, &inputs, count, first)?;
-                let none = Map::new;
-                let seeded = seeded.into_iter();
+                let seeded = workflow::seeds(&workflow, params, count, first)?;
                 workflow.header = None;
-                seeded.map(|it| GivenParameters::new(none(), it)).collect()
+                (Map::new(), seeded)
             }
         };
         self.await_any_socket(&batch.options.backends).await?;
         let (ids, tags) = (claim.made.ids(), Arc::new(tags));
         let mut jobs = Vec::new();
         let mut problems = Vec::new();
-        for (index, (id, params)) in ids.iter().zip(&params).enumerate() {
-            let new = self.batch_job(id, &workflow, params, &tags, &batch.options);
+        let mut inputs = InputLookups::default();
+        for (index, (id, own)) in ids.iter().zip(each).enumerate() {
+            let params = GivenParameters::new(shared.clone(), own);
+            let options = &batch.options;
+            let new = self.batch_job(id, &workflow, &params, &tags, options, &mut inputs);
             match new.await {
                 Ok(job) => jobs.push(job),
                 Err(error) => problems.push(BatchProblem {
@@ -195,9 +226,10 @@ impl Relay {
         params: &GivenParameters,
         tags: &Arc<Tags>,
         options: &SubmitOptions,
+        inputs: &mut InputLookups,
     ) -> Result<NewQueuedJob, RelayError> {
         let graph = self.filled(workflow, params)?;
-        self.check_inputs(&graph).await?;
+        self.check_inputs(&graph, inputs).await?;
         let work = Work {
             job_id: id.clone(),
             graph,

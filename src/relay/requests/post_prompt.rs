@@ -34,6 +34,8 @@ pub(in crate::relay) struct Work {
 pub(in crate::relay) enum NotPlaced {
     /// It cannot be reached: nothing was sent to it.
     NotSent(RelayError),
+    /// It has not taken a picture that the graph loads, which was not sent therefore.
+    InputNotTaken(RelayError),
     /// It has refused the graph, or may have got it.
     Sent(RelayError),
 }

@@ -45,13 +45,11 @@ impl Relay {
     ) -> Result<Map<String, Value>, RelayError> {
         let backends = self.0.tracker.backends.iter();
         let classes: Vec<_> = backends.filter_map(|it| it.node_classes()).collect();
-        let mut filled = workflow.graph.clone();
-        let header = workflow.header.as_ref();
-        workflow::fill(&mut filled, header, params, |class, input, value| {
+        let filled = workflow::fill(workflow, params, |class, input, value| {
             let kind = classes.iter().find_map(|it| it.input(class, input))?;
             (!kind.accepts(value)).then(|| kind.to_string())
-        })?;
-        Ok(filled)
+        });
+        Ok(filled?)
     }
 
     /// What is to be handed in, on the backends that can run it. Fails if none can.

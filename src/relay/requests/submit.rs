@@ -11,6 +11,7 @@ use crate::config::Dispatch;
 use crate::job::{self, JobId, PromptGraph, Tags};
 use crate::relay::backend::Backend;
 use crate::relay::backend::select::InFlight;
+use crate::relay::input_files::InputLookups;
 use crate::relay::proxy::prompt_name::first_prompt_id;
 use crate::relay::queue::admission::NotAdmitted;
 use crate::relay::queue::queued_request::QueuedRequest;
@@ -151,7 +152,8 @@ impl Relay {
         workflow::check_targets(&workflow.graph, options.prompt.targets())?;
         self.0.tracker.check_choices(&options.backends)?;
         let graph = self.filled(&workflow, params)?;
-        self.check_inputs(&graph).await?;
+        self.check_inputs(&graph, &mut InputLookups::default())
+            .await?;
         let reservation = self.reserve(&claim.made.first()?)?;
         let work = Arc::new(Work {
             job_id: reservation.id.clone(),
@@ -233,7 +235,7 @@ impl Relay {
             match submitting.await {
                 Ok(accepted) => return Ok(accepted),
                 Err(NotPlaced::Sent(error)) => return Err(error),
-                Err(NotPlaced::NotSent(error)) => {
+                Err(NotPlaced::NotSent(error) | NotPlaced::InputNotTaken(error)) => {
                     // Of several that cannot be reached, the best one is named.
                     if tried.len() == barred {
                         failure = error;

@@ -214,7 +214,7 @@ fn variants(
     let params = match (params, count) {
         (Some(Value::Object(params)), Some(_)) => params,
         (None, Some(_)) => Map::new(),
-        (Some(Value::Array(params)), None) => return params_of_each(&named, params, seed),
+        (Some(Value::Array(params)), None) => return params_of_each(named, params, seed),
         _ => {
             return Err(bad_batch(
                 "give either params, a list with the parameters of each job, or count, with an object of parameters for all",
@@ -239,7 +239,7 @@ fn variants(
 }
 
 fn params_of_each(
-    named: &Map<String, Value>,
+    named: Map<String, Value>,
     params: Vec<Value>,
     seed: Option<&Value>,
 ) -> Result<Variants, ApiError> {
@@ -255,12 +255,12 @@ fn params_of_each(
     )))
 }
 
-fn all_params(named: &Map<String, Value>, params: Vec<Value>) -> Result<Variants, ApiError> {
+fn all_params(named: Map<String, Value>, params: Vec<Value>) -> Result<Variants, ApiError> {
     let mut problems = Vec::new();
     let mut objects = Vec::new();
     for (index, params) in params.into_iter().enumerate() {
         match params {
-            Value::Object(own) => objects.push(GivenParameters::new(named.clone(), own)),
+            Value::Object(own) => objects.push(own),
             _ => problems.push(BatchProblem {
                 index,
                 code: "bad_parameter",
@@ -270,7 +270,10 @@ fn all_params(named: &Map<String, Value>, params: Vec<Value>) -> Result<Variants
         }
     }
     if problems.is_empty() {
-        return Ok(Variants::Params(objects));
+        return Ok(Variants::Params {
+            shared: named,
+            each: objects,
+        });
     }
     Err(RelayError::BadBatch { problems }.into())
 }

@@ -47,13 +47,24 @@ impl IntegerLimits {
             return Err(format!("{number} is more than {}", self.maximum));
         }
         match self.step {
-            Some(step) if number % step != 0 => Err(format!("{number} is no multiple of {step}")),
+            Some(step) if number % step != 0 => {
+                Err(format!("{number} is not a multiple of {step}"))
+            }
             _ => Ok(()),
         }
     }
 }
 
 impl IntegerLimits {
+    /// The limits of the first of `count` numbers that grow by one; these limits themselves if there are not so many numbers from 0.
+    pub(in crate::workflow) fn of_first(self, count: usize) -> Self {
+        let maximum = self.maximum - (count as i128 - 1);
+        if maximum < self.minimum.max(0) {
+            return self;
+        }
+        Self { maximum, ..self }
+    }
+
     /// The smallest and the largest number and the step as JSON; `null` where there is no step.
     pub(in crate::workflow) fn to_json(self) -> (Value, Value, Value) {
         let step = self.step.map_or(Value::Null, to_json);

@@ -102,7 +102,7 @@ impl DefaultValue {
 
 impl IntegerLimits {
     /// One of the numbers, from 0 where there are such, each as likely as the others.
-    pub(super) fn random(&self) -> Value {
+    pub(in crate::workflow) fn random(&self) -> Value {
         // The fixed bits of the id stand at other places in each half.
         let id = Uuid::new_v4().as_u128();
         let random = (id >> 64) as u64 ^ id as u64;

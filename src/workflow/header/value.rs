@@ -17,7 +17,10 @@ impl HeaderParameter {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn accepted(&self, value: &Value) -> Result<Option<Value>, ParameterProblem> {
+    pub(in crate::workflow) fn accepted(
+        &self,
+        value: &Value,
+    ) -> Result<Option<Value>, ParameterProblem> {
         if self.default == DefaultValue::Random && *value == DefaultValue::RANDOM {
             return Ok(self.default.made(&self.kind));
         }
@@ -55,7 +58,7 @@ impl ParameterKind {
                 let length = text.chars().count() as u64;
                 match max_length {
                     Some(most) if length > *most => Err(out_of_limits(format!(
-                        "it has {length} characters, and may have {most}"
+                        "it has {length} characters; at most {most} are allowed"
                     ))),
                     _ => Ok(value.clone()),
                 }

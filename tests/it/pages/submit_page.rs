@@ -65,6 +65,16 @@ async fn the_form_submits_on_every_screen_and_by_keyboard() {
     let (_, answer) = relay.get(&format!("/api/anime/jobs/{job}/workflow")).await;
     assert_eq!(answer["workflow"]["10"]["inputs"]["image"], name);
     assert_eq!(event("kept")["steps"], "12");
+    assert_eq!(
+        event("exact")["refused"],
+        json!(["18014398509481985 is more than 9007199254740991"])
+    );
+    let touched = event("touched");
+    assert_eq!(
+        (&touched["seed"], &touched["steps"]),
+        (&json!(7), &json!(12))
+    );
+    assert_eq!(touched["cfg"], Value::Null, "{touched}");
     for (language, heading) in [
         ("en", "Submit a job"),
         ("de", "Job aufgeben"),

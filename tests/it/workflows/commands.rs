@@ -37,8 +37,8 @@ async fn the_header_of_a_workflow_makes_flags() {
         "-p",
         "9.filename_prefix=cats",
     ];
-    let (code, _, told) = submit(&flags).await;
-    assert_eq!(code, Some(0), "{told}");
+    let (code, _, errors) = submit(&flags).await;
+    assert_eq!(code, Some(0), "{errors}");
     let prompt = &comfyui.posted()["prompt"];
     let input = |node: &str, input: &str| prompt[node]["inputs"][input].clone();
     assert_eq!(input("6", "text"), "a cat, 7");
@@ -51,14 +51,14 @@ async fn the_header_of_a_workflow_makes_flags() {
         (json!(640), json!("cats"))
     );
     // Everything that is wrong, as the relay says it.
-    let (code, _, told) = submit(&["--steps", "many", "--cfg", "99", "--width", "65"]).await;
+    let (code, _, errors) = submit(&["--steps", "many", "--cfg", "99", "--width", "65"]).await;
     assert_eq!(code, Some(1));
     for text in [
         "\"steps\": expected a whole number, got a text",
         "99 is more than 30",
-        "65 is no multiple of 8",
+        "65 is not a multiple of 8",
     ] {
-        assert!(told.contains(text), "{told}");
+        assert!(errors.contains(text), "{errors}");
     }
     // A wrong command line.
     for (flags, text) in [
@@ -68,9 +68,9 @@ async fn the_header_of_a_workflow_makes_flags() {
         ),
         (&["--steps"], "a value is required for '--steps'"),
     ] {
-        let (code, _, told) = submit(flags).await;
-        assert_eq!(code, Some(64), "{told}");
-        assert!(told.contains(text), "{told}");
+        let (code, _, errors) = submit(flags).await;
+        assert_eq!(code, Some(64), "{errors}");
+        assert!(errors.contains(text), "{errors}");
     }
     assert_eq!(comfyui.calls("POST /prompt"), 1);
 }
@@ -83,8 +83,8 @@ async fn the_help_of_a_workflow_shows_its_flags() {
         ["submit", "lora-stack", "--help", "--relay", &url],
         ["submit", "--relay", &url, "lora-stack", "-h"],
     ] {
-        let (code, help, told) = run(&arguments).await;
-        assert_eq!(code, Some(0), "{told}");
+        let (code, help, errors) = run(&arguments).await;
+        assert_eq!(code, Some(0), "{errors}");
         let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for text in [
             "LoRA stack (SD 1.5). A picture from a prompt, with one to three LoRAs",
@@ -119,25 +119,25 @@ async fn a_file_with_a_header_beside_it_takes_the_same_flags() {
     let url = relay.url();
     let submit =
         async |more: &[&str]| run(&[&["submit", file, "--relay", &url], more].concat()).await;
-    let (code, _, told) = submit(&["--steps", "12"]).await;
-    assert_eq!(code, Some(0), "{told}");
+    let (code, _, errors) = submit(&["--steps", "12"]).await;
+    assert_eq!(code, Some(0), "{errors}");
     assert_eq!(comfyui.posted()["prompt"]["1"]["inputs"]["steps"], 12);
-    let (code, _, told) = submit(&["--steps", "51"]).await;
-    assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("51 is more than 50"), "{told}");
+    let (code, _, errors) = submit(&["--steps", "51"]).await;
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("51 is more than 50"), "{errors}");
     // Each job of a file of parameters, too.
     let jobs = folder.path().join("jobs");
     std::fs::write(&jobs, "{\"steps\": 3}\n{\"steps\": 4}\n").unwrap();
-    let (code, out, told) = submit(&["--params-file", jobs.to_str().unwrap()]).await;
-    assert_eq!((code, out.lines().count()), (Some(0), 2), "{told}");
+    let (code, out, errors) = submit(&["--params-file", jobs.to_str().unwrap()]).await;
+    assert_eq!((code, out.lines().count()), (Some(0), 2), "{errors}");
     // A file without one has no flags.
     std::fs::remove_file(folder.path().join("draw.header.json")).unwrap();
     for flags in [["--steps", "12"], ["--seed", "7"]] {
-        let (code, _, told) = submit(&flags).await;
-        assert_eq!(code, Some(64), "{told}");
+        let (code, _, errors) = submit(&flags).await;
+        assert_eq!(code, Some(64), "{errors}");
         assert!(
-            told.contains("the workflow has no parameters of its own"),
-            "{told}"
+            errors.contains("the workflow has no parameters of its own"),
+            "{errors}"
         );
     }
 }
@@ -154,12 +154,13 @@ async fn workflows_are_listed_shown_and_checked() {
     let url = relay.url();
     let command =
         async |words: &[&str]| run(&[&["workflows"], words, &["--relay", &url]].concat()).await;
-    let (code, out, told) = command(&["list"]).await;
-    assert_eq!(code, Some(0), "{told}");
+    let (code, out, errors) = command(&["list"]).await;
+    assert_eq!(code, Some(0), "{errors}");
     assert!(out.contains("draw  Draw   steps"), "{out}");
     assert!(
-        told.contains("wrong cannot be submitted: ") && told.contains("parameters.steps.default"),
-        "{told}"
+        errors.contains("wrong cannot be submitted: ")
+            && errors.contains("parameters.steps.default"),
+        "{errors}"
     );
     let (_, out, _) = command(&["show", "draw"]).await;
     assert!(
@@ -172,17 +173,17 @@ async fn workflows_are_listed_shown_and_checked() {
     // All mistakes of a header: of the relay's workflow, and of a file.
     let file = folder.path().join("wrong.json");
     for workflow in ["wrong", file.to_str().unwrap()] {
-        let (code, out, told) = command(&["check", workflow]).await;
-        assert_eq!(code, Some(1), "{told}");
+        let (code, out, errors) = command(&["check", workflow]).await;
+        assert_eq!(code, Some(1), "{errors}");
         for place in ["parameters.steps.colour", "parameters.steps.default"] {
             assert!(out.contains(place), "{out}");
         }
     }
     // By its old name, the command is the same.
-    let (code, _, told) = run(&[
+    let (code, _, errors) = run(&[
         "workflow", "check", "draw", "-p", "steps=51", "--relay", &url,
     ])
     .await;
     assert_eq!(code, Some(1));
-    assert!(told.contains("51 is more than 50"), "{told}");
+    assert!(errors.contains("51 is more than 50"), "{errors}");
 }

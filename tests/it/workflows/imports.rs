@@ -8,10 +8,10 @@ use super::{JOBS, relay_with};
 use crate::support::program::Program;
 use crate::support::scripted_comfy::ScriptedComfy;
 
-/// What an import leaves behind: the exit code, what was told, the graph and the header.
+/// What an import leaves behind: the exit code, the errors, the graph and the header.
 struct Imported {
     code: Option<i32>,
-    told: String,
+    errors: String,
     graph: Value,
     header: Value,
 }
@@ -39,7 +39,7 @@ async fn import(folder: &Path, file: &str, content: &[u8], comfyui: &str) -> Imp
     };
     Imported {
         code: output.status.code(),
-        told: String::from_utf8(output.stderr).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
         graph: read("flow.json"),
         header: read("flow.header.json"),
     }
@@ -155,7 +155,7 @@ async fn the_editors_format_is_converted_by_the_servers_node_classes() {
         &comfyui.url(),
     )
     .await;
-    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    assert_eq!(imported.code, Some(0), "{}", imported.errors);
     assert_eq!(imported.graph, converted());
     let parameters = imported.header["parameters"].as_array().unwrap();
     let names: Vec<&str> = parameters
@@ -212,7 +212,7 @@ async fn what_the_editors_format_lacks_is_named() {
         "--comfyui-url",
         "Export (API)",
     ] {
-        assert!(imported.told.contains(part), "{}", imported.told);
+        assert!(imported.errors.contains(part), "{}", imported.errors);
     }
     // A server without some of the classes, and with others than were saved: all of it.
     let mut others = classes();
@@ -239,7 +239,11 @@ async fn what_the_editors_format_lacks_is_named() {
         "node 9: the input \"format\" of SaveImage depends on others",
         "node 20: \"Upscale\" is a subgraph",
     ] {
-        assert!(imported.told.contains(part), "{part}: {}", imported.told);
+        assert!(
+            imported.errors.contains(part),
+            "{part}: {}",
+            imported.errors
+        );
     }
     assert_eq!(imported.graph, Value::Null, "nothing is written");
 }
@@ -252,12 +256,12 @@ async fn a_picture_gives_the_graph_that_ran() {
         |keyword: &str, text: &Value| chunk(b"tEXt", format!("{keyword}\0{text}").as_bytes());
     let both = png(&[text("workflow", &editor()), text("prompt", &converted())]);
     let imported = import(folder.path(), "both.png", &both, nowhere).await;
-    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    assert_eq!(imported.code, Some(0), "{}", imported.errors);
     assert_eq!(imported.graph, converted());
     // What there is stays, unless it is to be replaced; a header stays in any case.
     let again = import(folder.path(), "both.png", &both, nowhere).await;
     assert_eq!(again.code, Some(1));
-    assert!(again.told.contains("--replace"), "{}", again.told);
+    assert!(again.errors.contains("--replace"), "{}", again.errors);
     // Without the graph that ran, that of the editor.
     std::fs::remove_dir_all(folder.path().join("workflows")).unwrap();
     let comfyui = comfyui(&classes()).await;
@@ -267,7 +271,7 @@ async fn a_picture_gives_the_graph_that_ran() {
         (imported.code, imported.graph),
         (Some(0), converted()),
         "{}",
-        imported.told
+        imported.errors
     );
 }
 
@@ -340,8 +344,8 @@ async fn hostile_files_are_refused_for_what_they_are() {
     ];
     for (name, content, why) in files {
         let imported = import(folder.path(), "file", &content, &comfyui.url()).await;
-        assert_eq!(imported.code, Some(1), "{name}: {}", imported.told);
-        assert!(imported.told.contains(why), "{name}: {}", imported.told);
+        assert_eq!(imported.code, Some(1), "{name}: {}", imported.errors);
+        assert!(imported.errors.contains(why), "{name}: {}", imported.errors);
         assert_eq!(imported.graph, Value::Null, "{name}");
     }
     // Links in a circle bring nothing.
@@ -352,7 +356,7 @@ async fn hostile_files_are_refused_for_what_they_are() {
         &comfyui.url(),
     )
     .await;
-    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    assert_eq!(imported.code, Some(0), "{}", imported.errors);
     assert_eq!(
         imported.graph["2"]["inputs"],
         json!({"filename_prefix": "a"})

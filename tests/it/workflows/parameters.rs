@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BATCHES, JOBS, WORKFLOWS, relay, relay_with, write};
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::TestRelay;
 
 /// The graph of a job, as it was submitted.
@@ -190,6 +191,126 @@ async fn the_jobs_of_a_batch_take_named_parameters() {
         message.contains("\"steps\"") && message.contains("\"cfg\""),
         "{message}"
     );
+}
+
+/// A header with a seed that has to be given, and whose limits are narrow.
+fn seeded() -> Value {
+    json!({"title": "Draw", "parameters": [
+        {"name": "seed", "type": "integer", "required": true, "minimum": 10, "maximum": 20, "targets": [{"node": "Sampler", "input": "seed"}]},
+        {"name": "text", "type": "string", "default": "a", "targets": [{"node": "1", "input": "text"}]},
+        {"name": "other", "type": "string", "default": "b", "targets": [{"node": "1", "input": "text"}]},
+    ]})
+}
+
+/// A relay with that workflow, as `draw`.
+async fn draw() -> (ScriptedComfy, TestRelay, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = json!({"1": {
+        "class_type": "Draw", "_meta": {"title": "Sampler"}, "inputs": {"seed": "%seed%", "text": "c"},
+    }});
+    std::fs::write(folder.path().join("draw.json"), graph.to_string()).unwrap();
+    let header = folder.path().join("draw.header.json");
+    std::fs::write(header, seeded().to_string()).unwrap();
+    let (comfyui, relay) = relay_with(folder.path()).await;
+    (comfyui, relay, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seeds_of_a_batch_are_those_of_the_header() {
+    let (_comfyui, relay, _folder) = draw().await;
+    let seeds = async |body: Value| {
+        let (status, answer) = relay.post(BATCHES, &body).await;
+        assert_eq!(status, 201, "{answer}");
+        let mut seeds = Vec::new();
+        for job in answer["jobs"].as_array().unwrap() {
+            let graph = graph(&relay, job["job_id"].as_str().unwrap()).await;
+            seeds.push(graph["1"]["inputs"]["seed"].as_u64().unwrap());
+        }
+        seeds
+    };
+    let first = json!({"workflow": "draw", "count": 2, "seed": 19});
+    assert_eq!(seeds(first).await, [19, 20]);
+    // By the title of the node, and beyond the limits of the parameter, which is not used.
+    let titled = json!({"workflow": "draw", "count": 2, "params": {"Sampler.seed": 30}});
+    assert_eq!(seeds(titled).await, [30, 31]);
+    // As many as there are numbers.
+    let drawn = json!({"workflow": "draw", "count": 11, "parameters": {"seed": 10}});
+    assert_eq!(seeds(drawn).await, (10..=20).collect::<Vec<_>>());
+    for body in [
+        json!({"workflow": "draw", "count": 2, "seed": 20}),
+        json!({"workflow": "draw", "count": 2, "parameters": {"seed": 20}}),
+        json!({"workflow": "draw", "count": 1, "seed": 9}),
+    ] {
+        let (status, answer) = relay.post(BATCHES, &body).await;
+        assert_eq!(
+            (status, refused(&answer)),
+            (400, vec![("seed", "out_of_limits")])
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_counts_before_defaults_and_inputs_before_both() {
+    let (comfyui, relay, _folder) = draw().await;
+    let text = async |parameters: Value, params: Value| {
+        let body = json!({"workflow": "draw", "parameters": parameters, "params": params});
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{answer}");
+        comfyui.posted()["prompt"]["1"]["inputs"]["text"].take()
+    };
+    // "other" comes later in the header, and has a default for the same input.
+    assert_eq!(text(json!({"seed": 11, "text": "x"}), json!({})).await, "x");
+    assert_eq!(text(json!({"seed": 11}), json!({})).await, "b");
+    // The title stands for the id, and the seed that is required is set.
+    let titled = json!({"Sampler.seed": 11, "Sampler.text": "y"});
+    assert_eq!(text(json!({"text": "x"}), titled).await, "y");
+    // What is wrong is named as it was given.
+    let wrong = json!({"workflow": "draw", "params": {"Sampler.seed": 11, "Sampler.text": 5}});
+    let (status, answer) = relay.post(JOBS, &wrong).await;
+    assert_eq!(
+        (status, refused(&answer)),
+        (400, vec![("Sampler.text", "wrong_type")])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_wrong_parameters_are_not_all_listed() {
+    let (_comfyui, relay) = relay().await;
+    let problems = async |field: &str, name: &str, count: usize| {
+        let given = (0..count).map(|number| (format!("{name}{number}"), json!(1)));
+        let given: serde_json::Map<_, _> = given.collect();
+        let (status, answer) = relay
+            .post(JOBS, &json!({"workflow": "txt2img", field: given}))
+            .await;
+        assert_eq!(status, 400, "{answer}");
+        refused(&answer).len()
+    };
+    for (field, name) in [("parameters", "steps"), ("params", "99.steps")] {
+        assert_eq!(problems(field, name, 99).await, 99);
+        assert_eq!(problems(field, name, 1_000).await, 100);
+        assert_eq!(problems(field, name, 1_001).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_jobs_of_a_batch_share_is_bounded() {
+    let (_comfyui, relay) = relay().await;
+    let parameters = json!({"prompt": "a".repeat(300_000)});
+    let counted =
+        |count: usize| json!({"workflow": "txt2img", "parameters": parameters, "count": count});
+    let (status, answer) = relay.post(BATCHES, &counted(2)).await;
+    assert_eq!(status, 201, "{answer}");
+    let each: Vec<Value> = (0..1_000).map(|seed| json!({"seed": seed})).collect();
+    let listed = json!({"workflow": "txt2img", "parameters": parameters, "params": each});
+    for body in [counted(1_000), listed] {
+        let (status, answer) = relay.post(BATCHES, &body).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &json!("bad_batch"))
+        );
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("at most 8"), "{message}");
+    }
 }
 
 /// One parameter stands in for another that is not given, and a required one for an input that is set by itself.

@@ -167,6 +167,53 @@ async fn a_job_waits_while_its_picture_cannot_be_sent() {
     assert!(has(&comfyui.bytes_of(UPLOAD), &picture(1)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_picture_never_arrives_fails_and_those_behind_it_run() {
+    let (comfyui, relay) = relay().await;
+    relay.post("/api/anime/queue/pause", &json!({})).await;
+    let name = sent(&relay, 1).await;
+    comfyui.reply(UPLOAD, Reply::Disconnect);
+    let behind = json!({"job_id": "behind", "workflow": "txt2img"});
+    for body in [job(&name), behind] {
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    relay.post("/api/anime/queue/resume", &json!({})).await;
+    comfyui.wait_for_calls(PROMPT, 1).await;
+    wait_until("the job has failed", async || {
+        relay.job("shot").await.1["status"] == "failed"
+    })
+    .await;
+    assert_eq!(comfyui.calls(PROMPT), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_a_picture_leaves_the_job_to_others() {
+    let (full, other) = (ScriptedComfy::start().await, ScriptedComfy::start().await);
+    let urls = format!("{},{}", full.url(), other.url());
+    let mut settings = Settings::default();
+    settings.relay.workflows = PathBuf::from("comfy_workflows");
+    let relay = TestRelay::connected_to(&urls, settings).await;
+    for comfyui in [&full, &other] {
+        comfyui.accept_prompts_as("prompt");
+        comfyui.set_queue(&["prompt"], &[]);
+    }
+    let name = sent(&relay, 1).await;
+    take(&other, &name);
+    full.answer(UPLOAD, 500, &json!({}));
+    // Each server is tried first for one of them.
+    for (count, prompt) in [(1, "prompt"), (2, "second")] {
+        other.accept_prompts_as(prompt);
+        other.set_queue(&["prompt"], &["second"][..count - 1]);
+        let body = json!({"workflow": "img2img", "parameters": {"start": name}});
+        let (status, answer) = relay.post(JOBS, &body).await;
+        assert_eq!(status, 201, "{answer}");
+        other.wait_for_calls(PROMPT, count).await;
+    }
+    assert!(full.calls(UPLOAD) > 0);
+    assert_eq!(full.calls(PROMPT), 0);
+}
+
 on_both!(a_picture_outlives_a_restart_and_goes_where_the_job_goes,);
 
 async fn a_picture_outlives_a_restart_and_goes_where_the_job_goes(db: TestDatabase) {
@@ -230,8 +277,8 @@ async fn pictures_that_nobody_uses_are_deleted(db: TestDatabase) {
     db.execute(&format!(
         "UPDATE comfy_relay.input_files SET used_at = used_at - {} WHERE name = '{old}'; \
          UPDATE comfy_relay.input_files SET used_at = used_at - {} WHERE name = '{new}'",
-        31 * days,
-        29 * days,
+        32 * days,
+        30 * days,
     ))
     .await;
     let names = async || {
@@ -242,6 +289,63 @@ async fn pictures_that_nobody_uses_are_deleted(db: TestDatabase) {
         names().await == [Some(new.clone())]
     })
     .await;
+}
+
+on_both!(a_use_of_a_picture_is_noted_once_a_day,);
+
+/// A write rewrites the whole picture.
+async fn a_use_of_a_picture_is_noted_once_a_day(db: TestDatabase) {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as("prompt");
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::from(db.config())).await;
+    relay.post("/api/anime/queue/pause", &json!({})).await;
+    let (old, new) = (sent(&relay, 1).await, sent(&relay, 2).await);
+    let hours = 60 * 60 * 1_000_i64;
+    let back = [(&old, 25 * hours), (&new, 23 * hours)];
+    for (name, time) in back {
+        db.execute(&format!(
+            "UPDATE comfy_relay.input_files SET used_at = used_at - {time} WHERE name = '{name}'"
+        ))
+        .await;
+    }
+    let used = async |name: &str| {
+        let find = format!(
+            "SELECT CAST(used_at AS TEXT) AS v FROM comfy_relay.input_files WHERE name = '{name}'"
+        );
+        let found = db.values(&find).await;
+        let time = found[0].as_ref().unwrap().parse::<i64>();
+        time.unwrap()
+    };
+    let before = (used(&old).await, used(&new).await);
+    let load = |name: &str| json!({"class_type": "LoadImage", "inputs": {"image": name}});
+    let graph = json!({"1": load(&old), "2": load(&new)});
+    let (status, answer) = relay.post(JOBS, &json!({"workflow": graph})).await;
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(used(&new).await, before.1);
+    assert!(used(&old).await >= before.0 + 25 * hours);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pictures_of_one_graph_are_counted() {
+    let (_comfyui, relay) = relay().await;
+    let graph = |count: usize| -> Value {
+        let node = |number: usize| {
+            let inputs = json!({"image": format!("relay-{number:032x}.png")});
+            (
+                number.to_string(),
+                json!({"class_type": "LoadImage", "inputs": inputs}),
+            )
+        };
+        (0..count)
+            .map(node)
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    // Nobody has sent them.
+    for (count, code) in [(100, "input_not_found"), (101, "too_many_inputs")] {
+        let (status, answer) = relay.post(JOBS, &json!({"workflow": graph(count)})).await;
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,13 +368,17 @@ async fn submit_sends_pictures_from_files() {
         )
     };
     for key in ["start", "10.image"] {
-        let (code, told) = submit("img2img", format!("{key}={}", file.display())).await;
-        assert_eq!(code, Some(0), "{told}");
+        let (code, errors) = submit("img2img", format!("{key}={}", file.display())).await;
+        assert_eq!(code, Some(0), "{errors}");
         assert_eq!(comfyui.posted()["prompt"]["10"]["inputs"]["image"], name);
     }
     std::fs::write(&file, "no picture").unwrap();
     for (input, code, text) in [
-        (format!("start={}", file.display()), 1, "this is no picture"),
+        (
+            format!("start={}", file.display()),
+            1,
+            "this is not a picture",
+        ),
         (
             "start=/no/such.png".to_owned(),
             1,
@@ -278,8 +386,8 @@ async fn submit_sends_pictures_from_files() {
         ),
         ("start".to_owned(), 64, "expected NAME=FILE"),
     ] {
-        let (exit, told) = submit("img2img", input).await;
-        assert_eq!(exit, Some(code), "{told}");
-        assert!(told.contains(text), "{told}");
+        let (exit, errors) = submit("img2img", input).await;
+        assert_eq!(exit, Some(code), "{errors}");
+        assert!(errors.contains(text), "{errors}");
     }
 }

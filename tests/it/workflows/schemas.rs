@@ -1,6 +1,6 @@
 //! The JSON Schema of a workflow's parameters accepts what a submission accepts.
 
-use comfy_relay::workflow::{GivenParameters, WorkflowHeader, parameters_schema};
+use comfy_relay::workflow::{GivenParameters, NamedWorkflow, WorkflowHeader, parameters_schema};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
@@ -129,12 +129,13 @@ proptest! {
         let Ok(header) = WorkflowHeader::read(header.to_string().as_bytes(), &graph()) else {
             return Ok(());
         };
-        let schema = parameters_schema(Some(&header), |_| vec!["x".to_owned()]);
+        let workflow = NamedWorkflow { graph: graph(), header: Some(header) };
+        let schema = parameters_schema(workflow.header.as_ref(), |_| vec!["x".to_owned()]);
         prop_assert!(jsonschema::meta::is_valid(&schema), "{schema}");
         let validator = jsonschema::validator_for(&schema).unwrap();
         for given in all {
             let named = given.as_object().unwrap().clone();
-            let submitted = GivenParameters::new(named, Map::new()).resolved(Some(&header));
+            let submitted = GivenParameters::new(named, Map::new()).resolved(&workflow);
             prop_assert_eq!(submitted.is_ok(), validator.is_valid(&given), "{} {}: {:?}", schema, given, submitted);
         }
     }

@@ -27,6 +27,7 @@ pub(in crate::server::api) fn queue_failures(endpoint: Endpoint) -> Endpoint {
         "backend_unknown",
         "input_not_found",
         "label_unknown",
+        "too_many_inputs",
         "workflow_rejected",
     ];
     endpoint

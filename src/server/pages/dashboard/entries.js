@@ -6,7 +6,7 @@ import { text } from "./texts.js";
 /** What stands for a number of its own for each job. */
 const RANDOM = "random";
 
-/** An entry. `value` is that of its parameter, `undefined` where it is left to the workflow, or a `File`. */
+/** An entry. `value` is that of its parameter, `undefined` where it is left to the workflow, a `BigInt`, or a `File`. */
 export class Entry {
   constructor(name, schema, isRequired) {
     this.name = name;
@@ -18,6 +18,10 @@ export class Entry {
     this.hint = make("p", hint, { className: "hint", id: `${name}-hint`, hidden: !hint });
     this.control = this.makeControl(schema);
     Object.assign(this.control, { id: `p-${name}`, name });
+    this.isTouched = false;
+    this.control.addEventListener("input", () => {
+      this.isTouched = true;
+    });
     this.control.setAttribute("aria-describedby", `${name}-hint ${name}-error`);
     if (isRequired) this.control.setAttribute("aria-required", "true");
     this.element = make("div", this.parts(), { className: `entry ${this.width()}` });
@@ -86,15 +90,20 @@ export class Entry {
 
   get value() {
     const { control, schema } = this;
+    // A value that nobody has chosen would count before that of another parameter for the same input.
+    if (!this.isTouched && !(control.type === "checkbox" && this.isRequired)) return undefined;
     if (control.type === "checkbox") return control.checked;
     if (control.type === "file") return control.files[0];
     if (control.type === "number") {
-      // What is no number is sent as it is, so that the relay says what is wrong with it.
+      // What is not a number is sent as it is, so that the relay says what is wrong with it.
       if (control.validity.badInput) return control.value || "?";
-      return control.value === "" ? undefined : Number(control.value);
+      if (control.value === "") return undefined;
+      const number = Number(control.value);
+      // A `Number` would be rounded.
+      return /^-?\d+$/u.test(control.value) && !Number.isSafeInteger(number) ? BigInt(control.value) : number;
     }
     if (schema.enum) return control.value === "" ? undefined : JSON.parse(control.value);
-    // An empty text is one, but no name of a file.
+    // An empty text is a text, but not the name of a file.
     return control.value === "" && schema.minLength ? undefined : control.value;
   }
 

@@ -85,8 +85,8 @@ async function submit() {
   setText($("sent"), text("sending"));
   try {
     const workflow = $("workflow").value;
-    const parameters = await values();
-    const { job_id: id } = await post("api/anime/jobs", JSON.stringify({ workflow, parameters }));
+    const body = `{"workflow":${JSON.stringify(workflow)},"parameters":${await parameters()}}`;
+    const { job_id: id } = await post("api/anime/jobs", body);
     $("sent").replaceChildren(`${text("submitted")} `, make("a", id, { href: jobPage(id) }));
   } catch (error) {
     setText($("sent"), "");
@@ -95,14 +95,15 @@ async function submit() {
   $("go").disabled = false;
 }
 
-/** The parameters that are given. Pictures are sent before, and stand for themselves by their names. */
-async function values() {
-  const given = {};
+/** The parameters that are given, as JSON. Pictures are sent before, and stand for themselves by their names. */
+async function parameters() {
+  const given = [];
   for (const { name, value } of entries) {
     if (value === undefined) continue;
-    given[name] = value instanceof File ? (await post("api/anime/inputs", value, name)).name : value;
+    const sent = value instanceof File ? (await post("api/anime/inputs", value, name)).name : value;
+    given.push(`${JSON.stringify(name)}:${typeof sent === "bigint" ? sent : JSON.stringify(sent)}`);
   }
-  return given;
+  return `{${given.join(",")}}`;
 }
 
 /** Shows what is wrong, each problem at its entry, and the rest below the form. */
