@@ -43,8 +43,11 @@ async fn at_the_limit_of_open_files_the_relay_waits_and_goes_on() {
     program.logs("cannot accept connections").await;
     // The relay retries many times and logs once.
     assert!(!is_served(&program, Duration::from_secs(2)).await);
-    let logged = program.log().matches("cannot accept connections").count();
-    assert_eq!(logged, 1, "{}", program.log());
+    let log = program.log();
+    let count = |text| log.matches(text).count();
+    // Any file that is closed meanwhile lets one in.
+    let ended = count("accepting connections again");
+    assert_eq!(count("cannot accept connections"), ended + 1, "{log}");
     program
         .logs("file descriptors in use; raise the limit")
         .await;
