@@ -82,7 +82,8 @@ REPLACED = {
     ],
     "docs/api.md": [("shot-12/outputs", "finished/outputs")],
     "docs/migration.md": [('"job_id": "shot-12", "prompt_id": "…"', '"job_id": "registered", "prompt_id": "PROMPT"')],
-    "docs/queue.md": [("-p 3.steps=30 --watch", "-p 3.steps=20 --watch"), ("submit txt2img.json", "submit workflow_api.json")],
+    # A hundred jobs would hold up the one that is watched behind them.
+    "docs/queue.md": [("--count 100", "--count 5"), ("-p 3.steps=30 --watch", "-p 3.steps=20 --watch"), ("submit txt2img.json", "submit workflow_api.json")],
     "docs/scaling.md": [("AUTH_JWT_SECRET=…", f"AUTH_JWT_SECRET={SECRET}")],
     "docs/security.md": [("AUTH_JWT_SECRET=…", f"AUTH_JWT_SECRET={SECRET}")],
     "docs/operate.md": [(" && sudo systemctl start comfy-relay", "")],
