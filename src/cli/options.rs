@@ -1,5 +1,6 @@
 //! Groups of flags that set one configuration between them.
 
 pub(super) mod access;
+pub(super) mod comfyui;
 pub(super) mod database;
 pub(super) mod redis;

@@ -14,11 +14,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::exit_code::WrongSetting;
 use super::shutdown_signal::shutdown_signal;
+use crate::cli::options::comfyui::ComfyuiOptions;
 use crate::cli::output::{print_line, print_note};
 use crate::comfy::ComfyClient;
-use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_first_comfyui_url};
 use crate::recording::{Meta, RecordedInput, Recording};
 use crate::workflow;
 use session::{RecordedPromptEnd, RecordingSession};
@@ -43,19 +42,8 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// The ComfyUI server; of several with commas between them, the first
-    #[arg(
-        long,
-        env = "COMFYUI_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8188",
-        value_parser = parse_first_comfyui_url,
-        value_name = "URL"
-    )]
-    comfyui_url: ServerUrl,
-
     #[command(flatten)]
-    connection: ComfyConnection,
+    comfyui: ComfyuiOptions,
 
     /// What the recording shows, in a sentence
     #[arg(long, default_value = "", value_name = "TEXT")]
@@ -65,14 +53,8 @@ pub(super) struct RecordArgs {
 pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     let graphs = read(&args.workflows).await?;
     Recording::prepare(&args.out)?;
-    let config = ComfyConfig {
-        urls: vec![args.comfyui_url],
-        connection: args.connection,
-        ..ComfyConfig::default()
-    };
-    let servers = ComfyClient::all(&config).map_err(|error| WrongSetting(error.into()))?;
-    let server = servers.first().context("no ComfyUI server")?;
-    let session = RecordingSession::new(server)?;
+    let server = args.comfyui.client()?;
+    let session = RecordingSession::new(&server)?;
     let recorded_at = Timestamp::now();
     let stats = session
         .call(Method::GET, "/system_stats", Value::Null)
@@ -92,7 +74,7 @@ pub(super) async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     tasks.spawn(session.clone().poll_queue());
     let mut recorded = RecordedWorkflows::default();
     tokio::select! {
-        () = recorded.run(&session, server, args.workflows.iter().zip(graphs)) => {}
+        () = recorded.run(&session, &server, args.workflows.iter().zip(graphs)) => {}
         () = shutdown_signal() => {
             print_note(format_args!("stopped; what was recorded is kept"));
             recorded.notes.push("stopped before the last workflow had ended".to_owned());

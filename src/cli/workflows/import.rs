@@ -9,9 +9,8 @@ use serde_json::{Map, Value};
 use tokio::fs;
 
 use crate::cli::exit_code::WrongSetting;
+use crate::cli::options::comfyui::ComfyuiOptions;
 use crate::cli::output::{print_line, print_note, printable_line};
-use crate::comfy::ComfyClient;
-use crate::config::{ComfyConfig, ComfyConnection, ServerUrl, parse_first_comfyui_url};
 use crate::workflow::{HEADER, ImportedWorkflow, SavedEditor, draft_header};
 
 /// The largest file that is read, in bytes: a picture of a hundred megapixels.
@@ -42,19 +41,8 @@ pub(in crate::cli) struct WorkflowImportArgs {
     #[arg(long)]
     replace: bool,
 
-    /// The ComfyUI server; of several with commas between them, the first
-    #[arg(
-        long,
-        env = "COMFYUI_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8188",
-        value_parser = parse_first_comfyui_url,
-        value_name = "URL"
-    )]
-    comfyui_url: ServerUrl,
-
     #[command(flatten)]
-    connection: ComfyConnection,
+    comfyui: ComfyuiOptions,
 }
 
 pub(super) async fn run(args: WorkflowImportArgs) -> anyhow::Result<ExitCode> {
@@ -74,7 +62,7 @@ pub(super) async fn run(args: WorkflowImportArgs) -> anyhow::Result<ExitCode> {
     let graph = match imported.with_context(|| format!("cannot import {file}"))? {
         ImportedWorkflow::Api(graph) => graph,
         ImportedWorkflow::Editor(saved) => {
-            let converted = convert(&saved, args.comfyui_url, args.connection).await;
+            let converted = convert(&saved, args.comfyui).await;
             converted.with_context(|| format!("cannot import {file}"))?
         }
     };
@@ -102,16 +90,9 @@ pub(super) async fn run(args: WorkflowImportArgs) -> anyhow::Result<ExitCode> {
 /// The graph of what the editor has saved, by the node classes of a server.
 async fn convert(
     saved: &SavedEditor,
-    url: ServerUrl,
-    connection: ComfyConnection,
+    comfyui: ComfyuiOptions,
 ) -> anyhow::Result<Map<String, Value>> {
-    let config = ComfyConfig {
-        urls: vec![url.clone()],
-        connection,
-        ..ComfyConfig::default()
-    };
-    let servers = ComfyClient::all(&config).map_err(|error| WrongSetting(error.into()))?;
-    let server = servers.first().context("no ComfyUI server")?;
+    let server = comfyui.client()?;
     let classes = server.rest().read_json("/object_info", None).await;
     let classes = classes.map(|classes| classes.filter(Value::is_object));
     let missing = || {
@@ -119,7 +100,7 @@ async fn convert(
             "this is the editor's format, which does not name the inputs of {} and others; only the node classes of ComfyUI do, and {} \
              does not answer with them (--comfyui-url, COMFYUI_URL): start it, or use \"Export (API)\" in the editor",
             saved.classes().first().map_or("its nodes", |class| *class),
-            url.url()
+            server.address()
         )
     };
     let classes = classes.with_context(missing)?.with_context(missing)?;

@@ -19,6 +19,9 @@ use crate::support::wait::wait_until;
 
 const DOCUMENT: &str = "docs/scaling.md";
 
+/// The pause of a page that was not let in.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// How many pages follow the job.
 const SUBSCRIBERS: usize = 20;
 
@@ -67,8 +70,8 @@ async fn follow(site: Arc<Site>, url: String) -> usize {
     let (mut departures, mut progress) = (0, 0);
     loop {
         let Some(mut socket) = site.open(&url).await else {
-            // The balancer has not noticed yet that the relay is away.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The balancer has not noticed yet that the relay is away. A page, too, pauses before it connects again.
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         while let Some(message) = socket.next().await {
