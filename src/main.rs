@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator;
+
 fn main() -> ExitCode {
     comfy_relay::cli::run()
 }

@@ -19,7 +19,6 @@ mod selection;
 mod state;
 mod thumbnails;
 mod tls;
-mod trim_memory;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -115,13 +114,11 @@ impl Server {
             shards,
             monitor,
             thumbnails,
-            served: Arc::default(),
             stop: session.stop.clone(),
             tasks: session.tasks.clone(),
             session,
         };
         state.tasks.spawn(state.monitor.clone().run());
-        state.tasks.spawn(trim_memory::trim_memory(state.clone()));
         state.tasks.spawn(refresh(state.clone()));
         state.tasks.spawn(Arc::new(state.clone()).accept(listener));
         Ok(Self { address, state })

@@ -115,7 +115,7 @@ impl ServerState {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stop, served) = (self.stop.clone(), self.served.clone());
+        let stop = self.stop.clone();
         let (address, head_timeout) = (peer.address, self.config.head_timeout);
         let service = service_fn(move |request| {
             let (state, peer) = (self.clone(), peer.clone());
@@ -141,7 +141,6 @@ impl ServerState {
                 (&mut connection).await
             }
         };
-        served.send_modify(|count| *count += 1);
         let Err(error) = result else {
             return;
         };

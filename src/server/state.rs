@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,8 +38,6 @@ pub(super) struct ServerState {
     pub(super) shards: ShardPool,
     pub(super) monitor: Monitor,
     pub(super) thumbnails: Thumbnails,
-    /// How many connections hyper has finished serving: closed, or upgraded to a socket.
-    pub(super) served: Arc<watch::Sender<u64>>,
     /// Cancelled when the server is to stop.
     pub(super) stop: CancellationToken,
     /// Everything that must end before the server has stopped.
