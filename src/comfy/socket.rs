@@ -23,6 +23,10 @@ use crate::connector::{self, Connector, WebSocket};
 /// ComfyUI adds prompt and node to its previews if this is the first message of a client.
 const FEATURE_FLAGS: &str = r#"{"type":"feature_flags","data":{"supports_preview_metadata":true}}"#;
 
+/// How many bytes are read at once. All of them are set to zero before each read: of tungstenite's default of 128 KiB, that
+/// takes longer than to read a step.
+const READ_BUFFER: usize = 16 << 10;
+
 /// The largest frame that is read, in bytes: previews and outputs of video nodes are many megabytes.
 const MAX_FRAME: usize = 64 << 20;
 
@@ -181,6 +185,7 @@ impl Socket {
         }
         self.dialled_at = Instant::now();
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
         let connecting = async {

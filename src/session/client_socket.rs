@@ -1,6 +1,7 @@
 //! A WebSocket that speaks ComfyUI's protocol to one of its clients. It is a task: there are few.
 
 use std::convert::Infallible;
+use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -75,10 +76,13 @@ impl ClientSocket<'_> {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
         let mut received_at = Instant::now();
+        // Made once, not for each event.
+        let mut stopped = pin!(context.stop.cancelled());
+        let mut expired = pin!(admission.permissions.expired());
         loop {
             tokio::select! {
-                () = context.stop.cancelled() => return Err(Disconnect::Close(close::GOING_AWAY, "the relay is being stopped")),
-                () = admission.permissions.expired() => return Err(Disconnect::EXPIRED),
+                () = &mut stopped => return Err(Disconnect::Close(close::GOING_AWAY, "the relay is being stopped")),
+                () = &mut expired => return Err(Disconnect::EXPIRED),
                 event = events.next() => {
                     let event = event.ok_or(Disconnect::Close(close::POLICY, "messages are read too slowly"))?;
                     self.pass_on(event.payload).await?;
