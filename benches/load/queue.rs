@@ -103,7 +103,7 @@ async fn looks(
     queued.comfyui.wait_for_more_calls(look, FIRST_LOOKS).await;
     let still = queued.cost_of_looks(&server, options, |_| {}).await?;
     let moving = queued
-        .cost_of_looks(&server, options, |look| queued.show(look))
+        .cost_of_looks(&server, options, |look| queued.move_to(look))
         .await?;
     Ok((still, moving))
 }
@@ -159,6 +159,19 @@ impl Queued {
         if self.look == JOB_LIST {
             self.comfyui.answer(JOB_LIST, 200, &self.list(first));
         }
+    }
+
+    /// The prompt before this one has completed, and this one runs.
+    fn move_to(&self, first: usize) {
+        let before = prompt(first - 1);
+        let entry = json!({"prompt": [first - 1, before, graph(), {"client_id": "another"}, ["9"]], "outputs": {},
+            "status": {"status_str": "success", "messages": [["execution_success", {}]]}});
+        self.comfyui.answer(
+            &format!("GET /history/{before}"),
+            200,
+            &json!({before: entry}),
+        );
+        self.show(first);
     }
 
     /// The prompts from this one on, the newest first. Each keeps its number.

@@ -5,6 +5,7 @@ mod job_list;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ pub struct Queue {
     running: Vec<QueueEntry>,
     pending: Vec<QueueEntry>,
     /// The index of each prompt among those that run, then those that wait. Of one that is there twice, the first.
-    places: HashMap<String, usize>,
+    places: HashMap<Arc<str>, usize>,
     /// Whether the answer holds the graphs and the clients of the prompts.
     has_graphs: bool,
     /// The answer from which it was read.
@@ -37,7 +38,7 @@ pub struct QueueEntry {
     /// Lower ones run first; negative for prompts that were put in front.
     pub number: f64,
     /// The prompt.
-    pub prompt_id: String,
+    pub prompt_id: Arc<str>,
     /// The client that submitted it: its events go to the socket with this id. `None` for a prompt without
     /// one, and in an answer without graphs.
     pub client_id: Option<String>,
@@ -161,7 +162,7 @@ impl Queue {
     /// Every prompt that runs or waits.
     pub fn prompt_ids(&self) -> impl Iterator<Item = &str> {
         let entries = self.running.iter().chain(&self.pending);
-        entries.map(|entry| entry.prompt_id.as_str())
+        entries.map(|entry| entry.prompt_id.as_ref())
     }
 
     /// The prompts that have come or gone or begun since an earlier answer. Those that run in either are among them.
@@ -190,7 +191,7 @@ impl Queue {
         }
         changed
             .into_iter()
-            .map(|it| it.prompt_id.as_str())
+            .map(|it| it.prompt_id.as_ref())
             .collect()
     }
 
@@ -248,7 +249,9 @@ fn read_entry(item: Bytes) -> Option<QueueEntry> {
     let extra: Option<ExtraData<'_>> = extra.and_then(Result::ok);
     Some(QueueEntry {
         number: number.unwrap_or(f64::MAX),
-        prompt_id: python_json::read(parts.get(1)?.get().as_bytes()).ok()?,
+        prompt_id: python_json::read::<String>(parts.get(1)?.get().as_bytes())
+            .ok()?
+            .into(),
         submitted_at: extra.as_ref().and_then(|extra| {
             let milliseconds = extra.create_time.as_ref()?.as_i64()?;
             Timestamp::from_millisecond(milliseconds).ok()
@@ -347,7 +350,7 @@ mod tests {
     fn numbered(numbers: &[u8]) -> Queue {
         let entry = |number: &u8| QueueEntry {
             number: f64::from(number % 7),
-            prompt_id: format!("p{number}"),
+            prompt_id: format!("p{number}").into(),
             client_id: None,
             submitted_at: None,
             item: Bytes::new(),

@@ -44,6 +44,9 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes. Queues of 50 MB have been seen.
 const MAX_ANSWER: usize = 128 << 20;
 
+/// How much memory is taken for an answer before any of it has come, in bytes: a server can announce more than it sends.
+const MAX_RESERVED: u64 = 8 << 20;
+
 /// Longer answers, in bytes, take so many milliseconds to parse that this is done on a thread that may
 /// block.
 const LONG_ANSWER: usize = 256 << 10;
@@ -295,7 +298,8 @@ impl Rest {
             source,
         };
         let mut response = request.send().await.map_err(unreachable)?;
-        let mut answer = BytesMut::new();
+        let announced = response.content_length().unwrap_or_default();
+        let mut answer = BytesMut::with_capacity(announced.min(MAX_RESERVED) as usize);
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if answer.len() + chunk.len() > limit {
                 return Err(invalid_response(

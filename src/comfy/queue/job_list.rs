@@ -70,7 +70,7 @@ impl Queue {
             };
             list.push(QueueEntry {
                 number: job.priority,
-                prompt_id: job.id.into_owned(),
+                prompt_id: job.id.into(),
                 client_id: None,
                 submitted_at: job
                     .create_time
@@ -171,7 +171,7 @@ mod tests {
                 "workflow": {{"prompt": {node}, "extra_data": {{"client_id": "c", "create_time": 1000}}}}}}"#
         );
         let entry = QueueEntry::parse_job(shown.as_bytes()).unwrap();
-        assert_eq!((entry.number, entry.prompt_id.as_str()), (-1.5, "w"));
+        assert_eq!((entry.number, entry.prompt_id.as_ref()), (-1.5, "w"));
         assert_eq!(entry.client_id.as_deref(), Some("c"));
         assert!(entry.graph().is_some());
         let without = json!({"id": "w", "status": "pending", "priority": 0});

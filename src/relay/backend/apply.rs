@@ -319,7 +319,7 @@ impl Follower {
         prompt_id: &str,
     ) -> Option<Timestamp> {
         let mut running = queue.running().iter();
-        let entry = running.find(|entry| entry.prompt_id == prompt_id)?;
+        let entry = running.find(|entry| *entry.prompt_id == *prompt_id)?;
         let now = self.tracker.now();
         let is_own = self.is_own(registry, graphs, prompt_id);
         (!is_own).then(|| self.backend.state().queue.began_at(entry, now))?

@@ -31,7 +31,7 @@ pub(in crate::relay) struct Discovery {
     /// When each was first seen, of those that may become jobs.
     first_seen: HashMap<String, Instant>,
     /// Those that never do: the relay has handed them in, or they are known under another id.
-    passed_over: HashSet<String>,
+    passed_over: HashSet<Arc<str>>,
 }
 
 /// What a look at the queue has shown.
@@ -115,7 +115,7 @@ impl Follower {
         let awaited: HashSet<String> = followed.filter(|id| queue.position(id).is_some()).collect();
         let ids: Vec<String> = {
             let registry = self.tracker.registry();
-            let ids = first.map(|entry| entry.prompt_id.as_str());
+            let ids = first.map(|entry| entry.prompt_id.as_ref());
             let ids = ids.chain(awaited.iter().map(String::as_str));
             let is_new = |id: &&str| registry.of_prompt(&self.backend, id).is_empty();
             ids.filter(is_new).map(str::to_owned).collect()
@@ -170,7 +170,7 @@ impl Follower {
             }
             let prompt = FoundPrompt {
                 backend: self.backend.clone(),
-                prompt_id: entry.prompt_id.clone(),
+                prompt_id: entry.prompt_id.to_string(),
                 disconnects,
                 history: None,
                 tags: Arc::new(Tags::discovered()),
@@ -202,7 +202,7 @@ impl Discovery {
         let before = std::mem::take(&mut self.first_seen);
         let (mut due, mut next_in) = (Vec::new(), None);
         for id in ids {
-            if self.passed_over.contains(&id) || self.first_seen.contains_key(&id) {
+            if self.passed_over.contains(id.as_str()) || self.first_seen.contains_key(&id) {
                 continue;
             }
             let since = before.get(&id).copied().unwrap_or_else(Instant::now);

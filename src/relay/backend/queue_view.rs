@@ -50,7 +50,7 @@ impl QueueView {
         self.pending = queue.pending_count();
         self.set_remaining(Some((self.running + self.pending) as u64));
         if let [running] = queue.running() {
-            self.current = Some(running.prompt_id.clone());
+            self.current = Some(running.prompt_id.to_string());
         }
         self.record_idle(now);
     }

@@ -21,7 +21,7 @@ impl Follower {
             waiting: queue.pending_count(),
         };
         let work = match (running, load.waiting) {
-            (Some(prompt), _) => WorkSeen::Running(prompt.clone()),
+            (Some(prompt), _) => WorkSeen::Running(prompt.to_string()),
             (None, 0) => WorkSeen::Nothing,
             (None, _) => WorkSeen::Waiting,
         };

@@ -113,7 +113,7 @@ impl Plans {
         for entry in queue.running() {
             let plan = self.plan(&entry.prompt_id, source, &mut pass);
             let whole = plan.map(|plan| self.estimate(plan, None, &predict, &mut pass));
-            running.insert(entry.prompt_id.clone(), whole.unwrap_or_default());
+            running.insert(entry.prompt_id.to_string(), whole.unwrap_or_default());
             before = plan;
         }
         let mut waiting = Vec::with_capacity(queue.pending_count());

@@ -92,7 +92,7 @@ fn seconds(plan: &Plan, cached: &[String]) -> Estimate {
 
 fn remaining(queue: &Queue, prediction: &QueuePrediction, prompt: &str) -> Option<f64> {
     let mut pending = queue.pending().iter();
-    let place = pending.position(|entry| entry.prompt_id == prompt)?;
+    let place = pending.position(|entry| *entry.prompt_id == *prompt)?;
     prediction.waiting.get(place)?.end.remaining
 }
 
