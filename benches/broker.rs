@@ -89,15 +89,20 @@ fn state(job: usize, seq: u64) -> JobState {
     }
 }
 
-/// Publishes at the rate. Calls `published` with the number of each state before.
-async fn publish(broker: &Broker, mut published: impl FnMut(u64)) {
-    let mut tick = interval(Duration::from_secs(1) / RATE);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for number in 0..u64::from(RATE * SECONDS) {
-        tick.tick().await;
-        published(number);
-        broker.publish(state(number as usize % JOBS, number + 1));
-    }
+/// Publishes at the rate, in a task, as the relay does: a thread outside the runtime would be woken for each state. Calls `published`
+/// with the number of each state before.
+async fn publish(broker: &Broker, mut published: impl FnMut(u64) + Send + 'static) {
+    let broker = broker.clone();
+    let publishing = tokio::spawn(async move {
+        let mut tick = interval(Duration::from_secs(1) / RATE);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        for number in 0..u64::from(RATE * SECONDS) {
+            tick.tick().await;
+            published(number);
+            broker.publish(state(number as usize % JOBS, number + 1));
+        }
+    });
+    publishing.await.unwrap();
 }
 
 async fn started(config: Option<&RedisConfig>, name: &str, stop: &CancellationToken) -> Broker {
@@ -155,7 +160,7 @@ async fn latencies(config: &RedisConfig) -> Vec<Duration> {
             }
         }));
     }
-    publish(&owner, |_| {
+    publish(&owner, move |_| {
         sent.send_modify(|times| times.push(began.elapsed()))
     })
     .await;
