@@ -14,6 +14,7 @@ use tokio::time::sleep_until;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::bare_write;
 use crate::figures::{median, micros_each, percentiles};
 use crate::options::LoadOptions;
 use crate::process::Server;
@@ -43,6 +44,8 @@ struct Round {
     event: (f64, f64),
     /// Of its processor time, for each event that is passed on, in microseconds.
     cpu: f64,
+    /// What a bare loop takes for the same, in microseconds.
+    floor: f64,
     /// To the time of a request, in milliseconds.
     request: (f64, f64),
     /// How fast a file is read, as a share of how fast it is read from ComfyUI.
@@ -87,11 +90,12 @@ pub(crate) fn measure(options: &LoadOptions) -> anyhow::Result<bool> {
         median(figures).unwrap_or_default()
     };
     println!(
-        "door, {RATE} events a second: {:.2} / {:.2} ms added to an event (p50 / p99), {:.1} µs CPU for each; \
-         {:.2} / {:.2} ms added to a request; /view at {:.2} of a direct read; {}",
+        "door, {RATE} events a second: {:.2} / {:.2} ms added to an event (p50 / p99), {:.1} µs CPU for each, of which \
+         a bare write takes {:.1}; {:.2} / {:.2} ms added to a request; /view at {:.2} of a direct read; {}",
         figure(|round| round.event.0),
         figure(|round| round.event.1),
         figure(|round| round.cpu),
+        figure(|round| round.floor),
         figure(|round| round.request.0),
         figure(|round| round.request.1),
         figure(|round| round.throughput),
@@ -105,8 +109,15 @@ pub(crate) fn measure(options: &LoadOptions) -> anyhow::Result<bool> {
 }
 
 fn run(runtime: &Runtime, options: &LoadOptions) -> anyhow::Result<Round> {
+    let floor = bare_write::micros(RATE, events(options.seconds))?;
     let stage = runtime.block_on(Stage::new(options))?;
-    runtime.block_on(stage.round(options.seconds))
+    let round = runtime.block_on(stage.round(options.seconds))?;
+    Ok(Round { floor, ..round })
+}
+
+/// How many events a round has.
+fn events(seconds: f64) -> usize {
+    (RATE * seconds).round().max(1.0) as usize
 }
 
 impl Stage {
@@ -134,7 +145,7 @@ impl Stage {
     }
 
     async fn round(&self, seconds: f64) -> anyhow::Result<Round> {
-        let count = (RATE * seconds).round().max(1.0) as usize;
+        let count = events(seconds);
         let direct = self.comfyui.address();
         // What the relay does with events that nobody is sent, first.
         let before = self.server.cpu()?;
@@ -165,6 +176,7 @@ impl Stage {
             cpu: micros_each(passing, count as u64).unwrap_or_default(),
             request: self.requests().await?,
             throughput: self.reads().await?,
+            ..Round::default()
         })
     }
 

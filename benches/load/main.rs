@@ -6,6 +6,7 @@
 //! addresses, because between two addresses there are only some 28,000 ports. A publisher
 //! ([`publisher`]) posts states as a producer does, and [`tally`] counts what arrives.
 
+mod bare_write;
 mod chain;
 mod clients;
 mod door;
@@ -19,6 +20,7 @@ mod process;
 mod publisher;
 mod queue;
 mod remembered;
+mod remote;
 mod scenario;
 #[path = "../../tests/it/support/scripted_comfy.rs"]
 #[expect(

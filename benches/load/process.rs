@@ -32,6 +32,34 @@ pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
     Ok(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into())
 }
 
+/// What the relays of one system share.
+pub(crate) struct Site {
+    database: String,
+    redis: String,
+    /// The schema in the database, and the prefix of all names on the Redis server.
+    name: String,
+}
+
+impl Site {
+    /// On the servers that are set; `None` if one is missing.
+    pub(crate) fn from_environment() -> Option<Self> {
+        Some(Self {
+            database: std::env::var("DATABASE_URL").ok()?,
+            redis: std::env::var("REDIS_URL").ok()?,
+            name: format!("load_{}", std::process::id()),
+        })
+    }
+
+    /// A part of it in which nothing is yet.
+    pub(crate) fn of_its_own(&self, name: &str) -> Self {
+        Self {
+            database: self.database.clone(),
+            redis: self.redis.clone(),
+            name: format!("{}_{name}", self.name),
+        }
+    }
+}
+
 /// A server that is measured. Killed when this is dropped.
 pub(crate) struct Server {
     process: Child,
@@ -46,7 +74,17 @@ impl Server {
     ///
     /// With a ComfyUI it publishes at its default rate; without one, every state.
     pub(crate) fn relay(comfyui: Option<&str>, options: &LoadOptions) -> anyhow::Result<Self> {
-        let (command, folder) = serve(comfyui, options)?;
+        let (command, folder) = serve(comfyui, None, options)?;
+        let (server, lines) = Self::start(command, folder)?;
+        pass_on(lines);
+        Ok(server)
+    }
+
+    /// Starts a relay that shares its jobs with the others of a site.
+    pub(crate) fn at(site: &Site, options: &LoadOptions) -> anyhow::Result<Self> {
+        let (mut command, folder) = serve(None, Some(&site.database), options)?;
+        command.args(["--redis-url", &site.redis]);
+        command.args(["--db-schema", &site.name, "--redis-prefix", &site.name]);
         let (server, lines) = Self::start(command, folder)?;
         pass_on(lines);
         Ok(server)
@@ -57,7 +95,7 @@ impl Server {
         comfyui: &str,
         options: &LoadOptions,
     ) -> anyhow::Result<(Self, SocketAddr)> {
-        let (mut command, folder) = serve(Some(comfyui), options)?;
+        let (mut command, folder) = serve(Some(comfyui), None, options)?;
         command.args(["--comfy-listen", "127.0.0.1:0"]);
         let (server, mut lines) = Self::start(command, folder)?;
         let door = await_address(&mut lines, SERVING_COMFY)?;
@@ -122,11 +160,16 @@ impl Drop for Server {
     }
 }
 
-/// The command that starts the relay, and the folder of its database.
-fn serve(comfyui: Option<&str>, options: &LoadOptions) -> anyhow::Result<(Command, TempDir)> {
+/// The command that starts the relay, and a folder for its database if there is none.
+fn serve(
+    comfyui: Option<&str>,
+    database: Option<&str>,
+    options: &LoadOptions,
+) -> anyhow::Result<(Command, TempDir)> {
     let publish_rate = if comfyui.is_some() { "10" } else { "0" };
     let folder = tempfile::tempdir()?;
-    let database = format!("sqlite:{}", folder.path().join("load.db").display());
+    let of_its_own = || format!("sqlite:{}", folder.path().join("load.db").display());
+    let database = database.map_or_else(of_its_own, str::to_owned);
     let mut command = Command::new(&options.program);
     // Warnings, and the lines with the addresses.
     command.args(["--log", "warn,comfy_relay::cli=info", "serve"]);

@@ -12,7 +12,7 @@ use crate::process::{Server, own_cpu};
 use crate::publisher::{self, Pace};
 use crate::tally::{Mark, Tally};
 use crate::updates::Updates;
-use crate::{chain, door, flood, leave, queue, remembered};
+use crate::{chain, door, flood, leave, queue, remembered, remote};
 
 /// How long the servers are left alone before their memory is measured: what only connecting needs
 /// is freed by then.
@@ -54,6 +54,8 @@ pub(crate) enum Scenario {
     Queue,
     /// 10,000 jobs of 100 nodes that have ended: memory; the relay alone
     Remembered,
+    /// 10 subscribers of each of 1,000 jobs that another relay publishes over Redis
+    Remote,
     /// ComfyUI's own API through the relay, beside the same of ComfyUI itself
     Door,
 }
@@ -80,7 +82,7 @@ enum Kind {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Paced,
         Self::Saturated,
         Self::Jobs,
@@ -95,6 +97,7 @@ impl Scenario {
         Self::Chain,
         Self::Queue,
         Self::Remembered,
+        Self::Remote,
         Self::Door,
     ];
 
@@ -105,6 +108,7 @@ impl Scenario {
             Self::Chain => return chain::measure(options),
             Self::Queue => return queue::measure(options),
             Self::Remembered => return remembered::measure(options),
+            Self::Remote => return remote::measure(options),
             Self::Door => return door::measure(options),
             Self::Leave => return leave::measure(&self.name(), options),
             _ => {}
@@ -182,6 +186,7 @@ impl Scenario {
                 | Self::Chain
                 | Self::Queue
                 | Self::Remembered
+                | Self::Remote
                 | Self::Door => None,
             },
             settles: matches!(self, Self::Idle | Self::Waiting | Self::Held),
