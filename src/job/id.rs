@@ -79,6 +79,11 @@ impl JobId {
         Ok(Self(text.into()))
     }
 
+    /// The same id in memory of its own, which it does not share with its clones.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::from(&*self.0))
+    }
+
     /// The id under which a group is followed as one job; `None` if no group can have this name.
     pub fn of_group(name: &str) -> Option<Self> {
         let id = Self::parse(&format!("{GROUP_PREFIX}{name}")).ok()?;

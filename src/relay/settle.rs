@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
@@ -34,22 +35,28 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             let (kept, age) = (config.details_of, config.details_for);
+            let mut details = Vec::new();
             loop {
                 let due = tracker.registry().take_settling(kept, age, JOBS_A_LOCK);
                 let is_last = due.len() < JOBS_A_LOCK;
-                tracker.settle(due, &mut packer);
+                details.push(tracker.settle(due, &mut packer));
                 if is_last {
                     break;
                 }
-                tokio::task::yield_now().await;
+                yield_now().await;
+            }
+            // All of them after what stays of the last one was made: see `Registry::pack`.
+            for of_jobs in details {
+                drop(of_jobs);
+                yield_now().await;
             }
         }
     }
 }
 
 impl Tracker {
-    /// Drops what is not needed of these jobs. The others are looked at again.
-    fn settle(&self, due: Vec<JobId>, packer: &mut StatePacker) {
+    /// Takes away what is not needed of these jobs, and returns their details. The others are looked at again.
+    fn settle(&self, due: Vec<JobId>, packer: &mut StatePacker) -> Vec<Entry> {
         let states = self.settled(due);
         // Not under the lock: it takes tens of microseconds.
         let packed: Vec<_> = states
@@ -57,18 +64,20 @@ impl Tracker {
             .map(|state| (packer.pack(&state), state))
             .collect();
         let mut registry = self.registry();
+        let mut details = Vec::new();
         for (packed, state) in packed {
             let id = &state.job;
             let is_newest =
                 (self.hub.newest(id)).is_some_and(|newest| Arc::ptr_eq(&newest, &state));
             let is_settled = registry.get(id).is_some_and(|entry| self.is_settled(entry));
             if is_newest && is_settled {
-                registry.pack(id, packed);
+                details.extend(registry.pack(id, packed));
                 self.release(&mut registry, id);
             } else {
                 registry.settle_later(id);
             }
         }
+        details
     }
 
     /// The final states of those of the jobs whose details can be dropped.

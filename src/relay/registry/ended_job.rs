@@ -52,6 +52,7 @@ impl EndedJob {
     /// What stays of a job of which this is the final state.
     pub(super) fn of(
         entry: &Entry,
+        id: JobId,
         ended_at: Timestamp,
         prompt: Option<(usize, Arc<str>)>,
         state: PackedState,
@@ -64,7 +65,7 @@ impl EndedJob {
         };
         let tags = job.tags();
         Self {
-            id: job.id().clone(),
+            id,
             number: entry.number,
             status: job.status(),
             ended_at,

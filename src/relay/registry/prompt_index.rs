@@ -36,11 +36,16 @@ impl PromptIndex {
         }
     }
 
-    /// Where the prompt of a job is.
-    pub(super) fn place(&self, entry: &Entry) -> Option<(usize, Arc<str>)> {
+    /// Has the place of a job in memory of its own, under this copy of its id. Returns where its prompt is.
+    pub(super) fn renew(&mut self, entry: &Entry, id: &JobId) -> Option<(usize, Arc<str>)> {
         let (backend, prompt) = place(entry)?;
-        let (prompt, _) = self.0.get(&backend)?.get_key_value(prompt)?;
-        Some((backend, prompt.clone()))
+        let prompts = self.0.get_mut(&backend)?;
+        let jobs = prompts.remove(prompt)?;
+        let renewed = |job| if job == id { id } else { job };
+        let jobs = jobs.iter().map(renewed).cloned().collect();
+        let prompt: Arc<str> = prompt.into();
+        prompts.insert(prompt.clone(), jobs);
+        Some((backend, prompt))
     }
 
     /// The jobs that follow a prompt of a backend.

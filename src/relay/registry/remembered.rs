@@ -4,21 +4,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Registry;
 use super::ended_job::{EndedJob, Remembered};
 use super::packed_state::PackedState;
+use super::{Entry, Registry};
 use crate::job::JobId;
 
 impl Registry {
-    /// Drops the details of a job that has ended: of what it was, its final state stays. It is on the disk.
-    pub(in crate::relay) fn pack(&mut self, id: &JobId, state: PackedState) {
-        let Some(entry) = self.by_id.remove(id) else {
-            return;
-        };
+    /// Takes the details of a job that has ended away: of what it was, its final state stays. It is on the disk.
+    ///
+    /// What stays is made anew. Small things that were made with the job lie between its details, and each would keep a page of
+    /// the memory that these leave. So the details of many jobs are to be dropped together, when what stays of all of them has been made.
+    #[must_use = "the details are dropped when nothing is locked"]
+    pub(in crate::relay) fn pack(&mut self, id: &JobId, state: PackedState) -> Option<Entry> {
+        let entry = self.by_id.remove(id)?;
         let ended_at = self.by_status.pack(&entry);
-        let prompt = self.by_prompt.place(&entry);
-        let ended = EndedJob::of(&entry, ended_at, prompt, state);
-        self.ended.insert(ended.id.clone(), Box::new(ended));
+        let id = id.copy();
+        let prompt = self.by_prompt.renew(&entry, &id);
+        self.order.insert(entry.number, id.clone());
+        let ended = EndedJob::of(&entry, id.clone(), ended_at, prompt, state);
+        self.ended.insert(id, Box::new(ended));
+        Some(entry)
     }
 
     /// A job that has ended, and whose details are not in memory.

@@ -61,7 +61,8 @@ fn pack(registry: &mut Registry, id: &JobId) {
             outcome: Some(Outcome::Cancelled),
             event_at: None,
         };
-        registry.pack(id, StatePacker::default().pack(&state));
+        let details = registry.pack(id, StatePacker::default().pack(&state));
+        assert!(details.is_some_and(|entry| entry.job.id() == id));
     }
 }
 
