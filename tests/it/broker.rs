@@ -1,6 +1,7 @@
 //! States over Redis: between relays, and to services that are not relays.
 
 mod balancers;
+mod cluster;
 mod contract;
 mod kills;
 mod outages;

@@ -1,19 +1,35 @@
-//! Whether a Redis server can be used.
+//! Whether Redis can be used.
 
 use jiff::Timestamp;
 use redis::{RedisResult, cmd};
 
-use super::RedisBroker;
+use super::connect::connect;
+use super::messages::MessageConnection;
+use super::topology::TopologyReader;
 use crate::config::RedisConfig;
 
-/// Connects for commands and for messages, as a relay does. Answers with the time of the server's clock, which users with few
-/// permissions may not ask; fails with the reason why it cannot be used.
+/// Connects for commands and for messages, as a relay does, to each master of a Redis Cluster. Answers with the time of the
+/// server's clock, which users with few permissions may not ask; fails with the reason why it cannot be used.
 pub(in crate::broker) async fn check(config: &RedisConfig) -> Result<Option<Timestamp>, String> {
-    let shared = RedisBroker::new(config.clone(), "check").0;
-    let connection = shared.connect().await;
-    let mut connection = connection.map_err(|error| error.to_string())?;
-    let messages = shared.connect_for_messages().await;
-    messages.map_err(|error| error.to_string())?;
+    if !config.is_cluster {
+        return check_server(config)
+            .await
+            .map_err(|error| error.to_string());
+    }
+    let topology = TopologyReader::new(config).read().await;
+    let topology = topology.map_err(|error| error.to_string())?;
+    let mut time = None;
+    for (host, _) in topology.masters {
+        let config = config.node(host);
+        let checked = check_server(&config).await;
+        time = checked.map_err(|error| format!("{error} (at {config})"))?;
+    }
+    Ok(time)
+}
+
+async fn check_server(config: &RedisConfig) -> RedisResult<Option<Timestamp>> {
+    let mut connection = connect(config).await?;
+    MessageConnection::open(config).await?;
     let time: RedisResult<(i64, i32)> = cmd("TIME").query_async(&mut connection).await;
     let time = time
         .ok()

@@ -106,10 +106,11 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("redis_sentinel_password", r#""hunter2""#, Some(r#""***""#)),
     ("redis_port", "6380", None),
     ("redis_prefix", r#""a:""#, None),
+    ("redis_sharded_channels", r#""on""#, None),
     (
         "redis_url",
-        r#""rediss://:hunter2@cache:1/2""#,
-        Some(r#""rediss://:***@cache:1/2""#),
+        r#""rediss+cluster://:hunter2@one:1,two:2""#,
+        Some(r#""rediss+cluster://:***@one:1,two:2""#),
     ),
     ("remember", "60", None),
     ("retention_days", "30", None),
