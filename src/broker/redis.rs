@@ -13,10 +13,12 @@ mod nodes;
 mod publisher;
 mod receiver;
 mod redirect;
+mod reports;
 mod script;
 mod topology;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::job_state::{JobState, ReceivedState};
 use super::metrics::BrokerMetrics;
+use super::report_queue::{ReceivedReport, ReportQueue};
 use super::state_queue::StateQueue;
 use crate::config::RedisConfig;
 use crate::job::JobId;
@@ -36,6 +39,9 @@ use nodes::NodeMap;
 
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
+
+/// How many reports the relay applies at the same time.
+const MAX_REPORTED: usize = 64;
 
 /// States over Redis. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +59,7 @@ struct RedisShared {
     /// States of jobs that no server holds, as far as is known.
     unplaced: StateQueue<JobState>,
     inbox: StateQueue<ReceivedState>,
+    reports: ReportQueue,
     /// The jobs whose states are to be received.
     followed: Mutex<HashSet<JobId>>,
     /// A connection was made to a server that may have lost what was published before.
@@ -61,6 +68,8 @@ struct RedisShared {
     topology_changed: Notify,
     /// Whether the masters of the cluster are known.
     finding: Link,
+    /// Whether reports of producers are received.
+    reporting: Link,
     metrics: BrokerMetrics,
 }
 
@@ -91,10 +100,12 @@ impl RedisBroker {
             nodes: watch::Sender::new(nodes),
             unplaced: StateQueue::new(metrics.conflated.clone()),
             inbox: StateQueue::new(metrics.conflated.clone()),
+            reports: ReportQueue::new(&metrics),
             followed: Mutex::default(),
             connected: Notify::new(),
             topology_changed: Notify::new(),
             finding: Link::new("learn the masters of the Redis Cluster", &config, &metrics),
+            reporting: Link::new("receive reports of producers from Redis", &config, &metrics),
             metrics,
             config,
         }))
@@ -127,6 +138,14 @@ impl RedisBroker {
         self.0.inbox.take(MAX_RECEIVED).await
     }
 
+    pub(super) async fn reported(&self) -> Vec<ReceivedReport> {
+        self.0.reports.take(MAX_REPORTED).await
+    }
+
+    pub(super) fn reject_report(&self, job: &JobId, reason: &dyn fmt::Display) {
+        self.0.reports.reject(job.as_str(), reason);
+    }
+
     pub(super) async fn connected(&self) {
         self.0.connected.notified().await;
     }
@@ -137,7 +156,9 @@ impl RedisBroker {
         let nodes = shared.nodes();
         let links = (nodes.all().iter()).flat_map(|node| [&node.publishing, &node.receiving]);
         let finding = shared.config.is_cluster.then_some(&shared.finding);
-        let links: Vec<&Link> = finding.into_iter().chain(links).collect();
+        let reporting = shared.config.takes_reports.then_some(&shared.reporting);
+        let own = finding.into_iter().chain(reporting);
+        let links: Vec<&Link> = own.chain(links).collect();
         let outboxes = nodes.all().iter().map(|node| &node.outbox);
         let backlogs = outboxes.chain([&shared.unplaced]).map(StateQueue::backlog);
         let (pending, lag) = backlogs
@@ -157,7 +178,13 @@ impl RedisBroker {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        self.0.run_servers(&stop).await;
+        let shared = self.0;
+        let reading = async {
+            if shared.config.takes_reports {
+                shared.keep_reading_reports(&stop).await;
+            }
+        };
+        tokio::join!(shared.run_servers(&stop), reading);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct RedisConfig {
     pub is_cluster: bool,
     /// Whether the channels of a job are sharded: only subscribers at the node that holds the job's state receive them.
     pub has_sharded_channels: bool,
+    /// Whether producers may report on channels.
+    pub takes_reports: bool,
     /// What sentinels call the server; `None` for a server that is reached without them.
     pub sentinel_master: Option<String>,
     /// The password of the sentinels, if they have one.
@@ -75,6 +77,7 @@ impl RedisConfig {
             }],
             is_cluster: false,
             has_sharded_channels: false,
+            takes_reports: false,
             sentinel_master: None,
             sentinel_password: None,
             has_tls: false,

@@ -5,6 +5,7 @@ mod cluster;
 mod contract;
 mod kills;
 mod outages;
+mod producers;
 mod relays;
 mod services;
 

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use redis::{RedisResult, cmd};
 
-use super::connect::connect;
+use super::connect::{connect, connect_for_messages, in_time};
 use super::messages::MessageConnection;
+use super::names::ChannelNames;
 use super::topology::TopologyReader;
 use crate::config::RedisConfig;
 
@@ -30,6 +31,11 @@ pub(in crate::broker) async fn check(config: &RedisConfig) -> Result<Option<Time
 async fn check_server(config: &RedisConfig) -> RedisResult<Option<Timestamp>> {
     let mut connection = connect(config).await?;
     MessageConnection::open(config).await?;
+    if config.takes_reports {
+        let mut connection = connect_for_messages(config).await?;
+        let channels = ChannelNames::new(&config.prefix, config.has_sharded_channels);
+        in_time(config, connection.psubscribe(channels.reports())).await?;
+    }
     let time: RedisResult<(i64, i32)> = cmd("TIME").query_async(&mut connection).await;
     let time = time
         .ok()

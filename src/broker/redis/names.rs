@@ -6,6 +6,9 @@ const PROGRESS: &str = "anime_progress:";
 /// The channel on which relays follow a job.
 const RELAYS: &str = "anime_relays:";
 
+/// The channel on which producers report on a job.
+const REPORTS: &str = "anime_progress_in:";
+
 /// The key of a job's newest state.
 const STATE: &str = "anime_state:";
 
@@ -17,6 +20,7 @@ pub(super) const SLOTS: u16 = 16_384;
 pub(super) struct ChannelNames {
     progress: String,
     relays: String,
+    reports: String,
     state: String,
     /// Whether braces stand around the job: of such a name a Redis Cluster hashes the job alone, so that all names of a job
     /// have one slot. A script publishes on a sharded channel only in the slot of its key.
@@ -29,6 +33,7 @@ impl ChannelNames {
         Self {
             progress: format!("{prefix}{PROGRESS}"),
             relays: format!("{prefix}{RELAYS}"),
+            reports: format!("{prefix}{REPORTS}"),
             state: format!("{prefix}{STATE}"),
             has_tags,
         }
@@ -53,6 +58,17 @@ impl ChannelNames {
             name
         };
         JobId::parse(name).ok()
+    }
+
+    /// The pattern of the channels of reports, which are never sharded: those have no patterns.
+    pub(super) fn reports(&self) -> String {
+        // The only character of a prefix that a pattern reads as something else.
+        format!("{}*", self.reports.replace('\\', "\\\\"))
+    }
+
+    /// The job of such a channel, unchecked.
+    pub(super) fn reported<'a>(&self, channel: &'a str) -> &'a str {
+        channel.strip_prefix(&self.reports).unwrap_or(channel)
     }
 
     /// The key of the newest state.

@@ -79,6 +79,18 @@ pub(in crate::cli) struct RedisOptions {
         value_name = "on|off"
     )]
     redis_sharded_channels: bool,
+
+    /// Whether programs may report progress on channels anime_progress_in:{job_id}, as they do over HTTP; any program that may
+    /// publish there may report on any job
+    #[arg(
+        long,
+        env = "REDIS_PROGRESS_IN",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    redis_progress_in: bool,
 }
 
 /// A port; `None` for a text that Kubernetes has put there.
@@ -160,6 +172,7 @@ impl RedisOptions {
             );
         }
         config.has_sharded_channels = self.redis_sharded_channels;
+        config.takes_reports = self.redis_progress_in;
         config.prefix = self.redis_prefix;
         config.sentinel_password = self.redis_sentinel_password;
         Ok(Some(config))

@@ -106,6 +106,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("redis_sentinel_password", r#""hunter2""#, Some(r#""***""#)),
     ("redis_port", "6380", None),
     ("redis_prefix", r#""a:""#, None),
+    ("redis_progress_in", r#""on""#, None),
     ("redis_sharded_channels", r#""on""#, None),
     (
         "redis_url",

@@ -94,6 +94,16 @@ impl Pair {
         places
     }
 
+    /// Waits until the other one has received states of so many jobs with this number.
+    async fn other_receives(&self, received: &mut HashSet<(JobId, u64)>, seq: u64, jobs: usize) {
+        while received.iter().filter(|(_, it)| *it == seq).count() < jobs {
+            let states = timeout(PATIENCE, self.other.received()).await;
+            let states = states.unwrap_or_else(|_| panic!("only {received:?}"));
+            let numbers = states.into_iter().map(|it| (it.stored.id, it.stored.seq));
+            received.extend(numbers);
+        }
+    }
+
     async fn ends(mut self) {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}
@@ -238,6 +248,40 @@ async fn a_job_is_followed_while_its_slot_moves_to_another_node() {
         assert_eq!(pair.owner.metrics().unwrap().errors.get(), 0);
         pair.ends().await;
     }
+}
+
+/// A job of another master gets through meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_does_not_answer_holds_up_only_its_own_jobs() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    let pair = Pair::of(Some(&cluster.config())).await;
+    let (silent, _) = cluster.holder("anime_state:a").await;
+    let mut others = Vec::new();
+    for number in 0..20 {
+        let name = format!("job-{number}");
+        if cluster.holder(&format!("anime_state:{name}")).await.0 != silent {
+            others.push(name);
+        }
+    }
+    pair.other
+        .follow_only([vec![job("a")], others.iter().map(|it| job(it)).collect()].concat());
+    pair.owner.publish(state("a", 1, 1, "processing"));
+    pair.receives((1, 1)).await;
+    let pause = ["CLIENT", "PAUSE", "8000", "ALL"];
+    let _: () = cluster.nodes[silent].command(&pause).await;
+    pair.owner.publish(state("a", 1, 2, "completed"));
+    let mut received = HashSet::new();
+    for seq in 1..=3 {
+        for name in &others {
+            pair.owner.publish(state(name, 1, seq, "processing"));
+        }
+        pair.other_receives(&mut received, seq, others.len()).await;
+    }
+    assert!(!received.contains(&(job("a"), 2)), "it was not silent");
+    pair.receives((1, 2)).await;
+    pair.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
