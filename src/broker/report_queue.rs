@@ -30,16 +30,15 @@ pub struct ReceivedReport {
 }
 
 impl ReceivedReport {
-    /// Puts a later report of the job in its place. The tags of the first one stay, and so does an end: gives back a report that
-    /// contradicts it.
-    pub(crate) fn replace_by(&mut self, later: Self) -> Result<(), Self> {
+    /// Puts a later report of the job in its place. The tags of the first one stay, and so does an end. Returns whether the
+    /// later one does not contradict it.
+    pub(crate) fn replace_by(&mut self, later: Self) -> bool {
         let status = self.report.status;
-        if !status.is_final() {
-            self.report = later.report;
-        } else if later.report.status != status {
-            return Err(later);
+        if status.is_final() {
+            return later.report.status == status;
         }
-        Ok(())
+        self.report = later.report;
+        true
     }
 }
 
@@ -69,10 +68,11 @@ impl ReportQueue {
         let is_full = waiting.len() >= MAX_JOBS;
         match waiting.entry(report.job.clone()) {
             Entry::Occupied(mut older) => {
-                let replaced = older.get_mut().replace_by(report);
+                let job = report.job.clone();
+                let is_taken = older.get_mut().replace_by(report);
                 drop(waiting);
-                if let Err(contradicting) = replaced {
-                    self.reject(contradicting.job.as_str(), &"an end of the job waits");
+                if !is_taken {
+                    self.reject(job.as_str(), &"an end of the job waits");
                 }
             }
             Entry::Vacant(_) if is_full => {

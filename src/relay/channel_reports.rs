@@ -77,8 +77,9 @@ impl Relay {
                     Addressee::Us => {}
                     Addressee::Owner => reports.is_elsewhere(report.job),
                     Addressee::Later(pause) => {
-                        if let Err(report) = reports.wait(report, pause) {
-                            broker.reject_report(&report.job, &"too many reports wait");
+                        let job = report.job.clone();
+                        if !reports.wait(report, pause) {
+                            broker.reject_report(&job, &"too many reports wait");
                         }
                     }
                 }
@@ -148,8 +149,9 @@ impl ChannelReports {
         let mut taken = Vec::new();
         for report in received {
             if let Some(older) = self.waiting.get_mut(&report.job) {
-                if let Err(contradicting) = older.report.replace_by(report) {
-                    broker.reject_report(&contradicting.job, &"an end of the job waits");
+                let job = report.job.clone();
+                if !older.report.replace_by(report) {
+                    broker.reject_report(&job, &"an end of the job waits");
                 }
             } else if self
                 .elsewhere
@@ -178,15 +180,15 @@ impl ChannelReports {
         }
     }
 
-    /// Has a report wait. Gives it back where there is no room.
-    fn wait(&mut self, report: ReceivedReport, pause: Duration) -> Result<(), ReceivedReport> {
+    /// Has a report wait. Returns whether there is room.
+    fn wait(&mut self, report: ReceivedReport, pause: Duration) -> bool {
         if self.waiting.len() >= MAX_WAITING {
-            return Err(report);
+            return false;
         }
         let due = Instant::now() + pause;
         let job = report.job.clone();
         self.waiting.insert(job, WaitingReport { report, due });
-        Ok(())
+        true
     }
 }
 
