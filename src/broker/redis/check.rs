@@ -13,9 +13,13 @@ use crate::config::RedisConfig;
 /// server's clock, which users with few permissions may not ask; fails with the reason why it cannot be used.
 pub(in crate::broker) async fn check(config: &RedisConfig) -> Result<Option<Timestamp>, String> {
     if !config.is_cluster {
-        return check_server(config)
-            .await
-            .map_err(|error| error.to_string());
+        let checked = check_server(config).await;
+        let checked = checked.map_err(|error| error.to_string())?;
+        if checked.is_of_cluster {
+            let text = "it is a node of a Redis Cluster; write redis+cluster:// in its address";
+            return Err(text.to_owned());
+        }
+        return Ok(checked.time);
     }
     let topology = TopologyReader::new(config).read().await;
     let topology = topology.map_err(|error| error.to_string())?;
@@ -23,12 +27,19 @@ pub(in crate::broker) async fn check(config: &RedisConfig) -> Result<Option<Time
     for (host, _) in topology.masters {
         let config = config.node(host);
         let checked = check_server(&config).await;
-        time = checked.map_err(|error| format!("{error} (at {config})"))?;
+        time = (checked.map_err(|error| format!("{error} (at {config})"))?).time;
     }
     Ok(time)
 }
 
-async fn check_server(config: &RedisConfig) -> RedisResult<Option<Timestamp>> {
+/// What a server says of itself, as far as the user may ask.
+struct CheckedServer {
+    time: Option<Timestamp>,
+    /// It takes keys of its own slots alone.
+    is_of_cluster: bool,
+}
+
+async fn check_server(config: &RedisConfig) -> RedisResult<CheckedServer> {
     let mut connection = connect(config).await?;
     MessageConnection::open(config).await?;
     if config.takes_reports {
@@ -40,5 +51,10 @@ async fn check_server(config: &RedisConfig) -> RedisResult<Option<Timestamp>> {
     let time = time
         .ok()
         .map(|(seconds, micros)| Timestamp::new(seconds, micros.saturating_mul(1_000)));
-    Ok(time.and_then(Result::ok))
+    let mut ask = cmd("INFO");
+    let info: RedisResult<String> = ask.arg("server").query_async(&mut connection).await;
+    Ok(CheckedServer {
+        time: time.and_then(Result::ok),
+        is_of_cluster: info.is_ok_and(|info| info.contains("redis_mode:cluster")),
+    })
 }

@@ -85,7 +85,7 @@ impl RedisShared {
             read
         });
         let reading: Vec<Cmd> = reading.collect();
-        let answers = self.query(node, connection, &reading, None).await?;
+        let answers = self.query(node, connection, reading, None).await?;
         let mut read = Vec::new();
         for (job, answer) in jobs.iter().zip(answers) {
             let kept: RedisResult<KeptState> = answer

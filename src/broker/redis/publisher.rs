@@ -113,7 +113,7 @@ impl NodePublisher<'_> {
         let commands = sending.states.iter().map(|state| self.command(state));
         let commands: Vec<Cmd> = commands.collect::<RedisResult<_>>()?;
         let load = self.script.load();
-        let answers = shared.query(self.node, connection, &commands, Some(&load));
+        let answers = shared.query(self.node, connection, commands, Some(&load));
         let answers = answers.await?;
         let states = sending.confirmed();
         let mut needs_script = false;

@@ -26,13 +26,13 @@ impl RedisShared {
         &self,
         node: &RedisNode,
         connection: &mut MultiplexedConnection,
-        commands: &[Cmd],
+        commands: Vec<Cmd>,
         first: Option<&Cmd>,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = send(connection, commands.iter()).await?;
         if !self.config.is_cluster {
-            return Ok(answers);
+            return send(connection, commands).await;
         }
+        let mut answers = send(connection, commands.iter().cloned()).await?;
         let mut redirected: HashMap<Redirection, Vec<usize>> = HashMap::new();
         for (index, answer) in answers.iter().enumerate() {
             if let Some(target) = Redirection::of(answer, &node.config) {
@@ -42,6 +42,7 @@ impl RedisShared {
         if redirected.keys().any(|target| !target.is_asking) {
             self.topology_changed.notify_one();
         }
+        let commands = &commands;
         let sending = redirected.into_iter().map(|(target, indexes)| async move {
             let answers = self.send_to(&target, &indexes, commands, first).await;
             // What cannot be sent on keeps the answer of the node that has sent it away.
@@ -64,12 +65,11 @@ impl RedisShared {
         if let Some(first) = first {
             first.exec_async(&mut connection).await?;
         }
-        let asking = cmd("ASKING");
-        let commands = indexes.iter().map(|&index| &commands[index]);
+        let commands = indexes.iter().map(|&index| commands[index].clone());
         if !target.is_asking {
             return send(&mut connection, commands).await;
         }
-        let commands = commands.flat_map(|command| [&asking, command]);
+        let commands = commands.flat_map(|command| [cmd("ASKING"), command]);
         let answers = send(&mut connection, commands).await?;
         Ok(answers.into_iter().skip(1).step_by(2).collect())
     }
@@ -99,14 +99,14 @@ impl Redirection {
     }
 }
 
-async fn send<'a>(
+async fn send(
     connection: &mut MultiplexedConnection,
-    commands: impl Iterator<Item = &'a Cmd>,
+    commands: impl IntoIterator<Item = Cmd>,
 ) -> RedisResult<Vec<Value>> {
     let mut pipeline = Pipeline::new();
     pipeline.ignore_errors();
     for command in commands {
-        pipeline.add_command(command.clone());
+        pipeline.add_command(command);
     }
     pipeline.query_async(connection).await
 }

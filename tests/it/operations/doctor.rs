@@ -348,6 +348,9 @@ async fn each_master_of_a_redis_cluster_is_checked() {
         ("REDIS_SHARDED_CHANNELS", "on"),
     ];
     doctor(&[], &variables).await.says("ok", "redis", &[]);
+    let node = cluster.nodes[0].url();
+    let report = doctor(&[], &[("REDIS_URL", &node)]).await;
+    report.says("fault", "redis", &["redis+cluster://"]);
     cluster.nodes[2].kill();
     let report = doctor(&[], &variables).await;
     report.says("fault", "redis", &["REDIS_URL"]);

@@ -77,9 +77,8 @@ impl RedisCluster {
     }
 
     pub(crate) fn url(&self) -> String {
-        // Two nodes name all of them.
-        let hosts = [1, 2].map(|index: usize| self.nodes[index].address().to_string());
-        format!("redis+cluster://{}", hosts.join(","))
+        // Nothing answers at the first, and the second names all nodes.
+        format!("redis+cluster://127.0.0.1:1,{}", self.nodes[1].address())
     }
 
     /// The cluster as the relay's settings name it.
