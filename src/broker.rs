@@ -8,9 +8,11 @@ mod job_state;
 mod message;
 mod metrics;
 mod redis;
+mod report_queue;
 mod state_queue;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,7 @@ pub use job_state::{JobState, Position, ReceivedState};
 
 pub use self::redis::{RedisBroker, RedisHealth};
 pub use metrics::BrokerMetrics;
+pub use report_queue::ReceivedReport;
 
 use crate::config::RedisConfig;
 use crate::job::JobId;
@@ -87,6 +90,21 @@ impl Broker {
         match self {
             Self::Alone => std::future::pending().await,
             Self::Redis(broker) => broker.received().await,
+        }
+    }
+
+    /// Waits for reports of producers, the newest of each job. Waits for ever if it is alone. May be cancelled at any moment.
+    pub async fn reported(&self) -> Vec<ReceivedReport> {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Redis(broker) => broker.reported().await,
+        }
+    }
+
+    /// Counts a report that the relay refuses, and logs it at a bounded rate: there is nobody to answer.
+    pub fn reject_report(&self, job: &JobId, reason: &dyn fmt::Display) {
+        if let Self::Redis(broker) = self {
+            broker.reject_report(job, reason);
         }
     }
 

@@ -33,6 +33,7 @@ pub use relay::{Dispatch, RelayConfig};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use server_url::{ServerUrl, ServerUrlError, parse_first_comfyui_url, parse_relay_url};
+pub(crate) use store::parse_switch;
 pub use store::{Database, StoreConfig};
 pub use tables::{PipelineTable, SchemaName};
 pub use webhook::{WebhookConfig, WebhookHost, parse_threshold, parse_webhook_url};

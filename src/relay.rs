@@ -10,6 +10,7 @@ mod backend;
 mod backend_choice;
 mod backends;
 mod batch_problem;
+mod channel_reports;
 mod clock;
 mod discovered;
 mod error;

@@ -14,6 +14,10 @@ pub struct BrokerMetrics {
     pub received: Counter,
     /// Messages on channels of relays that are no states.
     pub rejected: Counter,
+    /// Reports of producers that were received.
+    pub reports: Counter,
+    /// Reports of producers that were not taken.
+    pub reports_rejected: Counter,
     /// Commands and connections that have failed.
     pub errors: Counter,
 }
@@ -46,6 +50,16 @@ impl BrokerMetrics {
                 "redis_rejected",
                 "Messages on the relays' channels that are no states",
                 &self.rejected,
+            ),
+            (
+                "redis_reports",
+                "Reports of producers that were received",
+                &self.reports,
+            ),
+            (
+                "redis_reports_rejected",
+                "Reports of producers that were not taken",
+                &self.reports_rejected,
             ),
             (
                 "redis_errors",

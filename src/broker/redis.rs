@@ -1,52 +1,75 @@
-//! [`RedisBroker`]: states over a Redis server. One task publishes, another one receives, each with a connection of its own,
-//! so that neither waits for the other.
+//! [`RedisBroker`]: states over a Redis server or a Redis Cluster. For each server, one task publishes and another one receives,
+//! each with a connection of its own, so that neither waits for the other; nor does one server wait for another.
 
 mod check;
+mod cluster;
 mod connect;
 mod kept;
 mod link;
+mod messages;
 mod names;
+mod node;
+mod nodes;
 mod publisher;
 mod receiver;
+mod redirect;
+mod reports;
 mod script;
+mod topology;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::job_state::{JobState, ReceivedState};
 use super::metrics::BrokerMetrics;
+use super::report_queue::{ReceivedReport, ReportQueue};
 use super::state_queue::StateQueue;
 use crate::config::RedisConfig;
 use crate::job::JobId;
 pub(super) use check::check;
 use link::Link;
 use names::ChannelNames;
+use node::RedisNode;
+use nodes::NodeMap;
 
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
 
-/// States over a Redis server. Cheap to clone.
+/// How many reports the relay applies at the same time.
+const MAX_REPORTED: usize = 64;
+
+/// States over Redis. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RedisBroker(Arc<RedisShared>);
 
-/// What the two tasks and the relay share.
+/// What the tasks and the relay share.
 #[derive(Debug)]
 struct RedisShared {
     config: RedisConfig,
     names: ChannelNames,
     /// This relay, as the heads of its states name it.
     owner: String,
-    outbox: StateQueue<JobState>,
+    /// The servers to which states are published: of a Redis Cluster none, until a node has named them.
+    nodes: watch::Sender<NodeMap>,
+    /// States of jobs that no server holds, as far as is known.
+    unplaced: StateQueue<JobState>,
     inbox: StateQueue<ReceivedState>,
+    reports: ReportQueue,
     /// The jobs whose states are to be received.
     followed: Mutex<HashSet<JobId>>,
-    followed_changed: Notify,
-    publishing: Link,
-    receiving: Link,
+    /// A connection was made to a server that may have lost what was published before.
+    connected: Notify,
+    /// Something shows that the masters of the cluster may be others now.
+    topology_changed: Notify,
+    /// Whether the masters of the cluster are known.
+    finding: Link,
+    /// Whether reports of producers are received.
+    reporting: Link,
     metrics: BrokerMetrics,
 }
 
@@ -66,30 +89,36 @@ pub struct RedisHealth {
 impl RedisBroker {
     pub(super) fn new(config: RedisConfig, owner: &str) -> Self {
         let metrics = BrokerMetrics::default();
+        let nodes = if config.is_cluster {
+            NodeMap::default()
+        } else {
+            NodeMap::alone(RedisNode::new(config.clone(), &metrics))
+        };
         Self(Arc::new(RedisShared {
-            names: ChannelNames::new(&config.prefix),
+            names: ChannelNames::new(&config.prefix, config.has_sharded_channels),
             owner: owner.to_owned(),
-            outbox: StateQueue::new(metrics.conflated.clone()),
+            nodes: watch::Sender::new(nodes),
+            unplaced: StateQueue::new(metrics.conflated.clone()),
             inbox: StateQueue::new(metrics.conflated.clone()),
+            reports: ReportQueue::new(&metrics),
             followed: Mutex::default(),
-            followed_changed: Notify::new(),
-            publishing: Link::new("publish to Redis", &config, &metrics),
-            receiving: Link::new("receive from Redis", &config, &metrics),
+            connected: Notify::new(),
+            topology_changed: Notify::new(),
+            finding: Link::new("learn the masters of the Redis Cluster", &config, &metrics),
+            reporting: Link::new("receive reports of producers from Redis", &config, &metrics),
             metrics,
             config,
         }))
     }
 
     pub(super) fn publish(&self, state: JobState) {
-        self.0.outbox.put(state);
+        self.0.publish(state);
     }
 
     pub(super) fn follow(&self, job: &JobId) {
-        let mut followed = self.0.followed();
-        if !followed.contains(job) {
-            followed.insert(job.clone());
-            drop(followed);
-            self.0.followed_changed.notify_one();
+        let is_new = self.0.followed().insert(job.clone());
+        if is_new && let Some(node) = self.0.nodes().of(&self.0.names, job) {
+            node.followed_changed.notify_one();
         }
     }
 
@@ -99,7 +128,9 @@ impl RedisBroker {
         if *followed != jobs {
             *followed = jobs;
             drop(followed);
-            self.0.followed_changed.notify_one();
+            for node in self.0.nodes().all() {
+                node.followed_changed.notify_one();
+            }
         }
     }
 
@@ -107,14 +138,33 @@ impl RedisBroker {
         self.0.inbox.take(MAX_RECEIVED).await
     }
 
+    pub(super) async fn reported(&self) -> Vec<ReceivedReport> {
+        self.0.reports.take(MAX_REPORTED).await
+    }
+
+    pub(super) fn reject_report(&self, job: &JobId, reason: &dyn fmt::Display) {
+        self.0.reports.reject(job.as_str(), reason);
+    }
+
     pub(super) async fn connected(&self) {
-        self.0.publishing.connected().await;
+        self.0.connected.notified().await;
     }
 
     /// The state of the connections.
     pub fn health(&self) -> RedisHealth {
-        let (pending, lag) = self.0.outbox.backlog();
-        let links = [&self.0.publishing, &self.0.receiving];
+        let shared = &self.0;
+        let nodes = shared.nodes();
+        let links = (nodes.all().iter()).flat_map(|node| [&node.publishing, &node.receiving]);
+        let finding = shared.config.is_cluster.then_some(&shared.finding);
+        let reporting = shared.config.takes_reports.then_some(&shared.reporting);
+        let own = finding.into_iter().chain(reporting);
+        let links: Vec<&Link> = own.chain(links).collect();
+        let outboxes = nodes.all().iter().map(|node| &node.outbox);
+        let backlogs = outboxes.chain([&shared.unplaced]).map(StateQueue::backlog);
+        let (pending, lag) = backlogs
+            .fold((0, Duration::ZERO), |(pending, lag), (more, longer)| {
+                (pending + more, lag.max(longer))
+            });
         RedisHealth {
             is_connected: links.iter().all(|link| link.is_up()),
             reason: links.iter().find_map(|link| link.failure()),
@@ -128,15 +178,40 @@ impl RedisBroker {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        let (publishing, receiving) = (self.0.clone(), self.0);
-        tokio::join!(
-            publishing.keep_publishing(&stop),
-            receiving.keep_receiving(&stop)
-        );
+        let shared = self.0;
+        let reading = async {
+            if shared.config.takes_reports {
+                shared.keep_reading_reports(&stop).await;
+            }
+        };
+        tokio::join!(shared.run_servers(&stop), reading);
     }
 }
 
 impl RedisShared {
+    async fn run_servers(self: &Arc<Self>, stop: &CancellationToken) {
+        if self.config.is_cluster {
+            return self.run_cluster(stop).await;
+        }
+        let node = self.nodes().all()[0].clone();
+        let leaving = async {
+            stop.cancelled().await;
+            node.left.cancel();
+        };
+        tokio::join!(self.run_node(node.clone(), stop), leaving);
+    }
+
+    fn publish(&self, state: JobState) {
+        match self.nodes().of(&self.names, &state.job) {
+            Some(node) => node.outbox.put(state),
+            None => self.unplaced.put(state),
+        }
+    }
+
+    fn nodes(&self) -> watch::Ref<'_, NodeMap> {
+        self.nodes.borrow()
+    }
+
     /// The set is consistent at any moment, also after a panic elsewhere.
     fn followed(&self) -> MutexGuard<'_, HashSet<JobId>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)

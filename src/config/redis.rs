@@ -1,4 +1,4 @@
-//! [`RedisConfig`]: the Redis server over which relays share states.
+//! [`RedisConfig`]: the Redis server, or the Redis Cluster, over which relays share states.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,14 +17,21 @@ const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// What an address looks like, for errors.
-const EXPECTED: &str = "expected redis://USER:PASSWORD@HOST:PORT/DATABASE or \
-    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, with rediss in place of redis where it is encrypted";
+const EXPECTED: &str = "expected redis://USER:PASSWORD@HOST:PORT/DATABASE, \
+    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE or \
+    redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT, with rediss in place of redis where it is encrypted";
 
 /// A Redis server, and the names that the relay uses there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// The server; or the sentinels, of which any is asked where it is.
+    /// The server; or the sentinels, of which any is asked where it is; or nodes of the Redis Cluster, of which any names all.
     pub hosts: Vec<RedisHost>,
+    /// Whether the hosts are nodes of a Redis Cluster.
+    pub is_cluster: bool,
+    /// Whether the channels of a job are sharded: only subscribers at the node that holds the job's state receive them.
+    pub has_sharded_channels: bool,
+    /// Whether producers may report on channels.
+    pub takes_reports: bool,
     /// What sentinels call the server; `None` for a server that is reached without them.
     pub sentinel_master: Option<String>,
     /// The password of the sentinels, if they have one.
@@ -52,7 +59,7 @@ pub struct RedisConfig {
 }
 
 /// Where a program listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisHost {
     /// Its name or address.
     pub name: String,
@@ -68,6 +75,9 @@ impl RedisConfig {
                 name: host,
                 port: DEFAULT_PORT,
             }],
+            is_cluster: false,
+            has_sharded_channels: false,
+            takes_reports: false,
             sentinel_master: None,
             sentinel_password: None,
             has_tls: false,
@@ -81,6 +91,15 @@ impl RedisConfig {
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
             ping_interval: Duration::from_secs(1),
+        }
+    }
+
+    /// One node of the Redis Cluster, reached as the settings say for all of them.
+    pub fn node(&self, host: RedisHost) -> Self {
+        Self {
+            hosts: vec![host],
+            is_cluster: false,
+            ..self.clone()
         }
     }
 }
@@ -139,14 +158,16 @@ impl FromStr for RedisConfig {
     fn from_str(text: &str) -> Result<Self, String> {
         let urls = single_urls(text)?;
         let url = &urls[0];
-        let (has_tls, has_sentinels) = match url.scheme() {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "redis+sentinel" => (false, true),
-            "rediss+sentinel" => (true, true),
-            "redis+cluster" | "rediss+cluster" => {
-                return Err(format!("Redis Cluster is not supported; {EXPECTED}"));
-            }
+        let (scheme, kind) = url.scheme().split_once('+').unwrap_or((url.scheme(), ""));
+        let has_tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let (has_sentinels, is_cluster) = match kind {
+            "" => (false, false),
+            "sentinel" => (true, false),
+            "cluster" => (false, true),
             _ => return Err(EXPECTED.to_owned()),
         };
         if url.query().is_some() || url.fragment().is_some() {
@@ -159,11 +180,19 @@ impl FromStr for RedisConfig {
                 return Err(format!("the address does not name the master; {EXPECTED}"));
             }
             (Some(decoded(master)?), database)
-        } else if urls.len() > 1 {
-            return Err(format!("several hosts are sentinels; {EXPECTED}"));
+        } else if urls.len() > 1 && !is_cluster {
+            return Err(format!(
+                "several hosts are sentinels, or nodes of a Redis Cluster; {EXPECTED}"
+            ));
         } else {
             (None, path)
         };
+        let database = database_of(database)?;
+        if is_cluster && database > 0 {
+            return Err(format!(
+                "a Redis Cluster has database 0 alone; leave {database} out; {EXPECTED}"
+            ));
+        }
         let port = if has_sentinels {
             SENTINEL_PORT
         } else {
@@ -172,11 +201,12 @@ impl FromStr for RedisConfig {
         let hosts: Result<_, String> = urls.iter().map(|url| host_of(url, port)).collect();
         Ok(Self {
             hosts: hosts?,
+            is_cluster,
             sentinel_master: master,
             has_tls,
             user: Some(decoded(url.username())?).filter(|user| !user.is_empty()),
             password: (url.password().map(decoded).transpose()?).map(Secret::from),
-            database: database_of(database)?,
+            database,
             ..Self::new(String::new())
         })
     }
@@ -188,6 +218,7 @@ impl fmt::Display for RedisConfig {
         f.write_str(if self.has_tls { "rediss" } else { "redis" })?;
         let scheme_end = match self.sentinel_master {
             Some(_) => "+sentinel://",
+            None if self.is_cluster => "+cluster://",
             None => "://",
         };
         f.write_str(scheme_end)?;
@@ -246,6 +277,11 @@ mod tests {
                 "rediss+sentinel://relay:secret@one/my%20master/3",
                 "rediss+sentinel://relay:***@one:26379/my master/3",
             ),
+            (
+                "redis+cluster://relay:secret@one:7000,[::1]:7001,two/",
+                "redis+cluster://relay:***@one:7000,[::1]:7001,two:6379",
+            ),
+            ("rediss+cluster://one/0", "rediss+cluster://one:6379"),
         ] {
             let config: RedisConfig = text.parse().unwrap();
             assert_eq!(config.to_string(), shown);
@@ -271,7 +307,10 @@ mod tests {
             "redis+sentinel://:secret@cache/",
             "redis+sentinel://:secret@cache,/main",
             "redis+sentinel://:secret@cache/main/first",
-            "redis+cluster://:secret@cache",
+            "redis+cluster://:secret@cache/1",
+            "redis+cluster://:secret@cache,/",
+            "redis+cluster://:secret@cache/main",
+            "redis+other://:secret@cache",
             "redis://:%ff@cache",
         ] {
             let error = wrong.parse::<RedisConfig>().unwrap_err();

@@ -76,7 +76,7 @@ impl Default for StoreConfig {
 }
 
 /// Reads a switch. Files of settings have `true` and `false` for it.
-pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
+pub(crate) fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),

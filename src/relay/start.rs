@@ -234,6 +234,7 @@ impl Relay {
         tasks.spawn(self.clone().follow_rows());
         if !self.0.tracker.broker.is_alone() {
             tasks.spawn(self.clone().follow_states());
+            tasks.spawn(self.clone().take_channel_reports());
         }
         tasks.close();
     }

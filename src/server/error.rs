@@ -11,7 +11,7 @@ use super::response::{self, Body};
 use crate::auth::AuthError;
 use crate::comfy::WrongInput;
 use crate::connector::PlaceError;
-use crate::job::{JobId, JobIdError, TagError};
+use crate::job::{JobId, JobIdError, ReportError, TagError};
 use crate::relay::{BatchProblem, NotReady, RelayError, UnsuitableBackend};
 use crate::session::{ClientError, close_code as close};
 use crate::workflow::{HeaderProblem, ParameterProblem, WorkflowError};
@@ -249,6 +249,12 @@ impl From<JobIdError> for ApiError {
 
 impl From<TagError> for ApiError {
     fn from(error: TagError) -> Self {
+        Self::bad_request(error.code(), error.to_string())
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
         Self::bad_request(error.code(), error.to_string())
     }
 }

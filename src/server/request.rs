@@ -14,7 +14,7 @@ use crate::job::{JobId, Status, excerpt};
 use crate::python_json;
 
 /// The largest body that is read, in bytes. A workflow of thousands of nodes has a few megabytes.
-const MAX_BODY: usize = 16 << 20;
+pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// How many characters of an unknown parameter an error repeats.
 const MAX_SHOWN: usize = 100;

@@ -59,7 +59,6 @@ struct RelayRow {
 #[derive(Debug, QueryableByName)]
 struct OwnedRow {
     #[diesel(sql_type = Text)]
-    #[expect(dead_code, reason = "that there is one says all")]
     owner: String,
 }
 
@@ -171,6 +170,21 @@ impl Store {
                 queued: in_memory(row.queued),
                 processing: in_memory(row.processing),
             })
+        })
+        .await
+    }
+
+    /// The relays that run.
+    pub async fn relays(&self) -> Result<Vec<String>, StoreError> {
+        let now = self.names.now();
+        let list = self.names.text(&format!(
+            "SELECT owner FROM comfy_relay.relays WHERE held_until > {now}"
+        ));
+        in_time(async {
+            let rows: Vec<OwnedRow> = with_connection!(self, reads, |connection, _names| {
+                sql_query(&list).load(connection).await?
+            });
+            Ok(rows.into_iter().map(|row| row.owner).collect())
         })
         .await
     }

@@ -1,9 +1,11 @@
 //! States over Redis: between relays, and to services that are not relays.
 
 mod balancers;
+mod cluster;
 mod contract;
 mod kills;
 mod outages;
+mod producers;
 mod relays;
 mod services;
 

@@ -14,6 +14,7 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod raw_client;
 pub(crate) mod recordings;
+pub(crate) mod redis_cluster;
 pub(crate) mod redis_server;
 pub(crate) mod scripted_comfy;
 pub(crate) mod signer;

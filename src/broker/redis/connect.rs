@@ -1,5 +1,6 @@
 //! How a connection to Redis is made.
 
+use std::future::Future;
 use std::io;
 use std::path::Path;
 
@@ -7,32 +8,45 @@ use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
 };
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
-use super::RedisShared;
 use crate::config::{RedisConfig, RedisHost, Secret};
 
-impl RedisShared {
-    /// A connection for commands.
-    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.timeout))
-            .set_response_timeout(Some(self.config.timeout));
-        let client = client(&self.config).await?;
-        client
-            .get_multiplexed_async_connection_with_config(&limits)
-            .await
-    }
+/// A connection for commands.
+pub(super) async fn connect(config: &RedisConfig) -> RedisResult<MultiplexedConnection> {
+    let client = client(config, ProtocolVersion::RESP2).await?;
+    client
+        .get_multiplexed_async_connection_with_config(&limits(config))
+        .await
+}
 
-    /// A connection for messages.
-    pub(super) async fn connect_for_messages(&self) -> RedisResult<PubSub> {
-        let client = client(&self.config).await?;
-        let connecting = timeout(self.config.timeout, client.get_async_pubsub());
-        connecting.await.unwrap_or_else(|_| Err(timed_out()))
-    }
+/// A connection for messages.
+pub(super) async fn connect_for_messages(config: &RedisConfig) -> RedisResult<PubSub> {
+    let client = client(config, ProtocolVersion::RESP2).await?;
+    let connecting = timeout(config.timeout, client.get_async_pubsub());
+    connecting.await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// A connection for commands that passes what is published to `messages`.
+pub(super) async fn connect_with_pushes(
+    config: &RedisConfig,
+    messages: UnboundedSender<PushInfo>,
+) -> RedisResult<MultiplexedConnection> {
+    let client = client(config, ProtocolVersion::RESP3).await?;
+    let limits = limits(config).set_push_sender(messages);
+    client
+        .get_multiplexed_async_connection_with_config(&limits)
+        .await
+}
+
+fn limits(config: &RedisConfig) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.timeout))
+        .set_response_timeout(Some(config.timeout))
 }
 
 /// The error of a server that does not answer in time.
@@ -44,9 +58,27 @@ pub(super) fn timed_out() -> RedisError {
     .into()
 }
 
+/// The error of a server that has ended the connection.
+pub(super) fn closed() -> RedisError {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "the server has closed the connection",
+    )
+    .into()
+}
+
+/// Waits for an answer on the connection for messages, which has no limit of its own.
+pub(super) async fn in_time<T>(
+    config: &RedisConfig,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let answered = timeout(config.timeout, answer).await;
+    answered.unwrap_or_else(|_| Err(timed_out()))
+}
+
 /// A client of the server, which sentinels are asked for first where there are some. The file of authorities is read for each
 /// connection: it may have been replaced.
-async fn client(config: &RedisConfig) -> RedisResult<Client> {
+async fn client(config: &RedisConfig, protocol: ProtocolVersion) -> RedisResult<Client> {
     let certificates = match &config.ca_file {
         Some(file) => Some(certificates(file).await?),
         None => None,
@@ -59,6 +91,7 @@ async fn client(config: &RedisConfig) -> RedisResult<Client> {
     }
     let mut login = RedisConnectionInfo::default()
         .set_db(config.database.into())
+        .set_protocol(protocol)
         // Users with few permissions may not have this one.
         .set_skip_set_lib_name();
     if let Some(user) = &config.user {

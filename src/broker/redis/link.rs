@@ -1,11 +1,10 @@
-//! [`Link`]: whether one of the two connections is up, and when it is made again.
+//! [`Link`]: whether a connection is up, and when it is made again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use redis::RedisError;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::broker::BrokerMetrics;
@@ -22,7 +21,6 @@ pub(super) struct Link {
     /// The server, without its password.
     server: String,
     state: Mutex<LinkState>,
-    made: Notify,
     backoff: ExponentialBuilder,
     max_pause: Duration,
     metrics: BrokerMetrics,
@@ -52,7 +50,6 @@ impl Link {
             purpose,
             server: config.to_string(),
             state: Mutex::default(),
-            made: Notify::new(),
             backoff,
             max_pause: config.max_backoff,
             metrics: metrics.clone(),
@@ -67,8 +64,6 @@ impl Link {
         if state.failure.take().is_some() {
             tracing::info!("can {} at {} again", self.purpose, self.server);
         }
-        drop(state);
-        self.made.notify_one();
     }
 
     /// The connection is lost, or could not be made. Waits before the next attempt.
@@ -90,11 +85,6 @@ impl Link {
             pauses.next().unwrap_or(self.max_pause)
         };
         sleep(pause).await;
-    }
-
-    /// Waits until the connection is made again, if it was since this was last asked.
-    pub(super) async fn connected(&self) {
-        self.made.notified().await;
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -1,13 +1,15 @@
-//! The task that publishes.
+//! The task that publishes to one server.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::RedisShared;
+use super::connect::connect;
+use super::node::RedisNode;
 use super::script::{PublishScript, Published, ScriptArguments};
 use crate::broker::JobState;
 use crate::broker::message;
@@ -27,31 +29,41 @@ const ENDED_KEPT: Duration = Duration::from_secs(3_600);
 /// How long sending what waits may take when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is sent to one server, by which script.
+struct NodePublisher<'a> {
+    shared: &'a RedisShared,
+    node: &'a RedisNode,
+    script: PublishScript,
+}
+
 impl RedisShared {
-    /// Publishes until `stop`, then what waits, if Redis takes it.
-    pub(super) async fn keep_publishing(&self, stop: &CancellationToken) {
-        let script = PublishScript::new();
+    /// Publishes until the node leaves, then, if the relay stops, what waits, if Redis takes it.
+    pub(super) async fn keep_publishing(&self, node: &RedisNode, stop: &CancellationToken) {
+        let publisher = NodePublisher {
+            shared: self,
+            node,
+            script: PublishScript::new(self.config.has_sharded_channels),
+        };
         let mut connection = None;
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
-                error = self.publish_until_lost(&script, &mut connection) => {
+                () = node.left.cancelled() => break,
+                error = publisher.run_until_lost(&mut connection) => {
                     connection = None;
+                    self.topology_changed.notify_one();
                     tokio::select! {
-                        () = stop.cancelled() => break,
-                        () = self.publishing.down(&error) => {}
+                        () = node.left.cancelled() => break,
+                        () = node.publishing.down(&error) => {}
                     }
                 }
             }
         }
-        if let Some(mut connection) = connection {
+        if let Some(mut connection) = connection.filter(|_| stop.is_cancelled()) {
             let draining = async {
                 loop {
-                    let states = self.outbox.take_now(MAX_BATCH);
-                    if states.is_empty()
-                        || self.send(&script, &mut connection, states).await.is_err()
-                    {
+                    let states = node.outbox.take_now(MAX_BATCH);
+                    if states.is_empty() || publisher.send(&mut connection, states).await.is_err() {
                         return;
                     }
                 }
@@ -60,23 +72,23 @@ impl RedisShared {
             let _ = timeout(DRAIN_TIMEOUT, draining).await;
         }
     }
+}
 
+impl NodePublisher<'_> {
     /// Connects, and publishes until the connection fails. Leaves the connection to the caller, which may stop this at any
     /// moment.
-    async fn publish_until_lost(
-        &self,
-        script: &PublishScript,
-        kept: &mut Option<MultiplexedConnection>,
-    ) -> RedisError {
+    async fn run_until_lost(&self, kept: &mut Option<MultiplexedConnection>) -> RedisError {
+        let node = self.node;
         let published = async {
-            let connection = kept.insert(self.connect().await?);
-            script.load().exec_async(connection).await?;
-            self.publishing.up();
+            let connection = kept.insert(connect(&node.config).await?);
+            self.script.load().exec_async(connection).await?;
+            node.publishing.up();
+            self.shared.connected.notify_one();
             loop {
-                let taking = timeout(self.config.ping_interval, self.outbox.take(MAX_BATCH));
+                let taking = timeout(node.config.ping_interval, node.outbox.take(MAX_BATCH));
                 match taking.await {
                     Ok(states) => {
-                        self.send(script, connection, states).await?;
+                        self.send(connection, states).await?;
                         sleep(PAUSE).await;
                     }
                     Err(_) => redis::cmd("PING").exec_async(connection).await?,
@@ -90,38 +102,37 @@ impl RedisShared {
     /// Sends states. Those that Redis has not confirmed are put back, if it may take them later.
     async fn send(
         &self,
-        script: &PublishScript,
         connection: &mut MultiplexedConnection,
         states: Vec<JobState>,
     ) -> RedisResult<()> {
+        let (shared, outbox) = (self.shared, &self.node.outbox);
         let sending = Unconfirmed {
-            broker: self,
+            node: self.node,
             states,
         };
-        let mut pipeline = Pipeline::with_capacity(sending.states.len());
-        pipeline.ignore_errors();
-        for state in &sending.states {
-            pipeline.add_command(self.command(script, state)?);
-        }
-        let answers: Vec<Value> = pipeline.query_async(connection).await?;
+        let commands = sending.states.iter().map(|state| self.command(state));
+        let commands: Vec<Cmd> = commands.collect::<RedisResult<_>>()?;
+        let load = self.script.load();
+        let answers = shared.query(self.node, connection, commands, Some(&load));
+        let answers = answers.await?;
         let states = sending.confirmed();
         let mut needs_script = false;
         let mut failure = None;
         for (state, answer) in states.into_iter().zip(answers) {
             let error = match answer {
                 Value::Int(answer) => {
-                    self.count(Published::of(answer));
+                    shared.count(Published::of(answer));
                     continue;
                 }
                 Value::ServerError(error) => RedisError::from(error),
                 _ => continue,
             };
-            self.metrics.errors.inc();
+            shared.metrics.errors.inc();
             match error.kind() {
                 // Redis was restarted behind a proxy, or its scripts were flushed.
                 ErrorKind::Server(ServerErrorKind::NoScript) => {
                     needs_script = true;
-                    self.outbox.put_back(state);
+                    outbox.put_back(state);
                 }
                 ErrorKind::Server(ServerErrorKind::ResponseError) => tracing::debug!(
                     job_id = %state.job,
@@ -129,38 +140,41 @@ impl RedisShared {
                     "redis refuses a state"
                 ),
                 _ => {
-                    self.outbox.put_back(state);
+                    outbox.put_back(state);
                     failure = Some(error);
                 }
             }
         }
         if needs_script {
-            script.load().exec_async(connection).await?;
+            load.exec_async(connection).await?;
         }
         failure.map_or(Ok(()), Err)
     }
 
-    fn command(&self, script: &PublishScript, state: &JobState) -> RedisResult<redis::Cmd> {
-        let head = message::head(state, &self.owner);
+    fn command(&self, state: &JobState) -> RedisResult<Cmd> {
+        let names = &self.shared.names;
+        let head = message::head(state, &self.shared.owner);
         let head = head.map_err(|error| std::io::Error::other(error.to_string()))?;
         let kept_for = if state.is_final {
             ENDED_KEPT
         } else {
             OPEN_KEPT
         };
-        Ok(script.publish(&ScriptArguments {
-            key: self.names.state(&state.job),
+        Ok(self.script.publish(&ScriptArguments {
+            key: names.state(&state.job),
             created_at: state.created_at.as_millisecond(),
             epoch: state.position.epoch,
             seq: state.position.seq,
             head,
             payload: &state.payload,
             kept_for: kept_for.as_millis().try_into().unwrap_or(u64::MAX),
-            progress_channel: self.names.progress(&state.job),
-            relays_channel: self.names.relays(&state.job),
+            progress_channel: names.progress(&state.job),
+            relays_channel: names.relays(&state.job),
         }))
     }
+}
 
+impl RedisShared {
     fn count(&self, published: Published) {
         match published {
             Published::Stale => self.metrics.stale.inc(),
@@ -176,7 +190,7 @@ impl RedisShared {
 
 /// States that are sent. Put back on drop: the connection has failed, or the relay stops.
 struct Unconfirmed<'a> {
-    broker: &'a RedisShared,
+    node: &'a RedisNode,
     states: Vec<JobState>,
 }
 
@@ -189,7 +203,7 @@ impl Unconfirmed<'_> {
 impl Drop for Unconfirmed<'_> {
     fn drop(&mut self) {
         for state in self.states.drain(..) {
-            self.broker.outbox.put_back(state);
+            self.node.outbox.put_back(state);
         }
     }
 }

@@ -65,24 +65,31 @@ pub(super) struct ScriptArguments<'a> {
 
 /// The script, by the hash under which Redis knows it.
 #[derive(Debug)]
-pub(super) struct PublishScript(Script);
+pub(super) struct PublishScript {
+    text: String,
+    script: Script,
+}
 
 impl PublishScript {
-    pub(super) fn new() -> Self {
-        Self(Script::new(PUBLISH))
+    /// On sharded channels, or on those that all nodes of a Redis Cluster have.
+    pub(super) fn new(is_sharded: bool) -> Self {
+        let publish = if is_sharded { "SPUBLISH" } else { "PUBLISH" };
+        let text = PUBLISH.replace("'PUBLISH'", &format!("'{publish}'"));
+        let script = Script::new(&text);
+        Self { text, script }
     }
 
     /// The command that makes the script known.
     pub(super) fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
-        load.arg("LOAD").arg(PUBLISH);
+        load.arg("LOAD").arg(&self.text);
         load
     }
 
     /// The command that publishes a state.
     pub(super) fn publish(&self, state: &ScriptArguments<'_>) -> Cmd {
         let mut publish = cmd("EVALSHA");
-        publish.arg(self.0.get_hash()).arg(1).arg(&state.key);
+        publish.arg(self.script.get_hash()).arg(1).arg(&state.key);
         publish
             .arg(state.created_at)
             .arg(state.epoch)

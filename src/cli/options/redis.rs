@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::config::{RedisConfig, Secret};
+use crate::config::{RedisConfig, Secret, parse_switch};
 
 /// Stands before the port in the variable that Kubernetes sets for a service called `redis`.
 const KUBERNETES: &str = "tcp://";
@@ -13,8 +13,9 @@ const KUBERNETES: &str = "tcp://";
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Redis")]
 pub(in crate::cli) struct RedisOptions {
-    /// redis://USER:PASSWORD@HOST:PORT/DATABASE, or redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE to ask
-    /// sentinels for the server; rediss in place of redis where it is encrypted; no Redis by default
+    /// redis://USER:PASSWORD@HOST:PORT/DATABASE; or redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE to ask
+    /// sentinels for the server; or redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT with some nodes of a Redis Cluster; rediss
+    /// in place of redis where it is encrypted; no Redis by default
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<RedisConfig>,
 
@@ -67,6 +68,29 @@ pub(in crate::cli) struct RedisOptions {
         value_name = "TEXT"
     )]
     redis_prefix: String,
+
+    /// Whether the channels of jobs on a Redis Cluster are sharded (SPUBLISH, Redis 7): for more subscribers than one node serves
+    #[arg(
+        long,
+        env = "REDIS_SHARDED_CHANNELS",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    redis_sharded_channels: bool,
+
+    /// Whether programs may report progress on channels anime_progress_in:{job_id}, as they do over HTTP; any program that may
+    /// publish there may report on any job
+    #[arg(
+        long,
+        env = "REDIS_PROGRESS_IN",
+        default_value = "off",
+        value_parser = parse_switch,
+        action = clap::ArgAction::Set,
+        value_name = "on|off"
+    )]
+    redis_progress_in: bool,
 }
 
 /// A port; `None` for a text that Kubernetes has put there.
@@ -141,6 +165,14 @@ impl RedisOptions {
             }
             config.ca_file = Some(file);
         }
+        if self.redis_sharded_channels && !config.is_cluster {
+            bail!(
+                "only a Redis Cluster has sharded channels (--redis-sharded-channels, REDIS_SHARDED_CHANNELS): write \
+                 redis+cluster:// in --redis-url (REDIS_URL), or leave them off"
+            );
+        }
+        config.has_sharded_channels = self.redis_sharded_channels;
+        config.takes_reports = self.redis_progress_in;
         config.prefix = self.redis_prefix;
         config.sentinel_password = self.redis_sentinel_password;
         Ok(Some(config))

@@ -6,7 +6,7 @@ use super::channel::ChannelDescription;
 use super::parameter::Parameter;
 use super::schemas::Schemas;
 use super::webhook_events;
-use crate::job::Progress;
+use crate::job::{NewReport, Progress};
 use crate::relay::SystemStatus;
 use crate::server::selection;
 use crate::session::{ClientMessage, PreviewHead, ServerMessage};
@@ -52,6 +52,11 @@ pub(in crate::server) fn document() -> Value {
     let status = message("The relay as a whole", schemas.sent::<SystemStatus>());
     messages.insert("system_status".to_owned(), status);
     messages.insert("preview".to_owned(), preview(&mut schemas));
+    let report = message(
+        "A report on a job that ComfyUI does not run",
+        schemas.received::<NewReport>(),
+    );
+    messages.insert("report".to_owned(), report);
     for (event, summary, body) in webhook_events::bodies(&mut schemas) {
         messages.insert(event.to_owned(), message(summary, body));
     }
@@ -151,6 +156,12 @@ fn channels() -> Vec<ChannelDescription> {
             .sends(OF_A_STREAM),
         ChannelDescription::redis("redis", "anime_progress:{job_id}", "The states of a job")
             .sends(&["progress"]),
+        ChannelDescription::redis(
+            "redis_in",
+            "anime_progress_in:{job_id}",
+            "Reports on a job, where the relay is set up to take them",
+        )
+        .receives(&["report"]),
         ChannelDescription::webhooks("webhooks", "What happens to jobs, servers and the queue")
             .sends(&ApiEvent::ALL.map(ApiEvent::as_str)),
     ]

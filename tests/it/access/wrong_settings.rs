@@ -100,8 +100,13 @@ async fn wrong_addresses_and_numbers_name_the_setting() {
         ),
         (
             &["serve"],
-            &[("REDIS_URL", "redis+cluster://:hunter2@cache")],
-            &["REDIS_URL", "Redis Cluster is not supported"],
+            &[("REDIS_URL", "redis+cluster://:hunter2@cache/1")],
+            &["REDIS_URL", "a Redis Cluster has database 0 alone"],
+        ),
+        (
+            &["serve", "--redis-sharded-channels", "on"],
+            &[("REDIS_HOST", "cache")],
+            &["REDIS_SHARDED_CHANNELS", "redis+cluster://"],
         ),
         (
             &["serve"],

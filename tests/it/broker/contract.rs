@@ -1,5 +1,6 @@
 //! What a relay may expect of every broker.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::support::wait::{PATIENCE, wait_until};
 
@@ -92,6 +94,16 @@ impl Pair {
         places
     }
 
+    /// Waits until the other one has received states of so many jobs with this number.
+    async fn other_receives(&self, received: &mut HashSet<(JobId, u64)>, seq: u64, jobs: usize) {
+        while received.iter().filter(|(_, it)| *it == seq).count() < jobs {
+            let states = timeout(PATIENCE, self.other.received()).await;
+            let states = states.unwrap_or_else(|_| panic!("only {received:?}"));
+            let numbers = states.into_iter().map(|it| (it.stored.id, it.stored.seq));
+            received.extend(numbers);
+        }
+    }
+
     async fn ends(mut self) {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}
@@ -150,6 +162,126 @@ async fn a_broker_over_redis_keeps_the_contract() {
         return;
     };
     keeps_the_contract(Some(&redis.config())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_over_a_redis_cluster_keeps_the_contract() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    keeps_the_contract(Some(&cluster.config())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_over_sharded_channels_keeps_the_contract() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    keeps_the_contract(Some(&cluster.sharded())).await;
+}
+
+/// Of each state, whichever node has its slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_states_of_many_jobs_are_read_from_all_nodes() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    for config in [cluster.config(), cluster.sharded()] {
+        let pair = Pair::of(Some(&config)).await;
+        let names: Vec<String> = (0..300).map(|number| format!("job-{number}")).collect();
+        let jobs: Vec<JobId> = names.iter().map(|name| job(name)).collect();
+        pair.other.follow_only(jobs.clone());
+        for name in &names {
+            pair.owner.publish(state(name, 1, 7, "processing"));
+        }
+        let mut received = HashSet::new();
+        while received.len() < jobs.len() {
+            let states = timeout(PATIENCE, pair.other.received()).await;
+            let states = states.unwrap_or_else(|_| panic!("only {}", received.len()));
+            received.extend(states.into_iter().map(|state| state.stored.id));
+        }
+        // None of them has talked to a node before.
+        let newest = Broker::new(Some(&config), "late");
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(newest.clone().run(stop.clone()));
+        let newest = newest.newest(&jobs).await;
+        assert_eq!(newest.len(), jobs.len());
+        assert!(newest.values().all(|state| state.stored.seq == 7));
+        stop.cancel();
+        running.await.unwrap();
+        pair.ends().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_followed_while_its_slot_moves_to_another_node() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    for (config, key) in [
+        (cluster.config(), "anime_state:a"),
+        (cluster.sharded(), "anime_state:{a}"),
+    ] {
+        let pair = Pair::of(Some(&config)).await;
+        pair.other.follow(&job("a"));
+        pair.owner.publish(state("a", 1, 1, "processing"));
+        pair.receives((1, 1)).await;
+        let (from, slot) = cluster.holder(key).await;
+        let to = (from + 1) % 3;
+        let between = async || {
+            // The old node has no such key any more, and the new one takes it only after ASKING.
+            pair.owner.publish(state("a", 1, 2, "processing"));
+            wait_until("it is kept at the new node", async || {
+                let newest = pair.other.newest(&[job("a")]).await;
+                newest.values().any(|state| state.stored.seq == 2)
+            })
+            .await;
+        };
+        cluster.move_slot(slot, (from, to), between).await;
+        pair.owner.publish(state("a", 1, 3, "completed"));
+        pair.receives((1, 3)).await;
+        let kept: u64 = {
+            let read = ["HGET", key, "seq"];
+            cluster.nodes[to].command(&read).await
+        };
+        assert_eq!(kept, 3);
+        assert_eq!(pair.owner.metrics().unwrap().errors.get(), 0);
+        pair.ends().await;
+    }
+}
+
+/// A job of another master gets through meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_does_not_answer_holds_up_only_its_own_jobs() {
+    let Some(cluster) = RedisCluster::start().await else {
+        return;
+    };
+    let pair = Pair::of(Some(&cluster.config())).await;
+    let (silent, _) = cluster.holder("anime_state:a").await;
+    let mut others = Vec::new();
+    for number in 0..20 {
+        let name = format!("job-{number}");
+        if cluster.holder(&format!("anime_state:{name}")).await.0 != silent {
+            others.push(name);
+        }
+    }
+    pair.other
+        .follow_only([vec![job("a")], others.iter().map(|it| job(it)).collect()].concat());
+    pair.owner.publish(state("a", 1, 1, "processing"));
+    pair.receives((1, 1)).await;
+    let pause = ["CLIENT", "PAUSE", "8000", "ALL"];
+    let _: () = cluster.nodes[silent].command(&pause).await;
+    pair.owner.publish(state("a", 1, 2, "completed"));
+    let mut received = HashSet::new();
+    for seq in 1..=3 {
+        for name in &others {
+            pair.owner.publish(state(name, 1, seq, "processing"));
+        }
+        pair.other_receives(&mut received, seq, others.len()).await;
+    }
+    assert!(!received.contains(&(job("a"), 2)), "it was not silent");
+    pair.receives((1, 2)).await;
+    pair.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,8 +103,12 @@ impl Audience {
             let heard: Arc<Mutex<Vec<Instant>>> = Arc::clone(&heard);
             watching.push(tokio::spawn(async move {
                 // Checks that nothing goes backwards, and that nothing comes after the end.
-                while subscriber.receive().await != Received::Closed(1000) {
-                    heard.lock().unwrap().push(Instant::now());
+                loop {
+                    match subscriber.receive().await {
+                        Received::Closed(1000) => break,
+                        Received::Closed(code) => panic!("closed with {code} before the end"),
+                        _ => heard.lock().unwrap().push(Instant::now()),
+                    }
                 }
                 subscriber.last().clone()
             }));

@@ -11,6 +11,7 @@ use crate::support::nginx::{Nginx, free_port};
 use crate::support::postgres::{self, Cluster};
 use crate::support::program::Program;
 use crate::support::recordings::TXT2IMG;
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::support::tls_proxy::TlsProxy;
 
@@ -334,6 +335,25 @@ async fn rights_that_a_role_lacks_are_found() {
         .await;
     let report = doctor(&[], &table).await;
     report.says("ok", "pipeline table shots", &["mirrored"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_master_of_a_redis_cluster_is_checked() {
+    let Some(mut cluster) = RedisCluster::start().await else {
+        return;
+    };
+    let url = cluster.url();
+    let variables = [
+        ("REDIS_URL", url.as_str()),
+        ("REDIS_SHARDED_CHANNELS", "on"),
+    ];
+    doctor(&[], &variables).await.says("ok", "redis", &[]);
+    let node = cluster.nodes[0].url();
+    let report = doctor(&[], &[("REDIS_URL", &node)]).await;
+    report.says("fault", "redis", &["redis+cluster://"]);
+    cluster.nodes[2].kill();
+    let report = doctor(&[], &variables).await;
+    report.says("fault", "redis", &["REDIS_URL"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use comfy_relay::config::RedisConfig;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use redis::aio::MultiplexedConnection;
-use redis::{Client, FromRedisValue, cmd};
+use redis::{Client, FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
 use super::nginx::free_port;
@@ -63,6 +63,11 @@ impl RedisServer {
 
     /// Starts a server that speaks TLS alone. Its own certificate is the authority, in this file.
     pub(crate) fn encrypted() -> Option<(Self, PathBuf)> {
+        Self::encrypted_with(&[])
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn encrypted_with(more: &[&str]) -> Option<(Self, PathBuf)> {
         let folder = tempfile::tempdir().unwrap().keep();
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -78,12 +83,14 @@ impl RedisServer {
             &port.to_string(),
             "--tls-auth-clients",
             "no",
+            "--tls-ca-cert-file",
+            &files[0],
             "--tls-cert-file",
             &files[0],
             "--tls-key-file",
             &files[1],
         ];
-        let mut server = Self::with(&settings)?;
+        let mut server = Self::with(&[&settings[..], more].concat())?;
         server.port = port;
         Some((server, certificate))
     }
@@ -154,6 +161,11 @@ impl RedisServer {
         }
     }
 
+    /// Whether it was not killed.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Starts the killed server again, on the same port and empty.
     pub(crate) async fn restart(&mut self) {
         self.run();
@@ -177,7 +189,8 @@ impl RedisServer {
         self.url().parse().unwrap()
     }
 
-    async fn ready(&self) {
+    /// Waits until it answers.
+    pub(crate) async fn ready(&self) {
         wait_until("Redis answers", async || self.connect().await.is_some()).await;
     }
 
@@ -189,6 +202,11 @@ impl RedisServer {
 
     /// The answer to a command.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_command(words).await.unwrap()
+    }
+
+    /// The answer to a command, or the server's error.
+    pub(crate) async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let connected = Mutex::new(None);
         wait_until("Redis answers", async || {
             let connection = self.connect().await;
@@ -200,7 +218,7 @@ impl RedisServer {
         let mut connection = connected.into_inner().unwrap().unwrap();
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
-        command.query_async(&mut connection).await.unwrap()
+        command.query_async(&mut connection).await
     }
 }
 
