@@ -34,6 +34,10 @@ redis.call('PUBLISH', ARGV[8], ARGV[4] .. '\n' .. ARGV[5])
 return is_kept and 2 or 3
 ";
 
+/// How many arguments the command has that publishes a state, and how long the hash and the numbers among them are at most, in bytes.
+const ARGUMENTS: usize = 11;
+const NUMBERS: usize = 160;
+
 /// What became of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Published {
@@ -88,7 +92,15 @@ impl PublishScript {
 
     /// The command that publishes a state.
     pub(super) fn publish(&self, state: &ScriptArguments<'_>) -> Cmd {
-        let mut publish = cmd("EVALSHA");
+        let texts = [
+            &state.key,
+            &state.head,
+            &state.progress_channel,
+            &state.relays_channel,
+        ];
+        let length: usize = texts.iter().map(|text| text.len()).sum();
+        let mut publish = Cmd::with_capacity(ARGUMENTS, length + state.payload.len() + NUMBERS);
+        publish.arg("EVALSHA");
         publish.arg(self.script.get_hash()).arg(1).arg(&state.key);
         publish
             .arg(state.created_at)
