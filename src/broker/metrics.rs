@@ -14,6 +14,16 @@ pub struct BrokerMetrics {
     pub received: Counter,
     /// Messages on channels of relays that are no states.
     pub rejected: Counter,
+    /// Messages by which other relays were woken.
+    pub wake_ups_sent: Counter,
+    /// Messages by which other relays have woken this one.
+    pub wake_ups_received: Counter,
+    /// Looks at the database because of them.
+    pub looks: Counter,
+    /// Previews that were passed on to other relays.
+    pub previews_sent: Counter,
+    /// Previews of other relays that were received.
+    pub previews_received: Counter,
     /// Commands and connections that have failed.
     pub errors: Counter,
 }
@@ -46,6 +56,31 @@ impl BrokerMetrics {
                 "redis_rejected",
                 "Messages on the relays' channels that are no states",
                 &self.rejected,
+            ),
+            (
+                "redis_wake_ups_sent",
+                "Messages by which other relays were woken",
+                &self.wake_ups_sent,
+            ),
+            (
+                "redis_wake_ups_received",
+                "Messages by which other relays have woken this one",
+                &self.wake_ups_received,
+            ),
+            (
+                "redis_looks",
+                "Looks at the database because another relay has woken this one",
+                &self.looks,
+            ),
+            (
+                "redis_previews_sent",
+                "Previews that were passed on to other relays",
+                &self.previews_sent,
+            ),
+            (
+                "redis_previews_received",
+                "Previews of other relays' jobs that were received",
+                &self.previews_received,
             ),
             (
                 "redis_errors",

@@ -1,5 +1,5 @@
 //! [`RedisBroker`]: states over a Redis server. One task publishes, another one receives, each with a connection of its own,
-//! so that neither waits for the other.
+//! so that neither waits for the other. Two more send and receive wake-ups and previews: no picture holds a state up.
 
 mod check;
 mod connect;
@@ -9,6 +9,9 @@ mod names;
 mod publisher;
 mod receiver;
 mod script;
+mod signals;
+mod wake_receiver;
+mod wake_sender;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::job_state::{JobState, ReceivedState};
 use super::metrics::BrokerMetrics;
+use super::preview::JobPreview;
 use super::state_queue::StateQueue;
+use super::wake::{Hint, WakeUp};
 use crate::config::RedisConfig;
 use crate::job::JobId;
 pub(super) use check::check;
 use link::Link;
 use names::ChannelNames;
+use signals::Signals;
 
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
@@ -47,6 +53,7 @@ struct RedisShared {
     followed_changed: Notify,
     publishing: Link,
     receiving: Link,
+    signals: Signals,
     metrics: BrokerMetrics,
 }
 
@@ -75,6 +82,7 @@ impl RedisBroker {
             followed_changed: Notify::new(),
             publishing: Link::new("publish to Redis", &config, &metrics),
             receiving: Link::new("receive from Redis", &config, &metrics),
+            signals: Signals::new(&config, &metrics),
             metrics,
             config,
         }))
@@ -103,6 +111,26 @@ impl RedisBroker {
         }
     }
 
+    pub(super) fn hint(&self, hint: Hint) {
+        self.0.signals.outbox.put(hint);
+    }
+
+    pub(super) async fn woken(&self) -> Vec<WakeUp> {
+        self.0.signals.inbox.take().await
+    }
+
+    pub(super) fn want_previews(&self, jobs: HashSet<JobId>) {
+        self.0.signals.want(jobs);
+    }
+
+    pub(super) fn publish_preview(&self, preview: JobPreview) {
+        self.0.signals.previews_out.put(preview);
+    }
+
+    pub(super) async fn previews(&self) -> Vec<JobPreview> {
+        self.0.signals.previews_in.take(MAX_RECEIVED).await
+    }
+
     pub(super) async fn received(&self) -> Vec<ReceivedState> {
         self.0.inbox.take(MAX_RECEIVED).await
     }
@@ -114,7 +142,13 @@ impl RedisBroker {
     /// The state of the connections.
     pub fn health(&self) -> RedisHealth {
         let (pending, lag) = self.0.outbox.backlog();
-        let links = [&self.0.publishing, &self.0.receiving];
+        let signals = &self.0.signals;
+        let links = [
+            &self.0.publishing,
+            &self.0.receiving,
+            &signals.sending,
+            &signals.receiving,
+        ];
         RedisHealth {
             is_connected: links.iter().all(|link| link.is_up()),
             reason: links.iter().find_map(|link| link.failure()),
@@ -128,10 +162,12 @@ impl RedisBroker {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        let (publishing, receiving) = (self.0.clone(), self.0);
+        let shared = &self.0;
         tokio::join!(
-            publishing.keep_publishing(&stop),
-            receiving.keep_receiving(&stop)
+            shared.keep_publishing(&stop),
+            shared.keep_receiving(&stop),
+            shared.keep_waking(&stop),
+            shared.keep_listening(&stop),
         );
     }
 }

@@ -13,8 +13,8 @@ use super::tracker::Tracker;
 use crate::job::{JobId, Status};
 use crate::store::StoreError;
 
-/// How often the rows of jobs are read that another relay writes and somebody follows here.
-const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause before rows are read again that could not be read.
+const READ_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long shutdown waits for the database to end the registration.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ impl Relay {
                     );
                     tokio::select! {
                         () = self.0.stop.cancelled() => return,
-                        () = sleep(READ_INTERVAL) => {}
+                        () = sleep(READ_PAUSE) => {}
                     }
                 }
             }
@@ -72,7 +72,7 @@ impl Relay {
     /// Follows the jobs of other relays from the database, while somebody follows them here.
     pub(super) async fn follow_rows(self) {
         let tracker = &self.0.tracker;
-        let mut tick = interval(READ_INTERVAL);
+        let mut tick = interval(self.0.config.look_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -82,8 +82,8 @@ impl Relay {
             let ids = tracker.followed_rows();
             let read = async {
                 tracker.read_rows(&ids).await?;
-                tracker.read_open_rows().await?;
                 if tracker.peers.has_others() {
+                    tracker.read_open_rows().await?;
                     self.follow_cancel_requests().await?;
                     tracker.take_registered_elsewhere().await?;
                 }
@@ -215,20 +215,22 @@ impl Tracker {
     }
 
     /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
-    async fn read_open_rows(&self) -> Result<(), StoreError> {
-        if !self.peers.has_others() || !self.registry().has_feeds() {
+    pub(super) async fn read_open_rows(&self) -> Result<(), StoreError> {
+        if !self.registry().has_feeds() {
             return Ok(());
         }
         for stored in self.recorder.store().open_jobs().await? {
-            if self.registry().get(&stored.id).is_none() {
+            let id = stored.id.clone();
+            if self.registry().get(&id).is_none() {
                 self.apply_row(stored);
+                self.follow_elsewhere(&id);
             }
         }
         Ok(())
     }
 
     /// Takes over jobs on our backends that other relays have registered.
-    async fn take_registered_elsewhere(&self) -> Result<(), StoreError> {
+    pub(super) async fn take_registered_elsewhere(&self) -> Result<(), StoreError> {
         let store = self.recorder.store();
         if store.has_jobs_of_others(&self.owner).await? {
             self.take_over().await;

@@ -4,8 +4,10 @@ mod balancers;
 mod contract;
 mod kills;
 mod outages;
+mod previews;
 mod relays;
 mod services;
+mod wake_ups;
 
 use std::time::Duration;
 

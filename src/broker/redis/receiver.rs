@@ -117,13 +117,17 @@ impl RedisShared {
     }
 
     /// Waits for an answer on the connection for messages, which has no limit of its own.
-    async fn in_time<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
         let answered = timeout(self.config.timeout, answer).await;
         answered.unwrap_or_else(|_| Err(timed_out()))
     }
 }
 
-fn closed() -> RedisError {
+/// The error of a server that has closed a connection for messages.
+pub(super) fn closed() -> RedisError {
     std::io::Error::new(
         std::io::ErrorKind::ConnectionAborted,
         "the server has closed the connection",
