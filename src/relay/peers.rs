@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use super::Relay;
 use super::ownership::Ownership;
 use super::peer_watch::renewal;
+use super::relay_list::RelayList;
 use super::tracker::Tracker;
 use crate::job::{JobId, Status};
 use crate::store::StoreError;
@@ -37,10 +38,48 @@ impl Relay {
             tracker.register_relay(lasts).await;
             let next = Instant::now() + renewal(lasts);
             // A database that counts slowly does not hold up the next renewal.
-            let _ = timeout_at(next, tracker.exchange_counts()).await;
+            let _ = timeout_at(next, self.exchange_counts()).await;
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Has other relays know how many subscribers there are, and lists them and the newest jobs; reads the same of the others.
+    async fn exchange_counts(&self) {
+        let tracker = &self.0.tracker;
+        if !tracker.peers.has_others() {
+            return;
+        }
+        let Some(list) = self.own_list() else {
+            return;
+        };
+        let connections = tracker.hub.count();
+        let store = tracker.recorder.store();
+        let exchanging =
+            store.exchange_counts(&tracker.owner, connections.total, connections.jobs, &list);
+        match exchanging.await {
+            Ok((mut counts, lists)) => {
+                {
+                    // Copies of their jobs are counted here.
+                    let registry = tracker.registry();
+                    let copies = |status| {
+                        let unowned = registry.unowned();
+                        let copies = unowned.filter(|entry| entry.ownership == Ownership::Reader);
+                        copies.filter(|entry| entry.job.status() == status).count()
+                    };
+                    counts.queued = counts.queued.saturating_sub(copies(Status::Queued));
+                    counts.processing =
+                        counts.processing.saturating_sub(copies(Status::Processing));
+                }
+                let lists = lists.iter().filter_map(|list| RelayList::read(list));
+                tracker.peers.counted(counts, lists.collect());
+                tracker.notify_monitors();
+            }
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(error, "cannot ask what other relays have, retrying");
             }
         }
     }
@@ -127,38 +166,6 @@ impl Tracker {
             if let Err(error) = self.read_rows(&owned).await {
                 let error = &error as &dyn Error;
                 tracing::debug!(error, "cannot read our jobs from the database");
-            }
-        }
-    }
-
-    /// Tells other relays how many subscribers there are, and learns of theirs and of their jobs.
-    async fn exchange_counts(&self) {
-        if !self.peers.has_others() {
-            return;
-        }
-        let connections = self.hub.count();
-        let store = self.recorder.store();
-        let exchanging = store.exchange_counts(&self.owner, connections.total, connections.jobs);
-        match exchanging.await {
-            Ok(mut counts) => {
-                {
-                    // Copies of their jobs are counted here.
-                    let registry = self.registry();
-                    let copies = |status| {
-                        let unowned = registry.unowned();
-                        let copies = unowned.filter(|entry| entry.ownership == Ownership::Reader);
-                        copies.filter(|entry| entry.job.status() == status).count()
-                    };
-                    counts.queued = counts.queued.saturating_sub(copies(Status::Queued));
-                    counts.processing =
-                        counts.processing.saturating_sub(copies(Status::Processing));
-                }
-                self.peers.counted(counts);
-                self.notify_monitors();
-            }
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::debug!(error, "cannot ask what other relays have, retrying");
             }
         }
     }

@@ -140,18 +140,16 @@ impl Tracker {
     /// Previews of these jobs do not come from other relays any more. Those of one that goes on would not be the newest.
     fn forget_previews(self: &Arc<Self>, jobs: Vec<JobId>) {
         for job in jobs {
-            let (is_owned, is_open) = {
+            let (is_owned, has_ended) = {
                 let registry = self.registry();
-                let entry = registry.get(&job);
-                let is_open = entry.is_some_and(|it| !it.job.status().is_final());
-                (entry.is_some_and(Entry::is_owned), is_open)
+                let has_ended = registry.remembered(&job);
+                let has_ended = has_ended.is_some_and(|it| it.status().is_final());
+                (registry.get(&job).is_some_and(Entry::is_owned), has_ended)
             };
-            if is_owned && is_open {
-                // It makes its own now.
-            } else if is_open {
-                self.hub.forget_preview(&job);
-            } else {
+            if has_ended {
                 self.tasks.spawn(self.clone().forget_preview(job));
+            } else if !is_owned {
+                self.hub.forget_preview(&job);
             }
         }
     }

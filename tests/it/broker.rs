@@ -3,6 +3,7 @@
 mod balancers;
 mod contract;
 mod kills;
+mod lists;
 mod outages;
 mod previews;
 mod relays;
