@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
 use super::Relay;
+use super::feed::NEWS_AGE;
 use super::ownership::Ownership;
 use super::peer_watch::renewal;
 use super::relay_list::RelayList;
@@ -19,6 +20,9 @@ const READ_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long shutdown waits for the database to end the registration.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many jobs of other relays are read that have ended before they were seen here.
+const MAX_NEW: i64 = 200;
 
 /// How many jobs without a state are looked for at once at most.
 const MAX_AWAITED: usize = 1_000;
@@ -221,7 +225,8 @@ impl Tracker {
         }
     }
 
-    /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
+    /// Reads the open jobs of other relays, and those that have ended since the last look, if feeds of all jobs are followed
+    /// here.
     pub(super) async fn read_open_rows(&self) -> Result<(), StoreError> {
         if !self.registry().has_feeds() {
             return Ok(());
@@ -231,6 +236,15 @@ impl Tracker {
             if self.registry().get(&id).is_none() {
                 self.apply_row(stored);
                 self.follow_elsewhere(&id);
+            }
+        }
+        let Ok(since) = self.now().checked_sub(NEWS_AGE) else {
+            return Ok(());
+        };
+        let store = self.recorder.store();
+        for stored in store.jobs_since(since, MAX_NEW).await? {
+            if self.registry().remembered(&stored.id).is_none() {
+                self.apply_row(stored);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::broker::{JobPreview, Position};
 use crate::hub::Preview;
 use crate::job::JobId;
 
-/// How often the owners of jobs are told again that their previews are wanted here.
+/// How often a relay repeats of which jobs it wants previews.
 const RENEWAL: Duration = Duration::from_secs(2);
 
 /// The least time between two looks at what subscribers want: they come and go a thousand at a time.

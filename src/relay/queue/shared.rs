@@ -28,7 +28,7 @@ impl Relay {
         self.share_queue_now().await;
     }
 
-    /// The same at once: another relay has said that it has jobs.
+    /// The same at once: another relay has jobs that wait.
     pub(super) async fn share_queue_now(&self) {
         let sharing = async {
             self.report_loads().await?;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::{has_redis, metric, relay, without_backend};
 use crate::support::database::TestDatabase;
+use crate::support::recordings::TXT2IMG;
 use crate::support::redis_server::RedisServer;
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::subscriber::{Received, Subscriber};
@@ -177,4 +178,28 @@ async fn previews_come_from_other_relays_while_somebody_wants_them() {
     studio.comfyui.set_queue(&[], &[]);
     studio.comfyui.complete("p");
     plain.ends_as("completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfyui_is_asked_for_previews_that_a_subscriber_at_another_relay_wants() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&[], &[]);
+    comfyui.accept_prompts_as("p");
+    let owner = relay(&comfyui.url(), &db, redis.config()).await;
+    owner.connected().await;
+    let other = without_backend(&db, redis.config()).await;
+    owner.submit("plain", TXT2IMG).await;
+    let method = || comfyui.posted()["extra_data"]["preview_method"].clone();
+    assert_eq!(method(), Value::Null);
+    let _curious = other.subscribe("shot?previews=1").await;
+    wait_until("the owner knows what is wanted", async || {
+        metric(&owner, "redis_wake_ups_received_total").await > 0.0
+    })
+    .await;
+    owner.submit("shot", TXT2IMG).await;
+    assert_eq!(method(), "auto");
 }
