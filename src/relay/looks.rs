@@ -12,6 +12,9 @@ use crate::job::JobId;
 /// The least time between two looks of one kind: a burst of a thousand submissions is a few of them.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// After a look that took a second, the next one waits so many seconds: the database is for others, too.
+const REST_FACTOR: u32 = 4;
+
 /// How many jobs are read by their ids in one look at most. The others are read at the next tick.
 const MAX_JOBS: usize = 1_000;
 
@@ -46,7 +49,8 @@ pub(super) struct WantedRows {
 #[derive(Debug, Default)]
 pub(super) struct Look {
     wanted: Notify,
-    last: Mutex<Option<Instant>>,
+    /// When the next one may be.
+    due: Mutex<Option<Instant>>,
 }
 
 impl Looks {
@@ -83,12 +87,21 @@ impl Look {
     /// Waits until a look is asked for, and the last one is long enough ago. May be cancelled by what looks anyway.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last {
-            sleep_until(last + PAUSE).await;
+        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(due) = due {
+            sleep_until(due).await;
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(Instant::now());
+        self.rest(PAUSE);
+    }
+
+    /// Records how long a look took.
+    pub(super) fn took(&self, time: Duration) {
+        self.rest(PAUSE.max(time * REST_FACTOR));
+    }
+
+    fn rest(&self, pause: Duration) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        *due = Some(Instant::now() + pause);
     }
 }
 
@@ -107,6 +120,19 @@ mod tests {
         assert!(first.elapsed() >= PAUSE / 2, "{:?}", first.elapsed());
         let third = tokio::time::timeout(2 * PAUSE, look.wanted());
         assert!(third.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn after_a_long_look_the_next_one_waits() {
+        let look = Look::default();
+        look.want();
+        look.wanted().await;
+        let first = Instant::now();
+        look.took(PAUSE);
+        look.want();
+        look.wanted().await;
+        let waited = first.elapsed();
+        assert!(waited >= PAUSE * (REST_FACTOR - 1), "{waited:?}");
     }
 
     #[test]

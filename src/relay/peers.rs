@@ -12,7 +12,7 @@ use super::ownership::Ownership;
 use super::peer_watch::renewal;
 use super::relay_list::RelayList;
 use super::tracker::Tracker;
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Status, StoredJob};
 use crate::store::StoreError;
 
 /// The pause before rows are read again that could not be read.
@@ -21,7 +21,7 @@ const READ_PAUSE: Duration = Duration::from_secs(1);
 /// How long shutdown waits for the database to end the registration.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many jobs of other relays are read that have ended before they were seen here.
+/// How many of the newest jobs are read for feeds.
 const MAX_NEW: i64 = 200;
 
 /// How many jobs without a state are looked for at once at most.
@@ -127,6 +127,7 @@ impl Relay {
                 tracker.read_rows(&ids).await?;
                 if tracker.peers.has_others() {
                     tracker.read_open_rows().await?;
+                    tracker.read_new_rows().await?;
                     self.follow_cancel_requests().await?;
                     tracker.take_registered_elsewhere().await?;
                 }
@@ -225,29 +226,33 @@ impl Tracker {
         }
     }
 
-    /// Reads the open jobs of other relays, and those that have ended since the last look, if feeds of all jobs are followed
-    /// here.
-    pub(super) async fn read_open_rows(&self) -> Result<(), StoreError> {
-        if !self.registry().has_feeds() {
-            return Ok(());
+    /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
+    async fn read_open_rows(&self) -> Result<(), StoreError> {
+        if self.registry().has_feeds() {
+            self.take_new_rows(self.recorder.store().open_jobs().await?);
         }
-        for stored in self.recorder.store().open_jobs().await? {
+        Ok(())
+    }
+
+    /// Reads the jobs that were registered just now, those that have ended included, if feeds of all jobs are followed here.
+    pub(super) async fn read_new_rows(&self) -> Result<(), StoreError> {
+        if let Ok(since) = self.now().checked_sub(NEWS_AGE)
+            && self.registry().has_feeds()
+        {
+            self.take_new_rows(self.recorder.store().jobs_since(since, MAX_NEW).await?);
+        }
+        Ok(())
+    }
+
+    /// Takes rows into memory that are not there yet.
+    fn take_new_rows(&self, rows: Vec<StoredJob>) {
+        for stored in rows {
             let id = stored.id.clone();
-            if self.registry().get(&id).is_none() {
+            if self.registry().remembered(&id).is_none() {
                 self.apply_row(stored);
                 self.follow_elsewhere(&id);
             }
         }
-        let Ok(since) = self.now().checked_sub(NEWS_AGE) else {
-            return Ok(());
-        };
-        let store = self.recorder.store();
-        for stored in store.jobs_since(since, MAX_NEW).await? {
-            if self.registry().remembered(&stored.id).is_none() {
-                self.apply_row(stored);
-            }
-        }
-        Ok(())
     }
 
     /// Takes over jobs on our backends that other relays have registered.

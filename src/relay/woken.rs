@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use tokio::time::Instant;
+
 use super::Relay;
 use super::backend::Lease;
 use super::registry::Entry;
@@ -34,6 +36,7 @@ impl Relay {
                 () = tracker.looks.rows.wanted() => {}
             }
             tracker.count_look();
+            let began_at = Instant::now();
             if let Err(error) = self.read_hinted_rows().await {
                 let error = &error as &dyn Error;
                 tracing::debug!(
@@ -41,6 +44,7 @@ impl Relay {
                     "cannot read what another relay has written, retrying"
                 );
             }
+            tracker.looks.rows.took(began_at.elapsed());
         }
     }
 
@@ -54,7 +58,7 @@ impl Relay {
             tracker.take_registered_elsewhere().await?;
         }
         if wanted.has_new {
-            tracker.read_open_rows().await?;
+            tracker.read_new_rows().await?;
         }
         let jobs: Vec<JobId> = wanted.jobs.into_iter().collect();
         tracker.read_rows(&jobs).await?;

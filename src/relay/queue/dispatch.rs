@@ -82,7 +82,9 @@ impl Relay {
                 DispatchCause::Change => {}
                 DispatchCause::OtherRelay => {
                     tracker.count_look();
+                    let looked_at = Instant::now();
                     self.share_queue_now().await;
+                    tracker.looks.queue.took(looked_at.elapsed());
                 }
                 DispatchCause::Share => self.share_queue().await,
                 DispatchCause::Tick => {
