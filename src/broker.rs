@@ -7,11 +7,14 @@
 mod job_state;
 mod message;
 mod metrics;
+mod preview;
 mod redis;
 mod report_queue;
 mod state_queue;
+mod wake;
+mod wake_queue;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -21,7 +24,9 @@ pub use job_state::{JobState, Position, ReceivedState};
 
 pub use self::redis::{RedisBroker, RedisHealth};
 pub use metrics::BrokerMetrics;
+pub use preview::JobPreview;
 pub use report_queue::ReceivedReport;
+pub use wake::{Hint, WakeUp};
 
 use crate::config::RedisConfig;
 use crate::job::JobId;
@@ -105,6 +110,49 @@ impl Broker {
     pub fn reject_report(&self, job: &JobId, reason: &dyn fmt::Display) {
         if let Self::Redis(broker) = self {
             broker.reject_report(job, reason);
+        }
+    }
+
+    /// Has other relays look at what this one has written into the database. Hints that wait are sent together, each once.
+    /// Never waits.
+    pub fn hint(&self, hint: Hint) {
+        if let Self::Redis(broker) = self {
+            broker.hint(hint);
+        }
+    }
+
+    /// Waits for wake-ups of other relays. Waits for ever if it is alone. May be cancelled at any moment.
+    pub async fn woken(&self) -> Vec<WakeUp> {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Redis(broker) => broker.woken().await,
+        }
+    }
+
+    /// Receives the previews of these jobs, and of no others, and has their owners know. To be repeated: owners forget it after
+    /// a while. Never waits.
+    pub fn want_previews(&self, jobs: HashSet<JobId>) {
+        if let Self::Redis(broker) = self {
+            broker.want_previews(jobs);
+        }
+    }
+
+    /// Publishes a preview of a job that this relay owns. Of previews that wait, only the newest of each job is sent, and none
+    /// that is too large. Never waits.
+    pub fn publish_preview(&self, preview: JobPreview) {
+        if let Self::Redis(broker) = self
+            && preview.fits()
+        {
+            broker.publish_preview(preview);
+        }
+    }
+
+    /// Waits for previews that are wanted: the newest of each job. Waits for ever if it is alone. May be cancelled at any
+    /// moment.
+    pub async fn previews(&self) -> Vec<JobPreview> {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Redis(broker) => broker.previews().await,
         }
     }
 

@@ -115,6 +115,11 @@ impl Hub {
         topic.is_some_and(|topic| topic.wants_previews())
     }
 
+    /// The jobs whose previews a client that is subscribed to them wants.
+    pub fn previewed(&self) -> Vec<JobId> {
+        self.topics.previewed()
+    }
+
     /// Forgets the preview of a job.
     pub fn forget_preview(&self, job: &JobId) {
         if let Some(topic) = self.topics.get(job) {

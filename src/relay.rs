@@ -24,6 +24,8 @@ mod input_files;
 mod job_traces;
 mod keeper;
 mod kept_outputs;
+mod listing;
+mod looks;
 mod lost_producers;
 mod maintenance;
 mod metrics;
@@ -39,10 +41,12 @@ mod proxy;
 mod publish;
 mod queue;
 mod registry;
+mod relay_list;
 mod requests;
 mod restore;
 mod saved_images;
 mod settle;
+mod shared_previews;
 mod shared_states;
 mod slots;
 mod start;
@@ -51,7 +55,9 @@ mod stored_job;
 mod throttle;
 mod tracker;
 mod unsuitable;
+mod wanted_previews;
 mod webhooks;
+mod woken;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -90,6 +96,7 @@ pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
     TapPayload, ViewedFile, comfy_tags, labelled_comfy_tags,
 };
+pub use relay_list::{ConnectedJob, ListedConnection, RecentJob};
 pub use requests::backends::NewBackend;
 pub use requests::batch::{AcceptedBatch, NewBatch, Variants};
 pub use requests::cancel::Cancelled;
@@ -104,7 +111,7 @@ pub use requests::output::{OutputBody, OutputDetails, OutputSource};
 pub use requests::readiness::NotReady;
 pub use requests::register::Accepted;
 pub use requests::retry::RetryOptions;
-pub use requests::status::{BackendHealth, BackendStatus, JobCounts, RecentJob, SystemStatus};
+pub use requests::status::{BackendHealth, BackendStatus, JobCounts, SystemStatus, Websockets};
 pub use requests::submit::{Submission, SubmitOptions};
 pub use requests::suitability::{Suitability, placeable};
 pub use requests::timeline::NodeRunView;
@@ -233,16 +240,6 @@ impl Relay {
     /// How many connections follow how many jobs.
     pub fn connection_count(&self) -> ConnectionCount {
         self.0.tracker.hub.count()
-    }
-
-    /// At most `jobs` jobs with connections, each with the number of its connections and at most `each`
-    /// of them; and whether there are more.
-    pub fn connections(
-        &self,
-        jobs: usize,
-        each: usize,
-    ) -> (Vec<(JobId, usize, Vec<Connection>)>, bool) {
-        self.0.tracker.hub.connections(jobs, each)
     }
 
     /// Whether the database answers, and how much is still to be written.

@@ -20,20 +20,23 @@ use crate::job::{ErrorCode, JobId, Output, Status, StoredJob, Tags};
 const MAX_MESSAGE: usize = 8 << 20;
 
 /// The longest text of an identifier that is read, in bytes.
-const MAX_NAME: usize = 512;
+pub(super) const MAX_NAME: usize = 512;
 
 /// The largest number of a state or an epoch: what the database holds.
-const MAX_NUMBER: u64 = i64::MAX as u64;
+pub(super) const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// Separates the two parts. Neither has it: it is escaped in JSON.
-const SEPARATOR: u8 = b'\n';
+pub(super) const SEPARATOR: u8 = b'\n';
 
 /// Why a message is no state of its job.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MessageError {
     /// It is too large.
-    #[error("it has {0} bytes, more than {MAX_MESSAGE}")]
-    TooLarge(usize),
+    #[error("it has {0} bytes, more than {1}")]
+    TooLarge(usize, usize),
+    /// It does not begin as a file of its type.
+    #[error("it is no image of its type")]
+    NoImage,
     /// It is not made of two parts.
     #[error("it has no second line")]
     NoState,
@@ -123,7 +126,7 @@ pub(super) fn read_parts(
 ) -> Result<ReceivedState, MessageError> {
     let size = head.len() + payload.len();
     if size > MAX_MESSAGE {
-        return Err(MessageError::TooLarge(size));
+        return Err(MessageError::TooLarge(size, MAX_MESSAGE));
     }
     let head: RelayHead<'_> = serde_json::from_str(text(head)?)?;
     let payload = text(payload)?;
@@ -139,7 +142,8 @@ pub(super) fn read_parts(
     Ok(ReceivedState { stored, payload })
 }
 
-fn text(bytes: &[u8]) -> Result<&str, MessageError> {
+/// Bytes as a text that breaks no frame.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, MessageError> {
     let text = std::str::from_utf8(bytes).ok();
     let text = text.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control()));
     text.ok_or(MessageError::NotText)
@@ -317,7 +321,7 @@ mod tests {
         let large = vec![b' '; MAX_MESSAGE + 1];
         assert!(matches!(
             read_parts(&state.job, b"{}", &large),
-            Err(MessageError::TooLarge(_))
+            Err(MessageError::TooLarge(..))
         ));
     }
 

@@ -18,6 +18,16 @@ pub struct BrokerMetrics {
     pub reports: Counter,
     /// Reports of producers that were not taken.
     pub reports_rejected: Counter,
+    /// Messages by which other relays were woken.
+    pub wake_ups_sent: Counter,
+    /// Messages by which other relays have woken this one.
+    pub wake_ups_received: Counter,
+    /// Looks at the database because of them.
+    pub looks: Counter,
+    /// Previews that were passed on to other relays.
+    pub previews_sent: Counter,
+    /// Previews of other relays that were received.
+    pub previews_received: Counter,
     /// Commands and connections that have failed.
     pub errors: Counter,
 }
@@ -60,6 +70,31 @@ impl BrokerMetrics {
                 "redis_reports_rejected",
                 "Reports of producers that were not taken",
                 &self.reports_rejected,
+            ),
+            (
+                "redis_wake_ups_sent",
+                "Messages by which other relays were woken",
+                &self.wake_ups_sent,
+            ),
+            (
+                "redis_wake_ups_received",
+                "Messages by which other relays have woken this one",
+                &self.wake_ups_received,
+            ),
+            (
+                "redis_looks",
+                "Looks at the database because another relay has woken this one",
+                &self.looks,
+            ),
+            (
+                "redis_previews_sent",
+                "Previews that were passed on to other relays",
+                &self.previews_sent,
+            ),
+            (
+                "redis_previews_received",
+                "Previews of other relays' jobs that were received",
+                &self.previews_received,
             ),
             (
                 "redis_errors",

@@ -1,5 +1,6 @@
 //! [`RedisBroker`]: states over a Redis server or a Redis Cluster. For each server, one task publishes and another one receives,
-//! each with a connection of its own, so that neither waits for the other; nor does one server wait for another.
+//! each with a connection of its own, so that neither waits for the other; nor does one server wait for another. Two more tasks
+//! send and receive wake-ups and previews, at any server: no picture holds a state up.
 
 mod check;
 mod cluster;
@@ -15,7 +16,10 @@ mod receiver;
 mod redirect;
 mod reports;
 mod script;
+mod signals;
 mod topology;
+mod wake_receiver;
+mod wake_sender;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::job_state::{JobState, ReceivedState};
 use super::metrics::BrokerMetrics;
+use super::preview::JobPreview;
 use super::report_queue::{ReceivedReport, ReportQueue};
 use super::state_queue::StateQueue;
+use super::wake::{Hint, WakeUp};
 use crate::config::RedisConfig;
 use crate::job::JobId;
 pub(super) use check::check;
@@ -36,6 +42,7 @@ use link::Link;
 use names::ChannelNames;
 use node::RedisNode;
 use nodes::NodeMap;
+use signals::Signals;
 
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
@@ -70,6 +77,7 @@ struct RedisShared {
     finding: Link,
     /// Whether reports of producers are received.
     reporting: Link,
+    signals: Signals,
     metrics: BrokerMetrics,
 }
 
@@ -106,6 +114,7 @@ impl RedisBroker {
             topology_changed: Notify::new(),
             finding: Link::new("learn the masters of the Redis Cluster", &config, &metrics),
             reporting: Link::new("receive reports of producers from Redis", &config, &metrics),
+            signals: Signals::new(&config, &metrics),
             metrics,
             config,
         }))
@@ -134,6 +143,26 @@ impl RedisBroker {
         }
     }
 
+    pub(super) fn hint(&self, hint: Hint) {
+        self.0.signals.outbox.put(hint);
+    }
+
+    pub(super) async fn woken(&self) -> Vec<WakeUp> {
+        self.0.signals.inbox.take().await
+    }
+
+    pub(super) fn want_previews(&self, jobs: HashSet<JobId>) {
+        self.0.signals.want(jobs);
+    }
+
+    pub(super) fn publish_preview(&self, preview: JobPreview) {
+        self.0.signals.previews_out.put(preview);
+    }
+
+    pub(super) async fn previews(&self) -> Vec<JobPreview> {
+        self.0.signals.previews_in.take(MAX_RECEIVED).await
+    }
+
     pub(super) async fn received(&self) -> Vec<ReceivedState> {
         self.0.inbox.take(MAX_RECEIVED).await
     }
@@ -157,7 +186,8 @@ impl RedisBroker {
         let links = (nodes.all().iter()).flat_map(|node| [&node.publishing, &node.receiving]);
         let finding = shared.config.is_cluster.then_some(&shared.finding);
         let reporting = shared.config.takes_reports.then_some(&shared.reporting);
-        let own = finding.into_iter().chain(reporting);
+        let signals = [&shared.signals.sending, &shared.signals.receiving];
+        let own = finding.into_iter().chain(reporting).chain(signals);
         let links: Vec<&Link> = own.chain(links).collect();
         let outboxes = nodes.all().iter().map(|node| &node.outbox);
         let backlogs = outboxes.chain([&shared.unplaced]).map(StateQueue::backlog);
@@ -184,7 +214,12 @@ impl RedisBroker {
                 shared.keep_reading_reports(&stop).await;
             }
         };
-        tokio::join!(shared.run_servers(&stop), reading);
+        tokio::join!(
+            shared.run_servers(&stop),
+            reading,
+            shared.keep_waking(&stop),
+            shared.keep_listening(&stop),
+        );
     }
 }
 

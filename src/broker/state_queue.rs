@@ -35,7 +35,8 @@ impl<T: Positioned> StateQueue<T> {
         Self::with_room_for(MAX_JOBS, conflated)
     }
 
-    fn with_room_for(max_jobs: usize, conflated: Counter) -> Self {
+    /// For states that are larger, of fewer jobs.
+    pub(super) fn with_room_for(max_jobs: usize, conflated: Counter) -> Self {
         Self {
             waiting: Mutex::default(),
             wake: Notify::new(),

@@ -165,6 +165,10 @@ pub struct RelayConfig {
     #[arg(skip = RelayConfig::default().heartbeat)]
     pub heartbeat: Duration,
 
+    /// How often a relay looks at what other relays on its database have written, unless one of them wakes it.
+    #[arg(skip = RelayConfig::default().look_interval)]
+    pub look_interval: Duration,
+
     /// How many states of one job are published a second, at most; 0 for all of them. The first
     /// state, changes of status and the end are always published at once
     #[arg(
@@ -239,6 +243,7 @@ impl Default for RelayConfig {
             redis: None,
             webhook: WebhookConfig::default(),
             heartbeat: Duration::from_secs(1),
+            look_interval: Duration::from_secs(1),
             publish_interval: Duration::from_millis(100),
             backlog: 64,
         }

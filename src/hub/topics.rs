@@ -92,6 +92,14 @@ impl Topics {
         (followed.len() <= max).then(|| followed.keys().cloned().collect())
     }
 
+    /// See [`super::Hub::previewed`].
+    pub(super) fn previewed(&self) -> Vec<JobId> {
+        let topics = self.lock();
+        let followed = topics.followed.iter();
+        let previewed = followed.filter(|(_, topic)| topic.wants_previews());
+        previewed.map(|(job, _)| job.clone()).collect()
+    }
+
     /// See [`super::Hub::awaited`].
     pub(super) fn awaited(&self, max: usize) -> Vec<JobId> {
         let topics = self.lock();

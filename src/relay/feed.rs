@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use jiff::SignedDuration;
 use tokio::sync::{Notify, watch};
 
 use super::Relay;
@@ -11,6 +12,10 @@ use super::registry::Remembered;
 use super::tracker::Tracker;
 use crate::hub::{Mailbox, SharedSubscription, Update};
 use crate::job::{JobId, Selection};
+
+/// How long ago a job of another relay was registered at most that is shown although it has ended already: the rows are read
+/// once a second, and clocks differ.
+pub(super) const NEWS_AGE: SignedDuration = SignedDuration::from_secs(10);
 
 /// How many states of one job wait for a client that reads slowly: the newest.
 const MAX_WAITING: usize = 1;
@@ -116,8 +121,13 @@ impl JobFeed {
 
     /// Subscribes to the selected jobs that were registered since the last look.
     fn add_new_jobs(&mut self) {
-        // A job that had ended before it was read from the database is nothing new.
-        let is_new = |job: &Remembered<'_>| !job.status().is_final() || job.is_owned();
+        let now = self.tracker.now();
+        let has_others = self.tracker.peers.has_others();
+        // A job that had ended before it was read from the database is nothing new, unless another relay had it just now.
+        let is_recent = |job: &Remembered<'_>| now.duration_since(job.created_at()) < NEWS_AGE;
+        let is_new = |job: &Remembered<'_>| {
+            !job.status().is_final() || job.is_owned() || (has_others && is_recent(job))
+        };
         let added = {
             let registry = self.tracker.registry();
             let registered = registry.registered_after(self.last_number);

@@ -138,7 +138,7 @@ impl Tracker {
     }
 
     /// Forgets the preview of a job that has ended, when subscribers have had the time to read it.
-    async fn forget_preview(self: Arc<Self>, id: JobId) {
+    pub(super) async fn forget_preview(self: Arc<Self>, id: JobId) {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = sleep(PREVIEW_TIME) => self.hub.forget_preview(&id),

@@ -4,12 +4,13 @@
 //! takes no job from another relay before all have renewed theirs since. So a relay that was alone when it last did so
 //! need not ask the database whose its jobs are.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::relay_list::RelayList;
 use crate::store::{PeerCounts, RelayRegistration};
 
 /// How often a registration is renewed before it would end.
@@ -39,6 +40,8 @@ struct Peers {
     alone_until: Option<Instant>,
     /// What they had then.
     counts: PeerCounts,
+    /// What they listed then.
+    lists: Arc<Vec<RelayList>>,
     /// The last registration failed, or its answer was lost: it may have removed relays that have ended.
     has_failed: bool,
 }
@@ -74,8 +77,20 @@ impl PeerWatch {
     }
 
     /// Records what the others have.
-    pub(super) fn counted(&self, counts: PeerCounts) {
-        self.lock().counts = counts;
+    pub(super) fn counted(&self, counts: PeerCounts, lists: Vec<RelayList>) {
+        let mut peers = self.lock();
+        peers.counts = counts;
+        peers.lists = Arc::new(lists);
+    }
+
+    /// What the others list, as of the last registration.
+    pub(super) fn lists(&self) -> Arc<Vec<RelayList>> {
+        let peers = self.lock();
+        if peers.others > 0 {
+            peers.lists.clone()
+        } else {
+            Arc::default()
+        }
     }
 
     /// What the others have, as of the last registration.

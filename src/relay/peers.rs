@@ -7,17 +7,22 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
 use super::Relay;
+use super::feed::NEWS_AGE;
 use super::ownership::Ownership;
 use super::peer_watch::renewal;
+use super::relay_list::RelayList;
 use super::tracker::Tracker;
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Status, StoredJob};
 use crate::store::StoreError;
 
-/// How often the rows of jobs are read that another relay writes and somebody follows here.
-const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause before rows are read again that could not be read.
+const READ_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long shutdown waits for the database to end the registration.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many of the newest jobs are read for feeds.
+const MAX_NEW: i64 = 200;
 
 /// How many jobs without a state are looked for at once at most.
 const MAX_AWAITED: usize = 1_000;
@@ -37,10 +42,48 @@ impl Relay {
             tracker.register_relay(lasts).await;
             let next = Instant::now() + renewal(lasts);
             // A database that counts slowly does not hold up the next renewal.
-            let _ = timeout_at(next, tracker.exchange_counts()).await;
+            let _ = timeout_at(next, self.exchange_counts()).await;
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Has other relays know how many subscribers there are, and lists them and the newest jobs; reads the same of the others.
+    async fn exchange_counts(&self) {
+        let tracker = &self.0.tracker;
+        if !tracker.peers.has_others() {
+            return;
+        }
+        let Some(list) = self.own_list() else {
+            return;
+        };
+        let connections = tracker.hub.count();
+        let store = tracker.recorder.store();
+        let exchanging =
+            store.exchange_counts(&tracker.owner, connections.total, connections.jobs, &list);
+        match exchanging.await {
+            Ok((mut counts, lists)) => {
+                {
+                    // Copies of their jobs are counted here.
+                    let registry = tracker.registry();
+                    let copies = |status| {
+                        let unowned = registry.unowned();
+                        let copies = unowned.filter(|entry| entry.ownership == Ownership::Reader);
+                        copies.filter(|entry| entry.job.status() == status).count()
+                    };
+                    counts.queued = counts.queued.saturating_sub(copies(Status::Queued));
+                    counts.processing =
+                        counts.processing.saturating_sub(copies(Status::Processing));
+                }
+                let lists = lists.iter().filter_map(|list| RelayList::read(list));
+                tracker.peers.counted(counts, lists.collect());
+                tracker.notify_monitors();
+            }
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(error, "cannot ask what other relays have, retrying");
             }
         }
     }
@@ -62,7 +105,7 @@ impl Relay {
                     );
                     tokio::select! {
                         () = self.0.stop.cancelled() => return,
-                        () = sleep(READ_INTERVAL) => {}
+                        () = sleep(READ_PAUSE) => {}
                     }
                 }
             }
@@ -72,7 +115,7 @@ impl Relay {
     /// Follows the jobs of other relays from the database, while somebody follows them here.
     pub(super) async fn follow_rows(self) {
         let tracker = &self.0.tracker;
-        let mut tick = interval(READ_INTERVAL);
+        let mut tick = interval(self.0.config.look_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -82,8 +125,9 @@ impl Relay {
             let ids = tracker.followed_rows();
             let read = async {
                 tracker.read_rows(&ids).await?;
-                tracker.read_open_rows().await?;
                 if tracker.peers.has_others() {
+                    tracker.read_open_rows().await?;
+                    tracker.read_new_rows().await?;
                     self.follow_cancel_requests().await?;
                     tracker.take_registered_elsewhere().await?;
                 }
@@ -127,38 +171,6 @@ impl Tracker {
             if let Err(error) = self.read_rows(&owned).await {
                 let error = &error as &dyn Error;
                 tracing::debug!(error, "cannot read our jobs from the database");
-            }
-        }
-    }
-
-    /// Tells other relays how many subscribers there are, and learns of theirs and of their jobs.
-    async fn exchange_counts(&self) {
-        if !self.peers.has_others() {
-            return;
-        }
-        let connections = self.hub.count();
-        let store = self.recorder.store();
-        let exchanging = store.exchange_counts(&self.owner, connections.total, connections.jobs);
-        match exchanging.await {
-            Ok(mut counts) => {
-                {
-                    // Copies of their jobs are counted here.
-                    let registry = self.registry();
-                    let copies = |status| {
-                        let unowned = registry.unowned();
-                        let copies = unowned.filter(|entry| entry.ownership == Ownership::Reader);
-                        copies.filter(|entry| entry.job.status() == status).count()
-                    };
-                    counts.queued = counts.queued.saturating_sub(copies(Status::Queued));
-                    counts.processing =
-                        counts.processing.saturating_sub(copies(Status::Processing));
-                }
-                self.peers.counted(counts);
-                self.notify_monitors();
-            }
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::debug!(error, "cannot ask what other relays have, retrying");
             }
         }
     }
@@ -216,19 +228,35 @@ impl Tracker {
 
     /// Reads the open jobs of other relays, if feeds of all jobs are followed here.
     async fn read_open_rows(&self) -> Result<(), StoreError> {
-        if !self.peers.has_others() || !self.registry().has_feeds() {
-            return Ok(());
-        }
-        for stored in self.recorder.store().open_jobs().await? {
-            if self.registry().get(&stored.id).is_none() {
-                self.apply_row(stored);
-            }
+        if self.registry().has_feeds() {
+            self.take_new_rows(self.recorder.store().open_jobs().await?);
         }
         Ok(())
     }
 
+    /// Reads the jobs that were registered just now, those that have ended included, if feeds of all jobs are followed here.
+    pub(super) async fn read_new_rows(&self) -> Result<(), StoreError> {
+        if let Ok(since) = self.now().checked_sub(NEWS_AGE)
+            && self.registry().has_feeds()
+        {
+            self.take_new_rows(self.recorder.store().jobs_since(since, MAX_NEW).await?);
+        }
+        Ok(())
+    }
+
+    /// Takes rows into memory that are not there yet.
+    fn take_new_rows(&self, rows: Vec<StoredJob>) {
+        for stored in rows {
+            let id = stored.id.clone();
+            if self.registry().remembered(&id).is_none() {
+                self.apply_row(stored);
+                self.follow_elsewhere(&id);
+            }
+        }
+    }
+
     /// Takes over jobs on our backends that other relays have registered.
-    async fn take_registered_elsewhere(&self) -> Result<(), StoreError> {
+    pub(super) async fn take_registered_elsewhere(&self) -> Result<(), StoreError> {
         let store = self.recorder.store();
         if store.has_jobs_of_others(&self.owner).await? {
             self.take_over().await;

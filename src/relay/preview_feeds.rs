@@ -16,6 +16,12 @@ impl PreviewFeeds {
         open.push(Arc::downgrade(selection));
     }
 
+    /// Whether there are any.
+    pub(super) fn are_open(&self) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().any(|selection| selection.strong_count() > 0)
+    }
+
     /// Whether one of the streams shows a job, in any status.
     pub(super) fn show(&self, job: &Job) -> bool {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);

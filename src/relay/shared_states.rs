@@ -93,7 +93,7 @@ impl Tracker {
     }
 
     /// Brings a job up to date with a state that its owner has published, and passes that state on as it is.
-    fn apply_received(&self, registry: &mut Registry, received: ReceivedState) {
+    pub(super) fn apply_received(&self, registry: &mut Registry, received: ReceivedState) {
         // Nobody may follow it any more.
         let id = &received.stored.id;
         if registry.get(id).is_some() || self.hub.is_followed(id) {

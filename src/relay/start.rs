@@ -21,6 +21,7 @@ use super::followed_groups::FollowedGroups;
 #[cfg(feature = "otel")]
 use super::job_traces::JobTraces;
 use super::kept_outputs::KeptOutputs;
+use super::looks::Looks;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::output_sizes::OutputSizes;
@@ -33,6 +34,7 @@ use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
 use super::slots::Slots;
 use super::tracker::Tracker;
+use super::wanted_previews::SharedPreviews;
 use super::webhooks::{WebhookSetupError, Webhooks};
 use super::{Organs, Relay};
 use crate::broker::Broker;
@@ -109,6 +111,8 @@ fn tracker(
         tap: EventTap::default(),
         recorder: outlets.recorder,
         broker: outlets.broker,
+        looks: Looks::default(),
+        previews: SharedPreviews::default(),
         owner: outlets.owner,
         has_learned: AtomicBool::new(false),
         peers: PeerWatch::default(),
@@ -235,6 +239,10 @@ impl Relay {
         if !self.0.tracker.broker.is_alone() {
             tasks.spawn(self.clone().follow_states());
             tasks.spawn(self.clone().take_channel_reports());
+            tasks.spawn(self.clone().follow_wake_ups());
+            tasks.spawn(self.clone().read_hinted());
+            tasks.spawn(self.clone().want_previews());
+            tasks.spawn(self.clone().follow_previews());
         }
         tasks.close();
     }

@@ -17,6 +17,7 @@ use super::estimates::Estimator;
 #[cfg(feature = "otel")]
 use super::job_traces::JobTraces;
 use super::kept_outputs::KeptOutputs;
+use super::looks::Looks;
 use super::metrics::Metrics;
 use super::output_root::OutputRoot;
 use super::ownership::Ownership;
@@ -25,8 +26,9 @@ use super::preview_feeds::PreviewFeeds;
 use super::proxy::event_tap::EventTap;
 use super::queue::job_queue::JobQueue;
 use super::registry::Registry;
+use super::wanted_previews::SharedPreviews;
 use super::webhooks::Webhooks;
-use crate::broker::Broker;
+use crate::broker::{Broker, Hint};
 use crate::hub::Hub;
 use crate::job::{Event, History, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
@@ -49,6 +51,10 @@ pub(super) struct Tracker {
     pub(super) recorder: Recorder,
     /// Where the states of our jobs go to other relays, and those of theirs come from.
     pub(super) broker: Broker,
+    /// What other relays have written, and is to be looked at.
+    pub(super) looks: Looks,
+    /// Which previews are exchanged with other relays.
+    pub(super) previews: SharedPreviews,
     /// This relay, as other relays on the same database know it.
     pub(super) owner: Arc<LeaseOwner>,
     /// Whether what the database has of earlier runs was learned: no job is restored before.
@@ -177,6 +183,9 @@ impl Tracker {
                     Durability::Moved
                 }
                 Some(entry) => {
+                    if !entry.publishing.is_acknowledged {
+                        self.broker.hint(Hint::NewJobs);
+                    }
                     entry.publishing.is_acknowledged = true;
                     Durability::Written
                 }

@@ -170,6 +170,28 @@ impl Store {
         Ok(found)
     }
 
+    /// At most `limit` jobs that were registered at this moment or later, the newest first.
+    pub async fn jobs_since(
+        &self,
+        since: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<StoredJob>, StoreError> {
+        let new = jobs::table
+            .filter(jobs::created_at.ge(Moment(since)))
+            .order((jobs::created_at.desc(), jobs::job_key.desc()))
+            .limit(limit);
+        let rows: Vec<StoredJobRow> = in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names
+                    .query(new.select(StoredJobRow::as_select()))?
+                    .load(connection)
+                    .await?
+            }))
+        })
+        .await?;
+        Ok(rows.into_iter().filter_map(StoredJobRow::read).collect())
+    }
+
     /// All jobs that have not ended.
     pub async fn open_jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         let open = jobs::table.filter(jobs::status.eq_any(OPEN));

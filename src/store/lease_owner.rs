@@ -1,6 +1,7 @@
 //! [`LeaseOwner`]: the name of a process that holds leases.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use uuid::Uuid;
 
@@ -8,6 +9,15 @@ use uuid::Uuid;
 /// after a crash sees that the owner is dead, and takes the lease at once instead of waiting for its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseOwner(String);
+
+/// How much of the unique name people see.
+const LABEL_CHARS: usize = 8;
+
+/// The name of this machine or container, where it is known.
+static HOST: LazyLock<Option<String>> = LazyLock::new(|| {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+});
 
 /// Separates the unique part of a name from the process.
 const SEPARATOR: char = '@';
@@ -31,6 +41,15 @@ impl LeaseOwner {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name for people: the machine's, and a part of the unique one.
+    pub fn label(&self) -> String {
+        let unique: String = self.0.chars().take(LABEL_CHARS).collect();
+        match HOST.as_deref() {
+            Some(host) => format!("{host}-{unique}"),
+            None => unique,
+        }
     }
 
     /// Whether the process with this name is known to be dead. That is unknown, and so `false`, for a process on another

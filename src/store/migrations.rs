@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 14] = [
+static POSTGRES: [&str; 15] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -30,8 +30,9 @@ static POSTGRES: [&str; 14] = [
     include_str!("../../migrations/postgres/12_spreading.sql"),
     include_str!("../../migrations/postgres/13_input_files.sql"),
     include_str!("../../migrations/postgres/14_assets.sql"),
+    include_str!("../../migrations/postgres/15_lists.sql"),
 ];
-static SQLITE: [&str; 14] = [
+static SQLITE: [&str; 15] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -46,6 +47,7 @@ static SQLITE: [&str; 14] = [
     include_str!("../../migrations/sqlite/12_spreading.sql"),
     include_str!("../../migrations/sqlite/13_input_files.sql"),
     include_str!("../../migrations/sqlite/14_assets.sql"),
+    include_str!("../../migrations/sqlite/15_lists.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

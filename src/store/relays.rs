@@ -12,6 +12,9 @@ use super::lease::{MAX_LEASE_MS, in_ms};
 use super::lease_owner::LeaseOwner;
 use crate::job::{JobId, StoredJob};
 
+/// Of how many other relays the lists are read.
+const MAX_LISTS: usize = 100;
+
 /// What a relay learns when it registers or renews that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayRegistration {
@@ -46,6 +49,12 @@ struct CountRow {
     queued: i64,
     #[diesel(sql_type = BigInt)]
     processing: i64,
+}
+
+#[derive(Debug, QueryableByName)]
+struct ListRow {
+    #[diesel(sql_type = Text)]
+    list: String,
 }
 
 #[derive(Debug, QueryableByName)]
@@ -126,17 +135,21 @@ impl Store {
         .await
     }
 
-    /// Has the other relays know how many `connections` the subscribers of `owner` have, and how many jobs they follow. Returns
-    /// what the others have.
+    /// Has the other relays know how many `connections` the subscribers of `owner` have, how many jobs they follow, and what it
+    /// lists. Returns what the others have.
     pub async fn exchange_counts(
         &self,
         owner: &LeaseOwner,
         connections: usize,
         followed_jobs: usize,
-    ) -> Result<PeerCounts, StoreError> {
+        list: &str,
+    ) -> Result<(PeerCounts, Vec<String>), StoreError> {
         let tell = self.names.text(
-            "UPDATE comfy_relay.relays SET connections = $1, followed_jobs = $2 WHERE owner = $3",
+            "UPDATE comfy_relay.relays SET connections = $1, followed_jobs = $2, list = $3 WHERE owner = $4",
         );
+        let read_lists = self.names.text(&format!(
+            "SELECT list FROM comfy_relay.relays WHERE owner <> $1 AND list IS NOT NULL LIMIT {MAX_LISTS}"
+        ));
         let others = |what: &str| {
             format!(
                 "(SELECT CAST(coalesce(sum({what}), 0) AS BIGINT) FROM comfy_relay.relays WHERE owner <> $1) AS {what}"
@@ -155,21 +168,26 @@ impl Store {
         let in_row = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let in_memory = |count: i64| usize::try_from(count).unwrap_or_default();
         in_time(async {
-            let row: CountRow = with_connection!(self, leases, |connection, _names| {
-                let telling = sql_query(&tell)
-                    .bind::<BigInt, _>(in_row(connections))
-                    .bind::<BigInt, _>(in_row(followed_jobs))
-                    .bind::<Text, _>(owner.as_str());
-                telling.execute(connection).await?;
-                let asking = sql_query(&ask).bind::<Text, _>(owner.as_str());
-                asking.get_result(connection).await?
-            });
-            Ok(PeerCounts {
+            let (row, lists): (CountRow, Vec<ListRow>) =
+                with_connection!(self, leases, |connection, _names| {
+                    let telling = sql_query(&tell)
+                        .bind::<BigInt, _>(in_row(connections))
+                        .bind::<BigInt, _>(in_row(followed_jobs))
+                        .bind::<Text, _>(list)
+                        .bind::<Text, _>(owner.as_str());
+                    telling.execute(connection).await?;
+                    let asking = sql_query(&ask).bind::<Text, _>(owner.as_str());
+                    let row = asking.get_result(connection).await?;
+                    let reading = sql_query(&read_lists).bind::<Text, _>(owner.as_str());
+                    (row, reading.load(connection).await?)
+                });
+            let counts = PeerCounts {
                 connections: in_memory(row.connections),
                 followed_jobs: in_memory(row.followed_jobs),
                 queued: in_memory(row.queued),
                 processing: in_memory(row.processing),
-            })
+            };
+            Ok((counts, lists.into_iter().map(|row| row.list).collect()))
         })
         .await
     }

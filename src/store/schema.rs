@@ -168,6 +168,8 @@ diesel::table! {
         connections -> BigInt,
         /// How many jobs they follow.
         followed_jobs -> BigInt,
+        /// Its newest jobs, and who is connected to it: a JSON object.
+        list -> Nullable<Text>,
     }
 }
 

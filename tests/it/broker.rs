@@ -4,10 +4,13 @@ mod balancers;
 mod cluster;
 mod contract;
 mod kills;
+mod lists;
 mod outages;
+mod previews;
 mod producers;
 mod relays;
 mod services;
+mod wake_ups;
 
 use std::time::Duration;
 

@@ -25,6 +25,23 @@ impl RedisShared {
         }
     }
 
+    /// A server, once one is known: with each attempt another one.
+    pub(super) async fn any_node(&self, attempt: usize) -> Arc<RedisNode> {
+        let mut nodes = self.nodes.subscribe();
+        loop {
+            {
+                let nodes = nodes.borrow_and_update();
+                let all = nodes.all();
+                if !all.is_empty() {
+                    return all[attempt % all.len()].clone();
+                }
+            }
+            if nodes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     fn publish_all(&self, states: Vec<JobState>) {
         for state in states {
             self.publish(state);

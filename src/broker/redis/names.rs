@@ -14,6 +14,11 @@ const STATE: &str = "anime_state:";
 
 /// How many slots the keys of a Redis Cluster are spread over.
 pub(super) const SLOTS: u16 = 16_384;
+/// The channel on which relays wake each other.
+const WAKE: &str = "anime_wake";
+
+/// The channel on which relays pass previews of a job on.
+const PREVIEWS: &str = "anime_previews:";
 
 /// The names of channels and keys.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct ChannelNames {
     /// Whether braces stand around the job: of such a name a Redis Cluster hashes the job alone, so that all names of a job
     /// have one slot. A script publishes on a sharded channel only in the slot of its key.
     has_tags: bool,
+    wake: String,
+    previews: String,
 }
 
 impl ChannelNames {
@@ -36,6 +43,8 @@ impl ChannelNames {
             reports: format!("{prefix}{REPORTS}"),
             state: format!("{prefix}{STATE}"),
             has_tags,
+            wake: format!("{prefix}{WAKE}"),
+            previews: format!("{prefix}{PREVIEWS}"),
         }
     }
 
@@ -74,6 +83,21 @@ impl ChannelNames {
     /// The key of the newest state.
     pub(super) fn state(&self, job: &JobId) -> String {
         self.of_job(&self.state, job)
+    }
+
+    /// The channel of wake-ups.
+    pub(super) fn wake(&self) -> &str {
+        &self.wake
+    }
+
+    /// The channel of a job's previews.
+    pub(super) fn previews(&self, job: &JobId) -> String {
+        format!("{}{job}", self.previews)
+    }
+
+    /// The job of such a channel.
+    pub(super) fn previewed(&self, channel: &str) -> Option<JobId> {
+        JobId::parse(channel.strip_prefix(&self.previews)?).ok()
     }
 
     /// The slot of a Redis Cluster in which the newest state of a job is. Neither jobs nor prefixes have braces.

@@ -1,7 +1,6 @@
 //! The task that reads reports of producers, which any relay may take.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 use redis::{Msg, RedisResult, Value};
@@ -30,23 +29,6 @@ impl RedisShared {
         tokio::select! {
             () = stop.cancelled() => {}
             () = reading => {}
-        }
-    }
-
-    /// A server, once one is known.
-    async fn any_node(&self, attempt: usize) -> Arc<RedisNode> {
-        let mut nodes = self.nodes.subscribe();
-        loop {
-            {
-                let nodes = nodes.borrow_and_update();
-                let all = nodes.all();
-                if !all.is_empty() {
-                    return all[attempt % all.len()].clone();
-                }
-            }
-            if nodes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
         }
     }
 

@@ -357,17 +357,19 @@ impl Follower {
                 }
                 entry.publishing.previews += 1;
                 let current = entry.job.nodes().current().map(|current| current.id);
-                previews.push(hub::Preview {
+                let preview = hub::Preview {
                     node: preview.node.as_deref().or(current).map(str::to_owned),
                     seq: entry.publishing.previews,
                     mime: preview.mime,
                     image: preview.image.clone(),
                     job: id,
-                });
+                };
+                previews.push((preview, entry.epoch));
             }
         }
         // This task alone publishes previews of its backend: without the lock of the jobs they stay in order.
-        for preview in previews {
+        for (preview, epoch) in previews {
+            self.tracker.share_preview(&preview, epoch);
             self.tracker.hub.publish_preview(preview);
         }
     }

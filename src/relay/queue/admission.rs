@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::broker::Hint;
 use crate::job::{Event, Job, JobId, Plan, Tags};
 use crate::relay::proxy::prompt_name::first_prompt_id;
 use crate::relay::queue::allowed_backends::AllowedBackends;
@@ -136,6 +137,9 @@ impl Relay {
         }
         let written = self.is_written(id).await;
         accepted.is_written = written.map_err(NotAdmitted::Refused)?;
+        if queue.has(id) {
+            tracker.broker.hint(Hint::Queue);
+        }
         Ok(accepted)
     }
 

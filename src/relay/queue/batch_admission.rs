@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::broker::Hint;
 use crate::job::{Job, JobId};
 use crate::relay::queue::admission::NewQueuedJob;
 use crate::relay::requests::register::{Accepted, Reservation};
@@ -64,6 +65,8 @@ impl Relay {
             }
         }
         drop(admitting);
+        tracker.broker.hint(Hint::Queue);
+        tracker.broker.hint(Hint::NewJobs);
         tracing::info!(jobs = submissions.len(), "a batch waits for servers");
         let ids: Vec<&JobId> = submissions.iter().map(|stored| &stored.job_id).collect();
         tracker.queue.plan_now();

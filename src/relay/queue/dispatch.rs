@@ -32,6 +32,19 @@ const JOBS_A_LOCK: usize = 200;
 /// How many backends a reason names.
 const MAX_NAMED: usize = 3;
 
+/// Why the queue is planned.
+#[derive(Debug, Clone, Copy)]
+enum DispatchCause {
+    /// Something has changed here.
+    Change,
+    /// Another relay has jobs that wait.
+    OtherRelay,
+    /// It is time to look whether others have some.
+    Share,
+    /// Time has passed.
+    Tick,
+}
+
 /// Where a job waits.
 struct Place {
     id: JobId,
@@ -55,16 +68,29 @@ impl Relay {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut planned_at = None;
+        let mut share = interval(self.0.config.look_interval);
+        share.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_tick = tokio::select! {
+            let cause = tokio::select! {
                 () = self.0.stop.cancelled() => return,
-                () = tracker.queue.wake.notified() => false,
-                _ = tick.tick() => true,
+                () = tracker.queue.wake.notified() => DispatchCause::Change,
+                () = tracker.looks.queue.wanted() => DispatchCause::OtherRelay,
+                _ = share.tick() => DispatchCause::Share,
+                _ = tick.tick() => DispatchCause::Tick,
             };
-            if is_tick {
-                self.sync_queue().await;
-                self.share_queue().await;
-                self.take_back_unreachable().await;
+            match cause {
+                DispatchCause::Change => {}
+                DispatchCause::OtherRelay => {
+                    tracker.count_look();
+                    let looked_at = Instant::now();
+                    self.share_queue_now().await;
+                    tracker.looks.queue.took(looked_at.elapsed());
+                }
+                DispatchCause::Share => self.share_queue().await,
+                DispatchCause::Tick => {
+                    self.sync_queue().await;
+                    self.take_back_unreachable().await;
+                }
             }
             let began_at = Instant::now();
             let is_due = planned_at.is_none_or(|at: Instant| at.elapsed() >= TICK);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Map;
 use tokio::time::sleep;
 
+use crate::broker::Hint;
 use crate::comfy::Submitted;
 use crate::job::{Event, JobId, Tags};
 use crate::relay::backend::select::InFlight;
@@ -284,8 +285,11 @@ impl Relay {
     /// Lets a job wait again that was claimed for a backend.
     pub(super) async fn release_claim(&self, id: &JobId, backend: &str) {
         let store = self.0.tracker.recorder.store();
-        if let Err(error) = store.release_claim(id, backend).await {
-            tracing::warn!(job_id = %id, %error, "cannot put a job back into the queue; it is found again at the next start");
+        match store.release_claim(id, backend).await {
+            Ok(()) => self.0.tracker.broker.hint(Hint::Queue),
+            Err(error) => {
+                tracing::warn!(job_id = %id, %error, "cannot put a job back into the queue; it is found again at the next start");
+            }
         }
     }
 

@@ -192,6 +192,11 @@ impl JobQueue {
         (view.prompts, view.free.and_then(|free| free.remaining))
     }
 
+    /// Whether a job waits.
+    pub(in crate::relay) fn has(&self, id: &JobId) -> bool {
+        self.state().jobs.contains_key(id)
+    }
+
     /// How many jobs wait.
     pub(in crate::relay) fn length(&self) -> usize {
         self.state().jobs.len()

@@ -1,19 +1,15 @@
 //! Stops a backend or the whole queue, and lets it go on. What was stopped is kept in the database, for restarts and for the
 //! other relays on it.
 
-use std::time::Duration;
-
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::broker::Hint;
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
 use crate::relay::queue::operations::QueueOperation;
 use crate::relay::queue::removals::BACKEND;
 use crate::relay::{Relay, RelayError};
 use crate::store::StoreError;
-
-/// How often it is read what other relays have been asked to stop.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The whole queue, in the database.
 const QUEUE: &str = "queue";
@@ -29,6 +25,7 @@ impl Relay {
         store
             .set_operation(&format!("{BACKEND}{name}"), state)
             .await?;
+        self.0.tracker.broker.hint(Hint::Operations);
         if set_backend(&backend, operation) {
             self.on_operated();
         }
@@ -42,6 +39,7 @@ impl Relay {
         let state = is_paused.then_some(Operation::Pause.as_str());
         let store = self.0.tracker.recorder.store();
         store.set_operation(QUEUE, state).await?;
+        self.0.tracker.broker.hint(Hint::Operations);
         if self.set_queue(is_paused) {
             self.on_operated();
         }
@@ -60,13 +58,14 @@ impl Relay {
 
     /// Follows what other relays have been asked to stop, and drains, until the relay stops.
     pub(in crate::relay) async fn follow_operations(self) {
-        let mut tick = interval(INTERVAL);
+        let mut tick = interval(self.0.config.look_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 _ = tick.tick() => {}
                 () = self.0.tracker.queue.operations.look.notified() => {}
+                () = self.0.tracker.looks.operations.wanted() => self.0.tracker.count_look(),
             }
             let following = async {
                 if let Err(error) = self.follow_new().await {

@@ -1,5 +1,6 @@
 //! Removes servers that operators have added, once they have none of our jobs any more.
 
+use crate::broker::Hint;
 use crate::job::{Event, JobId, Reason};
 use crate::relay::Relay;
 use crate::relay::backend::operation::Operation;
@@ -45,6 +46,7 @@ impl Relay {
             // It is removed before another server gets this name.
             tracing::debug!(backend = backend.name(), %error, "cannot forget that a server was stopped");
         }
+        tracker.broker.hint(Hint::Operations);
         self.0.followers[backend.index].cancel_abandoned();
         self.unfollow(backend);
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde_json::Map;
 
+use crate::broker::Hint;
 use crate::job::JobId;
 use crate::relay::Relay;
 use crate::relay::backend::backend_report::BackendReport;
@@ -24,6 +25,11 @@ impl Relay {
         if !tracker.peers.has_others() && !tracker.queue.state().is_shared {
             return;
         }
+        self.share_queue_now().await;
+    }
+
+    /// The same at once: another relay has jobs that wait.
+    pub(super) async fn share_queue_now(&self) {
         let sharing = async {
             self.report_loads().await?;
             self.read_waits().await?;
@@ -213,6 +219,7 @@ impl Relay {
         let Some(stored) = taken else {
             return Ok(None);
         };
+        tracker.broker.hint(Hint::Owner(id.clone()));
         {
             let mut registry = tracker.registry();
             if let Some(entry) = registry.get_mut(id).filter(|entry| entry.is_owned()) {

@@ -1,5 +1,6 @@
 //! Adds a ComfyUI server while the relay runs, and removes one that was added.
 
+use crate::broker::Hint;
 use crate::config::{BackendLabels, ServerUrl};
 use crate::relay::backend::Backend;
 use crate::relay::backend::operation::Operation;
@@ -57,6 +58,7 @@ impl Relay {
             labels: new.labels.clone(),
         };
         let is_new = store.add_backend(&added).await?;
+        tracker.broker.hint(Hint::Operations);
         self.follow_new().await?;
         if self.known(&new)?.is_some() {
             return Ok((self.operated_backend(&new.name)?, is_new));
@@ -129,6 +131,7 @@ impl Relay {
             store.set_operation(&subject, None).await?;
             Condition::Unreachable
         };
+        tracker.broker.hint(Hint::Operations);
         let removed = OperatedBackend::unfollowed(added, condition, operation);
         Ok(Some(removed))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::broker::Hint;
 use crate::comfy::Cancellation;
 use crate::job::{Event, JobId, Outcome};
 use crate::relay::backend::Backend;
@@ -48,6 +49,7 @@ impl Relay {
     pub(in crate::relay) async fn follow_cancel_requests(&self) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
         let store = tracker.recorder.store();
+        let _turn = tracker.looks.cancelling.lock().await;
         for job_id in store.cancel_requests().await? {
             let is_ours = {
                 let registry = tracker.registry();
@@ -75,6 +77,7 @@ impl Relay {
     async fn request_cancel(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
         let store = self.0.tracker.recorder.store();
         store.request_cancel(job_id).await?;
+        self.0.tracker.broker.hint(Hint::Cancel(job_id.clone()));
         Ok(Cancelled::Requested)
     }
 
@@ -153,6 +156,7 @@ impl Relay {
         let store = tracker.recorder.store();
         if !is_owned && let Some(row) = store.take_unfollowed_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
+            tracker.broker.hint(Hint::Owner(job_id.clone()));
         }
         self.withdraw(job_id).await?;
         let is_of_peer = {

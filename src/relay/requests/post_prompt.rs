@@ -99,7 +99,8 @@ impl Tracker {
         }
         let job = Job::new(work.job_id.clone(), self.now()).tagged(work.tags.clone());
         let job = job.on_backend(backend.name(), "");
-        if self.hub.wants_previews(job.id()) || self.preview_feeds.show(&job) {
+        let is_wanted = self.hub.wants_previews(job.id()) || self.preview_feeds.show(&job);
+        if is_wanted || self.previews.are_wanted(job.id()) {
             return options.with_previews(PreviewMethod::Auto);
         }
         options

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::broker::Hint;
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
+use crate::relay::backend::Lease;
 use crate::relay::requests::job_webhook::JobWebhook;
 use crate::relay::restore::Known;
 use crate::relay::tracker::{Durability, Tracker};
@@ -80,6 +82,10 @@ impl Relay {
             .await?;
         tracker.register(&mut tracker.registry(), &job_id, &prompt, None);
         let is_written = self.is_written(&job_id).await?;
+        if *prompt.backend.lease.borrow() == Lease::HeldByPeer {
+            let backend = prompt.backend.name().to_owned();
+            tracker.broker.hint(Hint::Registered(backend));
+        }
         Ok(Accepted {
             job_id,
             prompt_id,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::broker::Hint;
 use crate::job::{Event, Job, JobId, Report, Tags};
 use crate::relay::restore::Known;
 use crate::relay::tracker::Durability;
@@ -90,6 +91,7 @@ impl Relay {
         }
         if let Some(row) = store.take_reported_job(&tracker.owner, job_id).await? {
             tracker.apply_row(row);
+            tracker.broker.hint(Hint::Owner(job_id.clone()));
         }
         Ok(())
     }

@@ -5,17 +5,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::BackendLabels;
-use crate::job::{JobId, Status};
+use crate::job::Status;
 use crate::relay::Relay;
 use crate::relay::backend::Backend;
 use crate::relay::backend::condition::Condition;
 use crate::relay::backend::operation::Operation;
 use crate::relay::backend::seen::SeenBackend;
-use crate::relay::registry::Remembered;
+use crate::relay::relay_list::RecentJob;
 use crate::wire_schema::message_type;
-
-/// How many jobs the status lists.
-const RECENT_JOBS: usize = 10;
 
 /// The documented `system_status` message. Times are seconds since 1970, as existing monitor pages expect.
 #[derive(Debug, Clone, JsonSchema, Serialize)]
@@ -30,7 +27,7 @@ pub struct SystemStatus {
     pub websockets: Websockets,
     /// The ComfyUI servers.
     pub backends: Vec<BackendStatus>,
-    /// The newest jobs, the newest first.
+    /// The newest jobs of all relays on the database, the newest first.
     pub recent_jobs: Vec<RecentJob>,
 }
 
@@ -130,36 +127,25 @@ pub struct BackendHealth {
     pub speed: Vec<Option<f64>>,
 }
 
-/// One job, for monitors.
-#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
-pub struct RecentJob {
-    /// The job.
-    pub id: JobId,
-    /// Its status.
-    pub status: Status,
-    /// 0 to 100.
-    #[schemars(range(max = 100))]
-    pub progress: u8,
-    /// When it was registered, in seconds since 1970.
-    pub created_at: f64,
-    /// Seconds until it ends.
-    pub estimated_remaining: Option<u64>,
-}
-
 impl Relay {
     /// The status of the relay as a whole, as monitors show it.
     pub fn system_status(&self) -> SystemStatus {
         let now = self.0.tracker.now();
-        let (connections, peers) = (self.connection_count(), self.0.tracker.peers.counts());
         SystemStatus {
             timestamp: seconds(now),
             jobs: self.job_counts(),
-            websockets: Websockets {
-                total_connections: connections.total + peers.connections,
-                jobs_with_connections: connections.jobs + peers.followed_jobs,
-            },
+            websockets: self.subscriber_count(),
             backends: self.backend_statuses(),
-            recent_jobs: self.recent_jobs(now),
+            recent_jobs: self.newest_jobs(),
+        }
+    }
+
+    /// How many subscribers there are, at all relays on the database.
+    pub fn subscriber_count(&self) -> Websockets {
+        let (connections, peers) = (self.connection_count(), self.0.tracker.peers.counts());
+        Websockets {
+            total_connections: connections.total + peers.connections,
+            jobs_with_connections: connections.jobs + peers.followed_jobs,
         }
     }
 
@@ -213,28 +199,6 @@ impl Relay {
             backend_health(backend, speed, now)
         });
         health.collect()
-    }
-
-    fn recent_jobs(&self, now: Timestamp) -> Vec<RecentJob> {
-        let registry = self.0.tracker.registry();
-        let recent = registry.newest_first().take(RECENT_JOBS).map(|job| {
-            let remaining = match job {
-                Remembered::Whole(entry) => {
-                    let estimate = self.0.tracker.estimator.estimate(entry, now);
-                    estimate.remaining_time()
-                }
-                Remembered::Ended(_) => None,
-            };
-            let remaining = remaining.map(|remaining| remaining.whole_seconds());
-            RecentJob {
-                id: job.id().clone(),
-                status: job.status(),
-                progress: job.percent(),
-                created_at: seconds(job.created_at()),
-                estimated_remaining: remaining.or(job.status().is_final().then_some(0)),
-            }
-        });
-        recent.collect()
     }
 }
 

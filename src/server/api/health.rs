@@ -11,9 +11,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::broker::RedisHealth;
-use crate::hub::Connection;
 use crate::job::JobId;
-use crate::relay::{BackendHealth, Condition};
+use crate::relay::{BackendHealth, Condition, ListedConnection};
 use crate::server::contract::endpoint::Endpoint;
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
@@ -151,7 +150,7 @@ struct WebsocketAnswer {
 
 #[derive(Debug, JsonSchema, Serialize)]
 struct ConnectionsAnswer {
-    /// A connection that follows several jobs counts for each.
+    /// At all relays on the database; a connection that follows several jobs counts for each.
     total_connections: usize,
     jobs_with_connections: usize,
     connection_details: IndexMap<JobId, JobConnections>,
@@ -171,6 +170,8 @@ struct ConnectionDetail {
     connected_at: Timestamp,
     user_info: IpAddr,
     last_ping: Timestamp,
+    /// The relay to which it is connected.
+    relay: String,
 }
 
 pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
@@ -291,25 +292,26 @@ fn backend_components(backends: Vec<BackendHealth>, is_trusted: bool) -> Vec<Bac
 
 /// Answers with the counts of connections. Only a trusted caller gets the details of each.
 pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool) -> Response<Body> {
-    let count = state.relay.connection_count();
+    let count = state.relay.subscriber_count();
     let (listed, truncated) = if is_trusted {
         state.relay.connections(MAX_DETAILS, MAX_DETAILS)
     } else {
         Default::default()
     };
-    let details = listed.into_iter().map(|(job, count, connections)| {
+    let details = listed.into_iter().map(|it| {
+        let connections = it.connections.into_iter();
         let detail = JobConnections {
-            connection_count: count,
-            connections: connections.iter().map(ConnectionDetail::of).collect(),
+            connection_count: it.count,
+            connections: connections.map(ConnectionDetail::of).collect(),
         };
-        (job, detail)
+        (it.job, detail)
     });
     let answer = WebsocketAnswer {
         status: "healthy",
         websocket_manager: "active",
         connections: ConnectionsAnswer {
-            total_connections: count.total,
-            jobs_with_connections: count.jobs,
+            total_connections: count.total_connections,
+            jobs_with_connections: count.jobs_with_connections,
             connection_details: details.collect(),
             truncated,
         },
@@ -319,11 +321,12 @@ pub(in crate::server) fn websocket_status(state: &ServerState, is_trusted: bool)
 }
 
 impl ConnectionDetail {
-    fn of(connection: &Connection) -> Self {
+    fn of(connection: ListedConnection) -> Self {
         Self {
-            connected_at: connection.connected_at(),
-            user_info: connection.address(),
-            last_ping: connection.received_at(),
+            connected_at: connection.connected_at,
+            user_info: connection.address,
+            last_ping: connection.received_at,
+            relay: connection.relay,
         }
     }
 }

@@ -127,12 +127,16 @@ async fn survives(start: impl AsyncFn(SiteFiles, [u16; 2]) -> Option<Site>) {
         pages.spawn(follow(site.clone(), url.clone()));
     }
     let connections = async |relay: &Program| {
-        let (_, status) = relay.get("/api/anime/websocket/status").await.unwrap();
-        status["connections"]["total_connections"].as_u64().unwrap()
+        // Those of this relay alone.
+        let url = format!("http://{}/metrics", relay.address());
+        let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let mut lines = metrics.lines();
+        let count = lines.find_map(|line| line.strip_prefix("comfy_relay_subscribers "));
+        count.unwrap().parse::<usize>().unwrap()
     };
     let all_follow = async |one: &Program, two: &Program| {
         wait_until("all pages follow the job", async || {
-            connections(one).await + connections(two).await == SUBSCRIBERS as u64
+            connections(one).await + connections(two).await == SUBSCRIBERS
         })
         .await;
     };

@@ -112,6 +112,7 @@ async fn a_user_with_few_permissions_is_enough_for_a_cluster() {
     };
     // As docs/scaling.md says it.
     let rules = "ACL SETUSER relay on >hunter2 resetchannels ~anime_state:* &anime_progress:* &anime_relays:* \
+        &anime_wake &anime_previews:* \
                  -@all +ping +select +hmget +hset +pexpire +publish +subscribe +unsubscribe +evalsha +script|load \
                  +cluster|info +cluster|slots +asking +spublish +ssubscribe +sunsubscribe";
     let rules: Vec<&str> = rules.split_whitespace().collect();

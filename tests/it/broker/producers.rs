@@ -245,6 +245,7 @@ async fn a_user_with_few_permissions_is_enough_for_reports() {
     };
     // As docs/scaling.md says it.
     let rules = "ACL SETUSER relay on >hunter2 resetchannels ~anime_state:* &anime_progress:* &anime_relays:* \
+        &anime_wake &anime_previews:* \
                  -@all +ping +select +hmget +hset +pexpire +publish +subscribe +unsubscribe +evalsha +script|load \
                  &anime_progress_in:* +psubscribe";
     let rules: Vec<&str> = rules.split_whitespace().collect();

@@ -117,7 +117,7 @@ async fn what_is_no_state_changes_nothing(db: TestDatabase) {
 async fn a_user_with_few_permissions_is_enough() {
     // As docs/scaling.md says it.
     let rules = "--user default off --user relay on >hunter2 resetchannels ~anime_state:* &anime_progress:* &anime_relays:* \
-                 -@all +ping +select +hmget +hset +pexpire +publish +subscribe +unsubscribe +evalsha +script|load";
+                 &anime_wake &anime_previews:* -@all +ping +select +hmget +hset +pexpire +publish +subscribe +unsubscribe +evalsha +script|load";
     let rules: Vec<&str> = rules.split_whitespace().collect();
     let Some(server) = RedisServer::with(&rules) else {
         return;

@@ -140,6 +140,7 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
          DROP INDEX comfy_relay.jobs_open_owner; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_by; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_until; \
          ALTER TABLE comfy_relay.leases DROP COLUMN report; \
          ALTER TABLE comfy_relay.relays DROP COLUMN connections; ALTER TABLE comfy_relay.relays DROP COLUMN followed_jobs; \
+         ALTER TABLE comfy_relay.relays DROP COLUMN list; \
          DROP TABLE comfy_relay.webhook_deliveries; DROP TABLE comfy_relay.job_webhooks; DROP TABLE comfy_relay.gone_webhooks; \
          DROP TABLE comfy_relay.input_files; \
          DROP TABLE comfy_relay.assets; \

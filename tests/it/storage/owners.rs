@@ -198,4 +198,8 @@ async fn a_feed_has_the_jobs_of_other_relays(db: TestDatabase) {
     first.report("render", &report(100, "completed")).await;
     feed.receive_until(|message| message["status"] == "completed")
         .await;
+    // One that has ended before its row is read.
+    first.report("flash", &report(100, "completed")).await;
+    feed.receive_until(|message| message["job_id"] == "flash")
+        .await;
 }

@@ -193,14 +193,14 @@ impl ScriptedComfy {
     /// Sends a preview of a node to every socket: four bytes stand for the image.
     pub(crate) fn send_preview(&self, prompt: &str, node: &str, display: &str) {
         let metadata = json!({"prompt_id": prompt, "node_id": node, "display_node_id": display, "image_type": "image/png"});
+        self.send_picture(&metadata, &[1, 2, 3, 4]);
+    }
+
+    /// Sends a preview with these bytes for an image to all open sockets.
+    pub(crate) fn send_picture(&self, metadata: &Value, image: &[u8]) {
         let metadata = metadata.to_string();
         let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
-        let frame = [
-            &4u32.to_be_bytes(),
-            &length,
-            metadata.as_bytes(),
-            &[1, 2, 3, 4],
-        ];
+        let frame = [&4u32.to_be_bytes(), &length, metadata.as_bytes(), image];
         self.send_frame(Message::binary(frame.concat()));
     }
 

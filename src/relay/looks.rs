@@ -1,0 +1,148 @@
+//! [`Looks`]: what is to be looked at in the database at once, because another relay has written it.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::job::JobId;
+
+/// The least time between two looks of one kind: a burst of a thousand submissions is a few of them.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// After a look that took a second, the next one waits so many seconds: the database is for others, too.
+const REST_FACTOR: u32 = 4;
+
+/// How many jobs are read by their ids in one look at most. The others are read at the next tick.
+const MAX_JOBS: usize = 1_000;
+
+/// What is to be looked at in the database at once, and not at the next tick.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// What operators have stopped.
+    pub(super) operations: Look,
+    /// The jobs that wait.
+    pub(super) queue: Look,
+    /// The rows below.
+    pub(super) rows: Look,
+    wanted: Mutex<WantedRows>,
+    /// Held while what is to be cancelled is read and cancelled: not twice at the same time.
+    pub(super) cancelling: tokio::sync::Mutex<()>,
+}
+
+/// The rows that are to be read.
+#[derive(Debug, Default)]
+pub(super) struct WantedRows {
+    /// Jobs that another relay has taken over.
+    pub(super) jobs: HashSet<JobId>,
+    /// Jobs of ours are to be cancelled.
+    pub(super) has_cancels: bool,
+    /// Feeds are followed here, and there are new jobs.
+    pub(super) has_new: bool,
+    /// Jobs were registered on backends that this relay follows.
+    pub(super) has_registered: bool,
+}
+
+/// A look that can be asked for.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    wanted: Notify,
+    /// When the next one may be.
+    due: Mutex<Option<Instant>>,
+}
+
+impl Looks {
+    /// Has rows read.
+    pub(super) fn want_rows(&self, change: impl FnOnce(&mut WantedRows)) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut wanted);
+        drop(wanted);
+        self.rows.want();
+    }
+
+    /// The rows that are to be read.
+    pub(super) fn take_rows(&self) -> WantedRows {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut wanted)
+    }
+}
+
+impl WantedRows {
+    /// Has the row of a job read.
+    pub(super) fn add(&mut self, job: JobId) {
+        if self.jobs.len() < MAX_JOBS {
+            self.jobs.insert(job);
+        }
+    }
+}
+
+impl Look {
+    /// Asks for a look. Those that are asked for before it happens are one.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until a look is asked for, and the last one is long enough ago. May be cancelled by what looks anyway.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(due) = due {
+            sleep_until(due).await;
+        }
+        self.rest(PAUSE);
+    }
+
+    /// Records how long a look took.
+    pub(super) fn took(&self, time: Duration) {
+        self.rest(PAUSE.max(time * REST_FACTOR));
+    }
+
+    fn rest(&self, pause: Duration) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        *due = Some(Instant::now() + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_is_one_look_and_the_next_comes_later() {
+        let look = Look::default();
+        (0..1_000).for_each(|_| look.want());
+        look.wanted().await;
+        let first = Instant::now();
+        (0..1_000).for_each(|_| look.want());
+        look.wanted().await;
+        assert!(first.elapsed() >= PAUSE / 2, "{:?}", first.elapsed());
+        let third = tokio::time::timeout(2 * PAUSE, look.wanted());
+        assert!(third.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn after_a_long_look_the_next_one_waits() {
+        let look = Look::default();
+        look.want();
+        look.wanted().await;
+        let first = Instant::now();
+        look.took(PAUSE);
+        look.want();
+        look.wanted().await;
+        let waited = first.elapsed();
+        assert!(waited >= PAUSE * (REST_FACTOR - 1), "{waited:?}");
+    }
+
+    #[test]
+    fn rows_are_bounded_and_taken_once() {
+        let looks = Looks::default();
+        for job in 0..2 * MAX_JOBS {
+            let id = JobId::parse(&format!("job-{job}")).unwrap();
+            looks.want_rows(|rows| rows.add(id));
+        }
+        assert_eq!(looks.take_rows().jobs.len(), MAX_JOBS);
+        assert!(looks.take_rows().jobs.is_empty());
+    }
+}

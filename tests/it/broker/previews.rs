@@ -1,0 +1,205 @@
+//! Previews between relays: they are sent while a subscriber at another relay wants them, and never otherwise.
+
+use std::sync::Mutex;
+
+use futures_util::StreamExt;
+use redis::aio::PubSub;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{has_redis, metric, relay, without_backend};
+use crate::support::database::TestDatabase;
+use crate::support::recordings::TXT2IMG;
+use crate::support::redis_server::RedisServer;
+use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::subscriber::{Received, Subscriber};
+use crate::support::test_relay::TestRelay;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// How a picture of ComfyUI begins.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// A ComfyUI whose prompt runs, and makes a preview whenever the test says so.
+struct Studio {
+    comfyui: ScriptedComfy,
+    made: Mutex<u8>,
+}
+
+impl Studio {
+    async fn start() -> Self {
+        let comfyui = ScriptedComfy::start().await;
+        comfyui.set_queue(&["p"], &[]);
+        Self {
+            comfyui,
+            made: Mutex::default(),
+        }
+    }
+
+    /// Has another picture made. Returns its last byte.
+    fn make(&self) -> u8 {
+        let mut made = self.made.lock().unwrap();
+        *made += 1;
+        self.send(&[PNG, &[*made]].concat());
+        *made
+    }
+
+    fn send(&self, image: &[u8]) {
+        let metadata = json!({"prompt_id": "p", "node_id": "3", "display_node_id": "3", "image_type": "image/png"});
+        self.comfyui.send_picture(&metadata, image);
+    }
+
+    /// Has pictures made until a relay shows the newest one.
+    async fn make_until_shown(&self, relay: &TestRelay) {
+        wait_until("the relay shows what is made", async || {
+            self.make();
+            picture(relay).await == (200, self.newest())
+        })
+        .await;
+    }
+
+    fn newest(&self) -> Vec<u8> {
+        [PNG, &[*self.made.lock().unwrap()]].concat()
+    }
+}
+
+/// The newest preview, as the relay answers it.
+async fn picture(relay: &TestRelay) -> (u16, Vec<u8>) {
+    let path = "/api/anime/jobs/shot/preview";
+    let answer = relay.request(reqwest::Method::GET, path).send().await;
+    let answer = answer.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.bytes().await.unwrap().to_vec())
+}
+
+/// Receives a preview: its head and its image.
+async fn next_preview(subscriber: &mut Subscriber) -> (Value, Vec<u8>) {
+    loop {
+        match subscriber.receive().await {
+            Received::Preview(bytes) => {
+                let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+                let (head, image) = rest.split_at(u32::from_be_bytes(*length) as usize);
+                return (serde_json::from_slice(head).unwrap(), image.to_vec());
+            }
+            Received::Text(_) => {}
+            Received::Closed(code) => panic!("closed with {code}"),
+        }
+    }
+}
+
+/// A client of Redis that receives all previews, after what was sent before.
+async fn watch(redis: &RedisServer) -> PubSub {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut watch = client.get_async_pubsub().await.unwrap();
+    watch.psubscribe("anime_previews:*").await.unwrap();
+    watch
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_come_from_other_relays_while_somebody_wants_them() {
+    let Some(mut redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::sqlite().await;
+    let studio = Studio::start().await;
+    let owner = relay(&studio.comfyui.url(), &db, redis.config()).await;
+    owner.connected().await;
+    let other = without_backend(&db, redis.config()).await;
+    let third = without_backend(&db, redis.config()).await;
+    owner.register("shot", "p").await;
+    // Somebody follows the job there, and wants no pictures.
+    let mut plain = third.subscribe("shot").await;
+    plain
+        .receive_until(|state| state["status"] == "processing")
+        .await;
+    studio.make_until_shown(&owner).await;
+    assert_eq!(metric(&owner, "redis_previews_sent_total").await, 0.0);
+
+    // One that was made before comes at once, and then every newer one.
+    let mut curious = other.subscribe("shot?previews=1").await;
+    let (head, image) = next_preview(&mut curious).await;
+    assert_eq!(
+        (&head["job_id"], &head["node"]),
+        (&json!("shot"), &json!("3"))
+    );
+    assert_eq!(head["mime"], "image/png");
+    assert_eq!(image, studio.newest());
+    studio.make();
+    let (next, image) = next_preview(&mut curious).await;
+    assert!(next["seq"].as_u64() > head["seq"].as_u64(), "{next}");
+    assert_eq!(image, studio.newest());
+    assert_eq!(picture(&other).await, (200, studio.newest()));
+    // The subscriber there wants none, so it has none.
+    assert_eq!(picture(&third).await.0, 404);
+
+    // What is no picture is not passed on.
+    studio.send(b"<svg onload='alert(1)'/>");
+    wait_until("it is refused", async || {
+        metric(&other, "redis_rejected_total").await == 1.0
+    })
+    .await;
+    assert_eq!(picture(&other).await, (200, studio.newest()));
+
+    // Redis is restarted.
+    redis.kill();
+    for relay in [&owner, &other] {
+        has_redis(relay, "unreachable").await;
+    }
+    redis.restart().await;
+    for relay in [&owner, &other] {
+        has_redis(relay, "connected").await;
+    }
+    studio.make_until_shown(&other).await;
+    next_preview(&mut curious).await;
+
+    // After it has left, nothing is published.
+    drop(curious);
+    wait_until("the relay wants no more", async || {
+        picture(&other).await.0 == 404
+    })
+    .await;
+    let sent = Mutex::new(-1.0);
+    wait_until("the owner sends no more", async || {
+        studio.make_until_shown(&owner).await;
+        let now = metric(&owner, "redis_previews_sent_total").await;
+        std::mem::replace(&mut *sent.lock().unwrap(), now) == now
+    })
+    .await;
+    let mut watching = watch(&redis).await;
+    for _ in 0..5 {
+        studio.make_until_shown(&owner).await;
+    }
+    // A message of the test's own comes after all others.
+    let channel = "anime_previews:end";
+    let _: u64 = redis.command(&["PUBLISH", channel, "end"]).await;
+    let mut messages = watching.on_message();
+    let message = timeout(PATIENCE, messages.next()).await.unwrap().unwrap();
+    assert_eq!(message.get_channel_name(), channel);
+
+    studio.comfyui.set_queue(&[], &[]);
+    studio.comfyui.complete("p");
+    plain.ends_as("completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comfyui_is_asked_for_previews_that_a_subscriber_at_another_relay_wants() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&[], &[]);
+    comfyui.accept_prompts_as("p");
+    let owner = relay(&comfyui.url(), &db, redis.config()).await;
+    owner.connected().await;
+    let other = without_backend(&db, redis.config()).await;
+    owner.submit("plain", TXT2IMG).await;
+    let method = || comfyui.posted()["extra_data"]["preview_method"].clone();
+    assert_eq!(method(), Value::Null);
+    let _curious = other.subscribe("shot?previews=1").await;
+    wait_until("the owner knows what is wanted", async || {
+        metric(&owner, "redis_wake_ups_received_total").await > 0.0
+    })
+    .await;
+    owner.submit("shot", TXT2IMG).await;
+    assert_eq!(method(), "auto");
+}
