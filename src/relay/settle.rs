@@ -1,9 +1,10 @@
 //! Drops what memory has of ended jobs beyond their final states: the database answers for it.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use tokio::task::yield_now;
+use tokio::runtime::{Builder, Handle};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Relay;
@@ -23,8 +24,26 @@ const LOOKS: u32 = 10;
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 
 impl Relay {
-    /// Drops the details of ended jobs, and the states of those that nobody follows, until the relay stops.
-    pub(super) async fn settle_ended(self) {
+    /// Has the details of ended jobs dropped, and the states of those that nobody follows, until the relay stops.
+    ///
+    /// On a thread of its own: an allocator gives each thread memory of its own. What stays of the jobs lies together there, and not
+    /// between the details of others, of which it would keep pages.
+    pub(super) fn start_settling(self) {
+        let others = Handle::current();
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let started = runtime.and_then(|runtime| {
+            let settling = move || runtime.block_on(self.settle_ended(&others));
+            thread::Builder::new()
+                .name("settle".to_owned())
+                .spawn(settling)
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "cannot drop the details of ended jobs: the relay takes ever more memory");
+        }
+    }
+
+    /// `others` has the threads that the details are dropped on.
+    async fn settle_ended(self, others: &Handle) {
         let (tracker, config) = (&self.0.tracker, &self.0.config);
         let mut tick = interval((config.details_for / LOOKS).max(MIN_PAUSE));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,20 +54,17 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             let (kept, age) = (config.details_of, config.details_for);
-            let mut details = Vec::new();
             loop {
                 let due = tracker.registry().take_settling(kept, age, JOBS_A_LOCK);
                 let is_last = due.len() < JOBS_A_LOCK;
-                details.push(tracker.settle(due, &mut packer));
+                let details = tracker.settle(due, &mut packer);
+                // What this thread frees, it takes for what stays of the next ones.
+                let dropping = others.spawn_blocking(move || drop(details));
+                // Fails only if the relay stops.
+                let _ = dropping.await;
                 if is_last {
                     break;
                 }
-                yield_now().await;
-            }
-            // All of them after what stays of the last one was made: see `Registry::pack`.
-            for of_jobs in details {
-                drop(of_jobs);
-                yield_now().await;
             }
         }
     }

@@ -230,7 +230,7 @@ impl Relay {
         tasks.spawn(self.clone().heartbeat());
         tasks.spawn(self.clone().end_lost_producers());
         tasks.spawn(self.clone().cleanup());
-        tasks.spawn(self.clone().settle_ended());
+        self.clone().start_settling();
         tasks.spawn(self.clone().keep_registered());
         tasks.spawn(self.clone().read_moved());
         tasks.spawn(self.clone().deliver_webhooks());

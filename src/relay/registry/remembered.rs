@@ -12,8 +12,8 @@ use crate::job::JobId;
 impl Registry {
     /// Takes the details of a job that has ended away: of what it was, its final state stays. It is on the disk.
     ///
-    /// What stays is made anew. Small things that were made with the job lie between its details, and each would keep a page of
-    /// the memory that these leave. So the details of many jobs are to be dropped together, when what stays of all of them has been made.
+    /// What stays is made anew: small things that were made with the job lie between its details, and each would keep a page of
+    /// the memory that these leave.
     #[must_use = "the details are dropped when nothing is locked"]
     pub(in crate::relay) fn pack(&mut self, id: &JobId, state: PackedState) -> Option<Entry> {
         let entry = self.by_id.remove(id)?;
