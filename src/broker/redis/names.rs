@@ -14,6 +14,7 @@ const STATE: &str = "anime_state:";
 
 /// How many slots the keys of a Redis Cluster are spread over.
 pub(super) const SLOTS: u16 = 16_384;
+
 /// The channel on which relays wake each other.
 const WAKE: &str = "anime_wake";
 
