@@ -1,6 +1,9 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
+/// The name of a counter, and what it counts.
+type NamedCounter<'a> = (&'static str, &'static str, &'a Counter);
+
 /// What a broker counts. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerMetrics {
@@ -35,7 +38,13 @@ pub struct BrokerMetrics {
 impl BrokerMetrics {
     /// Adds them to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let counters = [
+        for (name, help, counter) in self.of_states().into_iter().chain(self.of_others()) {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    fn of_states(&self) -> [NamedCounter<'_>; 6] {
+        [
             (
                 "redis_published",
                 "States that Redis has passed on",
@@ -61,6 +70,16 @@ impl BrokerMetrics {
                 "Messages on the relays' channels that are no states",
                 &self.rejected,
             ),
+            (
+                "redis_errors",
+                "Connections to Redis and commands that have failed",
+                &self.errors,
+            ),
+        ]
+    }
+
+    fn of_others(&self) -> [NamedCounter<'_>; 7] {
+        [
             (
                 "redis_reports",
                 "Reports of producers that were received",
@@ -96,14 +115,6 @@ impl BrokerMetrics {
                 "Previews of other relays' jobs that were received",
                 &self.previews_received,
             ),
-            (
-                "redis_errors",
-                "Connections to Redis and commands that have failed",
-                &self.errors,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
-        }
+        ]
     }
 }
