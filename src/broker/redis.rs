@@ -26,6 +26,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -214,12 +216,14 @@ impl RedisBroker {
                 shared.keep_reading_reports(&stop).await;
             }
         };
-        tokio::join!(
-            shared.run_servers(&stop),
-            reading,
-            shared.keep_waking(&stop),
-            shared.keep_listening(&stop),
-        );
+        // Boxed: the type of all of them is too deep for the compiler's limit.
+        join_all([
+            shared.run_servers(&stop).boxed(),
+            reading.boxed(),
+            shared.keep_waking(&stop).boxed(),
+            shared.keep_listening(&stop).boxed(),
+        ])
+        .await;
     }
 }
 
