@@ -47,7 +47,7 @@ use signals::Signals;
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
 
-/// How many reports the relay applies at the same time.
+/// How many reports the relay takes at once.
 const MAX_REPORTED: usize = 64;
 
 /// States over Redis. Cheap to clone.
