@@ -339,6 +339,23 @@ async fn a_user_with_few_permissions_is_enough_for_reports() {
         .await;
     let refused = Broker::check(&config).await.unwrap_err();
     assert!(refused.contains("psubscribe"), "{refused}");
+    // Nor is Redis usable without wake-ups or previews.
+    config.takes_reports = false;
+    assert!(Broker::check(&config).await.is_ok());
+    for left_out in ["&anime_wake", "&anime_previews:*"] {
+        let channels = [
+            "&anime_progress:*",
+            "&anime_relays:*",
+            "&anime_wake",
+            "&anime_previews:*",
+        ];
+        let kept = channels.into_iter().filter(|channel| *channel != left_out);
+        let set = ["ACL", "SETUSER", "relay", "resetchannels"].into_iter();
+        let set: Vec<&str> = set.chain(kept).collect();
+        let _: () = redis.command(&set).await;
+        let refused = Broker::check(&config).await.unwrap_err();
+        assert!(refused.contains("channel"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
