@@ -179,6 +179,14 @@ impl RedisBroker {
         self.0.connected.notified().await;
     }
 
+    /// Whether states are sent and received, whatever becomes of previews, wake-ups and reports.
+    pub(super) fn exchanges_states(&self) -> bool {
+        let nodes = self.0.nodes();
+        let are_found = !self.0.config.is_cluster || self.0.finding.is_up();
+        are_found
+            && (nodes.all().iter()).all(|node| node.publishing.is_up() && node.receiving.is_up())
+    }
+
     /// The state of the connections.
     pub fn health(&self) -> RedisHealth {
         let shared = &self.0;
