@@ -129,7 +129,7 @@ async fn an_end_that_its_owner_does_not_receive_is_applied_by_another_relay(db: 
     }
 }
 
-/// Another relay is sure of the end before the registration of the one that was killed ends.
+/// The end comes before any relay has missed the one that was killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_is_published_once_is_applied_although_the_owner_is_killed() {
     let Some(redis) = RedisServer::start().await else {
