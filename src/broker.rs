@@ -169,7 +169,7 @@ impl Broker {
     pub fn is_connected(&self) -> bool {
         match self {
             Self::Alone => false,
-            Self::Redis(broker) => broker.health().is_connected,
+            Self::Redis(broker) => broker.exchanges_states(),
         }
     }
 

@@ -49,7 +49,7 @@ use signals::Signals;
 /// How many states are taken over by the relay at once: it locks its jobs meanwhile.
 const MAX_RECEIVED: usize = 256;
 
-/// How many reports the relay applies at the same time.
+/// How many reports the relay takes at once.
 const MAX_REPORTED: usize = 64;
 
 /// States over Redis. Cheap to clone.
@@ -179,6 +179,14 @@ impl RedisBroker {
 
     pub(super) async fn connected(&self) {
         self.0.connected.notified().await;
+    }
+
+    /// Whether states are sent and received, whatever becomes of previews, wake-ups and reports.
+    pub(super) fn exchanges_states(&self) -> bool {
+        let nodes = self.0.nodes();
+        let are_found = !self.0.config.is_cluster || self.0.finding.is_up();
+        are_found
+            && (nodes.all().iter()).all(|node| node.publishing.is_up() && node.receiving.is_up())
     }
 
     /// The state of the connections.

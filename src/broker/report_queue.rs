@@ -5,12 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use indexmap::map::Entry;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::metrics::BrokerMetrics;
-use crate::job::{JobId, Report, Tags};
+use crate::job::{JobId, Report, Tags, excerpt};
 
 /// How many jobs have a report that waits, at most.
 const MAX_JOBS: usize = 10_000;
@@ -30,6 +29,11 @@ pub struct ReceivedReport {
 }
 
 impl ReceivedReport {
+    /// Whether it is the end of its job.
+    pub(crate) fn is_final(&self) -> bool {
+        self.report.status.is_final()
+    }
+
     /// Puts a later report of the job in its place. The tags of the first one stay, and so does an end. Returns whether the
     /// later one does not contradict it.
     pub(crate) fn replace_by(&mut self, later: Self) -> bool {
@@ -61,30 +65,36 @@ impl ReportQueue {
         }
     }
 
-    /// Puts a report in place of an older one of its job, unless that is final.
+    /// Puts a report in place of an older one of its job, unless that is final. Where there is no room, an end takes that of
+    /// another report.
     pub(super) fn put(&self, report: ReceivedReport) {
         self.metrics.reports.inc();
         let mut waiting = self.lock();
-        let is_full = waiting.len() >= MAX_JOBS;
-        match waiting.entry(report.job.clone()) {
-            Entry::Occupied(mut older) => {
-                let job = report.job.clone();
-                let is_taken = older.get_mut().replace_by(report);
-                drop(waiting);
-                if !is_taken {
-                    self.reject(job.as_str(), &"an end of the job waits");
-                }
+        let job = report.job.clone();
+        if let Some(older) = waiting.get_mut(&job) {
+            let is_taken = older.replace_by(report);
+            drop(waiting);
+            if !is_taken {
+                self.reject(job.as_str(), &"an end of the job waits");
             }
-            Entry::Vacant(_) if is_full => {
-                drop(waiting);
-                self.reject(report.job.as_str(), &"too many reports wait");
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(report);
-                drop(waiting);
-                self.wake.notify_one();
-            }
+            return;
         }
+        let mut rejected = None;
+        if waiting.len() < MAX_JOBS {
+            waiting.insert(job, report);
+        } else if report.is_final()
+            && let Some(at) = waiting.values().position(|other| !other.is_final())
+        {
+            rejected = waiting.swap_remove_index(at).map(|(job, _)| job);
+            waiting.insert(job, report);
+        } else {
+            rejected = Some(job);
+        }
+        drop(waiting);
+        if let Some(job) = rejected {
+            self.reject(job.as_str(), &"too many reports wait");
+        }
+        self.wake.notify_one();
     }
 
     /// Waits for reports, and takes at most `max`, of different jobs. May be cancelled at any moment.
@@ -101,9 +111,11 @@ impl ReportQueue {
         }
     }
 
-    /// Counts a report that is not taken, and logs it, unless another one was a moment ago.
+    /// Counts a report that is not taken, and logs it, unless another one was a moment ago. The name of a channel may be as long
+    /// as a message.
     pub(super) fn reject(&self, job: &str, reason: &dyn fmt::Display) {
         self.metrics.reports_rejected.inc();
+        let job = excerpt(job);
         let now = Instant::now();
         let mut logged_at = self
             .logged_at
@@ -166,6 +178,11 @@ mod tests {
         }
         queue.put(report("job-0", body));
         assert_eq!(metrics.reports_rejected.get(), 1);
-        assert_eq!(queue.take(usize::MAX).await.len(), MAX_JOBS);
+        let end = r#"{"progress": 100, "status": "completed"}"#;
+        queue.put(report("end", end));
+        assert_eq!(metrics.reports_rejected.get(), 2);
+        let taken = queue.take(usize::MAX).await;
+        assert_eq!(taken.len(), MAX_JOBS);
+        assert!(taken.contains(&report("end", end)));
     }
 }

@@ -1,5 +1,7 @@
 //! Whether Redis can be used.
 
+use std::io;
+
 use jiff::Timestamp;
 use redis::{RedisResult, cmd};
 
@@ -8,6 +10,7 @@ use super::messages::MessageConnection;
 use super::names::ChannelNames;
 use super::topology::TopologyReader;
 use crate::config::RedisConfig;
+use crate::job::JobId;
 
 /// Connects for commands and for messages, as a relay does, to each master of a Redis Cluster. Answers with the time of the
 /// server's clock, which users with few permissions may not ask; fails with the reason why it cannot be used.
@@ -42,10 +45,13 @@ struct CheckedServer {
 async fn check_server(config: &RedisConfig) -> RedisResult<CheckedServer> {
     let mut connection = connect(config).await?;
     MessageConnection::open(config).await?;
+    let channels = ChannelNames::new(&config.prefix, config.has_sharded_channels);
+    let mut messages = connect_for_messages(config).await?;
+    let any = JobId::parse("any").map_err(io::Error::other)?;
+    let signals = [channels.wake().to_owned(), channels.previews(&any)];
+    in_time(config, messages.subscribe(&signals)).await?;
     if config.takes_reports {
-        let mut connection = connect_for_messages(config).await?;
-        let channels = ChannelNames::new(&config.prefix, config.has_sharded_channels);
-        in_time(config, connection.psubscribe(channels.reports())).await?;
+        in_time(config, messages.psubscribe(channels.reports())).await?;
     }
     let time: RedisResult<(i64, i32)> = cmd("TIME").query_async(&mut connection).await;
     let time = time

@@ -82,21 +82,33 @@ impl NodePublisher<'_> {
         let published = async {
             let connection = kept.insert(connect(&node.config).await?);
             self.script.load().exec_async(connection).await?;
-            node.publishing.up();
-            self.shared.connected.notify_one();
+            // A node of a cluster that is not usable, or holds other slots, takes the script and refuses the states. What
+            // waits shows it: until it is sent, the pauses between attempts grow.
+            let mut is_in_use = node.outbox.backlog().0 == 0;
+            if is_in_use {
+                self.take_into_use();
+            }
             loop {
                 let taking = timeout(node.config.ping_interval, node.outbox.take(MAX_BATCH));
                 match taking.await {
-                    Ok(states) => {
-                        self.send(connection, states).await?;
-                        sleep(PAUSE).await;
-                    }
+                    Ok(states) => self.send(connection, states).await?,
                     Err(_) => redis::cmd("PING").exec_async(connection).await?,
                 }
+                if !is_in_use {
+                    is_in_use = true;
+                    self.take_into_use();
+                }
+                sleep(PAUSE).await;
             }
         };
         let Err(error): RedisResult<std::convert::Infallible> = published.await;
         error
+    }
+
+    /// The server takes states. It may have lost what was published before.
+    fn take_into_use(&self) {
+        self.node.publishing.up();
+        self.shared.connected.notify_one();
     }
 
     /// Sends states. Those that Redis has not confirmed are put back, if it may take them later.

@@ -49,9 +49,7 @@ impl TopologyReader {
 
     /// The newest topology that a node knows which takes commands. Fails with what the last one says that does not.
     pub(super) async fn read(&mut self) -> RedisResult<ClusterTopology> {
-        let hosts = self.known.iter().chain(&self.config.hosts);
-        let hosts: HashSet<RedisHost> = hosts.take(MAX_ASKED).cloned().collect();
-        let asking = hosts.into_iter().map(|host| {
+        let asking = self.hosts().into_iter().map(|host| {
             let kept = self.connections.remove(&host);
             let config = self.config.node(host);
             async move { ask(config, kept).await }
@@ -83,6 +81,14 @@ impl TopologyReader {
         let known: HashSet<&RedisHost> = self.known.iter().chain(&self.config.hosts).collect();
         (self.connections).retain(|host, _| known.contains(host));
         Ok(newest)
+    }
+
+    /// The nodes that are asked. Those of the settings are always among them: every other address may have changed.
+    fn hosts(&self) -> Vec<RedisHost> {
+        let mut seen = HashSet::new();
+        let hosts = self.config.hosts.iter().chain(&self.known);
+        let hosts = hosts.filter(|host| seen.insert(*host));
+        hosts.take(MAX_ASKED).cloned().collect()
     }
 }
 
@@ -118,7 +124,7 @@ impl ClusterTopology {
         }
         let epoch = field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok());
         let mut masters: Vec<(RedisHost, Vec<RangeInclusive<u16>>)> = Vec::new();
-        let mut replicas = Vec::new();
+        let mut replicas: Vec<RedisHost> = Vec::new();
         for range in slots {
             let Value::Array(range) = range else { continue };
             let [Value::Int(first), Value::Int(last), nodes @ ..] = range.as_slice() else {
@@ -131,7 +137,12 @@ impl ClusterTopology {
             let Some(Some(master)) = hosts.next() else {
                 continue;
             };
-            replicas.extend(hosts.flatten());
+            // Each range of slots names them again.
+            for replica in hosts.flatten() {
+                if !replicas.contains(&replica) {
+                    replicas.push(replica);
+                }
+            }
             match masters.iter_mut().find(|(host, _)| *host == master) {
                 Some((_, slots)) => slots.push(first..=last),
                 None => masters.push((master, vec![first..=last])),
@@ -208,7 +219,7 @@ mod tests {
         let slots = vec![
             range(0, 99, vec![node("", 7000), node("two", 7001)]),
             range(200, 299, vec![node("three", 7002)]),
-            range(300, 399, vec![node("", 7000)]),
+            range(300, 399, vec![node("", 7000), node("two", 7001)]),
             range(400, 500, vec![node("?", 7004)]),
             Value::Nil,
             range(-1, 70_000, vec![node("four", 7003)]),
@@ -223,6 +234,19 @@ mod tests {
             replicas: vec![at("two", 7001)],
         };
         assert_eq!(topology, expected);
+    }
+
+    #[test]
+    fn the_nodes_of_the_settings_are_asked_however_many_others_are_known() {
+        let mut reader = TopologyReader::new(&RedisConfig::new("named".to_owned()));
+        let named = reader.config.hosts[0].clone();
+        let ports = 7000..7100;
+        reader.known = ports.map(|port| at("old", port)).collect();
+        reader.known.insert(50, named.clone());
+        let asked = reader.hosts();
+        assert_eq!(asked.len(), MAX_ASKED);
+        assert_eq!(asked.iter().filter(|host| **host == named).count(), 1);
+        assert_eq!(asked[1..4], reader.known[..3]);
     }
 
     #[test]

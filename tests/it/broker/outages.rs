@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::{has_redis, metric, without_backend};
 use crate::support::database::{TestDatabase, on_both};
+use crate::support::nginx::free_port;
+use crate::support::program::Program;
 use crate::support::redis_server::RedisServer;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::TestRelay;
@@ -22,6 +24,42 @@ fn report(progress: u64, status: &str) -> Value {
 
 async fn health(relay: &TestRelay) -> Value {
     relay.get("/api/anime/health").await.1
+}
+
+/// The node accepts connections and the script, and refuses every state, until it has slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_a_cluster_that_is_not_usable_is_logged_once_and_tried_ever_more_rarely() {
+    let bus = free_port().to_string();
+    let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let Some(redis) = RedisServer::with(&settings) else {
+        return;
+    };
+    redis.ready().await;
+    let relay = Program::start(&[], &[("REDIS_URL", &redis.url())]);
+    relay.ready().await;
+    let path = "/api/anime/jobs/render/progress";
+    relay.post(path, &report(10, "processing")).await.unwrap();
+    relay.logs("cannot publish to Redis").await;
+    let refused = async || -> u64 {
+        let info: String = redis.command(&["INFO", "errorstats"]).await;
+        let mut lines = info.lines();
+        let count = lines.find_map(|line| line.strip_prefix("errorstat_CLUSTERDOWN:count="));
+        count.map_or(0, |count| count.parse().unwrap())
+    };
+    wait_until("it is tried again", async || refused().await >= 6).await;
+    let log = relay.log();
+    assert_eq!(log.matches("cannot publish to Redis").count(), 1, "{log}");
+    assert!(!log.contains("can publish to Redis"), "{log}");
+
+    let _: () = redis
+        .command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
+    relay.logs("can publish to Redis").await;
+    wait_until("the state is kept", async || {
+        let kept: Option<u64> = redis.command(&["HGET", "anime_state:render", "seq"]).await;
+        kept.is_some()
+    })
+    .await;
 }
 
 async fn jobs_go_on_while_redis_is_killed_and_restarted(db: TestDatabase) {

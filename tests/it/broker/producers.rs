@@ -19,6 +19,8 @@ use crate::support::wait::wait_until;
 
 on_both!(
     the_owner_of_a_job_applies_what_all_relays_receive,
+    an_end_that_is_published_once_is_applied_although_the_owner_stops,
+    an_end_that_its_owner_does_not_receive_is_applied_by_another_relay,
     what_is_no_report_is_counted_and_changes_nothing,
 );
 
@@ -84,6 +86,77 @@ async fn the_owner_of_a_job_applies_what_all_relays_receive(db: TestDatabase) {
     })
     .await;
     assert_eq!(other.job("render").await.1["status"], "completed");
+}
+
+async fn an_end_that_is_published_once_is_applied_although_the_owner_stops(db: TestDatabase) {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let owner = without_backend(&db, taking(redis.config())).await;
+    let other = without_backend(&db, taking(redis.config())).await;
+    let mut remote = other.subscribe("render").await;
+    owner.report("render", &report(10, "processing")).await;
+    // The other relay knows now whose job it is.
+    for progress in [20, 30] {
+        publish(&redis, "render", &report(progress, "processing")).await;
+        let is_applied = |state: &Value| state["progress"] == progress;
+        remote.receive_until(is_applied).await;
+    }
+    owner.stop().await;
+    assert_eq!(
+        publish(&redis, "render", &report(100, "completed")).await,
+        1
+    );
+    remote.ends_as("completed").await;
+    assert_eq!(metric(&other, "redis_reports_rejected_total").await, 0.0);
+}
+
+async fn an_end_that_its_owner_does_not_receive_is_applied_by_another_relay(db: TestDatabase) {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let owner = without_backend(&db, redis.config()).await;
+    let others = [
+        without_backend(&db, taking(redis.config())).await,
+        without_backend(&db, taking(redis.config())).await,
+    ];
+    let mut local = owner.subscribe("render").await;
+    owner.report("render", &report(10, "processing")).await;
+    assert_eq!(publish(&redis, "render", &report(70, "failed")).await, 2);
+    local.ends_as("failed").await;
+    for relay in &others {
+        assert_eq!(metric(relay, "redis_reports_rejected_total").await, 0.0);
+    }
+}
+
+/// The end comes before any relay has missed the one that was killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_published_once_is_applied_although_the_owner_is_killed() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::postgres().await;
+    let (database, url) = (db.url(), redis.url());
+    let variables = [
+        ("DATABASE_URL", database.as_str()),
+        ("REDIS_URL", &url),
+        ("REDIS_PROGRESS_IN", "on"),
+    ];
+    let owner = Program::start(&[], &variables);
+    owner.ready().await;
+    let other = without_backend(&db, taking(redis.config())).await;
+    let mut remote = other.subscribe("render").await;
+    let path = "/api/anime/jobs/render/progress";
+    owner.post(path, &report(10, "processing")).await.unwrap();
+    for progress in [20, 30] {
+        publish(&redis, "render", &report(progress, "processing")).await;
+        let is_applied = |state: &Value| state["progress"] == progress;
+        remote.receive_until(is_applied).await;
+    }
+    owner.kill().await;
+    publish(&redis, "render", &report(100, "completed")).await;
+    remote.ends_as("completed").await;
+    assert_eq!(metric(&other, "redis_reports_rejected_total").await, 0.0);
 }
 
 async fn what_is_no_report_is_counted_and_changes_nothing(db: TestDatabase) {
@@ -266,6 +339,23 @@ async fn a_user_with_few_permissions_is_enough_for_reports() {
         .await;
     let refused = Broker::check(&config).await.unwrap_err();
     assert!(refused.contains("psubscribe"), "{refused}");
+    // Nor is Redis usable without wake-ups or previews.
+    config.takes_reports = false;
+    assert!(Broker::check(&config).await.is_ok());
+    for left_out in ["&anime_wake", "&anime_previews:*"] {
+        let channels = [
+            "&anime_progress:*",
+            "&anime_relays:*",
+            "&anime_wake",
+            "&anime_previews:*",
+        ];
+        let kept = channels.into_iter().filter(|channel| *channel != left_out);
+        let set = ["ACL", "SETUSER", "relay", "resetchannels"].into_iter();
+        let set: Vec<&str> = set.chain(kept).collect();
+        let _: () = redis.command(&set).await;
+        let refused = Broker::check(&config).await.unwrap_err();
+        assert!(refused.contains("channel"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
