@@ -1,6 +1,7 @@
 //! [`Looks`]: what is to be looked at in the database at once, because another relay has written it.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +49,9 @@ pub(super) struct WantedRows {
 /// A look that can be asked for.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    wanted: Notify,
+    /// It is asked for, and has not happened since.
+    is_wanted: AtomicBool,
+    wake: Notify,
     /// When the next one may be.
     due: Mutex<Option<Instant>>,
 }
@@ -81,16 +84,22 @@ impl WantedRows {
 impl Look {
     /// Asks for a look. Those that are asked for before it happens are one.
     pub(super) fn want(&self) {
-        self.wanted.notify_one();
+        self.is_wanted.store(true, Ordering::Release);
+        self.wake.notify_one();
     }
 
-    /// Waits until a look is asked for, and the last one is long enough ago. May be cancelled by what looks anyway.
+    /// Waits until a look is asked for, and the last one is long enough ago. May be cancelled at any moment: the look is asked
+    /// for until this returns.
     pub(super) async fn wanted(&self) {
-        self.wanted.notified().await;
+        while !self.is_wanted.load(Ordering::Acquire) {
+            self.wake.notified().await;
+        }
         let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(due) = due {
             sleep_until(due).await;
         }
+        // What is asked for from here on may be written after this look has read.
+        self.is_wanted.store(false, Ordering::Release);
         self.rest(PAUSE);
     }
 
@@ -133,6 +142,21 @@ mod tests {
         look.wanted().await;
         let waited = first.elapsed();
         assert!(waited >= PAUSE * (REST_FACTOR - 1), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_waited_for_twice_is_not_lost() {
+        let look = Look::default();
+        look.want();
+        look.wanted().await;
+        look.want();
+        // It rests: what else happens meanwhile ends the wait.
+        let first = tokio::time::timeout(PAUSE / 10, look.wanted());
+        assert!(first.await.is_err());
+        let second = tokio::time::timeout(100 * PAUSE, look.wanted());
+        assert!(second.await.is_ok());
+        let third = tokio::time::timeout(2 * PAUSE, look.wanted());
+        assert!(third.await.is_err());
     }
 
     #[test]
