@@ -127,7 +127,7 @@ impl Tracker {
             }
         }
         if let Some(seq) = self.previews.number(&job, preview.position) {
-            self.hub.publish_preview(Preview {
+            self.hub.pass_preview(Preview {
                 job,
                 node: preview.node,
                 seq,
