@@ -13,6 +13,9 @@ use crate::job::JobId;
 /// The least time between two looks of one kind: a burst of a thousand submissions is a few of them.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause after a look that has failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
 /// After a look that took a second, the next one waits so many seconds: the database is for others, too.
 const REST_FACTOR: u32 = 4;
 
@@ -29,8 +32,9 @@ pub(super) struct Looks {
     /// The rows below.
     pub(super) rows: Look,
     wanted: Mutex<WantedRows>,
-    /// Held while what is to be cancelled is read and cancelled: not twice at the same time.
-    pub(super) cancelling: tokio::sync::Mutex<()>,
+    /// The jobs that are being cancelled because other relays were asked to. Held while it is read what is to be: no job is
+    /// cancelled twice at the same time.
+    pub(super) cancelling: tokio::sync::Mutex<HashSet<JobId>>,
 }
 
 /// The rows that are to be read.
@@ -63,6 +67,17 @@ impl Looks {
         change(&mut wanted);
         drop(wanted);
         self.rows.want();
+    }
+
+    /// Has rows read later that could not be read.
+    pub(super) fn put_back_rows(&self, rows: WantedRows) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.jobs.into_iter().for_each(|job| wanted.add(job));
+        wanted.has_cancels |= rows.has_cancels;
+        wanted.has_new |= rows.has_new;
+        wanted.has_registered |= rows.has_registered;
+        drop(wanted);
+        self.rows.failed();
     }
 
     /// The rows that are to be read.
@@ -106,6 +121,12 @@ impl Look {
     /// Records how long a look took.
     pub(super) fn took(&self, time: Duration) {
         self.rest(PAUSE.max(time * REST_FACTOR));
+    }
+
+    /// Has a look that has failed made again later.
+    pub(super) fn failed(&self) {
+        self.want();
+        self.rest(FAILURE_PAUSE);
     }
 
     fn rest(&self, pause: Duration) {
@@ -168,5 +189,20 @@ mod tests {
         }
         assert_eq!(looks.take_rows().jobs.len(), MAX_JOBS);
         assert!(looks.take_rows().jobs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn rows_that_could_not_be_read_are_read_later() {
+        let looks = Looks::default();
+        looks.want_rows(|rows| rows.has_cancels = true);
+        looks.rows.wanted().await;
+        let failed = looks.take_rows();
+        looks.want_rows(|rows| rows.add(JobId::parse("shot").unwrap()));
+        let began = Instant::now();
+        looks.put_back_rows(failed);
+        looks.rows.wanted().await;
+        assert!(began.elapsed() >= FAILURE_PAUSE);
+        let rows = looks.take_rows();
+        assert!(rows.has_cancels && !rows.has_new && rows.jobs.len() == 1);
     }
 }
