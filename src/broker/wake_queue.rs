@@ -132,6 +132,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn cancel(job: usize) -> Hint {
@@ -157,9 +159,9 @@ mod tests {
         let previews = || outbox.take_now("a").unwrap().previews.unwrap();
         outbox.put_previews_anew(HashSet::from([job.clone()]));
         assert!(previews().is_empty());
-        assert_eq!(previews(), [job.clone()]);
+        assert_eq!(previews(), slice::from_ref(&job));
         outbox.put_previews(HashSet::from([job.clone()]));
-        assert_eq!(previews(), [job.clone()]);
+        assert_eq!(previews(), slice::from_ref(&job));
         // Neither message gets lost.
         outbox.put_previews_anew(HashSet::from([job.clone()]));
         outbox.put_back(outbox.take_now("a").unwrap());
