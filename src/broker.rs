@@ -14,7 +14,7 @@ mod state_queue;
 mod wake;
 mod wake_queue;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ pub use job_state::{JobState, Position, ReceivedState};
 
 pub use self::redis::{RedisBroker, RedisHealth};
 pub use metrics::BrokerMetrics;
-pub use preview::JobPreview;
+pub use preview::{JobPreview, WantedJobs};
 pub use report_queue::ReceivedReport;
 pub use wake::{Hint, WakeUp};
 
@@ -131,7 +131,7 @@ impl Broker {
 
     /// Receives the previews of these jobs, and of no others, and has their owners know. To be repeated: owners forget it after
     /// a while. Never waits.
-    pub fn want_previews(&self, jobs: HashSet<JobId>) {
+    pub fn want_previews(&self, jobs: WantedJobs) {
         if let Self::Redis(broker) = self {
             broker.want_previews(jobs);
         }

@@ -63,11 +63,19 @@ impl Hub {
         }
     }
 
-    /// Publishes a preview image to the subscribers that asked for previews. Only the newest is kept.
-    pub fn publish_preview(&self, preview: Preview) {
+    /// Publishes a preview image to the subscribers that asked for previews, under its number or the next one here, if that is
+    /// higher. Only the newest is kept. Returns what was published.
+    pub fn publish_preview(&self, preview: Preview) -> Arc<Preview> {
         let job = preview.job.clone();
         self.topics
-            .with_topic(&job, |topic| topic.publish_preview(preview));
+            .with_topic(&job, |topic| topic.publish_preview(preview))
+    }
+
+    /// The same, of a job of another relay: one that comes when the job is forgotten here leaves nothing behind.
+    pub fn pass_preview(&self, preview: Preview) {
+        if let Some(topic) = self.topics.get(&preview.job) {
+            topic.publish_preview(preview);
+        }
     }
 
     /// Subscribes one client to a job, which need not be known yet: it gets the newest state, if there

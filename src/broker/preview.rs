@@ -5,6 +5,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,15 @@ pub struct JobPreview {
     pub mime: &'static str,
     /// The image as ComfyUI made it.
     pub image: Bytes,
+}
+
+/// The jobs of which previews are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WantedJobs {
+    /// Those that exist.
+    pub known: HashSet<JobId>,
+    /// Those that may still be to come.
+    pub unknown: HashSet<JobId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,6 +123,30 @@ impl JobPreview {
     }
 }
 
+impl WantedJobs {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.unknown.is_empty()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> HashSet<JobId> {
+        self.known.union(&self.unknown).cloned().collect()
+    }
+
+    /// At most `max` of them: a client that waits for jobs that do not exist does not crowd out those that do. Of each kind
+    /// those that were selected `before` come first, so that the choice stays the same.
+    pub(super) fn select(self, before: &HashSet<JobId>, max: usize) -> HashSet<JobId> {
+        let by_age = |jobs: HashSet<JobId>| -> (Vec<JobId>, Vec<JobId>) {
+            jobs.into_iter().partition(|job| before.contains(job))
+        };
+        let ((old, new), (old_unknown, new_unknown)) = (by_age(self.known), by_age(self.unknown));
+        let all = old.into_iter().chain(new);
+        let all = all.chain(old_unknown).chain(new_unknown);
+        all.take(max).collect()
+    }
+}
+
 impl Positioned for JobPreview {
     fn job(&self) -> &JobId {
         &self.job
@@ -167,6 +201,29 @@ mod tests {
             assert!(JobPreview::read(&sent.job, &message).is_err());
         }
         assert!(!preview("image/jpeg", &large).fits());
+    }
+
+    #[test]
+    fn jobs_that_exist_and_those_before_are_selected_first() {
+        let ids = |name: &str, range: std::ops::Range<usize>| -> HashSet<JobId> {
+            let ids = range.map(|number| JobId::parse(&format!("{name}-{number}")).unwrap());
+            ids.collect()
+        };
+        let wanted = |known, unknown| WantedJobs {
+            known: ids("known", known),
+            unknown: ids("unknown", unknown),
+        };
+        let first = wanted(0..0, 0..100).select(&HashSet::new(), 10);
+        assert_eq!(first.len(), 10);
+        // It stays.
+        assert_eq!(wanted(0..0, 0..200).select(&first, 10), first);
+        let second = wanted(0..4, 0..200).select(&first, 10);
+        assert!(second.is_superset(&ids("known", 0..4)));
+        assert_eq!(second.intersection(&first).count(), 6);
+        let third = wanted(0..100, 0..200).select(&second, 10);
+        assert_eq!(third.len(), 10);
+        assert!(third.is_subset(&ids("known", 0..100)));
+        assert!(third.is_superset(&ids("known", 0..4)));
     }
 
     proptest! {

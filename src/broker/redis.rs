@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::job_state::{JobState, ReceivedState};
 use super::metrics::BrokerMetrics;
-use super::preview::JobPreview;
+use super::preview::{JobPreview, WantedJobs};
 use super::report_queue::{ReceivedReport, ReportQueue};
 use super::state_queue::StateQueue;
 use super::wake::{Hint, WakeUp};
@@ -153,7 +153,7 @@ impl RedisBroker {
         self.0.signals.inbox.take().await
     }
 
-    pub(super) fn want_previews(&self, jobs: HashSet<JobId>) {
+    pub(super) fn want_previews(&self, jobs: WantedJobs) {
         self.0.signals.want(jobs);
     }
 

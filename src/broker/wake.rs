@@ -72,6 +72,20 @@ struct HintMessage<'a> {
 }
 
 impl WakeUp {
+    /// One that wakes nobody: it shows that the relay can send.
+    pub(super) fn empty(from: &str) -> Self {
+        Self {
+            from: from.to_owned(),
+            hints: Vec::new(),
+            previews: None,
+        }
+    }
+
+    /// Whether it wakes nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hints.is_empty() && self.previews.is_none()
+    }
+
     /// The message that is sent.
     pub(super) fn encode(&self) -> serde_json::Result<String> {
         let previews = self.previews.as_ref();
@@ -179,6 +193,14 @@ mod tests {
         };
         let message = wake_up.encode().unwrap();
         assert_eq!(WakeUp::read(message.as_bytes()).unwrap(), wake_up);
+    }
+
+    #[test]
+    fn one_that_wakes_nobody_is_read() {
+        let empty = WakeUp::empty("relay-a");
+        let read = WakeUp::read(empty.encode().unwrap().as_bytes()).unwrap();
+        assert_eq!(read, empty);
+        assert!(read.is_empty());
     }
 
     #[test]

@@ -24,6 +24,8 @@ struct WaitingHints {
     hints: IndexSet<Hint>,
     /// The jobs of which previews are wanted, if that is to be sent.
     previews: Option<HashSet<JobId>>,
+    /// A message that none are wanted goes before it.
+    is_anew: bool,
 }
 
 /// Messages of other relays that wait for this one.
@@ -48,6 +50,30 @@ impl WakeOutbox {
         self.wake.notify_one();
     }
 
+    /// Puts the jobs of which previews are wanted on a new connection. The owners are to send the newest ones of all of them,
+    /// also of those that were wanted before: they may have been sent to a connection that was lost.
+    pub(super) fn put_previews_anew(&self, jobs: HashSet<JobId>) {
+        let mut waiting = lock(&self.waiting);
+        (waiting.previews, waiting.is_anew) = (Some(jobs), true);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Puts back what could not be sent. What has been put since is newer.
+    pub(super) fn put_back(&self, wake_up: WakeUp) {
+        let mut waiting = lock(&self.waiting);
+        waiting.hints.extend(wake_up.hints);
+        waiting.hints.truncate(MAX_WAITING);
+        if let Some(jobs) = wake_up.previews {
+            waiting.is_anew |= jobs.is_empty() && waiting.previews.is_some();
+            waiting
+                .previews
+                .get_or_insert_with(|| jobs.into_iter().collect());
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
     /// Waits for hints, and takes as many as one message has. May be cancelled at any moment.
     pub(super) async fn take(&self, from: &str) -> WakeUp {
         loop {
@@ -62,7 +88,11 @@ impl WakeOutbox {
         let mut waiting = lock(&self.waiting);
         let count = waiting.hints.len().min(MAX_HINTS);
         let hints: Vec<Hint> = waiting.hints.drain(..count).collect();
-        let previews = waiting.previews.take();
+        let previews = if std::mem::take(&mut waiting.is_anew) {
+            Some(HashSet::new())
+        } else {
+            waiting.previews.take()
+        };
         if hints.is_empty() && previews.is_none() {
             return None;
         }
@@ -102,6 +132,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn cancel(job: usize) -> Hint {
@@ -118,6 +150,39 @@ mod tests {
         let taken = outbox.take_now("a").unwrap();
         assert_eq!(taken.hints, [Hint::Queue, cancel(1)]);
         assert_eq!(outbox.take_now("a"), None);
+    }
+
+    #[test]
+    fn what_a_new_connection_wants_is_wanted_anew() {
+        let outbox = WakeOutbox::default();
+        let job = JobId::parse("shot").unwrap();
+        let previews = || outbox.take_now("a").unwrap().previews.unwrap();
+        outbox.put_previews_anew(HashSet::from([job.clone()]));
+        assert!(previews().is_empty());
+        assert_eq!(previews(), slice::from_ref(&job));
+        outbox.put_previews(HashSet::from([job.clone()]));
+        assert_eq!(previews(), slice::from_ref(&job));
+        // Neither message gets lost.
+        outbox.put_previews_anew(HashSet::from([job.clone()]));
+        outbox.put_back(outbox.take_now("a").unwrap());
+        assert!(previews().is_empty());
+        outbox.put_back(outbox.take_now("a").unwrap());
+        assert_eq!(previews(), [job]);
+        assert_eq!(outbox.take_now("a"), None);
+    }
+
+    #[test]
+    fn hints_that_are_put_back_are_bounded_and_sent_once() {
+        let outbox = WakeOutbox::default();
+        outbox.put(Hint::Queue);
+        let taken = outbox.take_now("a").unwrap();
+        (0..MAX_WAITING).for_each(|job| outbox.put(cancel(job)));
+        outbox.put_back(taken);
+        assert_eq!(lock(&outbox.waiting).hints.len(), MAX_WAITING);
+        let taken = outbox.take_now("a").unwrap();
+        outbox.put(cancel(0));
+        outbox.put_back(taken);
+        assert_eq!(lock(&outbox.waiting).hints.len(), MAX_WAITING);
     }
 
     #[test]

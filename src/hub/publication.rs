@@ -29,7 +29,7 @@ pub struct Preview {
     pub job: JobId,
     /// The node that made the image, if ComfyUI names it.
     pub node: Option<String>,
-    /// Grows by one with each preview of the job.
+    /// Grows with each preview of the job.
     pub seq: u64,
     /// `image/jpeg` or `image/png`.
     pub mime: &'static str,

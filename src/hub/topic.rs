@@ -25,6 +25,8 @@ pub(super) struct Topic {
 struct Newest {
     state: Option<Arc<Publication>>,
     preview: Option<Arc<Preview>>,
+    /// The number of the last preview, also after that is forgotten.
+    preview_seq: u64,
     /// Only while there are receivers: it has room for the whole backlog.
     states: Option<broadcast::Sender<Arc<Publication>>>,
     /// Where later updates are delivered.
@@ -62,13 +64,20 @@ impl Topic {
         }
     }
 
-    pub(super) fn publish_preview(&self, preview: Preview) {
-        let preview = Arc::new(preview);
+    /// Publishes a preview under its number, or a higher one: subscribers discard what is not newer, and a relay that takes
+    /// over a job counts from the beginning. Returns what was published.
+    pub(super) fn publish_preview(&self, preview: Preview) -> Arc<Preview> {
         let mut newest = lock(&self.newest);
+        newest.preview_seq = preview.seq.max(newest.preview_seq + 1);
+        let preview = Arc::new(Preview {
+            seq: newest.preview_seq,
+            ..preview
+        });
         newest.preview = Some(preview.clone());
         for mailbox in &newest.mailboxes {
             mailbox.deliver(Update::Preview(preview.clone()));
         }
+        preview
     }
 
     pub(super) fn forget_preview(&self) {

@@ -39,8 +39,8 @@ impl Topics {
 
     /// Calls `action` with the topic of a job, which is created if there is none. The topics are locked
     /// meanwhile: the topic cannot be removed as unused before `action` gives it a state.
-    pub(super) fn with_topic(&self, job: &JobId, action: impl FnOnce(&Arc<Topic>)) {
-        action(&self.lock().topic(job, self.backlog));
+    pub(super) fn with_topic<T>(&self, job: &JobId, action: impl FnOnce(&Arc<Topic>) -> T) -> T {
+        action(&self.lock().topic(job, self.backlog))
     }
 
     /// Calls `action`, which adds a subscriber, with the topic of a job, which is created if there is none. The topics are
@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hub::{Hub, Mailbox, Publication, SharedSubscription};
+    use crate::hub::{Hub, Mailbox, Preview, Publication, SharedSubscription, Update};
     use crate::job::Status;
 
     fn id(job: usize) -> JobId {
@@ -192,6 +192,51 @@ mod tests {
             outcome: None,
             event_at: None,
         }
+    }
+
+    fn preview(job: usize, seq: u64) -> Preview {
+        Preview {
+            job: id(job),
+            node: None,
+            seq,
+            mime: "image/png",
+            image: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_numbers_of_previews_grow_whichever_relay_makes_them() {
+        let hub = Hub::new(1);
+        let mailbox = Arc::new(Mailbox::new(Waker::noop().clone(), 1));
+        let _subscriber = hub.subscribe_shared(&id(0), mailbox.clone());
+        let mut delivered = Vec::new();
+        let mut deliver = || {
+            for (_, mut updates) in mailbox.take() {
+                while let Some(Update::Preview(preview)) = updates.pop() {
+                    delivered.push(preview.seq);
+                }
+            }
+        };
+        assert_eq!(hub.publish_preview(preview(0, 7)).seq, 7);
+        deliver();
+        // A relay that has taken the job over counts from the beginning.
+        hub.pass_preview(preview(0, 1));
+        deliver();
+        hub.forget_preview(&id(0));
+        assert_eq!(hub.preview(&id(0)), None);
+        assert_eq!(hub.publish_preview(preview(0, 2)).seq, 9);
+        deliver();
+        assert_eq!(delivered, [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_late_preview_of_another_relay_leaves_nothing_behind() {
+        let hub = Hub::new(1);
+        hub.pass_preview(preview(0, 1));
+        assert!(hub.topics.get(&id(0)).is_none());
+        hub.publish(state(0));
+        hub.pass_preview(preview(0, 2));
+        assert_eq!(hub.preview(&id(0)).unwrap().seq, 2);
     }
 
     proptest! {

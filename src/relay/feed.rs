@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use super::Relay;
@@ -16,6 +16,9 @@ use crate::job::{JobId, Selection};
 /// How long ago a job of another relay was registered at most that is shown although it has ended already: the rows are read
 /// once a second, and clocks differ.
 pub(super) const NEWS_AGE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long before a stream began a job of another relay may have ended that is shown in it: clocks differ.
+const END_SLACK: SignedDuration = SignedDuration::from_secs(1);
 
 /// How many states of one job wait for a client that reads slowly: the newest.
 const MAX_WAITING: usize = 1;
@@ -30,6 +33,7 @@ pub struct JobFeed {
     tracker: Arc<Tracker>,
     selection: Arc<Selection>,
     wants_previews: bool,
+    opened_at: Timestamp,
     mailbox: Arc<Mailbox>,
     delivered: Arc<Delivered>,
     newest_job: watch::Receiver<u64>,
@@ -69,10 +73,12 @@ impl Relay {
         let delivered: Arc<Delivered> = Arc::default();
         let mailbox = Mailbox::new(Waker::from(delivered.clone()), MAX_WAITING);
         let newest_job = tracker.registry().newest();
+        let opened_at = tracker.now();
         let mut feed = JobFeed {
             tracker,
             selection,
             wants_previews,
+            opened_at,
             mailbox: Arc::new(mailbox),
             delivered,
             newest_job,
@@ -123,8 +129,13 @@ impl JobFeed {
     fn add_new_jobs(&mut self) {
         let now = self.tracker.now();
         let has_others = self.tracker.peers.has_others();
-        // A job that had ended before it was read from the database is nothing new, unless another relay had it just now.
-        let is_recent = |job: &Remembered<'_>| now.duration_since(job.created_at()) < NEWS_AGE;
+        // A job that had ended before it was read from the database is nothing new, unless another relay had it just now, and
+        // this stream was there.
+        let is_recent = |job: &Remembered<'_>| {
+            let ended_before = job.ended_at().map(|at| self.opened_at.duration_since(at));
+            now.duration_since(job.created_at()) < NEWS_AGE
+                && ended_before.is_none_or(|it| it < END_SLACK)
+        };
         let is_new = |job: &Remembered<'_>| {
             !job.status().is_final() || job.is_owned() || (has_others && is_recent(job))
         };

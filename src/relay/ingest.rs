@@ -83,7 +83,8 @@ impl Tracker {
                     .spawn(async move { tracker.forget_keys(&id).await });
             }
             self.queue.on_ended(&entry.job);
-            if entry.publishing.previews > 0 {
+            // It may be of the relay that had the job before.
+            if self.hub.preview(id).is_some() {
                 let forget = self.clone().forget_preview(id.clone());
                 self.tasks.spawn(forget);
             }

@@ -32,7 +32,8 @@ impl Relay {
     /// The newest jobs in memory that are to be listed, the newest first.
     fn own_jobs(&self, is_listed: impl Fn(&Remembered<'_>) -> bool) -> Vec<RecentJob> {
         let tracker = &self.0.tracker;
-        let (now, relay) = (tracker.now(), tracker.owner.label());
+        let (now, relay) = (tracker.now(), tracker.owner.short_id());
+        let has_others = tracker.peers.has_others();
         let registry = tracker.registry();
         let newest = registry.newest_first().take(MAX_SEEN).filter(is_listed);
         let listed = newest.take(RECENT_JOBS).map(|job| {
@@ -47,7 +48,7 @@ impl Relay {
                 progress: job.percent(),
                 created_at: job.created_at().as_millisecond() as f64 / 1000.0,
                 estimated_remaining: remaining.or(job.status().is_final().then_some(0)),
-                relay: job.is_owned().then(|| relay.clone()),
+                relay: (has_others && job.is_owned()).then(|| relay.clone()),
             }
         });
         listed.collect()
@@ -97,10 +98,11 @@ impl Relay {
 
     /// What this relay lists for the others, as it is written.
     pub(super) fn own_list(&self) -> Option<String> {
-        let relay = self.0.tracker.owner.label();
+        let owner = &self.0.tracker.owner;
+        let names = (owner.label(), owner.short_id());
         let jobs = self.own_jobs(|job| job.is_owned());
         let (listed, is_truncated) = self.own_connections(MAX_SHARED, MAX_SHARED);
-        let list = RelayList::new(relay, jobs, listed, is_truncated);
+        let list = RelayList::new(names, jobs, listed, is_truncated);
         list.encode().ok()
     }
 }

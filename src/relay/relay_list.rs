@@ -32,7 +32,7 @@ pub struct RecentJob {
     pub created_at: f64,
     /// Seconds until it ends.
     pub estimated_remaining: Option<u64>,
-    /// The relay that has it, if that is known.
+    /// A part of the id of the relay that has it, if that is known and there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
 }
@@ -65,8 +65,10 @@ pub struct ListedConnection {
 /// What one relay lists, as it is written into the database.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct RelayList {
-    /// Its name.
+    /// Its name, for those who may see connections.
     relay: String,
+    /// A part of its id, for everybody: it does not name the machine.
+    relay_id: String,
     jobs: Vec<SharedJob>,
     connected: Vec<SharedConnections>,
     /// There are more connections than these.
@@ -90,9 +92,9 @@ struct SharedConnections {
 }
 
 impl RelayList {
-    /// The list of the relay with this name: its newest jobs, and who is connected, as far as there is room.
+    /// The list of the relay with this name and part of its id: its newest jobs, and who is connected, as far as there is room.
     pub(super) fn new(
-        relay: String,
+        (relay, relay_id): (String, String),
         jobs: Vec<RecentJob>,
         listed: Vec<ConnectedJob>,
         is_truncated: bool,
@@ -106,6 +108,7 @@ impl RelayList {
         });
         let mut list = Self {
             relay,
+            relay_id,
             jobs: jobs.collect(),
             connected: Vec::new(),
             is_truncated,
@@ -146,7 +149,7 @@ impl RelayList {
                 progress: job.progress.min(100),
                 created_at: job.created_at,
                 estimated_remaining: job.estimated_remaining,
-                relay: Some(self.relay.clone()),
+                relay: Some(self.relay_id.clone()),
             })
         })
     }
@@ -193,7 +196,7 @@ mod tests {
             progress: 45,
             created_at: 1_702_223_440.5,
             estimated_remaining: Some(12),
-            relay: Some("studio-1".to_owned()),
+            relay: Some("1".to_owned()),
         };
         let connected = ConnectedJob {
             job: id("shot-12"),
@@ -201,7 +204,8 @@ mod tests {
             connections: vec![connection()],
         };
         let (jobs, listed) = (vec![job.clone()], vec![connected.clone()]);
-        let list = RelayList::new("studio-1".to_owned(), jobs, listed, false);
+        let names = ("studio-1".to_owned(), "1".to_owned());
+        let list = RelayList::new(names, jobs, listed, false);
         let read = RelayList::read(&list.encode().unwrap()).unwrap();
         assert_eq!(read.jobs().collect::<Vec<_>>(), [job]);
         assert_eq!(read.connected().collect::<Vec<_>>(), [connected]);
@@ -215,7 +219,8 @@ mod tests {
             count: MAX_SHARED,
             connections: vec![connection(); MAX_SHARED],
         });
-        let list = RelayList::new("a".repeat(100), Vec::new(), connected.collect(), false);
+        let names = ("a".repeat(100), "a".repeat(8));
+        let list = RelayList::new(names, Vec::new(), connected.collect(), false);
         assert!(list.is_truncated);
         let text = list.encode().unwrap();
         assert!(RelayList::read(&text).is_some(), "{} bytes", text.len());

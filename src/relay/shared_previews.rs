@@ -1,7 +1,6 @@
 //! Previews between relays: those of our jobs that subscribers at other relays want, and those of other relays' jobs that
 //! subscribers here want. Nothing is sent of a job whose previews nobody wants.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::Relay;
 use super::registry::Entry;
 use super::tracker::Tracker;
-use crate::broker::{JobPreview, Position};
+use crate::broker::{JobPreview, Position, WantedJobs};
 use crate::hub::Preview;
 use crate::job::JobId;
 
@@ -27,7 +26,7 @@ impl Relay {
         let mut changes = tracker.hub.changes().subscribe();
         let mut renewal = interval(RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = HashSet::new();
+        let mut before = WantedJobs::default();
         loop {
             let is_renewal = tokio::select! {
                 () = self.0.stop.cancelled() => return,
@@ -37,7 +36,7 @@ impl Relay {
             };
             let wanted = tracker.foreign_previewed();
             if is_renewal || wanted != before {
-                let left = tracker.previews.record_own(&wanted);
+                let left = tracker.previews.record_own(&wanted.all());
                 tracker.forget_previews(left);
                 tracker.broker.want_previews(wanted.clone());
                 before = wanted;
@@ -100,18 +99,21 @@ impl Tracker {
     }
 
     /// The jobs whose previews are wanted here and come from other relays, if they come.
-    fn foreign_previewed(&self) -> HashSet<JobId> {
+    fn foreign_previewed(&self) -> WantedJobs {
         let followed = self.hub.previewed();
         let registry = self.registry();
         let is_ours = |entry: &Entry| entry.is_owned() || entry.job.status().is_final();
         let followed = followed.into_iter().filter(|id| id.group().is_none());
-        let mut wanted: HashSet<JobId> = followed
-            .filter(|id| !registry.get(id).is_some_and(is_ours) && registry.ended(id).is_none())
-            .collect();
+        let wanted = followed
+            .filter(|id| !registry.get(id).is_some_and(is_ours) && registry.ended(id).is_none());
+        let (known, unknown) = wanted.partition(|id| registry.get(id).is_some());
+        let mut wanted = WantedJobs { known, unknown };
         if self.preview_feeds.are_open() {
             let unowned = registry.unowned().filter(|entry| !is_ours(entry));
             let shown = unowned.filter(|entry| self.preview_feeds.show(&entry.job));
-            wanted.extend(shown.map(|entry| entry.job.id().clone()));
+            wanted
+                .known
+                .extend(shown.map(|entry| entry.job.id().clone()));
         }
         wanted
     }
@@ -127,7 +129,7 @@ impl Tracker {
             }
         }
         if let Some(seq) = self.previews.number(&job, preview.position) {
-            self.hub.publish_preview(Preview {
+            self.hub.pass_preview(Preview {
                 job,
                 node: preview.node,
                 seq,

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::backend::Lease;
+use super::looks::WantedRows;
 use super::registry::Entry;
 use super::tracker::Tracker;
 use crate::broker::{Hint, WakeUp};
@@ -37,20 +38,22 @@ impl Relay {
             }
             tracker.count_look();
             let began_at = Instant::now();
-            if let Err(error) = self.read_hinted_rows().await {
+            let rows = tracker.looks.take_rows();
+            if let Err(error) = self.read_hinted_rows(&rows).await {
+                tracker.looks.put_back_rows(rows);
                 let error = &error as &dyn Error;
                 tracing::debug!(
                     error,
                     "cannot read what another relay has written, retrying"
                 );
+                continue;
             }
             tracker.looks.rows.took(began_at.elapsed());
         }
     }
 
-    async fn read_hinted_rows(&self) -> Result<(), StoreError> {
+    async fn read_hinted_rows(&self, wanted: &WantedRows) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
-        let wanted = tracker.looks.take_rows();
         if wanted.has_cancels {
             self.follow_cancel_requests().await?;
         }
@@ -60,7 +63,7 @@ impl Relay {
         if wanted.has_new {
             tracker.read_new_rows().await?;
         }
-        let jobs: Vec<JobId> = wanted.jobs.into_iter().collect();
+        let jobs: Vec<JobId> = wanted.jobs.iter().cloned().collect();
         tracker.read_rows(&jobs).await?;
         let followed = jobs.into_iter().filter(|id| tracker.hub.is_followed(id));
         let followed: Vec<JobId> = followed.collect();

@@ -43,9 +43,14 @@ impl LeaseOwner {
         &self.0
     }
 
+    /// A part of the unique name. It says nothing of the machine.
+    pub fn short_id(&self) -> String {
+        self.0.chars().take(LABEL_CHARS).collect()
+    }
+
     /// The name for people: the machine's, and a part of the unique one.
     pub fn label(&self) -> String {
-        let unique: String = self.0.chars().take(LABEL_CHARS).collect();
+        let unique = self.short_id();
         match HOST.as_deref() {
             Some(host) => format!("{host}-{unique}"),
             None => unique,

@@ -79,6 +79,9 @@ const FREE: &str = "(backend IN (SELECT backend FROM comfy_relay.leases WHERE ho
         OR job_key IN (SELECT job_key FROM comfy_relay.submissions WHERE state = 'handed_in' \
             AND backend IN (SELECT backend FROM comfy_relay.leases WHERE holder = $1)))))";
 
+/// A relay that is alone lists nothing for others: one that comes later would read what has been.
+const NOTHING_LISTED: &str = ", connections = 0, followed_jobs = 0, list = NULL";
+
 const TAKE: &str = "UPDATE comfy_relay.jobs SET \
     epoch = epoch + CASE WHEN owner = $1 THEN 0 ELSE 1 END, owner = $1 \
     WHERE status IN ('queued', 'processing') AND";
@@ -98,10 +101,13 @@ impl Store {
         let remove = self.names.text(&format!(
             "DELETE FROM comfy_relay.relays WHERE owner = $1 AND held_until - {now} <= $2"
         ));
-        let register = self.names.text(&format!(
-            "INSERT INTO comfy_relay.relays (owner, held_until) VALUES ($1, {now} + $2) \
-             ON CONFLICT (owner) DO UPDATE SET held_until = EXCLUDED.held_until"
-        ));
+        let register = |more: &str| {
+            self.names.text(&format!(
+                "INSERT INTO comfy_relay.relays (owner, held_until) VALUES ($1, {now} + $2) \
+                 ON CONFLICT (owner) DO UPDATE SET held_until = EXCLUDED.held_until{more}"
+            ))
+        };
+        let (renew, renew_alone) = (register(""), register(NOTHING_LISTED));
         in_time(async {
             Ok(with_connection!(self, leases, |connection, _names| {
                 let rows: Vec<RelayRow> = sql_query(&list).load(connection).await?;
@@ -125,7 +131,9 @@ impl Store {
                         registration.others += 1;
                     }
                 }
-                let registering = sql_query(&register)
+                let is_alone = registration.others == 0;
+                let register = if is_alone { &renew_alone } else { &renew };
+                let registering = sql_query(register)
                     .bind::<Text, _>(owner.as_str())
                     .bind::<BigInt, _>(in_ms(lasts));
                 registering.execute(connection).await?;

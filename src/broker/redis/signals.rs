@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::link::Link;
 use crate::broker::metrics::BrokerMetrics;
-use crate::broker::preview::JobPreview;
+use crate::broker::preview::{JobPreview, WantedJobs};
 use crate::broker::state_queue::StateQueue;
 use crate::broker::wake::MAX_PREVIEWED;
 use crate::broker::wake_queue::{WakeInbox, WakeOutbox};
@@ -47,13 +47,14 @@ impl Signals {
         }
     }
 
-    /// Previews of these jobs are wanted, and of no others; of some of them, if they are too many.
-    pub(super) fn want(&self, jobs: HashSet<JobId>) {
+    /// Previews of these jobs are wanted, and of no others. If they are too many, of some of them: rather of jobs that exist,
+    /// and of those before.
+    pub(super) fn want(&self, jobs: WantedJobs) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.is_empty() && wanted.is_empty() {
             return;
         }
-        *wanted = jobs.into_iter().take(MAX_PREVIEWED).collect();
+        *wanted = jobs.select(&wanted, MAX_PREVIEWED);
         drop(wanted);
         self.wanted_renewed.notify_one();
     }

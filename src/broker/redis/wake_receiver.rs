@@ -25,7 +25,7 @@ impl RedisShared {
         let receiving = async {
             for attempt in 0.. {
                 let node = self.any_node(attempt).await;
-                let Err(error) = self.listen_until_lost(&node).await;
+                let Err(error) = self.listen_until_lost(&node, attempt).await;
                 self.signals.receiving.down(&error).await;
             }
         };
@@ -35,11 +35,12 @@ impl RedisShared {
         }
     }
 
-    async fn listen_until_lost(&self, node: &RedisNode) -> RedisResult<Infallible> {
+    async fn listen_until_lost(&self, node: &RedisNode, attempt: usize) -> RedisResult<Infallible> {
         let config = &node.config;
         let (mut sink, mut messages) = connect_for_messages(config).await?.split();
         in_time(config, sink.subscribe(self.names.wake())).await?;
-        let mut subscribed = HashSet::new();
+        // Unknown is what was sent to the connection before, if there was one.
+        let mut subscribed = (attempt == 0).then(HashSet::new);
         let mut ping = interval(config.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -69,21 +70,25 @@ impl RedisShared {
         &self,
         config: &RedisConfig,
         sink: &mut PubSubSink,
-        subscribed: &mut HashSet<JobId>,
+        subscribed: &mut Option<HashSet<JobId>>,
     ) -> RedisResult<()> {
         let wanted = self.signals.wanted();
-        let added: Vec<JobId> = wanted.difference(subscribed).cloned().collect();
-        let left: Vec<JobId> = subscribed.difference(&wanted).cloned().collect();
+        let is_anew = subscribed.is_none();
+        let before = subscribed.take().unwrap_or_default();
+        let added: Vec<JobId> = wanted.difference(&before).cloned().collect();
+        let left: Vec<JobId> = before.difference(&wanted).cloned().collect();
         for jobs in added.chunks(MAX_KEYS) {
             in_time(config, sink.subscribe(self.preview_channels(jobs))).await?;
         }
         for jobs in left.chunks(MAX_KEYS) {
             in_time(config, sink.unsubscribe(self.preview_channels(jobs))).await?;
         }
-        if !wanted.is_empty() || !left.is_empty() {
+        if is_anew && !wanted.is_empty() {
+            self.signals.outbox.put_previews_anew(wanted.clone());
+        } else if !wanted.is_empty() || !left.is_empty() {
             self.signals.outbox.put_previews(wanted.clone());
         }
-        *subscribed = wanted;
+        *subscribed = Some(wanted);
         Ok(())
     }
 
@@ -115,7 +120,7 @@ impl RedisShared {
     /// What this relay sends comes back to it.
     fn take_wake_up(&self, payload: &[u8]) -> Result<(), MessageError> {
         let wake_up = WakeUp::read(payload)?;
-        if wake_up.from != self.owner {
+        if wake_up.from != self.owner && !wake_up.is_empty() {
             self.metrics.wake_ups_received.inc();
             self.signals.inbox.put(wake_up);
         }

@@ -15,7 +15,7 @@ use super::node::RedisNode;
 use crate::broker::preview::JobPreview;
 use crate::broker::wake::WakeUp;
 
-/// How long the sender rests after each message: the hints that come meanwhile go in one.
+/// How long the sender rests after each wake-up: the hints that come meanwhile go in one.
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl RedisShared {
@@ -36,14 +36,17 @@ impl RedisShared {
 
     async fn wake_until_lost(&self, node: &RedisNode) -> RedisResult<Infallible> {
         let mut connection = connect(&node.config).await?;
-        cmd("PING").exec_async(&mut connection).await?;
+        // A user without the permission to publish has no connection that can be used.
+        let empty = WakeUp::empty(&self.owner);
+        self.publish_wake_up(&mut connection, &empty).await?;
         self.signals.sending.up();
         loop {
             tokio::select! {
                 // A picture waits for hints, not the other way round.
                 biased;
                 wake_up = self.signals.outbox.take(&self.owner) => {
-                    self.send_wake_up(&mut connection, &wake_up).await?;
+                    self.send_wake_up(&mut connection, wake_up).await?;
+                    sleep(PAUSE).await;
                 }
                 previews = self.signals.previews_out.take(1) => {
                     for preview in previews {
@@ -56,11 +59,24 @@ impl RedisShared {
                     cmd("PING").exec_async(&mut connection).await?;
                 }
             }
-            sleep(PAUSE).await;
         }
     }
 
+    /// Sends a wake-up. One that Redis has not taken is sent later.
     async fn send_wake_up(
+        &self,
+        connection: &mut MultiplexedConnection,
+        wake_up: WakeUp,
+    ) -> RedisResult<()> {
+        let sent = self.publish_wake_up(connection, &wake_up).await;
+        match &sent {
+            Ok(()) => _ = self.metrics.wake_ups_sent.inc(),
+            Err(_) => self.signals.outbox.put_back(wake_up),
+        }
+        sent
+    }
+
+    async fn publish_wake_up(
         &self,
         connection: &mut MultiplexedConnection,
         wake_up: &WakeUp,
@@ -68,9 +84,7 @@ impl RedisShared {
         let message = wake_up.encode().map_err(io::Error::from)?;
         let mut publish = cmd("PUBLISH");
         publish.arg(self.names.wake()).arg(message);
-        publish.exec_async(connection).await?;
-        self.metrics.wake_ups_sent.inc();
-        Ok(())
+        publish.exec_async(connection).await
     }
 
     /// Sends a preview. One that Redis has not taken is sent later, unless a newer one waits.

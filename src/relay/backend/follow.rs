@@ -369,8 +369,8 @@ impl Follower {
         }
         // This task alone publishes previews of its backend: without the lock of the jobs they stay in order.
         for (preview, epoch) in previews {
+            let preview = self.tracker.hub.publish_preview(preview);
             self.tracker.share_preview(&preview, epoch);
-            self.tracker.hub.publish_preview(preview);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Stops a backend or the whole queue, and lets it go on. What was stopped is kept in the database, for restarts and for the
 //! other relays on it.
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::broker::Hint;
 use crate::relay::backend::Backend;
@@ -67,6 +67,7 @@ impl Relay {
                 () = self.0.tracker.queue.operations.look.notified() => {}
                 () = self.0.tracker.looks.operations.wanted() => self.0.tracker.count_look(),
             }
+            let looked_at = Instant::now();
             let following = async {
                 if let Err(error) = self.follow_new().await {
                     tracing::debug!(%error, "cannot read which servers were added, retrying");
@@ -83,6 +84,7 @@ impl Relay {
                 () = self.0.stop.cancelled() => return,
                 () = following => {}
             }
+            self.0.tracker.looks.operations.took(looked_at.elapsed());
         }
     }
 

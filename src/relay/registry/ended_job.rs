@@ -133,6 +133,14 @@ impl Remembered<'_> {
         }
     }
 
+    /// When it ended, as far as it has.
+    pub(in crate::relay) fn ended_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Whole(entry) => entry.job.ended_at(),
+            Self::Ended(ended) => Some(ended.ended_at),
+        }
+    }
+
     /// Its progress as it is published, 0 to 100.
     pub(in crate::relay) fn percent(&self) -> u8 {
         match self {

@@ -1,5 +1,6 @@
 //! Cancels a job.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -45,32 +46,70 @@ impl Relay {
         }
     }
 
-    /// Cancels what other relays were asked to cancel, and this one has.
+    /// Cancels what other relays were asked to cancel, and this one has. Each server is asked by a task of its own: one that
+    /// does not answer holds up no other, nor the caller.
     pub(in crate::relay) async fn follow_cancel_requests(&self) -> Result<(), StoreError> {
         let tracker = &self.0.tracker;
         let store = tracker.recorder.store();
-        let _turn = tracker.looks.cancelling.lock().await;
-        for job_id in store.cancel_requests().await? {
-            let is_ours = {
-                let registry = tracker.registry();
+        let mut by_backend: HashMap<Option<String>, Vec<JobId>> = HashMap::new();
+        let mut cancelling = tracker.looks.cancelling.lock().await;
+        let requested = store.cancel_requests().await?;
+        {
+            let registry = tracker.registry();
+            for job_id in requested {
                 let ours = registry.get(&job_id).filter(|entry| entry.is_owned());
-                ours.map(|entry| entry.job.status().is_final())
-            };
-            let cancelled = match is_ours {
-                None => continue,
-                Some(true) => Ok(Cancelled::Ended),
-                Some(false) => self.cancel(&job_id).await,
-            };
-            match cancelled {
-                Ok(_) | Err(RelayError::NotCancellable(..)) => {
-                    store.remove_cancel_request(&job_id).await?;
-                }
-                Err(error) => {
-                    tracing::debug!(%job_id, %error, "cannot cancel a job that another relay was asked to cancel, retrying");
+                if let Some(entry) = ours
+                    && cancelling.insert(job_id.clone())
+                {
+                    let backend = entry.job.backend().map(str::to_owned);
+                    by_backend.entry(backend).or_default().push(job_id);
                 }
             }
         }
+        drop(cancelling);
+        for jobs in by_backend.into_values() {
+            self.0.tasks.spawn(self.clone().cancel_requested(jobs));
+        }
         Ok(())
+    }
+
+    /// Cancels jobs of one server, one after another.
+    async fn cancel_requested(self, jobs: Vec<JobId>) {
+        for job_id in jobs {
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = self.follow_cancel_request(&job_id) => {}
+            }
+            let mut cancelling = self.0.tracker.looks.cancelling.lock().await;
+            cancelling.remove(&job_id);
+        }
+    }
+
+    async fn follow_cancel_request(&self, job_id: &JobId) {
+        let tracker = &self.0.tracker;
+        let is_ours = {
+            let registry = tracker.registry();
+            let ours = registry.get(job_id).filter(|entry| entry.is_owned());
+            ours.map(|entry| entry.job.status().is_final())
+        };
+        let cancelled = match is_ours {
+            None => return,
+            Some(true) => Ok(Cancelled::Ended),
+            Some(false) => self.cancel(job_id).await,
+        };
+        let followed = match cancelled {
+            Ok(_) | Err(RelayError::NotCancellable(..)) => {
+                let store = tracker.recorder.store();
+                store
+                    .remove_cancel_request(job_id)
+                    .await
+                    .map_err(Into::into)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = followed {
+            tracing::debug!(%job_id, %error, "cannot cancel a job that another relay was asked to cancel, retrying");
+        }
     }
 
     /// Asks the relay that has a job to cancel it.

@@ -144,11 +144,16 @@ async fn previews_come_from_other_relays_while_somebody_wants_them() {
     for relay in [&owner, &other] {
         has_redis(relay, "unreachable").await;
     }
+    // One that is made meanwhile comes afterwards, also if it is sent before the other relay receives again.
+    studio.make_until_shown(&owner).await;
     redis.restart().await;
     for relay in [&owner, &other] {
         has_redis(relay, "connected").await;
     }
-    studio.make_until_shown(&other).await;
+    wait_until("the other relay has it", async || {
+        picture(&other).await == (200, studio.newest())
+    })
+    .await;
     next_preview(&mut curious).await;
 
     // After it has left, nothing is published.

@@ -12,7 +12,7 @@ use crate::storage::lifecycle::{comfyui, settings};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::TXT2IMG;
 use crate::support::redis_server::RedisServer;
-use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::test_relay::{TestRelay, UNREACHABLE};
 use crate::support::wait::wait_until;
 
@@ -134,6 +134,40 @@ async fn a_relay_that_is_woken_reads_the_rows_that_have_changed(db: TestDatabase
     let mut feed = first.connect("/ws/jobs").await;
     second.report("comp", &report(20)).await;
     feed.receive_until(|state| state["job_id"] == "comp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_holds_up_no_other_cancellation() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::sqlite().await;
+    let (hung, well) = (ScriptedComfy::start().await, ScriptedComfy::start().await);
+    hung.set_queue(&["p"], &[]);
+    well.set_queue(&["q"], &[]);
+    let (hung_call, well_call) = ("POST /api/jobs/p/cancel", "POST /api/jobs/q/cancel");
+    hung.reply(hung_call, Reply::Hang);
+    well.answer(well_call, 200, &json!({"cancelled": true}));
+    let mut settings = with_redis(&db, redis.config());
+    settings.relay.look_interval = NEVER;
+    settings.comfy.response_timeout = NEVER;
+    let urls = [hung.url(), well.url()].join(",");
+    let first = relay_with(&urls, settings).await;
+    first.connected().await;
+    let second = woken(UNREACHABLE, &db, redis.config()).await;
+    for (job, prompt, server, call) in [
+        ("first", "p", &hung, hung_call),
+        ("second", "q", &well, well_call),
+    ] {
+        first.register(job, prompt).await;
+        let mut remote = second.subscribe(job).await;
+        remote
+            .receive_until(|state| state["status"] == "processing")
+            .await;
+        cancel(&second, job).await;
+        server.wait_for_calls(call, 1).await;
+    }
+    assert_eq!(hung.calls(hung_call), 1, "it is asked once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

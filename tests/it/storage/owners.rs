@@ -202,4 +202,16 @@ async fn a_feed_has_the_jobs_of_other_relays(db: TestDatabase) {
     first.report("flash", &report(100, "completed")).await;
     feed.receive_until(|message| message["job_id"] == "flash")
         .await;
+    // A stream that begins later than that, by more than clocks differ, at a relay that has not read its row.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let third = without_backend(&db).await;
+    let mut later = third.connect("/ws/jobs").await;
+    for id in ["one", "two"] {
+        first.report(id, &report(100, "completed")).await;
+        let is_it = |message: &Value| {
+            assert_ne!(message["job_id"], "flash");
+            message["job_id"] == id
+        };
+        later.receive_until(is_it).await;
+    }
 }
