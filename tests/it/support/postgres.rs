@@ -8,10 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use url::Url;
+use uuid::Uuid;
 
 use super::wait::wait_until;
 
@@ -228,9 +228,8 @@ impl Cluster {
 
     /// Creates a database, and returns its name.
     pub(crate) async fn database(&self) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
+        // Not the id of the process: on one server for all tests, another one may have had it.
+        let name = format!("test_{}", Uuid::new_v4().simple());
         self.execute(&format!(
             "DO $$ BEGIN CREATE ROLE {USER} LOGIN; \
              EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
