@@ -45,7 +45,7 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_ANSWER: usize = 128 << 20;
 
 /// How much memory is taken for an answer before any of it has come, in bytes: a server can announce more than it sends.
-const MAX_RESERVED: u64 = 8 << 20;
+const MAX_RESERVED: u64 = 32 << 20;
 
 /// Longer answers, in bytes, take so many milliseconds to parse that this is done on a thread that may
 /// block.
