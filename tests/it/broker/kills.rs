@@ -71,6 +71,8 @@ impl Farm {
             ("COMFYUI_URL", comfyui),
             // Several seconds pass before another relay takes over, in which no server is missed.
             ("LOST_AFTER", "60"),
+            // On a busy machine, the last job is submitted long after its subscriber has come.
+            ("WEBSOCKET_JOB_WAIT", "300"),
         ];
         let relay = Program::start(&[], &variables);
         relay.ready().await;

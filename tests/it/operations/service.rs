@@ -38,6 +38,8 @@ async fn systemd_is_told_that_the_relay_serves_lives_and_stops() {
     ];
     let mut relay = Program::start(&[], &variables);
     is_told(&socket, "READY=1").await;
+    // Its log, where the address is, is read by another thread.
+    relay.ready().await;
     assert!(relay.get("/healthz").await.is_some(), "it listens already");
     is_told(&socket, "WATCHDOG=1").await;
     relay.terminate();

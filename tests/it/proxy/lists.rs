@@ -3,6 +3,8 @@
 use comfy_relay::config::RelayConfig;
 use comfy_relay::replay::{PlaybackSpeed, Replay};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use super::comfy_client::{ComfyClient, count, get, is_of_type, post, take_prompt};
 use crate::support::database::TestDatabase;
@@ -339,13 +341,19 @@ async fn the_graphs_of_waiting_prompts_are_not_held_all_at_once() {
     for _ in 0..WAITING {
         ids.push(take_prompt(&api, "me", &graph).await);
     }
-    let mut answer = reqwest::get(format!("{api}/queue")).await.unwrap();
-    let mut text = answer.chunk().await.unwrap().unwrap().to_vec();
+    // With a small receive buffer, so that the kernel does not hold the whole answer.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let address = api.strip_prefix("http://").unwrap();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = format!("GET /queue HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1 << 20];
+    stream.read_exact(&mut answer).await.unwrap();
     db.execute("DELETE FROM comfy_relay.submissions").await;
-    while let Some(chunk) = answer.chunk().await.unwrap() {
-        text.extend(chunk);
-    }
-    let queue: Value = serde_json::from_slice(&text).unwrap();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let queue: Value = serde_json::from_slice(&answer[head.unwrap() + 4..]).unwrap();
     let listed = queue["queue_pending"].as_array().unwrap();
     let in_order: Vec<&str> = listed.iter().map(|it| it[1].as_str().unwrap()).collect();
     assert_eq!(in_order, ids);
