@@ -5,6 +5,7 @@ mod database_tls;
 mod disk;
 mod ended_jobs;
 pub(crate) mod faults;
+mod frozen;
 mod kills;
 mod labels;
 mod learning;

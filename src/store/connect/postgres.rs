@@ -11,7 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::ConnectError;
 use super::open::OpenConnection;
 use super::pass_file::{self, PassFileQuery};
-use super::session::{PostgresConnection, STATEMENT_TIMEOUT};
+use super::session::{IDLE_TIMEOUT, PostgresConnection, STATEMENT_TIMEOUT};
 use super::tls;
 use crate::config::{ChannelBinding, PostgresConfig, PostgresHost, SslMode};
 
@@ -199,12 +199,14 @@ impl PostgresConnector {
     }
 }
 
-/// The options of a session: timestamps are in UTC, and no statement takes for ever, unless the operator's own options
-/// say so.
+/// The options of a session: timestamps are in UTC, and neither a statement nor the pause after one in a transaction takes for
+/// ever, unless the operator's own options say so.
 fn session_options(own: Option<&str>) -> String {
-    let timeout = STATEMENT_TIMEOUT.as_millis();
+    let (statement, idle) = (STATEMENT_TIMEOUT.as_millis(), IDLE_TIMEOUT.as_millis());
     let own = own.unwrap_or_default();
-    format!("-c statement_timeout={timeout} {own} -c timezone=UTC -c {MARK}=on")
+    format!(
+        "-c statement_timeout={statement} -c idle_in_transaction_session_timeout={idle} {own} -c timezone=UTC -c {MARK}=on"
+    )
 }
 
 async fn is_marked(client: &Client) -> Result<bool, ConnectError> {

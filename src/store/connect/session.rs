@@ -17,8 +17,13 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::open::OpenConnection;
+
 /// How long one statement may take before the database counts as down.
 pub(in crate::store) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a transaction may wait for its next statement before PostgreSQL ends it, and the session: the machine of the
+/// relay stands still or is gone, and its locks would hold up the relay that takes over. Shorter than a lease.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type PgRow = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
 
@@ -71,8 +76,10 @@ impl PostgresConnection {
 /// Begins a transaction with the settings of a session.
 fn begin() -> String {
     format!(
-        "BEGIN; SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = {}",
-        STATEMENT_TIMEOUT.as_millis()
+        "BEGIN; SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = {}; \
+         SET LOCAL idle_in_transaction_session_timeout = {}",
+        STATEMENT_TIMEOUT.as_millis(),
+        IDLE_TIMEOUT.as_millis()
     )
 }
 

@@ -16,7 +16,7 @@ use crate::support::recordings::TXT2IMG;
 use crate::support::wait::wait_until;
 
 /// PgBouncer, and a database behind it as its superuser sees it; `None` on a machine without PgBouncer.
-async fn pooled(settings: &str) -> Option<(PgBouncer, TestDatabase, StoreConfig)> {
+pub(super) async fn pooled(settings: &str) -> Option<(PgBouncer, TestDatabase, StoreConfig)> {
     let cluster = postgres::shared().await;
     let pgbouncer = PgBouncer::before(cluster, settings).await?;
     let name = cluster.database().await;
