@@ -46,7 +46,7 @@ impl Store {
                             names.statement(&insert)?.execute(connection).await?;
                         }
                         let upsert = sql_query(&statements.upsert).bind::<Text, _>(&records);
-                        let written: Vec<AddedRow> = upsert.load(connection).await?;
+                        let written: Vec<AddedRow> = names.query(upsert)?.load(connection).await?;
                         if written.len() < jobs.len() {
                             return Err(diesel::result::Error::RollbackTransaction.into());
                         }

@@ -15,7 +15,7 @@ use super::names::Names;
 use crate::config::SchemaName;
 
 /// The migrations in their order; the number of the first is 1.
-static POSTGRES: [&str; 15] = [
+static POSTGRES: [&str; 16] = [
     include_str!("../../migrations/postgres/1_tables.sql"),
     include_str!("../../migrations/postgres/2_owners.sql"),
     include_str!("../../migrations/postgres/3_labels.sql"),
@@ -31,8 +31,9 @@ static POSTGRES: [&str; 15] = [
     include_str!("../../migrations/postgres/13_input_files.sql"),
     include_str!("../../migrations/postgres/14_assets.sql"),
     include_str!("../../migrations/postgres/15_lists.sql"),
+    include_str!("../../migrations/postgres/16_list_filters.sql"),
 ];
-static SQLITE: [&str; 15] = [
+static SQLITE: [&str; 16] = [
     include_str!("../../migrations/sqlite/1_tables.sql"),
     include_str!("../../migrations/sqlite/2_owners.sql"),
     include_str!("../../migrations/sqlite/3_labels.sql"),
@@ -48,6 +49,7 @@ static SQLITE: [&str; 15] = [
     include_str!("../../migrations/sqlite/13_input_files.sql"),
     include_str!("../../migrations/sqlite/14_assets.sql"),
     include_str!("../../migrations/sqlite/15_lists.sql"),
+    include_str!("../../migrations/sqlite/16_list_filters.sql"),
 ];
 
 /// The key of the PostgreSQL advisory lock under which relays that start at the same time migrate one after

@@ -103,7 +103,20 @@ impl<DB: NamedBackend> NamesOf<'_, DB> {
         Q: AsQuery,
         Q::Query: QueryFragment<DB>,
     {
-        self.named(&query.as_query())
+        self.named(&query.as_query(), true)
+    }
+
+    /// A query whose values decide how it is best run. PostgreSQL plans a prepared statement that it keeps without them.
+    pub(super) fn query_by_values<Q>(
+        &self,
+        query: Q,
+    ) -> QueryResult<Named<<Q::Query as Query>::SqlType, DB::Binds>>
+    where
+        Q: AsQuery,
+        Q::Query: QueryFragment<DB>,
+    {
+        let is_kept = matches!(self.0, Names::Sqlite);
+        self.named(&query.as_query(), is_kept)
     }
 
     /// A statement that returns none.
@@ -111,12 +124,17 @@ impl<DB: NamedBackend> NamesOf<'_, DB> {
         &self,
         statement: &impl QueryFragment<DB>,
     ) -> QueryResult<Named<(), DB::Binds>> {
-        self.named(statement)
+        self.named(statement, true)
     }
 
-    fn named<ST>(&self, query: &impl QueryFragment<DB>) -> QueryResult<Named<ST, DB::Binds>> {
+    /// With `is_kept`, the connection keeps the prepared statement.
+    fn named<ST>(
+        &self,
+        query: &impl QueryFragment<DB>,
+        is_kept: bool,
+    ) -> QueryResult<Named<ST, DB::Binds>> {
         let sql = self.0.built(&DB::sql(query)?);
-        let query = CollectedQuery::new(sql, true, DB::binds(query)?);
+        let query = CollectedQuery::new(sql, is_kept, DB::binds(query)?);
         Ok(Named(query, PhantomData))
     }
 }

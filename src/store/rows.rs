@@ -85,59 +85,89 @@ pub struct NodeCostRecord {
     pub is_parallel: bool,
 }
 
-/// A job's state as a row of a batch.
+/// A job's state as a row of a batch. What it lacks is left out: a key that is not there is NULL, too, and the database reads less.
 #[derive(Debug, Serialize)]
 pub(super) struct JobRow<'a> {
     pub(super) job_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prompt_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<&'a str>,
     pub(super) status: Status,
     pub(super) progress: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) estimated_remaining: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) output_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error_message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) learned_from: Option<&'a str>,
     pub(super) seq: i64,
     pub(super) outputs: &'a [Output],
     pub(super) created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) completed_at: Option<String>,
     pub(super) last_updated: String,
     /// Whether the pipeline's table is to show the job's end.
     pub(super) mirror_due: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<&'a str>,
     pub(super) epoch: i64,
     /// A JSON object.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) labels: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) job_group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) workflow: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cancelling: Option<bool>,
 }
 
-/// A node's execution as a row of a batch.
+/// A node's execution as a row of a batch. What it lacks is left out.
 #[derive(Debug, Serialize)]
 pub(super) struct NodeRunRow<'a> {
     job_key: &'a JobId,
+    #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'a str>,
     node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<&'a str>,
     started_at: String,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<u32>,
     cached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     units: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     planned_steps: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cold: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tick: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ticks: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     parallel: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     display: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
 }
 

@@ -30,25 +30,26 @@ impl Store {
         let jobs = self.job_rows(records)?;
         let statements = &self.statements;
         let written: HashSet<String> = in_time(async {
-            let written = with_connection!(self, writes, |connection, _names| {
+            let written = with_connection!(self, writes, |connection, names| {
                 connection
                     .transaction(async |connection| {
                         if let Pools::Postgres(_) = self.pools.writes {
                             connection.batch_execute(LOCK_TIMEOUT).await?;
                         }
                         let upsert = sql_query(&statements.upsert).bind::<Text, _>(&jobs);
-                        let written: Vec<WrittenRow> = upsert.load(connection).await?;
+                        let written: Vec<WrittenRow> =
+                            names.query(upsert)?.load(connection).await?;
                         let written: HashSet<String> =
                             written.into_iter().map(|row| row.job_key).collect();
                         if let Some(node_runs) = node_runs(records, &written)? {
                             let insert =
                                 sql_query(&statements.node_runs).bind::<Text, _>(node_runs);
-                            insert.execute(connection).await?;
+                            names.statement(&insert)?.execute(connection).await?;
                         }
                         if let Some(deliveries) = deliveries(records, &written)? {
                             let insert =
                                 sql_query(&self.webhooks.insert).bind::<Text, _>(deliveries);
-                            insert.execute(connection).await?;
+                            names.statement(&insert)?.execute(connection).await?;
                         }
                         Ok::<_, StoreError>(written)
                     })

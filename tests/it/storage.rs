@@ -1,6 +1,7 @@
 //! Jobs in PostgreSQL and SQLite, and what can go wrong with a database.
 
 mod addresses;
+mod batches;
 mod database_tls;
 mod disk;
 mod ended_jobs;

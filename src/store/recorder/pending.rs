@@ -73,15 +73,21 @@ impl Pending {
         self.records.is_empty() && self.removed.is_empty()
     }
 
-    /// Takes all states, to write them.
+    /// Takes all states, to write them from the end: the jobs that were registered first come last.
+    ///
+    /// Jobs that were registered one after another are neighbours in the table and in its indexes. A batch of them changes a few
+    /// pages, one of jobs at random nearly as many in each index as it has jobs.
     pub(super) fn take(&mut self) -> Vec<JobRecord> {
         self.urgent = false;
         let since = |(id, state): (&JobId, &UnwrittenState)| (id.clone(), state.since);
         self.in_flight = self.records.iter().map(since).collect();
-        self.records
-            .drain()
-            .map(|(_, state)| state.record)
-            .collect()
+        let states = self.records.drain();
+        let mut taken: Vec<JobRecord> = states.map(|(_, state)| state.record).collect();
+        taken.sort_unstable_by(|a, b| {
+            let (a_id, b_id) = (&a.progress.job_id, &b.progress.job_id);
+            (b.created_at, b_id).cmp(&(a.created_at, a_id))
+        });
+        taken
     }
 
     /// Ends the writing of a state that is not on the disk. Returns it unless a newer one waits, which stands for it then.

@@ -137,6 +137,8 @@ async fn costs_are_known_after_a_restart(db: TestDatabase) {
          DROP TABLE comfy_relay.submissions; DROP TABLE comfy_relay.operations; DROP TABLE comfy_relay.requests; \
          DROP TABLE comfy_relay.added_backends; DROP TABLE comfy_relay.cancel_requests; \
          ALTER TABLE comfy_relay.leases DROP COLUMN prompts; ALTER TABLE comfy_relay.leases DROP COLUMN free_at; \
+         DROP INDEX comfy_relay.jobs_by_status; DROP INDEX comfy_relay.jobs_by_backend; \
+         DROP INDEX comfy_relay.jobs_by_workflow; DROP INDEX comfy_relay.jobs_by_group; \
          DROP INDEX comfy_relay.jobs_open_owner; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_by; ALTER TABLE comfy_relay.leases DROP COLUMN wanted_until; \
          ALTER TABLE comfy_relay.leases DROP COLUMN report; \
          ALTER TABLE comfy_relay.relays DROP COLUMN connections; ALTER TABLE comfy_relay.relays DROP COLUMN followed_jobs; \
