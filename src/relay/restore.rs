@@ -20,6 +20,23 @@ use crate::store::StoreError;
 /// unknown.
 const BEFORE_THE_START: u64 = u64::MAX;
 
+/// The job that goes on from its row, after what subscribers of this relay have `seen`: a number and a percentage. Its last
+/// owner may have published more than it has written.
+pub(super) fn resumed(stored: StoredJob, seen: Option<(u64, u8)>) -> Job {
+    let mut job = Job::restored(stored);
+    if let Some((seq, progress)) = seen {
+        job.go_on_from(seq, progress);
+    }
+    job
+}
+
+/// What another relay has of a job, of which subscribers were `shown` a percentage: its owner may have published more than it
+/// has written.
+pub(super) fn raised(mut stored: StoredJob, shown: Option<u8>) -> StoredJob {
+    stored.progress = stored.progress.max(shown.unwrap_or_default());
+    stored
+}
+
 impl Tracker {
     /// Learns what nodes have cost, takes over the open jobs that are free, and restores those that are ours. Returns
     /// whether the database answered all that.
@@ -189,11 +206,7 @@ impl Tracker {
         let epoch = stored.epoch;
         let seen = registry.get(&stored.id).map(|entry| &entry.job);
         let seen = seen.map(|job| (job.seq(), job.progress(None, self.now()).progress));
-        let mut job = Job::restored(stored);
-        if let Some((seq, progress)) = seen {
-            // Its last owner may have published more than it has written.
-            job.go_on_from(seq, progress);
-        }
+        let mut job = resumed(stored, seen);
         // One that waits in our own queue waits for no backend's answer.
         if job.prompt_id().is_some() && job.wait().is_none() {
             let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
@@ -221,17 +234,12 @@ impl Tracker {
     }
 
     /// Puts a copy of what another relay has into memory. The caller says that it is one, once it has published it.
-    pub(super) fn copy<'a>(
-        &self,
-        registry: &'a mut Registry,
-        mut stored: StoredJob,
-    ) -> &'a mut Entry {
-        // Its owner may have published more than it has written.
+    pub(super) fn copy<'a>(&self, registry: &'a mut Registry, stored: StoredJob) -> &'a mut Entry {
         let shown = registry.get(&stored.id).map(|entry| entry.job.percent());
-        stored.progress = stored.progress.max(shown.unwrap_or_default());
         let has_ended = stored.status.is_final();
         // Of a job that runs, neither events nor answers of a backend count: its owner has them.
         let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
+        let stored = raised(stored, shown);
         let epoch = stored.epoch;
         let estimate = StoredEstimate::of(&stored);
         let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
