@@ -191,12 +191,19 @@ impl Tracker {
     fn record_end(&self, registry: &mut Registry, stored: &StoredJob) {
         registry.set_ownership(&stored.id, Ownership::Owner);
         if let Some(entry) = registry.get_mut(&stored.id) {
+            let end = entry.held().version;
             entry.epoch = stored.epoch;
             entry.is_ahead_of_row = false;
             // Its owner announces an event with the row that shows it, and this one it could not write.
             entry.publishing.announced = Announced::default();
-            entry.job.go_on_from(stored.seq, stored.progress);
-            self.record_again(entry);
+            if end.is_end_before_others(stored.epoch) {
+                entry.job.go_on_from(stored.next_seq(), stored.progress);
+                self.replace_end(entry);
+            } else {
+                // It keeps the number that subscribers have seen.
+                entry.job.go_on_from(stored.seq, stored.progress);
+                self.record_again(entry);
+            }
         }
     }
 
