@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
 use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
 use super::registry::{Entry, Registry};
-use super::stored_job::StoredEstimate;
-use super::tracker::Tracker;
+use super::stored_job::{self, StoredEstimate};
+use super::tracker::{Tracker, WRITE_TIMEOUT};
 use super::webhooks::announced::Announced;
 use crate::job::{Event, Job, JobId, Status, StoredJob};
 use crate::store::StoreError;
@@ -19,6 +21,9 @@ use crate::store::StoreError;
 /// The disconnect counter of a job from before the start: whether its server was restarted since then is
 /// unknown.
 const BEFORE_THE_START: u64 = u64::MAX;
+
+/// How often it is looked whether another relay has written a job that it has published.
+const ROW_PAUSE: Duration = Duration::from_millis(100);
 
 /// The job that goes on from its row, after what subscribers of this relay have `seen`: a number and a percentage. Its last
 /// owner may have published more than it has written.
@@ -277,6 +282,7 @@ impl Tracker {
                 }
             }
             Ok(None) => match held {
+                Some(held) if held.ownership == Ownership::Reader => Known::Unread,
                 Some(_) => Known::Yes,
                 None => {
                     // The row was deleted.
@@ -284,9 +290,55 @@ impl Tracker {
                     Known::No
                 }
             },
+            Err(_) if held.is_some_and(|it| it.ownership == Ownership::Reader) => Known::Unread,
             Err(_) if held.is_some() => Known::Yes,
             Err(error) => Known::Unreachable(error),
         }
+    }
+
+    /// Writes the row of a job that another relay has published and not written: it may have ended before. A job of another
+    /// prompt than `prompt_id` is another job. Returns whether there is a row.
+    pub(super) async fn write_published(
+        &self,
+        id: &JobId,
+        prompt_id: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let published = self.published_elsewhere(id).await;
+        let is_it = |job: &Job| prompt_id.is_none() || job.prompt_id() == prompt_id;
+        let Some((job, epoch)) = published.filter(|(job, _)| is_it(job)) else {
+            return Ok(false);
+        };
+        let store = self.recorder.store();
+        // A relay writes what it has published a moment later.
+        let until = Instant::now() + WRITE_TIMEOUT;
+        let mut row = store.job(id).await?;
+        while row.is_none() && Instant::now() < until {
+            sleep(ROW_PAUSE).await;
+            row = store.job(id).await?;
+        }
+        if row.is_none() {
+            let progress = job.progress(None, self.now());
+            let record = stored_job::record(&job, None, progress, (&self.owner, epoch + 1));
+            store.add_job(&record).await?;
+            tracing::info!(job_id = %id, "wrote a job that another relay had published and not written");
+            row = store.job(id).await?;
+        }
+        let has_row = row.is_some();
+        row.map(|row| self.apply_row(row));
+        Ok(has_row)
+    }
+
+    /// A job as another relay has published it, and its epoch: as Redis keeps it, or else the copy in memory.
+    async fn published_elsewhere(&self, id: &JobId) -> Option<(Job, u64)> {
+        if self.broker.is_connected()
+            && let Some(newest) = self.broker.newest(slice::from_ref(id)).await.remove(id)
+        {
+            let epoch = newest.stored.epoch;
+            return Some((Job::stored(newest.stored), epoch));
+        }
+        let registry = self.registry();
+        let copy = registry.get(id)?;
+        (copy.ownership == Ownership::Reader).then(|| (copy.job.clone(), copy.epoch))
     }
 
     /// Reads the rows of jobs, and brings memory up to date with them.
@@ -303,6 +355,9 @@ impl Tracker {
 pub(super) enum Known {
     /// There is, and it is in memory.
     Yes,
+    /// There is, and it is in memory as another relay has published it. Its row was not read: there is none, or the database
+    /// does not answer.
+    Unread,
     /// There is none.
     No,
     /// The database, which may have it, does not answer.
