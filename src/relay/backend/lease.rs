@@ -53,6 +53,12 @@ impl LeaseRenewal {
         };
         Some(Self { lease, held_until })
     }
+
+    /// Whether the lease is lost that was held until this moment. Jobs count as ours from when the database gives a lease, also
+    /// if it is lost again before it counts.
+    pub(in crate::relay) fn is_loss(&self, held_until: Option<Instant>) -> bool {
+        held_until.is_some() && self.held_until.is_none()
+    }
 }
 
 impl FirstRead {
@@ -98,6 +104,7 @@ impl Follower {
         let asked_at = Instant::now();
         let answer = self.request_lease().await;
         let before = *self.backend.lease.borrow();
+        let is_lost;
         let lease = {
             let held_until = &mut self.backend.state().lease_held_until;
             let moments = (asked_at, Instant::now());
@@ -105,9 +112,13 @@ impl Follower {
             let Some(renewal) = renewal else {
                 return;
             };
+            is_lost = renewal.is_loss(*held_until);
             *held_until = renewal.held_until;
             renewal.lease
         };
+        if is_lost {
+            self.tracker.registry().give_up(&self.backend);
+        }
         if before == lease {
             return;
         }

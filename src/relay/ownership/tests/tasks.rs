@@ -71,10 +71,13 @@ impl Process {
         let before = held.lease.get();
         let moments = (asked_at, self.world.instant());
         let renewal = LeaseRenewal::of(answer, held.held_until.get(), moments, LEASE);
-        let Some(LeaseRenewal { lease, held_until }) = renewal else {
+        let Some(renewal) = renewal else {
             return;
         };
-        held.held_until.set(held_until);
+        let lease = renewal.lease;
+        if renewal.is_loss(held.held_until.replace(renewal.held_until)) {
+            self.give_up(backend);
+        }
         if before == lease {
             return;
         }
