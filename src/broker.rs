@@ -28,6 +28,11 @@ pub use preview::{JobPreview, WantedJobs};
 pub use report_queue::ReceivedReport;
 pub use wake::{Hint, WakeUp};
 
+#[cfg(test)]
+pub(crate) use message::{head, read};
+#[cfg(test)]
+pub(crate) use state_queue::StateQueue;
+
 use crate::config::RedisConfig;
 use crate::job::JobId;
 

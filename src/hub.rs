@@ -55,8 +55,8 @@ impl Hub {
             .with_topic(&job, |topic| topic.publish(publication));
     }
 
-    /// Replaces the newest state of a job by one that says more under the same number: clients that subscribe later get
-    /// it, and those that have that state get nothing.
+    /// Replaces the newest state of a job by one that says more under the same number, or an end by one under another number:
+    /// clients that subscribe later get it, and those that have that state get nothing.
     pub fn replace(&self, publication: Publication) {
         if let Some(topic) = self.topics.get(&publication.job) {
             topic.replace(publication);

@@ -64,7 +64,7 @@ impl ReceivedState {
 }
 
 /// A state that has a place among those of its job.
-pub(super) trait Positioned {
+pub(crate) trait Positioned {
     fn job(&self) -> &JobId;
     fn position(&self) -> Position;
     fn is_final(&self) -> bool;

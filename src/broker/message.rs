@@ -30,7 +30,7 @@ pub(super) const SEPARATOR: u8 = b'\n';
 
 /// Why a message is no state of its job.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MessageError {
+pub(crate) enum MessageError {
     /// It is too large.
     #[error("it has {0} bytes, more than {1}")]
     TooLarge(usize, usize),
@@ -98,7 +98,7 @@ struct ProgressMessage<'a> {
 }
 
 /// What relays need beside the message of a state, as one line of JSON.
-pub(super) fn head(state: &JobState, owner: &str) -> serde_json::Result<String> {
+pub(crate) fn head(state: &JobState, owner: &str) -> serde_json::Result<String> {
     serde_json::to_string(&RelayHead {
         epoch: state.position.epoch,
         owner: owner.into(),
@@ -112,7 +112,7 @@ pub(super) fn head(state: &JobState, owner: &str) -> serde_json::Result<String> 
 }
 
 /// Reads what came on the channel of a job.
-pub(super) fn read(job: &JobId, message: &[u8]) -> Result<ReceivedState, MessageError> {
+pub(crate) fn read(job: &JobId, message: &[u8]) -> Result<ReceivedState, MessageError> {
     let end = message.iter().position(|&byte| byte == SEPARATOR);
     let end = end.ok_or(MessageError::NoState)?;
     read_parts(job, &message[..end], &message[end + 1..])

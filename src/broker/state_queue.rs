@@ -16,7 +16,7 @@ const MAX_JOBS: usize = 100_000;
 
 /// States that wait for the network or for the relay, in the order of their jobs' first. Putting one never waits.
 #[derive(Debug)]
-pub(super) struct StateQueue<T> {
+pub(crate) struct StateQueue<T> {
     waiting: Mutex<IndexMap<JobId, QueuedState<T>>>,
     wake: Notify,
     /// States that were replaced by a newer one before they were taken, or for which there was no room.
@@ -31,7 +31,7 @@ struct QueuedState<T> {
 }
 
 impl<T: Positioned> StateQueue<T> {
-    pub(super) fn new(conflated: Counter) -> Self {
+    pub(crate) fn new(conflated: Counter) -> Self {
         Self::with_room_for(MAX_JOBS, conflated)
     }
 
@@ -46,7 +46,7 @@ impl<T: Positioned> StateQueue<T> {
     }
 
     /// Puts a state in place of an older one of its job. A final one is replaced by a final one only.
-    pub(super) fn put(&self, state: T) {
+    pub(crate) fn put(&self, state: T) {
         let mut waiting = self.lock();
         if let Some(older) = waiting.get_mut(state.job()) {
             self.conflated.inc();
@@ -75,7 +75,7 @@ impl<T: Positioned> StateQueue<T> {
     }
 
     /// Puts a state back that could not be passed on, unless a newer one waits.
-    pub(super) fn put_back(&self, state: T) {
+    pub(crate) fn put_back(&self, state: T) {
         let mut waiting = self.lock();
         let since = Instant::now();
         let entry = waiting.entry(state.job().clone());
@@ -85,7 +85,7 @@ impl<T: Positioned> StateQueue<T> {
     }
 
     /// Waits for states, and takes at most `max`, those that have waited the longest. May be cancelled at any moment.
-    pub(super) async fn take(&self, max: usize) -> Vec<T> {
+    pub(crate) async fn take(&self, max: usize) -> Vec<T> {
         loop {
             let taken = self.take_now(max);
             if !taken.is_empty() {
@@ -96,7 +96,7 @@ impl<T: Positioned> StateQueue<T> {
     }
 
     /// Takes at most `max` states, those that have waited the longest.
-    pub(super) fn take_now(&self, max: usize) -> Vec<T> {
+    pub(crate) fn take_now(&self, max: usize) -> Vec<T> {
         let mut waiting = self.lock();
         let count = waiting.len().min(max);
         let taken = waiting.drain(..count);
@@ -104,7 +104,7 @@ impl<T: Positioned> StateQueue<T> {
     }
 
     /// How many states wait, and how long the oldest has waited.
-    pub(super) fn backlog(&self) -> (usize, Duration) {
+    pub(crate) fn backlog(&self) -> (usize, Duration) {
         let waiting = self.lock();
         let oldest = waiting.values().map(|queued| queued.since).min();
         let lag = oldest.map(|since| since.elapsed()).unwrap_or_default();

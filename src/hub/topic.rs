@@ -55,11 +55,13 @@ impl Topic {
         }
     }
 
-    /// Puts a state in place of the newest one, if that has the same number.
+    /// Puts a state in place of the newest one, if that has the same number, or is an end as well.
     pub(super) fn replace(&self, publication: Publication) {
         let mut newest = lock(&self.newest);
-        let seq = newest.state.as_ref().map(|state| state.seq);
-        if seq == Some(publication.seq) {
+        let is_it = |state: &Arc<Publication>| {
+            state.seq == publication.seq || (state.is_final() && publication.is_final())
+        };
+        if newest.state.as_ref().is_some_and(is_it) {
             newest.state = Some(Arc::new(publication));
         }
     }

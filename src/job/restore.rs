@@ -8,8 +8,8 @@ use super::{
     EndSource, ErrorCode, Job, JobError, JobId, Output, QueueWait, Report, Status, Tags, text,
 };
 
-/// How far `seq` jumps at a restart: more than the number of states that were published but not yet
-/// stored, so that it keeps growing for subscribers that saw them.
+/// How far `seq` jumps when a job goes on from its row, for each relay that has had it: more than the number of states that one
+/// publishes and has not stored, so that it keeps growing for subscribers that saw them.
 const SEQ_JUMP: u64 = 10_000;
 
 /// A job as it was stored.
@@ -57,6 +57,15 @@ pub struct StoredJob {
     pub tags: Tags,
 }
 
+impl StoredJob {
+    /// The number from which a relay counts on that takes the job over. One that had taken it over before may have published,
+    /// and written nothing: it began a jump below.
+    pub fn next_seq(&self) -> u64 {
+        let jump = SEQ_JUMP.saturating_mul(self.epoch.max(1));
+        self.seq.saturating_add(jump)
+    }
+}
+
 impl Job {
     /// Whether an open job has a prompt that no backend has yet.
     fn waits_in_own_queue(&self) -> bool {
@@ -79,6 +88,7 @@ impl Job {
 
     /// The job as it was stored, to go on from there. Its progress does not fall below what it was.
     pub fn restored(stored: StoredJob) -> Self {
+        let next_seq = stored.next_seq();
         let mut job = Self::new(stored.id, stored.created_at).tagged(Arc::new(stored.tags));
         // The graph of a job that has ended is not read again.
         let path = stored.output_path.as_deref();
@@ -112,7 +122,7 @@ impl Job {
             // Publishing the final state again gives it the number that it had.
             stored.seq.saturating_sub(1)
         } else {
-            stored.seq.saturating_add(SEQ_JUMP)
+            next_seq
         };
         job.outputs = stored.outputs.into_iter().collect();
         job.text_size = job.outputs.iter().map(Output::text_size).sum();
@@ -140,9 +150,9 @@ mod tests {
     use super::*;
     use crate::job::Event;
 
-    #[test]
-    fn progress_continues_from_where_it_was() {
-        let mut job = Job::restored(StoredJob {
+    /// A job that runs, as its row has it.
+    fn stored(epoch: u64) -> StoredJob {
+        StoredJob {
             id: JobId::parse("j").unwrap(),
             prompt_id: Some("p".into()),
             backend: Some("b".into()),
@@ -160,10 +170,15 @@ mod tests {
             estimated_remaining: None,
             updated_at: Timestamp::UNIX_EPOCH,
             owner: None,
-            epoch: 0,
+            epoch,
             is_cancelling: false,
             tags: Tags::default(),
-        });
+        }
+    }
+
+    #[test]
+    fn progress_continues_from_where_it_was() {
+        let mut job = Job::restored(stored(0));
         job.apply(
             Event::Bar {
                 node: Some("3".into()),
@@ -175,5 +190,23 @@ mod tests {
         let progress = job.publish(0.05, None, Timestamp::UNIX_EPOCH);
         assert_eq!(progress.progress, 57);
         assert!(progress.seq > 12);
+    }
+
+    #[test]
+    fn a_relay_counts_on_above_the_one_before_that_has_written_nothing() {
+        // The second one is of a job that has run for hours.
+        for seq in [12, 500_000] {
+            let restored = |epoch| {
+                Job::restored(StoredJob {
+                    seq,
+                    ..stored(epoch)
+                })
+            };
+            let mut before = restored(2);
+            for _ in 0..100 {
+                before.publish(0.2, None, Timestamp::UNIX_EPOCH);
+            }
+            assert!(restored(3).seq() > before.seq());
+        }
     }
 }

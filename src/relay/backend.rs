@@ -3,7 +3,7 @@
 mod apply;
 pub(super) mod backend_report;
 pub(super) mod condition;
-mod decide;
+pub(super) mod decide;
 pub(super) mod device_faults;
 mod discovery;
 mod early_events;
@@ -12,7 +12,7 @@ pub(super) mod follower;
 mod hand_over;
 mod images;
 mod last_comparison;
-mod lease;
+pub(super) mod lease;
 mod node_classes;
 pub(super) mod operation;
 mod outage;

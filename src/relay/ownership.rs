@@ -54,8 +54,8 @@ pub(super) enum RowDecision {
     Restore,
     /// The memory becomes a copy of the row, which is published.
     Follow,
-    /// The memory stays: it has the end, which its owner published and could not write. This relay, which has taken the job
-    /// over, writes it.
+    /// The memory stays: it has the end, which its owner published and could not write, or which came before this relay knew
+    /// that it is the owner again. This relay, whose job it is now, writes it.
     Record,
 }
 
@@ -66,6 +66,12 @@ impl StateVersion {
         held.is_none_or(|held| {
             held.ownership != Ownership::Owner && !held.has_ended && self > held.version
         })
+    }
+
+    /// Whether relays have had the job between the one that published this end and the owner in this `epoch`: they may have
+    /// published it further, without knowing of the end.
+    pub(super) fn is_end_before_others(self, epoch: u64) -> bool {
+        epoch > self.epoch + 1
     }
 }
 
@@ -85,8 +91,12 @@ impl RowState {
             // The end was published, and stays; another relay has yet to learn of it.
             return match (self.has_ended && is_ahead, goes_on) {
                 (true, _) => RowDecision::Follow,
-                (false, true) if self.version.epoch == held.version.epoch => {
-                    RowDecision::Keep(held.ownership)
+                // It is being written.
+                (false, true)
+                    if self.version.epoch == held.version.epoch
+                        && held.ownership == Ownership::Owner =>
+                {
+                    RowDecision::Keep(Ownership::Owner)
                 }
                 (false, true) => RowDecision::Record,
                 (false, false) => RowDecision::Keep(Ownership::Reader),

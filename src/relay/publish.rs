@@ -83,10 +83,15 @@ impl Tracker {
     pub(super) fn place_kept(&self, id: &JobId) {
         self.kept.finish(id);
         let mut registry = self.registry();
-        let Some(entry) = registry.get_mut(id) else {
-            // It is read from its row again when a client asks for it, and names the copies then.
-            return;
-        };
+        // One that is not in memory is read from its row again when a client asks for it, and names the copies then.
+        if let Some(entry) = registry.get_mut(id) {
+            self.replace_end(entry);
+        }
+    }
+
+    /// Has the final state of a job, as it is now, be the one for those who subscribe later, for other relays, and in its row.
+    /// Subscribers that have an end get no other.
+    pub(super) fn replace_end(&self, entry: &mut Entry) {
         let now = self.now();
         let estimate = self.estimator.estimate(entry, now);
         let mut progress = entry.job.progress(estimate.remaining_time(), now);
@@ -96,7 +101,9 @@ impl Tracker {
                 self.share(entry, &publication);
                 self.hub.replace(publication);
             }
-            Err(error) => tracing::error!(job_id = %id, %error, "cannot encode a state"),
+            Err(error) => {
+                tracing::error!(job_id = %entry.job.id(), %error, "cannot encode a state");
+            }
         }
         if entry.is_owned() {
             self.write(entry, progress);
@@ -119,6 +126,7 @@ impl Tracker {
         if is_change {
             self.kept.place_ahead(&entry.job, &mut progress);
         }
+        follow_on(&mut progress, self.hub.newest(entry.job.id()).as_deref());
         entry.publishing.published(&progress);
         self.send(&progress, &entry.job, None);
     }
@@ -200,5 +208,13 @@ impl Tracker {
         let remaining = self.estimator.estimate(entry, self.now()).remaining_time();
         let shown = remaining.map(|remaining| remaining.whole_seconds());
         entry.publishing.is_stale || shown != entry.publishing.published_remaining
+    }
+}
+
+/// Gives the end that a row shows a number above that of the `newest` state that subscribers got here: they would take it for an
+/// old one. A job whose relay was lost before it wrote it, and that was registered again, counts from the beginning.
+pub(super) fn follow_on(end: &mut Progress, newest: Option<&Publication>) {
+    if let Some(newest) = newest.filter(|newest| end.status.is_final() && !newest.is_final()) {
+        end.seq = end.seq.max(newest.seq + 1);
     }
 }

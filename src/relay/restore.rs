@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
 use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
 use super::registry::{Entry, Registry};
-use super::stored_job::StoredEstimate;
-use super::tracker::Tracker;
+use super::stored_job::{self, StoredEstimate};
+use super::tracker::{Tracker, WRITE_TIMEOUT};
 use super::webhooks::announced::Announced;
 use crate::job::{Event, Job, JobId, Status, StoredJob};
 use crate::store::StoreError;
@@ -19,6 +21,26 @@ use crate::store::StoreError;
 /// The disconnect counter of a job from before the start: whether its server was restarted since then is
 /// unknown.
 const BEFORE_THE_START: u64 = u64::MAX;
+
+/// How often it is looked whether another relay has written a job that it has published.
+const ROW_PAUSE: Duration = Duration::from_millis(100);
+
+/// The job that goes on from its row, after what subscribers of this relay have `seen`: a number and a percentage. Its last
+/// owner may have published more than it has written.
+pub(super) fn resumed(stored: StoredJob, seen: Option<(u64, u8)>) -> Job {
+    let mut job = Job::restored(stored);
+    if let Some((seq, progress)) = seen {
+        job.go_on_from(seq, progress);
+    }
+    job
+}
+
+/// What another relay has of a job, of which subscribers were `shown` a percentage: its owner may have published more than it
+/// has written.
+pub(super) fn raised(mut stored: StoredJob, shown: Option<u8>) -> StoredJob {
+    stored.progress = stored.progress.max(shown.unwrap_or_default());
+    stored
+}
 
 impl Tracker {
     /// Learns what nodes have cost, takes over the open jobs that are free, and restores those that are ours. Returns
@@ -174,12 +196,19 @@ impl Tracker {
     fn record_end(&self, registry: &mut Registry, stored: &StoredJob) {
         registry.set_ownership(&stored.id, Ownership::Owner);
         if let Some(entry) = registry.get_mut(&stored.id) {
+            let end = entry.held().version;
             entry.epoch = stored.epoch;
             entry.is_ahead_of_row = false;
             // Its owner announces an event with the row that shows it, and this one it could not write.
             entry.publishing.announced = Announced::default();
-            entry.job.go_on_from(stored.seq, stored.progress);
-            self.record_again(entry);
+            if end.is_end_before_others(stored.epoch) {
+                entry.job.go_on_from(stored.next_seq(), stored.progress);
+                self.replace_end(entry);
+            } else {
+                // It keeps the number that subscribers have seen.
+                entry.job.go_on_from(stored.seq, stored.progress);
+                self.record_again(entry);
+            }
         }
     }
 
@@ -189,11 +218,7 @@ impl Tracker {
         let epoch = stored.epoch;
         let seen = registry.get(&stored.id).map(|entry| &entry.job);
         let seen = seen.map(|job| (job.seq(), job.progress(None, self.now()).progress));
-        let mut job = Job::restored(stored);
-        if let Some((seq, progress)) = seen {
-            // Its last owner may have published more than it has written.
-            job.go_on_from(seq, progress);
-        }
+        let mut job = resumed(stored, seen);
         // One that waits in our own queue waits for no backend's answer.
         if job.prompt_id().is_some() && job.wait().is_none() {
             let reachable = backend.as_ref().is_some_and(|it| it.state().api.reachable);
@@ -221,17 +246,12 @@ impl Tracker {
     }
 
     /// Puts a copy of what another relay has into memory. The caller says that it is one, once it has published it.
-    pub(super) fn copy<'a>(
-        &self,
-        registry: &'a mut Registry,
-        mut stored: StoredJob,
-    ) -> &'a mut Entry {
-        // Its owner may have published more than it has written.
+    pub(super) fn copy<'a>(&self, registry: &'a mut Registry, stored: StoredJob) -> &'a mut Entry {
         let shown = registry.get(&stored.id).map(|entry| entry.job.percent());
-        stored.progress = stored.progress.max(shown.unwrap_or_default());
         let has_ended = stored.status.is_final();
         // Of a job that runs, neither events nor answers of a backend count: its owner has them.
         let backend = self.backend_of(&stored).filter(|_| has_ended).cloned();
+        let stored = raised(stored, shown);
         let epoch = stored.epoch;
         let estimate = StoredEstimate::of(&stored);
         let entry = registry.insert(Job::stored(stored), backend, BEFORE_THE_START);
@@ -262,6 +282,7 @@ impl Tracker {
                 }
             }
             Ok(None) => match held {
+                Some(held) if held.ownership == Ownership::Reader => Known::Unread,
                 Some(_) => Known::Yes,
                 None => {
                     // The row was deleted.
@@ -269,9 +290,55 @@ impl Tracker {
                     Known::No
                 }
             },
+            Err(_) if held.is_some_and(|it| it.ownership == Ownership::Reader) => Known::Unread,
             Err(_) if held.is_some() => Known::Yes,
             Err(error) => Known::Unreachable(error),
         }
+    }
+
+    /// Writes the row of a job that another relay has published and not written: it may have ended before. A job of another
+    /// prompt than `prompt_id` is another job. Returns whether there is a row.
+    pub(super) async fn write_published(
+        &self,
+        id: &JobId,
+        prompt_id: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let published = self.published_elsewhere(id).await;
+        let is_it = |job: &Job| prompt_id.is_none() || job.prompt_id() == prompt_id;
+        let Some((job, epoch)) = published.filter(|(job, _)| is_it(job)) else {
+            return Ok(false);
+        };
+        let store = self.recorder.store();
+        // A relay writes what it has published a moment later.
+        let until = Instant::now() + WRITE_TIMEOUT;
+        let mut row = store.job(id).await?;
+        while row.is_none() && Instant::now() < until {
+            sleep(ROW_PAUSE).await;
+            row = store.job(id).await?;
+        }
+        if row.is_none() {
+            let progress = job.progress(None, self.now());
+            let record = stored_job::record(&job, None, progress, (&self.owner, epoch + 1));
+            store.add_job(&record).await?;
+            tracing::info!(job_id = %id, "wrote a job that another relay had published and not written");
+            row = store.job(id).await?;
+        }
+        let has_row = row.is_some();
+        row.map(|row| self.apply_row(row));
+        Ok(has_row)
+    }
+
+    /// A job as another relay has published it, and its epoch: as Redis keeps it, or else the copy in memory.
+    async fn published_elsewhere(&self, id: &JobId) -> Option<(Job, u64)> {
+        if self.broker.is_connected()
+            && let Some(newest) = self.broker.newest(slice::from_ref(id)).await.remove(id)
+        {
+            let epoch = newest.stored.epoch;
+            return Some((Job::stored(newest.stored), epoch));
+        }
+        let registry = self.registry();
+        let copy = registry.get(id)?;
+        (copy.ownership == Ownership::Reader).then(|| (copy.job.clone(), copy.epoch))
     }
 
     /// Reads the rows of jobs, and brings memory up to date with them.
@@ -288,6 +355,9 @@ impl Tracker {
 pub(super) enum Known {
     /// There is, and it is in memory.
     Yes,
+    /// There is, and it is in memory as another relay has published it. Its row was not read: there is none, or the database
+    /// does not answer.
+    Unread,
     /// There is none.
     No,
     /// The database, which may have it, does not answer.

@@ -9,13 +9,63 @@ use super::registry::{Entry, Registry};
 use super::tracker::Tracker;
 use crate::broker::{JobState, Position, ReceivedState};
 use crate::hub::Publication;
-use crate::job::{JobId, Status, StoredJob};
+use crate::job::{Job, JobId, Status, StoredJob};
 
 /// How long a job of another relay may be silent before its row is read. One that runs is published every second.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The same for a job that waits, whose state may stay as it is, while the broker is connected.
 const WAITING_SILENCE: Duration = Duration::from_secs(10);
+
+/// What the last owner of a job has published, beside the job's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PublishedBefore {
+    /// Another job: a row of another database may have the same id, and a state that is newer than ours the same server.
+    OtherJob,
+    End,
+    /// This percentage.
+    Progress(u8),
+}
+
+impl PublishedBefore {
+    /// What `published` is to a job that goes on from its `row`.
+    pub(super) fn of(row: &StoredJob, published: &StoredJob) -> Self {
+        let created = |job: &StoredJob| job.created_at.as_millisecond();
+        if created(published) != created(row) || published.epoch > row.epoch {
+            Self::OtherJob
+        } else if published.status.is_final() {
+            Self::End
+        } else {
+            Self::Progress(published.progress)
+        }
+    }
+}
+
+/// A state of a job, as other relays get it.
+pub(super) fn state_of(job: &Job, epoch: u64, publication: &Publication) -> JobState {
+    let outputs = job.stored_outputs().into_iter();
+    JobState {
+        job: publication.job.clone(),
+        position: Position {
+            epoch,
+            seq: publication.seq,
+        },
+        is_final: publication.is_final(),
+        payload: publication.payload.clone(),
+        created_at: job.created_at(),
+        started_at: job.started_at(),
+        ended_at: job.ended_at(),
+        error_code: job.error().map(|error| error.code.as_str()),
+        learned_from: job.end_source().map(|source| source.as_str()),
+        output_urls: outputs.map(|output| output.url).collect(),
+    }
+}
+
+/// Whether the row of another relay's job is to be read, of which nothing was published for so long.
+pub(super) fn is_silent(status: Status, is_connected: bool, silence: Duration) -> bool {
+    let is_quiet = status == Status::Queued && is_connected;
+    silence >= if is_quiet { WAITING_SILENCE } else { SILENCE }
+}
 
 impl Relay {
     /// Takes over what other relays publish, and publishes our open jobs again after the broker has connected.
@@ -42,23 +92,8 @@ impl Tracker {
         if self.broker.is_alone() || !entry.is_owned() {
             return;
         }
-        let job = &entry.job;
-        let outputs = job.stored_outputs().into_iter();
-        self.broker.publish(JobState {
-            job: publication.job.clone(),
-            position: Position {
-                epoch: entry.epoch,
-                seq: publication.seq,
-            },
-            is_final: publication.is_final(),
-            payload: publication.payload.clone(),
-            created_at: job.created_at(),
-            started_at: job.started_at(),
-            ended_at: job.ended_at(),
-            error_code: job.error().map(|error| error.code.as_str()),
-            learned_from: job.end_source().map(|source| source.as_str()),
-            output_urls: outputs.map(|output| output.url).collect(),
-        });
+        let state = state_of(&entry.job, entry.epoch, publication);
+        self.broker.publish(state);
     }
 
     /// Publishes the newest states of our open jobs again: the server may have lost them, or has never had them.
@@ -87,9 +122,8 @@ impl Tracker {
         if self.broker.is_alone() {
             return true;
         }
-        let is_quiet = entry.job.status() == Status::Queued && self.broker.is_connected();
-        let patience = if is_quiet { WAITING_SILENCE } else { SILENCE };
-        entry.publishing.published_at.elapsed() >= patience
+        let silence = entry.publishing.published_at.elapsed();
+        is_silent(entry.job.status(), self.broker.is_connected(), silence)
     }
 
     /// Brings a job up to date with a state that its owner has published, and passes that state on as it is.
@@ -104,16 +138,10 @@ impl Tracker {
     /// A job goes on from what its last owner has published, which may be more than that has written. `row` is its row, now
     /// ours.
     pub(super) fn catch_up(&self, row: &mut StoredJob, newest: ReceivedState) {
-        let published = &newest.stored;
-        let created = |job: &StoredJob| job.created_at.as_millisecond();
-        // A row of another database may have the same id, and a state that is newer than ours the same server.
-        if created(published) != created(row) || published.epoch > row.epoch {
-            return;
-        }
-        if published.status.is_final() {
-            self.take_received(&mut self.registry(), newest);
-        } else {
-            row.progress = row.progress.max(published.progress);
+        match PublishedBefore::of(row, &newest.stored) {
+            PublishedBefore::OtherJob => {}
+            PublishedBefore::End => self.take_received(&mut self.registry(), newest),
+            PublishedBefore::Progress(progress) => row.progress = row.progress.max(progress),
         }
     }
 

@@ -34,7 +34,7 @@ use crate::job::{Event, History, JobId, Plan, PromptGraph, Tags};
 use crate::store::{LeaseOwner, Recorder, StoreError, Written};
 
 /// How long a caller waits until what it is promised is written.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Owns the jobs: changes them by events, publishes and records what comes of that.
 #[derive(Debug)]

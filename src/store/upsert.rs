@@ -74,6 +74,19 @@ impl Store {
         Ok(moved)
     }
 
+    /// Writes the row of a job, unless it has one.
+    pub async fn add_job(&self, record: &JobRecord) -> Result<(), StoreError> {
+        let job = self.job_rows(std::slice::from_ref(record))?;
+        let insert = sql_query(&self.statements.insert).bind::<Text, _>(job);
+        in_time(async {
+            with_connection!(self, writes, |connection, _names| {
+                insert.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
     /// The rows of jobs, as the statements take them.
     pub(super) fn job_rows(&self, records: &[JobRecord]) -> Result<String, StoreError> {
         let row = |record| JobRecord::row(record, self.is_mirrored(record));

@@ -82,7 +82,7 @@ impl Follower {
                     found.has_found |= self.add_discovered(&id, &entry, disconnects);
                 }
                 Some((Known::Unreachable(_), _)) => is_left = true,
-                Some((Known::Yes, _)) | None => {
+                Some((Known::Yes | Known::Unread, _)) | None => {
                     discovery.passed_over.insert(entry.prompt_id);
                 }
             }

@@ -19,6 +19,59 @@ const WISH_PAUSE: Duration = Duration::from_millis(500);
 /// How long shutdown waits for the database to release a lease.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a relay knows of a lease after it has asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::relay) struct LeaseRenewal {
+    pub(in crate::relay) lease: Lease,
+    /// Until when no other relay can take it.
+    pub(in crate::relay) held_until: Option<Instant>,
+}
+
+/// What a relay reads of its jobs before a lease that it has got counts: what others have written comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::relay) enum FirstRead {
+    /// The jobs, and what nodes have cost at other relays.
+    Everything,
+    OpenJobs,
+    Nothing,
+}
+
+impl LeaseRenewal {
+    /// What follows from the `answer` of the database, which is `None` if there is none; `None` if nothing changes. `asked_at`
+    /// is when it was asked for a lease that `lasts` so long.
+    pub(in crate::relay) fn of(
+        answer: Option<Lease>,
+        held_until: Option<Instant>,
+        (asked_at, now): (Instant, Instant),
+        lasts: Duration,
+    ) -> Option<Self> {
+        let (lease, held_until) = match answer {
+            Some(Lease::Held) => (Lease::Held, Some(asked_at + lasts)),
+            Some(lease) => (lease, None),
+            None if held_until.is_some_and(|until| until <= now) => (Lease::Lapsed, None),
+            None => return None,
+        };
+        Some(Self { lease, held_until })
+    }
+
+    /// Whether the lease is lost that was held until this moment. Jobs count as ours from when the database gives a lease, also
+    /// if it is lost again before it counts.
+    pub(in crate::relay) fn is_loss(&self, held_until: Option<Instant>) -> bool {
+        held_until.is_some() && self.held_until.is_none()
+    }
+}
+
+impl FirstRead {
+    /// Before a lease becomes what it is `after`.
+    pub(in crate::relay) fn of(before: Lease, after: Lease) -> Self {
+        match (before, after) {
+            (Lease::HeldByPeer | Lease::Lapsed, Lease::Held) => Self::Everything,
+            (Lease::Unknown, Lease::Held) => Self::OpenJobs,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 impl Follower {
     /// Keeps the backend's lease until the relay stops.
     #[tracing::instrument(name = "upstream", skip_all, fields(backend = self.backend.name()))]
@@ -49,20 +102,23 @@ impl Follower {
     /// take it. A relay that never had it from the database goes on.
     pub(in crate::relay) async fn renew_lease(&self) {
         let asked_at = Instant::now();
-        let lease = self.request_lease().await;
+        let answer = self.request_lease().await;
         let before = *self.backend.lease.borrow();
+        let is_lost;
         let lease = {
             let held_until = &mut self.backend.state().lease_held_until;
-            match lease {
-                Some(Lease::Held) => *held_until = Some(asked_at + self.config.lease),
-                Some(_) => *held_until = None,
-                None if held_until.is_some_and(|until| until <= Instant::now()) => {
-                    *held_until = None;
-                }
-                None => return,
-            }
-            lease.unwrap_or(Lease::Lapsed)
+            let moments = (asked_at, Instant::now());
+            let renewal = LeaseRenewal::of(answer, *held_until, moments, self.config.lease);
+            let Some(renewal) = renewal else {
+                return;
+            };
+            is_lost = renewal.is_loss(*held_until);
+            *held_until = renewal.held_until;
+            renewal.lease
         };
+        if is_lost {
+            self.tracker.registry().give_up(&self.backend);
+        }
         if before == lease {
             return;
         }
@@ -79,11 +135,11 @@ impl Follower {
             (Lease::Lapsed, _) => tracing::info!("the database answers, following ComfyUI again"),
             _ => {}
         }
-        // What others have written comes first. Tried again with the next renewal.
-        let is_read = match (before, lease) {
-            (Lease::HeldByPeer | Lease::Lapsed, Lease::Held) => self.tracker.restore().await,
-            (Lease::Unknown, Lease::Held) => self.tracker.take_over().await,
-            _ => true,
+        // Tried again with the next renewal.
+        let is_read = match FirstRead::of(before, lease) {
+            FirstRead::Everything => self.tracker.restore().await,
+            FirstRead::OpenJobs => self.tracker.take_over().await,
+            FirstRead::Nothing => true,
         };
         if !is_read {
             return;

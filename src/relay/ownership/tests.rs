@@ -1,14 +1,31 @@
-//! The rules of ownership, explored exhaustively, and compared with what the database does.
+//! The rules of ownership, explored exhaustively, compared with what the database does, and tried on a simulated cluster.
 
+mod client;
+mod clock;
+mod cluster;
+mod comfy;
+mod database;
+mod executor;
+mod faults;
+mod follower;
+mod held_job;
 mod model;
+mod network;
+mod process;
 mod protocol;
+mod publishing;
+mod redis;
+mod registration;
+mod rows;
+mod subscriber;
+mod tasks;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::StateVersion;
+use super::{HeldState, Ownership, RowDecision, RowState, StateVersion};
 use crate::config::StoreConfig;
 use crate::job::{Job, JobId};
 use crate::relay::stored_job;
@@ -32,6 +49,51 @@ fn the_rules_hold_for_a_job_of_a_producer_in_every_order_of_steps_and_faults() {
     explore(Source::Producer, PRODUCER_FAULTS);
 }
 
+/// The seed of the first run of the cluster; each run has the next one. `CLUSTER_SEED` sets another.
+const SEED: u64 = 2_026;
+
+/// How many runs there are, so that a busy machine takes half a minute. `CLUSTER_RUNS=1000` finds what is rarer.
+const RUNS: u64 = 400;
+
+/// How many threads share the runs.
+const THREADS: u64 = 2;
+
+fn variable(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn each_job_has_one_writer_and_one_end_in_a_cluster_under_random_faults() {
+    let first = variable("CLUSTER_SEED", SEED);
+    let seeds = first..first + variable("CLUSTER_RUNS", RUNS);
+    println!("seeds {seeds:?}");
+    let run = |thread: u64| {
+        let seeds = seeds.clone().filter(|seed| seed % THREADS == thread);
+        let run = |seed| (seed, cluster::run(seed));
+        let failed = seeds.map(run).filter(|(_, problems)| !problems.is_empty());
+        failed.collect::<Vec<_>>()
+    };
+    let failed = std::thread::scope(|scope| {
+        let threads: [_; THREADS as usize] =
+            std::array::from_fn(|thread| scope.spawn(move || run(thread as u64)));
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    for (seed, problems) in &failed {
+        let problems = problems.join("\n  ");
+        println!("CLUSTER_SEED={seed} CLUSTER_RUNS=1:\n  {problems}");
+    }
+    assert_eq!(failed.len(), 0, "so many runs fail, see above");
+}
+
+/// What they found is rare: an end under a low number, a job that was never written, an owner without a lease.
+#[test]
+fn seeds_that_have_found_faults_find_none() {
+    for seed in [2_692, 2_764, 3_340, 6_716] {
+        assert_eq!(cluster::run(seed), Vec::<String>::new(), "{seed}");
+    }
+}
+
 fn explore(source: Source, max_faults: u8) {
     let given = std::env::var("MODEL_FAULTS");
     let max_faults = given.map_or(max_faults, |faults| faults.parse().unwrap());
@@ -48,6 +110,25 @@ fn explore(source: Source, max_faults: u8) {
     );
     // A broken rule panics with its trace.
     checker.assert_properties();
+}
+
+/// It was registered while the lease changed hands, and has ended before its row was read again.
+#[test]
+fn a_former_owner_writes_the_end_of_a_job_that_is_its_own_again() {
+    let row = RowState {
+        is_ours: true,
+        version: StateVersion { epoch: 1, seq: 1 },
+        has_ended: false,
+    };
+    let held = |ownership| HeldState {
+        ownership,
+        version: StateVersion { epoch: 1, seq: 9 },
+        has_ended: true,
+    };
+    let decide = |ownership| row.meet(Some(held(ownership)));
+    assert_eq!(decide(Ownership::FormerOwner), RowDecision::Record);
+    let is_being_written = RowDecision::Keep(Ownership::Owner);
+    assert_eq!(decide(Ownership::Owner), is_being_written);
 }
 
 /// The statement of the database decides as the model does.

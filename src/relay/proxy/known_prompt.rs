@@ -50,7 +50,7 @@ impl Relay {
             .ok()
             .filter(|id| id.group().is_none())?;
         match self.0.tracker.restore_from_store(&job).await {
-            Known::Yes => self.known_prompt(prompt_id),
+            Known::Yes | Known::Unread => self.known_prompt(prompt_id),
             Known::No | Known::Unreachable(_) => None,
         }
     }

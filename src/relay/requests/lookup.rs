@@ -34,7 +34,7 @@ impl Relay {
             return Err(not_found());
         }
         let unreachable = match tracker.restore_from_store(job_id).await {
-            Known::Yes => return Ok(()),
+            Known::Yes | Known::Unread => return Ok(()),
             Known::No => None,
             // It has ended, and only its final state is in memory.
             Known::Unreachable(error) if tracker.registry().ended(job_id).is_some() => {

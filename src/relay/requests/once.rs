@@ -238,8 +238,10 @@ impl Relay {
         let Some(first) = made.ids().into_iter().next() else {
             return Ok(false);
         };
-        match self.0.tracker.restore_from_store(&first).await {
+        let tracker = &self.0.tracker;
+        match tracker.restore_from_store(&first).await {
             Known::Yes => Ok(true),
+            Known::Unread => Ok(tracker.write_published(&first, None).await?),
             Known::No => Ok(false),
             Known::Unreachable(error) => Err(error.into()),
         }

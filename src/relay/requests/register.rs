@@ -8,6 +8,8 @@ use crate::broker::Hint;
 use crate::comfy::WrongInput;
 use crate::job::{JobId, Tags};
 use crate::relay::backend::Lease;
+use crate::relay::ownership::Ownership;
+use crate::relay::registry::Entry;
 use crate::relay::requests::job_webhook::JobWebhook;
 use crate::relay::restore::Known;
 use crate::relay::tracker::{Durability, Tracker};
@@ -64,13 +66,20 @@ impl Relay {
                 .filter(|id| id.check_job().is_ok())
         };
         let job_id = job_id.or_else(own).unwrap_or_else(new_job_id);
-        let known = tracker.restore_from_store(&job_id).await;
-        if let Some(accepted) = self.registered(&job_id, &prompt_id) {
+        let mut known = tracker.restore_from_store(&job_id).await;
+        if let Known::No | Known::Unread = known {
+            let has_row = tracker.write_published(&job_id, Some(&prompt_id));
+            if has_row.await? {
+                known = Known::Yes;
+            }
+        }
+        if let Some(mut accepted) = self.registered(&job_id, &prompt_id) {
+            accepted.is_written = matches!(known, Known::Yes);
             return self.claim_registered(accepted, tags, webhook).await;
         }
         match known {
             // It may be forgotten again already.
-            Known::Yes => return Err(RelayError::JobExists(job_id)),
+            Known::Yes | Known::Unread => return Err(RelayError::JobExists(job_id)),
             Known::Unreachable(error) if is_named => return Err(error.into()),
             Known::No | Known::Unreachable(_) => {}
         }
@@ -106,6 +115,16 @@ impl Relay {
         webhook: Option<&JobWebhook>,
     ) -> Result<Accepted, RelayError> {
         let (tracker, id) = (&self.0.tracker, accepted.job_id.clone());
+        let is_ours = |entry: &Entry| entry.ownership != Ownership::Reader;
+        if tracker.registry().get(&id).is_some_and(is_ours) {
+            // The first may have been answered before it was written.
+            accepted.is_written = match tracker.await_written(&id).await {
+                Durability::Late => false,
+                // Another relay has taken it over: it has a row.
+                Durability::Moved => true,
+                durability => durability.check(&id).map(|()| true)?,
+            };
+        }
         if let Some(backend) = tracker.registry().discovered_elsewhere(&id) {
             return Err(RelayError::HeldByPeer(backend));
         }

@@ -61,7 +61,7 @@ impl Relay {
             Some((_, _, true)) => return Ok(()),
             Some((is_owned, epoch, false)) => (is_owned, epoch),
             None => match tracker.restore_from_store(job_id).await {
-                Known::Yes => (false, 0),
+                Known::Yes | Known::Unread => (false, 0),
                 Known::No => return Ok(()),
                 Known::Unreachable(error) => return Err(error.into()),
             },

@@ -1,13 +1,15 @@
 //! Redis that is killed, restarted, cut off or silent: jobs go on, and nothing goes back.
 
 use comfy_relay::config::RedisConfig;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use serde_json::{Value, json};
 
-use super::{has_redis, metric, without_backend};
+use super::{has_redis, metric, relay, without_backend};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::nginx::free_port;
 use crate::support::program::Program;
 use crate::support::redis_server::RedisServer;
+use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
@@ -185,4 +187,51 @@ async fn a_relay_that_is_cut_off_from_redis_follows_the_rows(db: TestDatabase) {
     owner.report("render", &report(100, "completed")).await;
     remote.ends_as("completed").await;
     assert!(metric(&owner, "redis_errors_total").await > 0.0);
+}
+
+/// The database of the relay that has registered the job takes no rows, and the relay is killed: the job is known from Redis alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_relay_was_killed_before_it_wrote_it_is_registered_again() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::postgres().await;
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["p"], &[]);
+    let other = relay(&comfyui.url(), &db, redis.config()).await;
+    other.connected().await;
+    let variables = [
+        ("DATABASE_URL", db.url()),
+        ("REDIS_URL", redis.url()),
+        ("COMFYUI_URL", comfyui.url()),
+    ];
+    let variables = variables.each_ref();
+    let variables = variables.map(|(name, value)| (*name, value.as_str()));
+    let first = Program::start(&[], &variables);
+    first.ready().await;
+    first.logs("standing by").await;
+    let mut subscriber = other.subscribe("job").await;
+    let mut gate = AsyncPgConnection::establish(&db.url()).await.unwrap();
+    // Rows can be read.
+    gate.batch_execute("BEGIN; LOCK TABLE comfy_relay.jobs IN EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let registration = json!({"job_id": "job", "prompt_id": "p"});
+    let answer = first.post("/api/anime/jobs", &registration).await;
+    assert_eq!(answer.unwrap().0, 202, "it is not written yet");
+    let seen = subscriber.receive_type("progress").await;
+    first.kill().await;
+    gate.batch_execute("ROLLBACK").await.unwrap();
+    let (status, answer) = other.post("/api/anime/jobs", &registration).await;
+    assert_eq!(status, 201, "{answer}");
+    let prompt = "SELECT prompt_id AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
+    assert_eq!(db.value(prompt).await, "p");
+    comfyui.send(&json!({"type": "executing", "data": {"node": "3", "prompt_id": "p"}}));
+    let is_later = |state: &Value| state["seq"].as_u64() > seen["seq"].as_u64();
+    subscriber.receive_until(is_later).await;
+    comfyui.set_queue(&[], &[]);
+    comfyui.complete("p");
+    subscriber.ends_as("completed").await;
+    db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "completed")
+        .await;
 }

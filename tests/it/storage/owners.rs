@@ -19,6 +19,7 @@ on_both!(
     a_first_report_at_two_relays_makes_one_job,
     the_job_of_a_killed_relay_is_taken_over,
     a_feed_has_the_jobs_of_other_relays,
+    an_end_reaches_subscribers_although_its_number_is_lower,
 );
 
 fn report(progress: u64, status: &str) -> Value {
@@ -214,4 +215,24 @@ async fn a_feed_has_the_jobs_of_other_relays(db: TestDatabase) {
         };
         later.receive_until(is_it).await;
     }
+}
+
+/// As after a registration that was lost with its relay, and repeated at another one.
+async fn an_end_reaches_subscribers_although_its_number_is_lower(db: TestDatabase) {
+    let (first, second) = (without_backend(&db).await, without_backend(&db).await);
+    let mut subscriber = second.subscribe("render").await;
+    for progress in [10, 20, 30] {
+        first
+            .report("render", &report(progress, "processing"))
+            .await;
+    }
+    subscriber
+        .receive_until(|state| state["progress"] == 30)
+        .await;
+    db.execute(
+        "UPDATE comfy_relay.jobs SET status = 'completed', progress = 100, seq = 1, epoch = epoch + 1, \
+         owner = 'another'",
+    )
+    .await;
+    subscriber.ends_as("completed").await;
 }

@@ -149,9 +149,11 @@ impl ModelState {
             }
             RowDecision::Record => {
                 let held = process.held.as_mut().expect("it has the end");
+                let is_before_others = held.version.is_end_before_others(row.version.epoch);
+                let jump = if is_before_others { JUMP } else { 0 };
                 held.ownership = Ownership::Owner;
                 held.version.epoch = row.version.epoch;
-                held.version.seq = held.version.seq.max(row.version.seq);
+                held.version.seq = held.version.seq.max(row.version.seq + jump);
                 process.unwritten = Some(Write {
                     version: held.version,
                     has_ended: true,
