@@ -70,7 +70,7 @@ pub struct Progress {
     /// ComfyUI's id of the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<String>,
-    /// The number of this state: one more than that of the state before it.
+    /// The number of this state: it grows with each, by more than one where another relay goes on.
     pub seq: u64,
     /// The node that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
