@@ -27,7 +27,7 @@ pub const MAX_SEARCHED: i64 = 3_000;
 const LABELS_TRIED: i64 = 1_000;
 
 /// What limits and orders a query besides its filter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct ListPart<'a> {
     /// The only status; `None` for all.
     status: Option<Status>,
@@ -151,9 +151,17 @@ impl Store {
                 end = end.max(searched);
             }
         }
-        let page = self.page(filter, &statuses, end.as_ref(), limit).await?;
+        let down_to = ListPart {
+            end: end.as_ref(),
+            ..ListPart::default()
+        };
+        let page = self.page(filter, &statuses, down_to, limit).await?;
         if has_label_index && end.is_some() && page.jobs.len() < limit {
-            return self.page_by_labels(filter, &statuses, limit).await;
+            let whole = ListPart {
+                by_labels: true,
+                ..ListPart::default()
+            };
+            return self.page(filter, &statuses, whole, limit).await;
         }
         Ok(page)
     }
@@ -164,43 +172,20 @@ impl Store {
         matches!(self.names, Names::Postgres(_)) && text.is_none() && !labels.is_empty()
     }
 
-    /// A page of the list down to the position `end`.
+    /// A page of these parts of the list, each like `part` but for its status.
     async fn page(
         &self,
         filter: &JobFilter,
         statuses: &[Option<Status>],
-        end: Option<&Cursor>,
+        part: ListPart<'_>,
         limit: usize,
     ) -> Result<StoredPage, StoreError> {
         let mut rows = Vec::new();
-        for status in statuses {
-            let part = ListPart {
-                status: *status,
-                end,
-                by_labels: false,
-            };
+        for &status in statuses {
+            let part = ListPart { status, ..part };
             rows.extend(in_time(self.newest(filter, part, limit + 1)).await?);
         }
-        Ok(StoredPage::of(rows, end, limit))
-    }
-
-    /// A page of the whole list.
-    async fn page_by_labels(
-        &self,
-        filter: &JobFilter,
-        statuses: &[Option<Status>],
-        limit: usize,
-    ) -> Result<StoredPage, StoreError> {
-        let mut rows = Vec::new();
-        for status in statuses {
-            let part = ListPart {
-                status: *status,
-                end: None,
-                by_labels: true,
-            };
-            rows.extend(in_time(self.newest(filter, part, limit + 1)).await?);
-        }
-        Ok(StoredPage::of(rows, None, limit))
+        Ok(StoredPage::of(rows, part.end, limit))
     }
 
     /// The position of the last of so many `rows`; `None` if there are fewer.
@@ -212,8 +197,7 @@ impl Store {
     ) -> Result<Option<Cursor>, StoreError> {
         let part = ListPart {
             status,
-            end: None,
-            by_labels: false,
+            ..ListPart::default()
         };
         let found: Vec<(Moment, String)> =
             with_connection!(self, lists, |connection, names, Kind| {
