@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use crate::job::{Job, StoredJob};
+
 /// The number of a state among all states of its job, whichever relay published them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct StateVersion {
@@ -75,7 +77,33 @@ impl StateVersion {
     }
 }
 
+impl HeldState {
+    /// Of a job that was taken over `epoch` times.
+    pub(super) fn of(job: &Job, epoch: u64, ownership: Ownership) -> Self {
+        Self {
+            ownership,
+            version: StateVersion {
+                epoch,
+                seq: job.seq(),
+            },
+            has_ended: job.status().is_final(),
+        }
+    }
+}
+
 impl RowState {
+    /// Of this row, which `is_ours` or another relay's.
+    pub(super) fn of(stored: &StoredJob, is_ours: bool) -> Self {
+        Self {
+            is_ours,
+            version: StateVersion {
+                epoch: stored.epoch,
+                seq: stored.seq,
+            },
+            has_ended: stored.status.is_final(),
+        }
+    }
+
     /// What a relay does that reads this row. `held` is what it has in memory.
     pub(super) fn meet(self, held: Option<HeldState>) -> RowDecision {
         let goes_on = self.is_ours && !self.has_ended;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
-use super::ownership::{HeldState, Ownership, RowDecision, RowState, StateVersion};
+use super::ownership::{HeldState, Ownership, RowDecision, RowState};
 use super::registry::{Entry, Registry};
 use super::stored_job::{self, StoredEstimate};
 use super::tracker::{Tracker, WRITE_TIMEOUT};
@@ -148,14 +148,7 @@ impl Tracker {
 
     /// Brings what is in memory of a job up to date with its row. Returns whether the job was restored, to go on as ours.
     pub(super) fn apply_row(&self, stored: StoredJob) -> bool {
-        let row = RowState {
-            is_ours: self.is_ours(&stored),
-            version: StateVersion {
-                epoch: stored.epoch,
-                seq: stored.seq,
-            },
-            has_ended: stored.status.is_final(),
-        };
+        let row = RowState::of(&stored, self.is_ours(&stored));
         let mut registry = self.registry();
         let held = registry.get(&stored.id).map(Entry::held);
         let is_ended = registry.ended(&stored.id).is_some();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::estimate::{Estimate, EstimateLog};
 use crate::job::{Job, Progress, Status};
 use crate::relay::backend::Backend;
-use crate::relay::ownership::{HeldState, Ownership, StateVersion};
+use crate::relay::ownership::{HeldState, Ownership};
 use crate::relay::pending_plan::PendingPlan;
 use crate::relay::stored_job::StoredEstimate;
 use crate::relay::webhooks::announced::Announced;
@@ -181,14 +181,7 @@ impl Entry {
 
     /// What the relay has of it, as the rules of ownership see it.
     pub(in crate::relay) fn held(&self) -> HeldState {
-        HeldState {
-            ownership: self.ownership,
-            version: StateVersion {
-                epoch: self.epoch,
-                seq: self.job.seq(),
-            },
-            has_ended: self.job.status().is_final(),
-        }
+        HeldState::of(&self.job, self.epoch, self.ownership)
     }
 
     /// Whether its own events show how much time a job that runs has left. True also of its end.

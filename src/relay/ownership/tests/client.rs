@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::cluster::{JOBS, World, backend_of};
-use super::process::Process;
+use super::process::SimulatedRelay;
 
 /// How long a client waits for the answer of a relay.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Subscribers come to a relay, one for each job, before it is registered or after.
-    pub(super) async fn visit(self: Rc<Self>, process: Rc<Process>) {
+    pub(super) async fn visit(self: Rc<Self>, process: Rc<SimulatedRelay>) {
         for job in 0..JOBS {
             self.pause(5_000).await;
             process.subscribe(job);

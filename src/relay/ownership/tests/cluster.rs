@@ -10,12 +10,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::comfy::Comfy;
-use super::database::Database;
+use super::database::SimulatedDatabase;
 use super::executor::Executor;
 use super::faults::LONGEST_FAULT;
 use super::model::Name;
 use super::network::{Network, Peer};
-use super::process::Process;
+use super::process::SimulatedRelay;
 use super::redis::Redis;
 use crate::job::{JobId, Status};
 
@@ -39,10 +39,10 @@ pub(super) struct World {
     pub(super) executor: Executor,
     pub(super) rng: RefCell<StdRng>,
     pub(super) network: Network,
-    pub(super) database: RefCell<Database>,
+    pub(super) database: RefCell<SimulatedDatabase>,
     pub(super) redis: RefCell<Redis>,
     pub(super) comfys: [RefCell<Comfy>; BACKENDS],
-    pub(super) relays: [RefCell<Option<Rc<Process>>>; RELAYS],
+    pub(super) relays: [RefCell<Option<Rc<SimulatedRelay>>>; RELAYS],
     incarnations: [Cell<u8>; RELAYS],
     /// How often each job was registered as a new one.
     pub(super) registrations: [Cell<u8>; JOBS],
@@ -121,7 +121,7 @@ impl World {
         self.executor.clock.sleep(pause).await;
     }
 
-    pub(super) fn running(&self, relay: usize) -> Option<Rc<Process>> {
+    pub(super) fn running(&self, relay: usize) -> Option<Rc<SimulatedRelay>> {
         self.relays[relay].borrow().clone()
     }
 
@@ -130,7 +130,7 @@ impl World {
             return;
         }
         let name: Name = (relay, self.incarnations[relay].get());
-        let process = Rc::new(Process::new(self, name));
+        let process = Rc::new(SimulatedRelay::new(self, name));
         let spawn = |task| self.executor.spawn(Some(name), task);
         for backend in 0..BACKENDS {
             spawn(boxed(process.clone().keep_lease(backend)));

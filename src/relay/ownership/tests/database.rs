@@ -9,7 +9,7 @@ use crate::job::{Status, StoredJob};
 use crate::relay::ownership::StateVersion;
 
 #[derive(Default)]
-pub(super) struct Database {
+pub(super) struct SimulatedDatabase {
     pub(super) rows: BTreeMap<usize, StoredJob>,
     leases: BTreeMap<usize, (Name, Duration)>,
     /// The processes that are known to be dead.
@@ -40,7 +40,7 @@ fn backend(stored: &StoredJob) -> usize {
     stored.backend.as_deref().unwrap().parse().unwrap()
 }
 
-impl Database {
+impl SimulatedDatabase {
     /// As `Store::take_lease`.
     pub(super) fn take_lease(&mut self, backend: usize, name: Name, now: Duration) -> bool {
         let lease = self.leases.entry(backend).or_insert((name, now));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cluster::{RELAYS, World};
-use super::network::{LinkState, Peer};
+use super::network::{LinkCondition, Peer};
 
 /// How long a fault lasts at most, in milliseconds: longer than a lease.
 const FAULT_MS: u64 = 15_000;
@@ -58,13 +58,13 @@ impl World {
             _ => Peer::Comfy(1),
         };
         let state = match self.draw(3) {
-            0 => LinkState::Cut,
-            1 => LinkState::HalfOpen,
-            _ => LinkState::Slow(4_000),
+            0 => LinkCondition::Cut,
+            1 => LinkCondition::HalfOpen,
+            _ => LinkCondition::Slow(4_000),
         };
         let link = self.network.link(relay, peer);
         link.set(state);
         self.pause(FAULT_MS).await;
-        link.set(LinkState::Up);
+        link.set(LinkCondition::Up);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::comfy::PromptEvent;
 use super::network::{Peer, Pipe};
-use super::process::Process;
+use super::process::SimulatedRelay;
 use crate::comfy::QueuePosition;
 use crate::job::{Event, History, Outcome, Status};
 use crate::relay::backend::decide::{Answers, Decision, Evidence, PromptAnswer, decide};
@@ -24,7 +24,7 @@ const HISTORY_GRACE: Duration = Duration::from_secs(5);
 /// What a server answers about the prompt of a job.
 type Found = (usize, PromptAnswer<QueuePosition>, Option<Outcome>);
 
-impl Process {
+impl SimulatedRelay {
     /// As task A: it follows the socket while it has the lease.
     pub(super) async fn follow(self: Rc<Self>, backend: usize) {
         let lease = &self.leases[backend];

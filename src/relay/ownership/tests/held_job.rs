@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::job::Job;
-use crate::relay::ownership::{HeldState, Ownership, StateVersion};
+use crate::relay::ownership::{HeldState, Ownership};
 
 pub(super) struct HeldJob {
     pub(super) job: Job,
@@ -38,14 +38,7 @@ impl HeldJob {
     }
 
     pub(super) fn held(&self) -> HeldState {
-        HeldState {
-            ownership: self.ownership,
-            version: StateVersion {
-                epoch: self.epoch,
-                seq: self.job.seq(),
-            },
-            has_ended: self.job.status().is_final(),
-        }
+        HeldState::of(&self.job, self.epoch, self.ownership)
     }
 
     pub(super) fn is_owned(&self) -> bool {

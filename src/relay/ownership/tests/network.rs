@@ -22,7 +22,7 @@ pub(super) enum Peer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkState {
+pub(super) enum LinkCondition {
     Up,
     /// A message takes this many milliseconds at most.
     Slow(u64),
@@ -32,8 +32,8 @@ pub(super) enum LinkState {
     HalfOpen,
 }
 
-pub(super) struct Link {
-    state: Cell<LinkState>,
+pub(super) struct SimulatedLink {
+    state: Cell<LinkCondition>,
     /// Each loss of its connections begins another one.
     generation: Cell<u64>,
     changed: Notify,
@@ -41,14 +41,14 @@ pub(super) struct Link {
 
 /// The links of all relays.
 #[derive(Default)]
-pub(super) struct Network(RefCell<BTreeMap<(usize, Peer), Rc<Link>>>);
+pub(super) struct Network(RefCell<BTreeMap<(usize, Peer), Rc<SimulatedLink>>>);
 
 impl Network {
-    pub(super) fn link(&self, relay: usize, peer: Peer) -> Rc<Link> {
+    pub(super) fn link(&self, relay: usize, peer: Peer) -> Rc<SimulatedLink> {
         let mut links = self.0.borrow_mut();
         let link = links.entry((relay, peer)).or_insert_with(|| {
-            Rc::new(Link {
-                state: Cell::new(LinkState::Up),
+            Rc::new(SimulatedLink {
+                state: Cell::new(LinkCondition::Up),
                 generation: Cell::new(0),
                 changed: Notify::new(),
             })
@@ -57,9 +57,9 @@ impl Network {
     }
 }
 
-impl Link {
-    pub(super) fn set(&self, state: LinkState) {
-        if matches!(state, LinkState::Cut | LinkState::HalfOpen) {
+impl SimulatedLink {
+    pub(super) fn set(&self, state: LinkCondition) {
+        if matches!(state, LinkCondition::Cut | LinkCondition::HalfOpen) {
             self.generation.set(self.generation.get() + 1);
         }
         self.state.set(state);
@@ -77,20 +77,20 @@ impl Link {
     }
 
     fn passes(&self, generation: u64) -> bool {
-        let is_open = matches!(self.state.get(), LinkState::Up | LinkState::Slow(_));
+        let is_open = matches!(self.state.get(), LinkCondition::Up | LinkCondition::Slow(_));
         is_open && self.generation.get() == generation
     }
 
     /// Whether a relay learns by itself that a connection is lost.
     fn is_lost(&self, generation: u64) -> bool {
-        self.generation.get() != generation && self.state.get() != LinkState::HalfOpen
+        self.generation.get() != generation && self.state.get() != LinkCondition::HalfOpen
     }
 }
 
 /// What a peer sends over one connection, in order.
 pub(super) struct Pipe<T> {
     world: Rc<World>,
-    link: Rc<Link>,
+    link: Rc<SimulatedLink>,
     generation: u64,
     arrives: Cell<Duration>,
     arrived: RefCell<VecDeque<T>>,
@@ -149,9 +149,9 @@ impl<T: 'static> Pipe<T> {
 }
 
 impl World {
-    fn delay(&self, link: &Link) -> Duration {
+    fn delay(&self, link: &SimulatedLink) -> Duration {
         let most = match link.state.get() {
-            LinkState::Slow(most) => most,
+            LinkCondition::Slow(most) => most,
             _ => DELAY_MS,
         };
         Duration::from_millis(self.rng.borrow_mut().random_range(1..=most))
@@ -179,7 +179,7 @@ impl World {
                     return;
                 }
             }
-            if link.state.get() == LinkState::HalfOpen {
+            if link.state.get() == LinkCondition::HalfOpen {
                 // Nobody says that the connection is gone.
                 let _ = clock.timeout(limit, pending::<()>()).await;
             }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cluster::{BACKENDS, World, job_id, job_number};
 use super::held_job::HeldJob;
 use super::model::Name;
-use super::subscriber::Subscriber;
+use super::subscriber::SimulatedSubscriber;
 use crate::broker::{JobState, ReceivedState, StateQueue};
 use crate::hub::{Hub, Mailbox};
 use crate::relay::backend::Lease;
@@ -23,15 +23,15 @@ use crate::relay::shared_states::is_silent;
 /// How many states of a job its subscribers may lag behind.
 const MAX_PENDING: usize = 4;
 
-pub(super) struct Process {
+pub(super) struct SimulatedRelay {
     pub(super) world: Rc<World>,
     pub(super) name: Name,
     pub(super) jobs: RefCell<BTreeMap<usize, HeldJob>>,
     pub(super) leases: [HeldLease; BACKENDS],
     pub(super) hub: Hub,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) delivered: Arc<Delivered>,
-    pub(super) subscribers: RefCell<Vec<Subscriber>>,
+    pub(super) delivered: Arc<Delivery>,
+    pub(super) subscribers: RefCell<Vec<SimulatedSubscriber>>,
     pub(super) outbox: StateQueue<JobState>,
     pub(super) inbox: StateQueue<ReceivedState>,
     /// The newest states that are not written.
@@ -55,17 +55,17 @@ pub(super) struct HeldLease {
 }
 
 /// Woken when the hub has something for subscribers.
-pub(super) struct Delivered(pub(super) Notify);
+pub(super) struct Delivery(pub(super) Notify);
 
-impl Wake for Delivered {
+impl Wake for Delivery {
     fn wake(self: Arc<Self>) {
         self.0.notify_one();
     }
 }
 
-impl Process {
+impl SimulatedRelay {
     pub(super) fn new(world: &Rc<World>, name: Name) -> Self {
-        let delivered = Arc::new(Delivered(Notify::new()));
+        let delivered = Arc::new(Delivery(Notify::new()));
         Self {
             world: world.clone(),
             name,
@@ -99,7 +99,7 @@ impl Process {
             .hub
             .subscribe_shared(&job_id(number), self.mailbox.clone());
         let newest = subscription.newest();
-        let mut subscriber = Subscriber::new(number, subscription);
+        let mut subscriber = SimulatedSubscriber::new(number, subscription);
         if let Some(state) = newest {
             subscriber.see(&self.world, self.name, &state);
         }

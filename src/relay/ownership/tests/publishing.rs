@@ -2,13 +2,13 @@
 
 use super::cluster::job_number;
 use super::held_job::HeldJob;
-use super::process::Process;
+use super::process::SimulatedRelay;
 use crate::broker::JobState;
 use crate::hub::Publication;
 use crate::job::{Event, Status};
 use crate::relay::shared_states::state_of;
 
-impl Process {
+impl SimulatedRelay {
     /// As `Tracker::ingest`.
     pub(super) fn ingest(&self, number: usize, event: Event) {
         let mut jobs = self.jobs.borrow_mut();

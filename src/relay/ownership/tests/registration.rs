@@ -7,7 +7,7 @@ use super::cluster::job_id;
 use super::database::owner;
 use super::held_job::HeldJob;
 use super::network::Peer;
-use super::process::Process;
+use super::process::SimulatedRelay;
 use super::redis::message;
 use super::tasks::{DATABASE_TIMEOUT, REDIS_TIMEOUT};
 use crate::broker;
@@ -20,7 +20,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-impl Process {
+impl SimulatedRelay {
     /// As `Relay::register`. Returns whether the answer is that the job is written.
     pub(super) async fn register(&self, number: usize, backend: usize) -> bool {
         let ownership = |process: &Self| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cluster::job_number;
 use super::database::owner;
 use super::held_job::HeldJob;
-use super::process::Process;
+use super::process::SimulatedRelay;
 use crate::broker::ReceivedState;
 use crate::hub::Publication;
 use crate::job::{Job, StoredJob};
@@ -14,7 +14,7 @@ use crate::relay::publish::follow_on;
 use crate::relay::restore::{raised, resumed};
 use crate::relay::shared_states::PublishedBefore;
 
-impl Process {
+impl SimulatedRelay {
     pub(super) fn is_ours(&self, stored: &StoredJob) -> bool {
         let backend: usize = stored.backend.as_deref().unwrap().parse().unwrap();
         let is_owner = stored.owner.as_deref() == Some(owner(self.name).as_str());
@@ -24,14 +24,7 @@ impl Process {
     /// As `Tracker::apply_row`.
     pub(super) fn apply_row(&self, stored: StoredJob) {
         let number = job_number(&stored.id);
-        let row = RowState {
-            is_ours: self.is_ours(&stored),
-            version: StateVersion {
-                epoch: stored.epoch,
-                seq: stored.seq,
-            },
-            has_ended: stored.status.is_final(),
-        };
+        let row = RowState::of(&stored, self.is_ours(&stored));
         let mut jobs = self.jobs.borrow_mut();
         let held = jobs.get(&number).map(HeldJob::held);
         match row.meet(held) {

@@ -7,7 +7,7 @@ use super::model::Name;
 use crate::hub::{Publication, SharedSubscription};
 use crate::job::Status;
 
-pub(super) struct Subscriber {
+pub(super) struct SimulatedSubscriber {
     pub(super) job: usize,
     _subscription: SharedSubscription,
     pub(super) last_seq: u64,
@@ -16,13 +16,13 @@ pub(super) struct Subscriber {
 }
 
 #[derive(Deserialize)]
-struct ShownState {
+struct SeenState {
     seq: u64,
     progress: u8,
     status: Status,
 }
 
-impl Subscriber {
+impl SimulatedSubscriber {
     pub(super) fn new(job: usize, subscription: SharedSubscription) -> Self {
         Self {
             job,
@@ -52,7 +52,7 @@ impl Subscriber {
         if state.seq <= self.last_seq {
             return;
         }
-        let shown: ShownState = serde_json::from_slice(&state.payload).unwrap();
+        let shown: SeenState = serde_json::from_slice(&state.payload).unwrap();
         if (shown.seq, shown.status) != (state.seq, state.status) {
             problem(format!("{:?} in a state of {:?}", shown.seq, state.seq));
         }

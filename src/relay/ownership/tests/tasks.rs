@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cluster::{LEASE, job_id, job_number};
 use super::database::owner;
 use super::network::{Peer, Pipe};
-use super::process::Process;
+use super::process::SimulatedRelay;
 use super::redis::{Message, message};
 use crate::broker;
 use crate::relay::backend::Lease;
@@ -27,7 +27,7 @@ const RENEWAL: Duration = Duration::from_secs(3);
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(700);
 
-impl Process {
+impl SimulatedRelay {
     fn database(&self) -> (usize, Peer) {
         (self.name.0, Peer::Database)
     }
