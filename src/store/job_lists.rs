@@ -7,7 +7,7 @@ use std::fmt;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use jiff::Timestamp;
 
 use super::Store;
@@ -24,7 +24,14 @@ pub const MAX_SEARCHED: i64 = 3_000;
 
 /// Among how many rows of its range PostgreSQL looks for labels before it takes the index of labels: a page of a label that many
 /// jobs have is found there, and of one that few have the index has few.
-const LABELS_TRIED: i64 = 1_000;
+const LABELS_TRIED: i64 = 500;
+
+/// How many jobs have labels that are common: so many rows are not read to have them sorted.
+const COMMON: i64 = 1_000;
+
+/// PostgreSQL does not know how many jobs have labels, and would rather read the whole table. The setting ends with the
+/// transaction, because a pooler gives the session to others.
+const BY_INDEX: &str = "SET LOCAL enable_seqscan = off";
 
 /// What limits and orders a query besides its filter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,8 +140,8 @@ impl fmt::Display for Cursor {
 impl Store {
     /// At most `limit` jobs, the newest first, and where the list goes on.
     ///
-    /// Where no index has what is searched for, one page covers [`MAX_SEARCHED`] rows at most: it may hold fewer jobs than
-    /// there are, even none, and yet the list goes on.
+    /// Where no index has what is searched for, or too many jobs have it, one page covers [`MAX_SEARCHED`] rows at most: it may
+    /// hold fewer jobs than there are, even none, and yet the list goes on.
     pub async fn jobs(&self, filter: &JobFilter, limit: usize) -> Result<StoredPage, StoreError> {
         // Each query is one range of one index, however rare a status is.
         let selected = Status::ALL.into_iter();
@@ -156,7 +163,8 @@ impl Store {
             ..ListPart::default()
         };
         let page = self.page(filter, &statuses, down_to, limit).await?;
-        if has_label_index && end.is_some() && page.jobs.len() < limit {
+        let is_short = end.is_some() && page.jobs.len() < limit;
+        if has_label_index && is_short && !in_time(self.has_common_labels(filter)).await? {
             let whole = ListPart {
                 by_labels: true,
                 ..ListPart::default()
@@ -170,6 +178,29 @@ impl Store {
     fn has_label_index(&self, filter: &JobFilter) -> bool {
         let Selection { text, labels, .. } = &filter.selection;
         matches!(self.names, Names::Postgres(_)) && text.is_none() && !labels.is_empty()
+    }
+
+    /// Whether many jobs have the labels that are searched for, whatever else is.
+    async fn has_common_labels(&self, filter: &JobFilter) -> Result<bool, StoreError> {
+        let labels = &filter.selection.labels;
+        let last: Vec<String> = with_connection!(self, lists, |connection, names, Kind| {
+            connection
+                .transaction(async |connection| {
+                    connection.batch_execute(BY_INDEX).await?;
+                    let mut query = jobs::table
+                        .select(jobs::job_key)
+                        .offset(COMMON - 1)
+                        .limit(1)
+                        .into_boxed::<Kind>();
+                    if let Some(labels) = has_labels(&self.names, labels, LabelIndex::Used) {
+                        query = query.filter(labels);
+                    }
+                    let query = names.query_by_values(query)?;
+                    Ok::<_, StoreError>(query.load(connection).await?)
+                })
+                .await?
+        });
+        Ok(!last.is_empty())
     }
 
     /// A page of these parts of the list, each like `part` but for its status.

@@ -1,7 +1,7 @@
 //! [`Pending`]: the states that a recorder has not written yet.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::mem;
 
 use tokio::time::Instant;
 
@@ -50,7 +50,10 @@ impl Pending {
     pub(super) fn record(&mut self, mut record: JobRecord) {
         self.last_number += 1;
         let mut since = self.last_number;
-        if let Some(refused) = self.refused.remove(&record.progress.job_id) {
+        // Each state of each job comes here: no look-up where there is nothing to find.
+        if !self.refused.is_empty()
+            && let Some(refused) = self.refused.remove(&record.progress.job_id)
+        {
             since = refused.state.since;
             record.deliver_first(refused.state.record.deliveries);
         }
@@ -116,15 +119,15 @@ impl Pending {
 
     /// Adds a state to the next batch.
     fn put(&mut self, state: UnwrittenState) {
-        match self.records.entry(state.record.progress.job_id.clone()) {
-            Entry::Occupied(mut unwritten) => {
-                let since = unwritten.get().since.min(state.since);
-                let before = unwritten.insert(UnwrittenState { since, ..state });
-                let newest = &mut unwritten.get_mut().record;
-                newest.deliver_first(before.record.deliveries);
+        match self.records.get_mut(&state.record.progress.job_id) {
+            Some(unwritten) => {
+                unwritten.since = unwritten.since.min(state.since);
+                let before = mem::replace(&mut unwritten.record, state.record);
+                unwritten.record.deliver_first(before.deliveries);
             }
-            Entry::Vacant(free) => {
-                free.insert(state);
+            None => {
+                let id = state.record.progress.job_id.clone();
+                self.records.insert(id, state);
             }
         }
     }

@@ -13,6 +13,7 @@ on_both!(
     lists_are_narrowed_by_labels_group_workflow_and_text,
     labels_outlive_a_restart,
     a_search_covers_a_part_of_the_jobs_and_says_where_it_stopped,
+    a_label_of_many_jobs_is_looked_for_in_parts_of_a_group,
 );
 
 async fn reported(relay: &TestRelay, job: &str, labels: Value, group: Option<&str>) {
@@ -158,38 +159,62 @@ async fn wrong_labels_and_groups_are_refused() {
     assert_eq!(refused, (400, "bad_job_id"));
 }
 
+/// How many pages a list has, and its jobs.
+async fn walk(relay: &TestRelay, query: &str) -> (usize, Vec<Value>) {
+    let (mut pages, mut found) = (0, Vec::new());
+    let mut cursor = String::new();
+    loop {
+        let (_, page) = relay.get(&format!("/api/anime/jobs?{query}{cursor}")).await;
+        pages += 1;
+        let jobs = page["jobs"].as_array().unwrap().iter();
+        found.extend(jobs.map(|job| job["job_id"].clone()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (pages, found),
+        }
+    }
+}
+
+/// Completed jobs with this label of the year 2126, `rows` of them.
+async fn completed(db: &TestDatabase, rows: i64, prefix: &str, group: &str, shot: &str) {
+    db.execute(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+         INSERT INTO comfy_relay.jobs (job_key, status, progress, seq, outputs, created_at, last_updated, mirror_due, \
+         job_group, labels) SELECT '{prefix}-' || i, 'completed', 100, 1, '[]', '2126-01-01T00:00:00.000Z', \
+         '2126-01-01T00:00:00.000Z', false, '{group}', '{{\"shot\":\"{shot}\"}}' FROM n"
+    ))
+    .await;
+}
+
 async fn a_search_covers_a_part_of_the_jobs_and_says_where_it_stopped(db: TestDatabase) {
     let relay = TestRelay::without_backend(settings(db.config())).await;
     reported(&relay, "a", json!({"shot": "needle"}), None).await;
     // Two pages and a half of jobs that are newer than the one that is searched for.
     let rows = MAX_SEARCHED * 5 / 2;
-    db.execute(&format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
-         INSERT INTO comfy_relay.jobs (job_key, status, progress, seq, outputs, created_at, last_updated, mirror_due, \
-         labels) SELECT 'job-' || i, 'completed', 100, 1, '[]', '2126-01-01T00:00:00.000Z', \
-         '2126-01-01T00:00:00.000Z', false, '{{\"shot\":\"other\"}}' FROM n"
-    ))
-    .await;
+    completed(&db, rows, "job", "ep1", "other").await;
     for query in [
         "q=NEEDLE",
         "label=shot=needle",
         "q=needle&status=completed,failed",
     ] {
-        let (mut pages, mut found) = (0, Vec::new());
-        let mut cursor = String::new();
-        loop {
-            let (_, page) = relay.get(&format!("/api/anime/jobs?{query}{cursor}")).await;
-            pages += 1;
-            let jobs = page["jobs"].as_array().unwrap().iter();
-            found.extend(jobs.map(|job| job["job_id"].clone()));
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
+        let (pages, found) = walk(&relay, query).await;
         assert_eq!(found, ["a"], "{query}");
         // PostgreSQL has an index of labels.
         let is_indexed = db.is_postgres() && query.starts_with("label");
         assert_eq!(pages, if is_indexed { 1 } else { 3 }, "{query}");
     }
+}
+
+async fn a_label_of_many_jobs_is_looked_for_in_parts_of_a_group(db: TestDatabase) {
+    let relay = TestRelay::without_backend(settings(db.config())).await;
+    reported(&relay, "a", json!({"shot": "common"}), Some("ep2")).await;
+    // Of neither are there few, but of both together.
+    completed(&db, 2_500, "other", "ep2", "other").await;
+    completed(&db, 1_500, "common", "ep1", "common").await;
+    let (pages, found) = walk(&relay, "label=shot=common&group=ep2").await;
+    assert_eq!(found, ["a"]);
+    // PostgreSQL does not sort all jobs of a label that many have.
+    assert_eq!(pages, if db.is_postgres() { 6 } else { 1 });
+    let (_, found) = walk(&relay, "label=shot=common&limit=500").await;
+    assert_eq!(found.len(), 1_501);
 }
