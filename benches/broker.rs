@@ -20,6 +20,11 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+// As in the program.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[path = "../src/allocator.rs"]
+mod allocator;
+
 /// Jobs whose states are published in turn.
 const JOBS: usize = 100;
 

@@ -71,7 +71,8 @@ impl Tracker {
     }
 
     fn write(&self, entry: &mut Entry, progress: Progress) {
-        let deliveries = self.webhooks.announce(entry, &progress);
+        let announced = &mut entry.publishing.announced;
+        let deliveries = self.webhooks.announce(&entry.job, announced, &progress);
         let writer = (&self.owner, entry.epoch);
         let mut record = stored_job::record(&entry.job, entry.costs.as_ref(), progress, writer);
         record.deliveries = deliveries;

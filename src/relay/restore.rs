@@ -311,7 +311,16 @@ impl Tracker {
         }
         if row.is_none() {
             let progress = job.progress(None, self.now());
-            let record = stored_job::record(&job, None, progress, (&self.owner, epoch + 1));
+            // Of a job that goes on, this relay announces everything when it publishes it.
+            let mut announced = Announced::default();
+            let deliveries = if progress.status.is_final() {
+                self.webhooks.announce(&job, &mut announced, &progress)
+            } else {
+                Vec::new()
+            };
+            let writer = (&self.owner, epoch + 1);
+            let mut record = stored_job::record(&job, None, progress, writer);
+            record.deliveries = deliveries;
             store.add_job(&record).await?;
             tracing::info!(job_id = %id, "wrote a job that another relay had published and not written");
             row = store.job(id).await?;

@@ -16,12 +16,12 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use url::Url;
 
 use super::RelayError;
-use super::registry::Entry;
 use crate::config::WebhookConfig;
 use crate::connector::Networks;
-use crate::job::{Progress, Status};
+use crate::job::{Job, Progress, Status};
 use crate::store::NewDelivery;
 use crate::webhook::{self, ApiEvent, KeyError, SenderError, SigningKeys, WebhookSender};
+use announced::Announced;
 use metrics::WebhookMetrics;
 
 /// The percentages at which progress can be sent are multiples of it.
@@ -114,7 +114,12 @@ impl Webhooks {
     }
 
     /// What is to be sent because of a state of a job that is recorded now: the events that have not been announced.
-    pub(super) fn announce(&self, entry: &mut Entry, progress: &Progress) -> Vec<NewDelivery> {
+    pub(super) fn announce(
+        &self,
+        job: &Job,
+        announced: &mut Announced,
+        progress: &Progress,
+    ) -> Vec<NewDelivery> {
         if !self.config.is_on() {
             return Vec::new();
         }
@@ -122,7 +127,7 @@ impl Webhooks {
             self.has_waited.store(true, Ordering::Relaxed);
         }
         let mut deliveries = Vec::new();
-        for new in new_events(entry, progress) {
+        for new in new_events(job, announced, progress) {
             let body = match webhook::body(new.event, new.at, progress) {
                 Ok(body) => body,
                 Err(error) => {
@@ -130,7 +135,7 @@ impl Webhooks {
                     continue;
                 }
             };
-            let created_at = entry.job.created_at().as_millisecond().to_string();
+            let created_at = job.created_at().as_millisecond().to_string();
             let delivery = |whose: &str, url: Option<&Url>| NewDelivery {
                 id: webhook::message_id(&[
                     progress.job_id.as_str(),
@@ -166,8 +171,7 @@ impl Webhooks {
 }
 
 /// The events up to a state of a job that have not been announced. From now on they are.
-fn new_events(entry: &mut Entry, progress: &Progress) -> Vec<NewEvent> {
-    let (job, announced) = (&entry.job, &mut entry.publishing.announced);
+fn new_events(job: &Job, announced: &mut Announced, progress: &Progress) -> Vec<NewEvent> {
     let mut events = Vec::new();
     let mut add = |event: ApiEvent, at| {
         events.push(NewEvent {

@@ -74,17 +74,34 @@ impl Store {
         Ok(moved)
     }
 
-    /// Writes the row of a job, unless it has one.
+    /// Writes the row of a job, and what is to be sent because of it, unless it has a row.
     pub async fn add_job(&self, record: &JobRecord) -> Result<(), StoreError> {
-        let job = self.job_rows(std::slice::from_ref(record))?;
-        let insert = sql_query(&self.statements.insert).bind::<Text, _>(job);
+        let records = std::slice::from_ref(record);
+        let job = self.job_rows(records)?;
+        let added = HashSet::from([record.progress.job_id.to_string()]);
+        let deliveries = deliveries(records, &added)?;
         in_time(async {
-            with_connection!(self, writes, |connection, _names| {
-                insert.execute(connection).await?
+            with_connection!(self, writes, |connection, names| {
+                connection
+                    .transaction(async |connection| {
+                        let insert = sql_query(&self.statements.insert).bind::<Text, _>(job);
+                        let has_row = insert.execute(connection).await? == 0;
+                        if let Some(deliveries) = deliveries.filter(|_| !has_row) {
+                            let insert =
+                                sql_query(&self.webhooks.insert).bind::<Text, _>(deliveries);
+                            names.statement(&insert)?.execute(connection).await?;
+                        }
+                        Ok::<_, StoreError>(())
+                    })
+                    .await?;
             });
             Ok(())
         })
-        .await
+        .await?;
+        if !record.deliveries.is_empty() {
+            self.deliveries_added.notify_one();
+        }
+        Ok(())
     }
 
     /// The rows of jobs, as the statements take them.

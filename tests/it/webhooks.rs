@@ -18,7 +18,7 @@ use crate::support::wait::wait_until;
 use crate::support::webhook_receiver::{WEBHOOK_SECRET, WebhookReceiver};
 
 /// Settings that send to a target. What fails is sent again at once.
-fn webhooks(receiver: Option<&WebhookReceiver>) -> WebhookConfig {
+pub(crate) fn webhooks(receiver: Option<&WebhookReceiver>) -> WebhookConfig {
     WebhookConfig {
         url: receiver.map(|receiver| receiver.url().parse().unwrap()),
         secret: Some(WEBHOOK_SECRET.to_owned().into()),

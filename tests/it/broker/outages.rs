@@ -4,7 +4,7 @@ use comfy_relay::config::RedisConfig;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use serde_json::{Value, json};
 
-use super::{has_redis, metric, relay, without_backend};
+use super::{has_redis, metric, relay, relay_with, with_redis, without_backend};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::nginx::free_port;
 use crate::support::program::Program;
@@ -13,6 +13,8 @@ use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::TestRelay;
 use crate::support::wait::wait_until;
+use crate::support::webhook_receiver::{ReceivedWebhook, WebhookReceiver};
+use crate::webhooks::webhooks;
 
 on_both!(
     jobs_go_on_while_redis_is_killed_and_restarted,
@@ -189,6 +191,26 @@ async fn a_relay_that_is_cut_off_from_redis_follows_the_rows(db: TestDatabase) {
     assert!(metric(&owner, "redis_errors_total").await > 0.0);
 }
 
+/// A relay in a process of its own, to be killed.
+fn program(db: &TestDatabase, redis: &RedisServer, comfyui: &ScriptedComfy) -> Program {
+    let variables = [
+        ("DATABASE_URL", db.url()),
+        ("REDIS_URL", redis.url()),
+        ("COMFYUI_URL", comfyui.url()),
+    ];
+    let variables = variables.each_ref();
+    Program::start(&[], &variables.map(|(name, value)| (*name, value.as_str())))
+}
+
+/// Until this connection rolls back, the rows of jobs can be read and not written.
+async fn locked(db: &TestDatabase) -> AsyncPgConnection {
+    let mut gate = AsyncPgConnection::establish(&db.url()).await.unwrap();
+    gate.batch_execute("BEGIN; LOCK TABLE comfy_relay.jobs IN EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    gate
+}
+
 /// The database of the relay that has registered the job takes no rows, and the relay is killed: the job is known from Redis alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_relay_was_killed_before_it_wrote_it_is_registered_again() {
@@ -200,22 +222,11 @@ async fn a_job_whose_relay_was_killed_before_it_wrote_it_is_registered_again() {
     comfyui.set_queue(&["p"], &[]);
     let other = relay(&comfyui.url(), &db, redis.config()).await;
     other.connected().await;
-    let variables = [
-        ("DATABASE_URL", db.url()),
-        ("REDIS_URL", redis.url()),
-        ("COMFYUI_URL", comfyui.url()),
-    ];
-    let variables = variables.each_ref();
-    let variables = variables.map(|(name, value)| (*name, value.as_str()));
-    let first = Program::start(&[], &variables);
+    let first = program(&db, &redis, &comfyui);
     first.ready().await;
     first.logs("standing by").await;
     let mut subscriber = other.subscribe("job").await;
-    let mut gate = AsyncPgConnection::establish(&db.url()).await.unwrap();
-    // Rows can be read.
-    gate.batch_execute("BEGIN; LOCK TABLE comfy_relay.jobs IN EXCLUSIVE MODE")
-        .await
-        .unwrap();
+    let mut gate = locked(&db).await;
     let registration = json!({"job_id": "job", "prompt_id": "p"});
     let answer = first.post("/api/anime/jobs", &registration).await;
     assert_eq!(answer.unwrap().0, 202, "it is not written yet");
@@ -234,4 +245,42 @@ async fn a_job_whose_relay_was_killed_before_it_wrote_it_is_registered_again() {
     subscriber.ends_as("completed").await;
     db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "completed")
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_job_whose_relay_was_killed_before_it_wrote_it_is_sent_to_webhooks() {
+    let Some(redis) = RedisServer::start().await else {
+        return;
+    };
+    let db = TestDatabase::postgres().await;
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.set_queue(&["p"], &[]);
+    // It follows ComfyUI.
+    let first = program(&db, &redis, &comfyui);
+    first.ready().await;
+    first.logs("connected to ComfyUI").await;
+    let receiver = WebhookReceiver::start().await;
+    let mut settings = with_redis(&db, redis.config());
+    settings.relay.webhook = webhooks(Some(&receiver));
+    let other = relay_with(&comfyui.url(), settings).await;
+    let mut subscriber = other.subscribe("job").await;
+    let mut gate = locked(&db).await;
+    let registration = json!({"job_id": "job", "prompt_id": "p"});
+    let answer = first.post("/api/anime/jobs", &registration).await;
+    assert_eq!(answer.unwrap().0, 202, "it is not written yet");
+    comfyui.set_queue(&[], &[]);
+    comfyui.complete("p");
+    subscriber.ends_as("completed").await;
+    first.kill().await;
+    gate.batch_execute("ROLLBACK").await.unwrap();
+    let (status, answer) = other.post("/api/anime/jobs", &registration).await;
+    assert!(status == 200 || status == 201, "{status} {answer}");
+    let has_end =
+        |all: &[ReceivedWebhook]| all.iter().any(|message| message.event() == "job.completed");
+    receiver.wait_for("the end", has_end).await;
+    let ended = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = 'job'";
+    assert_eq!(db.value(ended).await, "completed");
+    let received = receiver.received();
+    let ends = received.iter().filter(|it| it.event() == "job.completed");
+    assert_eq!(ends.count(), 1);
 }
