@@ -35,6 +35,7 @@ const MODULES: [(&str, &str); 27] = [
     module!("relay_clock.js"),
     module!("relay_connection.js"),
     module!("seen_states.js"),
+    module!("silence.js"),
     module!("socket_transport.js"),
     module!("states.js"),
     module!("status.js"),

@@ -102,6 +102,7 @@ const ASSETS: &[Asset] = assets![
     "/web/rail.js" SCRIPT "pages/dashboard/rail.js",
     "/web/row.js" SCRIPT "pages/dashboard/row.js",
     "/web/said.js" SCRIPT "pages/dashboard/said.js",
+    "/web/server_card.js" SCRIPT "pages/dashboard/server_card.js",
     "/web/servers.js" SCRIPT "pages/dashboard/servers.js",
     "/web/shown.js" SCRIPT "pages/dashboard/shown.js",
     "/web/speed_line.js" SCRIPT "pages/dashboard/speed_line.js",

@@ -1,6 +1,7 @@
 // The dashboard:
 //   node tests/browser/dashboard.mjs home ADDRESS JOB        watches a job from its card to its row in the history
 //   node tests/browser/dashboard.mjs restart ADDRESS JOB     the same, over a restart of the relay
+//   node tests/browser/dashboard.mjs away ADDRESS JOB        where a proxy answers at first, and then the relay goes away
 //   node tests/browser/dashboard.mjs job ADDRESS JOB COMFYUI the page of a job, where the browser cannot reach ComfyUI
 //   node tests/browser/dashboard.mjs failed ADDRESS JOB      the page of a job that has failed
 //   node tests/browser/dashboard.mjs sizes ADDRESS JOB       each page on phone, tablet, desktop and wall, light and dark
@@ -131,6 +132,23 @@ const SCENARIOS = {
     await live(page);
     print("back");
     await row(page, "completed").waitFor();
+  },
+  async away(page) {
+    let refused = 0;
+    await page.route("**/api/anime/jobs?status=queued,processing&limit=500", (route) => {
+      refused += 1;
+      return refused > 2 ? route.continue() : route.fulfill({ status: 200, contentType: "text/html", body: "<title>Starting</title>" });
+    });
+    await page.goto(address);
+    await card(page).waitFor();
+    print("card", { refused });
+    await page.goto(`${address}jobs/${job}`);
+    await live(page);
+    const left = page.locator("#state .left");
+    await page.waitForFunction(() => /left$/.test(document.querySelector("#state .left").textContent));
+    print("live", { left: await left.textContent() });
+    await page.locator("main[data-stale]").waitFor();
+    print("stale", { left: await left.textContent(), sub: await page.locator("#state .sub").textContent() });
   },
   async job(page) {
     await page.addInitScript(countShifts);

@@ -105,6 +105,17 @@ const SCENARIOS = {
     printConnection(tracker);
     await printStates(tracker);
   },
+  /** JOB: with a callback that throws the first time. */
+  async throws(job) {
+    let asked = 0;
+    const token = () => {
+      asked += 1;
+      if (asked === 1) throw new Error("no one is signed in");
+    };
+    const tracker = new AnimeProgressTracker(job, server, { token });
+    printConnection(tracker);
+    await printStates(tracker);
+  },
   /** JOB…: all over one socket. */
   async hub(...jobs) {
     const hub = new ProgressHub(server);

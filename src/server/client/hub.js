@@ -32,7 +32,8 @@ export class ProgressHub extends EventTarget {
     if (others) {
       const { newest, connection } = others;
       others.members.add(subscription);
-      if (newest) subscription.receive(newest, connection);
+      // The caller listens in a moment.
+      if (newest) queueMicrotask(() => subscription.receive(newest, connection));
     } else {
       this.#subscriptions.set(job, { members: new Set([subscription]), newest: null, connection: null });
       this.#socketWithRoom().add(job);

@@ -20,6 +20,8 @@ export class HubSocket {
   /** The jobs that have not ended. */
   #jobs = new Set();
   #connection = null;
+  /** The job that the address of the socket names. */
+  #named;
   /** Event streams by job, where sockets are blocked. */
   #streams = null;
   #problem;
@@ -86,11 +88,9 @@ export class HubSocket {
     const on = (name, handle) => connection.addEventListener(name, ({ detail }) => {
       if (connection === this.#connection) handle(detail);
     });
-    let first = job;
+    this.#named = job;
     on("state", (state) => {
-      // The address of the socket names a job that has not ended.
-      if (state.state === "connecting") first = this.#first();
-      if (state.state === "open") this.#subscribe(first);
+      if (state.state === "open") this.#subscribe();
       this.#listener.state(state);
       if (state.state === "closed") this.#refuseAll(state);
     });
@@ -101,18 +101,16 @@ export class HubSocket {
 
   #reconnect(connection) {
     connection.reconnectLater(() => {
-      connection.url = new RelayAddress(this.#options.server).socket(socketPath(this.#first()));
+      // The address of the socket names a job that has not ended.
+      this.#named = this.#jobs.values().next().value;
+      connection.url = new RelayAddress(this.#options.server).socket(socketPath(this.#named));
       connection.connect();
     });
   }
 
-  #first() {
-    return this.#jobs.values().next().value;
-  }
-
-  #subscribe(first) {
+  #subscribe() {
     for (const job of this.#jobs) {
-      if (job !== first) this.#connection.send({ type: "subscribe", job_id: job });
+      if (job !== this.#named) this.#connection.send({ type: "subscribe", job_id: job });
     }
   }
 

@@ -33,7 +33,7 @@ export class JobView {
     on("progress", (state) => this.#show(state));
     on("problem", ({ error }) => this.#change({ error }));
     on("preview", ({ blob }) => this.#showPreview(URL.createObjectURL(blob)));
-    on("state", ({ state, text }) => this.#change({ isConnected: state === "open", connection: text }));
+    on("state", ({ state, text }) => this.#changeConnection(state === "open", text));
     on("end", ({ error }) => error && this.#change({ error }));
   }
 
@@ -56,8 +56,10 @@ export class JobView {
     return this.#tracker?.cancel() ?? false;
   }
 
+  /** Goes on with a newer token, also where an older one, or none, has ended the connection. */
   renew(token) {
     this.#tracker?.renew(token);
+    if (this.#tracker?.ended?.error) this.#tracker.connect();
   }
 
   #show(state) {
@@ -80,7 +82,14 @@ export class JobView {
     if (eta !== this.value.eta) this.#change({ eta });
   }
 
+  /** Without a connection nobody knows what is left. */
+  #changeConnection(isConnected, connection) {
+    this.value = { ...this.value, isConnected };
+    this.#change({ connection, eta: this.#secondsLeft(), ...(isConnected ? {} : { interval: null }) });
+  }
+
   #secondsLeft() {
+    if (!this.value.isConnected || !this.#tracker.newest) return null;
     const left = FINAL.has(this.#tracker.newest.status) ? null : this.#tracker.secondsLeft();
     return left == null ? null : Math.round(left);
   }

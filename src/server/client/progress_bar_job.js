@@ -8,6 +8,7 @@
 
 import { remaining } from "./duration.js";
 import { EMPTY_VIEW, JobView } from "./job_view.js";
+import { FINAL } from "./status.js";
 
 const STYLE = `
   :host { display: grid; grid-template-columns: 1fr auto; gap: 0.25em 0.75em; font: inherit; }
@@ -92,9 +93,11 @@ class ProgressBarJob extends HTMLElement {
     const { bar, percent, message, eta, error, preview } = this.#parts;
     bar.value = value.progress;
     percent.textContent = `${value.progress} %`;
-    message.textContent = value.message || value.connection;
+    // What the relay said last is not what is now.
+    const isOld = !value.isConnected && !FINAL.has(value.status);
+    message.textContent = (isOld && value.connection) || value.message || value.connection;
     message.title = value.connection;
-    eta.textContent = remaining({ status: value.status }, value.eta);
+    eta.textContent = isOld ? "" : remaining({ status: value.status }, value.eta);
     if (error.textContent !== (value.error ?? "")) error.textContent = value.error ?? "";
     if (value.preview) preview.src = value.preview;
     else preview.removeAttribute("src");

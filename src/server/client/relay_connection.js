@@ -3,6 +3,7 @@ import { RETRY, UNAUTHENTICATED, closeText } from "./close_code.js";
 import { readPreview } from "./preview.js";
 import { RelayAddress } from "./relay_address.js";
 import { RelayClock } from "./relay_clock.js";
+import { OPEN_TIMEOUT } from "./silence.js";
 import { SocketTransport } from "./socket_transport.js";
 import { StreamTransport } from "./stream_transport.js";
 import { TokenSource } from "./token_source.js";
@@ -39,7 +40,7 @@ export class RelayConnection extends EventTarget {
   #clock = new RelayClock();
   /** How many sockets in a row were never open, although the relay answers over HTTP. */
   #blocked = 0;
-  /** Whether the newest token was refused, and no state has come since. */
+  /** Whether the newest token was refused, and nothing has come since. */
   #refused = false;
   #lastSeq;
   #lost;
@@ -74,7 +75,12 @@ export class RelayConnection extends EventTarget {
     this.#active = true;
     this.#clock = new RelayClock();
     this.#changeState("connecting", "Connecting…");
-    const token = this.#token.get();
+    let token;
+    try {
+      token = this.#token.get();
+    } catch (error) {
+      return this.#lose(1006, "", `No token: ${error}`);
+    }
     // A token that is at hand opens the socket at once.
     if (typeof token?.then !== "function") return this.#open(token);
     const generation = this.#generation;
@@ -110,11 +116,18 @@ export class RelayConnection extends EventTarget {
     return this.#transport?.send(JSON.stringify({ type: "auth", token })) ?? false;
   }
 
-  /** Asks for something that needs no answer. False while nothing is followed by Server-Sent Events. */
+  /** Asks for something; a refusal is a `problem`. False while nothing is followed by Server-Sent Events. */
   post(path) {
     if (!(this.#transport instanceof StreamTransport)) return false;
-    Promise.resolve(this.#token.get()).then((token) => this.#request(path, token, { method: "POST" })).catch(() => {});
+    this.#post(path).catch((error) => this.#emit("problem", { code: "unreachable", error: String(error) }));
     return true;
+  }
+
+  async #post(path) {
+    const response = await this.#request(path, await this.#newestToken(), { method: "POST" });
+    if (response.ok) return;
+    const { error } = await response.json().catch(() => ({}));
+    this.#emit("problem", { type: "error", code: error?.code, error: error?.message ?? `The relay refuses it (${response.status})` });
   }
 
   /** The seconds until a job's `estimated_completion`, at least 0; undefined or null while it is unknown. */
@@ -184,6 +197,7 @@ export class RelayConnection extends EventTarget {
       case "error":
         return this.#emit("problem", message);
       case "system_status":
+        this.#refused = false;
         return this.#emit("status", message);
     }
   }
@@ -206,8 +220,9 @@ export class RelayConnection extends EventTarget {
 
   #closed({ code, reason, lasted, wasOpen, isSocket }, token) {
     this.#drop();
-    // A newer token may be accepted; one that is refused as well ends the connection.
-    const mayRenew = code === UNAUTHENTICATED && this.#token.isRenewable && !this.#refused;
+    // A newer token may be accepted; one that is refused as well ends the connection. A stream ends with the token that it was opened with.
+    const hasNewer = this.#token.isRenewable || this.#token.get() !== token;
+    const mayRenew = code === UNAUTHENTICATED && hasNewer && !this.#refused;
     this.#refused ||= mayRenew;
     if (!RETRY.has(code) && !mayRenew) return this.end(closeText(code), { code, reason });
     if (lasted > RESET_AFTER) this.#backoff.reset();
@@ -218,7 +233,8 @@ export class RelayConnection extends EventTarget {
   /** A socket was never open, of which browsers report no cause. Twice in a row is no restart of the relay. */
   async #findBlock(token) {
     const generation = this.#generation;
-    const answers = await this.#request("api/anime/health", token).then(({ ok }) => ok, () => false);
+    const signal = AbortSignal.timeout(OPEN_TIMEOUT);
+    const answers = await this.#request("api/anime/health", token, { signal }).then(({ ok }) => ok, () => false);
     if (generation !== this.#generation) return;
     this.#blocked = answers ? this.#blocked + 1 : 0;
     if (this.#blocked === 1) this.connect();
@@ -245,9 +261,13 @@ export class RelayConnection extends EventTarget {
     const generation = this.#generation;
     this.#renewTimer = setTimeout(async () => {
       // A callback that fails is asked again when the token has expired.
-      const newer = await Promise.resolve(this.#token.get()).catch(() => undefined);
+      const newer = await this.#newestToken().catch(() => undefined);
       if (newer && generation === this.#generation) this.renew(newer);
     }, delay);
+  }
+
+  async #newestToken() {
+    return this.#token.get();
   }
 
   #request(path, token, { headers, ...options } = {}) {

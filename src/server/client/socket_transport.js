@@ -1,8 +1,5 @@
-/** The relay sends something every 30 s; after this much silence it is pinged. */
-const SILENCE_TIMEOUT = 45_000;
-const CHECK_INTERVAL = 15_000;
-/** How long opening a socket may take: a proxy can accept a connection that it never passes on. */
-const OPEN_TIMEOUT = 15_000;
+import { CHECK_INTERVAL, OPEN_TIMEOUT, SILENCE_TIMEOUT } from "./silence.js";
+
 /** The values of `readyState`, which implementations for Node may keep elsewhere. */
 const CONNECTING = 0;
 const OPEN = 1;

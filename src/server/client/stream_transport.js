@@ -1,13 +1,18 @@
 import { STREAM_END } from "./close_code.js";
+import { CHECK_INTERVAL, OPEN_TIMEOUT, SILENCE_TIMEOUT } from "./silence.js";
 
-/** The texts of the events of a stream. The relay sends each on one line. */
-async function* events(body) {
+/** Refusals that pass: they come in time, or from a proxy whose relay is away. */
+const PASSING = new Set([408, 425, 429]);
+
+/** The texts of the events of a stream. The relay sends each on one line. Calls `heard()` for whatever comes. */
+async function* events(body, heard) {
   const decoder = new TextDecoder();
   const reader = body.getReader();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
     rest = lines.pop();
     for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
@@ -22,6 +27,7 @@ export class StreamTransport {
   #handler;
   #abort = new AbortController();
   #openedAt = 0;
+  #timer;
 
   /** `request(options)` opens the stream; `lastSeq` is the number of the last state that has come. */
   constructor(request, lastSeq, handler) {
@@ -36,22 +42,31 @@ export class StreamTransport {
 
   close() {
     this.#handler = null;
+    clearTimeout(this.#timer);
     this.#abort.abort();
   }
 
   async #run(request, lastSeq) {
     let code = 1006;
+    this.#limit(OPEN_TIMEOUT);
     try {
       const headers = lastSeq == null ? {} : { "Last-Event-ID": String(lastSeq) };
       const response = await request({ headers, signal: this.#abort.signal });
       if (response.status === 204) code = 1000;
       else if (response.ok) code = await this.#read(response.body);
-      else if (response.status !== 503) code = 4000 + response.status;
+      else if (response.status < 500 && !PASSING.has(response.status)) code = 4000 + response.status;
     } catch {
-      // The connection was lost.
+      // The connection was lost, or nothing came of it.
     }
+    clearTimeout(this.#timer);
     const lasted = this.#openedAt ? Date.now() - this.#openedAt : 0;
     this.#handler?.closed({ code, reason: "", lasted, wasOpen: this.#openedAt > 0, isSocket: false });
+  }
+
+  /** Gives the stream up if nothing comes within this time, in milliseconds: nothing else reports that a network is gone. */
+  #limit(time) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#abort.abort(), time);
   }
 
   /** Reads the stream to its end. Returns the close code that a socket would have had. */
@@ -59,8 +74,10 @@ export class StreamTransport {
     let code = 1006;
     if (!this.#handler) return code;
     this.#openedAt = Date.now();
+    const heard = () => this.#limit(SILENCE_TIMEOUT + CHECK_INTERVAL);
+    heard();
     this.#handler.opened();
-    for await (const text of events(body)) {
+    for await (const text of events(body, heard)) {
       if (!this.#handler) break;
       code = STREAM_END[errorCode(text)] ?? code;
       this.#handler.received(text);

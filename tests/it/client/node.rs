@@ -7,7 +7,7 @@ use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use crate::support::browser::proxy_without_sockets;
-use crate::support::nginx::free_port;
+use crate::support::nginx::{Nginx, free_port};
 use crate::support::program::Program;
 use crate::support::recordings::{ERROR, TXT2IMG};
 use crate::support::test_relay::{Settings, TestRelay};
@@ -267,6 +267,47 @@ async fn where_sockets_are_blocked_events_are_followed_and_resumed() {
     assert_eq!(percents(&events, "a"), [40, 100]);
     assert_eq!(percents(&in_hub, "a"), [40, 100]);
     assert_eq!(percents(&in_hub, "b"), [40, 100]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_whose_relay_is_away_ends_no_event_stream() {
+    let (port, address) = (free_port(), format!("127.0.0.1:{}", free_port()));
+    let proxy = format!(
+        "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{address}; proxy_buffering off; }} }}"
+    );
+    let Some(_nginx) = Nginx::start(tempfile::tempdir().unwrap(), port, &proxy).await else {
+        return;
+    };
+    let Some(mut command) = node(SCRIPT) else {
+        return;
+    };
+    let url = format!("http://127.0.0.1:{port}/");
+    // Without a WebSocket, which Node 22 and newer have.
+    command.env("NODE_OPTIONS", "").args(["hub", &url, "shot"]);
+    let mut hub = Events::of(command);
+    let mut events = hub.until("waiting").await;
+    events.extend(hub.until("waiting").await);
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("relay.db").display());
+    let relay = serve(&address, &database).await;
+    report(&relay, &running(40)).await;
+    events.extend(until_progress(&mut hub, 40).await);
+    report(&relay, &completed()).await;
+    events.extend(done(hub).await);
+    assert_eq!(percents(&events, "shot"), [40, 100]);
+    assert!(named(&events, "refused").is_empty(), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_callback_that_throws_is_asked_again() {
+    let relay = TestRelay::without_backend(Settings::default()).await;
+    relay.report("shot", &completed()).await;
+    let Some(tracker) = run("throws", &relay.url(), &["shot"]) else {
+        return;
+    };
+    let events = done(tracker).await;
+    assert_eq!(percents(&events, "shot"), [100], "{events:?}");
+    assert_eq!(named(&events, "waiting").len(), 1, "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

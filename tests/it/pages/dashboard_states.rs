@@ -59,6 +59,27 @@ async fn what_a_job_has_left_is_not_cut_off_on_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_has_left_is_not_said_while_the_relay_is_away() {
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    let running = json!({"progress": 40, "status": "processing", "message": "Frame 40", "estimated_remaining": 600});
+    relay.report("shot", &running).await;
+    let Some(mut page) = open("away", &root(&relay), &[]) else {
+        return;
+    };
+    let events = page.until("card").await;
+    assert_eq!(find(&events, "card")["refused"], 3);
+    let events = page.until("live").await;
+    let left = find(&events, "live")["left"].as_str().unwrap();
+    assert!(left.starts_with("about "), "{left}");
+    relay.stop().await;
+    let events = shown(page).await;
+    let stale = find(&events, "stale");
+    assert_eq!(stale["left"], "not known now");
+    let said = stale["sub"].as_str().unwrap();
+    assert!(said.starts_with("seen "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_of_the_servers_shows_their_speed_over_the_day() {
     let relay = TestRelay::replaying(TXT2IMG).await;
     end(&relay, "first", TXT2IMG, "completed").await;

@@ -16,14 +16,17 @@ export class RelayError extends Error {
   }
 }
 
-/** The JSON of an answer. Throws a `RelayError` where the relay refuses, and a `TypeError` where it does not answer. */
+/**
+ * The JSON of an answer. Throws a `RelayError` where the relay refuses, or a proxy answers in its place, and a `TypeError` where
+ * nobody answers.
+ */
 export async function request(path, { body, ...options } = {}) {
   const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
   const content = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
   const response = await fetch(new URL(path, BASE), { cache: "no-store", headers, ...content, ...options });
-  const answer = await response.json();
-  if (response.ok) return answer;
-  const { code, message = response.statusText } = answer.error ?? {};
+  const answer = await response.json().catch(() => null);
+  if (response.ok && answer) return answer;
+  const { code, message = response.statusText || `HTTP ${response.status}` } = answer?.error ?? {};
   if (response.status === 401) askForToken(TOKEN ? message : undefined);
   throw new RelayError(response.status, code, message);
 }

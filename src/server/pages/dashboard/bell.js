@@ -33,5 +33,10 @@ export function useBell(button) {
 /** Notifies that a job has ended, unless the reader sees the page. */
 export function notifyEnd({ job_id, status, error }) {
   if (!isOn || (!document.hidden && document.hasFocus())) return;
-  new Notification(text(`now_${status}`, { name: job_id }), { body: error ?? "", tag: job_id, icon: document.getElementById("icon").href });
+  const options = { body: error ?? "", tag: job_id, icon: document.getElementById("icon").href };
+  try {
+    new Notification(text(`now_${status}`, { name: job_id }), options);
+  } catch {
+    // Chrome on Android has notifications for service workers alone.
+  }
 }

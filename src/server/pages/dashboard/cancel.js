@@ -8,6 +8,9 @@ import { text } from "./texts.js";
 /** For how long it asks, in milliseconds. */
 const ASKS = 3_000;
 
+/** When it can be asked again, in milliseconds, where ComfyUI does not stop. */
+const AGAIN = 10_000;
+
 /** A button for this job. */
 export function cancelButton(id, className = "btn quiet danger") {
   const label = make("span", text("cancel"));
@@ -34,6 +37,7 @@ export function cancelButton(id, className = "btn quiet danger") {
     try {
       await request(jobPath(id, "/cancel"), { method: "POST" });
       say(text("cancelling"));
+      setTimeout(() => (button.disabled = label.textContent === text("cancelling")), AGAIN);
     } catch (error) {
       say(text("cancel_failed", { reason: error.message }));
       button.title = error.message;

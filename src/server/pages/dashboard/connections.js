@@ -10,6 +10,7 @@ import { text } from "./texts.js";
 import * as words from "./words.js";
 
 const INTERVAL = 3_000;
+let shown = "";
 const $ = (id) => document.getElementById(id);
 
 useFrame();
@@ -25,6 +26,10 @@ async function look() {
     return;
   }
   $("main").removeAttribute("aria-busy");
+  // Otherwise the focus would be lost each time.
+  const key = JSON.stringify(connections);
+  if (key === shown) return;
+  shown = key;
   const { total_connections: total, connection_details: jobs, truncated } = connections;
   setText($("n-connections"), text("n_connections", { n: total }));
   const lines = Object.entries(jobs).flatMap(([job, { connections }]) => connections.map((connection) => line(job, connection)));

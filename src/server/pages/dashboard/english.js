@@ -5,7 +5,7 @@ export default {
   test_page: "Test page", language: "Language", keys: "Keys", close: "Close", theme: "light or dark", find: "Find a job",
   find_label: "Find a job or an error", key_find: "find a job", key_along: "along a lane", key_lanes: "from lane to lane",
   key_open: "open the job", key_wall: "wall mode", key_leave: "close, leave",
-  token: "Token", token_use: "Use token", token_needed: "This relay asks for a token.", token_forget: "Forget",
+  token: "Token", token_use: "Use token", token_needed: "This relay asks for a token.", token_of: "Token of {name}", token_nameless: "Token without a name", token_forget: "Forget",
   token_how: "Ask the relay’s operator for one, or make one where the relay runs:",
   connecting: "Connecting", live: "Live", not_live: "Not live", streamed: "Live, no sockets",
   blocked: "A proxy on the way to the relay passes no WebSockets on (its headers Upgrade and Connection). Server-Sent Events are used instead, without previews.",

@@ -12,7 +12,7 @@ export default {
   not_here: "Not here yet", not_registered: "Nobody has registered this job", waiting_more: "Waiting {n} s more. If it comes later, open this page again.",
   no_such_job: "There is no such job", no_such_job_more: "Nobody has registered it in time. If it comes later, open this page again.", token_no: "The token does not permit this",
   server_away: "Server away", unknown_away: "not known while the server is away", last_heard: "last heard {time}; the job may go on there",
-  makes: "What it makes", model: "Model", size: "Size", sampler: "Sampler", seed: "Seed", prompt: "Prompt", pictures: ["{size}, one picture", "{size}, {n} pictures"], frames: "{size}, {n} frames", steps: "{n} steps", cfg: "cfg {n}",
+  makes: "What it makes", model: "Model", size: "Size", sampler: "Sampler", seed: "Seed", prompt: "Prompt", pictures: ["{size}, one picture", "{size}, {n} pictures"], frames: "{size}, {n} frames", steps: ["{n} step", "{n} steps"], cfg: "cfg {n}",
   shown: "Texts", shown_by: "Text of {name}",
   next_on: "Next on {server}",
   node: "node {id}", runs_after: "runs after {name}", nodes: "Nodes", nodes_cached: "{n} of them cached", key_took: "took", key_predicted: "predicted", key_cached: "cached",

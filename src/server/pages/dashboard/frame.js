@@ -5,6 +5,7 @@ import { setAttribute, setText } from "./elements.js";
 import { connection } from "./live.js";
 import { LANGUAGE, changeLanguage, text, translate } from "./texts.js";
 import { showToken } from "./token.js";
+import * as words from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -12,7 +13,7 @@ const root = document.documentElement;
 /** Prepares the frame of a page. */
 export function useFrame() {
   translate();
-  showToken(TOKEN);
+  showToken(TOKEN, whoseToken);
   $("language").value = LANGUAGE;
   $("language").addEventListener("change", ({ target }) => changeLanguage(target.value));
   $("skip").addEventListener("click", (event) => {
@@ -35,6 +36,11 @@ let find = (query) => location.assign(new URL(`history?q=${encodeURIComponent(qu
 /** Searches on this page. */
 export function onFind(search) {
   find = search;
+}
+
+function whoseToken({ sub, exp }) {
+  const owner = sub ? text("token_of", { name: sub }) : text("token_nameless");
+  return Number.isFinite(exp) ? `${owner}, ${text("until", { time: words.day(exp * 1000) })}` : owner;
 }
 
 function changeTheme() {
@@ -72,6 +78,7 @@ function onKey(event) {
 /** Shows how the states come. */
 export function drawConnection() {
   const { state } = connection;
+  $("main").toggleAttribute("data-stale", state === "off");
   setAttribute($("live"), "data-live", state);
   setText($("live-text"), text({ wait: "connecting", on: "live", stream: "streamed", off: "not_live" }[state]));
   $("blocked").hidden = state !== "stream";

@@ -5,7 +5,7 @@ export default {
   test_page: "Testseite", language: "Sprache", keys: "Tasten", close: "Schließen", theme: "hell oder dunkel", find: "Auftrag suchen",
   find_label: "Auftrag oder Fehler suchen", key_find: "Auftrag suchen", key_along: "auf einer Spur", key_lanes: "von Spur zu Spur",
   key_open: "Auftrag öffnen", key_wall: "Wandanzeige", key_leave: "schließen, verlassen",
-  token: "Token", token_use: "Token verwenden", token_needed: "Dieses Relay verlangt ein Token.", token_forget: "Vergessen",
+  token: "Token", token_use: "Token verwenden", token_needed: "Dieses Relay verlangt ein Token.", token_of: "Token von {name}", token_nameless: "Token ohne Namen", token_forget: "Vergessen",
   token_how: "Der Betreiber des Relays gibt es aus, oder es entsteht auf dem Rechner des Relays:",
   connecting: "Verbindet", live: "Live", not_live: "Nicht live", streamed: "Live, ohne Sockets",
   blocked: "Ein Proxy vor dem Relay lässt keine WebSockets durch (seine Kopfzeilen Upgrade und Connection). Stattdessen kommen Server-Sent Events, ohne Vorschauen.",

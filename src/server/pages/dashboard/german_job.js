@@ -12,7 +12,7 @@ export default {
   not_here: "Noch nicht da", not_registered: "Niemand hat diesen Auftrag angemeldet", waiting_more: "Wartet noch {n} s. Kommt er später, öffne diese Seite erneut.",
   no_such_job: "Diesen Auftrag gibt es nicht", no_such_job_more: "Niemand hat ihn rechtzeitig angemeldet. Kommt er später, öffne diese Seite erneut.", token_no: "Das Token erlaubt dies nicht",
   server_away: "Server fort", unknown_away: "unbekannt, solange der Server fort ist", last_heard: "zuletzt gehört {time}; der Auftrag läuft dort vielleicht weiter",
-  makes: "Was er macht", model: "Modell", size: "Größe", sampler: "Sampler", seed: "Seed", prompt: "Prompt", pictures: ["{size}, ein Bild", "{size}, {n} Bilder"], frames: "{size}, {n} Bilder", steps: "{n} Schritte", cfg: "cfg {n}",
+  makes: "Was er macht", model: "Modell", size: "Größe", sampler: "Sampler", seed: "Seed", prompt: "Prompt", pictures: ["{size}, ein Bild", "{size}, {n} Bilder"], frames: "{size}, {n} Bilder", steps: ["{n} Schritt", "{n} Schritte"], cfg: "cfg {n}",
   shown: "Texte", shown_by: "Text von {name}",
   next_on: "Als Nächstes auf {server}",
   node: "Knoten {id}", runs_after: "läuft nach {name}", nodes: "Knoten", nodes_cached: "{n} davon aus dem Cache", key_took: "dauerte", key_predicted: "vorhergesagt", key_cached: "aus dem Cache",

@@ -17,9 +17,7 @@ const BAD = new Set(["away", "sick", "warn"]);
 export function drawHeadline(jobs, lanes) {
   const counted = { processing: 0, queued: 0 };
   for (const { status } of jobs.values()) if (status in counted) counted[status] += 1;
-  const isLost = connection.state === "off";
-  document.querySelector("main").toggleAttribute("data-stale", isLost);
-  if (isLost) {
+  if (connection.state === "off") {
     show(text("lost", { time: words.clock(connection.since) }), "");
     return summary([text("lost_more")]);
   }

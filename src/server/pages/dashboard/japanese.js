@@ -5,7 +5,7 @@ export default {
   test_page: "テストページ", language: "言語", keys: "キー", close: "閉じる", theme: "明暗の切り替え", find: "ジョブを検索",
   find_label: "ジョブやエラーを検索", key_find: "ジョブを検索", key_along: "レーン内を移動", key_lanes: "レーン間を移動",
   key_open: "ジョブを開く", key_wall: "壁面表示", key_leave: "閉じる・離れる",
-  token: "トークン", token_use: "トークンを使う", token_needed: "このリレーにはトークンが必要です。", token_forget: "破棄",
+  token: "トークン", token_use: "トークンを使う", token_needed: "このリレーにはトークンが必要です。", token_of: "{name} のトークン", token_nameless: "名前のないトークン", token_forget: "破棄",
   token_how: "リレーの管理者から受け取るか、リレーの動くマシンで作成します:",
   connecting: "接続中", live: "ライブ", not_live: "未接続", streamed: "ライブ(ソケットなし)",
   blocked: "リレーまでのプロキシが WebSocket を通していません(Upgrade と Connection ヘッダー)。代わりに Server-Sent Events を使います(プレビューなし)。",

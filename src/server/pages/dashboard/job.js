@@ -1,6 +1,6 @@
 // The page of one job.
 
-import { BASE, RelayError, TOKEN, jobPage, jobPath, request } from "./api.js";
+import { BASE, TOKEN, jobPage, jobPath, request } from "./api.js";
 import { notifyEnd, useBell } from "./bell.js";
 import { cancelButton, drawCancel } from "./cancel.js";
 import { copyButton } from "./clipboard.js";
@@ -37,6 +37,8 @@ const id = decodeURIComponent(location.pathname.split("/").filter(Boolean).at(-1
 const gallery = new Gallery(id);
 let explained = null;
 let isRead = false;
+/** Whether its record was read: it has more than its states. */
+let isKnown = false;
 let missing = null;
 let workflow = null;
 
@@ -64,7 +66,9 @@ follow();
 readAll();
 setInterval(() => {
   const job = get(id);
-  if (!job || FINAL.has(job.status) || document.hidden) return;
+  if (!job || document.hidden) return;
+  if (!isKnown) return void readAll();
+  if (FINAL.has(job.status)) return;
   explain();
   if (job.status === "queued") readNext().catch(() => {});
 }, EXPLAIN_INTERVAL);
@@ -100,13 +104,18 @@ function follow() {
   socket.connect();
 }
 
+function isLive() {
+  return connection.state === "on" || connection.state === "stream";
+}
+
 /** Reads what does not come over the socket. */
 async function readAll() {
-  if (!get(id) && connection.state !== "on") return;
+  if (!get(id) && !isLive()) return;
   try {
     put(await request(jobPath(id)));
-  } catch (error) {
-    if (!(error instanceof RelayError)) return;
+    isKnown = true;
+  } catch {
+    // The state says what is wrong. It is read again.
   }
   await Promise.allSettled([explain(), readWorkflow(), readNext()]);
   isRead = true;
@@ -142,7 +151,9 @@ async function readNext() {
   const place = jobs.findIndex(({ job_id }) => job_id === id);
   const before = jobs[place - 1];
   get(id).before = before && { id: before.job_id, end: Date.parse(before.estimated_completion) };
-  const next = jobs.slice(place + 1).filter(({ status }) => status === "queued").slice(0, NEXT);
+  // It can be behind the longest list: what is next is then not known.
+  const isBehind = place < 0 && !FINAL.has(get(id).status);
+  const next = isBehind ? [] : jobs.slice(place + 1).filter(({ status }) => status === "queued").slice(0, NEXT);
   $("next").hidden = next.length === 0;
   setText($("h-next"), text("next_on", { server: backend }));
   $("next-list").replaceChildren(...next.map((job) => make("li", [
@@ -155,7 +166,7 @@ function draw(job) {
   missing = null;
   // What was read appears at once: one part would push another down.
   if (isRead) $("main").removeAttribute("aria-busy");
-  state.draw(job, explained);
+  state.draw(job, explained, isLive());
   gallery.take(job);
   showTexts(job, explained?.nodes);
   drawHead(job);

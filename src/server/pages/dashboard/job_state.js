@@ -37,15 +37,17 @@ export class JobState {
     );
   }
 
-  /** Draws a job. `explained` is its explanation, if it is known. */
-  draw(job, explained) {
+  /** Draws a job. `explained` is its explanation, if it is known; `isLive` whether the state is of now. */
+  draw(job, explained, isLive) {
     setText(this.#number, String(job.progress));
     this.#unit.hidden = false;
-    const isAway = /^Waiting for ComfyUI/.test(job.message ?? "") && !FINAL.has(job.status);
-    const said = isAway ? away(job) : SENTENCES[job.status](job, explained);
+    const isOpen = !FINAL.has(job.status);
+    const isOld = isOpen && !isLive;
+    const isAway = isOpen && isLive && /^Waiting for ComfyUI/.test(job.message ?? "");
+    const said = isAway ? away(job) : isOld ? old(job) : SENTENCES[job.status](job, explained);
     this.#show(said.status ?? text(job.status === "queued" ? "waiting" : job.status), isAway ? "failed" : job.status, isAway ? "away" : ICONS[job.status], said);
     this.#rail.element.hidden = false;
-    this.#rail.draw(job, isAway ? null : timeLeft(job), said.left);
+    this.#rail.draw(job, isAway || isOld ? null : timeLeft(job), said.left);
     setText(this.#from, said.from ?? "");
     setText(this.#to, said.to ?? "");
     this.#drawNode(job);
@@ -86,6 +88,11 @@ export class JobState {
 
 function away(job) {
   return { status: text("server_away"), left: text("unknown_away"), sub: text("last_heard", { time: words.clock(job.at) }), from: began(job) };
+}
+
+/** The relay does not answer: what it said last is not what is now. */
+function old(job) {
+  return { left: text("not_known_now"), sub: text("seen", { time: words.clock(job.at) }), from: began(job) };
 }
 
 function began(job) {

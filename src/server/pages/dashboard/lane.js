@@ -18,8 +18,11 @@ const ICONS = { busy: "dot", idle: "check", held: "pause", sick: "warn", away: "
 
 /** What a server is at this moment: `{state, words, short}`. */
 function condition(server, jobs, lane) {
-  const since = (key, moment) => ({ words: text(key, { time: words.clock(Date.parse(moment)) }) });
-  if (server.status === "unreachable") return { state: "away", ...since("unreachable", server.unreachable_since) };
+  if (server.status === "unreachable") {
+    // Until the first attempt has failed, nothing says since when.
+    const said = server.unreachable_since ? text("unreachable", { time: words.clock(Date.parse(server.unreachable_since)) }) : text("connecting");
+    return { state: "away", words: said };
+  }
   if (server.status === "held_elsewhere") return { state: "held", words: text("held_elsewhere") };
   if (server.status === "stalled" || server.status === "sick") return { state: "sick", words: text(server.status) };
   if (server.status === "contested") return { state: "warn", words: text("contested") };

@@ -24,6 +24,7 @@ export class HistoryList {
   #cursor = null;
   #generation = 0;
   #isLoading = false;
+  #hasFailed = false;
   /** Jobs that ended while the reader points at the list: rows must not move below the pointer. */
   #held = [];
   #isPointedAt = false;
@@ -48,6 +49,9 @@ export class HistoryList {
     rows.addEventListener("pointerleave", () => {
       this.#isPointedAt = false;
       this.#release();
+    });
+    rows.addEventListener("focusout", ({ relatedTarget }) => {
+      if (!this.#isPointedAt && !rows.contains(relatedTarget)) this.#release();
     });
     if (isEndless) new IntersectionObserver(([entry]) => entry.isIntersecting && this.#loadMore(), { rootMargin: "600px" }).observe($("more"));
     this.#loadServers();
@@ -92,13 +96,13 @@ export class HistoryList {
   }
 
   #release() {
-    for (const job of this.#held.splice(0)) this.#prepend(job);
+    for (const job of this.#held.splice(0)) if (!this.#shown.has(job.job_id)) this.#prepend(job);
   }
 
-  #matches({ job_id, status, backend, endedAt, labels = {} }) {
+  #matches({ job_id, status, backend, created_at: created, endedAt, labels = {} }) {
     const { q, day } = this.#filter;
     return (!this.#filter.status || this.#filter.status === status) && (!this.#filter.backend || this.#filter.backend === backend)
-      && (!q || (isLabel(q) ? Object.entries(labels).some((label) => label.join("=") === q) : job_id.toLowerCase().includes(q.toLowerCase()))) && (!day || new Date(day + "T00:00").toDateString() === new Date(endedAt).toDateString());
+      && (!q || (isLabel(q) ? Object.entries(labels).some((label) => label.join("=") === q) : job_id.toLowerCase().includes(q.toLowerCase()))) && (!day || new Date(day + "T00:00").toDateString() === new Date(Date.parse(created) || endedAt).toDateString());
   }
 
   #change(changes) {
@@ -135,12 +139,15 @@ export class HistoryList {
   }
 
   async #loadMore() {
-    if (this.#cursor && !this.#isLoading) await this.#read(false);
+    if (this.#isLoading) return;
+    // A first page that could not be read is read again.
+    if (this.#cursor || this.#hasFailed) await this.#read(!this.#cursor);
   }
 
   async #read(isFirst) {
     const generation = this.#generation;
     this.#isLoading = true;
+    this.#hasFailed = false;
     try {
       // A page of a search covers a part of the jobs, and can be empty before the end.
       for (let isEmpty = true; isEmpty; ) {
@@ -161,7 +168,8 @@ export class HistoryList {
       this.#showCount();
     } catch (error) {
       if (generation !== this.#generation) return;
-      $("foot").hidden = false;
+      this.#hasFailed = true;
+      $("foot").hidden = $("more").hidden = false;
       setText($("n-rows"), text("list_failed", { reason: error.message }));
     } finally {
       if (generation === this.#generation) this.#isLoading = false;

@@ -11,6 +11,9 @@ import { askForToken } from "./token.js";
  * whether all open jobs are known. */
 export const connection = { state: "wait", since: 0, isComplete: false };
 
+/** How long to wait before the open jobs are read again, in milliseconds, where they cannot be. */
+const PAUSE = 2_000;
+
 /** Follows all open jobs. Calls `preview({job_id, blob})` for each preview. */
 export function follow(preview = () => {}) {
   const socket = new JobsSocket({ previews: true, server: BASE.href, token: TOKEN });
@@ -25,16 +28,30 @@ export function follow(preview = () => {}) {
   socket.addEventListener("state", ({ detail: { state, note } }) => {
     if (state === "open") {
       change(note ? "stream" : "on");
-      // Jobs may have ended while there was no connection.
-      refresh().then(() => {
-        connection.isComplete = true;
-        drawSoon();
-      }, () => {});
+      keepReading(++opened);
     } else if (state !== "connecting") {
+      opened += 1;
       change("off");
     }
   });
   socket.connect();
+}
+
+/** Counts the connections, and their ends. */
+let opened = 0;
+
+/** Jobs may have ended while there was no connection: reads which are open, until an answer comes. */
+async function keepReading(number) {
+  while (number === opened) {
+    try {
+      await refresh();
+      connection.isComplete = true;
+      return drawSoon();
+    } catch {
+      // The relay, its database, or a proxy does not answer yet.
+      await new Promise((done) => setTimeout(done, PAUSE));
+    }
+  }
 }
 
 /** Reads which jobs are open. */
@@ -54,7 +71,8 @@ async function look(id) {
   try {
     put(await request(jobPath(id)));
   } catch (error) {
-    if (error instanceof RelayError && error.status === 404) drop(id);
+    if (!(error instanceof RelayError && error.status === 404)) throw error;
+    drop(id);
   }
 }
 

@@ -18,8 +18,26 @@ const observer = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "300px" });
 
-/** The lists of files that were read, by job. */
+/** How long a list of files is used, in milliseconds: its links end, a day later. */
+const LIST_LASTS = 3_600_000;
+
+/** The lists of files that were read, `{at, read}` by job. */
 const lists = new Map();
+
+/** A file of a job, as the list of its files has it. */
+async function listed(id, number) {
+  const known = lists.get(id);
+  if (known && performance.now() - known.at < LIST_LASTS) {
+    const { outputs } = await known.read.catch(() => ({ outputs: [] }));
+    // A job makes more files while it runs.
+    if (outputs[number]) return outputs[number];
+  }
+  // Several pictures ask at once.
+  if (lists.get(id) === known) lists.set(id, { at: performance.now(), read: request(jobPath(id, "/outputs")) });
+  const { outputs } = await lists.get(id).read;
+  if (!outputs[number]) throw new RangeError("the job has no such file");
+  return outputs[number];
+}
 
 /**
  * An address at which an element can open a file of a job. Elements send no token: a list of the files has links that are
@@ -29,9 +47,7 @@ async function openAddress(id, number, width) {
   const address = new URL(jobPath(id, `/outputs/${number}`), BASE);
   if (width) address.searchParams.set("w", width);
   if (!TOKEN) return address.href;
-  if (!lists.has(id)) lists.set(id, request(jobPath(id, "/outputs")));
-  const { outputs } = await lists.get(id);
-  const link = new URL(outputs[number].url).searchParams;
+  const link = new URL((await listed(id, number)).url).searchParams;
   if (!link.has("sig")) {
     const answer = await fetch(address, { headers: { Authorization: `Bearer ${TOKEN}` } });
     return URL.createObjectURL(await answer.blob());

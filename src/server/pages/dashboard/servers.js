@@ -1,21 +1,20 @@
 // The ComfyUI servers: what each does, and how it is.
 
-import { jobPage } from "./api.js";
 import { servers, watchServers } from "./backends.js";
-import { icon, make, setText } from "./elements.js";
+import { setText } from "./elements.js";
 import { drawConnection, useFrame } from "./frame.js";
-import { follow } from "./live.js";
-import { speedLine } from "./speed_line.js";
-import { mayOperate, operateButton, verbs } from "./operate.js";
+import { connection, follow } from "./live.js";
+import { mayOperate, verbs } from "./operate.js";
+import { ServerCard } from "./server_card.js";
 import { FINAL, onDraw, timeLeft } from "./store.js";
 import { showTitle } from "./tab.js";
 import { text } from "./texts.js";
 import * as words from "./words.js";
 
-const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"], paused: ["held", "pause"], draining: ["held", "pause"] };
-
 const $ = (id) => document.getElementById(id);
-let shown = "";
+
+/** The cards by the names of their servers. They stay, and with them the focus and a button under the pointer. */
+const cards = new Map();
 
 useFrame();
 showTitle(text("servers"));
@@ -28,20 +27,24 @@ onDraw((jobs) => {
   $("main").removeAttribute("aria-busy");
   setText($("n-servers"), text("n_servers", { n: known.length }));
   const open = [...jobs.values()].filter(({ status }) => !FINAL.has(status));
-  const cards = known.map((server) => described(server, open.filter(({ backend }) => backend === server.name)));
-  const key = JSON.stringify(cards);
-  if (key === shown) return;
-  shown = key;
-  $("servers").replaceChildren(...cards.map(card));
+  const elements = known.map((server) => {
+    const { name } = server;
+    if (!cards.has(name)) cards.set(name, new ServerCard(name));
+    cards.get(name).draw(described(server, open.filter(({ backend }) => backend === name)));
+    return cards.get(name).element;
+  });
+  const { children } = $("servers");
+  if (elements.length === children.length && elements.every((element, place) => children[place] === element)) return;
+  $("servers").replaceChildren(...elements);
 });
 
 /** What is said of a server. */
 function described(server, jobs) {
   const running = jobs.find(({ status }) => status === "processing");
   const since = server.unreachable_since && text("unreachable", { time: words.day(Date.parse(server.unreachable_since)) });
-  const until = jobs.reduce((latest, job) => Math.max(latest, timeLeft(job)?.end ?? 0), 0);
+  // Without the relay nobody knows.
+  const until = connection.state === "off" ? 0 : jobs.reduce((latest, job) => Math.max(latest, timeLeft(job)?.end ?? 0), 0);
   return {
-    name: server.name,
     status: server.status,
     asks: mayOperate ? verbs(server) : [],
     said: since ?? text(server.status),
@@ -51,22 +54,4 @@ function described(server, jobs) {
     until: until ? words.clock(until) : "",
     speed: server.speed ?? [],
   };
-}
-
-function card({ name, status, asks, said, reason, queue, running, until, speed }) {
-  const [state, symbol] = STATES[status] ?? ["warn", "warn"];
-  const rows = [
-    ["queue", queue],
-    ["runs_now", running ? [make("a", running.id, { href: jobPage(running.id) }), ` ${running.percent}`] : text("nothing")],
-    ["ends", until],
-    ["speed", speed.length ? speedLine(speed) : ""],
-  ].filter(([, value]) => value);
-  const element = make("article", [
-    make("h2", [make("span", name, { className: "one", title: name }), make("span", [icon(symbol), said], { className: `st ${state}` })]),
-    reason && make("p", reason, { className: "reason" }),
-    make("dl", rows.flatMap(([key, value]) => [make("dt", text(key)), make("dd", value)])),
-    asks.length > 0 ? make("p", asks.map((verb) => operateButton(verb, name, "btn")), { className: "verbs" }) : "",
-  ], { className: "server sheet" });
-  element.dataset.state = state;
-  return element;
 }

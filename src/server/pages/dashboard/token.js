@@ -40,14 +40,22 @@ export function claims(token) {
   }
 }
 
-/** Shows whose token is used, and until when. */
-export function showToken(token) {
+/** Shows whose token is used, and until when: `describe` puts its claims into words. */
+export function showToken(token, describe = inEnglish) {
   $("token-shown").hidden = !token;
   if (!token) return;
-  const { sub, exp } = claims(token);
+  setText($("token-owner"), describe(claims(token)));
+}
+
+function inEnglish({ sub, exp }) {
   const owner = sub ? `Token of ${sub}` : "Token without a name";
-  const until = Number.isFinite(exp) ? `, until ${moment(new Date(exp * 1000))}` : "";
-  setText($("token-owner"), owner + until);
+  return Number.isFinite(exp) ? `${owner}, until ${moment(new Date(exp * 1000))}` : owner;
+}
+
+function moment(date) {
+  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
 }
 
 /** Asks for a token. `why` is the relay's reason, if it has given one, and after it where other clients put theirs. */
@@ -60,12 +68,6 @@ export function askForToken(why) {
   if (!why) return;
   const [reason] = why.split(": ");
   setText($("token-why"), `${reason[0].toUpperCase()}${reason.slice(1)}.`);
-}
-
-function moment(date) {
-  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  const isToday = date.toDateString() === new Date().toDateString();
-  return isToday ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
 }
 
 $("token-form").addEventListener("submit", (event) => {

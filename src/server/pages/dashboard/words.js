@@ -92,8 +92,9 @@ export function exactBetween(low, high) {
 /** A mark on an axis of seconds: “0 s”, “2 min”, “1:30 min”. */
 export function mark(seconds) {
   if (seconds < 60) return `${COUNT.format(seconds)}${SPACE}${UNITS.s}`;
-  const rest = Math.round(seconds % 60);
-  return `${Math.floor(seconds / 60)}${rest ? `:${String(rest).padStart(2, "0")}` : ""}${SPACE}${UNITS.min}`;
+  const whole = Math.round(seconds);
+  const rest = whole % 60;
+  return `${Math.floor(whole / 60)}${rest ? `:${String(rest).padStart(2, "0")}` : ""}${SPACE}${UNITS.min}`;
 }
 
 /** A whole number. */
