@@ -184,8 +184,14 @@ impl FromStr for WebhookHost {
     }
 }
 
+/// How long the address of a target is at most, in bytes. It is stored with each message, and is the key of a table.
+const MAX_URL: usize = 2_048;
+
 /// Reads the address of a target. The error does not repeat the text.
 pub fn parse_webhook_url(text: &str) -> Result<Url, String> {
+    if text.len() > MAX_URL {
+        return Err(format!("expected a URL of at most {MAX_URL} bytes"));
+    }
     let expected =
         "expected https://HOST/PATH or http://HOST/PATH, without a user, a password or a #";
     let url = Url::parse(text.trim()).map_err(|_| expected.to_owned())?;
@@ -253,6 +259,9 @@ mod tests {
     #[test]
     fn a_target_has_no_credentials_and_is_not_repeated() {
         assert!(parse_webhook_url(" https://app.example/hook?key=1 ").is_ok());
+        let long = |length| format!("https://app.example/{}", "x".repeat(length - 20));
+        assert!(parse_webhook_url(&long(MAX_URL)).is_ok());
+        assert!(parse_webhook_url(&long(MAX_URL + 1)).is_err());
         for wrong in [
             "",
             "app.example",

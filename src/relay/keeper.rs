@@ -33,6 +33,9 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(30),
 ];
 
+/// The end of the name of a file that is being written.
+const PART: &str = ".part";
+
 /// The files of how many jobs of one server are copied at a time.
 const MAX_AT_ONCE: usize = 2;
 
@@ -42,6 +45,7 @@ type KeeperTurns = HashMap<usize, Arc<Semaphore>>;
 /// A completed job whose files are to be kept.
 struct CompletedJob {
     id: JobId,
+    created_at: Timestamp,
     backend: Arc<Backend>,
     outputs: Vec<Output>,
 }
@@ -113,6 +117,7 @@ impl Relay {
         let entry = registry.get(id)?;
         Some(CompletedJob {
             id: id.clone(),
+            created_at: entry.job.created_at(),
             backend: entry.backend.clone()?,
             outputs: entry.job.outputs().iter().cloned().collect(),
         })
@@ -148,6 +153,7 @@ impl Relay {
             let backend = self.backend_named(&name).ok()?.clone();
             Some(CompletedJob {
                 id: stored.id,
+                created_at: stored.created_at,
                 backend,
                 outputs: stored.outputs,
             })
@@ -160,9 +166,13 @@ impl Relay {
         let Some(paths) = self.0.tracker.kept.paths(&job.id, &job.outputs) else {
             return;
         };
+        let paths: Vec<PathBuf> = paths.collect();
+        if let Some(folder) = paths.first().and_then(|path| path.parent()) {
+            remove_parts(folder).await;
+        }
         let made = job.outputs.iter().zip(paths);
         for (output, path) in made.filter(|(output, _)| !output.is_shown_text()) {
-            if fs::try_exists(&path).await.unwrap_or(false) {
+            if is_kept(&path, job.created_at).await {
                 continue;
             }
             let mut pauses = PAUSES.into_iter();
@@ -176,6 +186,32 @@ impl Relay {
             }
         }
         self.0.tracker.place_kept(&job.id);
+    }
+}
+
+/// Whether there is a copy of this job: an earlier one may have had its id.
+async fn is_kept(path: &Path, created_at: Timestamp) -> bool {
+    let Ok(found) = fs::metadata(path).await else {
+        return false;
+    };
+    let written = found.modified().ok().map(Timestamp::try_from);
+    written.is_none_or(|written| written.is_ok_and(|written| written >= created_at))
+}
+
+/// Removes what a relay that was killed has left of its copies. No other relay copies files of this job.
+async fn remove_parts(folder: &Path) {
+    let Ok(mut entries) = fs::read_dir(folder).await else {
+        return;
+    };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with('.') && name.ends_with(PART))
+        {
+            // One that cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path()).await;
+        }
     }
 }
 
@@ -210,7 +246,7 @@ async fn copy(backend: &Backend, output: &Output, path: &Path) -> Result<(), Cop
     let response = response.ok_or(CopyError::Gone)?;
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).await?;
-    let part = PartFile(folder.join(format!(".{}.part", Uuid::new_v4())));
+    let part = PartFile(folder.join(format!(".{}{PART}", Uuid::new_v4())));
     write(response.into_body(), &part.0).await?;
     fs::rename(&part.0, path).await?;
     Ok(())

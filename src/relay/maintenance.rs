@@ -106,11 +106,14 @@ impl Relay {
     async fn delete_expired(&self) -> Result<(), StoreError> {
         self.recorder().store().delete_requests(KEY_AGE).await?;
         self.recorder().store().delete_inputs(INPUT_AGE).await?;
+        self.recorder().store().forget_ended_secrets().await?;
         self.0.tracker.delete_old_deliveries().await?;
         let Some(retention) = self.0.retention else {
             return Ok(());
         };
-        let Ok(before) = Timestamp::now().checked_sub(retention) else {
+        // Ends have the time of the jobs' clock, which may be behind after a pause of the machine.
+        let now = Timestamp::now().min(self.0.tracker.now());
+        let Ok(before) = now.checked_sub(retention) else {
             return Ok(());
         };
         self.recorder().store().delete_assets(before).await?;

@@ -258,12 +258,16 @@ impl Tracker {
         // A known job is newer than its row, and known also while the database is away.
         let held = self.registry().get_mut(id).map(|entry| {
             entry.asked_at = Instant::now();
-            entry.held()
+            (entry.held(), entry.is_ahead_of_row)
         });
-        let is_copy = |held: HeldState| held.ownership != Ownership::Owner && !held.has_ended;
-        if held.is_some_and(|held| !is_copy(held)) {
+        // An end that was published may not be written.
+        let needs_row = |(held, is_ahead_of_row): (HeldState, bool)| {
+            held.ownership != Ownership::Owner && (!held.has_ended || is_ahead_of_row)
+        };
+        if held.is_some_and(|held| !needs_row(held)) {
             return Known::Yes;
         }
+        let held = held.map(|(held, _)| held);
         match self.recorder.store().job(id).await {
             Ok(Some(stored)) => {
                 self.apply_row(stored);

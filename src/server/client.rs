@@ -13,7 +13,7 @@ macro_rules! module {
     };
 }
 
-const MODULES: [(&str, &str); 27] = [
+const MODULES: [(&str, &str); 28] = [
     module!("backoff.js"),
     module!("close_code.js"),
     module!("duration.js"),

@@ -35,6 +35,10 @@ impl Query {
         let pairs: Vec<(String, String)> = pairs.into_owned().collect();
         let is_known = |name: &str| name == TOKEN || name.is_empty() || known.contains(&name);
         let Some((unknown, _)) = pairs.iter().find(|(name, _)| !is_known(name)) else {
+            // PostgreSQL refuses it in any text.
+            if pairs.iter().any(|(_, value)| value.contains('\0')) {
+                return Err(bad_query("a parameter has a zero byte"));
+            }
             return Ok(Self(pairs));
         };
         let shown: String = unknown.chars().take(MAX_SHOWN).collect();

@@ -66,16 +66,20 @@ impl Thumbnails {
         reading.acquire_owned().await.ok()
     }
 
-    /// Makes a thumbnail of a picture, no wider than that, and keeps it.
+    /// Makes a thumbnail of a picture, no wider than that, and keeps it. The turn ends with the work, which goes on where its
+    /// client has left.
     pub(super) async fn make(
         &self,
         key: ThumbnailKey,
         file: Bytes,
         width: u32,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> Result<Thumbnail, ThumbnailError> {
         let cache = self.cache.clone();
-        let _scaling = self.scaling.acquire().await;
+        // Fails only if the semaphore is closed, which it never is.
+        let scaling = self.scaling.clone().acquire_owned().await.ok();
         let making = spawn_blocking(move || {
+            let _turns = (turn, scaling);
             let scaled = scale::scale(&file, width)?;
             if scaled.is_smaller {
                 cache.keep(&key, &scaled.thumbnail);

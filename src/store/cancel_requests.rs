@@ -33,9 +33,11 @@ impl Store {
 
     /// The jobs that are to be cancelled.
     pub async fn cancel_requests(&self) -> Result<Vec<JobId>, StoreError> {
+        let is_new = asked_at.ge(sql::<BigInt>(self.names.now()) - KEPT_MS);
+        let wanted = table.select(job_key).filter(is_new);
         let keys: Vec<String> = in_time(async {
             Ok(with_connection!(self, reads, |connection, names| {
-                names.query(table.select(job_key))?.load(connection).await?
+                names.query(wanted)?.load(connection).await?
             }))
         })
         .await?;

@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::Store;
 use super::database::{StoreError, in_time, with_connection};
-use super::schema::submissions;
+use super::schema::{jobs, submissions};
 use super::submission_state::{HANDED_IN, WAITING, WITHDRAWN};
 use crate::job::JobId;
 
@@ -157,6 +157,23 @@ impl Store {
         let _turn = self.queue_turn().await;
         in_time(async {
             with_connection!(self, reads, |connection, names| {
+                names.statement(&forget)?.execute(connection).await?
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets the sealed keys of all jobs that have ended.
+    pub async fn forget_ended_secrets(&self) -> Result<(), StoreError> {
+        let ended = jobs::table.select(jobs::job_key);
+        let ended = ended.filter(jobs::completed_at.is_not_null());
+        let handed = submissions::table
+            .filter(submissions::secrets.is_not_null())
+            .filter(submissions::job_key.eq_any(ended));
+        let forget = diesel::update(handed).set(submissions::secrets.eq(None::<Vec<u8>>));
+        in_time(async {
+            with_connection!(self, lists, |connection, names| {
                 names.statement(&forget)?.execute(connection).await?
             });
             Ok(())

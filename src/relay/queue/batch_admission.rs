@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::broker::Hint;
 use crate::job::{Job, JobId};
@@ -16,6 +16,13 @@ const PLAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many jobs are registered under one lock.
 const JOBS_A_LOCK: usize = 100;
+
+/// When rows are looked for that may have been written without an answer of the database, each after a pause.
+const LOOKS: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
 
 impl Relay {
     /// Takes jobs into the queue. They and their submissions are written in one transaction: a crash leaves all or none.
@@ -47,9 +54,17 @@ impl Relay {
         keep_order(&mut admitted);
         let submissions: Vec<_> = admitted.iter().map(|(stored, ..)| stored.clone()).collect();
         let store = tracker.recorder.store();
-        if !store.add_batch(&submissions, &records).await? {
+        match store.add_batch(&submissions, &records).await {
+            Ok(true) => {}
             // Another relay has taken one of the ids in this very moment.
-            return Err(RelayError::RequestUnderWay);
+            Ok(false) => return Err(RelayError::RequestUnderWay),
+            Err(error) => {
+                // They may be written although no answer has come. The rows are ours then.
+                let ids: Vec<JobId> = reservations.iter().map(|it| it.id.clone()).collect();
+                drop(reservations);
+                self.adopt_soon(ids);
+                return Err(error.into());
+            }
         }
         let mut passes = tracker.queue.passes.subscribe();
         let mut admitted = admitted.into_iter().peekable();
@@ -84,6 +99,22 @@ impl Relay {
             is_replayed: false,
         });
         Ok(accepted.collect())
+    }
+
+    /// Takes jobs into memory whose rows turn out to be there.
+    fn adopt_soon(&self, ids: Vec<JobId>) {
+        let relay = self.clone();
+        self.0.tasks.spawn(async move {
+            let looking = async {
+                for pause in LOOKS {
+                    sleep(pause).await;
+                    if let Err(error) = relay.0.tracker.read_rows(&ids).await {
+                        tracing::debug!(%error, "cannot look for the rows of a batch, retrying");
+                    }
+                }
+            };
+            relay.0.stop.run_until_cancelled(looking).await;
+        });
     }
 }
 

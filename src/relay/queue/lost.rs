@@ -50,6 +50,8 @@ struct LostJob {
     backend: String,
     prompt_id: String,
     has_begun: bool,
+    /// We have removed its prompt from the queue of its server.
+    is_called_back: bool,
     /// Another job of its workflow was lost on another server before it began.
     is_of_lost_class: bool,
 }
@@ -66,6 +68,10 @@ impl Tracker {
         let Some(stored) = store.submission(id).await? else {
             return Ok(TakenBack::Ends);
         };
+        if !self.has_prompt(id, &lost.prompt_id) {
+            // It was taken back meanwhile, and may run elsewhere already.
+            return Ok(TakenBack::RunsAgain);
+        }
         let Ok(request) = QueuedRequest::unpack(&stored.request) else {
             return Ok(TakenBack::Ends);
         };
@@ -91,7 +97,8 @@ impl Tracker {
             after.attempt += u32::from(lost.has_begun);
             after.lost = serde_json::to_string(&attempts)?;
             if !store.take_back(&after, &stored.prompt_id).await? {
-                return Ok(TakenBack::Ends);
+                // Another task, or another relay, was faster.
+                return Ok(TakenBack::RunsAgain);
             }
             self.record_loss(id, &lost);
         }
@@ -129,6 +136,12 @@ impl Tracker {
         }
     }
 
+    fn has_prompt(&self, id: &JobId, prompt_id: &str) -> bool {
+        let registry = self.registry();
+        let entry = registry.get(id);
+        entry.is_some_and(|entry| entry.job.prompt_id() == Some(prompt_id))
+    }
+
     fn lost_job(&self, id: &JobId) -> Option<LostJob> {
         let registry = self.registry();
         let entry = registry.get(id)?;
@@ -141,6 +154,7 @@ impl Tracker {
         Some(LostJob {
             prompt_id: job.prompt_id()?.to_owned(),
             has_begun,
+            is_called_back: entry.comparison.is_called_back,
             is_of_lost_class: has_begun && self.queue.state().losses.is_cause(job, &backend),
             backend,
         })
@@ -148,14 +162,16 @@ impl Tracker {
 }
 
 /// Whether a job may be handed in again. One that was lost on two servers in a row while it ran, or whose workflow was, is the
-/// cause itself, and one that had not begun may wait again as often as it has to, unless it is to be handed in once.
+/// cause itself, and one that had not begun may wait again as often as it has to, unless it is to be handed in once. One that we
+/// have called back was not lost.
 fn after_loss(
     lost: &LostJob,
     attempts: &[LostAttempt],
     retries: u32,
     request: &QueuedRequest,
 ) -> TakenBack {
-    if request.has_keys || retries == 0 {
+    let is_called_back = lost.is_called_back && !lost.has_begun;
+    if request.has_keys || (retries == 0 && !is_called_back) {
         return TakenBack::Ends;
     }
     if !lost.has_begun {

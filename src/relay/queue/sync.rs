@@ -95,7 +95,10 @@ impl Relay {
                     // It is not configured here. Another relay may follow it, or it may run the prompt unseen.
                     None => {
                         let lost_after = relay.0.config.lost_after;
-                        if timeout(lost_after, relay.until_taken(&id)).await.is_err() {
+                        if lost_after.is_zero() {
+                            // Never.
+                            relay.until_taken(&id).await;
+                        } else if timeout(lost_after, relay.until_taken(&id)).await.is_err() {
                             relay.release_claim(&id, &name).await;
                         }
                     }
@@ -154,7 +157,8 @@ impl Relay {
                         tags,
                     };
                     let submitted = Submitted::unanswered(stored.prompt_id.clone());
-                    return self.settle(prompt, &work, submitted).await;
+                    self.settle(prompt, &work, submitted).await;
+                    return self.forget_keys(&stored.job_id, &stored.secrets).await;
                 }
                 // A request that was on its way may still arrive.
                 Ok(false) if looks > 0 => {

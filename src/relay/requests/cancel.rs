@@ -198,26 +198,37 @@ impl Relay {
             tracker.broker.hint(Hint::Owner(job_id.clone()));
         }
         self.withdraw(job_id).await?;
-        let is_of_peer = {
-            let mut registry = tracker.registry();
-            let entry = registry
-                .get(job_id)
-                .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
-            if entry.job.status().is_final() {
-                return Err(has_ended(job_id));
+        match self.end_cancelled(job_id)? {
+            Runner::Peer => return self.request_cancel(job_id).await,
+            Runner::Backend(backend, prompt_id) => {
+                return self.cancel_prompt(job_id, &backend, &prompt_id).await;
             }
-            let is_of_peer = !entry.is_owned();
-            if !is_of_peer {
-                let cancelled = Event::Closed(Outcome::Cancelled);
-                tracker.ingest_locked(&mut registry, job_id, cancelled);
-            }
-            is_of_peer
-        };
-        if is_of_peer {
-            return self.request_cancel(job_id).await;
+            Runner::None => {}
         }
         tracker.await_written(job_id).await.check(job_id)?;
         Ok(Cancelled::Ended)
+    }
+
+    /// Ends a job, unless another relay has it, or it was handed in meanwhile: then returns what runs it.
+    fn end_cancelled(&self, job_id: &JobId) -> Result<Runner, RelayError> {
+        let tracker = &self.0.tracker;
+        let mut registry = tracker.registry();
+        let entry = registry
+            .get(job_id)
+            .ok_or_else(|| RelayError::JobNotFound(job_id.clone()))?;
+        if entry.job.status().is_final() {
+            return Err(has_ended(job_id));
+        }
+        if !entry.is_owned() {
+            return Ok(Runner::Peer);
+        }
+        let prompt_id = entry.job.prompt_id().map(str::to_owned);
+        if let Some((backend, prompt_id)) = entry.backend.clone().zip(prompt_id) {
+            return Ok(Runner::Backend(backend, prompt_id));
+        }
+        let cancelled = Event::Closed(Outcome::Cancelled);
+        tracker.ingest_locked(&mut registry, job_id, cancelled);
+        Ok(Runner::None)
     }
 
     /// Takes a job that waits out of the queue, where another relay may be about to hand it in.

@@ -134,8 +134,8 @@ impl Relay {
             let ids = claim.made.ids();
             ids.iter().any(|id| registry.get(id).is_some())
         };
-        // What was being sent to ComfyUI when the relay was stopped may run.
-        if matches!(error, RelayError::Stopping) || is_made() {
+        // What was being sent to ComfyUI when the relay was stopped may run, and what the database did not answer may be written.
+        if matches!(error, RelayError::Stopping | RelayError::Store(_)) || is_made() {
             return;
         }
         let tracker = &self.0.tracker;
@@ -240,7 +240,12 @@ impl Relay {
         };
         let tracker = &self.0.tracker;
         match tracker.restore_from_store(&first).await {
-            Known::Yes => Ok(true),
+            Known::Yes => {
+                let unread = |id: &JobId| tracker.registry().get(id).is_none();
+                let others: Vec<JobId> = made.ids().into_iter().filter(unread).collect();
+                tracker.read_rows(&others).await?;
+                Ok(true)
+            }
             Known::Unread => Ok(tracker.write_published(&first, None).await?),
             Known::No => Ok(false),
             Known::Unreachable(error) => Err(error.into()),

@@ -18,7 +18,7 @@ use crate::store::database::{StoreError, in_time, with_connection};
 const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many ends from before the start are read at a time.
-const DUE_PAGE: i64 = 500;
+const DUE_PAGE: usize = 500;
 
 /// How long writing the last states may take when the relay stops. What is left is written after the next start.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ impl MirrorTask {
         let mut caught_up_to = Some(String::new());
         loop {
             if let Some(after) = &caught_up_to
-                && self.mirror.health().pending == 0
+                && self.mirror.health().pending < DUE_PAGE
             {
                 caught_up_to = self.catch_up(after).await;
             }
@@ -143,7 +143,7 @@ impl MirrorTask {
     /// Queues ends from before the start. Returns from where to go on, `None` after the last one.
     async fn catch_up(&self, after: &str) -> Option<String> {
         let due: Result<Vec<MirroredState>, StoreError> =
-            self.store.due_states(after, DUE_PAGE).await;
+            self.store.due_states(after, DUE_PAGE as i64).await;
         match due {
             Ok(due) => {
                 let last = due.last().map(|state| state.job_key.clone());

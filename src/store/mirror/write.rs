@@ -20,6 +20,8 @@ const LIMITS: &str = "SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_time
 // In the same transaction as the pipeline's row, whose statements are text.
 const STORED_ID: &str = "SELECT pipeline_id AS v FROM comfy_relay.jobs WHERE job_key = $1";
 const STORE_ID: &str = "UPDATE comfy_relay.jobs SET pipeline_id = $1 WHERE job_key = $2";
+const ENDED: &str = "SELECT status AS v FROM comfy_relay.jobs \
+    WHERE job_key = $1 AND status IN ('completed', 'failed', 'cancelled')";
 const SETTLE: &str = "UPDATE comfy_relay.jobs SET mirror_due = false \
     WHERE job_key = $1 AND mirror_due AND completed_at IS NOT NULL";
 
@@ -178,6 +180,12 @@ impl<S: Session> Writer<'_, S> {
         let Some(metadata) = found.into_iter().next() else {
             return Ok(false);
         };
+        // Another relay may have ended the job since. Asked while the pipeline's row is locked: its end comes after this, or is
+        // there.
+        let key = || vec![Some(state.job_key.clone())];
+        if !state.status.is_final() && !self.own_rows(ENDED, key()).await?.is_empty() {
+            return Ok(true);
+        }
         let assignments = assignments(self.pipeline, state, metadata.as_deref(), refused);
         if !by_columns {
             let (sql, values) = update(self.pipeline, &assignments, id);

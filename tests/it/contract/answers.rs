@@ -378,6 +378,7 @@ async fn every_refusal_is_documented() {
         ("/api/anime/jobs/unknown/preview", "no_preview"),
         ("/api/anime/jobs/unknown/outputs/x", "bad_output"),
         ("/api/anime/jobs?limit=0", "bad_query"),
+        ("/api/anime/jobs?q=a%00b", "bad_query"),
         ("/api/anime/jobs?status=stuck", "bad_status"),
         ("/api/anime/jobs?stauts=failed", "unknown_parameter"),
         ("/api/anime/jobs/events?status=stuck", "bad_status"),

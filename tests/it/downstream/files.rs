@@ -1,6 +1,7 @@
 //! Files of jobs: links without a token, thumbnails, copies that stay, texts.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::support::database::TestDatabase;
 use comfy_relay::config::{Secret, ServerConfig, StoreConfig};
@@ -281,10 +282,25 @@ async fn what_was_not_copied_before_a_restart_is_copied_after_it() {
     // It waited for days, and has ended just now.
     db.execute("UPDATE comfy_relay.jobs SET created_at = '2020-01-01T00:00:00.000Z'")
         .await;
+    // An earlier job of this name has left its file, and a relay that was killed a part of one.
+    let (copy, part) = (
+        folder.path().join("p/a.txt"),
+        folder.path().join("p/.1.part"),
+    );
+    std::fs::create_dir(folder.path().join("p")).unwrap();
+    for file in [&copy, &part] {
+        std::fs::write(file, "old").unwrap();
+    }
+    let earlier = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let file = std::fs::File::options().write(true).open(&copy).unwrap();
+    file.set_modified(earlier).unwrap();
     let settings = keeping(folder.path(), db.config());
     let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
-    let copy = folder.path().join("p/a.txt");
-    wait_for(&copy).await;
+    wait_until("the file is copied", async || {
+        std::fs::read_to_string(&copy).is_ok_and(|text| text == "text")
+    })
+    .await;
+    assert!(!part.exists());
     let mut late = relay.subscribe("p").await;
     late.ends_as("completed").await;
     assert_eq!(late.last()["output_path"], copy.to_str().unwrap());

@@ -154,8 +154,15 @@ async fn a_drained_server_gives_its_waiting_prompts_back(db: TestDatabase) {
     operate(&relay, &second, "pause").await;
     let mut prompts = Vec::new();
     for id in ["a", "b", "c", "d"] {
-        let answer = submit(&relay, id).await;
-        assert_eq!(answer["backend"], first);
+        let mut body = job(id).await;
+        // One that is handed in once: it was not lost, and has not begun.
+        body["retries"] = if id == "d" { 0 } else { 1 }.into();
+        let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+        assert_eq!(
+            (status, &answer["backend"]),
+            (201, &json!(first)),
+            "{answer}"
+        );
         prompts.push(answer["prompt_id"].as_str().unwrap().to_owned());
     }
     let mut subscriber = relay.subscribe("b").await;

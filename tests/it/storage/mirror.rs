@@ -148,6 +148,33 @@ async fn locks_of_the_pipeline_hold_nothing_up() {
     }
 }
 
+/// The relay was frozen, and another one has ended the job meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_from_before_the_end_does_not_undo_it() {
+    let db = TestDatabase::postgres().await;
+    db.execute(TABLE).await;
+    let relay = TestRelay::without_backend(db.config()).await;
+    wait_until("the table is found", async || is_settled(&relay).await).await;
+    let mut pipeline = holding(&db, "UPDATE jobs SET status = 'completed' WHERE id = 1").await;
+    let running = json!({"progress": 40, "status": "processing"});
+    relay.report("1", &running).await;
+    db.wait_for("SELECT status AS v FROM comfy_relay.jobs", "processing")
+        .await;
+    db.execute(
+        "UPDATE comfy_relay.jobs SET status = 'completed', completed_at = last_updated, epoch = epoch + 1",
+    )
+    .await;
+    pipeline.batch_execute("COMMIT").await.unwrap();
+    wait_until("the state is written or dropped", async || {
+        let (_, health) = relay.get("/api/anime/health").await;
+        health["components"]["mirror"]["pending"] == 0
+    })
+    .await;
+    let shown = "SELECT status AS v FROM jobs WHERE id = 1";
+    assert_eq!(db.value(shown).await, "completed");
+    relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_loses_no_end_that_waits_for_a_lock() {
     let db = TestDatabase::postgres().await;

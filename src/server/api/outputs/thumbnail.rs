@@ -32,12 +32,13 @@ pub(super) async fn thumbnail(
         Some(thumbnail) => thumbnail,
         None => {
             // Before the file is read: the memory of all that are made at a time is bounded.
-            let _turn = thumbnails.turn(&source).await;
+            let turn = thumbnails.turn(&source).await;
             match thumbnails.cached(&key).await {
                 Some(thumbnail) => thumbnail,
                 None => {
                     let file = state.relay.read_output(job, number, MAX_FILE).await?;
-                    thumbnails.make(key, file, width).await.map_err(refused)?
+                    let made = thumbnails.make(key, file, width, turn).await;
+                    made.map_err(refused)?
                 }
             }
         }

@@ -20,8 +20,8 @@ const ICONS = { busy: "dot", idle: "check", held: "pause", sick: "warn", away: "
 function condition(server, jobs, lane) {
   if (server.status === "unreachable") {
     // Until the first attempt has failed, nothing says since when.
-    const said = server.unreachable_since ? text("unreachable", { time: words.clock(Date.parse(server.unreachable_since)) }) : text("connecting");
-    return { state: "away", words: said };
+    if (!server.unreachable_since) return { state: "held", words: text("connecting") };
+    return { state: "away", words: text("unreachable", { time: words.clock(Date.parse(server.unreachable_since)) }) };
   }
   if (server.status === "held_elsewhere") return { state: "held", words: text("held_elsewhere") };
   if (server.status === "stalled" || server.status === "sick") return { state: "sick", words: text(server.status) };

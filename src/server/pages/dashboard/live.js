@@ -2,9 +2,9 @@
 
 import { TOKEN, BASE, RelayError, jobPath, request } from "./api.js";
 import { compareClocks, relayNow } from "./clock.js";
-import { JobsSocket } from "./relay.js";
 import { drop, drawSoon, put, putOpen } from "./store.js";
 import { askForToken } from "./token.js";
+import { JobsSocket } from "../client/jobs_socket.js";
 
 /**
  * How the states come: `wait`, `on`, `stream` (without a socket) or `off`; since when they do not come; and

@@ -6,7 +6,7 @@ import { operateButton } from "./operate.js";
 import { speedLine } from "./speed_line.js";
 import { text } from "./texts.js";
 
-const STATES = { connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"], paused: ["held", "pause"], draining: ["held", "pause"] };
+const STATES = { connecting: ["held", "dot"], connected: ["ok", "check"], unreachable: ["away", "away"], held_elsewhere: ["held", "dot"], contested: ["warn", "warn"], stalled: ["away", "warn"], sick: ["away", "warn"], paused: ["held", "pause"], draining: ["held", "pause"] };
 
 export class ServerCard {
   #name;

@@ -44,10 +44,12 @@ function described(server, jobs) {
   const since = server.unreachable_since && text("unreachable", { time: words.day(Date.parse(server.unreachable_since)) });
   // Without the relay nobody knows.
   const until = connection.state === "off" ? 0 : jobs.reduce((latest, job) => Math.max(latest, timeLeft(job)?.end ?? 0), 0);
+  // Until the first attempt has failed, nothing says since when.
+  const status = server.status === "unreachable" && !since ? "connecting" : server.status;
   return {
-    status: server.status,
+    status,
     asks: mayOperate ? verbs(server) : [],
-    said: since ?? text(server.status),
+    said: since || text(status),
     reason: server.reason ?? "",
     queue: text("queue_of", { running: server.queue_running, pending: server.queue_pending }),
     running: running ? { id: running.job_id, percent: words.percent(running.progress) } : null,
