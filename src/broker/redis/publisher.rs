@@ -18,7 +18,7 @@ use crate::broker::message;
 const MAX_BATCH: usize = 200;
 
 /// How long the publisher rests after each write: what comes meanwhile goes in one. A write costs more than the states in it.
-const PAUSE: Duration = Duration::from_millis(14);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the newest state of a job that goes on is kept: longer than a job is silent whose owner runs.
 const OPEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
