@@ -94,7 +94,7 @@ pub use feed::JobFeed;
 pub use input_files::AcceptedInput;
 pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
-    TapPayload, ViewedFile, comfy_tags, labelled_comfy_tags,
+    TapPayload, TapPreview, ViewedFile, comfy_tags, labelled_comfy_tags,
 };
 pub use relay_list::{ConnectedJob, ListedConnection, RecentJob};
 pub use requests::backends::NewBackend;

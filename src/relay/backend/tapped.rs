@@ -43,14 +43,13 @@ impl Follower {
             return;
         }
         let preview = PreviewImage::parse(bytes.clone());
-        let newest = if preview.is_some() {
-            Conflation::Preview
+        let frame = if preview.is_some() {
+            TapFrame::preview(bytes.clone())
         } else {
-            Conflation::All
+            TapFrame::binary(bytes.clone())
         };
         let named = preview.and_then(|preview| preview.prompt_id);
         if let Some(prompt_id) = named.or_else(|| self.running_prompt()) {
-            let frame = TapFrame::binary(bytes.clone(), newest);
             self.send_tapped(&prompt_id, frame, EventKind::OfPrompt);
         }
     }
