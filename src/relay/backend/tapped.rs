@@ -60,7 +60,10 @@ impl Follower {
 
     fn send_tapped(&self, prompt_id: &str, frame: TapFrame, kind: EventKind) {
         let (tap, index) = (&self.tracker.tap, self.backend.index);
-        if !tap.has_route(index, prompt_id) {
+        let Err(frame) = tap.send(index, prompt_id, frame, kind) else {
+            return;
+        };
+        {
             let registry = self.tracker.registry();
             let jobs = registry.of_prompt(&self.backend, prompt_id);
             for entry in jobs.iter().filter_map(|id| registry.get(id)) {
@@ -71,6 +74,6 @@ impl Follower {
                 return;
             }
         }
-        tap.send(index, prompt_id, frame, kind);
+        tap.send_or_keep(index, prompt_id, frame, kind);
     }
 }
