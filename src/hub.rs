@@ -14,6 +14,7 @@ mod connection;
 mod hand_over;
 mod lock;
 mod mailbox;
+mod preview_wait;
 mod publication;
 mod shared_subscription;
 mod subscription;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 pub use connection::{Connection, ConnectionCount};
 pub use mailbox::{Mailbox, PendingUpdates, Update};
+pub use preview_wait::PreviewWait;
 pub use publication::{Preview, Publication};
 pub use shared_subscription::SharedSubscription;
 pub use subscription::Subscription;
@@ -92,6 +94,11 @@ impl Hub {
         SharedSubscription::new(self.topics.clone(), job.clone(), mailbox)
     }
 
+    /// Has the previews of a job wanted, as by a subscriber, until what it returns is dropped.
+    pub fn wait_for_preview(&self, job: &JobId) -> PreviewWait {
+        PreviewWait::new(self.topics.clone(), job)
+    }
+
     /// Marked when a client subscribes or leaves, and by everybody else who changes what monitors show.
     pub fn changes(&self) -> &watch::Sender<()> {
         self.topics.changes()
@@ -117,13 +124,13 @@ impl Hub {
         self.topics.followed(max)
     }
 
-    /// Whether a client that is subscribed to a job wants its previews.
+    /// Whether a client that is subscribed to a job wants its previews, or somebody waits for one.
     pub fn wants_previews(&self, job: &JobId) -> bool {
         let topic = self.topics.get(job);
         topic.is_some_and(|topic| topic.wants_previews())
     }
 
-    /// The jobs whose previews a client that is subscribed to them wants.
+    /// The jobs whose previews a client that is subscribed to them wants, or for whose previews somebody waits.
     pub fn previewed(&self) -> Vec<JobId> {
         self.topics.previewed()
     }

@@ -71,7 +71,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker::RedisHealth;
 use crate::config::{ComfyConfig, RelayConfig};
 use crate::connector::Networks;
-use crate::hub::{Connection, ConnectionCount, Mailbox, Preview, SharedSubscription, Subscription};
+use crate::hub::{Connection, ConnectionCount, Mailbox, SharedSubscription, Subscription};
 use crate::job::JobId;
 use crate::store::{MirrorHealth, Recorder, RecorderHealth};
 use crate::workflow::Workflows;
@@ -79,6 +79,7 @@ use backend::follower::Follower;
 use backend::select::Turns;
 use followed_groups::FollowedGroups;
 use output_sizes::OutputSizes;
+use requests::preview_waits::PreviewWaits;
 use requests::request_locks::RequestLocks;
 use requests::shared_lookup::SharedLookups;
 use requests::unknown_jobs::UnknownJobs;
@@ -94,7 +95,7 @@ pub use feed::JobFeed;
 pub use input_files::AcceptedInput;
 pub use proxy::{
     ClientEvents, ComfyJobs, ComfyQueue, ForwardedRequest, JobListQuery, QueueLength, TapFrame,
-    TapPayload, ViewedFile, comfy_tags, labelled_comfy_tags,
+    TapPayload, TapPreview, ViewedFile, comfy_tags, labelled_comfy_tags,
 };
 pub use relay_list::{ConnectedJob, ListedConnection, RecentJob};
 pub use requests::backends::NewBackend;
@@ -143,6 +144,7 @@ struct Organs {
     turns: Turns,
     unknown_jobs: UnknownJobs,
     lookups: SharedLookups,
+    preview_waits: PreviewWaits,
     output_sizes: OutputSizes,
     request_locks: RequestLocks,
     groups: FollowedGroups,
@@ -225,11 +227,6 @@ impl Relay {
         let backends = self.0.tracker.backends.iter();
         let jobs = backends.flat_map(|backend| registry.of_prompt(backend, prompt_id));
         jobs.cloned().collect()
-    }
-
-    /// The newest preview image of a job.
-    pub fn preview(&self, job: &JobId) -> Option<Arc<Preview>> {
-        self.0.tracker.hub.preview(job)
     }
 
     /// Changes whenever something changes that [`Relay::system_status`] shows.

@@ -157,6 +157,7 @@ mod tests {
             seq,
             mime: "image/png",
             image: Bytes::new(),
+            event: Default::default(),
         }))
     }
 

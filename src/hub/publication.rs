@@ -1,3 +1,4 @@
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub struct Preview {
     pub mime: &'static str,
     /// The image as ComfyUI made it.
     pub image: Bytes,
+    /// It as an event of Comfy API v2, which the first viewer that is sent it encodes for all.
+    pub event: OnceLock<Bytes>,
 }
 
 impl Publication {

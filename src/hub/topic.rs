@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::connection::Connection;
 use super::lock::{Mutex, MutexGuard};
@@ -19,6 +19,8 @@ pub(super) struct Topic {
     /// How many publications are kept for a receiver that lags.
     backlog: usize,
     connections: Mutex<BTreeMap<u64, Connection>>,
+    /// Notified of each preview.
+    pub(super) previewed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ struct Newest {
     states: Option<broadcast::Sender<Arc<Publication>>>,
     /// Where later updates are delivered.
     mailboxes: Vec<Arc<Mailbox>>,
+    /// How many wait for a preview without being subscribers.
+    preview_waits: usize,
 }
 
 impl Topic {
@@ -39,6 +43,7 @@ impl Topic {
             newest: Mutex::default(),
             backlog,
             connections: Mutex::default(),
+            previewed: Notify::new(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Topic {
         for mailbox in &newest.mailboxes {
             mailbox.deliver(Update::Preview(preview.clone()));
         }
+        self.previewed.notify_waiters();
         preview
     }
 
@@ -134,6 +140,14 @@ impl Topic {
         }
     }
 
+    pub(super) fn begin_preview_wait(&self) {
+        lock(&self.newest).preview_waits += 1;
+    }
+
+    pub(super) fn end_preview_wait(&self) {
+        lock(&self.newest).preview_waits -= 1;
+    }
+
     /// Records a client's connection. Returns the id by which it is removed.
     pub(super) fn add_connection(&self, connection: Connection) -> u64 {
         let id = NEXT_CONNECTION_ID.fetch_add(1, Ordering::Relaxed);
@@ -149,14 +163,19 @@ impl Topic {
         lock(&self.connections)
     }
 
-    /// Whether it has subscribers.
+    /// Whether it has subscribers, or somebody waits for a preview.
     pub(super) fn is_followed(&self) -> bool {
-        !lock(&self.newest).mailboxes.is_empty() || !self.connections().is_empty()
+        let is_followed = {
+            let newest = lock(&self.newest);
+            !newest.mailboxes.is_empty() || newest.preview_waits > 0
+        };
+        is_followed || !self.connections().is_empty()
     }
 
-    /// Whether one of its subscribers wants previews.
+    /// Whether one of its subscribers wants previews, or somebody waits for one.
     pub(super) fn wants_previews(&self) -> bool {
-        self.connections().values().any(Connection::wants_previews)
+        lock(&self.newest).preview_waits > 0
+            || self.connections().values().any(Connection::wants_previews)
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
             seq,
             mime: "image/png",
             image: Default::default(),
+            event: Default::default(),
         }
     }
 

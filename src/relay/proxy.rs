@@ -14,6 +14,7 @@ mod merged;
 pub(super) mod prompt_name;
 mod queue_list;
 mod stop;
+mod tap_preview;
 pub(super) mod tap_queue;
 mod unlisted;
 mod upload;
@@ -25,6 +26,7 @@ pub use forward::ForwardedRequest;
 pub use job_list::{ComfyJobs, JobListQuery};
 pub use made_frames::QueueLength;
 pub use queue_list::ComfyQueue;
+pub use tap_preview::TapPreview;
 pub use tap_queue::{TapFrame, TapPayload};
 pub use view::ViewedFile;
 

@@ -20,6 +20,8 @@ pub(super) mod output;
 mod output_size;
 pub(super) mod post_prompt;
 mod prepare;
+mod preview;
+pub(super) mod preview_waits;
 pub(super) mod readiness;
 pub(super) mod register;
 mod report;

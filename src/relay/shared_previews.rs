@@ -135,6 +135,7 @@ impl Tracker {
                 seq,
                 mime: preview.mime,
                 image: preview.image,
+                event: Default::default(),
             });
         }
     }

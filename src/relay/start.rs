@@ -29,6 +29,7 @@ use super::peer_watch::PeerWatch;
 use super::preview_feeds::PreviewFeeds;
 use super::proxy::event_tap::EventTap;
 use super::queue::job_queue::JobQueue;
+use super::requests::preview_waits::PreviewWaits;
 use super::requests::request_locks::RequestLocks;
 use super::requests::shared_lookup::SharedLookups;
 use super::requests::unknown_jobs::UnknownJobs;
@@ -179,6 +180,7 @@ impl Relay {
             turns: Turns::default(),
             unknown_jobs: UnknownJobs::default(),
             lookups: SharedLookups::default(),
+            preview_waits: PreviewWaits::default(),
             output_sizes: OutputSizes::default(),
             request_locks: RequestLocks::default(),
             groups: FollowedGroups::default(),

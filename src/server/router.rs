@@ -255,7 +255,9 @@ async fn dispatch(
         }
         Route::FeedEvents => feed_events(state, &caller, &request),
         Route::Events(id) => job_events(state, &caller, &request, id).await,
-        Route::Preview(id) => preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?),
+        Route::Preview(id) => {
+            preview::preview(state, &authorized(&caller, Scope::Subscribe, id)?).await
+        }
         Route::Estimate(id) => {
             jobs::explain(state, &authorized(&caller, Scope::Subscribe, id)?).await
         }

@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::close_code as close;
 use super::context::{Admission, SessionContext};
 use super::disconnect::Disconnect;
-use crate::comfy::plain_preview;
 use crate::relay::{ClientEvents, TapPayload};
 
 /// A message of a client. Only its feature flags have an effect.
@@ -125,8 +124,11 @@ impl ClientSocket<'_> {
     async fn pass_on(&mut self, payload: TapPayload) -> Result<(), Disconnect> {
         let frame = match payload {
             TapPayload::Text(text) => Frame::Text(text),
-            TapPayload::Binary(bytes) if self.reads_metadata => Frame::Binary(bytes),
-            TapPayload::Binary(bytes) => Frame::Binary(plain_preview(bytes)),
+            TapPayload::Binary(bytes) => Frame::Binary(bytes),
+            TapPayload::Preview(preview) if self.reads_metadata => {
+                Frame::Binary(preview.as_sent().clone())
+            }
+            TapPayload::Preview(preview) => Frame::Binary(preview.plain().clone()),
         };
         self.send(frame).await
     }

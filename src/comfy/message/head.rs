@@ -1,6 +1,9 @@
 //! What of a text frame says whom it is for.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::python_json;
@@ -33,6 +36,22 @@ pub enum EventKind {
     Unknown,
 }
 
+/// A frame whose fields have the types that ComfyUI gives them: it is read in one go.
+#[derive(Deserialize)]
+struct PlainFrame<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    data: PlainData,
+}
+
+#[derive(Deserialize)]
+struct PlainData {
+    prompt_id: Option<String>,
+    node: Option<IgnoredAny>,
+    exception_type: Option<String>,
+}
+
+/// Any other one.
 #[derive(Deserialize)]
 struct RawFrame {
     #[serde(rename = "type")]
@@ -60,6 +79,18 @@ impl RawData {
 impl FrameHead {
     /// Reads a text frame. `None` for one that is not an object with a type.
     pub fn read(text: &str) -> Option<Self> {
+        let Ok(PlainFrame { kind, data }) = serde_json::from_str::<PlainFrame<'_>>(text) else {
+            return Self::read_by_field(text);
+        };
+        let exception = data.exception_type.as_deref();
+        Some(Self {
+            kind: EventKind::of(&kind, data.node.is_some(), exception),
+            prompt_id: data.prompt_id,
+        })
+    }
+
+    /// Reads a frame in Python's dialect of JSON, or with fields of unexpected types, which count as missing.
+    fn read_by_field(text: &str) -> Option<Self> {
         let frame: RawFrame = python_json::read(text.as_bytes()).ok()?;
         let Ok(data) = RawData::read(frame.data.as_deref()) else {
             // Extensions send what they like, also under names of ComfyUI's.
@@ -68,26 +99,31 @@ impl FrameHead {
                 prompt_id: None,
             });
         };
-        // The prompt goes on without the outputs that are blocked.
-        let is_blocked = data
-            .exception_type
-            .is_some_and(|it| it == "ExecutionBlocked");
-        let kind = match frame.kind.as_str() {
-            "status" | "feature_flags" => EventKind::OfSocket,
-            "progress" => EventKind::Progress,
-            "progress_state" => EventKind::ProgressState,
-            "execution_success" | "execution_interrupted" => EventKind::End,
-            "execution_error" if !is_blocked => EventKind::End,
-            "executing" if data.node.is_none() => EventKind::Done,
-            "executing" | "executed" | "execution_start" | "execution_cached"
-            | "execution_error" => EventKind::OfPrompt,
-            _ => EventKind::Unknown,
-        };
+        let exception = data.exception_type.as_ref().and_then(|it| it.as_str());
         let prompt_id = data.prompt_id.as_ref().and_then(|id| id.as_str());
         Some(Self {
-            kind,
+            kind: EventKind::of(&frame.kind, data.node.is_some(), exception),
             prompt_id: prompt_id.map(str::to_owned),
         })
+    }
+}
+
+impl EventKind {
+    /// The kind of a message of this type, with the type of its exception.
+    fn of(kind: &str, has_node: bool, exception: Option<&str>) -> Self {
+        // The prompt goes on without the outputs that are blocked.
+        let is_blocked = exception == Some("ExecutionBlocked");
+        match kind {
+            "status" | "feature_flags" => Self::OfSocket,
+            "progress" => Self::Progress,
+            "progress_state" => Self::ProgressState,
+            "execution_success" | "execution_interrupted" => Self::End,
+            "execution_error" if !is_blocked => Self::End,
+            "executing" if !has_node => Self::Done,
+            "executing" | "executed" | "execution_start" | "execution_cached"
+            | "execution_error" => Self::OfPrompt,
+            _ => Self::Unknown,
+        }
     }
 }
 

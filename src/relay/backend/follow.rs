@@ -362,6 +362,7 @@ impl Follower {
                     seq: entry.publishing.previews,
                     mime: preview.mime,
                     image: preview.image.clone(),
+                    event: Default::default(),
                     job: id,
                 };
                 previews.push((preview, entry.epoch));

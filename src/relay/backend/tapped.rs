@@ -43,14 +43,13 @@ impl Follower {
             return;
         }
         let preview = PreviewImage::parse(bytes.clone());
-        let newest = if preview.is_some() {
-            Conflation::Preview
+        let frame = if preview.is_some() {
+            TapFrame::preview(bytes.clone())
         } else {
-            Conflation::All
+            TapFrame::binary(bytes.clone())
         };
         let named = preview.and_then(|preview| preview.prompt_id);
         if let Some(prompt_id) = named.or_else(|| self.running_prompt()) {
-            let frame = TapFrame::binary(bytes.clone(), newest);
             self.send_tapped(&prompt_id, frame, EventKind::OfPrompt);
         }
     }
@@ -61,7 +60,10 @@ impl Follower {
 
     fn send_tapped(&self, prompt_id: &str, frame: TapFrame, kind: EventKind) {
         let (tap, index) = (&self.tracker.tap, self.backend.index);
-        if !tap.has_route(index, prompt_id) {
+        let Err(frame) = tap.send(index, prompt_id, frame, kind) else {
+            return;
+        };
+        {
             let registry = self.tracker.registry();
             let jobs = registry.of_prompt(&self.backend, prompt_id);
             for entry in jobs.iter().filter_map(|id| registry.get(id)) {
@@ -72,6 +74,6 @@ impl Follower {
                 return;
             }
         }
-        tap.send(index, prompt_id, frame, kind);
+        tap.send_or_keep(index, prompt_id, frame, kind);
     }
 }

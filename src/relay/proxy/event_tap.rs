@@ -182,8 +182,19 @@ impl EventTap {
         routes.is_some_and(|routes| routes.contains_key(prompt_id))
     }
 
-    /// Passes a frame of a prompt on to its client, or keeps it for a moment if nobody knows yet whose prompt that is.
+    /// Passes a frame of a prompt on to its client. Fails if it is not known whose prompt it is.
     pub(in crate::relay) fn send(
+        &self,
+        backend: usize,
+        prompt_id: &str,
+        frame: TapFrame,
+        kind: EventKind,
+    ) -> Result<(), TapFrame> {
+        self.state().send(backend, prompt_id, frame, kind)
+    }
+
+    /// The same, and keeps it for a moment if nobody knows yet whose prompt that is.
+    pub(in crate::relay) fn send_or_keep(
         &self,
         backend: usize,
         prompt_id: &str,

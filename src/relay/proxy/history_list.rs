@@ -76,22 +76,27 @@ impl Relay {
 
     /// Removes prompts from the histories of all servers; all of them, if none is named. The relay's own record of them stays.
     pub async fn delete_history(&self, prompt_ids: Option<&[String]>) -> Result<(), RelayError> {
-        let named = prompt_ids.map(|ids| {
-            let ids = ids.iter().map(|id| match self.known_prompt(id) {
-                Some(KnownPrompt {
-                    place: Some((_, server_id)),
-                    ..
-                }) => server_id,
-                _ => id.clone(),
-            });
-            ids.collect::<Vec<String>>()
-        });
+        let named = match prompt_ids {
+            Some(ids) => Some(self.ids_at_servers(ids).await),
+            None => None,
+        };
         let backends = self.answering_backends();
         let deleting = backends.iter().map(|backend| async {
             let deleted = backend.comfy.rest().delete_history(named.as_deref()).await;
             deleted.map_err(|error| RelayError::request_failed(backend.name(), error))
         });
         join_all(deleting).await.into_iter().collect()
+    }
+
+    /// The ids under which servers have prompts.
+    async fn ids_at_servers(&self, prompt_ids: &[String]) -> Vec<String> {
+        let (known, mut ids) = self.stored_prompts(prompt_ids).await;
+        let at_servers = known.into_iter().map(|(id, known)| {
+            let place = known.place;
+            place.map_or(id, |(_, server_id)| server_id)
+        });
+        ids.extend(at_servers);
+        ids
     }
 
     /// What the relay itself has of a prompt that has ended.

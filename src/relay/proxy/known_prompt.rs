@@ -1,11 +1,15 @@
 //! What of the relay's jobs a prompt id of a client means.
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value};
 
 use super::caller::PromptCaller;
 use crate::job::{Job, JobId, Status};
 use crate::relay::Relay;
 use crate::relay::restore::Known;
+
+/// So many prompts are looked up at the same time.
+const AT_ONCE: usize = 32;
 
 /// A job that a prompt id means.
 #[derive(Debug, Clone)]
@@ -53,6 +57,29 @@ impl Relay {
             Known::Yes | Known::Unread => self.known_prompt(prompt_id),
             Known::No | Known::Unreachable(_) => None,
         }
+    }
+
+    /// The same, of several, each with its prompt id; and the ids that mean none. An id that is repeated counts once.
+    pub(super) async fn stored_prompts(
+        &self,
+        prompt_ids: &[String],
+    ) -> (Vec<(String, KnownPrompt)>, Vec<String>) {
+        let mut prompt_ids = prompt_ids.to_vec();
+        prompt_ids.sort_unstable();
+        prompt_ids.dedup();
+        let looking = prompt_ids.into_iter().map(|id| async move {
+            let known = self.stored_prompt(&id).await;
+            (id, known)
+        });
+        let mut looking = stream::iter(looking).buffer_unordered(AT_ONCE);
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        while let Some((id, known)) = looking.next().await {
+            match known {
+                Some(known) => found.push((id, known)),
+                None => unknown.push(id),
+            }
+        }
+        (found, unknown)
     }
 }
 

@@ -29,10 +29,16 @@ pub(super) fn renamed(frame: TapFrame, prompt_id: &str, known: &str) -> TapFrame
     }
     let payload = match frame.payload {
         TapPayload::Text(text) => TapPayload::Text(text.replace(prompt_id, known).into()),
-        TapPayload::Binary(bytes) => {
-            let renamed = renamed_preview(&bytes, prompt_id, known);
-            TapPayload::Binary(renamed.unwrap_or(bytes))
+        TapPayload::Preview(preview) => {
+            return match renamed_preview(preview.as_sent(), prompt_id, known) {
+                Some(renamed) => TapFrame::preview(renamed),
+                None => TapFrame {
+                    payload: TapPayload::Preview(preview),
+                    ..frame
+                },
+            };
         }
+        TapPayload::Binary(_) => frame.payload,
     };
     TapFrame { payload, ..frame }
 }
@@ -84,11 +90,11 @@ mod tests {
         };
         assert_eq!(text.as_str(), r#"{"prompt_id":"caller's"}"#);
         let preview = b"\0\0\0\x04\0\0\0\x06serverserver".as_slice();
-        let preview = TapFrame::binary(preview.into(), Conflation::Preview);
-        let TapPayload::Binary(preview) = renamed(preview, "server", "longer").payload else {
+        let preview = TapFrame::preview(preview.into());
+        let TapPayload::Preview(preview) = renamed(preview, "server", "longer").payload else {
             panic!();
         };
         // The image is not a text.
-        assert_eq!(&preview[..], b"\0\0\0\x04\0\0\0\x06longerserver");
+        assert_eq!(&preview.as_sent()[..], b"\0\0\0\x04\0\0\0\x06longerserver");
     }
 }

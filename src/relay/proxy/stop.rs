@@ -3,7 +3,7 @@
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
 
-use super::known_prompt::{KnownPrompt, is_prompt};
+use super::known_prompt::is_prompt;
 use crate::comfy::{Cancellation, QueuePosition};
 use crate::job::{JobId, Status};
 use crate::relay::backend::Backend;
@@ -19,15 +19,10 @@ impl Relay {
     ///
     /// The first one, once all that can be deleted are deleted. This holds for everything that is stopped here.
     pub async fn delete_waiting(&self, prompt_ids: &[String]) -> Result<(), RelayError> {
-        let mut jobs = Vec::new();
-        let mut foreign = Vec::new();
-        for id in prompt_ids {
-            match self.stored_prompt(id).await {
-                Some(known) if known.status == Status::Queued => jobs.push(known.job),
-                Some(_) => {}
-                None => foreign.push(id.clone()),
-            }
-        }
+        let (known, foreign) = self.stored_prompts(prompt_ids).await;
+        let waiting = known.into_iter().map(|(_, known)| known);
+        let waiting = waiting.filter(|known| known.status == Status::Queued);
+        let jobs = waiting.map(|known| known.job).collect();
         let cancelling = self.cancel_all(jobs);
         if foreign.is_empty() {
             return cancelling.await;
@@ -74,29 +69,15 @@ impl Relay {
 
     /// Cancels a prompt that runs or waits. Returns whether there was one.
     pub async fn cancel_by_prompt_id(&self, prompt_id: &str) -> Result<bool, RelayError> {
-        self.cancel_by_prompt_ids(vec![prompt_id.to_owned()]).await
+        self.cancel_by_prompt_ids(&[prompt_id.to_owned()]).await
     }
 
     /// The same, of several. Returns whether there was at least one.
-    pub async fn cancel_by_prompt_ids(
-        &self,
-        mut prompt_ids: Vec<String>,
-    ) -> Result<bool, RelayError> {
-        prompt_ids.sort_unstable();
-        prompt_ids.dedup();
-        let looking = prompt_ids.into_iter().map(|id| async move {
-            let known = self.stored_prompt(&id).await;
-            (id, known)
-        });
-        let mut looking = stream::iter(looking).buffer_unordered(AT_ONCE);
-        let (mut jobs, mut foreign) = (Vec::new(), Vec::new());
-        while let Some((id, known)) = looking.next().await {
-            match known {
-                Some(KnownPrompt { job, status, .. }) if !status.is_final() => jobs.push(job),
-                Some(_) => {}
-                None => foreign.push(id),
-            }
-        }
+    pub async fn cancel_by_prompt_ids(&self, prompt_ids: &[String]) -> Result<bool, RelayError> {
+        let (known, foreign) = self.stored_prompts(prompt_ids).await;
+        let open = known.into_iter().map(|(_, known)| known);
+        let open = open.filter(|known| !known.status.is_final());
+        let jobs: Vec<JobId> = open.map(|known| known.job).collect();
         let has_job = !jobs.is_empty();
         let foreign = self.cancel_foreign(&foreign, |position| position.is_some());
         let (cancelled, has_foreign) = join(self.cancel_all(jobs), foreign).await;

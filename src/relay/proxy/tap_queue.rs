@@ -1,11 +1,13 @@
 //! [`TapQueue`]: what is still to be sent on one socket of a client.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::tap_preview::TapPreview;
 
 /// From so many frames or bytes on that wait, only the newest progress and the newest preview wait. A client that is merely behind
 /// for a moment, as after a burst of cached nodes, receives all.
@@ -29,8 +31,10 @@ pub struct TapFrame {
 pub enum TapPayload {
     /// A text frame.
     Text(Utf8Bytes),
-    /// A binary frame, as ComfyUI sent it: a preview with metadata goes to clients that can read it.
+    /// A binary frame that is no preview.
     Binary(Bytes),
+    /// A preview.
+    Preview(Arc<TapPreview>),
 }
 
 /// Of which frames only the newest matters to a client that reads slowly.
@@ -49,8 +53,15 @@ impl TapFrame {
         Self { payload, newest }
     }
 
-    pub(in crate::relay) fn binary(bytes: Bytes, newest: Conflation) -> Self {
-        let payload = TapPayload::Binary(bytes);
+    /// A binary frame that is no preview.
+    pub(in crate::relay) fn binary(bytes: Bytes) -> Self {
+        let (payload, newest) = (TapPayload::Binary(bytes), Conflation::All);
+        Self { payload, newest }
+    }
+
+    pub(in crate::relay) fn preview(bytes: Bytes) -> Self {
+        let payload = TapPayload::Preview(Arc::new(TapPreview::new(bytes)));
+        let newest = Conflation::Preview;
         Self { payload, newest }
     }
 
@@ -58,6 +69,7 @@ impl TapFrame {
         match &self.payload {
             TapPayload::Text(text) => text.len(),
             TapPayload::Binary(bytes) => bytes.len(),
+            TapPayload::Preview(preview) => preview.as_sent().len(),
         }
     }
 }
@@ -149,7 +161,7 @@ mod tests {
         let popped = std::iter::from_fn(|| waiting.pop());
         let texts = popped.map(|frame| match frame.payload {
             TapPayload::Text(text) => text.to_string(),
-            TapPayload::Binary(_) => "binary".to_owned(),
+            TapPayload::Binary(_) | TapPayload::Preview(_) => "binary".to_owned(),
         });
         texts.collect()
     }
@@ -173,8 +185,7 @@ mod tests {
     fn of_long_previews_the_newest_waits() {
         let mut waiting = WaitingFrames::default();
         for _ in 0..1_000 {
-            let preview = TapFrame::binary(vec![0; 1 << 20].into(), Conflation::Preview);
-            waiting.push(preview);
+            waiting.push(TapFrame::preview(vec![0; 1 << 20].into()));
         }
         assert!(!waiting.is_overfull);
         assert!(waiting.bytes <= CONFLATED_FROM_BYTES, "{}", waiting.bytes);
@@ -188,10 +199,7 @@ mod tests {
         }
         assert!(waiting.is_overfull && waiting.frames.is_empty());
         let mut waiting = WaitingFrames::default();
-        waiting.push(TapFrame::binary(
-            vec![0; MAX_BYTES + 1].into(),
-            Conflation::All,
-        ));
+        waiting.push(TapFrame::binary(vec![0; MAX_BYTES + 1].into()));
         assert!(!waiting.is_overfull, "a single one may be long");
         waiting.push(text("executed", Conflation::All));
         assert!(waiting.is_overfull);

@@ -21,11 +21,12 @@ pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Answers with the image as ComfyUI sent it.
-pub(in crate::server) fn preview(
+pub(in crate::server) async fn preview(
     state: &ServerState,
     job: &JobId,
 ) -> Result<Response<Body>, ApiError> {
-    let preview = state.relay.preview(job).ok_or_else(|| {
+    let preview = state.relay.newest_preview(job).await;
+    let preview = preview.ok_or_else(|| {
         ApiError::new(
             StatusCode::NOT_FOUND,
             "no_preview",

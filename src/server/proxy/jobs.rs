@@ -4,6 +4,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::lists::MAX_NAMED;
 use super::parameters::Parameters;
 use crate::relay::JobListQuery;
 use crate::server::error::ApiError;
@@ -14,9 +15,6 @@ use crate::server::state::ServerState;
 /// The parameters that are about the list as a whole, and are not passed on as they are. Its order is passed on, because servers
 /// leave out what comes after `limit`.
 const OF_LIST: [&str; 3] = ["offset", "limit", "token"];
-
-/// How many prompts one request cancels at most: each is looked up.
-const MAX_CANCELLED: usize = 1_000;
 
 /// Which prompts are to be cancelled.
 #[derive(Deserialize)]
@@ -94,12 +92,12 @@ pub(super) async fn cancel_several(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let body: CancelledIds = read_json(request.into_body(), state.config.body_timeout).await?;
-    if body.job_ids.len() > MAX_CANCELLED {
-        let error = format!("job_ids has at most {MAX_CANCELLED} ids; send several requests");
+    if body.job_ids.len() > MAX_NAMED {
+        let error = format!("job_ids has at most {MAX_NAMED} ids; send several requests");
         let failure = JobFailure { error: &error };
         return Ok(response::json(StatusCode::BAD_REQUEST, &failure));
     }
-    let cancelled = state.relay.cancel_by_prompt_ids(body.job_ids).await?;
+    let cancelled = state.relay.cancel_by_prompt_ids(&body.job_ids).await?;
     Ok(response::json(
         StatusCode::OK,
         &CancelledPrompt { cancelled },

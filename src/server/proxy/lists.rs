@@ -17,6 +17,9 @@ use crate::server::request::{bad_query, read_json, read_json_or_nothing};
 use crate::server::response::{self, Body};
 use crate::server::state::ServerState;
 
+/// How many prompts one request names at most: each is looked up, in the database, too.
+pub(super) const MAX_NAMED: usize = 1_000;
+
 /// What is to be deleted: the body of `POST /queue` and `POST /history`.
 #[derive(Deserialize)]
 struct Deletion {
@@ -148,5 +151,12 @@ pub(super) async fn delete_history(
 }
 
 async fn deletion(state: &ServerState, request: Request<Incoming>) -> Result<Deletion, ApiError> {
-    read_json(request.into_body(), state.config.body_timeout).await
+    let deletion: Deletion = read_json(request.into_body(), state.config.body_timeout).await?;
+    if deletion.delete.len() > MAX_NAMED {
+        return Err(ApiError::bad_request(
+            "too_many_ids",
+            format!("delete has at most {MAX_NAMED} ids; send several requests"),
+        ));
+    }
+    Ok(deletion)
 }

@@ -185,4 +185,19 @@ async fn many_prompts_are_looked_for_once_on_each_server() {
     let (status, refused) = cancel(&ids).await;
     assert_eq!(status, 400, "{refused}");
     assert!(refused["error"].as_str().unwrap().contains("1000"));
+    // No other list of ids is longer, and of one that is, nothing is done.
+    for path in ["/queue", "/history"] {
+        let call = format!("POST {path}");
+        let delete = async |ids: &[String]| post(&api, path, &json!({"delete": ids})).await;
+        for server in [&first, &second] {
+            server.answer(&call, 200, &Value::Null);
+        }
+        let before = second.calls(&call);
+        let (status, refused) = delete(&ids).await;
+        assert_eq!(status, 400, "{refused}");
+        assert_eq!(refused["error"]["code"], "too_many_ids");
+        assert_eq!(second.calls(&call), before);
+        assert_eq!(delete(&ids[..1_000]).await.0, 200);
+        assert_eq!(second.calls(&call), before + 1);
+    }
 }

@@ -327,6 +327,31 @@ async fn servers_say_together_what_they_can_do() {
     assert!(devices >= 2 && stats["system"].is_object());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_of_before_a_restart_is_deleted_from_the_histories() {
+    let db = TestDatabase::sqlite().await;
+    let settings = Settings::from(db.config());
+    let comfyui = ScriptedComfy::start().await;
+    // It chooses ids itself.
+    comfyui.accept_prompts_as(PROMPT_ID);
+    comfyui.answer("POST /history", 200, &Value::Null);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings.clone()).await;
+    let api = relay.serve_comfy().await;
+    let id = take_prompt(&api, "me", &one_node_workflow()).await;
+    comfyui.complete(PROMPT_ID);
+    wait_until("it has completed", async || {
+        status(&relay, &id).await == "completed"
+    })
+    .await;
+    relay.stop().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let api = relay.serve_comfy().await;
+    let deletion = json!({"delete": [id]});
+    assert_eq!(post(&api, "/history", &deletion).await.0, 200);
+    let deleted = comfyui.body_of("POST /history");
+    assert_eq!(deleted, json!({"delete": [PROMPT_ID]}));
+}
+
 /// Each has a graph of a megabyte: they are read as the client takes them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_graphs_of_waiting_prompts_are_not_held_all_at_once() {

@@ -168,15 +168,9 @@ impl EventSink {
         name: &str,
         data: &impl Serialize,
     ) -> Result<(), ClientGone> {
-        match serde_json::to_string(data) {
-            Ok(data) => {
-                let event = format!("event: {name}\ndata: {data}\n\n");
-                self.send(event.into()).await
-            }
-            Err(error) => {
-                tracing::error!(%error, name, "cannot encode an event as JSON");
-                Ok(())
-            }
+        match named_event(name, data) {
+            Some(event) => self.send(event).await,
+            None => Ok(()),
         }
     }
 
@@ -194,7 +188,7 @@ impl EventSink {
 
     /// Waits until the client has read the event before. A client that reads nothing for
     /// `connection_timeout` counts as gone; when the server stops, every client does.
-    async fn send(&self, event: Bytes) -> Result<(), ClientGone> {
+    pub(in crate::server) async fn send(&self, event: Bytes) -> Result<(), ClientGone> {
         let connection_timeout = self.state.config.connection_timeout;
         tokio::select! {
             biased;
@@ -203,6 +197,17 @@ impl EventSink {
                 Ok(Err(_)) | Err(_) => Err(ClientGone),
             },
             () = self.state.stop.cancelled() => Err(ClientGone),
+        }
+    }
+}
+
+/// A value as an event of this name; `None`, and a line in the log, if it cannot be JSON.
+pub(in crate::server) fn named_event(name: &str, data: &impl Serialize) -> Option<Bytes> {
+    match serde_json::to_string(data) {
+        Ok(data) => Some(format!("event: {name}\ndata: {data}\n\n").into()),
+        Err(error) => {
+            tracing::error!(%error, name, "cannot encode an event as JSON");
+            None
         }
     }
 }

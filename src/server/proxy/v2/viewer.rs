@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::Response;
 use serde::Serialize;
@@ -184,15 +185,7 @@ impl Viewer {
         if self.sent.preview.replace(preview.seq) == Some(preview.seq) {
             return Ok(());
         }
-        let Preview {
-            node, mime, image, ..
-        } = &*preview;
-        let event = PreviewEvent {
-            node_id: node.as_deref().unwrap_or_default(),
-            content_type: mime,
-            data_base64: BASE64_STANDARD.encode(image),
-        };
-        self.sink.send_named("preview", &event).await
+        self.sink.send(encoded(&preview)).await
     }
 
     async fn send_outputs(&mut self, shown: &ShownState) -> Result<(), ClientGone> {
@@ -208,10 +201,50 @@ impl Viewer {
     }
 }
 
+/// The event of a preview, which is encoded once for all viewers.
+fn encoded(preview: &Preview) -> Bytes {
+    let encode = || {
+        let event = PreviewEvent {
+            node_id: preview.node.as_deref().unwrap_or_default(),
+            content_type: preview.mime,
+            data_base64: BASE64_STANDARD.encode(&preview.image),
+        };
+        sink::named_event("preview", &event).unwrap_or_default()
+    };
+    preview.event.get_or_init(encode).clone()
+}
+
 /// When progress and previews may be sent.
 fn turns() -> Interval {
     // The first tick of an interval comes at once, and would be one more than the pace allows.
     let mut turns = interval_at(Instant::now() + PACE, PACE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    #[test]
+    fn a_preview_is_encoded_once_for_all_viewers() {
+        let preview = Preview {
+            job: JobId::parse("job").unwrap(),
+            node: Some("3".to_owned()),
+            seq: 1,
+            mime: "image/png",
+            image: Bytes::from_static(b"png"),
+            event: OnceLock::new(),
+        };
+        let first = encoded(&preview);
+        let event = concat!(
+            "event: preview\n",
+            r#"data: {"node_id":"3","content_type":"image/png","data_base64":"cG5n"}"#,
+            "\n\n"
+        );
+        assert_eq!(first, event);
+        assert_eq!(encoded(&preview).as_ptr(), first.as_ptr());
+    }
 }
