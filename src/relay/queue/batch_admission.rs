@@ -43,12 +43,8 @@ impl Relay {
                 .tagged(new.tags.clone())
                 .waiting(&stored.prompt_id);
             let writer = (&tracker.owner, 0);
-            records.push(stored_job::record(
-                &job,
-                None,
-                job.progress(None, now),
-                writer,
-            ));
+            let progress = job.progress(None, now);
+            records.push(stored_job::record(&job, None, progress, writer));
             admitted.push((stored, job, new));
         }
         keep_order(&mut admitted);
@@ -59,10 +55,7 @@ impl Relay {
             // Another relay has taken one of the ids in this very moment.
             Ok(false) => return Err(RelayError::RequestUnderWay),
             Err(error) => {
-                // They may be written although no answer has come. The rows are ours then.
-                let ids: Vec<JobId> = reservations.iter().map(|it| it.id.clone()).collect();
-                drop(reservations);
-                self.adopt_soon(ids);
+                self.adopt_soon(reservations);
                 return Err(error.into());
             }
         }
@@ -101,8 +94,11 @@ impl Relay {
         Ok(accepted.collect())
     }
 
-    /// Takes jobs into memory whose rows turn out to be there.
-    fn adopt_soon(&self, ids: Vec<JobId>) {
+    /// Takes jobs into memory whose rows turn out to be there, although the database has not answered. They are ours.
+    fn adopt_soon(&self, reservations: Vec<Reservation>) {
+        let ids: Vec<JobId> = reservations.iter().map(|it| it.id.clone()).collect();
+        // A row of a reserved job is not read.
+        drop(reservations);
         let relay = self.clone();
         self.0.tasks.spawn(async move {
             let looking = async {
