@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import ssl
@@ -26,14 +27,19 @@ from typing import Any, Callable, Optional, TypedDict, Union
 from urllib.parse import quote, urlsplit
 
 import websockets
+from websockets.asyncio.client import connect
 
 __all__ = ["Relay", "RelayError", "State", "Submitted", "cancel", "follow", "submit"]
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_URL = "http://127.0.0.1:8328"
 FINAL = frozenset({"completed", "failed", "cancelled"})
 
 # Close codes after which to connect again: restarts, lost connections, failing proxies, a relay with too much to do.
 RETRY = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1014})
+# No token, a wrong one, or one that has expired.
+UNAUTHENTICATED = 4401
 # What a proxy answers while the relay behind it restarts.
 PROXY_FAILURES = frozenset({502, 503, 504})
 # Seconds before the second attempt; doubled for each further one.
@@ -151,34 +157,45 @@ class Relay:
         """The states of a job until its end, across restarts of the relay. Raises RelayError where it cannot be followed."""
         newest: Optional[State] = None
         pause = FIRST_PAUSE
+        was_refused = False
         while True:
             problem: Optional[RelayError] = None
             code = 1006
+            why = ""
             try:
                 async with self._connect(job_id) as socket:
+                    # Ends without an exception where the relay closes for a restart.
                     async for text in socket:
                         message = json.loads(text)
                         if message["type"] == "error":
                             problem = RelayError(message.get("code", ""), message.get("error", ""))
                         elif message["type"] == "progress":
                             pause = FIRST_PAUSE
+                            was_refused = False
                             state: State = message
                             if _is_new(state, newest):
                                 newest = state
                                 yield state
                             if state["status"] in FINAL:
                                 return
-                code = 1000
+                code = socket.close_code or 1005
             except websockets.ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
             except websockets.InvalidStatus as refused:
                 status = refused.response.status_code
                 if status not in PROXY_FAILURES:
                     raise RelayError("refused", f"the relay answers {status}") from refused
-            except OSError:
-                pass  # It is not there at the moment.
-            if code not in RETRY:
+            except ssl.SSLCertVerificationError as wrong:
+                raise RelayError("bad_certificate", f"{wrong}; RELAY_CA_FILE names further authorities") from wrong
+            except (websockets.InvalidHandshake, OSError) as error:
+                why = str(error) or type(error).__name__  # It is not there at the moment.
+            # A newer token may be accepted; one that is refused as well ends it.
+            may_renew = code == UNAUTHENTICATED and callable(self._token) and not was_refused
+            was_refused = was_refused or may_renew
+            if code not in RETRY and not may_renew:
                 raise problem or RelayError("closed", f"the relay has closed the connection (code {code})")
+            if why and pause == FIRST_PAUSE:
+                _log.warning("cannot connect to the relay at %s, retrying: %s", self._ws, why)
             await asyncio.sleep(random.uniform(FIRST_PAUSE, pause))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -186,7 +203,7 @@ class Relay:
         token = self._bearer()
         protocols: Any = ["bearer", token] if token else None
         url = f"{self._ws}/ws/{quote(job_id, safe='')}"
-        return websockets.connect(url, subprotocols=protocols, ssl=self._tls, max_size=None)
+        return connect(url, subprotocols=protocols, ssl=self._tls, max_size=None)
 
     def _bearer(self) -> str:
         return self._token() if callable(self._token) else self._token

@@ -119,9 +119,12 @@ impl<'a> JobsWatch<'a> {
     }
 
     fn draw(&mut self) -> anyhow::Result<()> {
-        let text = jobs_table::text(&self.page);
+        let mut text = jobs_table::text(&self.page);
+        let terminal = Term::stdout();
+        if terminal.is_term() {
+            text = fitted(&text, terminal.size().0.into());
+        }
         if text != self.drawn {
-            let terminal = Term::stdout();
             if terminal.is_term() {
                 terminal.clear_last_lines(self.drawn.lines().count())?;
             }
@@ -129,5 +132,30 @@ impl<'a> JobsWatch<'a> {
             self.drawn = text;
         }
         Ok(())
+    }
+}
+
+/// As much of a table as can be drawn again in its place on a terminal with so many rows: what has left it at the top stays.
+fn fitted(table: &str, rows: usize) -> String {
+    let lines: Vec<&str> = table.lines().collect();
+    let room = rows.saturating_sub(2).max(2);
+    if lines.len() <= room {
+        return table.to_owned();
+    }
+    format!(
+        "{}\n… {} more\n",
+        lines[..room].join("\n"),
+        lines.len() - room
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_no_higher_than_the_terminal() {
+        assert_eq!(fitted("a\nb\nc\n", 5), "a\nb\nc\n");
+        assert_eq!(fitted("a\nb\nc\nd\ne\n", 5), "a\nb\nc\n… 2 more\n");
     }
 }

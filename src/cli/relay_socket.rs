@@ -1,8 +1,11 @@
 //! [`RelaySocket`]: a WebSocket of a relay, and why it ends.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::StatusCode;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::api_client::{ApiClient, CA_OPTION, explain_status};
@@ -22,10 +25,15 @@ const UNAUTHENTICATED: u16 = 4401;
 /// not allowed (4403).
 const REFUSALS: [u16; 4] = [1008, 1013, UNAUTHENTICATED, 4403];
 
+/// After so long without a sign of the relay, which sends a ping every 30 seconds, the connection counts as lost: nothing else
+/// reports that a network is gone.
+const SILENCE: Duration = Duration::from_secs(90);
+
 /// A connection that receives the messages of one job or of many.
 #[derive(Debug)]
 pub(super) struct RelaySocket {
     socket: WebSocket,
+    heard_at: Instant,
     /// The reason that the relay sends before it closes the socket.
     pub(super) last_error: Option<String>,
 }
@@ -58,6 +66,7 @@ impl RelaySocket {
         match relay.socket(path, query).await {
             Ok(socket) => Ok(Self {
                 socket,
+                heard_at: Instant::now(),
                 last_error: None,
             }),
             Err(tungstenite::Error::Http(response)) => {
@@ -88,7 +97,13 @@ impl RelaySocket {
     /// Receives the next message or preview. Cancel safe: none is lost.
     pub(super) async fn receive_any(&mut self) -> Result<Received, SocketEnd> {
         loop {
-            match self.socket.next().await {
+            let next = timeout_at(self.heard_at + SILENCE, self.socket.next());
+            let Ok(next) = next.await else {
+                let why = format!("nothing has come for {} s", SILENCE.as_secs());
+                return Err(SocketEnd::Lost(why));
+            };
+            self.heard_at = Instant::now();
+            match next {
                 Some(Ok(Message::Text(text))) => return Ok(Received::Text(text)),
                 Some(Ok(Message::Binary(bytes))) => return Ok(Received::Preview(bytes)),
                 Some(Ok(Message::Close(Some(close)))) if REFUSALS.contains(&close.code.into()) => {

@@ -19,7 +19,7 @@ use super::tag_options::parse_label;
 use super::watch::{parse_job_id, watch};
 use super::workflow_file::{self, GivenWorkflow, parse_pair};
 use super::workflow_parameters::{self, GivenParam, SEED, parse_param};
-use crate::cli::output::{print_line, print_note, print_text};
+use crate::cli::output::{print_line, print_note, print_text, printable_line};
 use crate::job::JobId;
 use batch::BatchArgs;
 pub(super) use parameters::SubmittedParameters;
@@ -153,7 +153,8 @@ pub(super) async fn run(args: SubmitArgs, program: Command) -> anyhow::Result<Ex
     let submitted = relay.submit(&job).await.map_err(explain)?;
     for ignored in &submitted.ignored {
         print_note(format_args!(
-            "warning: ComfyUI ignores an output: {ignored}"
+            "warning: ComfyUI ignores an output: {}",
+            printable_line(&ignored.to_string())
         ));
     }
     if args.watch {

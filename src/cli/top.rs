@@ -3,15 +3,18 @@
 mod overview;
 
 use std::io;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use console::Term;
+use futures_util::{StreamExt, stream};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::api_client::{ApiClient, JOBS, RelayOptions};
 use super::backends::HEALTH;
@@ -21,7 +24,10 @@ use overview::Overview;
 /// How often the relay is asked.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many open jobs are asked for: more fit on no screen.
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many jobs that run, and that wait, are asked for: more fit on no screen.
 const MAX_JOBS: usize = 200;
 
 /// Show servers, running jobs and the queue on the whole screen, until q
@@ -54,6 +60,12 @@ async fn show(
     let mut events = terminal_events();
     let mut refresh = interval(REFRESH_INTERVAL);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Asked for beside the keys: a relay that does not answer keeps nobody here.
+    let newest = stream::unfold(refresh, |mut refresh| async move {
+        refresh.tick().await;
+        Some((fetch(relay).await, refresh))
+    });
+    let mut newest = pin!(newest);
     loop {
         terminal.draw(|frame| view.draw(frame))?;
         tokio::select! {
@@ -61,7 +73,7 @@ async fn show(
                 Some(event) if !quits(&event) => {}
                 _ => return Ok(()),
             },
-            _ = refresh.tick() => match fetch(relay).await {
+            Some(fetched) = newest.next() => match fetched {
                 Ok(newest) => view = newest,
                 Err(error) => view.fail(&format!("{error:#}")),
             },
@@ -70,11 +82,26 @@ async fn show(
 }
 
 async fn fetch(relay: &ApiClient) -> anyhow::Result<Overview> {
-    let query = [
-        ("status", "processing,queued".to_owned()),
-        ("limit", MAX_JOBS.to_string()),
-    ];
-    let (health, jobs) = tokio::try_join!(relay.get(HEALTH, &[]), relay.get(JOBS, &query))?;
+    let query = |status: &str| {
+        let limit = MAX_JOBS.to_string();
+        [("status", status.to_owned()), ("limit", limit)]
+    };
+    // The list begins with the newest jobs, and those that run are seldom among them.
+    let (running, waiting) = (query("processing"), query("queued"));
+    let fetching = async {
+        tokio::try_join!(
+            relay.get(HEALTH, &[]),
+            relay.get(JOBS, &running),
+            relay.get(JOBS, &waiting)
+        )
+    };
+    let fetched = timeout(PATIENCE, fetching).await;
+    let late = || anyhow!("it does not answer within {} s", PATIENCE.as_secs());
+    let (health, mut jobs, waiting) = fetched.map_err(|_| late())??;
+    let more = waiting["jobs"].as_array().cloned().unwrap_or_default();
+    if let Some(jobs) = jobs["jobs"].as_array_mut() {
+        jobs.extend::<Vec<Value>>(more);
+    }
     Ok(Overview::new(relay.address(), &health, &jobs))
 }
 

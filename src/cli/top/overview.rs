@@ -32,7 +32,7 @@ impl Overview {
         // The list has the newest first; the oldest is the next.
         let (running, mut waiting): (Vec<&Value>, Vec<&Value>) =
             jobs.partition(|job| job["status"] == "processing");
-        waiting.sort_by_key(|job| job["queue_position"].as_u64());
+        waiting.sort_by_key(|job| job["queue_position"].as_u64().unwrap_or(u64::MAX));
         Self {
             title: format!(
                 " {relay}  {}  {} running, {} waiting ",

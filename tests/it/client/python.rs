@@ -65,6 +65,17 @@ async fn a_pipeline_goes_on_after_a_restart_of_the_relay() {
         return;
     };
     let mut events = script.until("state").await;
+    // It is stopped in order once, and killed once.
+    relay.terminate();
+    let mut relay = relay;
+    relay.exit_status().await;
+    let relay = Program::start(&[], &variables);
+    relay.ready().await;
+    let further = json!({"progress": 60, "status": "processing"});
+    relay.post(path, &further).await.unwrap();
+    while percents(&events).last() != Some(&60) {
+        events.extend(script.until("state").await);
+    }
     relay.kill().await;
     let relay = Program::start(&[], &variables);
     relay.ready().await;
