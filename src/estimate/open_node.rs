@@ -16,7 +16,7 @@ const MAX_TICK_SHARE: f64 = 0.9;
 pub(super) const OVERTIME: f64 = 0.4;
 
 /// The smallest standard deviation of a node, in seconds, beside what it is expected to have.
-const JITTER: f64 = 0.02;
+pub(super) const JITTER: f64 = 0.02;
 
 /// After this many ticks, the variance of a pace is half of what it was.
 const TICKS_OF_HALF_VARIANCE: f64 = 4.0;
