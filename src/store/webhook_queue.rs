@@ -74,25 +74,21 @@ impl Store {
         self.deliveries_added.notified().await;
     }
 
-    /// Claims at most `limit` deliveries that are due for `owner`, for the time `lasts`, none for targets that begin as one
-    /// of the `busy` ones.
-    pub async fn claim_deliveries(
+    /// Claims a delivery that is due for `owner`, for the time `lasts`, none for targets that begin as one of the `busy` ones.
+    pub async fn claim_delivery(
         &self,
         owner: &LeaseOwner,
         lasts: Duration,
         busy: &[&str],
-        limit: usize,
-    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
+    ) -> Result<Option<ClaimedDelivery>, StoreError> {
         let busy = serde_json::to_string(busy)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         in_time(async {
             Ok(with_connection!(self, reads, |connection, _names| {
                 let claim = sql_query(&self.webhooks.claim)
                     .bind::<Text, _>(owner.as_str())
                     .bind::<BigInt, _>(in_ms(lasts))
-                    .bind::<Text, _>(&busy)
-                    .bind::<BigInt, _>(limit);
-                claim.load(connection).await?
+                    .bind::<Text, _>(&busy);
+                claim.get_result(connection).await.optional()?
             }))
         })
         .await

@@ -10,8 +10,8 @@ use super::names::Names;
 pub(super) struct WebhookStatements {
     /// Adds deliveries. Its parameter: the rows, as JSON.
     pub(super) insert: String,
-    /// Claims deliveries that are due. Its parameters: the relay, how long in milliseconds, how the targets begin that are
-    /// busy as a JSON list, how many.
+    /// Claims the delivery that has been due the longest. Its parameters: the relay, how long in milliseconds, how the targets
+    /// begin that are busy as a JSON list.
     pub(super) claim: String,
     /// Deletes the webhooks of jobs that are not made. Its parameter: their ids as a JSON list.
     pub(super) delete_of_jobs: String,
@@ -44,7 +44,7 @@ const NOT_MADE: &str = "NOT EXISTS (SELECT 1 FROM comfy_relay.jobs AS j WHERE j.
 const CLAIM: &str = "UPDATE comfy_relay.webhook_deliveries SET claimed_by = $1, claimed_until = {now} + $2 \
     WHERE id IN (SELECT id FROM comfy_relay.webhook_deliveries WHERE state = 'pending' \
     AND due_at <= {now} AND (claimed_until IS NULL OR claimed_until < {now}) AND NOT EXISTS ({busy}) \
-    ORDER BY due_at LIMIT $4 {lock}) RETURNING id, url, event, payload, {now} - created_at AS age, attempts";
+    ORDER BY due_at LIMIT 1 {lock}) RETURNING id, url, event, payload, {now} - created_at AS age, attempts";
 
 impl WebhookStatements {
     pub(super) fn new(names: &Names) -> Self {

@@ -68,6 +68,17 @@ pub enum WebhookAnswer {
     },
 }
 
+impl WebhookAnswer {
+    /// The status with which the target has answered; `None` if it has not.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Accepted(status) => Some(*status),
+            Self::Gone => Some(StatusCode::GONE.as_u16()),
+            Self::Refused { status, .. } => *status,
+        }
+    }
+}
+
 impl WebhookSender {
     /// A sender that trusts the authorities in `ca_file` beside the system's. An attempt may take as long as `timeout`.
     pub fn new(

@@ -16,10 +16,11 @@ use crate::webhook::WebhookAnswer;
 /// How many times as long as the one before each pause is.
 const BACKOFF_FACTOR: f64 = 3.0;
 
-/// Sends a message that was claimed once, and records the result.
-pub(super) async fn attempt(tracker: Arc<Tracker>, delivery: ClaimedDelivery) {
+/// Sends a message that was claimed once, and records the result. Returns whether the target has answered.
+pub(super) async fn attempt(tracker: Arc<Tracker>, delivery: ClaimedDelivery) -> bool {
     let began = Instant::now();
     let answer = send(&tracker, &delivery).await;
+    let is_answered = answer.status().is_some();
     let age = Duration::from_millis(delivery.age.try_into().unwrap_or_default()) + began.elapsed();
     let (metrics, store) = (&tracker.webhooks.metrics, tracker.recorder.store());
     let recorded = match answer {
@@ -80,6 +81,7 @@ pub(super) async fn attempt(tracker: Arc<Tracker>, delivery: ClaimedDelivery) {
             "cannot record the result of an attempt; the message is sent again"
         );
     }
+    is_answered
 }
 
 async fn send(tracker: &Tracker, delivery: &ClaimedDelivery) -> WebhookAnswer {

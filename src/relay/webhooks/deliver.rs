@@ -1,6 +1,6 @@
 //! Sends what is due to webhooks, until the relay stops. What waits lies in the database; memory holds what is being sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,14 @@ use crate::relay::tracker::Tracker;
 use crate::store::StoreError;
 
 /// How many messages are sent at a time.
-const MAX_SENDING: usize = 16;
+const MAX_SENDING: usize = 64;
 
-/// How many of them go to one server before others come first: one that hangs must not hold up the others, however many
-/// addresses there are named.
+/// How many of them go to one server that has answered the last one, however many addresses there are named. To any other
+/// goes one: servers that hang must not hold up the others.
 const MAX_TO_ORIGIN: usize = 4;
+
+/// How many servers are remembered that have answered.
+const MAX_ANSWERING: usize = 1_024;
 
 /// How often it is looked what is due again. What this relay adds itself is sent at once.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,31 +38,39 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many of the intervals lie between two looks at what is not urgent.
 const SELDOM: u64 = 5;
 
-/// What is being sent: to which origin each task sends.
+/// What is being sent: to which origin each task sends, and whether that has answered.
 #[derive(Default)]
 struct Sending {
-    tasks: JoinSet<String>,
+    tasks: JoinSet<(String, bool)>,
     origins: HashMap<String, usize>,
+    /// The origins that have answered the last message.
+    answering: HashSet<String>,
 }
 
 impl Sending {
-    fn begin(&mut self, origin: String, task: impl Future<Output = ()> + Send + 'static) {
+    /// Begins to send. `attempt` yields whether there was an answer.
+    fn begin(&mut self, origin: String, attempt: impl Future<Output = bool> + Send + 'static) {
         *self.origins.entry(origin.clone()).or_default() += 1;
         self.tasks.spawn(async move {
-            task.await;
-            origin
+            let is_answered = attempt.await;
+            (origin, is_answered)
         });
     }
 
     /// Waits until something was sent. `None` if nothing is being sent.
     async fn next(&mut self) -> Option<()> {
         match self.tasks.join_next().await? {
-            Ok(origin) => {
+            Ok((origin, is_answered)) => {
                 if let Some(count) = self.origins.get_mut(&origin) {
                     *count -= 1;
                     if *count == 0 {
                         self.origins.remove(&origin);
                     }
+                }
+                if !is_answered {
+                    self.answering.remove(&origin);
+                } else if self.answering.len() < MAX_ANSWERING {
+                    self.answering.insert(origin);
                 }
             }
             // A panic was logged. Its target keeps its place, which others have as well.
@@ -70,7 +81,9 @@ impl Sending {
 
     /// The origins to which nothing more is sent for the moment.
     fn busy(&self) -> Vec<&str> {
-        let busy = (self.origins.iter()).filter(|(_, count)| **count >= MAX_TO_ORIGIN);
+        let busy = self.origins.iter().filter(|&(origin, &count)| {
+            count >= MAX_TO_ORIGIN || !self.answering.contains(origin)
+        });
         busy.map(|(origin, _)| origin.as_str()).collect()
     }
 }
@@ -128,25 +141,18 @@ impl Tracker {
     /// Begins to send what is due, as much as there is room for.
     async fn send_due(self: &Arc<Self>, sending: &mut Sending) -> Result<(), StoreError> {
         let lasts = self.webhooks.config.timeout + CLAIM_RESERVE;
-        loop {
-            let room = MAX_SENDING.saturating_sub(sending.tasks.len());
-            let room = room.min(MAX_TO_ORIGIN);
-            if room == 0 {
-                return Ok(());
-            }
+        while sending.tasks.len() < MAX_SENDING {
             let busy = sending.busy();
             let store = self.recorder.store();
-            let claimed = store
-                .claim_deliveries(&self.owner, lasts, &busy, room)
-                .await?;
-            if claimed.is_empty() {
+            // One by one: several might all go to a server that has room for one.
+            let claimed = store.claim_delivery(&self.owner, lasts, &busy).await?;
+            let Some(delivery) = claimed else {
                 return Ok(());
-            }
-            for delivery in claimed {
-                let origin = origin(&delivery.url).to_owned();
-                sending.begin(origin, attempt(self.clone(), delivery));
-            }
+            };
+            let origin = origin(&delivery.url).to_owned();
+            sending.begin(origin, attempt(self.clone(), delivery));
         }
+        Ok(())
     }
 
     async fn look_after_deliveries(

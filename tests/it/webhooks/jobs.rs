@@ -1,5 +1,8 @@
 //! Webhooks that single jobs ask for: who may, and where they may lead.
 
+use std::net::TcpListener;
+use std::time::Duration;
+
 use comfy_relay::config::WebhookConfig;
 use serde_json::{Value, json};
 
@@ -14,6 +17,7 @@ use reqwest::Method;
 
 on_both!(
     a_job_has_a_webhook_of_its_own,
+    servers_that_hang_hold_up_no_other,
     a_name_that_leads_to_a_private_address_is_not_dialled,
     a_job_keeps_its_webhook_whatever_is_asked_for_under_its_name,
     what_is_left_of_a_webhook_is_not_for_the_next_job_of_that_name,
@@ -82,6 +86,37 @@ async fn a_job_has_a_webhook_of_its_own(db: TestDatabase) {
         .wait_for("the end of the retry", |all| {
             all.iter()
                 .any(|it| it.event() == "job.completed" && it.job() == "again")
+        })
+        .await;
+    relay.stop().await;
+}
+
+async fn servers_that_hang_hold_up_no_other(db: TestDatabase) {
+    // They accept connections, and never answer.
+    let silent: [_; 8] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let silent = silent.map(|it| (it.local_addr().unwrap(), it));
+    let receiver = WebhookReceiver::start().await;
+    let mut config = of_jobs(&receiver);
+    config.timeout = Duration::from_secs(3_600);
+    for (address, _) in &silent {
+        config.hosts.extend(host(&address.to_string()));
+    }
+    let relay = TestRelay::replaying_with(TXT2IMG, settings(&db, config)).await;
+    let submit = async |job: &str, url: String| {
+        let webhook = json!({"url": url, "events": ["job.queued"]});
+        let (status, answer) = submit(&relay, job, webhook).await;
+        assert_eq!(status, 201, "{answer}");
+    };
+    for (number, (address, _)) in silent.iter().enumerate() {
+        for job in 0..4 {
+            let url = format!("http://{address}/{job}");
+            submit(&format!("silent-{number}-{job}"), url).await;
+        }
+    }
+    submit("mine", receiver.url()).await;
+    receiver
+        .wait_for("the event of the job", |all| {
+            all.iter().any(|it| it.job() == "mine")
         })
         .await;
     relay.stop().await;
