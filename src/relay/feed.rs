@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
 use super::registry::Remembered;
@@ -33,6 +35,9 @@ pub struct JobFeed {
     tracker: Arc<Tracker>,
     selection: Arc<Selection>,
     wants_previews: bool,
+    interval: Duration,
+    /// Before this moment nothing is taken.
+    next_at: Instant,
     opened_at: Timestamp,
     mailbox: Arc<Mailbox>,
     delivered: Arc<Delivered>,
@@ -78,6 +83,8 @@ impl Relay {
             tracker,
             selection,
             wants_previews,
+            interval: Duration::ZERO,
+            next_at: Instant::now(),
             opened_at,
             mailbox: Arc::new(mailbox),
             delivered,
@@ -92,8 +99,18 @@ impl Relay {
 }
 
 impl JobFeed {
+    /// The same, which yields all updates of an interval at once: of each job the newest state and the newest preview.
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
     /// Waits for updates, and takes all that there are. May be cancelled at any moment.
     pub async fn next(&mut self) -> VecDeque<Update> {
+        if !self.interval.is_zero() {
+            // Meanwhile the mailbox keeps what is newest.
+            sleep_until(self.next_at).await;
+        }
         while self.ready.is_empty() {
             tokio::select! {
                 () = self.delivered.0.notified() => self.take_delivered(),
@@ -101,6 +118,7 @@ impl JobFeed {
                 Ok(()) = self.newest_job.changed() => self.add_new_jobs(),
             }
         }
+        self.next_at = Instant::now() + self.interval;
         self.ready()
     }
 

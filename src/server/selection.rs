@@ -1,6 +1,7 @@
 //! The parameters by which callers select jobs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,9 +19,15 @@ pub(super) const LIST_PARAMETERS: [&str; 10] = [
 ];
 
 /// The parameters of the stream of jobs.
-pub(super) const FEED_PARAMETERS: [&str; 7] = [
-    "status", "backend", "label", "group", "workflow", "q", "previews",
+pub(super) const FEED_PARAMETERS: [&str; 8] = [
+    "status", "backend", "label", "group", "workflow", "q", "previews", INTERVAL,
 ];
+
+/// The parameter that says how often a stream of jobs sends, in milliseconds.
+pub(super) const INTERVAL: &str = "interval_ms";
+
+/// The longest interval, in milliseconds: ends wait for it as well.
+const MAX_INTERVAL: usize = 10_000;
 
 /// The parameters that lists and streams have in common, as documents describe them.
 pub(super) fn parameters() -> Vec<Parameter> {
@@ -49,6 +56,12 @@ pub(super) fn parameters() -> Vec<Parameter> {
     ]
 }
 
+/// How often a stream of jobs sends, as documents describe it.
+pub(super) fn interval() -> Parameter {
+    let description = "At most one state and one preview of each job in so many milliseconds.";
+    Parameter::number(INTERVAL, description, 0, MAX_INTERVAL)
+}
+
 /// The jobs that the parameters select among those that the caller may see.
 pub(super) fn parse(query: &Query, permissions: &Permissions) -> Result<Selection, ApiError> {
     Ok(Selection {
@@ -69,7 +82,20 @@ pub(super) fn feed(
     permissions: &Permissions,
 ) -> Result<JobFeed, ApiError> {
     let selection = parse(query, permissions)?;
-    Ok(state.relay.feed(selection, query.flag("previews")?))
+    let interval = query.value(INTERVAL).map_or(Ok(0), parse_interval)?;
+    let feed = state.relay.feed(selection, query.flag("previews")?);
+    Ok(feed.every(Duration::from_millis(interval)))
+}
+
+fn parse_interval(text: &str) -> Result<u64, ApiError> {
+    let interval = text.parse().ok();
+    interval
+        .filter(|&it| it <= MAX_INTERVAL as u64)
+        .ok_or_else(|| {
+            bad_query(format!(
+                "{INTERVAL} is a number of milliseconds from 0 to {MAX_INTERVAL}"
+            ))
+        })
 }
 
 /// Each label is `key=text`; a job has to have all of them.

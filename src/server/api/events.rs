@@ -15,8 +15,16 @@ use crate::server::selection;
 pub(in crate::server) const NAMES: &str = "names";
 
 /// The parameters of the stream of all jobs that match.
-pub(in crate::server) const FEED_PARAMETERS: [&str; 8] = [
-    "status", "backend", "label", "group", "workflow", "q", "previews", NAMES,
+pub(in crate::server) const FEED_PARAMETERS: [&str; 9] = [
+    "status",
+    "backend",
+    "label",
+    "group",
+    "workflow",
+    "q",
+    "previews",
+    selection::INTERVAL,
+    NAMES,
 ];
 
 pub(in crate::server) use all::all;
@@ -63,6 +71,7 @@ pub(in crate::server) fn endpoints() -> Vec<Endpoint> {
         stream(all)
             .takes_all(selection::parameters())
             .takes(Parameter::flag("previews", previews))
+            .takes(selection::interval())
             .fails(400, &["bad_status"]),
     ]
 }

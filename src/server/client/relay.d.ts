@@ -164,7 +164,11 @@ export const JobSocket: new (id: string, options?: SocketOptions & { previews?: 
 
 /** Follows all jobs that are open or will be. */
 export interface JobsSocket extends RelayConnection {}
-export const JobsSocket: new (options?: SocketOptions & { previews?: boolean }) => JobsSocket;
+export const JobsSocket: new (options?: SocketOptions & {
+  previews?: boolean;
+  /** At most one state and one preview of each job in so many milliseconds, up to 10,000. */
+  interval?: number;
+}) => JobsSocket;
 
 export interface MonitorSocket extends RelayConnection {}
 export const MonitorSocket: new (options?: Pick<SocketOptions, "server" | "token">) => MonitorSocket;

@@ -127,6 +127,7 @@ fn channels() -> Vec<ChannelDescription> {
     };
     let mut of_a_feed = selection::parameters();
     of_a_feed.push(Parameter::flag("previews", "Preview images as well."));
+    of_a_feed.push(selection::interval());
     vec![
         ChannelDescription::socket("job", "/ws/{job_id}", "One job")
             .takes(of_a_job())

@@ -1,6 +1,6 @@
 //! The states of many jobs on one socket, or one event stream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comfy_relay::config::ServerConfig;
 use comfy_relay::job::JobId;
@@ -139,11 +139,46 @@ async fn a_feed_is_narrowed_by_its_parameters() {
         ("lable=a", "unknown_parameter"),
         ("label=a", "bad_query"),
         ("previews=2", "bad_query"),
+        ("interval_ms=-1", "bad_query"),
+        ("interval_ms=0.5", "bad_query"),
+        ("interval_ms=10001", "bad_query"),
     ] {
         let mut refused = relay.connect(&format!("/ws/jobs?{query}")).await;
         assert_eq!(refused.receive_type("error").await["code"], code);
         let (status, answer) = relay.get(&format!("/api/anime/jobs/events?{query}")).await;
         assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_with_an_interval_has_at_most_one_state_of_each_job_in_it_and_every_end() {
+    const INTERVAL: Duration = Duration::from_millis(400);
+    let relay = TestRelay::without_backend(Settings::without_heartbeat()).await;
+    relay.report("a", &running(0)).await;
+    let mut often = relay.connect("/ws/jobs").await;
+    let path = format!("/ws/jobs?interval_ms={}", INTERVAL.as_millis());
+    let began = Instant::now();
+    let mut spaced = relay.connect(&path).await;
+    for progress in 1..=20 {
+        relay.report("a", &running(progress)).await;
+        relay.report("b", &running(progress)).await;
+        often
+            .receive_until(|it| it["job_id"] == "b" && it["progress"] == progress)
+            .await;
+    }
+    relay.report("a", &ended("completed")).await;
+    relay.report("b", &ended("cancelled")).await;
+    spaced.receive_until(is_final).await;
+    spaced.receive_until(is_final).await;
+    let intervals = began.elapsed().as_millis() / INTERVAL.as_millis();
+    for (job, status) in [("a", "completed"), ("b", "cancelled")] {
+        let of_job = |state: &&Value| state["job_id"] == job;
+        let count = spaced.states.iter().filter(of_job).count();
+        // One when it began, and one at the end of each interval.
+        assert!(count as u128 <= intervals + 1, "{count} in {intervals}");
+        assert!(count < often.states.iter().filter(of_job).count());
+        let last = spaced.states.iter().rfind(of_job).unwrap();
+        assert_eq!(last["status"], status);
     }
 }
 

@@ -2,7 +2,7 @@
 
 import { TOKEN, BASE, RelayError, jobPath, request } from "./api.js";
 import { compareClocks, relayNow } from "./clock.js";
-import { drop, drawSoon, put, putOpen } from "./store.js";
+import { MIN_INTERVAL, drop, drawSoon, put, putOpen } from "./store.js";
 import { askForToken } from "./token.js";
 import { JobsSocket } from "../client/jobs_socket.js";
 
@@ -16,7 +16,7 @@ const PAUSE = 2_000;
 
 /** Follows all open jobs. Calls `preview({job_id, blob})` for each preview. */
 export function follow(preview = () => {}) {
-  const socket = new JobsSocket({ previews: true, server: BASE.href, token: TOKEN });
+  const socket = new JobsSocket({ previews: true, interval: MIN_INTERVAL, server: BASE.href, token: TOKEN });
   socket.addEventListener("progress", ({ detail }) => {
     compareClocks(detail.timestamp);
     put(detail);

@@ -6,8 +6,8 @@ import { relayNow } from "./clock.js";
 /** The statuses that never change again. */
 export const FINAL = new Set(["completed", "failed", "cancelled"]);
 
-/** The shortest time between two frames that change numbers, in milliseconds. */
-const MIN_INTERVAL = 250;
+/** The shortest time between two frames that change numbers, in milliseconds; states need not come more often. */
+export const MIN_INTERVAL = 250;
 
 /** How many jobs that have ended are kept: those of the lanes. */
 const MAX_ENDED = 500;
