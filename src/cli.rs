@@ -32,6 +32,7 @@ mod relay_clock;
 mod relay_socket;
 mod replay;
 mod report;
+mod runtime;
 mod secret_file;
 mod serve;
 mod service_manager;
@@ -71,14 +72,16 @@ use exit_code::{USAGE, WrongSetting};
 use json_line::{JsonLine, LogFormat};
 use log_writer::LogWriter;
 use output::print_note;
+#[doc(hidden)]
+pub use runtime::runtime;
 use settings::Settings;
 use settings_file::SettingsFile;
 use submit::WorkflowFlags;
 
-/// Shows people how far their ComfyUI images are.
+/// Publishes the progress of ComfyUI prompts to any number of subscribers.
 ///
-/// The relay follows ComfyUI servers, turns their events into jobs with an honest percentage and a
-/// remaining time, and publishes every job's progress to any number of WebSocket subscribers.
+/// The relay follows ComfyUI servers, turns their events into jobs with a percentage and a remaining
+/// time, and publishes every job's progress to any number of WebSocket subscribers.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -247,7 +250,7 @@ fn execute(cli: Cli, settings: &Settings<'_>) -> anyhow::Result<ExitCode> {
     if let CliCommand::Config(command) = cli.command {
         return config::run(command, cli.config, Cli::command(), settings);
     }
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         match cli.command {
             CliCommand::Serve(args) => serve::run(*args).await,

@@ -42,13 +42,13 @@ fn versions(paths: &[PathBuf]) -> Vec<Option<Version>> {
     versions.collect()
 }
 
-/// What tells a file from one that has replaced it: its inode.
+/// What distinguishes a file from one that has replaced it: its inode.
 #[cfg(unix)]
 fn identity(file: &Metadata) -> Option<u64> {
     Some(std::os::unix::fs::MetadataExt::ino(file))
 }
 
-/// What tells a file from one that has replaced it: when it was made, in milliseconds since 1970.
+/// What distinguishes a file from one that has replaced it: when it was made, in milliseconds since 1970.
 #[cfg(not(unix))]
 fn identity(file: &Metadata) -> Option<u64> {
     let made_at = file.created().ok()?.duration_since(SystemTime::UNIX_EPOCH);

@@ -15,7 +15,7 @@ use crate::config::{Database, RedisConfig, Secret};
 #[derive(Debug, Clone)]
 pub(super) struct SecretFile<T> {
     parse: fn(&str) -> Result<T, String>,
-    /// Whether the variable of the secret itself is set as well: nobody can tell which of them is meant.
+    /// Whether the variable of the secret itself is set as well: it is not known which of them is meant.
     is_given_twice: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What systemd is told of the program: that it serves, that it lives, and that it stops. Without systemd, nothing.
+//! Notifies systemd that the program serves, lives and stops. Without systemd it does nothing.
 
 #[cfg(target_os = "linux")]
 use sd_notify::{NotifyState, notify, watchdog_enabled};
@@ -34,7 +34,7 @@ pub(super) async fn watch() {
 #[cfg(target_os = "linux")]
 fn send(state: &[NotifyState<'_>]) {
     if let Err(error) = notify(state) {
-        tracing::warn!(%error, "cannot tell systemd of the state of the service (NOTIFY_SOCKET)");
+        tracing::warn!(%error, "cannot notify systemd of the state of the service (NOTIFY_SOCKET)");
     }
 }
 

@@ -12,7 +12,7 @@ use super::duration::{parse_seconds, seconds};
 use super::limits::LimitConfig;
 use super::listen_address::parse_listen_address;
 
-/// More fan-out threads than this are no use on any machine.
+/// More fan-out threads than this help on no machine.
 const MAX_FAN_OUT_THREADS: u16 = 256;
 
 /// How clients are served.

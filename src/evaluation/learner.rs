@@ -16,7 +16,7 @@ use crate::recording::{Meta, Recording};
 const MIN_DURATION: f64 = 0.3;
 
 /// The longest job that is scored, in seconds: a year. Longer ones are accidents of a clock, and so large that the
-/// moments of a job cannot be told apart.
+/// moments of a job cannot be distinguished.
 const MAX_DURATION: f64 = 366.0 * 86_400.0;
 
 /// A backend, and the sorted signatures of the nodes that run there.

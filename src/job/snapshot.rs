@@ -178,8 +178,7 @@ impl Job {
         }
     }
 
-    /// A job that is to run again does not go back to `queued`.
-    /// Its status as it is published.
+    /// Its status as it is published: a job that is to run again does not go back to `queued`.
     pub fn published_status(&self) -> Status {
         if self.status == Status::Queued && self.began_before() {
             return Status::Processing;

@@ -121,7 +121,7 @@ impl Relay {
         let received = &pending.report;
         let (report, tags) = (received.report.clone(), received.tags.clone());
         match self.report(&received.job, report, tags).await {
-            // A producer cannot be told to repeat it. The database has failed for all relays: they take turns again.
+            // A producer gets no answer, and cannot be asked to repeat it. The database has failed for all relays: they take turns again.
             Err(RelayError::Store(_)) => {
                 pending.is_our_turn = false;
                 return (pending, Addressee::Later(TURN));

@@ -52,7 +52,7 @@ impl Tracker {
         let Some(entry) = registry.set_tags(id, tags) else {
             return false;
         };
-        // Those who follow it from now on hear of what has happened so far.
+        // A client that subscribes from now on receives what has happened so far.
         entry.publishing.announced = Announced::default();
         if entry.job.status().is_final() {
             self.record_again(entry);

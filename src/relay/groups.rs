@@ -174,7 +174,7 @@ impl GroupTask {
         tracker.notify_monitors();
     }
 
-    /// Forgets the group if nobody follows it. Who looks for it meanwhile waits, and begins anew.
+    /// Forgets the group if nobody follows it. A caller that looks for it meanwhile waits, and begins anew.
     fn is_given_up(&self) -> bool {
         let id = self.group.id();
         let mut groups = self.relay.0.groups.lock();

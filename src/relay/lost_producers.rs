@@ -33,7 +33,7 @@ impl Relay {
                 _ = tick.tick() => {}
             }
             if looked_at.elapsed() > pause + limit / 2 {
-                // The relay itself stood still, and heard nobody.
+                // The relay itself stood still, and received no reports.
                 restart_silence(&mut self.0.tracker.registry());
             }
             looked_at = Instant::now();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// So many sizes are remembered. They are asked for again after that.
 const MAX_SIZES: usize = 10_000;
 
-/// The sizes that ComfyUI servers have said, in bytes, by what tells a file from all others. What a job has made does not change.
+/// The sizes that ComfyUI servers have said, in bytes, by what identifies a file. What a job has made does not change.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct OutputSizes(Mutex<HashMap<String, u64>>);
 

@@ -1,6 +1,6 @@
 //! Webhooks: which events of jobs are sent, to which target.
 //!
-//! What is to be sent goes to the database with the state of which it tells, so a relay that is killed loses none. Each message
+//! What is to be sent goes to the database with the state that it reports, so a relay that is killed loses none. Each message
 //! has an id that follows from what it is about: a state that is recorded again, by whichever relay, adds no second one.
 
 pub(super) mod announced;

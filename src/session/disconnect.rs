@@ -33,7 +33,7 @@ pub(crate) async fn refuse(
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "the handshake was not finished"),
     };
-    let greeting = ServerMessage::connection(&job, "Connected, but not let in").encode();
+    let greeting = ServerMessage::connection(&job, "Connected; the request is refused").encode();
     let error_message = ServerMessage::error(&job, error.code, &error.message).encode();
     let sending = async {
         for text in [greeting, error_message] {

@@ -17,7 +17,7 @@ const FAILURE_REMEMBERED: Duration = Duration::from_millis(250);
 pub(super) struct JobLookup {
     /// The task that runs it.
     task: Option<AbortHandle>,
-    /// Who waits for its result.
+    /// The subscribers that wait for its result.
     asking: Vec<SubscriberKey>,
     /// Until when it counts that the job was not found, and the error that says so.
     missed: Option<(Instant, Arc<RelayError>)>,

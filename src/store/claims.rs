@@ -1,4 +1,4 @@
-//! Who hands a job in that waits: a claim takes it for one backend, and no other relay can take it then.
+//! Which relay posts a job that waits: a claim takes it for one backend, and no other relay can take it then.
 
 use diesel::sql_query;
 use diesel::sql_types::{Nullable, Text};

@@ -179,8 +179,10 @@ impl JobRecord {
 
     /// Takes over what is to be sent because of the states before, which it stands for.
     pub(super) fn deliver_first(&mut self, mut before: Vec<NewDelivery>) {
-        before.append(&mut self.deliveries);
-        self.deliveries = before;
+        if !before.is_empty() {
+            before.append(&mut self.deliveries);
+            self.deliveries = before;
+        }
     }
 
     pub(super) fn row(&self, mirror_due: bool) -> JobRow<'_> {

@@ -1,4 +1,4 @@
-//! What is to be sent to webhooks: it is added in the transaction that writes the state of which it tells, claimed by one
+//! What is to be sent to webhooks: it is added in the transaction that writes the state it reports, claimed by one
 //! relay at a time, and stays until it was delivered or given up.
 
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub struct AttemptResult {
 }
 
 impl Store {
-    /// Adds deliveries that tell of nothing which is written itself.
+    /// Adds deliveries that report nothing which is written itself.
     pub async fn add_deliveries(&self, added: &[NewDelivery]) -> Result<(), StoreError> {
         let (rows, insert) = (batch(&added)?, &self.webhooks.insert);
         in_time(async {

@@ -93,7 +93,7 @@ pub fn body(event: ApiEvent, at: Timestamp, data: &impl Serialize) -> serde_json
     })
 }
 
-/// The id of a message about something that `parts` tell from everything else: whoever makes it, and however often, it is the
+/// The id of a message about something that `parts` identify: whichever relay makes it, and however often, it is the
 /// same.
 pub fn message_id(parts: &[&str]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);

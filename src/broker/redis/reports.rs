@@ -45,7 +45,7 @@ impl RedisShared {
                     Some(message) => self.read_report(&message),
                     None => return Err(closed()),
                 },
-                // A node that has left the cluster hears nothing of what is published at others.
+                // A node that has left the cluster receives nothing that is published at others.
                 () = node.left.cancelled() => return Err(closed()),
                 _ = ping.tick() => {
                     in_time(config, sink.ping::<Value>()).await?;

@@ -121,7 +121,7 @@ impl AccessOptions {
     }
 }
 
-/// Refuses an address that other machines can reach; `remedy` tells the user what to do about it.
+/// Refuses an address that other machines can reach; `remedy` says what to do about it.
 fn require_loopback(listen: SocketAddr, setting: &str, remedy: &str) -> anyhow::Result<()> {
     if !listen.ip().to_canonical().is_loopback() {
         bail!("on {listen} ({setting}) every client could do everything: {remedy}");

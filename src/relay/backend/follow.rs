@@ -190,7 +190,7 @@ impl Follower {
             tracing::warn!(
                 reason,
                 "socket after socket to ComfyUI is cut as soon as it is open: another client uses the relay's client \
-                 id, or a proxy cuts them; reconnecting ever more seldom"
+                 id, or a proxy cuts them; reconnecting with growing pauses"
             );
         } else if was_connected {
             tracing::warn!(reason, "lost the socket to ComfyUI, reconnecting");

@@ -103,7 +103,7 @@ fn log_life(life: Life) {
         Life::Alive => tracing::info!("ComfyUI shows signs of life again"),
         Life::Silent => tracing::warn!("no sign of life from ComfyUI during its prompt"),
         Life::Stalled => tracing::warn!(
-            "no sign of life from ComfyUI, and prompts that it has taken do not start: if it does not move, restart it"
+            "no sign of life from ComfyUI, and prompts that it has taken do not start: restart ComfyUI if this lasts"
         ),
     }
 }

@@ -11,7 +11,7 @@ use crate::relay::registry::Entry;
 #[derive(Debug)]
 pub(super) struct UnlistedJob {
     pub(super) id: JobId,
-    /// It ran when it was last heard of.
+    /// It ran when it was last listed.
     pub(super) has_begun: bool,
     pub(super) created_at: Timestamp,
 }

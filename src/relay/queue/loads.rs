@@ -30,7 +30,7 @@ pub(super) struct BackendRecord {
     pub(super) abandoned: Vec<String>,
     /// What it has, if another relay follows it and keeps it busy.
     pub(super) peer: Option<PeerLoad>,
-    /// What the other relays were told of it last.
+    /// What was last sent to the other relays about it.
     pub(super) reported: Option<ReportedLoad>,
 }
 

@@ -1,4 +1,4 @@
-//! Has a backend free its memory after a job has failed for the lack of it.
+//! Has a backend free its memory after a job ran out of it.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ impl Relay {
                 backend.state().device.is_out_of_memory = false;
                 tracing::info!(
                     backend = backend_name,
-                    "memory freed, because a job has failed for the lack of it"
+                    "freed ComfyUI's memory, because a job ran out of it"
                 );
             }
             Err(error) => {

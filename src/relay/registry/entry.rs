@@ -65,7 +65,7 @@ pub(in crate::relay) struct Publishing {
     pub(in crate::relay) is_changed: bool,
     /// The state that was recorded last.
     pub(in crate::relay) recorded: Option<RecordedState>,
-    /// A caller was told that it is written.
+    /// A caller was answered that it is written.
     pub(in crate::relay) is_acknowledged: bool,
     /// How many previews were published.
     pub(in crate::relay) previews: u64,

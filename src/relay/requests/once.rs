@@ -19,7 +19,7 @@ use crate::store::{StoreError, StoredRequest};
 /// How long keys are kept.
 pub(in crate::relay) const KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What tells a request from others.
+/// What identifies a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestId {
     /// A digest of its Idempotency-Key and of whom that belongs to, if it has one.

@@ -24,7 +24,7 @@ const MAX_TEXTS: usize = 20;
 /// The content of a file.
 pub type OutputBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// One of the files of a job, as far as it tells one file from all others.
+/// One of the files of a job, as far as it identifies one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSource {
     job: JobId,
@@ -51,7 +51,7 @@ impl OutputSource {
 
 /// Where a file can be read.
 pub(super) struct OutputPlace {
-    /// What tells it from the files of other jobs that have had the id of its job, and of other runs of that.
+    /// What distinguishes it from the files of other jobs that have had the id of its job, and of other runs of that.
     pub(super) key: String,
     pub(super) output: Output,
     /// Where it is kept, if it was copied already.
@@ -67,7 +67,7 @@ impl Relay {
         Some(job.outputs().iter().cloned().collect())
     }
 
-    /// What tells one of the files of a known job from all others.
+    /// What identifies one of the files of a known job.
     pub fn output_source(&self, id: &JobId, number: usize) -> Result<OutputSource, RelayError> {
         let registry = self.0.tracker.registry();
         let entry = registry.get(id);

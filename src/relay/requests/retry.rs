@@ -26,7 +26,7 @@ pub struct RetryOptions {
     pub retries: Option<u32>,
     /// For whom it is, if the job that is repeated does not say.
     pub share: Option<String>,
-    /// What tells the request from others.
+    /// What identifies the request.
     pub request: RequestId,
 }
 
@@ -35,7 +35,7 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// If the job has not ended, or its graph or the keys of its partner nodes are not to be had any more.
+    /// If the job has not ended, or its graph or the keys of its partner nodes are no longer available.
     pub async fn retry(&self, id: &JobId, changes: RetryOptions) -> Result<Accepted, RelayError> {
         let tags = self.tags_of_ended(id)?;
         let stored = self.0.tracker.recorder.store().submission(id).await?;

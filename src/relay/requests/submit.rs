@@ -39,7 +39,7 @@ pub struct SubmitOptions {
     pub retries: u32,
     /// For whom it is, where waiting jobs are shared out fairly.
     pub share: Option<String>,
-    /// What tells the request from others.
+    /// What identifies the request.
     pub request: RequestId,
     /// The job that it repeats.
     pub retry_of: Option<JobId>,

@@ -1,4 +1,4 @@
-//! The events of servers and of the queue, which no state of a job tells: their conditions are compared once a second.
+//! The events of servers and of the queue, which no state of a job shows: their conditions are compared once a second.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::webhook::{self, ApiEvent};
 /// How often conditions are compared.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What an event of a server tells.
+/// The fields of an event of a server.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct BackendData<'a> {
     /// Its name.
@@ -30,7 +30,7 @@ pub(crate) struct BackendData<'a> {
     reason: Option<String>,
 }
 
-/// What the event of an empty queue tells.
+/// The fields of the event of an empty queue.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct QueueData {
     /// How many jobs run.

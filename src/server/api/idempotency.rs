@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`, and what tells a request from others.
+//! The header `Idempotency-Key`, and what identifies a request.
 
 use std::fmt::Write;
 
@@ -53,7 +53,7 @@ pub(in crate::server) fn key(
     Ok(Some(digest(&[key, SEPARATOR, &is_named, sub])))
 }
 
-/// What tells a request of this kind from others: its key, and a digest of its body, whatever the order of its fields. One
+/// What identifies a request of this kind: its key, and a digest of its body, whatever the order of its fields. One
 /// that has neither a key nor names its jobs cannot be repeated.
 pub(in crate::server) fn request_id(
     key: Option<String>,

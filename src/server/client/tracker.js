@@ -79,7 +79,7 @@ export class AnimeProgressTracker extends EventTarget {
     return this.newest && this.#connection.secondsLeft(this.newest);
   }
 
-  /** A state of the job. Who overrides this calls onComplete(). By default it fills #progress and #status, if there. */
+  /** A state of the job. A subclass that overrides this calls onComplete(). By default it fills #progress and #status, if there. */
   onProgressUpdate(data) {
     const find = (id) => globalThis.document?.getElementById(id);
     const [bar, status] = [find("progress"), find("status")];

@@ -42,7 +42,7 @@ impl ThumbnailKey {
     pub(in crate::server) fn of(source: &OutputSource, width: u32) -> Self {
         let text = format!("{source:?} {width}");
         let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        // Half of it tells files apart.
+        // Half of it identifies a file.
         let digits = digest.as_ref()[..16].iter();
         Self(digits.map(|byte| format!("{byte:02x}")).collect())
     }

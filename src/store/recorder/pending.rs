@@ -122,8 +122,10 @@ impl Pending {
         match self.records.get_mut(&state.record.progress.job_id) {
             Some(unwritten) => {
                 unwritten.since = unwritten.since.min(state.since);
-                let before = mem::replace(&mut unwritten.record, state.record);
-                unwritten.record.deliver_first(before.deliveries);
+                let before = mem::take(&mut unwritten.record.deliveries);
+                // In its place: a record is large, and each state of each job comes here.
+                unwritten.record = state.record;
+                unwritten.record.deliver_first(before);
             }
             None => {
                 let id = state.record.progress.job_id.clone();

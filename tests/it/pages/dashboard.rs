@@ -139,7 +139,7 @@ async fn the_dashboard_goes_on_after_a_restart_of_the_relay() {
     let lost = find(&lost, "lost");
     let headline = lost["headline"].as_str().unwrap();
     assert!(
-        headline.starts_with("The relay does not answer since "),
+        headline.starts_with("The relay has not answered since "),
         "{headline}"
     );
     assert_eq!(lost["left"], "not known now");

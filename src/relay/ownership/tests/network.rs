@@ -28,7 +28,7 @@ pub(super) enum LinkCondition {
     Slow(u64),
     /// Connections are closed, and none is accepted.
     Cut,
-    /// Nothing arrives, and neither side is told.
+    /// Nothing arrives, and neither side learns of it.
     HalfOpen,
 }
 

@@ -11,7 +11,7 @@ export default {
   blocked: "A proxy on the way to the relay passes no WebSockets on (its headers Upgrade and Connection). Server-Sent Events are used instead, without previews.",
   looking: "Looking at the farm", free: "The farm is free", unknown_end: "No end can be predicted yet",
   all_done: "Everything is done by about {time}", plus_minus: "±{n} min",
-  lost: "The relay does not answer since {time}", lost_more: "What you see is from then; the jobs go on. The page tries again by itself.",
+  lost: "The relay has not answered since {time}", lost_more: "What you see is from then; the jobs go on. The page tries again by itself.",
   runs: ["{n} job runs", "{n} jobs run"], waits: ["{n} waits", "{n} wait"], nothing_waits: "nothing waits",
   unknown_jobs: ["{n} of them cannot be predicted yet", "{n} of them cannot be predicted yet"],
   servers_ready: ["{n} server is ready", "{n} servers are ready"], need_look: ["{n} server needs a look", "{n} servers need a look"],

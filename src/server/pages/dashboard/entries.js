@@ -83,7 +83,7 @@ export class Entry {
 
   limits() {
     const { minimum, maximum } = this.schema;
-    // Those of a seed are no news.
+    // The limits of a seed are not worth showing.
     if (this.isRandom || minimum === undefined || maximum === undefined) return "";
     return text("from_to", { from: minimum, to: maximum });
   }

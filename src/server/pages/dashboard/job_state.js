@@ -87,7 +87,7 @@ export class JobState {
 }
 
 function away(job) {
-  return { status: text("server_away"), left: text("unknown_away"), sub: text("last_heard", { time: words.clock(job.at) }), from: began(job) };
+  return { status: text("server_away"), left: text("unknown_away"), sub: text("last_message", { time: words.clock(job.at) }), from: began(job) };
 }
 
 /** The relay does not answer: what it said last is not what is now. */
@@ -114,7 +114,7 @@ const SENTENCES = {
   },
   processing(job) {
     const left = timeLeft(job);
-    const sub = left ? text(job.estimated_high == null ? "done_about" : "nine_in_ten", { time: words.clock(left.end) }) : job.message;
+    const sub = left ? text(job.estimated_high == null ? "done_about" : "eight_in_ten", { time: words.clock(left.end) }) : job.message;
     return { left: words.timeLeft(left), sub, from: began(job), to: left ? text("soft_end") : "" };
   },
   completed(job, explained) {

@@ -103,7 +103,7 @@ impl Viewer {
                 () = self.admission.permissions.expired() => return Ok(()),
                 Some(publication) = self.subscription.next() => {
                     let Ok(shown) = ShownState::read(&publication.payload) else {
-                        tracing::error!(job = %self.job, "cannot read a published state");
+                        tracing::error!(job_id = %self.job, "cannot read a published state");
                         return Ok(());
                     };
                     if publication.is_final() {
