@@ -29,6 +29,7 @@ function printConnection(source) {
 
 /** Prints the states of a tracker or a subscription until its end. */
 async function printStates(job) {
+  job.addEventListener("problem", ({ detail: { code } }) => print("problem", { job: job.jobId, code }));
   try {
     for await (const { job_id, status, progress, seq } of job) print("progress", { job: job_id, status, progress, seq });
     print("ended", { job: job.jobId });

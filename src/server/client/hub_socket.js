@@ -1,3 +1,4 @@
+import { Backoff } from "./backoff.js";
 import { closeText } from "./close_code.js";
 import { JobSocket } from "./job_socket.js";
 import { RelayAddress } from "./relay_address.js";
@@ -9,6 +10,9 @@ const MAX_JOBS = 100;
 
 /** The codes of `error` messages after which nothing more comes of a job. */
 const REFUSALS = new Set(["bad_job_id", "forbidden", "job_not_found", "too_many_subscriptions"]);
+
+/** The codes of `error` messages with which the relay ends a subscription, because it could not look for the job. */
+const PASSING = new Set(["backend_unreachable", "backend_error", "backend_held_elsewhere", "database_unreachable", "too_many_requests"]);
 
 /**
  * Several jobs on one socket. Where no socket can be opened, an event stream for each. `listener` has
@@ -25,6 +29,10 @@ export class HubSocket {
   /** Event streams by job, where sockets are blocked. */
   #streams = null;
   #problem;
+  /** The jobs that the relay could not look for, until their first state. They are asked for again after a pause that grows. */
+  #unanswered = new Set();
+  #backoff = new Backoff();
+  #askTimer;
 
   constructor(options, listener) {
     this.#options = options;
@@ -55,6 +63,7 @@ export class HubSocket {
     if (!this.#jobs.delete(job)) return;
     this.#streams?.get(job)?.close();
     this.#streams?.delete(job);
+    this.#unanswered.delete(job);
     if (this.isEmpty) return this.close();
     this.#connection?.send({ type: "unsubscribe", job_id: job });
   }
@@ -71,6 +80,7 @@ export class HubSocket {
 
   close() {
     this.#jobs.clear();
+    this.#forgetUnanswered();
     this.#connection?.close();
     this.#connection = null;
     for (const stream of this.#streams?.values() ?? []) stream.close();
@@ -90,6 +100,7 @@ export class HubSocket {
     });
     this.#named = job;
     on("state", (state) => {
+      this.#forgetUnanswered();
       if (state.state === "open") this.#subscribe();
       this.#listener.state(state);
       if (state.state === "closed") this.#refuseAll(state);
@@ -112,6 +123,23 @@ export class HubSocket {
     for (const job of this.#jobs) {
       if (job !== this.#named) this.#connection.send({ type: "subscribe", job_id: job });
     }
+  }
+
+  /** The relay may have ended the subscription. Where it has not, the message changes nothing. */
+  #askAgain(job) {
+    this.#unanswered.add(job);
+    this.#askTimer ??= setTimeout(() => {
+      this.#askTimer = undefined;
+      for (const it of this.#unanswered) this.#connection?.send({ type: "subscribe", job_id: it });
+    }, this.#backoff.next());
+  }
+
+  /** Each connection asks for all jobs. */
+  #forgetUnanswered() {
+    clearTimeout(this.#askTimer);
+    this.#askTimer = undefined;
+    this.#unanswered.clear();
+    this.#backoff.reset();
   }
 
   #useStreams() {
@@ -139,6 +167,7 @@ export class HubSocket {
   #receive(message, connection) {
     if (!this.has(message.job_id)) return;
     this.#problem = undefined;
+    if (this.#unanswered.delete(message.job_id)) this.#backoff.reset();
     this.#listener.progress(message, connection);
     if (!FINAL.has(message.status)) return;
     this.#jobs.delete(message.job_id);
@@ -151,11 +180,13 @@ export class HubSocket {
     if (!this.has(message.job_id)) return;
     this.#listener.problem(message);
     if (REFUSALS.has(message.code)) this.#refuse(message.job_id, message.error);
+    else if (this.#connection && PASSING.has(message.code)) this.#askAgain(message.job_id);
   }
 
   #refuse(job, error) {
     this.#jobs.delete(job);
     this.#streams?.delete(job);
+    this.#unanswered.delete(job);
     this.#listener.refused(job, error);
     if (this.isEmpty) this.close();
   }

@@ -399,3 +399,34 @@ async fn a_job_that_is_missing_ends_alone() {
     let events = done(tracker).await;
     assert_eq!(named(&events, "socket").len(), 1, "there is no such job");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_could_not_be_looked_for_is_followed_when_it_comes() {
+    let server = ServerConfig {
+        job_wait: Duration::from_secs(1),
+        ..ServerConfig::default()
+    };
+    let relay = TestRelay::without_backend(server).await;
+    relay.report("there", &running(40)).await;
+    let Some(mut hub) = run("hub", &relay.url(), &["there", "late"]) else {
+        return;
+    };
+    let mut events = hub.until("problem").await;
+    let problem = events.last().unwrap();
+    assert_eq!(
+        (&problem["job"], &problem["code"]),
+        (&json!("late"), &json!("backend_unreachable"))
+    );
+    // The other job has kept the socket open.
+    relay.report("late", &running(20)).await;
+    while percents(&events, "late").is_empty() {
+        events.extend(hub.until("progress").await);
+    }
+    for job in ["late", "there"] {
+        relay.report(job, &completed()).await;
+    }
+    events.extend(done(hub).await);
+    assert_eq!(percents(&events, "late"), [20, 100]);
+    assert_eq!(named(&events, "socket").len(), 1, "{events:?}");
+    assert!(named(&events, "refused").is_empty(), "{events:?}");
+}
