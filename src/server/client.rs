@@ -13,7 +13,7 @@ macro_rules! module {
     };
 }
 
-const MODULES: [(&str, &str); 28] = [
+const MODULES: [(&str, &str); 29] = [
     module!("backoff.js"),
     module!("close_code.js"),
     module!("duration.js"),
@@ -21,6 +21,7 @@ const MODULES: [(&str, &str); 28] = [
     module!("hub.js"),
     module!("hub_socket.js"),
     module!("job_id.js"),
+    module!("job_path.js"),
     module!("job_socket.js"),
     module!("job_subscription.js"),
     module!("job_view.js"),

@@ -100,6 +100,7 @@ const ASSETS: &[Asset] = assets![
     "/web/operate.js" SCRIPT "pages/dashboard/operate.js",
     "/web/picture.js" SCRIPT "pages/dashboard/picture.js",
     "/web/rail.js" SCRIPT "pages/dashboard/rail.js",
+    "/web/ring.js" SCRIPT "pages/dashboard/ring.js",
     "/web/row.js" SCRIPT "pages/dashboard/row.js",
     "/web/said.js" SCRIPT "pages/dashboard/said.js",
     "/web/server_card.js" SCRIPT "pages/dashboard/server_card.js",

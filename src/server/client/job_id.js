@@ -1,9 +1,12 @@
+/** The relay has sockets of these names, which follow more than one job. */
+const RESERVED = ["monitor", "jobs", "events"];
+
 /** Why a text cannot be a job id; null if it can. */
 export function jobIdProblem(id) {
   if (!/^[A-Za-z0-9._:-]{1,128}$/.test(id)) {
     return "A job id has 1 to 128 of the characters A-Z a-z 0-9 . _ : -";
   }
-  if (id === "monitor") return "The id “monitor” is reserved for the system monitor";
+  if (RESERVED.includes(String(id))) return `The id “${id}” is reserved: the relay has an address of this name`;
   // Browsers resolve these as relative paths, even when they are escaped.
   if (id === "." || id === "..") return "Browsers cannot request a job with this id";
   return null;
@@ -14,9 +17,4 @@ export function checkJobId(id) {
   const problem = jobIdProblem(id);
   if (problem) throw new RangeError(problem);
   return String(id);
-}
-
-/** The path of a job in the API, below the relay's address. */
-export function jobPath(id) {
-  return `api/anime/jobs/${encodeURIComponent(id)}`;
 }

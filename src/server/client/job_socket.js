@@ -1,4 +1,5 @@
-import { checkJobId, jobPath } from "./job_id.js";
+import { checkJobId } from "./job_id.js";
+import { jobPath } from "./job_path.js";
 import { RelayConnection } from "./relay_connection.js";
 import { FINAL } from "./status.js";
 
@@ -9,7 +10,7 @@ export class JobSocket extends RelayConnection {
     const job = checkJobId(id);
     super({
       path: `ws/${encodeURIComponent(job)}${previews ? "?previews=1" : ""}`,
-      streamPath: `${jobPath(job)}/events`,
+      streamPath: jobPath(job, "/events"),
       isLast: ({ status }) => FINAL.has(status),
       ...options,
     });
@@ -18,6 +19,6 @@ export class JobSocket extends RelayConnection {
 
   /** Cancels the job. False while there is no connection. */
   cancel() {
-    return this.send({ type: "cancel" }) || this.post(`${jobPath(this.id)}/cancel`);
+    return this.send({ type: "cancel" }) || this.post(jobPath(this.id, "/cancel"));
   }
 }

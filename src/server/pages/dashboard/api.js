@@ -2,6 +2,8 @@
 
 import { askForToken, takeToken } from "./token.js";
 
+export { jobPath } from "../client/job_path.js";
+
 /** The address of the relay. */
 export const BASE = new URL("..", import.meta.url);
 
@@ -10,30 +12,24 @@ export const TOKEN = takeToken();
 
 /** An answer other than the one that was asked for. */
 export class RelayError extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, details) {
     super(message);
-    Object.assign(this, { status, code });
+    Object.assign(this, { status, code, details });
   }
 }
 
 /**
  * The JSON of an answer. Throws a `RelayError` where the relay refuses, or a proxy answers in its place, and a `TypeError` where
- * nobody answers.
+ * nobody answers. `read` makes the answer of the response.
  */
-export async function request(path, { body, ...options } = {}) {
+export async function request(path, { read = (response) => response.json(), ...options } = {}) {
   const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
-  const content = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
-  const response = await fetch(new URL(path, BASE), { cache: "no-store", headers, ...content, ...options });
-  const answer = await response.json().catch(() => null);
+  const response = await fetch(new URL(path, BASE), { cache: "no-store", headers, ...options });
+  const answer = await read(response).catch(() => null);
   if (response.ok && answer) return answer;
-  const { code, message = response.statusText || `HTTP ${response.status}` } = answer?.error ?? {};
+  const { code, details, message = response.statusText || `HTTP ${response.status}` } = answer?.error ?? {};
   if (response.status === 401) askForToken(TOKEN ? message : undefined);
-  throw new RelayError(response.status, code, message);
-}
-
-/** The path of a job, or of something of it. */
-export function jobPath(id, rest = "") {
-  return `api/anime/jobs/${encodeURIComponent(id)}${rest}`;
+  throw new RelayError(response.status, code, message, details);
 }
 
 /** The address of the page of a job. */

@@ -2,9 +2,9 @@
 // two places disagree.
 
 import { relayNow } from "./clock.js";
+import { FINAL } from "../client/status.js";
 
-/** The statuses that never change again. */
-export const FINAL = new Set(["completed", "failed", "cancelled"]);
+export { FINAL };
 
 /** The shortest time between two frames that change numbers, in milliseconds; states need not come more often. */
 export const MIN_INTERVAL = 250;
@@ -58,7 +58,7 @@ export function put(state) {
 }
 
 /** What a newer state may leave out. */
-const EMPTY = { node: undefined, estimated_completion: undefined, estimated_low: undefined, estimated_high: undefined, queue_position: undefined, cancelling: undefined, error: undefined, backend: undefined, waiting_for: undefined };
+const EMPTY = { node: undefined, estimated_start: undefined, estimated_completion: undefined, estimated_low: undefined, estimated_high: undefined, queue_position: undefined, cancelling: undefined, error: undefined, backend: undefined, waiting_for: undefined, attempt: undefined };
 
 /** Takes a list of all open jobs: those that it does not hold have ended elsewhere, or were forgotten. Returns their ids. */
 export function putOpen(states) {
