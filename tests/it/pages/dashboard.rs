@@ -152,9 +152,17 @@ async fn the_dashboard_goes_on_after_a_restart_of_the_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_of_a_job_shows_its_picture_from_the_relay() {
+async fn the_page_of_a_job_shows_its_picture_from_the_relay_and_runs_it_again() {
     let relay = TestRelay::replaying(TXT2IMG).await;
-    end(&relay, "shot", TXT2IMG, "completed").await;
+    // A program with 53 bits would round it.
+    let seed = json!(12_345_678_901_234_567_890_u64);
+    let mut graph = workflow(TXT2IMG).await;
+    graph["3"]["inputs"]["seed"] = seed.clone();
+    let labels = json!({"take": "7"});
+    let job = json!({"job_id": "shot", "workflow": graph, "labels": labels});
+    let (status, answer) = relay.post("/api/anime/jobs", &job).await;
+    assert!([201, 202].contains(&status), "{answer}");
+    relay.subscribe("shot").await.ends_as("completed").await;
     let Some(page) = open("job", &root(&relay), &[&relay.comfyui_url()]) else {
         return;
     };
@@ -167,10 +175,20 @@ async fn the_page_of_a_job_shows_its_picture_from_the_relay() {
     assert_eq!(job["title"], "Completed · shot · comfy-relay");
     let makes = job["makes"].as_str().unwrap();
     assert!(
-        makes.contains("Seed") && makes.contains("20 steps"),
+        makes.contains("12345678901234567890") && makes.contains("20 steps"),
         "{makes}"
     );
     assert_stands_still(job);
+    let again = find(&events, "again")["url"].as_str().unwrap();
+    let again = again.rsplit('/').next().unwrap();
+    let (_, repeated) = relay.job(again).await;
+    assert_eq!(
+        (&repeated["retry_of"], &repeated["labels"]),
+        (&json!("shot"), &labels)
+    );
+    let path = format!("/api/anime/jobs/{again}/workflow");
+    let (_, answer) = relay.get(&path).await;
+    assert_eq!(answer["workflow"]["3"]["inputs"]["seed"], seed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,12 +136,18 @@ async function readWorkflow() {
   if (workflow !== null || !get(id)?.prompt_id) return;
   workflow = {};
   try {
-    ({ workflow } = await request(jobPath(id, "/workflow")));
+    ({ workflow } = await request(jobPath(id, "/workflow"), { read: readExactly }));
     showMakes(workflow);
     drawActions(get(id), true);
   } catch {
     // ComfyUI has forgotten it.
   }
+}
+
+/** The JSON of an answer with whole numbers as they are: a `Number` would round seeds. */
+async function readExactly(response) {
+  const exact = (_key, value, { source } = {}) => (/^-?\d+$/.test(source) && !Number.isSafeInteger(value) ? BigInt(source) : value);
+  return JSON.parse(await response.text(), exact);
 }
 
 async function readNext() {
@@ -227,7 +233,7 @@ function againButton() {
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {
-      const { job_id } = await request("api/anime/jobs", { body: { workflow } });
+      const { job_id } = await request(jobPath(id, "/retry"), { method: "POST" });
       location.assign(jobPage(job_id));
     } catch (error) {
       button.disabled = false;

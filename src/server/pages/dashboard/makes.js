@@ -24,7 +24,7 @@ function read(nodes, graph) {
   const models = values(MODEL_INPUTS).map(short);
   const loras = values(["lora_name"]).map((name) => ` + ${short(name)}`);
   const samplers = inputs.filter((input) => Number.isFinite(input.steps));
-  const seeds = new Set(inputs.map((input) => input.seed ?? input.noise_seed).filter(Number.isFinite));
+  const seeds = new Set(inputs.map((input) => input.seed ?? input.noise_seed).filter((seed) => typeof seed === "bigint" || Number.isFinite(seed)));
   return [
     ["model", models.length ? [models.join(", "), loras.length ? make("span", loras.join(""), { className: "muted" }) : ""] : ""],
     ["size", size(inputs.find(SIZE))],
