@@ -81,6 +81,12 @@ await withPage(async (page) => {
   await page.click("#go");
   print("touched", JSON.parse((await body).postData()).parameters);
   print("kept", { steps: await page.inputValue("[name=steps]") });
+  // A proxy refuses, in place of the relay.
+  await page.route("**/api/anime/jobs", (route) => route.fulfill({ status: 413, contentType: "text/html", body: "<title>Too large</title>" }));
+  await page.click("#go");
+  await page.locator("#wrong:visible").waitFor();
+  print("proxy", { wrong: await page.locator("#wrong").textContent() });
+  await page.unroute("**/api/anime/jobs");
 
   for (const language of ["en", "de", "ja"]) {
     await open(`?lang=${language}`);

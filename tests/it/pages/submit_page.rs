@@ -75,6 +75,11 @@ async fn the_form_submits_on_every_screen_and_by_keyboard() {
         (&json!(7), &json!(12))
     );
     assert_eq!(touched["cfg"], Value::Null, "{touched}");
+    let wrong = event("proxy")["wrong"].as_str().unwrap();
+    assert!(
+        wrong.contains("Large") || wrong.contains("413"),
+        "a parser's error: {wrong}"
+    );
     for (language, heading) in [
         ("en", "Submit a job"),
         ("de", "Job aufgeben"),

@@ -1,6 +1,6 @@
 // Submits a named workflow: a form that is drawn from the JSON Schema of its parameters.
 
-import { BASE, TOKEN, jobPage, request } from "./api.js";
+import { jobPage, request } from "./api.js";
 import { make, setText } from "./elements.js";
 import { Entry } from "./entries.js";
 import { drawConnection, useFrame } from "./frame.js";
@@ -8,7 +8,6 @@ import { follow } from "./live.js";
 import { onDraw } from "./store.js";
 import { showTitle } from "./tab.js";
 import { text } from "./texts.js";
-import { askForToken } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
 /** What was typed into the entries of each workflow: it is there again when the reader comes back to it. */
@@ -86,11 +85,11 @@ async function submit() {
   try {
     const workflow = $("workflow").value;
     const body = `{"workflow":${JSON.stringify(workflow)},"parameters":${await parameters()}}`;
-    const { job_id: id } = await post("api/anime/jobs", body);
+    const { job_id: id } = await request("api/anime/jobs", { method: "POST", body });
     $("sent").replaceChildren(`${text("submitted")} `, make("a", id, { href: jobPage(id) }));
   } catch (error) {
     setText($("sent"), "");
-    refuse(error);
+    refuse({ message: error.message, problems: error.problems ?? error.details?.parameters });
   }
   $("go").disabled = false;
 }
@@ -100,7 +99,7 @@ async function parameters() {
   const given = [];
   for (const { name, value } of entries) {
     if (value === undefined) continue;
-    const sent = value instanceof File ? (await post("api/anime/inputs", value, name)).name : value;
+    const sent = value instanceof File ? await sendPicture(value, name) : value;
     given.push(`${JSON.stringify(name)}:${typeof sent === "bigint" ? sent : JSON.stringify(sent)}`);
   }
   return `{${given.join(",")}}`;
@@ -119,14 +118,12 @@ function refuse({ message = "", problems = [] }) {
   entries.find(({ name }) => problems.some(({ parameter }) => parameter === name))?.control.focus();
 }
 
-/** Sends something. Fails with the message of the relay, and with what is wrong with single parameters. */
-async function post(path, body, parameter) {
-  const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
-  const response = await fetch(new URL(path, BASE), { method: "POST", headers, body });
-  const answer = await response.json();
-  if (response.ok) return answer;
-  const { message, details } = answer.error;
-  if (response.status === 401) askForToken(TOKEN ? message : undefined);
-  const problems = details?.parameters ?? (parameter ? [{ parameter, message }] : []);
-  throw Object.assign(new Error(message), { problems });
+/** Sends a picture, and returns its name. What is wrong with it is wrong with its parameter. */
+async function sendPicture(file, parameter) {
+  try {
+    return (await request("api/anime/inputs", { method: "POST", body: file })).name;
+  } catch (error) {
+    const { message } = error;
+    throw Object.assign(error, { problems: [{ parameter, message }] });
+  }
 }
