@@ -22,6 +22,12 @@ const SCENARIOS = {
     await page.locator("#connection[data-state=open]").waitFor();
     print("connected", { connection: await page.locator("#connection").textContent() });
     await completed(page);
+    await page.waitForFunction(() => {
+      const picture = document.querySelector("#output-list img");
+      if (picture) picture.loading = "eager";
+      return picture?.naturalWidth > 0;
+    });
+    print("outputs", { links: await page.locator("#output-list a").evaluateAll((links) => links.map((link) => link.href)) });
   },
   async unregistered(page) {
     await page.goto(`${address}#job=${job}`);

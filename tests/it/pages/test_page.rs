@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_relay::config::ServerConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::browser::{done, proxy_without_sockets, relay_that_needs_a_token, run};
 use crate::support::recordings::TXT2IMG;
@@ -60,6 +60,10 @@ async fn the_page_leaves_by_itself_at_the_end() {
     relay.submit("shot", TXT2IMG).await;
     let events = done(page).await;
     assert_eq!(events[0]["connection"], "The job has ended");
+    // The picture is shown, and leads to its file at the relay.
+    let file = format!("{}/api/anime/jobs/shot/outputs/0", relay.url());
+    let outputs = events.iter().find(|event| event["event"] == "outputs");
+    assert_eq!(outputs.unwrap()["links"], json!([file]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,21 +41,10 @@ export function claims(token) {
 }
 
 /** Shows whose token is used, and until when: `describe` puts its claims into words. */
-export function showToken(token, describe = inEnglish) {
+export function showToken(token, describe) {
   $("token-shown").hidden = !token;
   if (!token) return;
   setText($("token-owner"), describe(claims(token)));
-}
-
-function inEnglish({ sub, exp }) {
-  const owner = sub ? `Token of ${sub}` : "Token without a name";
-  return Number.isFinite(exp) ? `${owner}, until ${moment(new Date(exp * 1000))}` : owner;
-}
-
-function moment(date) {
-  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  const isToday = date.toDateString() === new Date().toDateString();
-  return isToday ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
 }
 
 /** Asks for a token. `why` is the relay's reason, if it has given one, and after it where other clients put theirs. */

@@ -11,10 +11,21 @@ const COUNT_INTERVAL = 250;
 const server = new URL("./", location.href).href;
 const $ = (id) => document.getElementById(id);
 const token = takeToken();
-showToken(token);
+showToken(token, describeToken);
 
 /** The close code of a socket whose token is missing, wrong, or has expired. */
 const UNAUTHENTICATED = 4401;
+
+function describeToken({ sub, exp }) {
+  const owner = sub ? `Token of ${sub}` : "Token without a name";
+  return Number.isFinite(exp) ? `${owner}, until ${moment(new Date(exp * 1000))}` : owner;
+}
+
+function moment(date) {
+  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
+}
 
 function showConnection(element, { state, text, code, reason }) {
   element.dataset.state = state;
@@ -216,18 +227,33 @@ function showOutputs(outputs) {
   // New elements on every message would load the images again.
   if (text === shownOutputs) return;
   shownOutputs = text;
+  if (token && outputs.length > 0) signOutputs(outputs, text);
+  else drawOutputs(outputs);
+}
+
+function drawOutputs(outputs) {
   $("output-list").replaceChildren(...outputs.map(outputItem));
+}
+
+/** Where tokens are on, a browser opens a file by its signed link alone, which lists of outputs have, and states have not. */
+async function signOutputs(outputs, text) {
+  const list = new URL(`api/anime/jobs/${encodeURIComponent(job.id)}/outputs`, server);
+  const response = await fetch(list, { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+  const answer = response?.ok ? await response.json().catch(() => null) : null;
+  if (text !== shownOutputs) return;
+  const links = new Map(answer?.outputs.map(({ n, url }) => [String(n), url]));
+  drawOutputs(outputs.map((output) => ({ ...output, url: links.get(output.url.split("/").at(-1)) ?? output.url })));
 }
 
 function outputItem({ kind, filename, subfolder, type, url, text }) {
   const path = text ?? (subfolder ? `${subfolder}/${filename}` : filename);
   const note = make("span", ` ${kind}${type === "output" ? "" : `, ${type}`}`, { className: "dim" });
-  // A link of another scheme, such as javascript:, could run code.
-  const address = URL.canParse(url) ? new URL(url) : null;
-  if (!/^https?:$/.test(address?.protocol)) return make("li", [path, note]);
-  const link = make("a", path, { href: address.href, target: "_blank", rel: "noopener" });
+  if (type === "text") return make("li", [path, note]);
+  // The address in states begins at the root of the relay, which may be below the prefix of a proxy.
+  const { href } = new URL(url.replace(/^\//, ""), server);
+  const link = make("a", path, { href, target: "_blank", rel: "noopener" });
   if (/^(images|gifs)$/.test(kind) && /\.(png|jpe?g|webp|gif|avif|bmp)$/i.test(filename)) {
-    const picture = make("img", [], { src: address.href, alt: "", loading: "lazy" });
+    const picture = make("img", [], { src: href, alt: "", loading: "lazy" });
     picture.addEventListener("error", () => picture.remove());
     link.prepend(picture);
   }
