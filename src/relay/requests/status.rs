@@ -107,7 +107,8 @@ pub struct BackendHealth {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub is_elsewhere: bool,
-    /// What operators have asked for, if it is to take nothing: `paused` or `draining`, whatever its status is.
+    /// What operators have asked for, if it is to take nothing: `paused`, `draining`, `removing` or `removing_at_once`,
+    /// whatever its status is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Operation>")]
     pub operation: Option<&'static str>,

@@ -189,3 +189,18 @@ async fn a_token_without_the_scope_operate_gets_no_buttons() {
     );
     assert_eq!(find(&events, "server")["buttons"], 0);
 }
+
+#[test]
+fn what_operators_have_asked_for_has_words_in_each_language() {
+    let document = std::fs::read("docs/openapi.json").unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    let operations = &document["components"]["schemas"]["Operation"]["enum"];
+    for language in ["english", "german", "japanese"] {
+        let path = format!("src/server/pages/dashboard/{language}.js");
+        let texts = std::fs::read_to_string(path).unwrap();
+        for operation in operations.as_array().unwrap() {
+            let key = format!(" {}: \"", operation.as_str().unwrap());
+            assert!(texts.contains(&key), "{language} lacks{key}");
+        }
+    }
+}

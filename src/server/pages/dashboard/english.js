@@ -19,7 +19,7 @@ export default {
   n_servers: ["{n} server", "{n} servers"], time_shown: "Time shown", running: "Running", of_running: "{n} of {all}", notify: "Notify at the end",
   busy_until: "busy until {time}", busy: "busy, end not known yet", idle_since: "idle since {time}", idle: "idle, ready",
   unreachable: "unreachable since {time}", held_elsewhere: "standing by: another relay follows it", contested: "its socket is lost again and again",
-  paused: "paused", draining: "being drained", pause: "Pause", resume: "Resume",
+  paused: "paused", draining: "being drained", removing: "being removed", removing_at_once: "being removed at once", pause: "Pause", resume: "Resume",
   queue_paused: "The queue is paused.", unplanned: "No server yet",
   stalled: "no sign of life", sick: "its graphics card fails", failing: "{n} failures in a row", others: "busy with other clients",
   later: ["+{n} later, until {time}", "+{n} later, until {time}"], until: "until {time}", unknown_later: ["{n} waits, time not known yet", "{n} wait, time not known yet"],

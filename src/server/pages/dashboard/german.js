@@ -19,7 +19,7 @@ export default {
   n_servers: ["{n} Server", "{n} Server"], time_shown: "Gezeigte Zeit", running: "Laufend", of_running: "{n} von {all}", notify: "Am Ende melden",
   busy_until: "belegt bis {time}", busy: "belegt, Ende noch unbekannt", idle_since: "frei seit {time}", idle: "frei, bereit",
   unreachable: "nicht erreichbar seit {time}", held_elsewhere: "in Bereitschaft: ein anderes Relay folgt ihm", contested: "sein Socket geht immer wieder verloren",
-  paused: "angehalten", draining: "wird geleert", pause: "Anhalten", resume: "Fortsetzen",
+  paused: "angehalten", draining: "wird geleert", removing: "wird entfernt", removing_at_once: "wird sofort entfernt", pause: "Anhalten", resume: "Fortsetzen",
   queue_paused: "Die Schlange ist angehalten.", unplanned: "Noch kein Server",
   stalled: "kein Lebenszeichen", sick: "seine Grafikkarte versagt", failing: "{n} Fehler in Folge", others: "mit anderen Clients belegt",
   later: ["+{n} später, bis {time}", "+{n} später, bis {time}"], until: "bis {time}", unknown_later: ["{n} wartet, Dauer noch unbekannt", "{n} warten, Dauer noch unbekannt"],

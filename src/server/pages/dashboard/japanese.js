@@ -18,7 +18,7 @@ export default {
   n_servers: "{n} 台", time_shown: "表示時間", running: "実行中", of_running: "{all} 件中 {n} 件", notify: "終了時に通知",
   busy_until: "{time} まで使用中", busy: "使用中、終了は未定", idle_since: "{time} から空き", idle: "空き",
   unreachable: "{time} から応答なし", held_elsewhere: "待機中: 別のリレーが担当", contested: "ソケットが何度も切断",
-  paused: "一時停止中", draining: "ドレイン中", pause: "一時停止", resume: "再開",
+  paused: "一時停止中", draining: "ドレイン中", removing: "削除中", removing_at_once: "即時削除中", pause: "一時停止", resume: "再開",
   queue_paused: "キューは一時停止中です。", unplanned: "サーバー未定",
   stalled: "応答の兆候なし", sick: "グラフィックカードの異常", failing: "{n} 回連続で失敗", others: "他のクライアントが使用中",
   later: "ほか {n} 件、{time} まで", until: "{time} まで", unknown_later: "{n} 件待機、時間は未定",
