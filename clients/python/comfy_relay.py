@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_URL = "http://127.0.0.1:8328"
 FINAL = frozenset({"completed", "failed", "cancelled"})
+# The relay has sockets of these names, which follow more than one job.
+RESERVED = frozenset({"monitor", "jobs", "events"})
 
 # Close codes after which to connect again: restarts, lost connections, failing proxies, a relay with too much to do.
 RETRY = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1014})
@@ -80,6 +82,9 @@ class State(_Always, total=False):
     outputs: list[dict[str, Any]]
     outputs_total: int
     backend: str
+    labels: dict[str, str]
+    group: str
+    workflow: str
 
 
 class _Submitted(TypedDict):
@@ -93,6 +98,8 @@ class Submitted(_Submitted, total=False):
     """A job that the relay has taken. `replayed`: an earlier request has made it."""
 
     urls: dict[str, str]
+    message: str
+    ignored: list[dict[str, Any]]
     replayed: bool
     retry_of: str
 
@@ -155,6 +162,8 @@ class Relay:
 
     async def follow(self, job_id: str) -> AsyncIterator[State]:
         """The states of a job until its end, across restarts of the relay. Raises RelayError where it cannot be followed."""
+        if job_id in RESERVED:
+            raise ValueError(f"the job id {job_id!r} is reserved: the relay has an address of this name")
         newest: Optional[State] = None
         pause = FIRST_PAUSE
         was_refused = False

@@ -26,6 +26,8 @@ async def main(verb: str, *given: str) -> None:
             print(json.dumps({"event": "state", **state}), flush=True)
     except RelayError as error:
         print(json.dumps({"event": "refused", "code": error.code, "message": error.message}), flush=True)
+    except ValueError as error:
+        print(json.dumps({"event": "refused", "message": str(error)}), flush=True)
     finally:
         print(json.dumps({"event": "done"}), flush=True)
 

@@ -10,12 +10,13 @@ import * as React from "react";
 class Bar extends AnimeProgressTracker {
   override onProgressUpdate(data: Progress) {
     const percent: number = data.progress;
+    const name: string | undefined = data.labels?.shot ?? data.group ?? data.workflow;
     const seconds: number | null = data.estimated_remaining;
     if (data.status === "completed") this.onComplete(data.output_path);
     // @ts-expect-error it may be unknown
     seconds.toFixed();
     // @ts-expect-error there is no such status
-    return data.status === "done" && percent;
+    return data.status === "done" && percent && name;
   }
 }
 
@@ -24,6 +25,7 @@ export async function follow(token: () => Promise<string>) {
   tracker.addEventListener("complete", ({ detail }) => detail?.toUpperCase());
   tracker.addEventListener("state", ({ detail }) => detail.text);
   tracker.maxReconnectAttempts = 5;
+  tracker.addEventListener("problem", ({ detail }) => detail.code?.trim());
   for await (const state of tracker) state.message.trim();
   for await (const { nodes } of new ProgressHub("https://host/", { token: "text" }).follow(12)) nodes?.done.toFixed();
   // @ts-expect-error the id is missing

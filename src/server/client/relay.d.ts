@@ -63,6 +63,23 @@ export interface Progress {
   outputs?: Output[];
   outputs_total?: number;
   backend?: string;
+  /** Short texts by their keys: what the job is to those who submitted it. */
+  labels?: Record<string, string>;
+  /** The group that it belongs to. */
+  group?: string;
+  /** The name of the workflow that was submitted. */
+  workflow?: string;
+}
+
+/** What is wrong with an input of a node. */
+export interface WrongInput {
+  node: string;
+  class_type: string;
+  /** Empty for what is about a whole node. */
+  input: string;
+  /** ComfyUI's word for what is wrong. */
+  code?: string;
+  message: string;
 }
 
 /** The answer to `POST /api/anime/jobs`, and to a retry. */
@@ -72,6 +89,10 @@ export interface Submitted {
   backend: string;
   ws_url: string;
   urls: { self: string; events: string; cancel: string; ws: string };
+  /** What it waits for, where ComfyUI does not answer. */
+  message?: string;
+  /** The inputs because of which ComfyUI leaves outputs out, the first 50. */
+  ignored?: WrongInput[];
   /** It is the answer to an earlier request. */
   replayed?: true;
   /** The job that it repeats. */
@@ -92,8 +113,8 @@ export interface Problem {
   type: "error";
   job_id?: string;
   error: string;
-  /** A stable word. */
-  code: string;
+  /** A stable word; undefined where a proxy answers in place of the relay. */
+  code?: string;
   timestamp?: string;
 }
 

@@ -119,7 +119,7 @@ export class RelayConnection extends EventTarget {
   /** Asks for something; a refusal is a `problem`. False while nothing is followed by Server-Sent Events. */
   post(path) {
     if (!(this.#transport instanceof StreamTransport)) return false;
-    this.#post(path).catch((error) => this.#emit("problem", { code: "unreachable", error: String(error) }));
+    this.#post(path).catch((error) => this.#emit("problem", { type: "error", code: "unreachable", error: String(error) }));
     return true;
   }
 
@@ -151,7 +151,7 @@ export class RelayConnection extends EventTarget {
       this.#transport = new SocketTransport(this.url, token, this.#WebSocket, this.#handler(token));
     } catch {
       // It cannot be a header's value, so it is no token.
-      this.#emit("problem", { code: "unauthenticated", error: NO_TOKEN });
+      this.#emit("problem", { type: "error", code: "unauthenticated", error: NO_TOKEN });
       this.end(closeText(UNAUTHENTICATED), { code: UNAUTHENTICATED, reason: NO_TOKEN });
     }
   }

@@ -86,3 +86,51 @@ async fn the_types_name_what_the_modules_export() {
     command.args(["--no-warnings", "--test", "tests/modules/exports.mjs"]);
     assert_eq!(fails(command).await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_modules_follow_no_job_with_the_name_of_another_socket() {
+    if !is_installed("node", "apt-get install nodejs") {
+        return;
+    }
+    let mut command = Command::new("node");
+    command.args(["--no-warnings", "--test", "tests/modules/job_id.mjs"]);
+    assert_eq!(fails(command).await, None);
+}
+
+/// The text of a file after one text and before the next of another.
+fn between<'a>(text: &'a str, after: &str, before: &str) -> &'a str {
+    let (_, rest) = text.split_once(after).unwrap();
+    rest.split_once(before).unwrap().0
+}
+
+/// The fields of a type of a contract.
+fn fields(document: &str, schema: &str) -> Vec<String> {
+    let document = fs::read(Path::new("docs").join(document)).unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    let properties = &document["components"]["schemas"][schema]["properties"];
+    properties.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn the_types_have_every_field_that_the_relay_sends() {
+    let types = fs::read_to_string(Path::new(FOLDER).join("relay.d.ts")).unwrap();
+    let python = fs::read_to_string("clients/python/comfy_relay.py").unwrap();
+    let state = between(&python, "class _Always(", "class _Submitted(");
+    let submitted = between(&python, "class _Submitted(", "class RelayError(");
+    for (document, schema, name, class) in [
+        ("asyncapi.json", "Progress", "Progress", state),
+        ("openapi.json", "CreateAnswer", "Submitted", submitted),
+    ] {
+        let interface = between(&types, &format!("export interface {name} {{"), "\n}");
+        let fields = fields(document, schema);
+        assert!(fields.len() > 5, "{fields:?}");
+        for field in fields {
+            let is_typed = [format!("\n  {field}: "), format!("\n  {field}?: ")]
+                .iter()
+                .any(|line| interface.contains(line));
+            assert!(is_typed, "{name} of relay.d.ts lacks {field}");
+            let line = format!("\n    {field}: ");
+            assert!(class.contains(&line), "{schema} of Python lacks {field}");
+        }
+    }
+}

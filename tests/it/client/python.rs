@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use comfy_relay::config::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::support::nginx::free_port;
@@ -114,4 +115,17 @@ async fn the_module_is_typed() {
     let output = Program::output(command).await;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_another_socket_is_no_job() {
+    let relay = TestRelay::without_backend(ServerConfig::default()).await;
+    for name in ["monitor", "jobs", "events"] {
+        let Some(mut script) = run(&relay.url(), "", &["follow", name]) else {
+            return;
+        };
+        let events = script.until("done").await;
+        let message = events[0]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("is reserved"), "{events:?}");
+    }
 }
