@@ -35,8 +35,12 @@ const SECONDS: u32 = 10;
 /// Relays that follow all of these jobs, beside the one that owns them.
 const FOLLOWERS: usize = 2;
 
-#[tokio::main]
-async fn main() {
+fn main() {
+    // As in the program.
+    comfy_relay::cli::runtime().unwrap().block_on(run());
+}
+
+async fn run() {
     let Ok(url) = std::env::var("REDIS_URL") else {
         println!("set REDIS_URL to a Redis server for this benchmark");
         return;

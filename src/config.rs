@@ -32,6 +32,7 @@ pub use postgres::{
 pub use relay::{Dispatch, RelayConfig};
 pub use secret::Secret;
 pub use server::ServerConfig;
+pub(crate) use server::half_the_cores;
 pub use server_url::{ServerUrl, ServerUrlError, parse_first_comfyui_url, parse_relay_url};
 pub(crate) use store::parse_switch;
 pub use store::{Database, StoreConfig};

@@ -187,7 +187,7 @@ class Relay:
                                 yield state
                             if state["status"] in FINAL:
                                 return
-                code = socket.close_code or 1005
+                code = socket.protocol.close_code or 1005  # The socket itself has it from websockets 14.1 on.
             except websockets.ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
             except websockets.InvalidStatus as refused:

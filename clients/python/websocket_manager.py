@@ -131,6 +131,13 @@ class _Answer(NamedTuple):
     def worth_a_retry(self) -> bool:
         return self.status in (408, 425, 429) or self.status >= 500
 
+    @property
+    def code(self) -> str:
+        try:
+            return str(json.loads(self.text)["error"]["code"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
     def explain(self) -> str:
         try:
             return "{}: {}".format(self.status, json.loads(self.text)["error"]["message"])
@@ -392,8 +399,11 @@ class ConnectionManager:
         if report.final:
             self._ended.pop(report.job_id, None)
         level, key = logging.ERROR, "{} {}".format(answer.status, report.job_id)
-        if answer.status == 409:
+        if answer.code == "not_reportable":
             self._log_once(logging.INFO, key, "the relay follows job %s itself and needs no reports", report.job_id)
+        elif answer.code == "job_ended" and not report.final:
+            self._log_once(logging.WARNING, key, "the relay takes no more reports on job %s, %s",
+                           report.job_id, answer.explain())
         elif answer.status in (401, 403):
             why = answer.explain()
             self._log_once(level, why, "the relay refuses reports, %s (token: RELAY_TOKEN, with scope progress)", why)

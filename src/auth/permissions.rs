@@ -188,7 +188,7 @@ impl Permissions {
             // The relay as a whole is not a job.
             (JobGrant::Listed(_), None) if scope == Scope::Monitor => Ok(()),
             (JobGrant::Listed(_), None) => Err(AuthError::forbidden(
-                "the token is for certain jobs only; name one of them as job_id",
+                "the token is for certain jobs only; name one of them as job_id (job_ids of a batch)",
             )),
         }
     }

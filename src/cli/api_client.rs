@@ -129,11 +129,24 @@ pub(super) struct NodeMessage {
 #[derive(Debug, thiserror::Error)]
 #[error("{message} ({code})")]
 pub(super) struct ApiRefusal {
+    status: StatusCode,
     /// A stable word.
     pub(super) code: String,
     message: String,
     /// What it says of each of several things.
     pub(super) details: Value,
+}
+
+impl ApiRefusal {
+    /// Whether what is asked for does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
+    /// Whether the same request may be answered later.
+    pub(super) fn passes(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
+    }
 }
 
 impl JobMessage {
@@ -279,6 +292,7 @@ impl ApiClient {
             let message = explain_status(&printable_line(message), status);
             let details = body["error"]["details"].clone();
             return Err(ApiRefusal {
+                status,
                 code,
                 message,
                 details,
@@ -313,5 +327,35 @@ pub(super) fn explain_status(why: &str, status: StatusCode) -> String {
         format!("{why} ({TOKEN_OPTION})")
     } else {
         why.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::relay_socket::SocketEnd;
+
+    #[test]
+    fn a_refusal_that_passes_loses_the_connection_and_another_one_ends_it() {
+        for (status, passes) in [
+            (503, true),
+            (500, true),
+            (429, true),
+            (400, false),
+            (403, false),
+            (404, false),
+        ] {
+            let refusal = ApiRefusal {
+                status: StatusCode::from_u16(status).unwrap(),
+                code: "code".to_owned(),
+                message: "a reason".to_owned(),
+                details: Value::Null,
+            };
+            assert_eq!(refusal.is_not_found(), status == 404);
+            let end = SocketEnd::of_request(refusal.into());
+            assert_eq!(matches!(end, Ok(SocketEnd::Lost(_))), passes, "{status}");
+        }
+        let unreachable = SocketEnd::of_request(anyhow!("nothing listens there"));
+        assert!(matches!(unreachable, Ok(SocketEnd::Lost(_))));
     }
 }

@@ -36,6 +36,10 @@ const REDIS: &str = "REDIS_";
 /// Those that name the server: without one of them there is none.
 const REDIS_SERVERS: [&str; 2] = ["REDIS_URL", "REDIS_HOST"];
 
+/// The variable with the whole address of a database, and those that hold parts of one.
+const DATABASE_URL: &str = "DATABASE_URL";
+const DATABASE_PARTS: [&str; 4] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER"];
+
 /// Where the value of a setting comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SettingOrigin {
@@ -274,6 +278,13 @@ pub(super) fn log_notes(command: &Command, file: Option<&SettingsFile>) {
     if !unused.is_empty() {
         tracing::info!("not used: {}", unused.join(", "));
     }
+    let unused = unused_database_variables(file);
+    if !unused.is_empty() {
+        tracing::warn!(
+            "not used: {}, because {DATABASE_URL} is set",
+            unused.join(", ")
+        );
+    }
     let mut suspects: Vec<&OsStr> = arguments(command)
         .into_iter()
         .filter(|arg| is_secret(arg))
@@ -291,6 +302,18 @@ pub(super) fn log_notes(command: &Command, file: Option<&SettingsFile>) {
             );
         }
     }
+}
+
+/// The variables that name a part of a database's address where all of it is set.
+fn unused_database_variables(file: Option<&SettingsFile>) -> Vec<String> {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_in_file = file.is_some_and(|file| file.place(DATABASE_URL).is_some());
+    if !is_in_file && !is_set(DATABASE_URL) {
+        return Vec::new();
+    }
+    let names = DATABASE_PARTS.into_iter();
+    let names = names.flat_map(|name| [name.to_owned(), format!("{PREFIX}{name}")]);
+    names.filter(|name| is_set(name)).collect()
 }
 
 /// The variables of Redis that set nothing: those that the relay does not know, and all of them without a server.

@@ -74,26 +74,30 @@ impl<'a> JobsWatch<'a> {
         if let Err(end) = socket.receive().await {
             return Ok(end);
         }
-        reconnection.reached();
         self.is_stale = true;
         let mut draw = interval(DRAW_INTERVAL);
         draw.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut has_news = true;
+        let mut has_changed = true;
         loop {
             tokio::select! {
                 text = socket.receive() => match text {
                     Ok(text) => {
                         if let Ok(message) = serde_json::from_str(&text) {
                             self.receive(&message);
-                            has_news = true;
+                            has_changed = true;
                         }
                     }
                     Err(end) => return Ok(end),
                 },
-                _ = draw.tick(), if has_news => {
-                    has_news = false;
+                _ = draw.tick(), if has_changed => {
+                    has_changed = false;
                     if std::mem::take(&mut self.is_stale) {
-                        self.page = self.relay.get(JOBS, &self.query).await?;
+                        match self.relay.get(JOBS, &self.query).await {
+                            Ok(page) => self.page = page,
+                            // A relay whose database is away answers the socket alone.
+                            Err(error) => return SocketEnd::of_request(error),
+                        }
+                        reconnection.reached();
                     }
                     self.draw()?;
                 }

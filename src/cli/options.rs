@@ -3,4 +3,5 @@
 pub(super) mod access;
 pub(super) mod comfyui;
 pub(super) mod database;
+mod port;
 pub(super) mod redis;

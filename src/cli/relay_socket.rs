@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::api_client::{ApiClient, CA_OPTION, explain_status};
+use super::api_client::{ApiClient, ApiRefusal, CA_OPTION, explain_status};
 use crate::connector::{self, WebSocket};
 
 /// What a proxy answers while the relay behind it restarts.
@@ -54,6 +54,17 @@ pub(super) enum SocketEnd {
     Refused(String),
     /// The relay went away, or was not there.
     Lost(String),
+}
+
+impl SocketEnd {
+    /// What follows for a socket from the failure of a request that belongs to it: the relay may have gone away after the socket
+    /// was opened, or be back before its database. Fails with what it refuses for good.
+    pub(super) fn of_request(error: anyhow::Error) -> anyhow::Result<Self> {
+        match error.downcast_ref::<ApiRefusal>() {
+            Some(refusal) if !refusal.passes() => Err(error),
+            _ => Ok(Self::Lost(format!("{error:#}"))),
+        }
+    }
 }
 
 impl RelaySocket {

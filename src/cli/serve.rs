@@ -26,7 +26,7 @@ const BACKLOG: u32 = 4_096;
 
 /// Run the relay
 ///
-/// Follows the ComfyUI servers, which need not run yet, and serves http://LISTEN/ with a test page,
+/// Follows the ComfyUI servers, which need not run yet, and serves the dashboard at http://LISTEN/,
 /// ws://LISTEN/ws/{job_id}, ws://LISTEN/ws/monitor and the HTTP API under /api/anime. ComfyUI's own API is
 /// served at COMFY_LISTEN.
 ///

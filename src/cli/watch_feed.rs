@@ -99,13 +99,14 @@ impl Watched<'_> {
                 socket.last_error = Some(why);
                 continue;
             }
-            reconnection.reached();
             self.show(&text, &mut clock)?;
             // From the greeting on the socket has every change, so that none is missed between list and stream.
             if !std::mem::replace(&mut is_greeted, true) {
                 self.look_up_open(&mut clock).await?;
                 self.list_open().await?;
             }
+            // A relay whose database is away answers the socket alone.
+            reconnection.reached();
             if self.open.is_empty() && !self.ended.is_empty() {
                 self.list_open().await?;
             }
@@ -168,7 +169,7 @@ impl Watched<'_> {
                 }
                 Ok(_) => {}
                 // The relay has forgotten it.
-                Err(error) if error.is::<ApiRefusal>() => {
+                Err(error) if (error.downcast_ref()).is_some_and(ApiRefusal::is_not_found) => {
                     self.open.remove(&job);
                 }
                 Err(error) => return Err(error.into()),
@@ -199,11 +200,10 @@ impl From<SocketEnd> for FeedEnd {
 
 impl From<anyhow::Error> for FeedEnd {
     fn from(error: anyhow::Error) -> Self {
-        if error.is::<ApiRefusal>() {
-            return Self::Failed(error);
+        match SocketEnd::of_request(error) {
+            Ok(end) => Self::Socket(end),
+            Err(refused) => Self::Failed(refused),
         }
-        // It went away after the socket was opened.
-        Self::Socket(SocketEnd::Lost(format!("{error:#}")))
     }
 }
 

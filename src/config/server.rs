@@ -162,8 +162,8 @@ impl Default for ServerConfig {
     }
 }
 
-/// One fan-out thread can keep a core busy, and local clients need the other half.
-fn half_the_cores() -> usize {
+/// Half of the cores, at least one: one fan-out thread can keep a core busy, and local clients need the other half.
+pub(crate) fn half_the_cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, MAX_FAN_OUT_THREADS.into())
 }
@@ -176,8 +176,10 @@ fn fan_out_threads() -> impl TypedValueParser<Value = usize> {
 
 fn io_uring() -> impl TypedValueParser<Value = bool> {
     PossibleValuesParser::new([
-        PossibleValue::new("auto").help("Where the kernel supports and allows it"),
-        PossibleValue::new("off").help("Never"),
+        PossibleValue::new("auto")
+            .alias("true")
+            .help("Where the kernel supports and allows it"),
+        PossibleValue::new("off").alias("false").help("Never"),
     ])
     .map(|when| when == "auto")
 }

@@ -93,8 +93,11 @@ impl FromStr for PipelineTable {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
+        match text {
+            "off" | "false" => return Ok(Self::Off),
+            // Where a switch is meant, no table is.
+            "on" | "true" => return Err("expected TABLE, SCHEMA.TABLE or off"),
+            _ => {}
         }
         let (schema, table) = match text.split_once('.') {
             Some((schema, table)) => (Some(schema.to_owned()), table.to_owned()),
@@ -133,7 +136,8 @@ mod tests {
             let table: PipelineTable = name.parse().unwrap();
             assert_eq!(table.to_string(), name);
         }
-        for name in ["", ".", "a.", ".b", "a.b.c", "a\"b"] {
+        assert_eq!("false".parse(), Ok(PipelineTable::Off));
+        for name in ["", ".", "a.", ".b", "a.b.c", "a\"b", "on", "true"] {
             assert!(name.parse::<PipelineTable>().is_err(), "{name}");
         }
     }

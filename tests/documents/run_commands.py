@@ -86,7 +86,7 @@ REPLACED = {
     "docs/queue.md": [("--count 100", "--count 5"), ("-p 3.steps=30 --watch", "-p 3.steps=20 --watch"), ("submit txt2img.json", "submit workflow_api.json")],
     "docs/scaling.md": [("AUTH_JWT_SECRET=…", f"AUTH_JWT_SECRET={SECRET}")],
     "docs/security.md": [("AUTH_JWT_SECRET=…", f"AUTH_JWT_SECRET={SECRET}")],
-    "docs/operate.md": [(" && sudo systemctl start comfy-relay", "")],
+    "docs/operate.md": [("sudo sh -c 'set -a; . /etc/comfy-relay/env; comfy-relay doctor' && sudo systemctl start comfy-relay", "comfy-relay doctor")],
     "docs/webhooks.md": [
         ("comfy-relay webhook verify", f"{SIGN}; comfy-relay webhook verify"),
         ("msg_0b6e…", "msg_1"),

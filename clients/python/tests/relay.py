@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 
 class Relay:
-    """Listens on a free loopback port. `answers` are the statuses of the next answers; then 202."""
+    """Listens on a free loopback port. `answers` are the statuses of the next answers; then 202. `codes` are those of errors."""
 
     def __init__(self, answers: Tuple[int, ...] = (), port: int = 0) -> None:
+        self.codes: Dict[int, str] = {}
         self.answers = list(answers)
         self.requests: List[Tuple[str, Dict[str, str], Dict[str, Any]]] = []
         self.received = threading.Condition()
@@ -28,7 +29,7 @@ class Relay:
                     status = relay.answers.pop(0) if relay.answers else 202
                     relay.received.notify_all()
                 relay.gate.wait(10)
-                text = {"error": {"code": "x", "message": "a reason"}} if status >= 400 else {"job_id": "x"}
+                text = {"error": {"code": relay.codes.get(status, "x"), "message": "a reason"}} if status >= 400 else {"job_id": "x"}
                 answer = json.dumps(text).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))

@@ -167,6 +167,7 @@ class ReportsTest(unittest.TestCase):
     def test_a_refusal_is_logged_once_and_not_repeated(self) -> None:
         manager = self.manager()
         self.relay.answers = [401, 401, 400, 409]
+        self.relay.codes = {409: "not_reportable"}
 
         async def pipeline() -> List[bool]:
             return [await manager.send_progress_update(job_id=job_id, progress=1) for job_id in ("a", "a", "b", "c")]
@@ -178,6 +179,22 @@ class ReportsTest(unittest.TestCase):
         self.assertIn("RELAY_TOKEN", logs.output[0])
         self.assertIn("a reason", logs.output[1])
         self.assertIn("follows job c itself", logs.output[2])
+
+    def test_a_report_on_a_job_that_has_ended_is_a_warning_and_its_lost_end_an_error(self) -> None:
+        manager = self.manager()
+        self.relay.answers = [409, 409]
+        self.relay.codes = {409: "job_ended"}
+
+        async def pipeline() -> None:
+            await manager.send_progress_update(job_id="a", progress=1)
+            await manager.send_progress_update(job_id="b", progress=100, status="completed")
+
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            asyncio.run(pipeline())
+        self.assertIn("WARNING", logs.output[0])
+        self.assertIn("takes no more reports on job a, 409: a reason", logs.output[0])
+        self.assertIn("ERROR", logs.output[1])
+        self.assertIn("refuses a report on job b", logs.output[1])
 
     def test_a_relay_that_never_answers_counts_as_absent(self) -> None:
         manager = self.manager(timeout=0.05, first_pause=30)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use super::port::{VariablePort, parse_port};
 use crate::config::{Database, PostgresConfig, PostgresHost, Secret, SslMode, SslRoots};
 
 /// Where jobs are stored. Deployments from before `DATABASE_URL` set the `DB_*` variables.
@@ -22,8 +23,8 @@ pub(in crate::cli) struct DatabaseOptions {
     db_host: Option<String>,
 
     /// PostgreSQL's port; 5432 by default
-    #[arg(long, env = "DB_PORT", value_name = "PORT")]
-    db_port: Option<u16>,
+    #[arg(long, env = "DB_PORT", value_parser = parse_port, value_name = "PORT")]
+    db_port: Option<VariablePort>,
 
     /// The database's name
     #[arg(long, env = "DB_NAME", value_name = "NAME")]
@@ -75,7 +76,7 @@ impl DatabaseOptions {
             ("DB_HOST", self.db_host.is_some()),
             ("DB_USER", self.db_user.is_some()),
             ("DB_PASSWORD", self.db_password.is_some()),
-            ("DB_PORT", self.db_port.is_some()),
+            ("DB_PORT", self.port().is_some()),
             ("DB_SSLMODE", self.db_sslmode.is_some()),
             ("DB_SSLROOTCERT", self.db_sslrootcert.is_some()),
         ]
@@ -129,8 +130,12 @@ impl DatabaseOptions {
             );
         }
         let mut host = PostgresHost::new(name.to_owned());
-        host.port = self.db_port.unwrap_or(host.port);
+        host.port = self.port().unwrap_or(host.port);
         Ok(host)
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.db_port.and_then(|port| port.0)
     }
 
     /// Adds what the address of a database leaves open.
@@ -146,7 +151,8 @@ impl DatabaseOptions {
             )
         })?;
         let password = || std::env::var("PGPASSWORD").ok().map(Secret::from);
-        config.password = config.password.or_else(password);
+        let given = config.password.or_else(|| self.db_password.clone());
+        config.password = given.or_else(password);
         config.pass_file = config.pass_file.or_else(pass_file);
         Ok(Database::Postgres(Box::new(config)))
     }
@@ -200,7 +206,7 @@ mod tests {
         DatabaseOptions {
             database_url: None,
             db_host: Some(host.into()),
-            db_port: Some(5433),
+            db_port: Some(VariablePort(Some(5433))),
             db_name: Some("anime production".into()),
             db_user: Some("u@x".into()),
             db_password: Some("p/w:d?%41".to_owned().into()),
@@ -239,5 +245,34 @@ mod tests {
         for host in ["db:5432", "a,", "http://db"] {
             assert!(parts(host).database().is_err(), "{host}");
         }
+    }
+
+    #[test]
+    fn a_url_without_a_password_is_completed() {
+        for (url, password) in [
+            ("postgres://relay@db/jobs", "p/w:d?%41"),
+            ("postgres://relay:own@db/jobs", "own"),
+        ] {
+            let mut options = parts("elsewhere");
+            options.database_url = Some(url.parse().unwrap());
+            let Database::Postgres(config) = options.database().unwrap() else {
+                panic!("not PostgreSQL");
+            };
+            assert_eq!(config.password.as_ref().map(Secret::expose), Some(password));
+            assert_eq!(config.hosts[0].name, "db");
+        }
+    }
+
+    #[test]
+    fn a_port_of_kubernetes_is_no_part_of_an_address() {
+        let options = DatabaseOptions {
+            db_port: Some(parse_port("tcp://10.0.0.1:5432").unwrap()),
+            db_host: None,
+            db_name: None,
+            db_user: None,
+            db_password: None,
+            ..parts("")
+        };
+        assert!(!options.is_set());
     }
 }

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use super::port::{VariablePort, parse_port};
 use crate::config::{RedisConfig, Secret, parse_switch};
-
-/// Stands before the port in the variable that Kubernetes sets for a service called `redis`.
-const KUBERNETES: &str = "tcp://";
 
 /// Where states are published for other relays and services.
 #[derive(Debug, Default, clap::Args)]
@@ -25,7 +23,7 @@ pub(in crate::cli) struct RedisOptions {
 
     /// Redis' port; 6379 by default
     #[arg(long, env = "REDIS_PORT", value_parser = parse_port, value_name = "PORT")]
-    redis_port: Option<RedisPort>,
+    redis_port: Option<VariablePort>,
 
     /// The password, if the URL has none, as it is: nothing in it is decoded
     #[arg(
@@ -93,20 +91,6 @@ pub(in crate::cli) struct RedisOptions {
     redis_progress_in: bool,
 }
 
-/// A port; `None` for a text that Kubernetes has put there.
-#[derive(Debug, Clone, Copy)]
-struct RedisPort(Option<u16>);
-
-fn parse_port(text: &str) -> Result<RedisPort, &'static str> {
-    if text.starts_with(KUBERNETES) {
-        return Ok(RedisPort(None));
-    }
-    let port = text
-        .parse()
-        .map_err(|_| "expected a number from 1 to 65535")?;
-    Ok(RedisPort(Some(port)))
-}
-
 fn parse_prefix(text: &str) -> Result<String, &'static str> {
     /// More than any name of a deployment; each message carries it.
     const MAX_PREFIX: usize = 64;
@@ -151,7 +135,14 @@ impl RedisOptions {
                             file.display()
                         )
                     })?;
-                    Some(text.trim_end_matches(['\r', '\n']).to_owned().into())
+                    let password = text.trim_end_matches(['\r', '\n']);
+                    if password.is_empty() {
+                        bail!(
+                            "{} holds no password (--redis-password-file, REDIS_PASSWORD_FILE)",
+                            file.display()
+                        );
+                    }
+                    Some(password.to_owned().into())
                 }
                 (None, None) => None,
             };
@@ -192,7 +183,7 @@ mod tests {
         ] {
             let options = RedisOptions {
                 redis_host: Some(host.into()),
-                redis_port: Some(RedisPort(Some(7000))),
+                redis_port: Some(VariablePort(Some(7000))),
                 redis_password: Some("p#w".to_owned().into()),
                 ..RedisOptions::default()
             };

@@ -34,7 +34,12 @@ pub(in crate::cli) struct WorkflowImportArgs {
     name: Option<String>,
 
     /// The folder of workflows
-    #[arg(long, default_value = "comfy_workflows", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "WORKFLOWS",
+        default_value = "comfy_workflows",
+        value_name = "DIR"
+    )]
     folder: PathBuf,
 
     /// Replace a graph of this name. Its header stays

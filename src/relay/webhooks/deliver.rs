@@ -81,9 +81,10 @@ impl Sending {
 
     /// The origins to which nothing more is sent for the moment.
     fn busy(&self) -> Vec<&str> {
-        let busy = self.origins.iter().filter(|&(origin, &count)| {
-            count >= MAX_TO_ORIGIN || !self.answering.contains(origin)
-        });
+        let busy = self
+            .origins
+            .iter()
+            .filter(|&(origin, &count)| count >= MAX_TO_ORIGIN || !self.answering.contains(origin));
         busy.map(|(origin, _)| origin.as_str()).collect()
     }
 }

@@ -31,7 +31,8 @@ pub(in crate::server) async fn preview(
             StatusCode::NOT_FOUND,
             "no_preview",
             format!(
-                "there is no preview of the job {:?}; ComfyUI makes them with --preview-method auto",
+                "there is no preview of the job {:?}; there are some while it runs, where a client asks for them \
+                 (?previews=1) or ComfyUI runs with --preview-method auto",
                 job.as_str()
             ),
         )
