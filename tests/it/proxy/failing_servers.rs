@@ -7,7 +7,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::comfy_client::{ComfyClient, get, post, take_prompt};
+use super::comfy_client::{ComfyClient, get, post, post_prompt, take_prompt};
 use super::sockets::{PROMPT_ID, executing};
 use crate::support::recordings::one_node_workflow;
 use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy, saved_view};
@@ -200,4 +200,17 @@ async fn many_prompts_are_looked_for_once_on_each_server() {
         assert_eq!(delete(&ids[..1_000]).await.0, 200);
         assert_eq!(second.calls(&call), before + 1);
     }
+}
+
+/// As the proxy before a server answers, whose limit on bodies is lower.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_is_too_large_for_a_server_closes_nothing_else() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.answer("POST /prompt", 413, &Value::Null);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let api = relay.serve_comfy().await;
+    let (status, refused) = post_prompt(&api, "me", &one_node_workflow()).await;
+    assert_eq!(status, 502, "{refused}");
+    assert_eq!(get(&api, "/system_stats").await.0, 200);
+    assert_eq!(get(&api, "/extension/list").await.0, 200);
 }
