@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::ServerConfig;
+use comfy_relay::config::{Dispatch, ServerConfig};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -212,6 +212,23 @@ async fn a_prompt_that_is_too_large_for_a_server_closes_nothing_else() {
     let api = relay.serve_comfy().await;
     let (status, refused) = post_prompt(&api, "me", &one_node_workflow()).await;
     assert_eq!(status, 502, "{refused}");
+    assert_eq!(get(&api, "/system_stats").await.0, 200);
+    assert_eq!(get(&api, "/extension/list").await.0, 200);
+}
+
+/// One that has not answered is passed over for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_server_is_asked_although_it_has_not_answered_a_prompt() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = Settings::default();
+    settings.relay.dispatch = Dispatch::Direct;
+    settings.comfy.submit_wait = Duration::from_millis(50);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let api = relay.serve_comfy().await;
+    for call in ["POST /prompt", "GET /queue"] {
+        comfyui.reply(call, Reply::Hang);
+    }
+    take_prompt(&api, "me", &one_node_workflow()).await;
     assert_eq!(get(&api, "/system_stats").await.0, 200);
     assert_eq!(get(&api, "/extension/list").await.0, 200);
 }
