@@ -80,6 +80,14 @@ pub enum RestError {
         /// The status.
         status: StatusCode,
     },
+    /// What is asked for is wrong: ComfyUI says why.
+    #[error("{call} was answered with 400 Bad Request")]
+    BadRequest {
+        /// Method and path.
+        call: String,
+        /// Its answer.
+        answer: Value,
+    },
     /// An answer that does not follow ComfyUI's protocol.
     #[error("{call} was not answered with ComfyUI's JSON: {why}")]
     InvalidResponse {
@@ -116,6 +124,7 @@ impl RestError {
         match self {
             Self::Unreachable { source, .. } => !source.is_connect(),
             Self::Refused { status, .. } => status.is_server_error(),
+            Self::BadRequest { .. } => false,
             Self::InvalidResponse { .. } | Self::Slow { .. } => true,
         }
     }

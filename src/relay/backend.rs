@@ -140,6 +140,9 @@ pub(super) struct ApiState {
     pub(super) keeps_prompt_ids: Option<bool>,
     /// When a request was last not answered in time; `None` if one was answered since.
     pub(super) unanswered_at: Option<Instant>,
+    /// When it last answered a submission with an error that says nothing of the graph, as 413 of a proxy before it; `None` if it
+    /// has answered another request since.
+    pub(super) failed_at: Option<Instant>,
     /// Whether the backend answers. A lost socket that is dialled again at once does not count as no.
     pub(super) reachable: bool,
     pub(super) version: Option<String>,
@@ -158,11 +161,30 @@ pub(super) struct ApiState {
 }
 
 impl ApiState {
-    /// Whether others are to be preferred: it takes requests, and has not answered one lately.
+    /// Whether others are to be preferred for jobs: it takes requests, and has not answered one lately, or has failed to take a
+    /// submission.
     pub(super) fn hangs(&self) -> bool {
-        self.unanswered_at
-            .is_some_and(|at| at.elapsed() < PASSED_OVER)
+        is_recent(self.unanswered_at) || is_recent(self.failed_at)
     }
+
+    /// It has not taken a submission, which it has answered, unless that `is_unanswered`.
+    pub(super) fn set_failed(&mut self, is_unanswered: bool) {
+        let failed = if is_unanswered {
+            &mut self.unanswered_at
+        } else {
+            &mut self.failed_at
+        };
+        *failed = Some(Instant::now());
+    }
+
+    /// It has answered a request.
+    pub(super) fn set_answered(&mut self) {
+        (self.unanswered_at, self.failed_at) = (None, None);
+    }
+}
+
+fn is_recent(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at.elapsed() < PASSED_OVER)
 }
 
 /// The node classes of a server.
@@ -253,7 +275,14 @@ impl Backend {
     /// Whether it answers, as far as this relay knows, which does not know it of one that another relay follows.
     pub(super) fn answers(&self) -> bool {
         let state = self.state();
-        state.api.reachable && !state.api.hangs()
+        state.api.reachable && !is_recent(state.api.unanswered_at)
+    }
+
+    /// Whether the relay that follows it has no socket to it.
+    pub(super) fn is_away_elsewhere(&self) -> bool {
+        let state = self.state();
+        let report = state.peer_report.as_ref();
+        report.is_some_and(|report| report.unreachable_since.is_some())
     }
 
     /// Whether the relay that follows it has had no socket to it for a while.

@@ -172,6 +172,8 @@ pub enum RelayError {
     NoBackendCanRun {
         /// Every backend that was asked.
         backends: Vec<UnsuitableBackend>,
+        /// What ComfyUI would answer there, at each whose node classes are known.
+        rejections: Vec<Rejection>,
     },
     /// Another request has the same Idempotency-Key.
     #[error(

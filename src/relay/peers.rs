@@ -189,8 +189,11 @@ impl Tracker {
         let unowned = registry.unowned();
         let unowned: Vec<(JobId, bool, bool)> = unowned
             .map(|entry| {
-                // Until the row shows an end that was received, only this relay may know of it.
-                let is_copy = entry.ownership == Ownership::Reader && !entry.is_ahead_of_row;
+                // Until the row shows an end that was received, only this relay may know of it. A client of ComfyUI's API is sent
+                // the end by the relay at which it has its socket.
+                let is_copy = entry.ownership == Ownership::Reader
+                    && !entry.is_ahead_of_row
+                    && !self.tap.has_client_of(entry.job.tags());
                 (entry.job.id().clone(), is_copy, self.is_row_due(entry))
             })
             .collect();

@@ -231,7 +231,11 @@ impl Tracker {
     fn copy_row(&self, registry: &mut Registry, stored: StoredJob, held: Option<HeldState>) {
         let (id, updated_at) = (stored.id.clone(), stored.updated_at);
         let has_state = held.is_some_and(|held| held.has_ended) || self.reopen(registry, &id);
+        let ends_now = stored.status.is_final() && held.is_some_and(|held| !held.has_ended);
         let entry = self.copy(registry, stored);
+        if ends_now {
+            self.send_end(entry);
+        }
         if !has_state {
             self.publish_row(entry, updated_at, held.is_some());
         }

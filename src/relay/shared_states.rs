@@ -167,6 +167,9 @@ impl Tracker {
         let entry = self.copy(registry, stored);
         entry.publishing.received(remaining);
         entry.is_ahead_of_row = status.is_final();
+        if status.is_final() && held.is_some() {
+            self.send_end(entry);
+        }
         let publication = Publication {
             job: id.clone(),
             seq,

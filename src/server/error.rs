@@ -177,6 +177,12 @@ impl ApiError {
         &self.inputs
     }
 
+    /// The same error, about these inputs.
+    pub(super) fn with_inputs(mut self, inputs: Vec<WrongInput>) -> Self {
+        self.inputs = inputs.into();
+        self
+    }
+
     /// The backends that were asked, if none can run the workflow.
     pub(super) fn backends(&self) -> &[UnsuitableBackend] {
         let details = self.details.as_deref();
@@ -272,8 +278,7 @@ impl From<NotReady> for ApiError {
 impl From<RelayError> for ApiError {
     fn from(error: RelayError) -> Self {
         let status = relay_status(&error);
-        let code = error.code();
-        let message = error.to_string();
+        let (code, message) = (error.code(), error.to_string());
         let header = match &error {
             RelayError::QueueFull { retry_after, .. } => {
                 Some(ErrorHeader::RetryAfter(*retry_after))
@@ -301,7 +306,7 @@ impl ErrorDetails {
     fn of(error: RelayError) -> Option<Self> {
         let nothing = Self::default();
         match error {
-            RelayError::NoBackendCanRun { backends } => Some(Self {
+            RelayError::NoBackendCanRun { backends, .. } => Some(Self {
                 backends,
                 ..nothing
             }),

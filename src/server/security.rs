@@ -72,7 +72,8 @@ impl Security {
         let (access, has_tls) = (&config.access, config.tls.is_some());
         Self {
             checks: self.checks.clone(),
-            origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some()),
+            origins: OriginPolicy::new(access.origins.clone(), listen, access.keys.is_some())
+                .for_comfy(),
             proxies: TrustedProxies::new(access.trusted_proxies.clone()),
             // The public URL is that of the relay's own API.
             addresses: AddressFinder::new(None, has_tls, listen.to_string()),

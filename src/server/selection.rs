@@ -104,11 +104,16 @@ fn parse_labels(query: &Query) -> Result<BTreeMap<String, String>, ApiError> {
     for label in query.values("label") {
         let (key, text) = label
             .split_once('=')
-            .filter(|(key, _)| !key.is_empty() && !key.contains(['"', '\\']))
+            .filter(|(key, text)| is_label(key, text))
             .ok_or_else(|| bad_query("a label is key=text, such as label=episode=3"))?;
         labels.insert(key.to_owned(), text.to_owned());
     }
     Ok(labels)
+}
+
+/// Whether jobs can be looked for by a label: the database takes no quotation mark or backslash in its key, and no NUL.
+pub(super) fn is_label(key: &str, text: &str) -> bool {
+    !key.is_empty() && !key.contains(['"', '\\', '\0']) && !text.contains('\0')
 }
 
 /// Several statuses have commas between them, or the parameter is repeated. None of them means all.

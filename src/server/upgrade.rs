@@ -23,6 +23,9 @@ const READ_BUFFER: usize = 4 << 10;
 /// How many bytes of many jobs' states are written at once.
 const FEED_WRITE_BUFFER: usize = 64 << 10;
 
+/// What clients without a socket can use.
+const EVENTS_INSTEAD: &str = "; over plain HTTP use /api/anime/jobs/{job_id}/events";
+
 /// The parameters of a job's socket.
 const JOB_PARAMETERS: &[&str] = &["previews", "close"];
 
@@ -131,25 +134,43 @@ pub(super) fn feed(
     Ok(response)
 }
 
-/// Accepts the handshake of a client that was admitted. A handshake without `Upgrade` has lost it on its way.
+/// Accepts the handshake of a client that was admitted, which could use the events of one job instead.
 fn accept_from(
     state: &ServerState,
     caller: &Caller,
     request: &mut Request<Incoming>,
     write_buffer: usize,
 ) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
+    check_handshake(caller, request, EVENTS_INSTEAD)?;
+    accept(state, request, write_buffer)
+}
+
+/// Refuses what is no handshake, and one without `Upgrade`, which it has lost on its way. `instead` is what else its sender can do,
+/// as the end of a sentence.
+pub(super) fn check_handshake(
+    caller: &Caller,
+    request: &Request<Incoming>,
+    instead: &str,
+) -> Result<(), ApiError> {
     let is_handshake = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);
     if is_handshake && !is_requested(request) && *request.method() == Method::GET {
-        let error = ApiError::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "websocket_required",
+        let error = websocket_required(format!(
             "a proxy on the way has removed the header Upgrade or Connection of this WebSocket handshake: \
-             have it pass them on (docs/install.md), or use /api/anime/jobs/{job_id}/events",
-        );
+             have it pass them on (docs/install.md){instead}"
+        ));
         caller.handshake_broken(&error);
         return Err(error);
     }
-    accept(state, request, write_buffer)
+    if !is_requested(request) {
+        let message = format!("this address is for WebSockets{instead}");
+        return Err(websocket_required(message));
+    }
+    Ok(())
+}
+
+fn websocket_required(message: impl Into<String>) -> ApiError {
+    let status = StatusCode::UPGRADE_REQUIRED;
+    ApiError::new(status, "websocket_required", message)
 }
 
 /// Sends an error on a socket and closes it. Keeps the caller, and with it its connection permit, until
@@ -184,11 +205,7 @@ pub(super) fn accept(
     write_buffer: usize,
 ) -> Result<(Response<Body>, HyperWebsocket), ApiError> {
     if !is_requested(request) {
-        return Err(ApiError::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "websocket_required",
-            "this address is for WebSockets; over plain HTTP use /api/anime/jobs/{job_id}/events",
-        ));
+        return Err(websocket_required("this address is for WebSockets"));
     }
     if state.stop.is_cancelled() {
         return Err(ApiError::new(

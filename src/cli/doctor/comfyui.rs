@@ -92,11 +92,13 @@ fn refused(check: String, error: RestError) -> Finding {
                 format!("start ComfyUI, with --listen on another machine, or {ADDRESS}"),
             )
         }
-        RestError::Slow { .. } | RestError::Refused { .. } => Finding::fault(
-            check,
-            error.to_string(),
-            format!("look into its log, or {ADDRESS}"),
-        ),
+        RestError::Slow { .. } | RestError::Refused { .. } | RestError::BadRequest { .. } => {
+            Finding::fault(
+                check,
+                error.to_string(),
+                format!("look into its log, or {ADDRESS}"),
+            )
+        }
     }
 }
 

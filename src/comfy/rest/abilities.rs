@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug, Default)]
 pub(super) struct Abilities {
     has_no_list: AtomicBool,
+    /// The newest request for its list was not answered.
+    list_is_late: AtomicBool,
     shows_no_graph: AtomicBool,
 }
 
@@ -16,6 +18,19 @@ impl Abilities {
     /// It does not list its jobs.
     pub(super) fn note_no_list(&self) {
         self.has_no_list.store(true, Ordering::Relaxed);
+    }
+
+    /// It has not answered for its list, which passes, as when its event loop stands still for a moment. If it does not the next
+    /// time either, it does not list its jobs.
+    pub(super) fn note_late_list(&self) {
+        if self.list_is_late.swap(true, Ordering::Relaxed) {
+            self.note_no_list();
+        }
+    }
+
+    /// It has answered for its list.
+    pub(super) fn note_answered_list(&self) {
+        self.list_is_late.store(false, Ordering::Relaxed);
     }
 
     /// Whether it may show the graph of a single job, as since 0.34.
@@ -31,6 +46,27 @@ impl Abilities {
     /// It may be another server now.
     pub(super) fn forget(&self) {
         self.has_no_list.store(false, Ordering::Relaxed);
+        self.list_is_late.store(false, Ordering::Relaxed);
         self.shows_no_graph.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_late_answer_does_not_stand_for_all() {
+        let abilities = Abilities::default();
+        abilities.note_late_list();
+        assert!(abilities.lists_jobs());
+        abilities.note_answered_list();
+        abilities.note_late_list();
+        assert!(abilities.lists_jobs());
+        abilities.note_late_list();
+        assert!(!abilities.lists_jobs());
+        abilities.forget();
+        abilities.note_late_list();
+        assert!(abilities.lists_jobs());
     }
 }

@@ -58,6 +58,11 @@ impl Rest {
         if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status) {
             return Ok(None);
         }
+        if status == StatusCode::BAD_REQUEST
+            && let Ok(answer) = python_json::read(&answer)
+        {
+            return Err(RestError::BadRequest { call, answer });
+        }
         success(&call, status)?;
         let read = move || python_json::read(&answer).map(Some);
         parse_blocking(LONG_ANSWER, &call, read).await

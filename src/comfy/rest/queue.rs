@@ -74,11 +74,16 @@ impl Rest {
             // It breaks off, or does not come: the queue may.
             Err(error) if error.may_be_done() => {
                 tracing::debug!(%error, "reading the whole queue");
-                self.abilities.note_no_list();
+                if error.is_unreachable() {
+                    self.abilities.note_late_list();
+                } else {
+                    self.abilities.note_no_list();
+                }
                 return Ok(None);
             }
             sent => sent?,
         };
+        self.abilities.note_answered_list();
         if let Some(last) = last.filter(|last| status.is_success() && last.is_of(&answer)) {
             return Ok(Some(last.clone()));
         }

@@ -57,7 +57,7 @@ impl Follower {
                 let now = self.tracker.now();
                 let mut state = self.backend.state();
                 state.api.failure_logged = false;
-                state.api.unanswered_at = None;
+                state.api.set_answered();
                 state.queue.set(&queue, now);
                 drop(state);
                 self.tracker.queue.wake();

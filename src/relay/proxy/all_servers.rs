@@ -22,10 +22,7 @@ impl Relay {
         path: &str,
         query: Option<&str>,
     ) -> Result<Vec<ServerAnswer>, RelayError> {
-        let backends = self.answering_backends();
-        if backends.is_empty() {
-            return Err(RelayError::BackendUnreachable(super::NO_SERVER.to_owned()));
-        }
+        let backends = some_of(self.listing_backends())?;
         let asked = backends.into_iter().map(|backend| async move {
             let read = backend.comfy.rest().read_json(path, query).await;
             (backend, read)
@@ -46,4 +43,12 @@ impl Relay {
             _ => Ok(answers),
         }
     }
+}
+
+/// The servers that are to be asked: without any, nothing is done.
+pub(super) fn some_of(backends: Vec<Arc<Backend>>) -> Result<Vec<Arc<Backend>>, RelayError> {
+    if backends.is_empty() {
+        return Err(RelayError::BackendUnreachable(super::NO_SERVER.to_owned()));
+    }
+    Ok(backends)
 }

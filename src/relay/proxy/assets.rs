@@ -33,6 +33,17 @@ impl Relay {
         let Some(asset) = found else {
             return Ok(None);
         };
+        let count = self.count_files(&asset).await;
+        Ok(count.is_some_and(|count| count > 0).then_some(asset))
+    }
+
+    /// Whether a server that answers lacks the file of an asset.
+    pub async fn lacks_file(&self, asset: &StoredAsset) -> bool {
+        self.count_files(asset).await.is_none()
+    }
+
+    /// How many servers have the file of an asset; `None` if one that answers does not.
+    async fn count_files(&self, asset: &StoredAsset) -> Option<usize> {
         let file = ImageFile {
             name: asset.filename.clone(),
             subfolder: String::new(),
@@ -44,16 +55,16 @@ impl Relay {
             .map(|backend| backend.comfy.rest().file_size(&file));
         let sizes = join_all(asked).await;
         let has_all = |size| u64::try_from(asset.size_bytes).is_ok_and(|it| it == size);
-        let mut is_found = false;
+        let mut count = 0;
         for (backend, size) in backends.iter().zip(sizes) {
             match size {
-                Ok(size) if size.is_some_and(has_all) => is_found = true,
+                Ok(size) if size.is_some_and(has_all) => count += 1,
                 // That another relay follows it says nothing of whether it answers.
                 Err(error) if backend.stands_by() && error.is_unreachable() => {}
-                _ => return Ok(None),
+                _ => return None,
             }
         }
-        Ok(is_found.then_some(asset))
+        Some(count)
     }
 
     /// Removes an asset; its file stays. Returns whether there was one.

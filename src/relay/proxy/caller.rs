@@ -78,8 +78,12 @@ impl PromptCaller {
         (Self::KEY.to_owned(), Value::Object(value))
     }
 
-    /// Takes it out of `extra_data`, and puts the caller's client id in the place of the relay's.
-    pub(super) fn take_from(extra_data: &mut Map<String, Value>) -> Option<Self> {
+    /// Takes it out of `extra_data`, and puts the caller's client id in the place of the relay's `own`, which is shown to nobody: a
+    /// socket with that id would take the relay's events.
+    pub(super) fn take_from(extra_data: &mut Map<String, Value>, own: &str) -> Option<Self> {
+        if extra_data.get(CLIENT_ID).is_some_and(|id| id == own) {
+            extra_data.shift_remove(CLIENT_ID);
+        }
         let kept = extra_data.shift_remove(Self::KEY)?;
         let text = |name: &str| kept.get(name)?.as_str().map(str::to_owned);
         let caller = Self {
@@ -107,13 +111,17 @@ mod tests {
         let (key, value) = PromptCaller::of(&job, &tags).unwrap().to_extra();
         let mut extra = json!({"client_id": "relay", "other": 1, key: value});
         let extra = extra.as_object_mut().unwrap();
-        let caller = PromptCaller::take_from(extra).unwrap();
+        let caller = PromptCaller::take_from(extra, "relay").unwrap();
         assert_eq!(caller.prompt_id, "prompt");
         assert_eq!(
             Value::Object(extra.clone()),
             json!({"client_id": "editor", "other": 1})
         );
-        assert_eq!(PromptCaller::take_from(extra), None);
+        assert_eq!(PromptCaller::take_from(extra, "relay"), None);
+        assert_eq!(extra["client_id"], "editor");
+        // Of a job of the relay's own API.
+        assert_eq!(PromptCaller::take_from(extra, "editor"), None);
+        assert_eq!(extra.get("client_id"), None);
     }
 
     #[test]

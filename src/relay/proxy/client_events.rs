@@ -7,11 +7,12 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::client_of;
+use super::known_prompt::is_prompt;
 use super::made_frames;
 use super::tap_queue::{TapFrame, TapQueue};
 use crate::job::Job;
 use crate::relay::Relay;
-use crate::relay::backend::Backend;
+use crate::relay::backend::{Backend, Lease};
 use crate::relay::registry::Entry;
 use crate::relay::tracker::Tracker;
 
@@ -75,7 +76,7 @@ impl Relay {
     pub fn server_features(&self) -> Option<Utf8Bytes> {
         let answering = self.answering_backends().into_iter();
         let mut features = answering.filter_map(|backend| backend.state().api.features.clone());
-        features.next()
+        features.next().map(made_frames::features)
     }
 
     /// Sends clients the length of the queue when it changes without a message of a server, until `stop` is cancelled.
@@ -94,6 +95,11 @@ impl Relay {
     }
 }
 
+/// Whether another relay follows a server.
+fn is_of_peer(backend: &Backend) -> bool {
+    *backend.lease.borrow() == Lease::HeldByPeer
+}
+
 impl Tracker {
     fn prompts_remaining(&self) -> u64 {
         let loads = self.backends.iter().map(|backend| {
@@ -105,6 +111,9 @@ impl Tracker {
             if is_reachable {
                 return (load, in_flight);
             }
+            if is_of_peer(backend) {
+                return (in_flight, in_flight);
+            }
             // What others had in its queue is not known to be there any more, and a client that waits for an empty queue would wait
             // for ever.
             (self.open_prompts(backend) + in_flight, in_flight)
@@ -113,7 +122,22 @@ impl Tracker {
             loads.fold((0, 0), |sums, load| (sums.0 + load.0, sums.1 + load.1));
         // What is on its way is in the relay's own queue until the server has answered.
         let waiting = (self.queue.length() as u64).saturating_sub(in_flight);
-        on_servers + waiting
+        on_servers + self.prompts_of_peers() + waiting
+    }
+
+    /// How many prompts other relays have on their servers. What they have taken of us is known before it is counted there.
+    fn prompts_of_peers(&self) -> u64 {
+        let at_peers = self.backends.iter().filter(|backend| is_of_peer(backend));
+        let at_peers = at_peers.map(|backend| self.queue.prompts_at_peer(backend));
+        let at_peers: usize = at_peers.sum();
+        let registry = self.registry();
+        let is_taken = |entry: &&Entry| {
+            let is_there = entry.backend.as_deref().is_none_or(is_of_peer);
+            let is_open = !entry.job.status().is_final() && is_prompt(&entry.job);
+            is_there && is_open && !self.queue.has(entry.job.id())
+        };
+        let taken = registry.unowned().filter(is_taken).count();
+        at_peers.max(taken) as u64
     }
 
     /// How many prompts of a server jobs of this relay follow that have not ended.

@@ -77,6 +77,12 @@ impl EventTap {
         self.open.load(Ordering::Acquire) > 0
     }
 
+    /// Whether a socket is open of the client to which the frames of a job go.
+    pub(in crate::relay) fn has_client_of(&self, tags: &Tags) -> bool {
+        let client = client_of(tags).filter(|_| self.is_open());
+        client.is_some_and(|client| self.state().sockets.contains_key(client))
+    }
+
     /// Opens a socket of a client: `add` has it added with the length of the queue as its first message.
     pub(super) fn open_socket(
         &self,
@@ -165,13 +171,17 @@ impl EventTap {
         if routes.len() >= PRUNED_FROM && routes.len().is_power_of_two() {
             routes.retain(|_, route| route.tags.strong_count() > 0);
         }
-        routes
+        let route = routes
             .entry(prompt_id.to_owned())
             .or_insert_with(|| TapRoute {
                 job: job.clone(),
-                tags: Arc::downgrade(tags),
+                tags: Weak::new(),
                 end: SentEnd::No,
             });
+        if route.tags.strong_count() == 0 {
+            // New, or the job was read from its row again. What its client was sent stays.
+            (route.job, route.tags) = (job.clone(), Arc::downgrade(tags));
+        }
         state.send_early(backend, prompt_id);
     }
 
@@ -182,7 +192,8 @@ impl EventTap {
         routes.is_some_and(|routes| routes.contains_key(prompt_id))
     }
 
-    /// Passes a frame of a prompt on to its client. Fails if it is not known whose prompt it is.
+    /// Passes a frame of a prompt on to its client. Fails if it is not known whose prompt it is, or its job is remembered no
+    /// longer.
     pub(in crate::relay) fn send(
         &self,
         backend: usize,
@@ -282,7 +293,7 @@ impl EventTap {
 }
 
 impl TapState {
-    /// Fails if it is not known whose prompt it is.
+    /// Fails if it is not known whose prompt it is, or its job is remembered no longer.
     fn send(
         &mut self,
         backend: usize,
@@ -297,13 +308,15 @@ impl TapState {
         if route.end == SentEnd::Elsewhere {
             return Ok(());
         }
+        let Some(tags) = route.tags.upgrade() else {
+            return Err(frame);
+        };
         match kind {
             EventKind::End => route.end = SentEnd::Outcome,
             EventKind::Done => route.end = SentEnd::Done,
             _ => {}
         }
-        let tags = route.tags.upgrade();
-        let client = tags.as_deref().and_then(client_of);
+        let client = client_of(&tags);
         let Some(sockets) = client.and_then(|client| self.sockets.get(client)) else {
             return Ok(());
         };
@@ -344,5 +357,48 @@ impl TapState {
         for socket in self.sockets.values().flatten() {
             socket.push(frame.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::comfy_tags;
+    use crate::relay::proxy::tap_queue::{Conflation, TapPayload};
+
+    fn frame(text: &'static str) -> TapFrame {
+        TapFrame::text(text.into(), Conflation::All)
+    }
+
+    async fn next(queue: &TapQueue) -> String {
+        match queue.next().await.unwrap().payload {
+            TapPayload::Text(text) => text.to_string(),
+            other => panic!("not a text: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_read_from_its_row_again_keeps_its_client() {
+        let tap = EventTap::default();
+        let queue = tap.open_socket(|| 0, |_| tap.add_socket("me", std::iter::empty()));
+        let job = JobId::parse("prompt").unwrap();
+        let tags = || Arc::new(comfy_tags(Some("me")).unwrap());
+        let send = |text, kind| tap.send(0, "prompt", frame(text), kind);
+        let before = tags();
+        tap.add_route(0, "prompt", &job, &before);
+        assert!(send("first", EventKind::OfPrompt).is_ok());
+        drop(before);
+        let lost = send("end", EventKind::End).unwrap_err();
+        let after = tags();
+        tap.add_route(0, "prompt", &job, &after);
+        assert!(tap.send(0, "prompt", lost, EventKind::End).is_ok());
+        assert_eq!(
+            (next(&queue).await, next(&queue).await),
+            ("first".into(), "end".into())
+        );
+        // The client has its end, and is sent no other one.
+        tap.send_end(Some((0, "prompt")), &after, vec![frame("made")]);
+        assert!(send("last", EventKind::Done).is_ok());
+        assert_eq!(next(&queue).await, "last");
     }
 }

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::caller::is_from_comfy;
+use super::caller::{PromptCaller, is_from_comfy};
 use super::known_prompt::KnownPrompt;
 use super::unlisted::UnlistedJob;
 use crate::job::JobId;
@@ -56,6 +56,12 @@ impl JobListQuery {
         query.finish()
     }
 
+    /// Whether only the jobs of one workflow of the editor are asked for.
+    fn is_of_workflow(&self) -> bool {
+        let mut filters = self.filters.iter();
+        filters.any(|(name, id)| name == "workflow_id" && !id.is_empty())
+    }
+
     /// Brings the jobs of several servers into the order of each of their lists.
     fn sort(&self, jobs: &mut [Value]) {
         let key = |job: &Value| {
@@ -93,6 +99,10 @@ impl Relay {
     /// If no server answers, or the database does not.
     pub async fn comfy_jobs(&self, query: &JobListQuery) -> Result<Option<ComfyJobs>, RelayError> {
         let mut unlisted = self.unlisted_jobs();
+        if query.is_of_workflow() {
+            // The editor's id of a workflow is in the graphs, which are not read here.
+            unlisted.clear();
+        }
         let answers = self
             .ask_all("/api/jobs", Some(&query.for_servers()))
             .await?;
@@ -109,12 +119,17 @@ impl Relay {
             let Some(Value::Array(listed)) = jobs_there else {
                 continue;
             };
-            total += count.unwrap_or(listed.len());
-            let renamed = listed.into_iter().map(|mut job| {
+            total += count.unwrap_or_default().max(listed.len());
+            for mut job in listed {
+                let server_id = job["id"].as_str().unwrap_or_default().to_owned();
                 self.rename_job(answer.backend.index, &mut job);
-                job
-            });
-            jobs.extend(renamed);
+                let prompt_id = job["id"].as_str().unwrap_or_default();
+                if self.is_given_up(prompt_id, &answer.backend, &server_id) {
+                    total -= 1;
+                } else {
+                    jobs.push(job);
+                }
+            }
         }
         let listed: HashSet<&str> = jobs.iter().filter_map(|job| job["id"].as_str()).collect();
         unlisted.retain(|job| {
@@ -139,14 +154,18 @@ impl Relay {
     /// One job of ComfyUI; `None` if no server has it, and it does not wait here.
     pub async fn comfy_job(&self, prompt_id: &str) -> Result<Option<Value>, RelayError> {
         let unlisted = self.unlisted_jobs();
-        let known = self.stored_prompt(prompt_id).await;
+        let known = self.stored_prompt(prompt_id).await.ok().flatten();
         let server_id = KnownPrompt::id_at_server(known.as_ref(), prompt_id);
         let encoded = utf8_percent_encode(server_id, NON_ALPHANUMERIC);
         let answers = self.ask_all(&format!("/api/jobs/{encoded}"), None).await?;
         let mut found = answers
             .into_iter()
             .filter(|answer| answer.json["id"] == server_id);
-        let found = found.next().map(|answer| {
+        let found = found.next().map(|mut answer| {
+            let extra_data = answer.json.pointer_mut("/workflow/extra_data");
+            if let Some(extra_data) = extra_data.and_then(Value::as_object_mut) {
+                PromptCaller::take_from(extra_data, answer.backend.comfy.client_id());
+            }
             let text = answer.json.to_string();
             // Also where its messages name it.
             let renamed = text.replace(server_id, prompt_id);

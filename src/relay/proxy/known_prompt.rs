@@ -3,10 +3,12 @@
 use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value};
 
-use super::caller::PromptCaller;
+use super::caller::{PromptCaller, is_from_comfy};
 use crate::job::{Job, JobId, Status};
-use crate::relay::Relay;
+use crate::relay::backend::Backend;
+use crate::relay::registry::Remembered;
 use crate::relay::restore::Known;
+use crate::relay::{Relay, RelayError};
 
 /// So many prompts are looked up at the same time.
 const AT_ONCE: usize = 32;
@@ -18,6 +20,17 @@ pub(super) struct KnownPrompt {
     pub(super) status: Status,
     /// The index of the server that has it, and its id there.
     pub(super) place: Option<(usize, String)>,
+}
+
+/// What several prompt ids mean.
+#[derive(Debug, Default)]
+pub(super) struct StoredPrompts {
+    /// The jobs, each with its prompt id.
+    pub(super) known: Vec<(String, KnownPrompt)>,
+    /// The ids that mean none.
+    pub(super) unknown: Vec<String>,
+    /// Why it is not known what some of them mean, which are among the unknown ones.
+    pub(super) failure: Option<RelayError>,
 }
 
 impl KnownPrompt {
@@ -45,25 +58,51 @@ impl Relay {
         })
     }
 
-    /// The same, of jobs that only the database has, too.
-    pub(super) async fn stored_prompt(&self, prompt_id: &str) -> Option<KnownPrompt> {
-        if let Some(known) = self.known_prompt(prompt_id) {
-            return Some(known);
-        }
-        let job = JobId::parse(prompt_id)
-            .ok()
-            .filter(|id| id.group().is_none())?;
-        match self.0.tracker.restore_from_store(&job).await {
-            Known::Yes | Known::Unread => self.known_prompt(prompt_id),
-            Known::No | Known::Unreachable(_) => None,
+    /// Whether what a server has of a prompt is an attempt that was given up: its job waits or runs elsewhere, or has ended there.
+    pub(super) fn is_given_up(&self, prompt_id: &str, backend: &Backend, server_id: &str) -> bool {
+        let Ok(job) = JobId::parse(prompt_id) else {
+            return false;
+        };
+        let registry = self.0.tracker.registry();
+        match registry.remembered(&job) {
+            Some(Remembered::Whole(entry)) => {
+                let job = &entry.job;
+                let is_other = job.prompt_id().is_some_and(|id| id != server_id)
+                    || job.backend().is_some_and(|name| name != backend.name());
+                is_other && is_from_comfy(job.tags())
+            }
+            Some(Remembered::Ended(ended)) => ended
+                .place()
+                .is_some_and(|place| place != (backend.index, server_id)),
+            None => false,
         }
     }
 
-    /// The same, of several, each with its prompt id; and the ids that mean none. An id that is repeated counts once.
-    pub(super) async fn stored_prompts(
+    /// The same, of jobs that only the database has, too.
+    ///
+    /// # Errors
+    ///
+    /// If the database, which may have it, does not answer.
+    pub(super) async fn stored_prompt(
         &self,
-        prompt_ids: &[String],
-    ) -> (Vec<(String, KnownPrompt)>, Vec<String>) {
+        prompt_id: &str,
+    ) -> Result<Option<KnownPrompt>, RelayError> {
+        if let Some(known) = self.known_prompt(prompt_id) {
+            return Ok(Some(known));
+        }
+        let job = JobId::parse(prompt_id);
+        let Some(job) = job.ok().filter(|id| id.group().is_none()) else {
+            return Ok(None);
+        };
+        match self.0.tracker.restore_from_store(&job).await {
+            Known::Yes | Known::Unread => Ok(self.known_prompt(prompt_id)),
+            Known::No => Ok(None),
+            Known::Unreachable(error) => Err(error.into()),
+        }
+    }
+
+    /// The same, of several. An id that is repeated counts once.
+    pub(super) async fn stored_prompts(&self, prompt_ids: &[String]) -> StoredPrompts {
         let mut prompt_ids = prompt_ids.to_vec();
         prompt_ids.sort_unstable();
         prompt_ids.dedup();
@@ -72,14 +111,18 @@ impl Relay {
             (id, known)
         });
         let mut looking = stream::iter(looking).buffer_unordered(AT_ONCE);
-        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        let mut found = StoredPrompts::default();
         while let Some((id, known)) = looking.next().await {
             match known {
-                Some(known) => found.push((id, known)),
-                None => unknown.push(id),
+                Ok(Some(known)) => found.known.push((id, known)),
+                Ok(None) => found.unknown.push(id),
+                Err(error) => {
+                    found.failure = Some(error);
+                    found.unknown.push(id);
+                }
             }
         }
-        (found, unknown)
+        found
     }
 }
 
@@ -89,10 +132,10 @@ pub(super) fn is_prompt(job: &Job) -> bool {
 }
 
 /// Puts the ids that its caller knows into a prompt as queue and history show it: `[number, prompt_id, graph, extra_data,
-/// outputs]`. Returns the prompt id.
-pub(super) fn rename_listed(prompt: &mut Value) -> Option<String> {
+/// outputs]`. The relay's `own` client id is taken out. Returns the prompt id.
+pub(super) fn rename_listed(prompt: &mut Value, own: &str) -> Option<String> {
     let extra_data = prompt.get_mut(3).and_then(Value::as_object_mut);
-    let caller = extra_data.and_then(PromptCaller::take_from);
+    let caller = extra_data.and_then(|extra_data| PromptCaller::take_from(extra_data, own));
     let id = prompt.get_mut(1)?;
     if let Some(caller) = caller {
         *id = caller.prompt_id.into();
@@ -101,8 +144,9 @@ pub(super) fn rename_listed(prompt: &mut Value) -> Option<String> {
 }
 
 /// An entry of a history with the ids that its caller knows, and the prompt id.
-pub(super) fn rename_entry(server_id: &str, mut entry: Value) -> (String, Value) {
-    let known = entry.get_mut("prompt").and_then(rename_listed);
+pub(super) fn rename_entry(server_id: &str, mut entry: Value, own: &str) -> (String, Value) {
+    let prompt = entry.get_mut("prompt");
+    let known = prompt.and_then(|prompt| rename_listed(prompt, own));
     let known = known.unwrap_or_else(|| server_id.to_owned());
     if known != server_id {
         let messages = entry.pointer_mut("/status/messages");
@@ -131,7 +175,7 @@ mod tests {
             json!({"client_id": "relay", "comfy_relay": {"prompt_id": "known", "client_id": "me"}});
         let entry = json!({"prompt": [1, "server", {}, extra, []], "outputs": {},
             "status": {"messages": [["execution_start", {"prompt_id": "server"}], ["odd"]]}});
-        let (id, entry) = rename_entry("server", entry);
+        let (id, entry) = rename_entry("server", entry, "relay");
         assert_eq!(id, "known");
         assert_eq!(
             entry["prompt"],
@@ -139,7 +183,7 @@ mod tests {
         );
         assert_eq!(entry["status"]["messages"][0][1]["prompt_id"], "known");
         let foreign = json!({"prompt": [1, "server", {}, {"client_id": "x"}, []]});
-        let renamed = rename_entry("server", foreign.clone());
+        let renamed = rename_entry("server", foreign.clone(), "relay");
         assert_eq!(renamed, ("server".to_owned(), foreign));
     }
 }

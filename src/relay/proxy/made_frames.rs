@@ -3,9 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::tap_queue::{Conflation, TapFrame};
 use crate::job::{Job, JobError, Status};
+
+/// How the names of features begin that are forms of frames.
+const SUPPORTS: &str = "supports_";
+
+/// The one that the relay asks servers for.
+const ASKED_FOR: &str = "supports_preview_metadata";
 
 /// A text frame.
 #[derive(Serialize)]
@@ -122,6 +130,22 @@ pub(super) fn end(job: &Job) -> Vec<TapFrame> {
     vec![frame(kind, end), done(prompt_id)]
 }
 
+/// What a server says of its features, without frames that it sends only to clients that ask for them, as the relay does not.
+pub(super) fn features(text: Utf8Bytes) -> Utf8Bytes {
+    let Ok(mut message) = serde_json::from_str::<Value>(&text) else {
+        return text;
+    };
+    let Some(flags) = message.get_mut("data").and_then(Value::as_object_mut) else {
+        return text;
+    };
+    let before = flags.len();
+    flags.retain(|name, _| !name.starts_with(SUPPORTS) || name == ASKED_FOR);
+    if flags.len() == before {
+        return text;
+    }
+    message.to_string().into()
+}
+
 /// A prompt has ended, and its history is written.
 pub(super) fn done(prompt_id: &str) -> TapFrame {
     let node = None;
@@ -142,4 +166,19 @@ fn frame(kind: &'static str, data: impl Serialize) -> TapFrame {
     let text = serde_json::to_string(&MadeFrame { kind, data });
     let text = text.expect("frames have texts as keys and whole numbers");
     TapFrame::text(text.into(), Conflation::All)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_learn_of_no_frames_that_the_relay_has_not_asked_for() {
+        let text = r#"{"type":"feature_flags","data":{"supports_preview_metadata":true,"supports_other":true,"max_upload_size":5}}"#;
+        let expected = r#"{"type":"feature_flags","data":{"supports_preview_metadata":true,"max_upload_size":5}}"#;
+        assert_eq!(features(text.into()).as_str(), expected);
+        for same in [expected, "not JSON", "[]"] {
+            assert_eq!(features(same.into()).as_str(), same);
+        }
+    }
 }

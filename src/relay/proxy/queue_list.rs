@@ -35,18 +35,31 @@ impl Relay {
     /// If no server answers, or the database does not.
     pub async fn comfy_queue(&self) -> Result<ComfyQueue, RelayError> {
         let mut unlisted = self.unlisted_jobs();
-        let mut queue = ComfyQueue::default();
+        let (mut queue, mut listed) = (ComfyQueue::default(), HashSet::new());
         for answer in self.ask_all("/queue", None).await? {
             let mut json = answer.json;
-            let mut take = |name: &str| match json.get_mut(name).map(Value::take) {
-                Some(Value::Array(prompts)) => prompts,
-                _ => Vec::new(),
+            let mut take = |name: &str| {
+                let mut prompts = match json.get_mut(name).map(Value::take) {
+                    Some(Value::Array(prompts)) => prompts,
+                    _ => Vec::new(),
+                };
+                prompts.retain_mut(|prompt| {
+                    let server_id = prompt[1].as_str().map(str::to_owned);
+                    let known = rename_listed(prompt, answer.backend.comfy.client_id());
+                    let Some((server_id, known)) = server_id.zip(known) else {
+                        return true;
+                    };
+                    let is_given_up = self.is_given_up(&known, &answer.backend, &server_id);
+                    if !is_given_up {
+                        listed.insert(known);
+                    }
+                    !is_given_up
+                });
+                prompts
             };
             queue.running.append(&mut take("queue_running"));
             queue.pending.append(&mut take("queue_pending"));
         }
-        let listed = queue.running.iter_mut().chain(&mut queue.pending);
-        let listed: HashSet<String> = listed.filter_map(rename_listed).collect();
         unlisted.retain(|job| !listed.contains(job.id.as_str()));
         let (begun, waiting): (Vec<_>, Vec<_>) =
             unlisted.into_iter().partition(|job| job.has_begun);

@@ -3,6 +3,7 @@
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
 
+use super::all_servers::some_of;
 use super::known_prompt::is_prompt;
 use crate::comfy::{Cancellation, QueuePosition};
 use crate::job::{JobId, Status};
@@ -19,28 +20,35 @@ impl Relay {
     ///
     /// The first one, once all that can be deleted are deleted. This holds for everything that is stopped here.
     pub async fn delete_waiting(&self, prompt_ids: &[String]) -> Result<(), RelayError> {
-        let (known, foreign) = self.stored_prompts(prompt_ids).await;
-        let waiting = known.into_iter().map(|(_, known)| known);
+        let found = self.stored_prompts(prompt_ids).await;
+        let waiting = found.known.into_iter().map(|(_, known)| known);
         let waiting = waiting.filter(|known| known.status == Status::Queued);
         let jobs = waiting.map(|known| known.job).collect();
-        let cancelling = self.cancel_all(jobs);
-        if foreign.is_empty() {
-            return cancelling.await;
+        let deleting = self.delete_foreign(&found.unknown);
+        let (cancelled, deleted) = join(self.cancel_all(jobs), deleting).await;
+        cancelled
+            .and(deleted)
+            .and(found.failure.map_or(Ok(()), Err))
+    }
+
+    /// Deletes prompts that no job follows and that wait on a server.
+    async fn delete_foreign(&self, prompt_ids: &[String]) -> Result<(), RelayError> {
+        if prompt_ids.is_empty() {
+            return Ok(());
         }
-        let backends = self.answering_backends();
+        let backends = some_of(self.listing_backends())?;
         let deleting = backends.iter().map(|backend| async {
-            let deleted = backend.comfy.rest().delete_waiting(&foreign).await;
+            let deleted = backend.comfy.rest().delete_waiting(prompt_ids).await;
             deleted.map_err(|error| RelayError::request_failed(backend.name(), error))
         });
-        let (cancelled, deleted) = join(cancelling, join_all(deleting)).await;
-        cancelled.and(deleted.into_iter().collect())
+        join_all(deleting).await.into_iter().collect()
     }
 
     /// Deletes all prompts that wait, here and on all servers, whoever has submitted them.
     pub async fn clear_waiting(&self) -> Result<(), RelayError> {
         // Before the queues are cleared: a job whose prompt has vanished from a queue counts as lost.
         let cancelled = self.cancel_all(self.open_jobs(Status::Queued)).await;
-        let backends = self.answering_backends();
+        let backends = some_of(self.answering_backends())?;
         let clearing = backends.iter().map(|backend| async {
             let cleared = backend.comfy.rest().clear_waiting().await;
             backend.reconcile_now.notify_one();
@@ -54,17 +62,18 @@ impl Relay {
         let Some(prompt_id) = prompt_id else {
             return self.interrupt_all().await;
         };
-        match self.stored_prompt(prompt_id).await {
-            Some(known) if known.status == Status::Processing => {
-                self.cancel_all(vec![known.job]).await
+        let unread = match self.stored_prompt(prompt_id).await {
+            Ok(Some(known)) if known.status == Status::Processing => {
+                return self.cancel_all(vec![known.job]).await;
             }
-            Some(_) => Ok(()),
-            None => {
-                let runs = |position| position == Some(QueuePosition::Running);
-                let ids = [prompt_id.to_owned()];
-                self.cancel_foreign(&ids, runs).await.map(drop)
-            }
-        }
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let runs = |position| position == Some(QueuePosition::Running);
+        let ids = [prompt_id.to_owned()];
+        let cancelled = self.cancel_foreign(&ids, runs).await.map(drop);
+        cancelled.and(unread)
     }
 
     /// Cancels a prompt that runs or waits. Returns whether there was one.
@@ -74,23 +83,27 @@ impl Relay {
 
     /// The same, of several. Returns whether there was at least one.
     pub async fn cancel_by_prompt_ids(&self, prompt_ids: &[String]) -> Result<bool, RelayError> {
-        let (known, foreign) = self.stored_prompts(prompt_ids).await;
-        let open = known.into_iter().map(|(_, known)| known);
+        let found = self.stored_prompts(prompt_ids).await;
+        let open = found.known.into_iter().map(|(_, known)| known);
         let open = open.filter(|known| !known.status.is_final());
         let jobs: Vec<JobId> = open.map(|known| known.job).collect();
         let has_job = !jobs.is_empty();
-        let foreign = self.cancel_foreign(&foreign, |position| position.is_some());
+        let foreign = self.cancel_foreign(&found.unknown, |position| position.is_some());
         let (cancelled, has_foreign) = join(self.cancel_all(jobs), foreign).await;
         cancelled?;
-        Ok(has_foreign? || has_job)
+        let has_foreign = has_foreign?;
+        found.failure.map_or(Ok(has_foreign || has_job), Err)
     }
 
     async fn interrupt_all(&self) -> Result<(), RelayError> {
         let running = self.open_jobs(Status::Processing);
-        let mut others = self.answering_backends();
-        others.retain(|backend| !self.runs_job(backend));
         // By their ids: what begins on their servers meanwhile goes on.
         let cancelling = self.cancel_all(running);
+        let mut others = match some_of(self.answering_backends()) {
+            Ok(answering) => answering,
+            Err(error) => return cancelling.await.and(Err(error)),
+        };
+        others.retain(|backend| !self.runs_job(backend));
         let interrupting = others.iter().map(|backend| async {
             // What has begun since is not what was to be interrupted.
             if self.runs_job(backend) {
@@ -131,7 +144,7 @@ impl Relay {
         if prompt_ids.is_empty() {
             return Ok(false);
         }
-        let backends = self.answering_backends();
+        let backends = some_of(self.listing_backends())?;
         let cancelling = backends
             .iter()
             .map(|backend| cancel_on(backend, prompt_ids, &is_wanted));

@@ -20,7 +20,7 @@ impl Relay {
     /// The open jobs of prompts that no server lists, in the order in which they came. To be read before servers are asked: one
     /// that arrives there meanwhile is in both lists, and in none otherwise.
     pub(super) fn unlisted_jobs(&self) -> Vec<UnlistedJob> {
-        let answering = self.answering_backends();
+        let answering = self.listing_backends();
         let is_listed = |entry: &Entry| answering.iter().any(|backend| entry.is_on(backend));
         let registry = self.0.tracker.registry();
         let open = registry.all_open();

@@ -34,8 +34,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 type UploadPart = io::Result<Frame<Bytes>>;
 
 impl Relay {
-    /// Sends an upload to all servers that answer, those that other relays follow among them, while it comes. What they have of files is read again. The answer is that of the
-    /// first server that has taken it, or else that of the first.
+    /// Sends an upload to all servers that answer, those that other relays follow among them, while it comes. What they have of
+    /// files is read again. The answer is that of the first server that has taken it, or else that of the first.
     ///
     /// # Errors
     ///
@@ -80,10 +80,10 @@ impl Relay {
             self.forget_files(backend);
         }
         let mut failure = RelayError::BackendUnreachable(super::NO_SERVER.to_owned());
-        let mut refused: Option<Response<OutputBody>> = None;
+        let (mut taken, mut refused) = (None, None);
         for (backend, answer) in backends.iter().zip(answers) {
             match answer {
-                Ok(answer) if answer.status() == StatusCode::OK => return Ok(answer),
+                Ok(answer) if answer.status() == StatusCode::OK => taken = taken.or(Some(answer)),
                 Ok(answer) => {
                     let status = answer.status().as_u16();
                     tracing::warn!(
@@ -99,7 +99,7 @@ impl Relay {
                 }
             }
         }
-        refused.ok_or(failure)
+        taken.or(refused).ok_or(failure)
     }
 
     /// What is known of a server's files is old: sizes of images, and the names that node classes list.

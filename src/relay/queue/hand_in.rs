@@ -175,7 +175,7 @@ impl Relay {
             }
             Err(NotPlaced::Sent(error)) => error,
         };
-        backend.state().api.unanswered_at = Some(tokio::time::Instant::now());
+        backend.state().api.set_failed(is_passing(&error));
         if self.finds(&prompt, &work).await {
             in_flight.arrived();
             let submitted = Submitted::unanswered(prompt.prompt_id.clone());

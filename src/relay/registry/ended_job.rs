@@ -86,6 +86,12 @@ impl EndedJob {
         self.state.unpack(self.id.clone(), self.status)
     }
 
+    /// The index of its backend, and its prompt there.
+    pub(in crate::relay) fn place(&self) -> Option<(usize, &str)> {
+        let (backend, prompt) = self.prompt.as_ref()?;
+        Some((*backend, prompt))
+    }
+
     /// The number of its final state.
     pub(in crate::relay) fn seq(&self) -> u64 {
         self.state.seq()

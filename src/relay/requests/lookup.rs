@@ -135,7 +135,7 @@ impl Relay {
         };
         match timeout(patience, lookup.find(rest, prompt_id, pause)).await {
             Ok(answer) => answer
-                .inspect(|_| backend.state().api.unanswered_at = None)
+                .inspect(|_| backend.state().api.set_answered())
                 .map_err(|error| RelayError::request_failed(backend.name(), error)),
             Err(_) => {
                 backend.state().api.unanswered_at = Some(Instant::now());

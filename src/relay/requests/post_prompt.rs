@@ -61,7 +61,8 @@ pub(in crate::relay) async fn post_prompt(
             tap.add_route(index, &submitted.prompt_id, &work.job_id, &work.tags);
             {
                 let api = &mut backend.state().api;
-                (api.keeps_prompt_ids, api.unanswered_at) = (Some(is_kept), None);
+                api.keeps_prompt_ids = Some(is_kept);
+                api.set_answered();
             }
             Ok(submitted)
         }

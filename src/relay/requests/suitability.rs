@@ -100,16 +100,19 @@ pub fn placeable(asked: &[Suitability]) -> Result<Vec<usize>, RelayError> {
     if !places.is_empty() {
         return Ok(places);
     }
-    let mut validations = asked.iter().filter_map(|it| it.validation.as_ref());
-    if let Some(first) = validations.next() {
-        let is_same = validations.all(|other| other == first);
+    let validations = asked.iter().filter_map(|it| it.validation.as_ref());
+    let mut others = validations.clone();
+    if let Some(first) = others.next() {
+        let is_same = others.all(|other| other == first);
         let is_lack = first.problems.iter().any(|it| it.lack.is_some());
         if is_same && (asked.len() == 1 || !is_lack) {
             return Err(RelayError::Rejected(first.rejection()));
         }
     }
-    let backends = asked.iter().map(Suitability::unsuitable).collect();
-    Err(RelayError::NoBackendCanRun { backends })
+    Err(RelayError::NoBackendCanRun {
+        backends: asked.iter().map(Suitability::unsuitable).collect(),
+        rejections: validations.map(Validation::rejection).collect(),
+    })
 }
 
 impl Relay {

@@ -3,10 +3,12 @@
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::lists::MAX_NAMED;
 use super::parameters::Parameters;
-use crate::relay::JobListQuery;
+use crate::comfy::RestError;
+use crate::relay::{JobListQuery, RelayError};
 use crate::server::error::ApiError;
 use crate::server::request::read_json;
 use crate::server::response::{self, Body};
@@ -50,20 +52,51 @@ pub(super) async fn list<B>(
         .split(',')
         .map(str::trim)
         .filter(|word| !word.is_empty());
+    let (Ok(offset), Ok(limit)) = (
+        parameters.number::<i64>("offset"),
+        parameters.number::<i64>("limit"),
+    ) else {
+        return Ok(refused("offset and limit must be integers"));
+    };
+    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or_default());
+    if limit == Some(0) {
+        return Ok(refused("limit must be a positive integer"));
+    }
     let query = JobListQuery {
         statuses: statuses.map(str::to_owned).collect(),
-        offset: parameters.number("offset")?.unwrap_or_default(),
-        limit: parameters.number("limit")?,
+        // As ComfyUI does, which reads a negative one as none.
+        offset: usize::try_from(offset.unwrap_or_default()).unwrap_or_default(),
+        limit,
         is_by_duration: parameters.value("sort_by") == Some("execution_duration"),
         is_ascending: parameters
             .value("sort_order")
             .is_some_and(|order| order.eq_ignore_ascii_case("asc")),
         filters: parameters.others(&OF_LIST),
     };
-    Ok(match state.relay.comfy_jobs(&query).await? {
-        Some(jobs) => response::json(StatusCode::OK, &jobs),
-        None => response::json(StatusCode::NOT_FOUND, &NOT_FOUND),
+    Ok(match state.relay.comfy_jobs(&query).await {
+        Ok(Some(jobs)) => response::json(StatusCode::OK, &jobs),
+        Ok(None) => response::json(StatusCode::NOT_FOUND, &NOT_FOUND),
+        Err(error) => match said_by_comfyui(&error) {
+            Some(answer) => response::json(StatusCode::BAD_REQUEST, answer),
+            None => return Err(error.into()),
+        },
     })
+}
+
+/// What ComfyUI says of a request that is wrong.
+fn said_by_comfyui(error: &RelayError) -> Option<&Value> {
+    match error {
+        RelayError::Backend { source, .. } => match &**source {
+            RestError::BadRequest { answer, .. } => Some(answer),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The answer to a request for jobs that is wrong.
+fn refused(error: &str) -> Response<Body> {
+    response::json(StatusCode::BAD_REQUEST, &JobFailure { error })
 }
 
 /// `GET /api/jobs/{prompt_id}`.
@@ -94,8 +127,7 @@ pub(super) async fn cancel_several(
     let body: CancelledIds = read_json(request.into_body(), state.config.body_timeout).await?;
     if body.job_ids.len() > MAX_NAMED {
         let error = format!("job_ids has at most {MAX_NAMED} ids; send several requests");
-        let failure = JobFailure { error: &error };
-        return Ok(response::json(StatusCode::BAD_REQUEST, &failure));
+        return Ok(refused(&error));
     }
     let cancelled = state.relay.cancel_by_prompt_ids(&body.job_ids).await?;
     Ok(response::json(

@@ -6,7 +6,7 @@ use hyper::header::RETRY_AFTER;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::comfy::WrongInput;
+use crate::comfy::{Rejection, WrongInput};
 use crate::relay::RelayError;
 use crate::server::error::ApiError;
 use crate::server::response::{self, Body};
@@ -87,8 +87,15 @@ impl PromptRefusal {
             error,
             RelayError::NoBackendCanRun { .. } | RelayError::JobExists(_)
         );
+        let rejection = first_rejection(&error);
         let error = ApiError::from(error);
         let mut refusal = Self::new(error.code(), error.message());
+        if let Some((rejection, is_same_kind)) = rejection {
+            refusal.node_errors = node_errors(rejection.inputs);
+            if is_same_kind {
+                refusal.error.r#type = rejection.kind;
+            }
+        }
         if !is_wrong {
             refusal.status = error.status();
         }
@@ -102,6 +109,17 @@ impl PromptRefusal {
     pub(super) fn response(&self) -> Response<Body> {
         response::json(self.status, self)
     }
+}
+
+/// What the first of several servers would answer to a prompt that none of them can run, and whether the others have the same word
+/// for it.
+pub(super) fn first_rejection(error: &RelayError) -> Option<(Rejection, bool)> {
+    let RelayError::NoBackendCanRun { rejections, .. } = error else {
+        return None;
+    };
+    let first = rejections.first()?;
+    let is_same_kind = rejections.iter().all(|other| other.kind == first.kind);
+    Some((first.clone(), is_same_kind))
 }
 
 /// Wrong inputs, by their nodes.

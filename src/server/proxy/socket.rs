@@ -25,6 +25,7 @@ pub(super) fn open(
 ) -> Result<Response<Body>, ApiError> {
     let admission = caller.authorize_session(Scope::Subscribe, None)?;
     let client_id = client_id(request.uri().query().unwrap_or_default());
+    upgrade::check_handshake(caller, &request, "")?;
     let (response, socket) = upgrade::accept(state, &mut request, WRITE_BUFFER)?;
     // Before the response is sent: a client that has it misses nothing, whatever it posts next.
     let events = state.relay.client_events(&client_id);

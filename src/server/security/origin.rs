@@ -14,19 +14,35 @@ use crate::server::response::{self, Body};
 /// How long a browser caches the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
+/// The methods of the relay's own API, and those of ComfyUI and its extensions.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+const COMFY_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
 /// By what a browser says whether a request comes from a page of the same origin, of the same site, or of another site.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The request headers that pages may set.
+/// The request headers that pages may set: for the relay's own API, and for that of ComfyUI, whose clients name their user and
+/// themselves and ask for parts of files.
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id",
 );
+const COMFY_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, comfy-user, content-type, idempotency-key, last-event-id, range, user-agent, x-api-key, x-request-id",
+);
 
-/// The response headers that pages may read.
+/// The response headers that pages may read, of both.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("retry-after, www-authenticate, x-request-id");
+const COMFY_EXPOSED: HeaderValue = HeaderValue::from_static(
+    "content-disposition, content-range, idempotency-replayed, retry-after, www-authenticate, x-request-id",
+);
+
+/// Why a `Host` is refused, by the relay's own API and by that of ComfyUI, of which `PUBLIC_URL` says nothing.
+const WRONG_HOST: &str = "this relay serves its own machine only, and the Host header is not one of its names; \
+     use http://localhost, list the pages that may use the relay in ALLOWED_ORIGINS, or name \
+     the relay's own address in PUBLIC_URL";
+const COMFY_WRONG_HOST: &str = "this relay serves its own machine only, and the Host header is not one of its names; \
+     use http://localhost, or list the pages that may use ComfyUI's API in ALLOWED_ORIGINS, those of this address among them";
 
 /// Decides which pages' requests are served. Programs other than browsers send no `Origin` and are not
 /// restricted.
@@ -37,11 +53,13 @@ pub(super) struct OriginPolicy {
     /// Pages of this machine may use the relay, whatever their port: nothing else keeps its user's other
     /// programs out either.
     allows_loopback: bool,
+    /// It is that of ComfyUI's API.
+    is_comfy: bool,
 }
 
-/// The CORS headers of one response. Holds the origin that may read it.
+/// The CORS headers of one response. Holds the origin that may read it, and the headers that it may read.
 #[derive(Debug)]
-pub(in crate::server) struct CorsHeaders(Option<HeaderValue>);
+pub(in crate::server) struct CorsHeaders(Option<(HeaderValue, HeaderValue)>);
 
 impl OriginPolicy {
     /// `listen` is the address that the relay listens on; `needs_token` whether clients need a token.
@@ -50,6 +68,15 @@ impl OriginPolicy {
             origins,
             listen,
             allows_loopback: !needs_token && listen.ip().to_canonical().is_loopback(),
+            is_comfy: false,
+        }
+    }
+
+    /// The same for ComfyUI's API, with the methods and headers of its clients.
+    pub(super) fn for_comfy(self) -> Self {
+        Self {
+            is_comfy: true,
+            ..self
         }
     }
 
@@ -73,9 +100,11 @@ impl OriginPolicy {
         Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "host_not_allowed",
-            "this relay serves its own machine only, and the Host header is not one of its names; \
-             use http://localhost, list the pages that may use the relay in ALLOWED_ORIGINS, or name \
-             the relay's own address in PUBLIC_URL",
+            if self.is_comfy {
+                COMFY_WRONG_HOST
+            } else {
+                WRONG_HOST
+            },
         ))
     }
 
@@ -176,7 +205,13 @@ impl OriginPolicy {
         address: &PublicAddress,
     ) -> CorsHeaders {
         let origin = request.headers().get(header::ORIGIN);
-        CorsHeaders(origin.filter(|_| self.allows(request, address)).cloned())
+        let origin = origin.filter(|_| self.allows(request, address)).cloned();
+        let exposed = if self.is_comfy {
+            COMFY_EXPOSED
+        } else {
+            EXPOSED
+        };
+        CorsHeaders(origin.map(|origin| (origin, exposed)))
     }
 
     /// The response to a CORS preflight; `None` if the request is not one.
@@ -190,8 +225,13 @@ impl OriginPolicy {
         }
         let mut response = response::empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+        let (methods, allowed) = if self.is_comfy {
+            (COMFY_METHODS, COMFY_HEADERS)
+        } else {
+            (METHODS, HEADERS)
+        };
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         Some(response)
     }
@@ -201,9 +241,9 @@ impl CorsHeaders {
     /// Adds them to a response.
     pub(in crate::server) fn add(self, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = self.0 {
+        if let Some((origin, exposed)) = self.0 {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
 }

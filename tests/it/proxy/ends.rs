@@ -5,13 +5,16 @@ use std::time::Duration;
 use comfy_relay::config::ServerConfig;
 use serde_json::{Value, json};
 
-use super::comfy_client::{ComfyClient, count, post, prompts, take_prompt};
+use super::comfy_client::{ComfyClient, count, get, post, prompts, take_prompt};
 use super::sockets::{PROMPT_ID, executing, known_prompt, playing, scripted};
+use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, one_node_workflow, workflow};
-use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::scripted_comfy::{JOB_LIST, ScriptedComfy};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
+
+on_both!(a_prompt_that_another_relay_runs_ends_once_for_its_client);
 
 /// The id of the same job on another server.
 const OTHER_ID: &str = "7d0e4c0a-2b6f-4f0e-8a55-94c0d8a0b1f2";
@@ -144,4 +147,69 @@ async fn a_server_that_comes_back_does_not_end_a_prompt_that_runs_elsewhere() {
     second.send(&done);
     let events = client.until_done(PROMPT_ID).await;
     assert_eq!(count(&events, "execution_success"), 1, "{events:?}");
+    // Nor does the history of the server show it as interrupted.
+    let ended = |id: &str, word: &str, at: u64| {
+        let caller = json!({"comfy_relay": {"prompt_id": PROMPT_ID, "client_id": "me"}});
+        let messages = json!([["execution_end", {"prompt_id": id, "timestamp": at}]]);
+        json!({id: {"prompt": [0, id, {}, caller, []], "outputs": {},
+            "status": {"status_str": word, "messages": messages}}})
+    };
+    second.answer("GET /history", 200, &ended(OTHER_ID, "success", 1));
+    first.answer("GET /history", 200, &ended(PROMPT_ID, "error", 2));
+    let (_, history) = get(&api, "/history").await;
+    assert_eq!(history.as_object().unwrap().len(), 1, "{history}");
+    assert_eq!(history[PROMPT_ID]["status"]["status_str"], "success");
+    for (server, id) in [(first, PROMPT_ID), (second, OTHER_ID)] {
+        let pagination = json!({"offset": 0, "limit": null, "total": 1, "has_more": false});
+        let jobs = json!([{"id": id, "status": "completed", "create_time": 1}]);
+        server.answer(
+            JOB_LIST,
+            200,
+            &json!({"jobs": jobs, "pagination": pagination}),
+        );
+    }
+    let (_, list) = get(&api, "/api/jobs").await;
+    assert_eq!(list["pagination"]["total"], 1, "{list}");
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["jobs"][0]["id"], PROMPT_ID);
+}
+
+/// Its relay follows no server: another one on its database takes the prompt.
+async fn a_prompt_that_another_relay_runs_ends_once_for_its_client(db: TestDatabase) {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as(PROMPT_ID);
+    let settings = Settings::from(db.config());
+    let first = TestRelay::connected_to(&comfyui.url(), settings.clone()).await;
+    let second = TestRelay::start(&comfyui.url(), settings).await;
+    wait_until("the second one stands by", async || {
+        let (_, health) = second.get("/api/anime/health").await;
+        health["components"]["comfyui"][0]["followed_elsewhere"] == true
+    })
+    .await;
+    let api = second.serve_comfy().await;
+    let mut client = ComfyClient::connect(&api, "me").await;
+    comfyui.set_queue(&[], &[PROMPT_ID]);
+    let body = json!({"prompt": one_node_workflow(), "client_id": "me", "prompt_id": PROMPT_ID});
+    assert_eq!(post(&api, "/prompt", &body).await.0, 200);
+    comfyui.wait_for_calls("POST /prompt", 1).await;
+    comfyui.set_queue(&[PROMPT_ID], &[]);
+    comfyui.send(&executing(Some("9")));
+    wait_until("it runs", async || {
+        first.job(PROMPT_ID).await.1["status"] == "processing"
+    })
+    .await;
+    // It is in the lists of both, and nobody but its client follows it.
+    let (_, queue) = get(&api, "/queue").await;
+    assert_eq!(queue["queue_running"][0][1], PROMPT_ID, "{queue}");
+    client.until_length(1).await;
+    comfyui.complete(PROMPT_ID);
+    comfyui.set_queue(&[], &[]);
+    comfyui.send(&of_prompt("execution_success", PROMPT_ID));
+    comfyui.send(&executing(None));
+    let events = client.until_done(PROMPT_ID).await;
+    assert_eq!(count(&events, "execution_success"), 1, "{events:?}");
+    wait_until("the queue is empty", async || {
+        get(&api, "/prompt").await.1["exec_info"]["queue_remaining"] == 0
+    })
+    .await;
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use comfy_relay::config::ServerConfig;
+use comfy_relay::config::{Dispatch, ServerConfig};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::comfy_client::{ComfyClient, get, post, take_prompt};
+use super::comfy_client::{ComfyClient, get, post, post_prompt, take_prompt};
 use super::sockets::{PROMPT_ID, executing};
+use crate::support::database::TestDatabase;
 use crate::support::recordings::one_node_workflow;
 use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy, saved_view};
 use crate::support::subscriber::waits_for_comfyui;
@@ -200,4 +201,63 @@ async fn many_prompts_are_looked_for_once_on_each_server() {
         assert_eq!(delete(&ids[..1_000]).await.0, 200);
         assert_eq!(second.calls(&call), before + 1);
     }
+}
+
+/// As the proxy before a server answers, whose limit on bodies is lower.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_is_too_large_for_a_server_closes_nothing_else() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.answer("POST /prompt", 413, &Value::Null);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let api = relay.serve_comfy().await;
+    let (status, refused) = post_prompt(&api, "me", &one_node_workflow()).await;
+    assert_eq!(status, 502, "{refused}");
+    assert_eq!(get(&api, "/system_stats").await.0, 200);
+    assert_eq!(get(&api, "/extension/list").await.0, 200);
+}
+
+/// One that has not answered is passed over for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_server_is_asked_although_it_has_not_answered_a_prompt() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = Settings::default();
+    settings.relay.dispatch = Dispatch::Direct;
+    settings.comfy.submit_wait = Duration::from_millis(50);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    let api = relay.serve_comfy().await;
+    for call in ["POST /prompt", "GET /queue"] {
+        comfyui.reply(call, Reply::Hang);
+    }
+    take_prompt(&api, "me", &one_node_workflow()).await;
+    assert_eq!(get(&api, "/system_stats").await.0, 200);
+    assert_eq!(get(&api, "/extension/list").await.0, 200);
+}
+
+/// It may be a job that waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_a_job_is_not_said_to_be_deleted_while_the_database_is_away() {
+    let db = TestDatabase::sqlite().await;
+    let comfyui = ScriptedComfy::start().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::from(db.config())).await;
+    let api = relay.serve_comfy().await;
+    let (path, body) = ("/queue", json!({"delete": ["unknown"]}));
+    assert_eq!(post(&api, path, &body).await.0, 200);
+    db.execute("ALTER TABLE comfy_relay.jobs RENAME TO away")
+        .await;
+    for (path, body) in [
+        (path, body),
+        ("/interrupt", json!({"prompt_id": "unknown"})),
+        ("/history", json!({"delete": ["unknown"]})),
+        ("/api/jobs/unknown/cancel", json!({})),
+    ] {
+        let (status, answer) = post(&api, path, &body).await;
+        let error = &answer["error"];
+        assert_eq!(
+            (status, &error["code"]),
+            (503, &json!("database_unreachable")),
+            "{path}: {answer}"
+        );
+    }
+    // The servers were asked all the same.
+    assert_eq!(comfyui.calls("POST /queue"), 2);
 }

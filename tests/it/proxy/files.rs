@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::comfy_client::take_prompt;
 use crate::support::echo_comfy::EchoComfy;
+use crate::support::program::Program;
 use crate::support::recordings::one_node_workflow;
 use crate::support::scripted_comfy::{Reply, ScriptedComfy, saved_view};
 use crate::support::test_relay::{Settings, TestRelay};
@@ -103,4 +104,34 @@ async fn a_file_comes_from_the_server_whose_job_has_made_it() {
     })
     .await;
     assert_eq!(view("a.png").await, (200, "second".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_one_server_has_not_taken_is_logged() {
+    const UPLOAD: &str = "POST /upload/image";
+    let servers = [ScriptedComfy::start().await, ScriptedComfy::start().await];
+    let [first, second] = &servers;
+    first.answer(UPLOAD, 200, &json!({"name": "a.png"}));
+    second.answer(UPLOAD, 507, &Value::Null);
+    let urls = format!("{},{}", first.url(), second.url());
+    let variables = [("COMFY_LISTEN", "127.0.0.1:0"), ("COMFYUI_URL", &urls)];
+    let program = Program::start(&[], &variables);
+    program.ready().await;
+    program
+        .logs("serving ComfyUI's API at http://127.0.0.1:")
+        .await;
+    let log = program.log();
+    let (_, address) = log.split_once("ComfyUI's API at ").unwrap();
+    let address = address.split_whitespace().next().unwrap();
+    let url = format!("{address}upload/image");
+    wait_until("both servers are sent an upload", async || {
+        let request = Client::new().post(&url).body("a file");
+        let status = request.send().await.unwrap().status();
+        let is_sent = first.calls(UPLOAD) > 0 && second.calls(UPLOAD) > 0;
+        // That of the first one, once it answers.
+        assert!(!is_sent || status == 200, "{status}");
+        is_sent
+    })
+    .await;
+    program.logs("a server has not taken an upload").await;
 }

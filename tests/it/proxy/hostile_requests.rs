@@ -112,3 +112,32 @@ async fn pages_of_other_sites_reach_no_route_of_an_extension() {
     let image = get("/view?filename=a.png", "cross-site", None);
     assert_eq!(image.send().await.unwrap().status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_another_machine_is_refused_with_what_allows_it() {
+    let (_relay, _comfyui, api) = echoing("", "", ServerConfig::default()).await;
+    let request = "GET /features HTTP/1.1\r\nHost: comfy.example\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&api, request).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("ALLOWED_ORIGINS"), "{answer}");
+    // That of the relay's own API.
+    assert!(!answer.contains("PUBLIC_URL"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_has_lost_its_upgrade_is_answered_with_the_reason() {
+    let (_relay, _comfyui, api) = echoing("", "", ServerConfig::default()).await;
+    for (key, reason) in [
+        ("Sec-WebSocket-Key: x\r\n", "has removed the header Upgrade"),
+        ("", "this address is for WebSockets"),
+    ] {
+        let request = format!(
+            "GET /ws?clientId=me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}\r\n"
+        );
+        let answer = exchange(&api, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");
+        assert!(answer.contains(reason), "{answer}");
+        // It is not here.
+        assert!(!answer.contains("/api/anime"), "{answer}");
+    }
+}

@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 use super::comfy_client::{ComfyClient, count, get, is_of_type, post, take_prompt};
 use crate::support::database::TestDatabase;
 use crate::support::recordings::{ERROR, TXT2IMG, one_node_workflow, recording, replay, workflow};
-use crate::support::scripted_comfy::{Reply, ScriptedComfy};
+use crate::support::scripted_comfy::{JOB_LIST, Reply, ScriptedComfy};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
@@ -404,4 +404,62 @@ async fn a_prompt_that_is_deleted_before_it_begins_ends_without_an_event() {
         events.iter().all(|event| is_of_type(event, "status")),
         "{events:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_list_of_jobs_is_said_as_comfyui_says_it() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.list_jobs(&[], &[]);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let api = relay.serve_comfy().await;
+    relay.post("/api/anime/queue/pause", &Value::Null).await;
+    take_prompt(&api, "me", &one_node_workflow()).await;
+    let total = async |query: &str| {
+        let (_, list) = get(&api, &format!("/api/jobs{query}")).await;
+        list["pagination"]["total"].clone()
+    };
+    assert_eq!(
+        (total("").await, total("?workflow_id=w").await),
+        (json!(1), json!(0))
+    );
+    for query in ["limit=0", "limit=-1", "limit=x", "offset=x"] {
+        let (status, answer) = get(&api, &format!("/api/jobs?{query}")).await;
+        assert!(
+            status == 400 && answer["error"].is_string(),
+            "{query}: {status} {answer}"
+        );
+    }
+    let refusal = json!({"error": "Invalid status value(s): bogus"});
+    comfyui.answer(JOB_LIST, 400, &refusal);
+    assert_eq!(get(&api, "/api/jobs?status=bogus").await, (400, refusal));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_id_of_the_relay_is_shown_to_nobody() {
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.accept_prompts_as(PROMPT_ID);
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let api = relay.serve_comfy().await;
+    let id = take_prompt(&api, "me", &one_node_workflow()).await;
+    let posted = comfyui.posted();
+    let extra = &posted["extra_data"];
+    let mut listed = extra.clone();
+    // As ComfyUI adds it.
+    listed["client_id"] = posted["client_id"].clone();
+    let own = posted["client_id"].as_str().unwrap();
+    let shown = json!({"id": PROMPT_ID, "status": "in_progress", "workflow": {"prompt": {}, "extra_data": listed}});
+    comfyui.answer(&format!("GET /api/jobs/{PROMPT_ID}"), 200, &shown);
+    let (status, job) = get(&api, &format!("/api/jobs/{id}")).await;
+    assert_eq!(status, 200, "{job}");
+    assert_eq!(
+        job["workflow"]["extra_data"],
+        json!({"client_id": "me"}),
+        "{job}"
+    );
+    let foreign = json!([0, "other", {}, {"client_id": own}, []]);
+    let queue = json!({"queue_running": [foreign], "queue_pending": []});
+    comfyui.answer("GET /queue", 200, &queue);
+    let (_, queue) = get(&api, "/queue").await;
+    assert_eq!(queue["queue_running"][0][1], "other");
+    assert!(!queue.to_string().contains(own), "{queue}");
 }

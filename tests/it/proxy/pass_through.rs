@@ -5,12 +5,13 @@ use std::convert::Infallible;
 use comfy_relay::config::ServerConfig;
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};
-use reqwest::{Body, Client, Response};
+use reqwest::{Body, Client, Method, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::comfy_client::post;
 use crate::support::echo_comfy::{EchoComfy, HEAD};
 use crate::support::program::Program;
 use crate::support::test_relay::TestRelay;
@@ -155,12 +156,49 @@ async fn pages_of_other_origins_change_nothing() {
     assert_eq!(post(&api).send().await.unwrap().status(), 200);
 }
 
+/// With the methods and headers of ComfyUI's own clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_allowed_origins_use_it_as_they_use_comfyui() {
+    let (_relay, _comfyui, api) = echoing("", "", ServerConfig::default()).await;
+    let request = |method| {
+        let request = Client::new().request(method, format!("{api}/internal/logs/subscribe"));
+        request.header("origin", &api)
+    };
+    let preflight = request(Method::OPTIONS).header("access-control-request-method", "PATCH");
+    let preflight = preflight.send().await.unwrap();
+    assert_eq!(preflight.status(), 204);
+    let lists = |response: &Response, name: &str, word: &str| {
+        let list = response.headers()[name].to_str().unwrap();
+        assert!(list.split(", ").any(|it| it == word), "{word}: {list}");
+    };
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        lists(&preflight, "access-control-allow-methods", method);
+    }
+    for header in ["comfy-user", "range", "user-agent", "content-type"] {
+        lists(&preflight, "access-control-allow-headers", header);
+    }
+    let answer = request(Method::GET).send().await.unwrap();
+    for header in ["content-range", "idempotency-replayed"] {
+        lists(&answer, "access-control-expose-headers", header);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_server_the_caller_is_told_so() {
     let relay = TestRelay::without_backend(ServerConfig::default()).await;
     let api = relay.serve_comfy().await;
     let response = reqwest::get(format!("{api}/features")).await.unwrap();
     assert_eq!(response.status(), 503);
+    for (path, body) in [
+        ("/queue", json!({"clear": true})),
+        ("/queue", json!({"delete": ["unknown"]})),
+        ("/interrupt", json!({})),
+        ("/interrupt", json!({"prompt_id": "unknown"})),
+        ("/history", json!({"clear": true})),
+        ("/api/jobs/unknown/cancel", json!({})),
+    ] {
+        assert_eq!(post(&api, path, &body).await.0, 503, "{path} {body}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! Prompts that come over ComfyUI's API become jobs.
 
+use comfy_relay::replay::PlaybackSpeed;
 use serde_json::{Value, json};
 
 use super::comfy_client::{get, post, post_prompt, take_prompt};
-use crate::support::recordings::{TXT2IMG, one_node_workflow, workflow};
+use crate::support::recordings::{TXT2IMG, one_node_workflow, recording, replay, workflow};
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::tokens::{guarded, token};
@@ -128,4 +129,40 @@ async fn a_prompt_that_waits_here_counts_as_one_that_waits_there() {
         get(&api, "/api/prompt").await.1 == length(0)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_servers_refuse_a_prompt_as_one_does() {
+    // The second recording shows the model files.
+    let names = ["0.33.0/01-txt2img-basic", "0.33.0/08-validation-error"];
+    let server = async || {
+        let recordings = vec![recording(names[0]).await, recording(names[1]).await];
+        replay(recordings, PlaybackSpeed::Fastest).await
+    };
+    let servers = [server().await, server().await];
+    let urls = format!("{},{}", servers[0].url(), servers[1].url());
+    let relay = TestRelay::connected_to(&urls, Settings::default()).await;
+    let api = relay.serve_comfy().await;
+    let (node, mut graph) = ("4", workflow(names[0]).await);
+    graph[node]["inputs"]["ckpt_name"] = json!("missing.safetensors");
+    let (status, answer) = post_prompt(&api, "me", &graph).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["error"]["type"], "prompt_outputs_failed_validation");
+    let wrong = &answer["node_errors"][node];
+    assert_eq!(wrong["errors"][0]["type"], "value_not_in_list", "{answer}");
+    let (status, answer) = post(&api, "/api/v2/jobs", &json!({"workflow": graph})).await;
+    assert_eq!(status, 422, "{answer}");
+    let details = &answer["error"]["details"];
+    assert_eq!(
+        details["node_errors"][node][0]["reason"], "value_not_in_list",
+        "{answer}"
+    );
+    assert_eq!(details["backends"].as_array().unwrap().len(), 2);
+    let unknown = json!({"1": {"class_type": "NoSuchNode", "inputs": {}}});
+    let (status, answer) = post_prompt(&api, "me", &unknown).await;
+    assert_eq!(
+        (status, &answer["error"]["type"]),
+        (400, &json!("missing_node_type"))
+    );
+    assert!(answer["node_errors"]["1"].is_object(), "{answer}");
 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::v2_assets::{IMG2IMG, loaded_file, loading, reference, stage};
-use super::v2_client::{V2Client, data};
+use super::v2_client::{UploadForm, V2Client, data};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::one_node_workflow;
-use crate::support::scripted_comfy::{Reply, ScriptedComfy, saved_view};
+use crate::support::scripted_comfy::{Reply, ScriptedComfy, saved_view, view};
 use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::PATIENCE;
 
@@ -100,4 +100,67 @@ async fn sizes_that_a_server_does_not_say_hold_up_no_answer() {
     let (_, shown) = client.get("/jobs/p").await;
     assert_eq!(shown["outputs"].as_array().unwrap().len(), FILES);
     assert!(began.elapsed() < Duration::from_secs(45));
+}
+
+/// As after a server was replaced by one with empty folders.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_a_server_has_lost_is_made_again() {
+    const UPLOAD: &str = "POST /upload/image";
+    let (comfyui, _relay, client) = with_outputs(&["a.png".to_owned()], Settings::default()).await;
+    comfyui.accept_prompts_as("id");
+    comfyui.answer(UPLOAD, 200, &json!({"name": "a.png"}));
+    // As long as what the server answers for files of which no test says anything.
+    comfyui.reply(&saved_view("a.png"), Reply::File("{}".into()));
+    let mut graph = one_node_workflow();
+    graph["9"]["inputs"]["image"] = reference(&json!({"id": "p.0"}));
+    let submit = async || {
+        let (status, job) = client.post("/jobs", &json!({"workflow": graph})).await;
+        assert_eq!(status, 201, "{job}");
+        let path = format!("{}/workflow", job["urls"]["self"].as_str().unwrap());
+        let (_, shown) = client.get(&path).await;
+        let name = shown["workflow"]["9"]["inputs"]["image"].as_str();
+        name.unwrap().to_owned()
+    };
+    let first = submit().await;
+    assert_eq!((submit().await, comfyui.calls(UPLOAD)), (first.clone(), 1));
+    comfyui.answer(&view(&first).replace("GET", "HEAD"), 404, &Value::Null);
+    comfyui.answer(UPLOAD, 200, &json!({"name": "b.png"}));
+    let second = submit().await;
+    assert_ne!(second, first);
+    assert_eq!((submit().await, comfyui.calls(UPLOAD)), (second, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_a_server_has_lost_is_sent_again_under_its_key() {
+    const UPLOAD: &str = "POST /upload/image";
+    let comfyui = ScriptedComfy::start().await;
+    comfyui.answer(UPLOAD, 200, &json!({"name": "a.png"}));
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    let client = V2Client::new(&relay.serve_comfy().await);
+    let upload = async |content: &[u8]| {
+        let form = UploadForm::new("a.png", content);
+        client.upload(&form, Some("key")).await
+    };
+    let (status, first) = upload(b"{}").await;
+    assert_eq!(status, 201, "{first}");
+    let (status, again) = upload(b"{}").await;
+    assert_eq!(
+        (status, &again["id"], comfyui.calls(UPLOAD)),
+        (200, &first["id"], 1)
+    );
+    comfyui.answer(&view("a.png").replace("GET", "HEAD"), 404, &Value::Null);
+    comfyui.answer(UPLOAD, 200, &json!({"name": "b.png"}));
+    let (status, refused) = upload(b"other").await;
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (422, &json!("idempotency_key_reuse")),
+        "{refused}"
+    );
+    let sent = comfyui.calls(UPLOAD);
+    let (status, again) = upload(b"{}").await;
+    assert_eq!(
+        (status, &again["id"], comfyui.calls(UPLOAD)),
+        (200, &first["id"], sent + 1),
+        "{again}"
+    );
 }

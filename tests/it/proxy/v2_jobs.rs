@@ -5,11 +5,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::v2_client::{V2Client, data};
+use crate::support::database::{TestDatabase, on_both};
 use crate::support::recordings::{ERROR, TXT2IMG, recording, replay, workflow};
 use crate::support::scripted_comfy::ScriptedComfy;
 use crate::support::test_relay::{Settings, TestRelay, response};
 use crate::support::tokens::{guarded, token};
 use crate::support::wait::wait_until;
+
+on_both!(labels_that_no_job_can_have_are_refused);
 
 const PROMPT_ID: &str = "0b5c1b7e-6a38-4c0e-9a53-2f62f3f7a1c4";
 
@@ -348,4 +351,24 @@ async fn a_key_for_partner_nodes_reaches_comfyui() {
         .get(&format!("/jobs/{}/workflow", job["id"].as_str().unwrap()))
         .await;
     assert!(!shown.to_string().contains("comfyui-key"), "{shown}");
+}
+
+async fn labels_that_no_job_can_have_are_refused(db: TestDatabase) {
+    let relay = TestRelay::replaying_with(TXT2IMG, Settings::from(db.config())).await;
+    let client = V2Client::new(&relay.serve_comfy().await);
+    for label in [
+        "metadata[a%22b]=1",
+        "metadata[a%5Cb]=1",
+        "metadata[]=1",
+        "metadata[a]=%00",
+        "metadata[a%00]=1",
+    ] {
+        let (status, answer) = client.get(&format!("/jobs?{label}")).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (422, &json!("invalid_request")),
+            "{label}: {answer}"
+        );
+    }
+    assert_eq!(client.get("/jobs?metadata[a]=%22b").await.0, 200);
 }

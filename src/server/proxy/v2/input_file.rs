@@ -22,6 +22,9 @@ use crate::server::state::ServerState;
 /// The code of an error: what was to be sent has broken off.
 pub(super) const BROKEN: &str = "body_broken";
 
+/// The code of an error: what was sent is not what its client says.
+pub(super) const OTHER_HASH: &str = "hash_mismatch";
+
 /// The longest answer to an upload that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -197,7 +200,7 @@ async fn copy(
         break_off("it is not what the client says").await;
         return Err(ApiError::new(
             StatusCode::CONFLICT,
-            "hash_mismatch",
+            OTHER_HASH,
             format!("the hash of the file is {hash}, not {expected}; upload it again"),
         ));
     }

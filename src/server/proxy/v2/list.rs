@@ -15,7 +15,9 @@ use crate::relay::JobView;
 use crate::server::api::jobs::{DEFAULT_LIMIT, parse_cursor, parse_limit};
 use crate::server::error::ApiError;
 use crate::server::proxy::parameters::Parameters;
+use crate::server::request::bad_query;
 use crate::server::response::{self, Body};
+use crate::server::selection::is_label;
 use crate::server::state::ServerState;
 use crate::store::JobFilter;
 
@@ -57,9 +59,14 @@ pub(super) async fn list(
         let key = name.strip_prefix(METADATA)?.strip_suffix(']')?;
         Some((key.to_owned(), text))
     });
+    let labels: BTreeMap<String, String> = labels.collect();
+    if !labels.iter().all(|(key, text)| is_label(key, text)) {
+        let message = "metadata[KEY]=TEXT has a key without quotation marks and backslashes";
+        return Err(bad_query(message));
+    }
     let filter = JobFilter {
         selection: Selection {
-            labels: labels.collect(),
+            labels,
             only: permissions.restricted_to(),
             ..Selection::default()
         },

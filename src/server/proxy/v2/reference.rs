@@ -82,7 +82,7 @@ async fn filename(state: &ServerState, node: &str, id: &str) -> Result<String, A
     filename.ok_or_else(|| missing(node, &format!("there is no asset {:?}", excerpt(id))))
 }
 
-/// The name of the copy of an output, which is made once; `None` if there is no such output.
+/// The name of the copy of an output, which is made once, and again where a server has lost it; `None` if there is no such output.
 async fn copied(
     state: &ServerState,
     OutputAsset { job, number }: OutputAsset,
@@ -96,15 +96,20 @@ async fn copied(
         return Ok(None);
     };
     let id = format!("{COPY}{key}");
-    if let Some(copy) = relay.asset(&id).await? {
-        return Ok(Some(copy.filename));
+    let copy = relay.asset(&id).await?;
+    if let Some(copy) = &copy
+        && !relay.lacks_file(copy).await
+    {
+        return Ok(Some(copy.filename.clone()));
     }
     let read = relay.output(&job, number, &HeaderMap::new()).await;
     let Some((output, file)) = found(read)? else {
-        return Ok(None);
+        // Some servers may still have the copy.
+        return Ok(copy.map(|copy| copy.filename));
     };
     let new = NewAsset {
         id,
+        replaces: copy.is_some(),
         content_type: media_type(&output)
             .unwrap_or("application/octet-stream")
             .to_owned(),

@@ -9,10 +9,11 @@ use super::{job, labels, reference};
 use crate::auth::Scope;
 use crate::comfy::{PromptOptions, QueuePlace};
 use crate::job::excerpt;
-use crate::relay::{Submission, SubmitOptions};
+use crate::relay::{RelayError, Submission, SubmitOptions};
 use crate::server::api::idempotency;
 use crate::server::api::jobs::queue_fields::share;
 use crate::server::error::ApiError;
+use crate::server::proxy::refusal::first_rejection;
 use crate::server::request::read_json;
 use crate::server::response::{self, Body};
 use crate::server::security::Caller;
@@ -77,7 +78,7 @@ pub(super) async fn submit(
             let submitted = state
                 .relay
                 .submit(None, submission, &no_params, tags, options);
-            submitted.await?
+            submitted.await.map_err(refused)?
         }
     };
     let address = &caller.public_address;
@@ -88,6 +89,14 @@ pub(super) async fn submit(
         answer.headers_mut().insert(REPLAYED, is_replayed);
     }
     Ok(answer)
+}
+
+/// Why a graph is not taken, with what is wrong with its nodes where no server can run it.
+fn refused(error: RelayError) -> ApiError {
+    match first_rejection(&error) {
+        Some((rejection, _)) => ApiError::from(error).with_inputs(rejection.inputs),
+        None => error.into(),
+    }
 }
 
 /// What goes to ComfyUI beside the graph. An error shows no value of it.

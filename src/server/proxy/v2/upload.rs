@@ -15,7 +15,7 @@ use uuid::{Builder, Uuid};
 
 use super::asset::{V2Asset, blake_hash};
 use super::form_body::FormBody;
-use super::input_file::{self, Destination, check_path};
+use super::input_file::{self, Destination, OTHER_HASH, check_path};
 use crate::auth::Scope;
 use crate::relay::RelayError;
 use crate::server::api::idempotency;
@@ -43,6 +43,8 @@ pub(super) struct NewAsset {
     pub(super) content_type: String,
     pub(super) file_path: String,
     pub(super) expected_hash: Option<String>,
+    /// There is one with this id, whose file a server has lost.
+    pub(super) replaces: bool,
 }
 
 /// Takes a file in, which is sent to all servers while it comes. The same file with the same `Idempotency-Key` is the same asset.
@@ -100,6 +102,7 @@ impl FileNote {
             content_type,
             file_path,
             expected_hash,
+            replaces: false,
         })
     }
 }
@@ -123,11 +126,8 @@ async fn store(
 ) -> Result<Response<Body>, ApiError> {
     let address = &caller.public_address;
     if has_key && let Some(before) = state.relay.asset(&new.id).await? {
-        let (hash, _) = input_file::hash(content).await?;
-        if said_of(&before) != (&hash, &new.content_type, &new.file_path) {
-            return Err(RelayError::IdempotencyConflict.into());
-        }
-        let asset = V2Asset::uploaded(state, before, address).created(false);
+        let asset = repeat(state, before, new, content).await?;
+        let asset = V2Asset::uploaded(state, asset, address).created(false);
         return Ok(response::json(StatusCode::OK, &asset));
     }
     let (asset, is_new) = take_in(state, new, content).await?;
@@ -138,6 +138,29 @@ async fn store(
     };
     let asset = V2Asset::uploaded(state, asset, address).created(is_new);
     Ok(response::json(status, &asset))
+}
+
+/// Takes in a file that was taken in before under the same key. It is sent once more if a server has lost it.
+async fn repeat(
+    state: &ServerState,
+    before: StoredAsset,
+    mut new: NewAsset,
+    content: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> Result<StoredAsset, ApiError> {
+    let conflict = || RelayError::IdempotencyConflict.into();
+    if (&before.content_type, &before.file_path) != (&new.content_type, &new.file_path) {
+        return Err(conflict());
+    }
+    if !state.relay.lacks_file(&before).await {
+        let (hash, _) = input_file::hash(content).await?;
+        return (hash == before.hash).then_some(before).ok_or_else(conflict);
+    }
+    (new.replaces, new.expected_hash) = (true, Some(before.hash));
+    match take_in(state, new, content).await {
+        Ok((asset, _)) => Ok(asset),
+        Err(error) if error.code() == OTHER_HASH => Err(conflict()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sends a file to all servers, and records it. Returns whether there was none with this content before.
@@ -161,6 +184,9 @@ pub(super) async fn take_in(
         filename: sent.filename,
         created_at: Timestamp::now().as_millisecond(),
     };
+    if new.replaces {
+        state.relay.remove_asset(&asset.id).await?;
+    }
     state.relay.add_asset(&asset).await?;
     // Another request with the same key may have been faster.
     match state.relay.asset(&asset.id).await? {
