@@ -328,7 +328,8 @@ mod tests {
             urls: vec![UNREACHABLE.parse().unwrap()],
             ..ComfyConfig::default()
         };
-        let started = Relay::start(RelayConfig::default(), comfy, &StoreConfig::default());
+        let store = StoreConfig::default();
+        let started = Relay::start(RelayConfig::default(), comfy, &store);
         let relay = started.await.unwrap();
         let tracker = &relay.0.tracker;
         tracker.recorder.ready().await;
