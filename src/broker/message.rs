@@ -225,7 +225,7 @@ mod tests {
             is_final: progress.status.is_final(),
             payload: serde_json::to_vec(&progress).unwrap().into(),
             created_at: job.created_at(),
-            started_at: job.started_at(),
+            started_at: job.stored_start(),
             ended_at: job.ended_at(),
             error_code: job.error().map(|error| error.code.as_str()),
             learned_from: job.end_source().map(|source| source.as_str()),

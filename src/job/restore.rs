@@ -110,9 +110,9 @@ impl Job {
         job.backend = stored.backend;
         job.status = stored.status;
         if job.waits_in_own_queue() {
-            job.began_before = stored
-                .started_at
-                .filter(|_| job.status == Status::Processing);
+            // Earlier releases have not stored when it first began.
+            let began_at = stored.started_at.unwrap_or(stored.updated_at);
+            job.began_before = (job.status == Status::Processing).then_some(began_at);
             job.status = Status::Queued;
             job.wait = Some(QueueWait::default());
         }
@@ -207,6 +207,24 @@ mod tests {
                 before.publish(0.2, None, Timestamp::UNIX_EPOCH);
             }
             assert!(restored(3).seq() > before.seq());
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_to_run_again_does_not_go_back_to_queued() {
+        let began_at = Timestamp::from_second(7).unwrap();
+        let later = Timestamp::from_second(17).unwrap();
+        for started_at in [Some(began_at), None] {
+            let mut job = Job::restored(StoredJob {
+                backend: None,
+                started_at,
+                updated_at: began_at,
+                ..stored(1)
+            });
+            assert!(job.wait().is_some());
+            let state = job.publish(0.0, None, later);
+            assert_eq!(state.status, Status::Processing);
+            assert_eq!(state.elapsed, Some(10.0));
         }
     }
 }

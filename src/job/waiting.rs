@@ -1,5 +1,7 @@
 //! Jobs that wait in the relay's own queue: their prompts are not handed in yet, or were lost and are to run again.
 
+use jiff::Timestamp;
+
 use super::{Job, Nodes, QueueWait, Status};
 
 impl Job {
@@ -34,7 +36,7 @@ impl Job {
     }
 
     /// Its prompt is gone from its backend, and is to be handed in again as `prompt_id`: what its nodes have done is lost,
-    /// what was published stays. An attempt that had not begun counts as none.
+    /// and its files with them, as far as its states name them: the server of the next attempt has others under their names. An attempt that had not begun counts as none.
     pub fn take_back(&mut self, prompt_id: &str) {
         if self.status == Status::Processing {
             self.attempt += 1;
@@ -45,12 +47,22 @@ impl Job {
         self.backend = None;
         self.prompt_id = Some(prompt_id.to_owned());
         self.nodes = Nodes::default();
+        self.outputs.clear();
+        self.text_size = 0;
+        self.main_output = None;
         self.socket_outcome = None;
         self.work_done_at = None;
         self.unreachable_since = None;
         self.silent_since = None;
         self.ahead = None;
         self.wait = Some(QueueWait::default());
+    }
+
+    /// When it began, for other relays and the next start of this one: of a job that waits to be restarted, when it first did,
+    /// by which they know that it has begun.
+    pub fn stored_start(&self) -> Option<Timestamp> {
+        let before = self.began_before.filter(|_| self.wait.is_some());
+        self.started_at.or(before)
     }
 
     /// Whether it has begun in an earlier attempt: its published status does not go back.

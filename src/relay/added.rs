@@ -107,7 +107,7 @@ impl Relay {
         tracker.backends.remove(backend);
         follower.stop.cancel();
         backend.connected.send_replace(false);
-        tracker.registry().give_up(backend);
+        tracker.give_up(backend);
         self.0
             .tasks
             .spawn(async move { follower.release_lease().await });

@@ -23,6 +23,7 @@ mod queue_view;
 mod queued_plans;
 mod reconcile;
 pub(super) mod seen;
+pub(super) mod seen_history;
 pub(super) mod select;
 mod socket_health;
 mod tapped;
@@ -50,6 +51,7 @@ use operation::Operation;
 use outage::Outage;
 use prompt_lookup::PromptLookup;
 use queue_view::QueueView;
+use seen_history::SeenHistory;
 use socket_health::SocketHealth;
 use worker::Worker;
 
@@ -154,8 +156,8 @@ pub(super) struct ApiState {
     pub(super) node_classes: Option<KnownClasses>,
     /// The timings in its history are to be learned: the store has none of its node runs.
     pub(super) history_due: bool,
-    /// A prompt whose entry was in the history: while it is there, the server was not restarted.
-    pub(super) seen_in_history: Option<String>,
+    /// Prompts whose entries were in the history.
+    pub(super) seen_history: SeenHistory,
     /// An unreadable answer was logged; the next ones are not.
     pub(super) failure_logged: bool,
 }

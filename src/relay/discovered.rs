@@ -55,6 +55,8 @@ impl Tracker {
         // A client that subscribes from now on receives what has happened so far.
         entry.publishing.announced = Announced::default();
         if entry.job.status().is_final() {
+            // Before its state is made, which names the copy, whether or not that is there yet.
+            self.kept.on_ended(&entry.job);
             self.record_again(entry);
         } else {
             self.publish(entry);

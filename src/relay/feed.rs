@@ -170,6 +170,10 @@ impl JobFeed {
 
     fn subscribe(&mut self, added: Vec<JobId>) {
         for id in added {
+            if self.jobs.contains_key(&id) {
+                // It has become new by what a client says of it.
+                continue;
+            }
             let subscription = self.tracker.hub.subscribe_shared(&id, self.mailbox.clone());
             self.tracker.refresh(&id);
             let state = subscription.newest().map(Update::State);

@@ -12,12 +12,14 @@ use jiff::Timestamp;
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::Relay;
 use super::backend::Backend;
-use crate::job::{JobId, Output, Selection, Status};
+use super::kept_outputs::FoundCopy;
+use super::tracker::Tracker;
+use crate::job::{Job, JobId, Output, Selection, Status, StoredJob};
 use crate::store::{JobFilter, StoreError};
 
 /// After a start, the files of jobs are copied that completed so long before, and were not copied then.
@@ -32,6 +34,9 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
 ];
+
+/// How long a request for a job waits until the folder answers whether a copy is there.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The end of the name of a file that is being written.
 const PART: &str = ".part";
@@ -185,7 +190,19 @@ impl Relay {
                 sleep(pause).await;
             }
         }
-        self.0.tracker.place_kept(&job.id);
+        self.0.tracker.place_kept(&job.id).await;
+    }
+}
+
+impl Tracker {
+    /// Looks for the copy of a job's file, before the state is published that its row has. A folder that does not answer has none.
+    pub(super) async fn look_for_copy(&self, stored: &StoredJob) -> Option<FoundCopy<'_>> {
+        if !self.kept.is_on() || stored.status != Status::Completed {
+            return None;
+        }
+        let path = self.kept.main_path(&Job::stored(stored.clone()))?;
+        let looking = self.kept.look(&stored.id, &path);
+        timeout(LOOK_TIMEOUT, looking).await.ok().flatten()
     }
 }
 

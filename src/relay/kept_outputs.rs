@@ -1,7 +1,7 @@
 //! The folder in which the files of completed jobs are kept.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,6 +16,27 @@ pub(super) struct KeptOutputs {
     completed: UnboundedSender<JobId>,
     /// The completed jobs whose files are being copied, or will be.
     under_way: Mutex<HashSet<JobId>>,
+    /// Completed jobs whose copies were found just now, and how often each was looked for.
+    found: Mutex<HashMap<JobId, usize>>,
+}
+
+/// The copy of a job's file was there a moment ago.
+#[derive(Debug)]
+pub(super) struct FoundCopy<'a> {
+    kept: &'a KeptOutputs,
+    id: JobId,
+}
+
+impl Drop for FoundCopy<'_> {
+    fn drop(&mut self) {
+        let mut found = self.kept.found();
+        if let Some(count) = found.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                found.remove(&self.id);
+            }
+        }
+    }
 }
 
 impl KeptOutputs {
@@ -26,6 +47,7 @@ impl KeptOutputs {
             folder,
             completed,
             under_way: Mutex::default(),
+            found: Mutex::default(),
         };
         (kept, receiver)
     }
@@ -70,11 +92,25 @@ impl KeptOutputs {
         has_completed.then(|| self.paths(job.id(), job.outputs()))?
     }
 
-    /// Has the output path of a completed job name the copy, where that is there or on its way.
+    /// Has the output path of a completed job name the copy, where that is on its way, or was found by [`look`](Self::look) and is
+    /// held. Looks at no disk: the jobs are locked, and a share on the network may not answer.
     pub(super) fn place(&self, job: &Job, progress: &mut Progress) {
-        let path = self.main_path(job);
-        let path = path.filter(|path| self.is_under_way(job.id()) || path.exists());
-        name_output(path, progress);
+        if self.is_under_way(job.id()) || self.found().contains_key(job.id()) {
+            name_output(self.main_path(job), progress);
+        }
+    }
+
+    /// Looks whether the file at the `path` that the output path of a job would name is there. While what is returned is held,
+    /// [`place`](Self::place) knows.
+    pub(super) async fn look(&self, id: &JobId, path: &Path) -> Option<FoundCopy<'_>> {
+        if !tokio::fs::try_exists(path).await.unwrap_or_default() {
+            return None;
+        }
+        *self.found().entry(id.clone()).or_default() += 1;
+        Some(FoundCopy {
+            kept: self,
+            id: id.clone(),
+        })
     }
 
     /// The same of a job that has completed a moment ago at another relay, which copies its files.
@@ -95,6 +131,11 @@ impl KeptOutputs {
     /// Where one of them is kept, or will be.
     pub(super) fn path(&self, job: &Job, number: usize) -> Option<PathBuf> {
         self.paths_of(job)?.nth(number)
+    }
+
+    /// Locks it. Consistent at any moment.
+    fn found(&self) -> MutexGuard<'_, HashMap<JobId, usize>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks it. Consistent at any moment.
@@ -141,9 +182,10 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use jiff::Timestamp;
 
     use super::*;
+    use crate::job::{Event, Outcome};
 
     fn output(filename: &str) -> Output {
         Output {
@@ -185,5 +227,36 @@ mod tests {
         assert_eq!(paths, expected);
         let (off, _) = KeptOutputs::new(None);
         assert!(off.paths(&shot, &outputs).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_output_path_names_a_copy_only_where_it_is_known_before_the_jobs_are_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, _) = KeptOutputs::new(Some(folder.path().to_owned()));
+        let now = Timestamp::UNIX_EPOCH;
+        let mut job = Job::new(JobId::parse("shot").unwrap(), now);
+        job.apply(Event::Outputs(vec![output("a.png")]), now);
+        job.apply(Event::Closed(Outcome::Completed), now);
+        let path = kept.main_path(&job).unwrap();
+        let named = || {
+            let mut progress = job.progress(None, now);
+            kept.place(&job, &mut progress);
+            progress.output_path == Some(path.to_string_lossy().into_owned())
+        };
+        assert!(kept.look(job.id(), &path).await.is_none());
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(!named(), "a disk is looked at");
+        let found = [
+            kept.look(job.id(), &path).await.unwrap(),
+            kept.look(job.id(), &path).await.unwrap(),
+        ];
+        let [first, second] = found;
+        drop(first);
+        assert!(named());
+        drop(second);
+        assert!(!named());
+        kept.begin(job.id());
+        assert!(named(), "it is on its way");
     }
 }

@@ -81,7 +81,17 @@ impl Tracker {
 
     /// The files of a job were copied, or cannot be: has its final state name what is there, for those who subscribe later,
     /// and in the row of the job. Its number stays: subscribers get the final state once.
-    pub(super) fn place_kept(&self, id: &JobId) {
+    pub(super) async fn place_kept(&self, id: &JobId) {
+        let path = {
+            let registry = self.registry();
+            registry
+                .get(id)
+                .and_then(|entry| self.kept.main_path(&entry.job))
+        };
+        let _found = match &path {
+            Some(path) => self.kept.look(id, path).await,
+            None => None,
+        };
         self.kept.finish(id);
         let mut registry = self.registry();
         // One that is not in memory is read from its row again when a client asks for it, and names the copies then.

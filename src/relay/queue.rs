@@ -22,6 +22,7 @@ mod operate;
 pub(super) mod operations;
 mod peer_load;
 pub(super) mod queued_request;
+mod release;
 pub(super) mod removals;
 mod seal;
 mod settle;

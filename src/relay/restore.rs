@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
+use super::backend::seen_history::BEFORE_THE_START;
 use super::ownership::{HeldState, Ownership, RowDecision, RowState};
 use super::registry::{Entry, Registry};
 use super::stored_job::{self, StoredEstimate};
@@ -17,10 +18,6 @@ use super::tracker::{Tracker, WRITE_TIMEOUT};
 use super::webhooks::announced::Announced;
 use crate::job::{Event, Job, JobId, Status, StoredJob};
 use crate::store::StoreError;
-
-/// The disconnect counter of a job from before the start: whether its server was restarted since then is
-/// unknown.
-const BEFORE_THE_START: u64 = u64::MAX;
 
 /// How often it is looked whether another relay has written a job that it has published.
 const ROW_PAUSE: Duration = Duration::from_millis(100);
@@ -159,6 +156,10 @@ impl Tracker {
         match row.meet(held) {
             RowDecision::Keep(ownership) => {
                 if let Some(entry) = registry.get_mut(&stored.id) {
+                    // An end that was published here while another relay took the job is in no row yet.
+                    let is_end_of_reader =
+                        ownership == Ownership::Reader && entry.job.status().is_final();
+                    entry.is_ahead_of_row |= is_end_of_reader;
                     entry.is_ahead_of_row &= !row.has_ended;
                 }
                 registry.set_ownership(&stored.id, ownership);
@@ -192,6 +193,8 @@ impl Tracker {
             let end = entry.held().version;
             entry.epoch = stored.epoch;
             entry.is_ahead_of_row = false;
+            // Before its state is made, which names the copy.
+            self.kept.on_ended(&entry.job);
             // Its owner announces an event with the row that shows it, and this one it could not write.
             entry.publishing.announced = Announced::default();
             if end.is_end_before_others(stored.epoch) {
@@ -274,6 +277,7 @@ impl Tracker {
         let held = held.map(|(held, _)| held);
         match self.recorder.store().job(id).await {
             Ok(Some(stored)) => {
+                let _found = self.look_for_copy(&stored).await;
                 self.apply_row(stored);
                 // Another job is being submitted under this id, which may fail yet. An ended one may be forgotten again.
                 if self.registry().is_reserved(id) {
@@ -354,6 +358,7 @@ impl Tracker {
     /// Reads the rows of jobs, and brings memory up to date with them.
     pub(super) async fn read_rows(&self, ids: &[JobId]) -> Result<(), StoreError> {
         for stored in self.recorder.store().jobs_with_ids(ids).await? {
+            let _found = self.look_for_copy(&stored).await;
             self.apply_row(stored);
         }
         Ok(())

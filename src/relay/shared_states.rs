@@ -53,7 +53,7 @@ pub(super) fn state_of(job: &Job, epoch: u64, publication: &Publication) -> JobS
         is_final: publication.is_final(),
         payload: publication.payload.clone(),
         created_at: job.created_at(),
-        started_at: job.started_at(),
+        started_at: job.stored_start(),
         ended_at: job.ended_at(),
         error_code: job.error().map(|error| error.code.as_str()),
         learned_from: job.end_source().map(|source| source.as_str()),

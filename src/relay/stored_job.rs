@@ -47,10 +47,12 @@ pub(super) fn record(
     (owner, epoch): (&Arc<LeaseOwner>, u64),
 ) -> JobRecord {
     progress.outputs = job.stored_outputs();
+    // Of a job that waits in the relay's own queue, the state names the server that is planned, which does not have it.
+    progress.backend = job.backend().map(str::to_owned);
     let is_final = progress.status.is_final();
     JobRecord {
         created_at: job.created_at(),
-        started_at: job.started_at(),
+        started_at: job.stored_start(),
         completed_at: job.ended_at(),
         error_code: job.error().map(|error| error.code.as_str()),
         message: job
@@ -113,4 +115,44 @@ fn node_runs(job: &Job, costs: Option<&HashMap<String, NodeCostRecord>>) -> Vec<
         })
     });
     ran.chain(cached).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Event, JobId, QueueWait, Status};
+
+    fn written(job: &mut Job) -> JobRecord {
+        let progress = job.publish(0.0, None, Timestamp::UNIX_EPOCH);
+        record(job, None, progress, (&Arc::new(LeaseOwner::new()), 1))
+    }
+
+    #[test]
+    fn the_row_of_a_job_that_waits_names_no_server() {
+        let id = JobId::parse("job").unwrap();
+        let mut job = Job::new(id, Timestamp::UNIX_EPOCH).waiting("prompt");
+        let planned = QueueWait {
+            backend: Some("gpu1".into()),
+            ..QueueWait::default()
+        };
+        job.apply(Event::Waits(planned), Timestamp::UNIX_EPOCH);
+        assert_eq!(written(&mut job).progress.backend, None);
+        job.hand_over("gpu2", "prompt");
+        assert_eq!(written(&mut job).progress.backend.as_deref(), Some("gpu2"));
+    }
+
+    #[test]
+    fn the_row_of_a_job_that_is_to_run_again_says_when_it_began() {
+        let id = JobId::parse("job").unwrap();
+        let began_at = Timestamp::from_second(7).unwrap();
+        let mut job = Job::new(id, Timestamp::UNIX_EPOCH).waiting("prompt");
+        job.hand_over("gpu1", "prompt");
+        job.apply(Event::Started, began_at);
+        job.take_back("another");
+        let record = written(&mut job);
+        assert_eq!(record.progress.status, Status::Processing);
+        assert_eq!(record.started_at, Some(began_at));
+        job.hand_over("gpu2", "another");
+        assert_eq!(written(&mut job).started_at, None, "not in this attempt");
+    }
 }

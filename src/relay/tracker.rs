@@ -171,6 +171,12 @@ impl Tracker {
         backend.reconcile_soon.notify_one();
     }
 
+    /// Makes this relay no longer the owner of a backend's open jobs.
+    pub(super) fn give_up(&self, backend: &Backend) {
+        self.registry().give_up(backend);
+        self.queue.forget_handed_in(backend);
+    }
+
     /// Waits until the newest state of a job is written, but at most [`WRITE_TIMEOUT`].
     pub(super) async fn await_written(&self, id: &JobId) -> Durability {
         match timeout(WRITE_TIMEOUT, self.recorder.written(id)).await {

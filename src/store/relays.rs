@@ -86,6 +86,13 @@ const TAKE: &str = "UPDATE comfy_relay.jobs SET \
     epoch = epoch + CASE WHEN owner = $1 THEN 0 ELSE 1 END, owner = $1 \
     WHERE status IN ('queued', 'processing') AND";
 
+/// Earlier releases have written the server that was planned into the rows of jobs that wait. No other row names a server while
+/// the submission, under the same prompt id, waits.
+const UNPLAN: &str = "UPDATE comfy_relay.jobs AS j SET backend = NULL \
+    WHERE j.status IN ('queued', 'processing') AND j.backend IS NOT NULL \
+    AND EXISTS (SELECT 1 FROM comfy_relay.submissions s \
+        WHERE s.job_key = j.job_key AND s.prompt_id = j.prompt_id AND s.state = 'waiting')";
+
 impl Store {
     /// Registers a relay for the time `lasts`, or renews that, and removes those that have ended: whose time is over, or
     /// whose process is known to be dead.
@@ -235,8 +242,10 @@ impl Store {
         let take = self
             .names
             .text(&format!("{TAKE} {FREE} AND (owner IS NULL OR owner <> $1)"));
+        let unplan = self.names.text(UNPLAN);
         in_time(async {
             with_connection!(self, leases, |connection, _names| {
+                sql_query(&unplan).execute(connection).await?;
                 let taking = sql_query(&take).bind::<Text, _>(owner.as_str());
                 taking.execute(connection).await?
             });

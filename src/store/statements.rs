@@ -38,10 +38,13 @@ const SQLITE_JOBS: &str = "(SELECT value->>'job_key' AS job_key, value->>'prompt
 
 /// A state is written only over an older one: the relay that took a job over has a higher epoch, and the numbers of one
 /// relay grow. The same state may come twice, because its writer may not have learned that it was written. A final state
-/// is never overwritten by another status.
+/// is never overwritten by another status. A path that was stored once stays, but not that of another attempt: its file is
+/// lost.
 const UPDATE: &str = "UPDATE SET prompt_id = EXCLUDED.prompt_id, backend = EXCLUDED.backend, \
     status = EXCLUDED.status, progress = EXCLUDED.progress, estimated_remaining = EXCLUDED.estimated_remaining, \
-    message = EXCLUDED.message, output_path = COALESCE(EXCLUDED.output_path, target.output_path), \
+    message = EXCLUDED.message, \
+    output_path = CASE WHEN EXCLUDED.prompt_id <> target.prompt_id THEN EXCLUDED.output_path \
+        ELSE COALESCE(EXCLUDED.output_path, target.output_path) END, \
     error_message = EXCLUDED.error_message, error_code = EXCLUDED.error_code, \
     learned_from = EXCLUDED.learned_from, seq = EXCLUDED.seq, outputs = EXCLUDED.outputs, \
     started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, \

@@ -123,6 +123,31 @@ impl Store {
         .await
     }
 
+    /// Lets a submission wait again that was claimed, as another prompt: the backend may have got it.
+    pub async fn release_claim_as(
+        &self,
+        prompt_id: &str,
+        job: &JobId,
+        backend: &str,
+    ) -> Result<bool, StoreError> {
+        let claimed = submissions::job_key
+            .eq(job.as_str())
+            .and(submissions::state.eq(HANDED_IN))
+            .and(submissions::backend.eq(backend));
+        let release = diesel::update(submissions::table.filter(claimed)).set((
+            submissions::state.eq(WAITING),
+            submissions::backend.eq(None::<String>),
+            submissions::prompt_id.eq(prompt_id),
+        ));
+        let _turn = self.queue_turn().await;
+        in_time(async {
+            Ok(with_connection!(self, reads, |connection, names| {
+                names.statement(&release)?.execute(connection).await? > 0
+            }))
+        })
+        .await
+    }
+
     /// Lets a submission wait again that was lost, as the next attempt that `after` describes. Returns whether it was in the
     /// attempt and under the prompt id that were lost.
     pub async fn take_back(

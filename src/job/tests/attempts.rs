@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::job::{Event, Job, JobId, QueueWait, Status};
+use crate::job::{Event, Job, JobId, Outcome, Output, QueueWait, Status};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
@@ -108,4 +108,37 @@ fn a_bar_of_the_attempt_before_moves_nothing() {
     job.take_back("second");
     assert_eq!(job.nodes().begun(), 0);
     assert!(job.runs().is_empty());
+}
+
+fn output(backend: &str, filename: &str) -> Output {
+    Output {
+        node: "9".to_owned(),
+        kind: "images".to_owned(),
+        filename: filename.to_owned(),
+        subfolder: String::new(),
+        r#type: "output".to_owned(),
+        url: format!("http://{backend}/view?filename={filename}"),
+        text: None,
+        truncated: false,
+    }
+}
+
+#[test]
+fn the_files_of_a_lost_attempt_are_not_those_of_the_job() {
+    let mut job = begun();
+    let lost = vec![
+        output("gpu1:8188", "a_1.png"),
+        output("gpu1:8188", "a_2.png"),
+    ];
+    job.apply(Event::Outputs(lost), at(13));
+    job.take_back("second");
+    assert_eq!(job.publish(0.0, None, at(20)).output_path, None);
+    job.hand_over("gpu2:8188", "second");
+    job.apply(Event::Outputs(vec![output("gpu2:8188", "a_2.png")]), at(30));
+    job.apply(Event::Closed(Outcome::Completed), at(31));
+    let state = job.publish(1.0, None, at(31));
+    assert_eq!(state.outputs_total, Some(1));
+    assert_eq!(state.output_path.as_deref(), Some("a_2.png"));
+    let stored = job.stored_outputs();
+    assert_eq!(stored, [output("gpu2:8188", "a_2.png")]);
 }

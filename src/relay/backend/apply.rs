@@ -235,7 +235,8 @@ impl Follower {
     ) {
         {
             let mut state = self.backend.state();
-            state.api.seen_in_history = Some(job.prompt_id.clone());
+            let disconnects = state.socket.disconnects;
+            state.api.seen_history.add(disconnects, &job.prompt_id);
             if events_missed && state.socket.count_missed_ending(job.disconnects_when_seen) {
                 tracing::warn!(
                     "a prompt of ours ended, but the socket received nothing: reconnecting"

@@ -91,7 +91,7 @@ impl Follower {
         }
         // In this order: a job that is registered meanwhile is not ours either.
         self.backend.lease.send_replace(Lease::HeldByPeer);
-        self.tracker.registry().give_up(&self.backend);
+        self.tracker.give_up(&self.backend);
         self.tracker.notify_monitors();
     }
 

@@ -117,7 +117,7 @@ impl Follower {
             renewal.lease
         };
         if is_lost {
-            self.tracker.registry().give_up(&self.backend);
+            self.tracker.give_up(&self.backend);
         }
         if before == lease {
             return;
@@ -146,7 +146,7 @@ impl Follower {
         }
         self.backend.lease.send_replace(lease);
         if lease.stands_by() {
-            self.tracker.registry().give_up(&self.backend);
+            self.tracker.give_up(&self.backend);
         } else {
             self.backend.state().wished_at = None;
         }

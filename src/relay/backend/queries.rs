@@ -128,21 +128,22 @@ impl Follower {
     }
 
     /// Whether the server that answers now is the one that had a prompt, not restarted since: the socket
-    /// was never lost since then, or a prompt that was in its history before is there still.
+    /// was never lost since then, or a prompt that was in its history by then is there still.
     ///
     /// `disconnects_when_seen` is the disconnect counter when the server last had the prompt.
     pub(in crate::relay) async fn is_same_server(
         &self,
         disconnects_when_seen: u64,
     ) -> Result<bool, RestError> {
-        let seen_in_history = {
+        let seen = {
             let state = self.backend.state();
             if disconnects_when_seen == state.socket.disconnects {
                 return Ok(true);
             }
-            state.api.seen_in_history.clone()
+            let seen = state.api.seen_history.until(disconnects_when_seen);
+            seen.map(str::to_owned)
         };
-        let Some(prompt_id) = seen_in_history else {
+        let Some(prompt_id) = seen else {
             return Ok(false);
         };
         match self.backend.comfy.rest().history(&prompt_id).await {

@@ -317,10 +317,13 @@ impl Follower {
         Ok(())
     }
 
-    /// A prompt is gone. One that was lost with its server runs again, if it may, and so does one that we have removed from its
-    /// queue; any other has ended.
+    /// A prompt is gone. One that was to be cancelled is, one that was lost with its server runs again, if it may, and so does one
+    /// that we have removed from its queue; any other has ended.
     async fn end_missing(&self, job: &OpenJob, mut reason: Reason) {
         let id = &job.id;
+        if self.is_cancelling(id) {
+            reason = Reason::Deleted;
+        }
         let is_lost = reason == Reason::Forgotten && self.may_be_restarted(job);
         if is_lost || self.tracker.is_called_back(id) {
             match self.tracker.take_back(id).await {
@@ -334,6 +337,12 @@ impl Follower {
             }
         }
         self.tracker.ingest(id, Event::Vanished(reason));
+    }
+
+    fn is_cancelling(&self, id: &JobId) -> bool {
+        let registry = self.tracker.registry();
+        let entry = registry.get(id);
+        entry.is_some_and(|entry| entry.comparison.cancel_requested)
     }
 
     /// Whether the server may have been restarted since it last had the prompt. If not, somebody has cleared its history, and the

@@ -279,6 +279,14 @@ impl JobQueue {
         }
     }
 
+    /// A job whose caller waits is to be handed in as another prompt.
+    pub(super) fn rename_fresh(&self, id: &JobId, prompt_id: &str) {
+        let mut state = self.state();
+        if let Some(fresh) = state.jobs.get_mut(id).and_then(|job| job.fresh.as_mut()) {
+            prompt_id.clone_into(&mut fresh.prompt_id);
+        }
+    }
+
     /// Takes what is kept of a job for its caller; `None` if nobody waits.
     pub(super) fn take_fresh(&self, id: &JobId) -> Option<Fresh> {
         self.state().jobs.get_mut(id)?.fresh.take()

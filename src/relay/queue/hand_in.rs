@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::Map;
 use tokio::time::sleep;
 
-use crate::broker::Hint;
 use crate::comfy::Submitted;
 use crate::job::{Event, JobId, Tags};
 use crate::relay::backend::select::InFlight;
@@ -118,7 +117,7 @@ impl Relay {
         if let Ok(Some(stored)) = tracker.recorder.store().submission(id).await {
             tracker.abandon(backend, stored.prompt_id);
         }
-        self.release_claim(id, backend.name()).await;
+        self.release_as_new(id, backend.name()).await;
         tracker.ingest(id, Event::Reachable(true));
         Failure::NotSent
     }
@@ -279,17 +278,6 @@ impl Relay {
     pub(super) async fn read_row(&self, id: &JobId) {
         if let Err(error) = self.0.tracker.read_rows(std::slice::from_ref(id)).await {
             tracing::debug!(job_id = %id, %error, "cannot read a job, retrying");
-        }
-    }
-
-    /// Lets a job wait again that was claimed for a backend.
-    pub(super) async fn release_claim(&self, id: &JobId, backend: &str) {
-        let store = self.0.tracker.recorder.store();
-        match store.release_claim(id, backend).await {
-            Ok(()) => self.0.tracker.broker.hint(Hint::Queue),
-            Err(error) => {
-                tracing::warn!(job_id = %id, %error, "cannot put a job back into the queue; it is found again at the next start");
-            }
         }
     }
 

@@ -104,6 +104,9 @@ impl Tracker {
         }
         let plan = {
             let mut registry = self.registry();
+            if let Some(entry) = registry.get(id) {
+                self.queue.on_begun(entry);
+            }
             let Some(entry) = registry.take_back(id, &after.prompt_id) else {
                 return Ok(TakenBack::RunsAgain);
             };
@@ -276,5 +279,82 @@ impl JobQueue {
     /// Takes the prompts that a server may still have although their jobs run elsewhere.
     pub(in crate::relay) fn take_abandoned(&self, backend: &Backend) -> Vec<String> {
         std::mem::take(&mut self.state().backends[backend.index].abandoned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comfy::StoredOptions;
+    use crate::config::{ComfyConfig, RelayConfig, StoreConfig};
+    use crate::estimate::Estimate;
+    use crate::job::Job;
+    use crate::relay::queue::loads::UnseenPrompt;
+    use crate::store::StoredSubmission;
+
+    /// Nothing listens there.
+    const UNREACHABLE: &str = "http://127.0.0.1:1";
+
+    /// A job that was handed in to the backend.
+    fn handed_in(id: &JobId, backend: &Backend) -> StoredSubmission {
+        let request = QueuedRequest {
+            graph: Map::new(),
+            options: StoredOptions::default(),
+            backends: Vec::new(),
+            unsuitable: Vec::new(),
+            has_keys: false,
+        };
+        StoredSubmission {
+            job_id: id.clone(),
+            place: 1,
+            priority: 0,
+            share: None,
+            backend: Some(backend.name().to_owned()),
+            is_withdrawn: false,
+            prompt_id: "prompt".to_owned(),
+            attempt: 1,
+            retries: 1,
+            lost: "[]".to_owned(),
+            digest: None,
+            retry_of: None,
+            request: request.pack().unwrap(),
+            secrets: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prompt_that_is_taken_back_counts_no_longer_at_its_server() {
+        let comfy = ComfyConfig {
+            urls: vec![UNREACHABLE.parse().unwrap()],
+            ..ComfyConfig::default()
+        };
+        let store = StoreConfig::default();
+        let started = Relay::start(RelayConfig::default(), comfy, &store);
+        let relay = started.await.unwrap();
+        let tracker = &relay.0.tracker;
+        tracker.recorder.ready().await;
+        let backend = tracker.backends.iter().next().unwrap().clone();
+        let id = JobId::parse("job").unwrap();
+        let stored = handed_in(&id, &backend);
+        tracker
+            .recorder
+            .store()
+            .add_submissions(&[stored])
+            .await
+            .unwrap();
+        let job = Job::new(id.clone(), tracker.now()).on_backend(backend.name(), "prompt");
+        tracker.registry().insert(job, Some(backend.clone()), 0);
+        tracker.queue.state().backends[backend.index]
+            .unseen
+            .push(UnseenPrompt {
+                prompt_id: "prompt".to_owned(),
+                estimate: Estimate::default(),
+            });
+        assert_eq!(tracker.take_back(&id).await.unwrap(), TakenBack::RunsAgain);
+        assert!(
+            tracker.queue.state().backends[backend.index]
+                .unseen
+                .is_empty()
+        );
     }
 }

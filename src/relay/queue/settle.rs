@@ -126,14 +126,19 @@ impl JobQueue {
         job.fresh
     }
 
-    /// A prompt that was handed in has begun, or has ended: it waits no longer, whether or not the queue of its server has
-    /// shown it.
+    /// A prompt that was handed in has begun, has ended, or is taken back: it waits there no longer, whether or not the queue of
+    /// its server has shown it.
     pub(in crate::relay) fn on_begun(&self, entry: &Entry) {
         let (Some(backend), Some(prompt)) = (&entry.backend, entry.job.prompt_id()) else {
             return;
         };
         let unseen = &mut self.state().backends[backend.index].unseen;
         unseen.retain(|it| it.prompt_id != prompt);
+    }
+
+    /// What was handed in to a backend concerns the relay that follows it from now on.
+    pub(in crate::relay) fn forget_handed_in(&self, backend: &Backend) {
+        self.state().backends[backend.index].unseen.clear();
     }
 
     /// Takes a job out of the queue.

@@ -130,7 +130,7 @@ impl Relay {
                 () = self.until_taken(&stored.job_id) => return,
                 () = self.until_lost(&backend) => {
                     tracker.abandon(&backend, stored.prompt_id.clone());
-                    return self.release_claim(&stored.job_id, backend.name()).await;
+                    return self.release_as_new(&stored.job_id, backend.name()).await;
                 }
             }
             let disconnects = backend.state().socket.disconnects;

@@ -61,11 +61,18 @@ impl Registry {
         }
     }
 
-    /// A client says something else of a job.
+    /// A client says something else of a job. One that has not ended counts as new: streams look at new jobs alone, and it may be
+    /// in their selection from now on.
     pub(in crate::relay) fn set_tags(&mut self, id: &JobId, tags: Arc<Tags>) -> Option<&mut Entry> {
         let entry = self.by_id.get_mut(id)?;
         self.by_status.remove(entry);
         entry.job.set_tags(tags);
+        if !entry.job.status().is_final() {
+            self.order.remove(&entry.number);
+            self.newest.send_modify(|newest| *newest += 1);
+            entry.number = *self.newest.borrow();
+            self.order.insert(entry.number, id.clone());
+        }
         self.by_status.add(entry);
         Some(entry)
     }

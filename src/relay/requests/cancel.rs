@@ -22,6 +22,20 @@ pub enum Cancelled {
     Ended,
 }
 
+/// How often a job is looked at that is taken back from its server while it is cancelled.
+const ATTEMPTS: usize = 3;
+
+/// What ComfyUI's answer to a cancellation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordedAnswer {
+    /// The job ends.
+    Cancels,
+    /// The job goes on.
+    Refused,
+    /// Nothing: the job has another prompt by now.
+    OtherPrompt,
+}
+
 /// What runs a job.
 enum Runner {
     /// A backend that this relay follows, as this prompt.
@@ -37,13 +51,19 @@ impl Relay {
     /// another relay follows the server, that one does. A job of another producer, or of a ComfyUI server that no relay
     /// follows, ends at once, and is on the disk when this returns.
     pub async fn cancel(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
-        match self.runner(job_id)? {
-            Runner::Backend(backend, prompt_id) => {
-                self.cancel_prompt(job_id, &backend, &prompt_id).await
+        for _ in 0..ATTEMPTS {
+            let cancelled = match self.runner(job_id)? {
+                Runner::Backend(backend, prompt_id) => {
+                    self.cancel_prompt(job_id, &backend, &prompt_id).await?
+                }
+                Runner::Peer => Some(self.request_cancel(job_id).await?),
+                Runner::None => self.close_cancelled(job_id).await?,
+            };
+            if let Some(cancelled) = cancelled {
+                return Ok(cancelled);
             }
-            Runner::Peer => self.request_cancel(job_id).await,
-            Runner::None => self.close_cancelled(job_id).await,
         }
+        Err(is_unknown(job_id))
     }
 
     /// Cancels what other relays were asked to cancel, and this one has. Each server is asked by a task of its own: one that
@@ -150,42 +170,56 @@ impl Relay {
         })
     }
 
+    /// Asks ComfyUI to cancel a prompt. One that it does not know any more was lost with its server: its job ends when the next
+    /// comparison finds that, and does not run again. `None` if it was taken back meanwhile.
     async fn cancel_prompt(
         &self,
         job_id: &JobId,
         backend: &Backend,
         prompt_id: &str,
-    ) -> Result<Cancelled, RelayError> {
+    ) -> Result<Option<Cancelled>, RelayError> {
         let cancelled = backend.comfy.rest().cancel(prompt_id).await;
         let cancelled =
             cancelled.map_err(|source| RelayError::request_failed(backend.name(), source))?;
-        self.record_answer(job_id, cancelled);
+        let recorded = self.record_answer(job_id, prompt_id, cancelled);
         backend.reconcile_now.notify_one();
-        match cancelled {
-            Cancellation::Requested => Ok(Cancelled::Requested),
-            Cancellation::Ended => Err(has_ended(job_id)),
-            Cancellation::Unknown => Err(RelayError::NotCancellable(
-                job_id.clone(),
-                "ComfyUI does not know it any more",
-            )),
+        match (cancelled, recorded) {
+            (Cancellation::Ended, _) => Err(has_ended(job_id)),
+            (_, RecordedAnswer::Cancels) => Ok(Some(Cancelled::Requested)),
+            (_, RecordedAnswer::OtherPrompt) => Ok(None),
+            (_, RecordedAnswer::Refused) => Err(is_unknown(job_id)),
         }
     }
 
-    /// Records ComfyUI's answer to the cancellation of a job. A job that it was asked to stop says so until it has ended.
-    fn record_answer(&self, job_id: &JobId, cancelled: Cancellation) {
+    /// Records ComfyUI's answer to the cancellation of a job. A job that is to stop says so until it has ended.
+    fn record_answer(
+        &self,
+        job_id: &JobId,
+        prompt_id: &str,
+        cancelled: Cancellation,
+    ) -> RecordedAnswer {
         let tracker = &self.0.tracker;
         let mut registry = tracker.registry();
-        let is_requested = cancelled == Cancellation::Requested;
-        if let Some(entry) = registry.get_mut(job_id) {
-            entry.comparison.cancel_requested = is_requested;
+        let entry = registry.get_mut(job_id);
+        let Some(entry) = entry.filter(|entry| entry.job.prompt_id() == Some(prompt_id)) else {
+            return RecordedAnswer::OtherPrompt;
+        };
+        let is_requested = match cancelled {
+            Cancellation::Requested => true,
+            Cancellation::Ended => false,
+            // One whose submission ComfyUI has not answered may come yet, and would run.
+            Cancellation::Unknown => !entry.comparison.is_unanswered,
+        };
+        entry.comparison.cancel_requested = is_requested;
+        if !is_requested {
+            return RecordedAnswer::Refused;
         }
-        if is_requested {
-            tracker.ingest_locked(&mut registry, job_id, Event::CancelRequested);
-        }
+        tracker.ingest_locked(&mut registry, job_id, Event::CancelRequested);
+        RecordedAnswer::Cancels
     }
 
-    /// Ends a job that no backend ends.
-    async fn close_cancelled(&self, job_id: &JobId) -> Result<Cancelled, RelayError> {
+    /// Ends a job that no backend ends. `None` if one has it by now, and loses it again.
+    async fn close_cancelled(&self, job_id: &JobId) -> Result<Option<Cancelled>, RelayError> {
         let tracker = &self.0.tracker;
         self.take_reported(job_id).await?;
         let is_owned = tracker
@@ -199,14 +233,14 @@ impl Relay {
         }
         self.withdraw(job_id).await?;
         match self.end_cancelled(job_id)? {
-            Runner::Peer => return self.request_cancel(job_id).await,
+            Runner::Peer => return Ok(Some(self.request_cancel(job_id).await?)),
             Runner::Backend(backend, prompt_id) => {
                 return self.cancel_prompt(job_id, &backend, &prompt_id).await;
             }
             Runner::None => {}
         }
-        tracker.await_written(job_id).await.check(job_id)?;
-        Ok(Cancelled::Ended)
+        self.await_end_written(job_id).await?;
+        Ok(Some(Cancelled::Ended))
     }
 
     /// Ends a job, unless another relay has it, or it was handed in meanwhile: then returns what runs it.
@@ -254,6 +288,10 @@ impl Relay {
         self.take_shared(job_id, TakenFor::Cancelling).await?;
         Ok(())
     }
+}
+
+fn is_unknown(job_id: &JobId) -> RelayError {
+    RelayError::NotCancellable(job_id.clone(), "ComfyUI does not know it any more")
 }
 
 fn has_ended(job_id: &JobId) -> RelayError {

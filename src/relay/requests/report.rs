@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::broker::Hint;
 use crate::job::{Event, Job, JobId, Report, Tags};
+use crate::relay::registry::Entry;
 use crate::relay::restore::Known;
 use crate::relay::tracker::Durability;
 use crate::relay::{Relay, RelayError};
@@ -41,21 +42,44 @@ impl Relay {
             if durability != Durability::Moved {
                 break;
             }
-            // Another relay was faster. Its row is the newer one.
-            let moved = std::slice::from_ref(job_id);
-            tracker.read_rows(moved).await?;
-            tracker.recorder.forget_moved(moved);
+            self.read_moved_row(job_id).await?;
         }
         durability.check(job_id)
     }
 
-    /// Makes this relay the owner of a job that is reported to it, if there is such a job.
+    /// Waits until the end of a job without a prompt, which was published, is in its row, also where other relays take the job
+    /// meanwhile.
+    pub(super) async fn await_end_written(&self, job_id: &JobId) -> Result<(), RelayError> {
+        let tracker = &self.0.tracker;
+        let mut durability = tracker.await_written(job_id).await;
+        for _ in 1..ATTEMPTS {
+            if durability != Durability::Moved {
+                break;
+            }
+            self.read_moved_row(job_id).await?;
+            self.take_reported(job_id).await?;
+            durability = tracker.await_written(job_id).await;
+        }
+        durability.check(job_id)
+    }
+
+    /// Another relay was faster than what was to be written here. Its row is the newer one.
+    async fn read_moved_row(&self, job_id: &JobId) -> Result<(), RelayError> {
+        let tracker = &self.0.tracker;
+        let moved = std::slice::from_ref(job_id);
+        tracker.read_rows(moved).await?;
+        tracker.recorder.forget_moved(moved);
+        Ok(())
+    }
+
+    /// Makes this relay the owner of a job that is reported to it, if there is such a job. One whose end is here and in no row
+    /// is written then.
     pub(super) async fn take_reported(&self, job_id: &JobId) -> Result<(), RelayError> {
         let tracker = &self.0.tracker;
         let held = {
             let registry = tracker.registry();
             let entry = registry.get(job_id);
-            entry.map(|entry| (entry.is_owned(), entry.epoch, entry.job.status().is_final()))
+            entry.map(|entry| (entry.is_owned(), entry.epoch, is_at_its_end(entry)))
         };
         let (is_owned, epoch) = match held {
             Some((_, _, true)) => return Ok(()),
@@ -81,7 +105,7 @@ impl Relay {
         let has_ended = {
             let registry = tracker.registry();
             let entry = registry.get(job_id);
-            entry.is_some_and(|entry| entry.job.status().is_final())
+            entry.is_some_and(is_at_its_end)
         };
         if has_ended {
             return Ok(());
@@ -126,6 +150,12 @@ impl Relay {
         });
         Ok(is_last || !is_acknowledged)
     }
+}
+
+/// Whether a job has ended, also in its row, as far as is known: one of which this relay is not the owner may have ended here
+/// alone.
+fn is_at_its_end(entry: &Entry) -> bool {
+    entry.job.status().is_final() && (entry.is_owned() || !entry.is_ahead_of_row)
 }
 
 /// Whether a report is to be applied: `false` for the last one of a job, which its producer repeats because it has not

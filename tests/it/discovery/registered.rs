@@ -16,6 +16,7 @@ on_both!(
     a_job_that_somebody_follows_ends_beside_the_registered_one,
     a_registration_under_the_prompt_id_says_what_the_job_is,
     a_registration_under_the_prompt_id_has_its_webhook,
+    a_registration_under_the_prompt_id_is_in_open_streams,
 );
 
 async fn register(relay: &TestRelay, job: &str, prompt_id: &str) -> Value {
@@ -116,4 +117,28 @@ async fn a_registration_under_the_prompt_id_says_what_the_job_is(db: TestDatabas
     subscriber.ends_as("completed").await;
     assert_eq!(subscriber.last()["labels"], json!({"shot": "7"}));
     assert_eq!(ids(&relay).await, [prompt]);
+}
+
+async fn a_registration_under_the_prompt_id_is_in_open_streams(db: TestDatabase) {
+    let server = comfyui(&[WITHOUT_CLIENT], SLOW).await;
+    let relay = TestRelay::connected_to(&server.url(), settings(&db)).await;
+    let prompt = post(&server, WITHOUT_CLIENT, None).await;
+    job_that(&relay, &prompt, runs).await;
+    let mut all = relay.connect("/ws/jobs").await;
+    let of_it = |state: &Value| state["job_id"] == prompt.as_str();
+    all.receive_until(of_it).await;
+    let mut labelled = relay.connect("/ws/jobs?label=shot=7").await;
+    let mut group = relay.connect("/ws/group:g").await;
+    labelled.receive_greeting().await;
+    group.receive_greeting().await;
+    register(&relay, &prompt, &prompt).await;
+    labelled.receive_until(of_it).await;
+    group
+        .receive_until(|state| state["status"] == "processing")
+        .await;
+    server.set_speed(FAST);
+    let has_completed = |state: &Value| state["status"] == "completed";
+    labelled.receive_until(has_completed).await;
+    all.receive_until(has_completed).await;
+    group.ends_as("completed").await;
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::program::Program;
 use crate::support::recordings::{TXT2IMG, one_node_workflow, recording, replay};
-use crate::support::scripted_comfy::ScriptedComfy;
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::{is_final, waits_for_comfyui};
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::test_relay::{Settings, TestRelay, UNREACHABLE};
@@ -115,4 +115,32 @@ async fn a_restart_behind_a_silent_socket_is_not_a_cancellation() {
     comfyui.refuse_sockets(false);
     assert_eq!(waiting.close_code().await, 1000);
     assert_eq!(waiting.last()["status"], "failed", "{}", waiting.last());
+}
+
+/// A prompt that ends after a restart says nothing of those that waited before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_was_lost_before_another_one_ended_is_no_cancellation() {
+    let comfyui = ScriptedComfy::start().await;
+    let relay = TestRelay::connected_to(&comfyui.url(), Settings::default()).await;
+    comfyui.set_queue(&["a"], &["b", "c"]);
+    for (job, prompt) in [("lost", "b"), ("later", "c")] {
+        relay.register(job, prompt).await;
+    }
+    let mut lost = relay.subscribe("lost").await;
+    let mut later = relay.subscribe("later").await;
+    for waiting in [&mut lost, &mut later] {
+        waiting
+            .receive_until(|state| state["queue_position"].as_u64() >= Some(1))
+            .await;
+    }
+    let sockets = comfyui.calls("GET /ws");
+    // What it has is not known before the later one has ended.
+    comfyui.reply("GET /queue", Reply::Text(200, "starting".to_owned()));
+    comfyui.close_sockets();
+    comfyui.wait_for_calls("GET /ws", sockets + 1).await;
+    comfyui.complete("c");
+    comfyui.send(&json!({"type": "execution_success", "data": {"prompt_id": "c"}}));
+    later.ends_as("completed").await;
+    comfyui.set_queue(&[], &[]);
+    lost.ends_as("failed").await;
 }

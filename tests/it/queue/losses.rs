@@ -3,16 +3,18 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::operations::{operate, operate_queue};
 use super::{job, prompts_at, prompts_run, servers, settings, still_servers};
 use crate::support::database::{TestDatabase, on_both};
 use crate::support::program::Program;
-use crate::support::recordings::TXT2IMG;
+use crate::support::recordings::{TXT2IMG, one_node_workflow};
+use crate::support::scripted_comfy::{Reply, ScriptedComfy};
 use crate::support::subscriber::is_final;
 use crate::support::tcp_proxy::TcpProxy;
-use crate::support::test_relay::TestRelay;
+use crate::support::test_relay::{Settings, TestRelay};
 use crate::support::wait::wait_until;
 
 on_both!(
@@ -192,4 +194,80 @@ async fn a_workflow_that_ends_two_servers_in_a_row_is_run_no_more(db: TestDataba
     assert_eq!(ended["error_code"], "prompt_lost", "{ended}");
     let error = ended["error"].as_str().unwrap();
     assert!(error.contains("two ComfyUI servers in a row"), "{ended}");
+}
+
+fn image(filename: &str) -> Value {
+    json!({"images": [{"filename": filename, "subfolder": "", "type": "output"}]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_again_has_the_files_of_its_last_attempt_alone() {
+    let (first, second) = (ScriptedComfy::start().await, ScriptedComfy::start().await);
+    second.refuse_sockets(true);
+    let mut settings = Settings::default();
+    settings.relay.lost_after = Duration::from_millis(200);
+    let relay = TestRelay::start(&format!("{},{}", first.url(), second.url()), settings).await;
+    relay.connected_to_any().await;
+    first.accept_prompts_as("one");
+    first.set_queue(&["one"], &[]);
+    let body = json!({"job_id": "job", "workflow": one_node_workflow(), "retries": 1});
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    let mut subscriber = relay.subscribe("job").await;
+    first.send(&json!({"type": "execution_start", "data": {"prompt_id": "one"}}));
+    first.send(
+        &json!({"type": "executed", "data": {"prompt_id": "one", "node": "9",
+        "display_node": "9", "output": image("lost.png")}}),
+    );
+    subscriber
+        .receive_until(|state| state["output_path"] == "lost.png")
+        .await;
+    second.accept_prompts_as("two");
+    second.set_queue(&["two"], &[]);
+    second.refuse_sockets(false);
+    first.refuse_sockets(true);
+    first.close_sockets();
+    subscriber
+        .receive_until(|state| state["attempt"] == 2 && state["prompt_id"] == "two")
+        .await;
+    let entry = json!({"prompt": [0, "two", {}, {}, ["9"]], "outputs": {"9": image("made.png")},
+        "status": {"status_str": "success", "messages": [["execution_success", {}]]}});
+    second.answer("GET /history/two", 200, &json!({ "two": entry }));
+    second.set_queue(&[], &[]);
+    second.send(&json!({"type": "execution_success", "data": {"prompt_id": "two"}}));
+    subscriber.ends_as("completed").await;
+    let last = subscriber.last();
+    assert_eq!(last["outputs_total"], 1, "{last}");
+    assert_eq!(last["output_path"], "made.png", "{last}");
+    second.set_saved_image("made.png", 4, 4);
+    let file = relay.request(Method::GET, "/api/anime/jobs/job/outputs/0");
+    assert_eq!(file.send().await.unwrap().status(), 200);
+}
+
+/// The only server of a relay goes away while it has not answered a submission, and is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_is_cancelled_at_a_server_that_is_back_is_not_handed_in_again() {
+    let comfyui = ScriptedComfy::start().await;
+    let mut settings = Settings::default();
+    settings.comfy.submit_wait = Duration::from_millis(100);
+    settings.relay.lost_after = Duration::from_millis(200);
+    let relay = TestRelay::connected_to(&comfyui.url(), settings).await;
+    comfyui.reply("POST /prompt", Reply::Hang);
+    let body = json!({"job_id": "job", "workflow": one_node_workflow()});
+    let (status, answer) = relay.post("/api/anime/jobs", &body).await;
+    assert_eq!(status, 202, "{answer}");
+    comfyui.wait_for_calls("POST /prompt", 1).await;
+    let first = comfyui.posted()["prompt_id"].as_str().unwrap().to_owned();
+    comfyui.refuse_sockets(true);
+    comfyui.close_sockets();
+    wait_until("the job waits as another prompt", async || {
+        relay.job("job").await.1["prompt_id"] != first.as_str()
+    })
+    .await;
+    comfyui.accept_prompts_as("taken");
+    comfyui.refuse_sockets(false);
+    comfyui.wait_for_calls("POST /prompt", 2).await;
+    assert_ne!(comfyui.posted()["prompt_id"], first.as_str());
+    let cancel = format!("POST /api/jobs/{first}/cancel");
+    comfyui.wait_for_calls(&cancel, 1).await;
 }

@@ -12,6 +12,7 @@ use crate::support::wait::wait_until;
 on_both!(
     jobs_wait_here_and_run_in_their_order,
     waiting_jobs_outlive_the_relay,
+    a_job_that_waits_goes_on_from_a_row_that_names_a_planned_server,
     a_job_that_waits_is_cancelled_at_once,
     a_higher_priority_goes_first,
     the_limit_holds_for_submissions_at_the_same_moment,
@@ -88,6 +89,31 @@ async fn waiting_jobs_outlive_the_relay(db: TestDatabase) {
     let mut run = prompts_run(&servers[0].url()).await;
     run.extend(prompts_run(&servers[1].url()).await);
     assert_eq!(run.len(), ids.len(), "each once");
+}
+
+/// Earlier releases have written the planned server into the row.
+async fn a_job_that_waits_goes_on_from_a_row_that_names_a_planned_server(db: TestDatabase) {
+    let servers = still_servers(1).await;
+    let name = servers[0].url().trim_start_matches("http://").to_owned();
+    let ids: Vec<String> = (0..3).map(|number| format!("job-{number}")).collect();
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    for id in &ids {
+        submit(&relay, &job(id).await).await;
+    }
+    relay.stop().await;
+    let row = "SELECT coalesce(backend, '-') AS v FROM comfy_relay.jobs WHERE job_key = 'job-2'";
+    assert_eq!(db.value(row).await, "-");
+    db.execute(&format!(
+        "UPDATE comfy_relay.jobs SET backend = '{name}' WHERE job_key = 'job-2'"
+    ))
+    .await;
+    let relay = TestRelay::connected_to(&urls(&servers), settings(&db)).await;
+    wait_until("it waits", async || {
+        relay.job("job-2").await.1["waiting_for"] == "server"
+    })
+    .await;
+    release(&servers);
+    await_end(&relay, &ids, "completed").await;
 }
 
 async fn a_job_that_waits_is_cancelled_at_once(db: TestDatabase) {

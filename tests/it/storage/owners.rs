@@ -15,6 +15,7 @@ on_both!(
     a_producers_job_has_one_owner,
     a_job_of_another_comfyui_is_only_read,
     a_report_at_another_relay_moves_the_job,
+    an_end_that_another_relay_overtakes_is_written,
     a_subscriber_at_another_relay_follows_the_job,
     a_first_report_at_two_relays_makes_one_job,
     the_job_of_a_killed_relay_is_taken_over,
@@ -135,6 +136,24 @@ async fn a_report_at_another_relay_moves_the_job(db: TestDatabase) {
         (status, &answer["error"]["code"]),
         (409, &json!("job_ended"))
     );
+}
+
+/// Another relay takes the job after this one has looked who has it.
+async fn an_end_that_another_relay_overtakes_is_written(db: TestDatabase) {
+    let relay = without_backend(&db).await;
+    let take = "UPDATE comfy_relay.jobs SET owner = 'another', epoch = epoch + 1";
+    let status = "SELECT status AS v FROM comfy_relay.jobs WHERE job_key = ";
+    relay.report("render", &report(10, "processing")).await;
+    db.execute(take).await;
+    relay.report("render", &report(100, "completed")).await;
+    assert_eq!(db.value(&format!("{status}'render'")).await, "completed");
+    relay.report("model", &report(10, "processing")).await;
+    db.execute(&format!("{take} WHERE job_key = 'model'")).await;
+    let (code, answer) = relay
+        .post("/api/anime/jobs/model/cancel", &Value::Null)
+        .await;
+    assert_eq!(code, 202, "{answer}");
+    assert_eq!(db.value(&format!("{status}'model'")).await, "cancelled");
 }
 
 async fn a_subscriber_at_another_relay_follows_the_job(db: TestDatabase) {

@@ -30,6 +30,8 @@ impl SimulatedRelay {
         match row.meet(held) {
             RowDecision::Keep(ownership) => {
                 let held = jobs.get_mut(&number).unwrap();
+                let has_ended = held.job.status().is_final();
+                held.is_ahead_of_row |= ownership == Ownership::Reader && has_ended;
                 held.is_ahead_of_row &= !row.has_ended;
                 let is_back = !held.is_owned() && ownership == Ownership::Owner;
                 held.ownership = ownership;
