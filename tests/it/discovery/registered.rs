@@ -129,8 +129,6 @@ async fn a_registration_under_the_prompt_id_is_in_open_streams(db: TestDatabase)
     all.receive_until(of_it).await;
     let mut labelled = relay.connect("/ws/jobs?label=shot=7").await;
     let mut group = relay.connect("/ws/group:g").await;
-    labelled.receive_greeting().await;
-    group.receive_greeting().await;
     register(&relay, &prompt, &prompt).await;
     labelled.receive_until(of_it).await;
     group

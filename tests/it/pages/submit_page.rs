@@ -82,7 +82,7 @@ async fn the_form_submits_on_every_screen_and_by_keyboard() {
     );
     for (language, heading) in [
         ("en", "Submit a job"),
-        ("de", "Job aufgeben"),
+        ("de", "Auftrag aufgeben"),
         ("ja", "ジョブを投入"),
     ] {
         let page = events
