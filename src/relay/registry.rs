@@ -235,8 +235,7 @@ impl Registry {
         };
         entry.ownership = ownership;
         self.changes.add_job(entry.backend_index(), entry.job.id());
-        let is_at_its_end = entry.job.status().is_final() && !entry.is_ahead_of_row;
-        if ownership == Ownership::Owner || is_at_its_end {
+        if ownership == Ownership::Owner || entry.has_ended_in_row() {
             self.unowned.remove(id);
         } else {
             self.unowned.insert(id.clone());

@@ -42,7 +42,7 @@ pub(in crate::relay) struct Entry {
     pub(in crate::relay) queue_estimate: Option<(Estimate, Timestamp)>,
     /// When its producer last reported, or when it was registered or read from the database; only of a job without a prompt.
     pub(in crate::relay) reported_at: Instant,
-    /// Its end has come over the broker, and its row does not show it yet.
+    /// Its end has come over the broker, or was published here while another relay took it, and its row does not show that yet.
     pub(in crate::relay) is_ahead_of_row: bool,
     /// When somebody last asked for it.
     pub(in crate::relay) asked_at: Instant,
@@ -177,6 +177,11 @@ impl Entry {
     /// Whether this relay publishes and writes it.
     pub(in crate::relay) fn is_owned(&self) -> bool {
         self.ownership == Ownership::Owner
+    }
+
+    /// Whether it has ended, and its row shows that, as far as is known.
+    pub(in crate::relay) fn has_ended_in_row(&self) -> bool {
+        self.job.status().is_final() && !self.is_ahead_of_row
     }
 
     /// What the relay has of it, as the rules of ownership see it.

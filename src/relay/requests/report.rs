@@ -31,14 +31,13 @@ impl Relay {
         tags: Tags,
     ) -> Result<(), RelayError> {
         let tags = Arc::new(tags);
-        let tracker = &self.0.tracker;
         let mut durability = Durability::Late;
         for _ in 0..ATTEMPTS {
             self.take_reported(job_id).await?;
             if !self.apply_report(job_id, report.clone(), &tags)? {
                 return Ok(());
             }
-            durability = tracker.await_written(job_id).await;
+            durability = self.await_report_written(job_id).await;
             if durability != Durability::Moved {
                 break;
             }
@@ -50,17 +49,30 @@ impl Relay {
     /// Waits until the end of a job without a prompt, which was published, is in its row, also where other relays take the job
     /// meanwhile.
     pub(super) async fn await_end_written(&self, job_id: &JobId) -> Result<(), RelayError> {
-        let tracker = &self.0.tracker;
-        let mut durability = tracker.await_written(job_id).await;
+        let mut durability = self.await_report_written(job_id).await;
         for _ in 1..ATTEMPTS {
             if durability != Durability::Moved {
                 break;
             }
             self.read_moved_row(job_id).await?;
             self.take_reported(job_id).await?;
-            durability = tracker.await_written(job_id).await;
+            durability = self.await_report_written(job_id).await;
         }
         durability.check(job_id)
+    }
+
+    /// Waits until the newest state of a job without a prompt is in its row. The row of a job that another relay was faster to
+    /// take may have been read before the caller asks: then nothing of the job waits to be written, and its end is here alone.
+    async fn await_report_written(&self, job_id: &JobId) -> Durability {
+        let tracker = &self.0.tracker;
+        let durability = tracker.await_written(job_id).await;
+        let registry = tracker.registry();
+        match registry.get(job_id) {
+            Some(entry) if durability == Durability::Written && is_end_lost(entry) => {
+                Durability::Moved
+            }
+            _ => durability,
+        }
     }
 
     /// Another relay was faster than what was to be written here. Its row is the newer one.
@@ -152,10 +164,15 @@ impl Relay {
     }
 }
 
-/// Whether a job has ended, also in its row, as far as is known: one of which this relay is not the owner may have ended here
-/// alone.
+/// Whether a job has ended here alone.
+fn is_end_lost(entry: &Entry) -> bool {
+    let has_ended = entry.job.status().is_final();
+    has_ended && !entry.is_owned() && entry.is_ahead_of_row
+}
+
+/// Whether there is nothing to take over: one of which this relay is not the owner may have ended here alone.
 fn is_at_its_end(entry: &Entry) -> bool {
-    entry.job.status().is_final() && (entry.is_owned() || !entry.is_ahead_of_row)
+    entry.has_ended_in_row() || (entry.is_owned() && entry.job.status().is_final())
 }
 
 /// Whether a report is to be applied: `false` for the last one of a job, which its producer repeats because it has not

@@ -97,19 +97,6 @@ async fn a_cancellation_that_comfyui_denies_is_not_confirmed() {
     assert_eq!(comfyui.calls("POST /queue"), 1);
 }
 
-/// Nobody has reported this one: the prompt ended between the two calls.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_that_has_ended_meanwhile_cannot_be_cancelled() {
-    let (comfyui, relay) = scripted().await;
-    relay.submit_workflow("mine", &one_node_workflow()).await;
-    comfyui.answer(CANCEL, 200, &json!({"cancelled": false}));
-    comfyui.set_queue(&[], &[]);
-    let answer = relay
-        .post(&format!("{JOBS}/mine/cancel"), &Value::Null)
-        .await;
-    assert_eq!(refusal(answer), (409, "not_cancellable".to_owned()));
-}
-
 /// The proxy before ComfyUI gives up, or answers in its place; ComfyUI has the prompt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_is_looked_for_after_the_answer_of_a_proxy() {
