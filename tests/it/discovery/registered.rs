@@ -138,5 +138,5 @@ async fn a_registration_under_the_prompt_id_is_in_open_streams(db: TestDatabase)
     let has_completed = |state: &Value| state["status"] == "completed";
     labelled.receive_until(has_completed).await;
     all.receive_until(has_completed).await;
-    group.ends_as("completed").await;
+    group.receive_until(has_completed).await;
 }
